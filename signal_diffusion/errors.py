@@ -1,0 +1,31 @@
+"""The one exception that is meant for people, and the edge at which it becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["UserError", "reported_to_user"]
+
+
+class UserError(Exception):
+    """Something that the user can put right: what was found and where, what was expected, what to do.
+
+    Each of `lines` is one problem and one line; a file with three mistakes raises once, with three lines.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+@contextmanager
+def reported_to_user() -> Iterator[None]:
+    """Print the lines of a `UserError` to standard error and exit with code 2, without a traceback."""
+    try:
+        yield
+    except UserError as error:
+        for line in error.lines:
+            print(f"error: {line}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,41 @@
+"""Random numbers that depend on what they are for, and on nothing that happened before.
+
+A generator is made anew from a key such as (seed, step, process), so that nothing has to be replayed or restored
+when a run goes on, and no draw of one purpose shifts those of another.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import torch
+
+__all__ = ["Purpose", "derived_seed", "generator_for", "noise_for"]
+
+
+class Purpose(IntEnum):
+    """What random numbers are for: part of the key, so that equal seeds for two purposes share nothing."""
+
+    WEIGHTS = 0
+    ORDER = 1
+    STEP = 2
+    DROPOUT = 3
+    VALIDATION = 4
+    SAMPLE = 5
+
+
+def derived_seed(purpose: Purpose, *key: int) -> int:
+    """A 63-bit seed that depends on the whole key (numpy's SeedSequence hashes it)."""
+    low, high = np.random.SeedSequence([int(purpose), *key]).generate_state(2)
+    return int(low) | (int(high) & 0x7FFFFFFF) << 32
+
+
+def generator_for(purpose: Purpose, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own for one purpose and key."""
+    return torch.Generator(device).manual_seed(derived_seed(purpose, *key))
+
+
+def noise_for(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
+    """Standard normal noise (B, *shape), example i from generators[i] alone, whatever stands beside it."""
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
