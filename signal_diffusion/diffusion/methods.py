@@ -1,0 +1,223 @@
+"""Methods: what a network learns. A schedule, a prediction linear in (x0, ε), a density of times, a weight.
+
+With x_t = α·x0 + σ·ε and a prediction p = a·x0 + b·ε, everything follows from (α, σ, a, b) and Δ = α·b − σ·a:
+
+    x0 = (b·x_t − σ·p)/Δ,   ε = (α·p − a·x_t)/Δ,   ‖δp‖² = (Δ/σ)²·‖δx0‖²
+
+so one target, one split and one min-SNR weight serve every prediction of every method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from signal_diffusion.diffusion.schedules import BetaSchedule, LinearSchedule, Schedule
+from signal_diffusion.errors import UserError
+
+__all__ = ["METHODS", "PREDICTIONS", "TIME_SAMPLINGS", "Method", "ddpm", "rectified_flow"]
+
+PREDICTIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "epsilon": lambda alpha, sigma: (torch.zeros_like(alpha), torch.ones_like(sigma)),
+    "sample": lambda alpha, sigma: (torch.ones_like(alpha), torch.zeros_like(sigma)),
+    "v": lambda alpha, sigma: (-sigma, alpha),
+    "velocity": lambda alpha, sigma: (-torch.ones_like(alpha), torch.ones_like(sigma)),
+}
+"""(α, σ) → (a, b) of the prediction a·x0 + b·ε. v: https://arxiv.org/abs/2202.00512; velocity: ε − x0."""
+
+SMALLEST = 1e-6
+"""Floor of α and σ where they divide: under the α = 5e-5 at which a cosine schedule of 1000 steps ends."""
+
+TERMINAL_SNR = 1e-2
+"""Floor of the SNR in the min-SNR weight of a method that ends at zero SNR."""
+
+LARGEST_ERROR_GAIN = 200.0
+"""Largest error of x0 per error of the prediction where sampling may start; linear schedules have 157."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A diffusion method. Times have shape (B,), data and noise (B, …); it computes in float32 at least."""
+
+    schedule: Schedule
+    """t → (α, σ)."""
+    prediction: str
+    """What the network returns: one of PREDICTIONS."""
+    time_at: Callable[[Tensor], Tensor]
+    """Inverse of the distribution function of the training times: uniform u ∈ [0, 1) → t."""
+    snr_gamma: float | None = None
+    """γ of the min-SNR weight, > 0; None weighs every time alike."""
+
+    def __post_init__(self) -> None:
+        if self.prediction not in PREDICTIONS:
+            raise UserError(f"prediction {self.prediction!r} is unknown: expected one of {', '.join(PREDICTIONS)}")
+        if self.snr_gamma is not None and not self.snr_gamma > 0:
+            raise UserError(f"snr_gamma = {self.snr_gamma}: expected a number above 0")
+        discrete = self.schedule.num_timesteps is not None
+        if self.prediction == "epsilon" and discrete and self.schedule.terminal_alpha == 0:
+            raise UserError(
+                "prediction 'epsilon' says nothing about the data at t = 1, where zero_terminal_snr has it trained: "
+                "choose 'v', 'velocity' or 'sample'"
+            )
+
+    def sample_time(
+        self, n: int, generator: torch.Generator, *, process_index: int = 0, num_processes: int = 1
+    ) -> Tensor:
+        """n training times, stratified over batch and processes, (n,) float32 on the generator's device.
+
+        t = F⁻¹((i·R + r + U_i)/(n·R)) for process r of R, U uniform. The strata i are dealt out in random
+        order, so that an example's time does not depend on its place in the batch.
+        """
+        device = generator.device
+        stratum = torch.randperm(n, generator=generator, device=device) * num_processes + process_index
+        u = (stratum + torch.rand(n, generator=generator, device=device)) / (n * num_processes)
+        return self.time_at(u)
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t = α·x0 + σ·ε."""
+        alpha, sigma = self._at(t, x0)
+        return alpha * x0 + sigma * noise
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should return for x_t: a·x0 + b·ε."""
+        a, b = PREDICTIONS[self.prediction](*self._at(t, x0))
+        return a * x0 + b * noise
+
+    def split(self, xt: Tensor, prediction: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """x0 and ε as the prediction has them: the inverse of `add_noise` and `target`.
+
+        α and σ count as 1e-6 at least. So at t = 0 `sample` returns its x0 and ε = 1e6·(x_t − x0), finite
+        but meaningless; at t = 1 `epsilon` multiplies errors by 1/α; `v` and `velocity` are well posed.
+        """
+        alpha, sigma, a, b, delta = self._solved(t, xt)
+        xt, prediction = xt.to(alpha.dtype), prediction.to(alpha.dtype)
+        return (b * xt - sigma * prediction) / delta, (alpha * prediction - a * xt) / delta
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Weight of the squared error of the prediction, (B,): 1, or min-SNR.
+
+        Min-SNR weighs ‖δx0‖² by min(SNR, γ), which is min(SNR, γ)·σ²/Δ² on ‖δp‖²: min(SNR, γ)/SNR for
+        epsilon, min(SNR, γ) for sample, min(SNR, γ)/(SNR + 1) for v and min(SNR, γ)/(√SNR + 1)² for velocity.
+        Where a schedule ends at zero SNR, an SNR counts as 0.01 at least: or else the last step, which
+        settles the mean of a sample, would not be learnt.
+
+        Hang et al., https://arxiv.org/abs/2303.09556
+        """
+        if self.snr_gamma is None:
+            return torch.ones_like(t, dtype=torch.promote_types(t.dtype, torch.float32))
+        alpha, sigma, _, _, delta = self._solved(t, t)
+        least = TERMINAL_SNR if self.schedule.terminal_alpha == 0 else 0.0
+        return (alpha / sigma).square().clamp(least, self.snr_gamma) * (sigma / delta).square()
+
+    def loss(self, prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Weighted mean squared error of each example, (B,)."""
+        error = prediction.float() - self.target(x0, noise, t)
+        return self.weight(t) * error.square().flatten(1).mean(1)
+
+    def time_grid(self, steps: int) -> Tensor:
+        """Times that a sampler visits, evenly from 1 to 0, (steps + 1,) float64.
+
+        A method of T timesteps is asked at those alone. An epsilon network is first asked where its error
+        makes one of x0 that is at most 200 times as large: from t = 1 of a cosine schedule, the first of 50
+        steps would multiply the network's error by 600.
+        """
+        num_timesteps = self.schedule.num_timesteps
+        if steps < 1 or steps > (num_timesteps or steps):
+            raise UserError(f"{steps} sampling steps: expected 1 to {num_timesteps or 'any number'}")
+        knots = torch.linspace(0, 1, (num_timesteps or 1000) + 1, dtype=torch.float64)
+        _, sigma, _, _, delta = self._solved(knots, knots)
+        first = knots[(sigma / delta).abs() <= LARGEST_ERROR_GAIN].max()
+        times = torch.linspace(1, 0, steps + 1, dtype=torch.float64) * first
+        return times if num_timesteps is None else (times * num_timesteps).round() / num_timesteps
+
+    def _at(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """α and σ, shaped to multiply `like`."""
+        alpha, sigma = self.schedule(t)
+        shape = (-1,) + (1,) * (like.ndim - 1)
+        return alpha.view(shape), sigma.view(shape)
+
+    def _solved(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """α, σ, a, b and the determinant Δ = α·b − σ·a, with α and σ kept from zero."""
+        alpha, sigma = (value.clamp(min=SMALLEST) for value in self._at(t, like))
+        a, b = PREDICTIONS[self.prediction](alpha, sigma)
+        return alpha, sigma, a, b, alpha * b - sigma * a
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """t uniform on 1/T, 2/T … 1."""
+
+    num_timesteps: int
+
+    def __call__(self, u: Tensor) -> Tensor:
+        step = (u * self.num_timesteps).floor().clamp(max=self.num_timesteps - 1)
+        return (step + 1) / self.num_timesteps
+
+
+@dataclass(frozen=True)
+class _Uniform:
+    """t uniform on [0, 1]."""
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return u
+
+
+@dataclass(frozen=True)
+class _LogitNormal:
+    """logit t normal (Esser et al., https://arxiv.org/abs/2403.03206)."""
+
+    mean: float
+    std: float
+
+    def __call__(self, u: Tensor) -> Tensor:
+        eps = torch.finfo(u.dtype).eps
+        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(eps, 1 - eps)))
+
+
+TIME_SAMPLINGS: dict[str, Callable[[float, float], Callable[[Tensor], Tensor]]] = {
+    "uniform": lambda mean, std: _Uniform(),
+    "logit_normal": _LogitNormal,
+}
+
+
+def ddpm(
+    *,
+    prediction: str = "epsilon",
+    num_timesteps: int = 1000,
+    beta_schedule: str = "cosine",
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+    snr_gamma: float | None = None,
+    zero_terminal_snr: bool = False,
+) -> Method:
+    """Denoising diffusion on T discrete steps (Ho et al., https://arxiv.org/abs/2006.11239)."""
+    schedule = BetaSchedule(
+        name=beta_schedule,
+        num_timesteps=num_timesteps,
+        beta_start=beta_start,
+        beta_end=beta_end,
+        zero_terminal_snr=zero_terminal_snr,
+    )
+    return Method(schedule, prediction, _Grid(num_timesteps), snr_gamma)
+
+
+def rectified_flow(
+    *,
+    prediction: str = "velocity",
+    time_sampling: str = "logit_normal",
+    logit_mean: float = 0.0,
+    logit_std: float = 1.0,
+    snr_gamma: float | None = None,
+) -> Method:
+    """The straight flow from noise to data (Liu et al., https://arxiv.org/abs/2209.03003)."""
+    if time_sampling not in TIME_SAMPLINGS:
+        raise UserError(f"time_sampling {time_sampling!r} is unknown: expected one of {', '.join(TIME_SAMPLINGS)}")
+    if not logit_std > 0:
+        raise UserError(f"logit_std = {logit_std}: expected a number above 0")
+    return Method(LinearSchedule(), prediction, TIME_SAMPLINGS[time_sampling](logit_mean, logit_std), snr_gamma)
+
+
+METHODS: dict[str, Callable[..., Method]] = {"ddpm": ddpm, "rectified_flow": rectified_flow}
