@@ -1,0 +1,169 @@
+"""What a network is told of an example: attributes with their nulls, the time, and the embeddings of both.
+
+Every attribute has a learnt null of its own. A missing value and a dropped one are the same thing, from the
+loader to the embedding, so the unconditional model of guidance is the one that was trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from signal_diffusion.errors import UserError
+
+__all__ = [
+    "Attribute",
+    "Categorical",
+    "Conditioning",
+    "ConditioningEmbedding",
+    "Numeric",
+    "TimestepEmbedding",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """Conditions of a batch. `Conditioning()` is that of an unconditional model."""
+
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
+    """Values (B,): int64 index of a categorical attribute (−1 = null), float32 of a numeric (NaN = null)."""
+
+    def __len__(self) -> int:
+        """Examples in the batch; 0 where there are no attributes."""
+        return next((len(values) for values in self.attributes.values()), 0)
+
+    def __getitem__(self, rows: slice | Tensor) -> Conditioning:
+        """The conditions of some examples: a slice, indices or a mask."""
+        return self._map(lambda values: values[rows])
+
+    def drop(self, mask: Tensor) -> Conditioning:
+        """The null in every attribute of the examples in `mask`, (B,) bool."""
+        return self._map(lambda v: v.masked_fill(mask, math.nan if v.is_floating_point() else -1))
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Conditioning:
+        """The same conditions on another device."""
+        return self._map(lambda values: values.to(device, non_blocking=non_blocking))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        return Conditioning({name: change(values) for name, values in self.attributes.items()})
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """An attribute with one of several names as its value, given to a model as its index."""
+
+    name: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """An attribute that is a number in natural units, with its mean and deviation over the training data."""
+
+    name: str
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise UserError(
+                f"attribute {self.name!r} has mean {self.mean} and standard deviation {self.std}: "
+                "expected values that differ; leave the attribute out"
+            )
+
+
+Attribute = Categorical | Numeric
+
+
+class ConditioningEmbedding(nn.Module):
+    """The sum of the embeddings of the attributes, (B, width)."""
+
+    def __init__(self, attributes: Sequence[Attribute], width: int) -> None:
+        super().__init__()
+        # a list and not a ModuleDict, which has no room for attributes called "type" or "training"
+        self.names = [attribute.name for attribute in attributes]
+        self.embeddings = nn.ModuleList(
+            _CategoricalEmbedding(attribute, width)
+            if isinstance(attribute, Categorical)
+            else _NumericEmbedding(attribute, width)
+            for attribute in attributes
+        )
+
+    def forward(self, cond: Conditioning) -> Tensor:
+        """Embed `cond`, which has to have every attribute of the model; it may have more."""
+        if missing := [name for name in self.names if name not in cond.attributes]:
+            raise ValueError(f"conditions without {', '.join(missing)}; found: {', '.join(cond.attributes) or 'none'}")
+        parts = [embed(cond.attributes[name]) for name, embed in zip(self.names, self.embeddings, strict=True)]
+        return torch.stack(parts).sum(0)
+
+
+class TimestepEmbedding(nn.Module):
+    """Sines and cosines of 1000·t, through an MLP, (B,) → (B, width)."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, *, num_features: int = 256) -> None:
+        super().__init__()
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(num_features // 2) / (num_features // 2))
+        self.register_buffer("frequencies", 1000 * frequencies, persistent=False)
+        self.mlp = _mlp(num_features, width)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Embed times in [0, 1]."""
+        return self.mlp(_waves(t, self.frequencies))
+
+
+class _CategoricalEmbedding(nn.Module):
+    """A row per name, and the null in the last row: one table, so that it has a gradient in every batch."""
+
+    def __init__(self, attribute: Categorical, width: int) -> None:
+        super().__init__()
+        self.null = len(attribute.names)
+        self.table = nn.Embedding(self.null + 1, width)
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def forward(self, index: Tensor) -> Tensor:
+        return self.table(torch.where(index < 0, self.null, index))
+
+
+class _NumericEmbedding(nn.Module):
+    """Normalised value → sines and cosines → MLP; the normaliser is saved with the weights."""
+
+    mean: Tensor
+    std: Tensor
+    frequencies: Tensor
+
+    def __init__(self, attribute: Numeric, width: int, *, num_features: int = 32) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(attribute.mean))
+        self.register_buffer("std", torch.tensor(attribute.std))
+        # periods from half a standard deviation, for detail, to 32, over which every usual value is distinct
+        periods = torch.logspace(-1, 5, num_features // 2, base=2)
+        self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
+        self.mlp = _mlp(num_features, width)
+        self.null = nn.Parameter(torch.empty(width))
+        nn.init.normal_(self.null, std=0.02)
+
+    def forward(self, value: Tensor) -> Tensor:
+        missing = value.isnan()
+        normalised = torch.where(missing, 0.0, (value - self.mean) / self.std)
+        embedded = self.mlp(_waves(normalised, self.frequencies))
+        return torch.where(missing[:, None], self.null.to(embedded.dtype), embedded)
+
+
+def _mlp(num_features: int, width: int) -> nn.Sequential:
+    first, second = nn.Linear(num_features, width), nn.Linear(width, width)
+    for linear in (first, second):
+        nn.init.normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
+    return nn.Sequential(first, nn.SiLU(), second)
+
+
+def _waves(values: Tensor, frequencies: Tensor) -> Tensor:
+    """cos and sin of values × frequencies in float32, (B,) and (F,) → (B, 2F)."""
+    angles = values.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -1,0 +1,187 @@
+"""The diffusion transformer with adaLN-zero (Peebles & Xie, https://arxiv.org/abs/2212.09748).
+
+Ours takes examples and patches that need not be square, and normalises queries and keys (Dehghani et al.,
+https://arxiv.org/abs/2302.05442), which keeps attention in bounds under bf16. The feed-forward is the paper's
+GELU, two matrix products and one pass over the hidden layer, where SwiGLU has three and two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.attention import attention
+from signal_diffusion.models.conditioning import (
+    Attribute,
+    Conditioning,
+    ConditioningEmbedding,
+    TimestepEmbedding,
+)
+from signal_diffusion.models.denoiser import Denoiser
+
+__all__ = ["DiT", "DiTArchitecture"]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True))
+class DiTArchitecture:
+    """`[model.architecture]` of a `dit`."""
+
+    num_layers: PositiveInt = 12
+    """Transformer blocks, 1 or more."""
+    num_attention_heads: PositiveInt = 16
+    """Attention heads, 1 or more; the width is heads × head dimension, a multiple of 4."""
+    attention_head_dim: PositiveInt = 72
+    """Channels of each head, 1 or more."""
+    patch_size: tuple[PositiveInt, PositiveInt] = (4, 4)
+    """Rows and columns of a token, each a divisor of the example's."""
+    mlp_ratio: PositiveFloat = 4.0
+    """Width of the feed-forward layer over the model's, above 0."""
+    dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the outputs of attention and feed-forward that training zeroes, 0 ≤ p < 1."""
+
+
+class DiT(Denoiser):
+    """A diffusion transformer. Its first prediction, before training, is zero."""
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        architecture: DiTArchitecture,
+        *,
+        shape: tuple[int, int, int],
+        attributes: Sequence[Attribute] = (),
+    ) -> None:
+        super().__init__()
+        channels, grid, width = shape[0], _grid(shape, architecture.patch_size), _width(architecture)
+        self.patch_size = architecture.patch_size
+        self.num_tokens = math.prod(grid)
+        token_size = channels * math.prod(self.patch_size)
+        self.patch_embedding = nn.Linear(token_size, width)
+        self.register_buffer("positions", _sincos_positions(grid, width), persistent=False)
+        self.time_embedding = TimestepEmbedding(width)
+        self.conditioning = ConditioningEmbedding(attributes, width) if attributes else None
+        self.layers = nn.ModuleList(_Block(architecture, width) for _ in range(architecture.num_layers))
+        self.modulation = nn.Linear(width, 2 * width)
+        self.output = nn.Linear(width, token_size)
+        self._reset_parameters()
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks."""
+        return self.layers
+
+    def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The prediction for x (B, C, H, W) at the times t (B,)."""
+        condition = self.time_embedding(t)  # (B, D)
+        if self.conditioning is not None:
+            condition = condition + self.conditioning(cond)
+        condition = F.silu(condition)
+        tokens = self.patch_embedding(patchify(x, self.patch_size)) + self.positions  # (B, N, D)
+        for block in self.layers:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, condition, use_reentrant=False)
+            else:
+                tokens = block(tokens, condition)
+        shift, scale = self.modulation(condition).float()[:, None].chunk(2, dim=-1)
+        return unpatchify(self.output(_modulated(tokens, shift, scale)), x.shape, self.patch_size)
+
+    def _reset_parameters(self) -> None:
+        for name, module in self.named_modules():
+            if name.endswith(("modulation", "output")) and isinstance(module, nn.Linear):
+                nn.init.zeros_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif name.startswith(("layers", "patch_embedding")) and isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+
+class _Block(nn.Module):
+    """x += gate·attention(modulated x), x += gate·feed-forward(modulated x); the gates are zero at first."""
+
+    def __init__(self, architecture: DiTArchitecture, width: int) -> None:
+        super().__init__()
+        hidden = round(width * architecture.mlp_ratio)
+        self.head_dim = architecture.attention_head_dim
+        self.modulation = nn.Linear(width, 6 * width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.query_norm = nn.Parameter(torch.ones(self.head_dim))
+        self.key_norm = nn.Parameter(torch.ones(self.head_dim))
+        self.projection = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+        self.dropout = nn.Dropout(architecture.dropout_rate)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        # float32, as bf16 cannot tell 1 + scale from 1 while the scale is small
+        modulation = self.modulation(condition).float()[:, None]  # (B, 1, 6D)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=-1)
+        x = x + gate_1 * self.dropout(self._attention(_modulated(x, shift_1, scale_1)))
+        return x + gate_2 * self.dropout(self.mlp(_modulated(x, shift_2, scale_2)))
+
+    def _attention(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, -1, self.head_dim))  # (B, N, 3, heads, d)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        q, k = _rms_norm(q, self.query_norm), _rms_norm(k, self.key_norm)
+        return self.projection(attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def patchify(x: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) → tokens (B, N, C·ph·pw), row by row."""
+    batch, channels, height, width = x.shape
+    ph, pw = patch_size
+    x = x.reshape(batch, channels, height // ph, ph, width // pw, pw)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * ph * pw)
+
+
+def unpatchify(tokens: Tensor, shape: Sequence[int], patch_size: tuple[int, int]) -> Tensor:
+    """The inverse of `patchify` for examples of `shape` (B, C, H, W)."""
+    batch, channels, height, width = shape
+    ph, pw = patch_size
+    x = tokens.reshape(batch, height // ph, width // pw, channels, ph, pw)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
+
+
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
+
+
+def _rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps=1e-6)
+
+
+def _grid(shape: tuple[int, int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
+    _, height, width = shape
+    if height % patch_size[0] or width % patch_size[1]:
+        raise UserError(
+            f"patch_size {list(patch_size)} does not divide examples of {height} × {width}: "
+            f"expected divisors of {height} and {width}"
+        )
+    return height // patch_size[0], width // patch_size[1]
+
+
+def _width(architecture: DiTArchitecture) -> int:
+    width = architecture.num_attention_heads * architecture.attention_head_dim
+    if width % 4:
+        raise UserError(
+            f"num_attention_heads × attention_head_dim = {width}: expected a multiple of 4, "
+            "for the sines and cosines of rows and columns"
+        )
+    return width
+
+
+def _sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Sines and cosines of the row in one half of the channels, of the column in the other, (N, width)."""
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 4) / (width // 4))
+    rows, columns = (torch.arange(size)[:, None] * frequencies for size in grid)
+    rows = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(-1, grid[1], -1)
+    columns = torch.cat([columns.sin(), columns.cos()], dim=1)[None].expand(grid[0], -1, -1)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)

@@ -1,0 +1,126 @@
+import math
+
+import pytest
+import torch
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import (
+    Categorical,
+    Conditioning,
+    ConditioningEmbedding,
+    Numeric,
+    TimestepEmbedding,
+)
+
+ATTRIBUTES = [
+    Categorical("label", ("relaxed", "alert")),
+    Categorical("gender", ("F", "M")),
+    Numeric("age", 40.0, 15.0),
+]
+NULL = Conditioning({"label": torch.tensor([-1]), "gender": torch.tensor([-1]), "age": torch.tensor([math.nan])})
+
+
+def conditions():
+    return Conditioning(
+        {
+            "label": torch.tensor([0, 1, 0, 1]),
+            "gender": torch.tensor([1, -1, 0, 0]),
+            "age": torch.tensor([25.0, 60.0, math.nan, 41.0]),
+        }
+    )
+
+
+@pytest.fixture
+def embedding():
+    torch.manual_seed(0)
+    return ConditioningEmbedding(ATTRIBUTES, 16)
+
+
+def test_dropping_puts_the_null_in_every_attribute_of_the_masked_rows_alone():
+    dropped = conditions().drop(torch.tensor([True, False, False, True]))
+
+    assert dropped.attributes["label"].tolist() == [-1, 1, 0, -1]
+    assert dropped.attributes["gender"].tolist() == [-1, -1, 0, -1]
+    assert dropped.attributes["age"].isnan().tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("rows", [slice(1, 3), torch.tensor([1, 2]), torch.tensor([False, True, True, False])])
+def test_rows_are_taken_from_all_attributes(rows):
+    some = conditions()[rows]
+
+    assert len(some) == 2
+    assert some.attributes["label"].tolist() == [1, 0]
+    assert some.attributes["gender"].tolist() == [-1, 0]
+
+
+def test_conditions_of_an_unconditional_model_can_be_handled_like_others():
+    nothing = Conditioning()
+
+    assert len(nothing) == 0
+    assert nothing.drop(torch.ones(3, dtype=torch.bool)).to("cpu")[:2].attributes == {}
+
+
+def test_dropped_in_training_is_null_in_sampling_and_missing_in_the_data(embedding):
+    dropped = embedding(conditions().drop(torch.ones(4, dtype=torch.bool)))
+
+    assert torch.equal(dropped, embedding(NULL).expand(4, -1))
+
+
+@pytest.mark.parametrize(("name", "value"), [("label", 0), ("gender", 0), ("age", 40.0), ("age", 0.0)])
+def test_the_first_label_and_the_mean_are_not_the_null(embedding, name, value):
+    known = Conditioning({**NULL.attributes, name: torch.tensor([value])})
+
+    assert not torch.allclose(embedding(known), embedding(NULL))
+
+
+def test_each_attribute_has_a_null_of_its_own(embedding):
+    rows = [layer(NULL.attributes[name]) for name, layer in zip(embedding.names, embedding.embeddings, strict=True)]
+
+    assert not any(torch.allclose(rows[i], rows[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
+    torch.testing.assert_close(embedding(NULL), rows[0] + rows[1] + rows[2])
+
+
+def test_every_parameter_has_a_gradient_though_nothing_or_everything_is_dropped(embedding):
+    full = Conditioning({"label": torch.tensor([1]), "gender": torch.tensor([0]), "age": torch.tensor([30.0])})
+
+    for cond in [full, NULL]:
+        embedding.zero_grad()
+        embedding(cond).sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in embedding.parameters())
+
+
+def test_the_normaliser_of_a_number_is_saved_with_the_weights(embedding):
+    other = ConditioningEmbedding([*ATTRIBUTES[:2], Numeric("age", 7.0, 1.0)], 16)
+    other.load_state_dict(embedding.state_dict(), strict=True)
+
+    assert torch.equal(other(conditions()), embedding(conditions()))
+
+
+def test_a_number_is_taken_in_natural_units(embedding):
+    years = ConditioningEmbedding([Numeric("age", 40.0, 15.0)], 16)
+    months = ConditioningEmbedding([Numeric("age", 480.0, 180.0)], 16)
+    months.load_state_dict({**years.state_dict(), **{k: v for k, v in months.state_dict().items() if "mlp" not in k}})
+
+    in_years = years(Conditioning({"age": torch.tensor([18.0, 61.0])}))
+    in_months = months(Conditioning({"age": torch.tensor([216.0, 732.0])}))
+
+    torch.testing.assert_close(in_years, in_months)
+
+
+def test_an_attribute_that_the_model_needs_has_to_be_there(embedding):
+    with pytest.raises(ValueError, match="without gender, age; found: label"):
+        embedding(Conditioning({"label": torch.tensor([0])}))
+
+
+@pytest.mark.parametrize("std", [0.0, math.nan, -1.0])
+def test_an_attribute_that_never_varies_is_refused(std):
+    with pytest.raises(UserError, match="age"):
+        Numeric("age", 40.0, std)
+
+
+def test_times_are_told_apart_at_a_thousandth():
+    torch.manual_seed(0)
+    embedded = TimestepEmbedding(32)(torch.tensor([0.0, 0.001, 0.5, 0.501, 1.0]))
+
+    distances = torch.cdist(embedded, embedded) + torch.eye(5)
+    assert (distances > 1e-3).all()
