@@ -1,0 +1,223 @@
+"""Text → `Experiment`: TOML, overrides, and every mistake of a file in one go, each in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from signal_diffusion.config import rules, schema
+from signal_diffusion.config.schema import Experiment
+from signal_diffusion.errors import UserError
+
+__all__ = ["Offer", "Problem", "load_experiment", "to_toml"]
+
+Location = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What the other rooms have to offer, by name; handed in, so that this room imports none of them."""
+
+    architectures: Mapping[str, type]
+    representations: Collection[str]
+    methods: Collection[str]
+    predictions: Collection[str]
+    samplers: Collection[str]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: the key that it is at, and what was expected and found there."""
+
+    location: Location
+    message: str
+
+
+def load_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment file.
+
+    Parameters
+    ----------
+    path
+        TOML file in the layout of `schema`.
+    offer
+        The backbones, representations, methods, predictions and samplers that a file may name.
+    overrides
+        `table.key=value` pairs that win over the file; values are TOML, or else plain text.
+
+    Raises
+    ------
+    UserError
+        With one line per mistake: unknown keys, wrong types, values out of range, tables that contradict.
+    """
+    tables = _read(path)
+    overridden: set[Location] = set()
+    for override in overrides:
+        overridden.add(_override(tables, override))
+    experiment, problems = _parse(tables, offer)
+    if experiment is not None:
+        written = set(_keys(tables))
+        problems += [Problem(tuple(key.split(".")), message) for key, message in rules.check(experiment, written)]
+    if experiment is None or problems:
+        raise UserError(*(_line(path, problem, overridden) for problem in problems))
+    return experiment
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The whole experiment as a file that reads back equal, without the keys that have no value or no effect."""
+    return tomli_w.dumps(_resolved(dataclasses.asdict(experiment), "", rules.without_effect(experiment)))
+
+
+def _resolved(tables: dict[str, Any], prefix: str, without_effect: Collection[str]) -> dict[str, Any]:
+    return {
+        key: _resolved(value, f"{prefix}{key}.", without_effect) if isinstance(value, dict) else value
+        for key, value in tables.items()
+        if value is not None and f"{prefix}{key}" not in without_effect
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: expected a TOML file in UTF-8, found something else") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the experiment file: {error.strerror}") from None
+
+
+def _override(tables: dict[str, Any], override: str) -> Location:
+    key, equals, text = override.partition("=")
+    location = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(location):
+        raise UserError(f"--set {override}: expected table.key=value, such as training.max_steps=100")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = tables
+    for part in location[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UserError(f"--set {override}: {part} is a value, not a table")
+    table[location[-1]] = value
+    return location
+
+
+def _parse(tables: dict[str, Any], offer: Offer) -> tuple[Experiment | None, list[Problem]]:
+    problems: list[Problem] = []
+    experiment, found = _validate(schema.Experiment, tables, ())
+    problems += found
+    model = tables.get("model")
+    model = model if isinstance(model, dict) else {}
+    problems += _unknown_names(tables, offer)
+    architecture = offer.architectures.get(str(model.get("name", schema.Model().name)))
+    if architecture is not None:
+        table, found = _validate(architecture, model.get("architecture", {}), ("model", "architecture"))
+        problems += found
+        if experiment is not None and table is not None:
+            experiment = dataclasses.replace(
+                experiment, model=dataclasses.replace(experiment.model, architecture=table)
+            )
+    return (None if problems else experiment), problems
+
+
+def _validate(kind: type, table: object, location: Location) -> tuple[Any, list[Problem]]:
+    try:
+        # By way of JSON, since there a list may stand for a tuple while everything else stays strict.
+        return TypeAdapter(kind).validate_json(json.dumps(table, default=str)), []
+    except ValidationError as error:
+        return None, [
+            Problem((*location, *map(str, item["loc"])), _message(kind, location, item))
+            for item in error.errors(include_url=False)
+        ]
+
+
+def _message(kind: type, root: Location, item: Mapping[str, Any]) -> str:
+    where = tuple(map(str, item["loc"]))
+    if item["type"] == "unexpected_keyword_argument":
+        return "unknown key" + _nearest_key((*root, *where), _known_keys(kind, root))
+    expected = item["msg"].replace("Input should be ", "expected ").replace("Field required", "expected a value")
+    expected = expected.replace("an object", "a table").replace("expected greater", "expected a number greater")
+    expected = expected.replace("expected less", "expected a number less").replace("instance of Any", "value")
+    if item["type"] == "literal_error":
+        return f"{expected}, found {item['input']!r}" + _did_you_mean(
+            str(item["input"]), [name.strip(" '") for name in expected[9:].replace(" or ", ",").split(",")]
+        )
+    return f"{expected}, found {item['input']!r}"
+
+
+def _unknown_names(tables: dict[str, Any], offer: Offer) -> list[Problem]:
+    """Names that only other rooms know: backbones, representations, methods, predictions, samplers."""
+    choices: dict[Location, Collection[str]] = {
+        ("model", "name"): offer.architectures,
+        ("data", "representation"): offer.representations,
+        ("model", "diffusion", "method"): offer.methods,
+        ("model", "diffusion", "prediction"): offer.predictions,
+        ("generation", "sampling", "sampler"): offer.samplers,
+    }
+    problems = []
+    for location, names in choices.items():
+        value: Any = tables
+        for part in location:
+            value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, str) and value and value not in names:
+            expected = ", ".join(map(repr, names))
+            hint = _did_you_mean(value, names)
+            problems.append(Problem(location, f"expected one of {expected}, found {value!r}{hint}"))
+    return problems
+
+
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _nearest_key(location: Location, known: Collection[Location]) -> str:
+    """A key of the same table that is spelt alike; else the same key in another table; else any that is alike."""
+    *table, key = location
+    siblings = {known_key[-1] for known_key in known if list(known_key[:-1]) == table}
+    if close := difflib.get_close_matches(key, siblings, n=1):
+        return f" (did you mean {close[0]!r}?)"
+    if elsewhere := [".".join(known_key) for known_key in known if known_key[-1] == key]:
+        return f" (did you mean {elsewhere[0]}?)"
+    paths = [".".join(known_key) for known_key in known]
+    close = difflib.get_close_matches(".".join(location), paths, n=1, cutoff=0.0)
+    return f" (the nearest known key is {close[0]})" if close else ""
+
+
+def _known_keys(kind: type, root: Location) -> list[Location]:
+    known: list[Location] = []
+    for member in dataclasses.fields(kind):
+        known.append((*root, member.name))
+        if dataclasses.is_dataclass(member.default_factory):
+            known += _known_keys(member.default_factory, (*root, member.name))
+    return known
+
+
+def _keys(tables: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _line(path: Path, problem: Problem, overridden: Collection[Location]) -> str:
+    *tables, key = problem.location
+    index = ""
+    while key.isdigit() and tables:  # an element of a list: name the list
+        index, key = f"[{key}]{index}", tables.pop()
+    source = "--set" if (*tables, key) in overridden else str(path)
+    table = f" [{'.'.join(tables)}]" if tables else ""
+    return f"{source}:{table} {key}{index}: {problem.message}"

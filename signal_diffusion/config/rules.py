@@ -1,0 +1,154 @@
+"""Tables held against each other: what each key says may be fine, and the two together not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from operator import attrgetter
+
+from signal_diffusion.config.schema import Experiment
+
+__all__ = ["check", "without_effect"]
+
+Finding = tuple[str, str]
+
+
+def check(experiment: Experiment, written: Collection[str]) -> list[Finding]:
+    """What contradicts what, as (dotted key, message).
+
+    Parameters
+    ----------
+    experiment
+        The experiment with its defaults filled in.
+    written
+        Dotted keys that the file or `--set` really contains: a default is never a contradiction.
+    """
+    return [finding for rule in RULES for finding in rule(experiment, written)]
+
+
+# A key that has no effect beside another key's value is a mistake, not a decoration:
+# (table, its keys) have an effect only where the chooser has one of these values.
+READ_ONLY_WITH = (
+    ("model.diffusion", "num_timesteps beta_schedule zero_terminal_snr", "model.diffusion.method", ("ddpm",)),
+    ("model.diffusion", "beta_start beta_end", "model.diffusion.method", ("ddpm",)),
+    (
+        "model.diffusion",
+        "beta_start beta_end",
+        "model.diffusion.beta_schedule",
+        ("linear", "quadratic", "sigmoid"),
+    ),
+    ("model.diffusion", "time_sampling logit_mean logit_std", "model.diffusion.method", ("rectified_flow",)),
+    ("model.diffusion", "logit_mean logit_std", "model.diffusion.time_sampling", ("logit_normal",)),
+    ("model.conditioning", "num_classes", "model.conditioning.type", ("class",)),
+    ("model.conditioning", "attributes", "model.conditioning.type", ("attributes",)),
+    ("model.conditioning", "cfg_dropout", "model.conditioning.type", ("class", "attributes")),
+    ("training.optimizer", "eps", "training.optimizer.type", ("adamw", "adam")),
+    (
+        "training.scheduler",
+        "min_lr_ratio",
+        "training.scheduler.type",
+        ("linear", "cosine", "step", "plateau"),
+    ),
+    ("training.scheduler", "num_cycles", "training.scheduler.type", ("cosine",)),
+    ("training.scheduler", "step_size", "training.scheduler.type", ("step",)),
+    ("training.scheduler", "gamma", "training.scheduler.type", ("step", "plateau")),
+    ("training.scheduler", "patience", "training.scheduler.type", ("plateau",)),
+    ("training.performance", "compile_mode", "training.performance.compile_model", (True,)),
+)
+
+
+def without_effect(experiment: Experiment) -> dict[str, str]:
+    """Dotted keys that nothing reads, given the other keys, and why."""
+    reasons = {}
+    for table, keys, chooser, values in READ_ONLY_WITH:
+        found = attrgetter(chooser)(experiment)
+        if found not in values:
+            expected = " or ".join(map(repr, values))
+            for key in keys.split():
+                reasons[f"{table}.{key}"] = f"has no effect with {chooser} = {found!r}; it goes with {expected}"
+    return reasons
+
+
+def _unread_keys(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    return ((key, reason) for key, reason in without_effect(experiment).items() if key in written)
+
+
+def _guidance(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    """Guidance subtracts the null condition, which has to exist and to be trained."""
+    conditioning = experiment.model.conditioning
+    scales = {
+        "training.visualization.guidance_scale": experiment.training.visualization.guidance_scale,
+        "generation.sampling.guidance_scale": experiment.generation.sampling.guidance_scale,
+    }
+    for key, scale in scales.items():
+        if scale == 1.0:
+            continue
+        if conditioning.type == "none":
+            yield (
+                key,
+                f"guidance {scale} needs a condition, but model.conditioning.type is 'none'; expected 1.0",
+            )
+        elif conditioning.cfg_dropout == 0.0:
+            yield (
+                key,
+                f"guidance {scale} needs a trained null condition, but model.conditioning.cfg_dropout is 0; "
+                "expected 1.0 here, or a cfg_dropout such as 0.1",
+            )
+
+
+def _data(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    data = experiment.data
+    if data.source == "synthetic" and data.paths.root:
+        yield (
+            "data.paths.root",
+            f"{data.paths.root!r} is not read with data.source = 'synthetic'; leave one of the two out",
+        )
+    if data.source == "dataset" and not data.paths.root:
+        yield "data.paths.root", "expected the folder of a dataset, or data.source = 'synthetic'"
+    if data.paths.train == data.paths.val:
+        yield (
+            "data.paths.val",
+            f"the split {data.paths.val!r} is trained on; expected another, such as 'validation'",
+        )
+
+
+def _precision(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    if experiment.training.mixed_precision == "fp16" and experiment.compute.device == "cpu":
+        yield (
+            "training.mixed_precision",
+            "'fp16' needs CUDA, but compute.device is 'cpu'; expected 'bf16' or 'no'",
+        )
+
+
+def _learning_rate(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    training = experiment.training
+    if training.scheduler.type == "plateau" and not training.validation.enabled:
+        yield (
+            "training.scheduler.type",
+            "'plateau' watches the validation loss, but training.validation.enabled is false",
+        )
+
+
+def _checkpoints(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    training = experiment.training
+    if training.checkpointing.save_best_only and not training.validation.enabled:
+        yield (
+            "training.checkpointing.save_best_only",
+            "the best is known by validation, but training.validation.enabled is false",
+        )
+
+
+def _betas(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    diffusion = experiment.model.diffusion
+    if diffusion.beta_start > diffusion.beta_end:
+        yield "model.diffusion.beta_start", f"expected at most beta_end = {diffusion.beta_end}"
+
+
+RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = (
+    _unread_keys,
+    _guidance,
+    _data,
+    _precision,
+    _learning_rate,
+    _checkpoints,
+    _betas,
+)

@@ -1,0 +1,427 @@
+"""One frozen dataclass per table of the experiment file; the string under a field is its documentation.
+
+Types and ranges are checked by pydantic when a file is read. `config/loading.py` reports what it finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+__all__ = [
+    "TABLE",
+    "Augmentation",
+    "Checkpointing",
+    "Columns",
+    "Compute",
+    "Conditioning",
+    "Data",
+    "Debug",
+    "Diffusion",
+    "Ema",
+    "Experiment",
+    "Generation",
+    "Loading",
+    "Logging",
+    "Model",
+    "Optimizer",
+    "Output",
+    "Paths",
+    "Performance",
+    "Resume",
+    "Sampling",
+    "Scheduler",
+    "Subdirs",
+    "Training",
+    "Validation",
+    "Visualization",
+]
+
+TABLE = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Compute:
+    """[compute]: where it runs and from which seed."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device to train on; "auto" takes the accelerator that is there, else the CPU."""
+    seed: Seed = 0
+    """Seed of the weights, the order of examples, the noise, the times and the dropped conditions."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Paths:
+    """[data.paths]: where the dataset is. `~` and `$VARIABLES` are expanded."""
+
+    root: str = ""
+    """Folder that `signal-diffusion prepare` wrote."""
+    train: Name = "train"
+    """Split to train on."""
+    val: Name = "validation"
+    """Split to validate on; "val" finds "validation" too."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Columns:
+    """[data.columns]: the dataset's names of what the models use."""
+
+    image: Name = "image"
+    """Column of the tensor to learn."""
+    label: Name = "label"
+    """Column of the class, for `model.conditioning.type = "class"`."""
+    gender: Name = "gender"
+    """Column of the gender."""
+    health: Name = "health"
+    """Column of the health or group."""
+    age: Name = "age"
+    """Column of the age in years."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Loading:
+    """[data.loading]: how examples become batches."""
+
+    batch_size: Count = 32
+    """Examples per process and forward pass."""
+    num_workers: CountOrNone = 0
+    """Processes that read ahead from a memory-mapped split; a split in memory is indexed without any."""
+    pin_memory: bool = True
+    """Page-locked host memory for faster copies to a CUDA device."""
+    shuffle_train: bool = True
+    """Draw a new order of the training examples in each epoch."""
+    drop_last: bool = True
+    """Leave out the incomplete last step of an epoch; false fills it up from the epoch's beginning."""
+    max_train_examples: Count | None = None
+    """Train on this many examples, spread evenly over the split; absent = all."""
+    max_val_examples: Count | None = None
+    """Let validation choose from this many examples, spread evenly over the split; absent = all."""
+    memory_limit_mb: CountOrNone = 4096
+    """A split larger than this, in MiB of float32, stays on disk, memory-mapped."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Augmentation:
+    """[data.augmentation]: what is done to training examples, anew each time."""
+
+    gaussian_noise_std: NotNegative = 0.0
+    """Standard deviation of white noise added to the tensors, whose values lie in [-1, 1]; 0 = none."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Data:
+    """[data]: what is learnt from."""
+
+    representation: Name = "db-only"
+    """Tensor that the model learns; it must be the dataset's own."""
+    source: Literal["dataset", "synthetic"] = "dataset"
+    """"dataset" reads `data.paths.root`; "synthetic" makes the built-in EEG once and keeps it in the cache."""
+    paths: Paths = field(default_factory=Paths)
+    columns: Columns = field(default_factory=Columns)
+    loading: Loading = field(default_factory=Loading)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Diffusion:
+    """[model.diffusion]: what the network predicts, of which process."""
+
+    method: Name = "ddpm"
+    """"ddpm" (discrete beta schedules) or "rectified_flow" (straight paths)."""
+    prediction: Name | None = None
+    """"epsilon", "sample", "v" or "velocity"; absent = epsilon for ddpm, velocity for rectified_flow."""
+    num_timesteps: Annotated[int, Field(ge=2)] = 1000
+    """ddpm: number of noise levels."""
+    beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "cosine"
+    """ddpm: shape of the noise schedule; the cosine has an offset of 0.008 and takes no betas."""
+    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """ddpm: first beta of the linear, quadratic and sigmoid schedules."""
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """ddpm: last beta of the linear, quadratic and sigmoid schedules."""
+    zero_terminal_snr: bool = False
+    """ddpm: rescale the schedule so that the last level is pure noise (arXiv 2305.08891)."""
+    snr_gamma: Positive | None = None
+    """Gamma of the min-SNR loss weight (arXiv 2303.09556), usually 5; absent = unweighted."""
+    time_sampling: Literal["uniform", "logit_normal"] = "logit_normal"
+    """rectified_flow: density of the training times (arXiv 2403.03206)."""
+    logit_mean: Finite = 0.0
+    """rectified_flow: mean of logit(t)."""
+    logit_std: Positive = 1.0
+    """rectified_flow: standard deviation of logit(t)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Conditioning:
+    """[model.conditioning]: what a sample can be asked for."""
+
+    type: Literal["none", "class", "attributes"] = "none"
+    """"class" conditions on the label, "attributes" on the columns named in `attributes`."""
+    num_classes: Count | None = None
+    """Number of classes; absent = the dataset's. A different number is an error."""
+    attributes: tuple[Name, ...] = Field(default=("gender", "health", "age"), strict=False, min_length=1)
+    """Attributes of type "attributes": gender, health, age, or any attribute of the dataset's card."""
+    cfg_dropout: BelowOne = 0.1
+    """Share of training examples whose condition is replaced by the learnt null, for guidance."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Model:
+    """[model]: the network."""
+
+    name: Name = "dit"
+    """Backbone."""
+    pretrained: str = ""
+    """Checkpoint folder of an earlier run whose (EMA) weights training starts from; "" = random weights."""
+    architecture: Any = field(default_factory=dict)
+    """The backbone's own table."""
+    diffusion: Diffusion = field(default_factory=Diffusion)
+    conditioning: Conditioning = field(default_factory=Conditioning)
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Optimizer:
+    """[training.optimizer]"""
+
+    type: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Optimizer; each in torch's fused form."""
+    learning_rate: Positive = 1e-4
+    """Highest learning rate, after warm-up."""
+    weight_decay: NotNegative = 0.01
+    """Weight decay of matrices; biases, norms and embeddings have none."""
+    betas: tuple[BelowOne, BelowOne] = Field(default=(0.9, 0.999), strict=False)
+    """Adam's decay rates; for sgd, the first is the momentum."""
+    eps: Positive = 1e-8
+    """Adam's epsilon."""
+    gradient_clip_norm: NotNegative = 1.0
+    """Largest norm of the whole gradient; 0 = not clipped."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Scheduler:
+    """[training.scheduler]: the learning rate over optimizer steps."""
+
+    type: Literal["constant", "linear", "cosine", "step", "plateau"] = "cosine"
+    """Shape after warm-up."""
+    warmup_steps: CountOrNone = 2000
+    """Steps of linear warm-up from 0.1 % of the rate; at most a tenth of the run."""
+    min_lr_ratio: Fraction = 0.01
+    """Lowest learning rate, as a share of the highest."""
+    num_cycles: Count = 1
+    """cosine: number of cosines, each of which starts from the full rate."""
+    step_size: Count = 30
+    """step: epochs between two decays."""
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """step and plateau: factor of a decay."""
+    patience: CountOrNone = 10
+    """plateau: validations without improvement before a decay."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Ema:
+    """[training.ema]: the exponential moving average of the weights; validation, previews and sampling use it."""
+
+    enabled: bool = True
+    """Keep an average."""
+    decay: BelowOne = 0.9999
+    """Decay per update, once warm."""
+    update_every: Count = 10
+    """Optimizer steps between two updates."""
+    update_after_step: CountOrNone = 0
+    """The average is a copy of the weights up to this step."""
+    warmup: bool = True
+    """Start with a short memory: the decay is at most 1 - (1 + updates / inv_gamma) ** -power."""
+    inv_gamma: Positive = 1.0
+    """Time constant of the warm-up, in updates."""
+    power: Positive = 0.75
+    """Exponent of the warm-up."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Checkpointing:
+    """[training.checkpointing]"""
+
+    interval: CountOrNone = 1000
+    """Optimizer steps between two checkpoints; 0 = only at the end, or when stopped."""
+    total_limit: Count | None = 3
+    """Newest checkpoints that are kept, beside the best; absent = all."""
+    save_best_only: bool = False
+    """Write only checkpoints that are the best so far, and the last."""
+    save_optimizer: bool = True
+    """Keep what resuming needs; false keeps the weights alone."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Validation:
+    """[training.validation]: the loss on people not trained on, for always the same examples, times and noise."""
+
+    enabled: bool = True
+    """Validate at all."""
+    interval: Count = 500
+    """Optimizer steps between two validations."""
+    at_start: bool = False
+    """Validate before the first step too; that one is never the best."""
+    batch_size: Count | None = None
+    """Examples per process and forward pass; absent = `data.loading.batch_size`. It does not change the result."""
+    num_examples: Count = 512
+    """Examples that are used, spread evenly over the split; fewer where there are fewer."""
+    metric: Literal["loss", "ema_loss"] = "ema_loss"
+    """What the best checkpoint has the lowest of; "ema_loss" is "loss" where there is no average."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Visualization:
+    """[training.visualization]: pictures of samples while training."""
+
+    enabled: bool = True
+    """Draw them at all."""
+    interval: Count = 1000
+    """Optimizer steps between two pictures."""
+    num_samples: Count = 16
+    """Samples in a picture, shared evenly among the classes."""
+    guidance_scale: NotNegative = 1.0
+    """Guidance of the samples; 1 = conditional only."""
+    seed: Seed = 0
+    """Seed of their noise, the same in each picture."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Performance:
+    """[training.performance]: speed, with the same results up to rounding."""
+
+    use_tf32: bool = True
+    """TensorFloat-32 matrix products on CUDA where a product is in fp32."""
+    cudnn_benchmark: bool = True
+    """Let cuDNN choose the fastest kernel for the sizes it meets."""
+    compile_model: bool = False
+    """torch.compile, block by block."""
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
+    """Mode of torch.compile."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Resume:
+    """[training.resume]: go on from a checkpoint; `--resume-from-checkpoint` wins."""
+
+    enabled: bool = False
+    """Resume at start."""
+    checkpoint: Name = "latest"
+    """"latest" (of this run), or a checkpoint's folder."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Training:
+    """[training]"""
+
+    epochs: Count = 100
+    """Passes through the training split, unless `max_steps` is given."""
+    max_steps: Count | None = None
+    """Optimizer steps of the whole run; wins over `epochs`, be it more or fewer."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
+    """Autocast type of the forward pass; weights, optimizer state and EMA stay in fp32."""
+    gradient_accumulation_steps: Count = 1
+    """Batches per process whose gradients make one optimizer step."""
+    gradient_checkpointing: bool = False
+    """Compute each block again in the backward pass, to save memory."""
+    log_interval: Count = 10
+    """Optimizer steps between two lines of metrics; the loss is their mean."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What a gradient that is not finite does: its step changes nothing, and the run stops, or goes on."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    scheduler: Scheduler = field(default_factory=Scheduler)
+    ema: Ema = field(default_factory=Ema)
+    checkpointing: Checkpointing = field(default_factory=Checkpointing)
+    validation: Validation = field(default_factory=Validation)
+    visualization: Visualization = field(default_factory=Visualization)
+    performance: Performance = field(default_factory=Performance)
+    resume: Resume = field(default_factory=Resume)
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Sampling:
+    """[generation.sampling]: the defaults of previews and of `signal-diffusion sample`."""
+
+    num_samples: Count = 64
+    """Samples to generate."""
+    sampler: Name = "euler"
+    """Sampler."""
+    steps: Count = 50
+    """Evaluations of the network per sample, without those of guidance."""
+    guidance_scale: NotNegative = 1.0
+    """Guidance; 1 = conditional only, without a second pass."""
+    use_ema: bool = True
+    """Sample from the averaged weights."""
+    seed: Seed = 0
+    """Sample i depends on (seed, i) alone."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Generation:
+    """[generation]"""
+
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Subdirs:
+    """[output.subdirs]: folders inside the run directory."""
+
+    logs: Name = "tensorboard"
+    """TensorBoard's event files."""
+    checkpoints: Name = "."
+    """Parent of the checkpoint-<step> folders."""
+    samples: Name = "samples"
+    """Pictures of samples while training."""
+    generated: Name = "generated"
+    """What `signal-diffusion sample` writes."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Output:
+    """[output]"""
+
+    base_dir: str = ""
+    """Run directory; `--output-dir` wins; "" = runs/<name of the experiment file>."""
+    subdirs: Subdirs = field(default_factory=Subdirs)
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Logging:
+    """[logging]: metrics.jsonl is always written."""
+
+    tensorboard: bool = True
+    """Write TensorBoard event files too."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Debug:
+    """[debug]"""
+
+    detect_anomaly: bool = False
+    """Trace the operation that made a gradient NaN; several times slower."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Experiment:
+    """A whole experiment file."""
+
+    compute: Compute = field(default_factory=Compute)
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    training: Training = field(default_factory=Training)
+    generation: Generation = field(default_factory=Generation)
+    output: Output = field(default_factory=Output)
+    logging: Logging = field(default_factory=Logging)
+    debug: Debug = field(default_factory=Debug)

@@ -1,0 +1,197 @@
+"""An experiment file and what it asks for: the only place where all rooms meet.
+
+`load` reads a file against what the rooms offer; the functions below it build a file's data, model and method. What
+the file and the dataset's card contradict each other in is told here, before anything is trained.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from signal_diffusion.config import schema
+from signal_diffusion.config.loading import Offer, load_experiment
+from signal_diffusion.data.dataset import CARD_NAME, DatasetCard, open_split
+from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.spectrogram import REPRESENTATIONS
+from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
+from signal_diffusion.diffusion.samplers import SAMPLERS
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Attribute, Categorical, Numeric
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.registry import BACKBONES, build
+
+__all__ = [
+    "attributes_of",
+    "dataset_root",
+    "examples_of",
+    "load",
+    "method_of",
+    "model_of",
+    "read_card",
+    "steps_of",
+]
+
+LARGEST_TERMINAL_ALPHA = 0.1
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
+    """Read an experiment file, with `table.key=value` overrides, against all that this version has to offer.
+
+    Raises
+    ------
+    UserError
+        With one line per mistake.
+    """
+    offer = Offer(
+        architectures={name: backbone.architecture for name, backbone in BACKBONES.items()},
+        representations=REPRESENTATIONS,
+        methods=METHODS,
+        predictions=PREDICTIONS,
+        samplers=SAMPLERS,
+    )
+    experiment = load_experiment(path, offer, overrides)
+    try:
+        method = method_of(experiment.model.diffusion)
+        method.time_grid(experiment.generation.sampling.steps)
+    except UserError as error:
+        raise UserError(f"{path}: [model.diffusion] {error}") from None
+    terminal_alpha = method.schedule.terminal_alpha
+    if terminal_alpha > LARGEST_TERMINAL_ALPHA:
+        raise UserError(
+            f"{path}: [model.diffusion] beta_schedule: leaves {terminal_alpha:.2f} of the data at the last step, while "
+            "sampling starts from pure noise; expected at most "
+            f"{LARGEST_TERMINAL_ALPHA}: use more num_timesteps, a larger beta_end, or zero_terminal_snr = true"
+        )
+    return experiment
+
+
+def method_of(diffusion: schema.Diffusion) -> Method:
+    """The method that [model.diffusion] describes."""
+    names = ["time_sampling", "logit_mean", "logit_std"]
+    if diffusion.method == "ddpm":
+        names = ["num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"]
+    options: dict[str, Any] = {name: getattr(diffusion, name) for name in names}
+    if diffusion.prediction is not None:
+        options["prediction"] = diffusion.prediction
+    return METHODS[diffusion.method](**options, snr_gamma=diffusion.snr_gamma)
+
+
+def model_of(model: schema.Model, card: DatasetCard, columns: schema.Columns) -> Denoiser:
+    """The backbone with fresh weights, for what the card says examples are."""
+    channels, height, width = card.shape
+    attributes = attributes_of(model.conditioning, card, columns)
+    return build(model.name, model.architecture, shape=(channels, height, width), attributes=attributes)
+
+
+def attributes_of(
+    conditioning: schema.Conditioning, card: DatasetCard, columns: schema.Columns
+) -> tuple[Attribute, ...]:
+    """What the model is conditioned on, with the names and statistics of the card."""
+    if conditioning.type == "none":
+        return ()
+    names = ("label",) if conditioning.type == "class" else conditioning.attributes
+    attributes = tuple(_attribute(name, getattr(columns, name, name), card) for name in names)
+    if conditioning.num_classes is not None and conditioning.type == "class":
+        found = attributes[0].names if isinstance(attributes[0], Categorical) else ()
+        if len(found) != conditioning.num_classes:
+            raise UserError(
+                f"[model.conditioning] num_classes: {conditioning.num_classes}, but the dataset has {len(found)} "
+                f"({', '.join(found)}); leave the key out, or use another dataset"
+            )
+    return attributes
+
+
+def _attribute(name: str, column: str, card: DatasetCard) -> Attribute:
+    description = card.columns.get(column, {"kind": "missing"})
+    if description["kind"] == "categorical":
+        return Categorical(name, tuple(description["names"]))
+    if description["kind"] == "numeric":
+        return Numeric(name, description["mean"], description["std"])
+    usable = [key for key, value in card.columns.items() if value["kind"] in ("categorical", "numeric")]
+    raise UserError(
+        f"[model.conditioning] cannot condition on {name!r}: the dataset has no such attribute in a column "
+        f"{column!r}; it has {', '.join(usable) or 'none'}"
+    )
+
+
+def dataset_root(data: schema.Data) -> Path:
+    """The dataset's folder; the built-in synthetic one is made on first use, and kept in the cache."""
+    if data.source == "synthetic":
+        return _synthetic_root(data.representation)
+    root = os.path.expandvars(data.paths.root)
+    if "$" in root:
+        raise UserError(f"[data.paths] root: {root!r} names a variable that is not set")
+    return Path(root).expanduser()
+
+
+def _synthetic_root(representation: str) -> Path:
+    from signal_diffusion.data.prepare import prepare_synthetic  # what makes data need not slow every start
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = cache / "signal-diffusion" / f"synthetic-{representation}-{version('signal-diffusion')}"
+    if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
+        prepare_synthetic(root, representation)
+    return root
+
+
+def read_card(data: schema.Data, root: Path) -> DatasetCard:
+    """The dataset's card, held against [data].
+
+    Raises
+    ------
+    UserError
+        Where there is no dataset (with the commands that make one), or it is of another representation.
+    """
+    if not root.exists():
+        raise UserError(
+            f"[data.paths] root: {root} does not exist; make it from recordings with `signal-diffusion prepare "
+            f"RECORDINGS --output {root} --representation {data.representation}`, or from built-in EEG with "
+            f"`signal-diffusion prepare --synthetic --output {root} --representation {data.representation}`"
+        )
+    card = DatasetCard.load(root)
+    found = card.representation["name"]
+    if found != data.representation:
+        raise UserError(
+            f"[data] representation: {data.representation!r}, but {root} holds {found!r}; expected the same; set one "
+            "of data.representation and data.paths.root"
+        )
+    return card
+
+
+def examples_of(
+    data: schema.Data,
+    root: Path,
+    card: DatasetCard,
+    split: str,
+    attributes: Sequence[Attribute],
+    limit: int | None,
+) -> Examples:
+    """A split, opened for reading by batch with the attributes that the model uses."""
+    name = "validation" if split == "val" and "val" not in card.splits else split
+    if name not in card.splits:
+        raise UserError(f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)}")
+    columns = {
+        attribute.name: (
+            getattr(data.columns, attribute.name, attribute.name),
+            attribute.names if isinstance(attribute, Categorical) else None,
+        )
+        for attribute in attributes
+    }
+    dataset = open_split(root, name)
+    return Examples(
+        dataset,
+        shape=card.shape,
+        image=data.columns.image,
+        attributes=columns,
+        memory_limit_mb=data.loading.memory_limit_mb,
+        subset=spread(len(dataset), limit),
+    )
+
+
+def steps_of(training: schema.Training, steps_per_epoch: int) -> int:
+    """Optimizer steps of the whole run: `max_steps`, or else `epochs`."""
+    return training.max_steps or training.epochs * steps_per_epoch

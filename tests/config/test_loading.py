@@ -1,0 +1,146 @@
+"""What a file may say, and what it is told when it says something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.config.loading import to_toml
+from signal_diffusion.errors import UserError
+
+SHIPPED = sorted((Path(__file__).parents[2] / "config" / "diffusion").glob("*.toml"))
+
+
+def lines_of(tmp_path: Path, text: str, *overrides: str) -> list[str]:
+    path = tmp_path / "experiment.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        experiments.load(path, overrides)
+    return [line.removeprefix(f"{path}: ") for line in caught.value.lines]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_files_read_and_survive_the_round_trip(path: Path, tmp_path: Path) -> None:
+    experiment = experiments.load(path)
+    resolved = tmp_path / "config.toml"
+    resolved.write_text(to_toml(experiment))
+    assert experiments.load(resolved) == experiment
+
+
+def test_all_mistakes_are_told_at_once_with_table_key_and_what_was_expected(tmp_path: Path) -> None:
+    lines = lines_of(
+        tmp_path,
+        """
+        [data]
+        source = "synthetic"
+        [training]
+        epochs = "many"
+        [training.optimizer]
+        learnin_rate = 1e-3
+        betas = [0.9, 2.0]
+        [model.diffusion]
+        beta_schedule = "cosin"
+        """,
+    )
+    assert set(lines) == {
+        "[training] epochs: expected a valid integer, found 'many'",
+        "[training.optimizer] learnin_rate: unknown key (did you mean 'learning_rate'?)",
+        "[training.optimizer] betas[1]: expected a number less than 1, found 2.0",
+        "[model.diffusion] beta_schedule: expected 'linear', 'cosine', 'quadratic' or 'sigmoid', found 'cosin' "
+        "(did you mean 'cosine'?)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[trainng]\nepochs = 3", "trainng: unknown key (did you mean 'training'?)"),
+        ("[training]\nlearning_rate = 1e-3", "(did you mean training.optimizer.learning_rate?)"),
+        ("[model.architecture]\nnum_layer = 3", "num_layer: unknown key (did you mean 'num_layers'?)"),
+        ("[model]\nname = 'dti'", "expected one of 'dit'"),
+        ("[data]\nrepresentation = 'db-onli'", "(did you mean 'db-only'?)"),
+        ("[generation.sampling]\nsampler = 'eulr'", "(did you mean 'euler'?)"),
+        ("[compute]\nseed = true", "seed: expected a valid integer, found True"),
+        ("[training]\nmax_steps = 0", "expected a number greater than or equal to 1, found 0"),
+        ("[training.ema]\ndecay = 1.0", "expected a number less than 1, found 1.0"),
+        ("data = 3", "data: expected a table, found 3"),
+        ("[training]\nepochs = 1\nepochs = 2", "not valid TOML"),
+    ],
+)
+def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    [line] = [line for line in lines_of(tmp_path, text) if "data.paths" not in line]
+    assert expected in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.paths.root=data/x"], "is not read with data.source = 'synthetic'"),
+        (["data.source=dataset"], "expected the folder of a dataset"),
+        (["data.paths.val=train"], "is trained on"),
+        (["model.diffusion.logit_std=2.0"], "has no effect with model.diffusion.method = 'ddpm'"),
+        (["model.diffusion.beta_end=0.1"], "has no effect with model.diffusion.beta_schedule = 'cosine'"),
+        (["model.conditioning.cfg_dropout=0.2"], "has no effect with model.conditioning.type = 'none'"),
+        (["training.scheduler.gamma=0.5"], "has no effect with training.scheduler.type = 'cosine'"),
+        (["generation.sampling.guidance_scale=2.0"], "needs a condition"),
+        (
+            [
+                "model.conditioning.type=class",
+                "model.conditioning.cfg_dropout=0",
+                "training.visualization.guidance_scale=3",
+            ],
+            "needs a trained null condition",
+        ),
+        (["compute.device=cpu", "training.mixed_precision=fp16"], "'fp16' needs CUDA"),
+        (
+            ["training.scheduler.type=plateau", "training.validation.enabled=false"],
+            "watches the validation loss",
+        ),
+        (
+            ["model.diffusion.beta_schedule=linear", "model.diffusion.num_timesteps=200"],
+            "of the data at the last step",
+        ),
+        (["training.max_steps"], "expected table.key=value"),
+        (["generation.sampling.steps=2000"], "2000 sampling steps"),
+    ],
+)
+def test_tables_that_contradict_each_other_are_refused(tmp_path: Path, overrides: list[str], expected: str) -> None:
+    [line] = lines_of(tmp_path, "[data]\nsource = 'synthetic'", *overrides)
+    assert expected in line
+
+
+def test_zero_terminal_snr_mends_a_schedule_that_ends_too_early(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.toml"
+    path.write_text("[data]\nsource = 'synthetic'\n[model.diffusion]\nbeta_schedule = 'linear'\nnum_timesteps = 200")
+    overrides = ["model.diffusion.zero_terminal_snr=true", "model.diffusion.prediction=v"]
+    assert experiments.method_of(experiments.load(path, overrides).model.diffusion).schedule.terminal_alpha == 0
+
+
+def test_overrides_win_and_are_typed_like_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.toml"
+    path.write_text("[data]\nsource = 'synthetic'\n[training]\nepochs = 3")
+    experiment = experiments.load(
+        path,
+        [
+            "training.epochs=7",
+            "training.optimizer.betas=[0.8, 0.9]",
+            "compute.device=cpu",
+            "model.pretrained=a b",
+        ],
+    )
+    assert experiment.training.epochs == 7
+    assert experiment.training.optimizer.betas == (0.8, 0.9)
+    assert (experiment.compute.device, experiment.model.pretrained) == ("cpu", "a b")
+
+
+def test_a_mistake_on_the_command_line_is_told_as_one(tmp_path: Path) -> None:
+    [line] = lines_of(tmp_path, "[data]\nsource = 'synthetic'", "training.epochs=x")
+    assert line == "--set: [training] epochs: expected a valid integer, found 'x'"
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read the experiment file"):
+        experiments.load(tmp_path / "none.toml")
