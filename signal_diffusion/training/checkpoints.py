@@ -1,0 +1,187 @@
+"""Checkpoints on disk: written beside, flushed, renamed into place; whole or not there.
+
+A checkpoint is the folder `checkpoint-<step>` with a manifest of the sizes and SHA-256 sums of its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import nn
+
+from signal_diffusion.errors import UserError
+
+__all__ = [
+    "EMA_WEIGHTS",
+    "MANIFEST",
+    "WEIGHTS",
+    "Writer",
+    "find_checkpoint",
+    "list_checkpoints",
+    "load_weights",
+    "prune",
+    "remove_unfinished",
+    "verify",
+    "write_checkpoint",
+]
+
+Writer = Callable[[Path], object]
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+EMA_WEIGHTS = "ema.safetensors"
+PREFIX = "checkpoint-"
+UNFINISHED = ".unfinished-"
+
+
+def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> Path:
+    """Write `parent/checkpoint-<step>` with the files of `writers`, each of which is given the path to write to.
+
+    Raises
+    ------
+    UserError
+        Where the disk refuses; what was there before is untouched.
+    """
+    final = parent / f"{PREFIX}{step}"
+    unfinished = parent / f"{UNFINISHED}{PREFIX}{step}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        for name, write in writers.items():
+            write(unfinished / name)
+        files = {name: _fingerprint(unfinished / name) for name in writers}
+        manifest = {"format": 1, "step": step, "files": files}
+        (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        for name in (*writers, MANIFEST):
+            _flush(unfinished / name)
+        _flush(unfinished)
+        _retire(final)  # of an earlier run that got further than the checkpoint this one went on from
+        unfinished.rename(final)
+        _flush(parent)
+        remove_unfinished(parent)
+    except (OSError, RuntimeError) as error:  # safetensors and torch.save report a full disk as RuntimeError
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise UserError(f"{final}: cannot write the checkpoint: {error}; earlier ones are untouched") from error
+    return final
+
+
+def verify(checkpoint: Path) -> int:
+    """Check that a checkpoint is whole, and return its step.
+
+    Raises
+    ------
+    UserError
+        Naming the file that is missing, cut short or changed.
+    """
+    manifest = checkpoint / MANIFEST
+    if not checkpoint.is_dir():
+        raise UserError(f"{checkpoint}: no such checkpoint{_available(checkpoint.parent)}")
+    try:
+        contents = json.loads(manifest.read_text())
+        files, step = contents["files"], int(contents["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{manifest}: missing or unreadable, so this is not a whole checkpoint") from None
+    for name, expected in files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            raise UserError(f"{path}: missing from the checkpoint")
+        if _fingerprint(path) != expected:
+            raise UserError(f"{path}: cut short or changed since it was written; use another checkpoint")
+    return step
+
+
+def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> None:
+    """Load the weights of a verified checkpoint, the averaged ones where asked for and there; strictly.
+
+    Raises
+    ------
+    UserError
+        Where the names or sizes are those of another architecture.
+    """
+    weights = load_file(checkpoint / WEIGHTS)
+    if use_ema and (checkpoint / EMA_WEIGHTS).is_file():
+        weights |= load_file(checkpoint / EMA_WEIGHTS)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"{checkpoint / WEIGHTS}: weights of another architecture: {first}") from None
+
+
+def list_checkpoints(parent: Path) -> list[Path]:
+    """The published checkpoints below `parent`, by step."""
+    found = [path for path in parent.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
+    return sorted(found, key=_step)
+
+
+def find_checkpoint(parent: Path, name: str, warn: Callable[[str], None]) -> Path:
+    """The checkpoint that `name` means: "latest" is the newest whole one below `parent`, else a folder.
+
+    Raises
+    ------
+    UserError
+        Where there is none, or the one that was named is not whole.
+    """
+    if name != "latest":
+        verify(Path(name))
+        return Path(name)
+    for checkpoint in reversed(list_checkpoints(parent)):
+        try:
+            verify(checkpoint)
+        except UserError as error:
+            warn(f"{error}; looking for an earlier one")
+        else:
+            return checkpoint
+    raise UserError(f"{parent}: there is no whole checkpoint to resume from; start without resuming")
+
+
+def prune(parent: Path, limit: int | None, keep: int | None) -> None:
+    """Remove all but the `limit` newest checkpoints, and the one of step `keep`."""
+    checkpoints = list_checkpoints(parent)
+    for checkpoint in checkpoints[: -limit if limit else 0]:
+        if _step(checkpoint) != keep:
+            _retire(checkpoint)
+    remove_unfinished(parent)
+
+
+def remove_unfinished(parent: Path) -> None:
+    """Remove what a killed run left half-written or half-removed."""
+    for path in parent.glob(f"{UNFINISHED}{PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _retire(checkpoint: Path) -> None:
+    """Take a checkpoint's name away before its files, so that a kill leaves no half of one."""
+    retired = checkpoint.with_name(f"{UNFINISHED}{PREFIX}retired-{checkpoint.name.removeprefix(PREFIX)}")
+    if checkpoint.exists():
+        shutil.rmtree(retired, ignore_errors=True)
+        checkpoint.rename(retired)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(PREFIX))
+
+
+def _available(parent: Path) -> str:
+    names = [path.name for path in list_checkpoints(parent)] if parent.is_dir() else []
+    return f"; there are {', '.join(names)}" if names else ""
+
+
+def _fingerprint(path: Path) -> dict[str, int | str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,320 @@
+"""Train a diffusion model from an experiment file.
+
+python -m signal_diffusion.training.diffusion EXPERIMENT.toml [--output-dir DIR] [--resume-from-checkpoint latest]
+accelerate launch --multi_gpu -m signal_diffusion.training.diffusion EXPERIMENT.toml …
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.config import schema
+from signal_diffusion.config.loading import to_toml
+from signal_diffusion.data.dataset import CARD_NAME, DatasetCard
+from signal_diffusion.data.loaders import ExampleOrder, Examples
+from signal_diffusion.data.spectrogram import representation_of
+from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.models.attention import kernels_found
+from signal_diffusion.randomness import Purpose, derived_seed
+from signal_diffusion.training import checkpoints
+from signal_diffusion.training.launching import start_missing_processes
+from signal_diffusion.training.previews import Previews
+from signal_diffusion.training.tracking import METRICS_NAME, Tracker
+from signal_diffusion.training.trainer import Parts, Trainer
+from signal_diffusion.training.validation import Validation
+
+__all__ = ["RunPaths", "command", "main", "train"]
+
+CONFIG_NAME = "config.toml"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The folders of a run, all from `[output]`."""
+
+    base: Path
+    logs: Path
+    checkpoints: Path
+    samples: Path
+    generated: Path
+
+    @classmethod
+    def of(cls, output: schema.Output) -> RunPaths:
+        """The folders inside `output.base_dir`."""
+        base, subdirs = Path(output.base_dir), output.subdirs
+        return cls(
+            base,
+            base / subdirs.logs,
+            base / subdirs.checkpoints,
+            base / subdirs.samples,
+            base / subdirs.generated,
+        )
+
+
+def train(
+    config: Path,
+    *,
+    output_dir: Path | None = None,
+    resume: str | None = None,
+    overrides: tuple[str, ...] = (),
+) -> bool:
+    """Train as `config` says; whether the end was reached.
+
+    Raises
+    ------
+    UserError
+        For what the user can put right, before anything is written where that is possible.
+    """
+    experiment = experiments.load(config, overrides)
+    experiment = _with_run_directory(experiment, config, output_dir, resume)
+    accelerator = _accelerator(experiment)
+    paths = RunPaths.of(experiment.output)
+    with accelerator.main_process_first():  # the synthetic data set is made by one
+        root = experiments.dataset_root(experiment.data)
+        card = experiments.read_card(experiment.data, root)
+    checkpoint = _checkpoint_to_resume(experiment, paths, accelerator)
+    trainer = _trainer(experiment, accelerator, paths, root, card)
+    if checkpoint:
+        trainer.resume(checkpoint)
+    if accelerator.is_main_process:
+        _start_run_directory(paths, experiment)
+    accelerator.wait_for_everyone()
+    tracker = Tracker(
+        paths.base,
+        paths.logs if experiment.logging.tensorboard else None,
+        active=accelerator.is_main_process,
+        first_step=trainer.progress.step,
+        last_step=trainer.parts.num_steps,
+    )
+    try:
+        _announce(tracker, experiment, trainer, checkpoint)
+        finished = trainer.run(tracker)
+        _conclude(tracker, config, paths, trainer, finished=finished)
+    finally:
+        tracker.close()
+        accelerator.end_training()
+    return finished
+
+
+def _with_run_directory(
+    experiment: schema.Experiment, config: Path, output_dir: Path | None, resume: str | None
+) -> schema.Experiment:
+    """The command line's words, which win over the file's, written into the experiment."""
+    base = str(output_dir or experiment.output.base_dir or Path("runs") / config.stem)
+    experiment = dataclasses.replace(experiment, output=dataclasses.replace(experiment.output, base_dir=base))
+    if resume is None:
+        return experiment
+    training = dataclasses.replace(experiment.training, resume=schema.Resume(enabled=True, checkpoint=resume))
+    return dataclasses.replace(experiment, training=training)
+
+
+def _accelerator(experiment: schema.Experiment) -> Accelerator:
+    device, performance = experiment.compute.device, experiment.training.performance
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("[compute] device: 'cuda', but torch finds no CUDA device; use 'auto' or 'cpu'")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("[compute] device: 'mps', but torch finds no MPS device; use 'auto' or 'cpu'")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = performance.use_tf32
+    torch.backends.cudnn.benchmark = performance.cudnn_benchmark
+    torch.autograd.set_detect_anomaly(experiment.debug.detect_anomaly)
+    if experiment.training.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("[training] mixed_precision: 'fp16' needs a CUDA device; use 'bf16' or 'no'")
+    return Accelerator(
+        mixed_precision=experiment.training.mixed_precision,
+        cpu=device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+
+
+def _checkpoint_to_resume(experiment: schema.Experiment, paths: RunPaths, accelerator: Accelerator) -> Path | None:
+    """The checkpoint to go on from; a run that is there already is neither continued nor overwritten unasked."""
+    resume = experiment.training.resume
+    if accelerator.is_main_process:
+        checkpoints.remove_unfinished(paths.checkpoints)
+    if resume.enabled:
+        return checkpoints.find_checkpoint(paths.checkpoints, resume.checkpoint, warn=accelerator.print)
+    if existing := checkpoints.list_checkpoints(paths.checkpoints):
+        raise UserError(
+            f"{paths.base} holds a run already ({existing[-1].name}); go on with --resume-from-checkpoint latest, or "
+            "choose another --output-dir"
+        )
+    return None
+
+
+def _trainer(
+    experiment: schema.Experiment, accelerator: Accelerator, paths: RunPaths, root: Path, card: DatasetCard
+) -> Trainer:
+    """Build everything that the loop works with."""
+    data, model_table, training = experiment.data, experiment.model, experiment.training
+    seed = experiment.compute.seed
+    attributes = experiments.attributes_of(model_table.conditioning, card, data.columns)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(Purpose.WEIGHTS, seed))
+        model = experiments.model_of(model_table, card, data.columns)
+    if model_table.pretrained:
+        pretrained = Path(model_table.pretrained).expanduser()
+        checkpoints.verify(pretrained)
+        checkpoints.load_weights(model, pretrained, use_ema=True)
+    with accelerator.main_process_first():  # the first to open a split converts it for all
+        examples = experiments.examples_of(
+            data, root, card, data.paths.train, attributes, data.loading.max_train_examples
+        )
+        held_out = experiments.examples_of(data, root, card, data.paths.val, attributes, data.loading.max_val_examples)
+    method = experiments.method_of(model_table.diffusion)
+    order = _order(experiment, accelerator, examples)
+    parts = Parts(
+        model=model,
+        method=method,
+        examples=examples,
+        order=order,
+        num_steps=experiments.steps_of(training, order.steps_per_epoch),
+        validation=_validation(experiment, held_out, method),
+        previews=Previews(
+            paths.samples,
+            examples,
+            attributes=attributes,
+            representation=representation_of(card),
+            method=method,
+            visualization=training.visualization,
+            sampling=experiment.generation.sampling,
+        )
+        if training.visualization.enabled
+        else None,
+        checkpoint_dir=paths.checkpoints,
+        attachments={CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()},
+    )
+    return Trainer(
+        parts,
+        accelerator,
+        training=training,
+        loading=data.loading,
+        noise_std=data.augmentation.gaussian_noise_std,
+        cfg_dropout=model_table.conditioning.cfg_dropout if attributes else 0.0,
+        seed=seed,
+    )
+
+
+def _order(experiment: schema.Experiment, accelerator: Accelerator, examples: Examples) -> ExampleOrder:
+    loading, training = experiment.data.loading, experiment.training
+    order = ExampleOrder(
+        num_examples=len(examples),
+        batch_size=loading.batch_size,
+        accumulation=training.gradient_accumulation_steps,
+        num_processes=accelerator.num_processes,
+        process_index=accelerator.process_index,
+        seed=experiment.compute.seed,
+        shuffle=loading.shuffle_train,
+        drop_last=loading.drop_last,
+    )
+    if order.steps_per_epoch == 0:
+        raise UserError(
+            f"[data.loading] batch_size: one step takes {order.examples_per_step} examples (batch × processes × "
+            f"accumulation), but the training split has {len(examples)}; use a smaller batch_size, or drop_last = false"
+        )
+    return order
+
+
+def _validation(experiment: schema.Experiment, held_out: Examples, method: Any) -> Validation | None:
+    table = experiment.training.validation
+    if not table.enabled:
+        return None
+    return Validation(
+        held_out,
+        method,
+        num_examples=table.num_examples,
+        batch_size=table.batch_size or experiment.data.loading.batch_size,
+        seed=experiment.compute.seed,
+    )
+
+
+def _start_run_directory(paths: RunPaths, experiment: schema.Experiment) -> None:
+    try:
+        paths.base.mkdir(parents=True, exist_ok=True)
+        partial = paths.base / f"{CONFIG_NAME}.partial"
+        partial.write_text(to_toml(experiment), encoding="utf-8")
+        partial.replace(paths.base / CONFIG_NAME)
+    except OSError as error:
+        raise UserError(f"{paths.base}: cannot write the run directory: {error.strerror}") from None
+
+
+def _announce(tracker: Tracker, experiment: schema.Experiment, trainer: Trainer, checkpoint: Path | None) -> None:
+    parts, accelerator = trainer.parts, trainer.accelerator
+    parameters = sum(parameter.numel() for parameter in parts.model.parameters())
+    tracker.message(
+        f"{experiment.model.name}, {parameters:,} parameters, {parts.model.num_tokens} tokens; "
+        f"{len(parts.examples):,} examples, {'in memory' if parts.examples.in_memory else 'memory-mapped'}, "
+        f"{parts.order.steps_per_epoch} steps per epoch, {parts.num_steps} steps; {accelerator.num_processes} × "
+        f"{accelerator.device.type}, {accelerator.mixed_precision}; kernels: "
+        f"{', '.join(f'{name} by {kernel}' for name, kernel in kernels_found().items())}"
+    )
+    if checkpoint:
+        tracker.message(f"resumed from {checkpoint} at step {trainer.progress.step}")
+    else:
+        flat = flattened(dataclasses.asdict(experiment))
+        tracker.hyperparameters(flat, to_toml(experiment))
+
+
+def flattened(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, with dotted keys; keys without a value are left out."""
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            flat |= flattened(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _conclude(tracker: Tracker, config: Path, paths: RunPaths, trainer: Trainer, *, finished: bool) -> None:
+    progress = trainer.progress
+    tracker.message(f"{'finished' if finished else 'paused'} at step {progress.step} of {trainer.parts.num_steps}")
+    if progress.best_step is not None:
+        metric = trainer.training.validation.metric
+        tracker.message(
+            f"best        {paths.checkpoints / f'checkpoint-{progress.best_step}'} ({metric} {progress.best_value:.4f})"
+        )
+    tracker.message(f"checkpoint  {paths.checkpoints / f'checkpoint-{progress.step}'}")
+    if trainer.parts.previews:
+        tracker.message(f"pictures    {paths.samples}")
+    tracker.message(f"metrics     {paths.base / METRICS_NAME}  (tensorboard --logdir {paths.base.parent})")
+    if finished:
+        tracker.message(f"sample      uv run signal-diffusion sample {paths.base} --num 64")
+    else:
+        tracker.message(
+            f"go on       uv run python -m signal_diffusion.training.diffusion {config} --output-dir {paths.base} "
+            "--resume-from-checkpoint latest"
+        )
+
+
+def command(
+    config: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    output_dir: Annotated[Path | None, typer.Option(help="Run directory; wins over output.base_dir.")] = None,
+    resume_from_checkpoint: Annotated[
+        str | None, typer.Option(help='A checkpoint-N folder, or "latest" of the run directory.')
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
+    ] = None,
+) -> None:
+    """Train a diffusion model from an experiment file."""
+    train(config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
+
+
+def main() -> None:
+    """Run the command line."""
+    with reported_to_user():
+        start_missing_processes("signal_diffusion.training.diffusion")
+        typer.run(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Exponential moving average of the weights, in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from signal_diffusion.config import schema
+
+__all__ = ["Ema"]
+
+
+class Ema:
+    """A slowly following copy of a model's parameters: average ← average + (1 - decay) · (weights - average).
+
+    During warm-up the decay is at most 1 - (1 + n / inv_gamma) ** -power after n updates, so that the random
+    weights of the beginning are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, config: schema.Ema) -> None:
+        self._config = config
+        self._names = [name for name, _ in model.named_parameters()]
+        self._weights: list[Tensor] = list(model.parameters())
+        self._average = [weight.detach().clone() for weight in self._weights]
+        self.num_updates = 0
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the weights after optimizer step `step` (from 1) into the average, where an update is due."""
+        if step % self._config.update_every:
+            return
+        if step <= self._config.update_after_step:
+            torch._foreach_copy_(self._average, self._weights)
+            return
+        self.num_updates += 1
+        torch._foreach_lerp_(self._average, self._weights, 1.0 - self.decay)
+
+    @property
+    def decay(self) -> float:
+        """Decay of the latest update."""
+        if not self._config.warmup:
+            return self._config.decay
+        warm = 1.0 - (1.0 + self.num_updates / self._config.inv_gamma) ** -self._config.power
+        return min(self._config.decay, warm)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model has the averaged weights inside this context, and exactly its own again after it."""
+        with torch.no_grad():
+            own = [weight.detach().clone() for weight in self._weights]
+            torch._foreach_copy_(self._weights, self._average)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(self._weights, own)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by parameter name."""
+        return dict(zip(self._names, self._average, strict=True))
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor], num_updates: int) -> None:
+        """Take up saved averages; a missing or surplus name is an error."""
+        if state.keys() != set(self._names):
+            raise KeyError(f"the averages are of other parameters: {sorted(state.keys() ^ set(self._names))[:4]}")
+        torch._foreach_copy_(self._average, [state[name].to(self._average[0].device) for name in self._names])
+        self.num_updates = num_updates
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Start again from the weights as they are now."""
+        torch._foreach_copy_(self._average, self._weights)
+        self.num_updates = 0

@@ -1,0 +1,125 @@
+"""What a run tells people and files: metrics.jsonl, TensorBoard, a progress bar.
+
+Only the first process writes. Metrics are rows {"step": …, name: value}; names starting with "time/" depend on the
+machine, all others are the same in a resumed run and in one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["METRICS_NAME", "Tracker"]
+
+METRICS_NAME = "metrics.jsonl"
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Tracker:
+    """Metrics and messages of one run; a tracker that is not `active` does nothing."""
+
+    def __init__(self, run_dir: Path, logs: Path | None, *, active: bool, first_step: int, last_step: int) -> None:
+        self.active = active
+        self._console = Console(stderr=True, quiet=not active, highlight=False)
+        self._metrics = self._writer = None
+        self._last_line = time.monotonic()
+        self._last_step = last_step
+        self._bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+            disable=not (active and self._console.is_terminal),
+        )
+        self._task = self._bar.add_task("train", total=last_step, completed=first_step, status="starting")
+        if active:
+            path = run_dir / METRICS_NAME
+            _drop_rows_after(path, first_step)
+            self._metrics = path.open("a", encoding="utf-8")
+            if logs is not None:
+                from torch.utils.tensorboard.writer import SummaryWriter
+
+                self._writer = SummaryWriter(str(logs), purge_step=first_step + 1 if first_step else None)
+        self._bar.start()
+
+    def message(self, text: str) -> None:
+        """A line for the person who watches."""
+        self._console.print(text, soft_wrap=True, markup=False)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one row; rows are flushed, so that a kill loses none."""
+        if self._metrics is None:
+            return
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
+        self._metrics.write(json.dumps({"step": step, **values}) + "\n")
+        self._metrics.flush()
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def progress(self, step: int, loss: float, examples_per_second: float) -> None:
+        """Move the bar; where there is no terminal, print a line every ten seconds instead."""
+        status = f"loss {loss:.4f}  {examples_per_second:,.0f} examples/s"
+        self._bar.update(self._task, completed=step, status=status)
+        now = time.monotonic()
+        if self._bar.disable and (now - self._last_line > SECONDS_BETWEEN_LINES or step == self._last_step):
+            self._last_line = now
+            left = self._bar.tasks[self._task].time_remaining
+            remaining = f"  {int(left // 60)}:{int(left % 60):02d} left" if left else ""
+            self.message(f"step {step}/{self._last_step}  {status}{remaining}")
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        """Show a PNG file in TensorBoard too."""
+        if self._writer is not None:
+            from matplotlib import image
+
+            self._writer.add_image(name, image.imread(path)[..., :3], step, dataformats="HWC")
+
+    def hyperparameters(self, values: Mapping[str, Any], text: str) -> None:
+        """The experiment, as TensorBoard's table of hyper-parameters and as text."""
+        if self._writer is None:
+            return
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {
+            key: value if isinstance(value, int | float | bool | str) else str(value) for key, value in values.items()
+        }
+        for summary in hparams(plain, {"validation/ema_loss": 0.0}):
+            self._writer._get_file_writer().add_summary(summary)  # as add_hparams does, but into this very run
+        self._writer.add_text("config.toml", f"```toml\n{text}\n```")
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self._bar.stop()
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _drop_rows_after(path: Path, step: int) -> None:
+    """Rows that a killed run wrote after the checkpoint will be written again."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+    replacement = path.with_suffix(".partial")
+    replacement.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    replacement.replace(path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        print(f"warning: dropped a damaged row of {METRICS_NAME}", file=sys.stderr)
+        return float("inf")

@@ -1,0 +1,375 @@
+"""The one training loop. `Trainer.run` reads from top to bottom; everything it counts is optimizer steps."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from signal_diffusion.config import schema
+from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
+from signal_diffusion.diffusion.methods import Method
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.randomness import Purpose, derived_seed, generator_for
+from signal_diffusion.training import checkpoints
+from signal_diffusion.training.ema import Ema
+from signal_diffusion.training.optimizers import SkippingStep, build_optimizer, learning_rate_schedule
+from signal_diffusion.training.previews import Previews
+from signal_diffusion.training.stopping import Stopped, StopRequest
+from signal_diffusion.training.tracking import Tracker
+from signal_diffusion.training.validation import Validation
+
+__all__ = ["Parts", "Trainer"]
+
+OPTIMIZER = "optimizer.pt"
+PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a trainer works with: made by the entry point, which alone sees the whole experiment."""
+
+    model: Denoiser
+    method: Method
+    examples: Examples
+    order: ExampleOrder
+    num_steps: int
+    validation: Validation | None
+    previews: Previews | None
+    checkpoint_dir: Path
+    attachments: dict[str, str]
+    """Text files that every checkpoint has beside the weights, such as the dataset's card."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands: saved with each checkpoint, so that the metrics go on to the bit."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    losses: list[list[float]] = field(default_factory=list)
+    """Per process: sum and number of the finite losses since the last row of metrics."""
+    ema_updates: int = 0
+    validated: int = -1
+    """Step of the last validation."""
+    pictured: int = -1
+    """Step of the last preview."""
+    best_step: int | None = None
+    best_value: float | None = None
+    plateau: dict[str, Any] | None = None
+    scaler: dict[str, Any] | None = None
+
+
+class Trainer:
+    """Trains `parts.model` by the tables given, from the beginning or from a checkpoint."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        accelerator: Accelerator,
+        *,
+        training: schema.Training,
+        loading: schema.Loading,
+        noise_std: float,
+        cfg_dropout: float,
+        seed: int,
+    ) -> None:
+        self.parts, self.accelerator, self.training, self.loading = parts, accelerator, training, loading
+        self.noise_std, self.cfg_dropout, self.seed = noise_std, cfg_dropout, seed
+        self.model = parts.model
+        self.model.gradient_checkpointing = training.gradient_checkpointing
+        self._compile()
+        optimizer = build_optimizer(self.model.to(accelerator.device), training.optimizer)
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
+        self.learning_rate = learning_rate_schedule(
+            training.scheduler, num_steps=parts.num_steps, steps_per_epoch=parts.order.steps_per_epoch
+        )
+        self.plateau = _plateau(training.scheduler)
+        self.ema = Ema(self.model, training.ema) if training.ema.enabled else None
+        self.skipping = SkippingStep(optimizer, accelerator.device)
+        self.progress = Progress()
+        exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
+        self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
+        self.saved_step = 0
+
+    # The loop -------------------------------------------------------------------------------------------------------
+
+    def run(self, tracker: Tracker) -> bool:
+        """Train to the end, or until asked to stop; whether the end was reached.
+
+        Raises
+        ------
+        UserError
+            Where a gradient is not finite, or the disk refuses a checkpoint.
+        """
+        with StopRequest() as stop:
+            try:
+                self._due_after_step(tracker, stop)  # what a stop had cut short at the step resumed from
+                self._train(tracker, stop)
+            except Stopped:
+                name = stop.signal.name if stop.signal else "another process"
+                tracker.message(f"stopped by {name} at step {self.progress.step}")
+            self._save(tracker)
+        return self.progress.step >= self.parts.num_steps
+
+    def _train(self, tracker: Tracker, stop: StopRequest) -> None:
+        first, last = self.progress.step, self.parts.num_steps
+        stream = batches(
+            self.parts.examples,
+            self.parts.order,
+            first,
+            last,
+            num_workers=self.loading.num_workers,
+            pin_memory=self.loading.pin_memory and self.accelerator.device.type == "cuda",
+        )
+        log_time, log_step = time.perf_counter(), first
+        for step in range(first, last):
+            grad_norm = self._step(step, stream)
+            self.progress.step = step + 1
+            if (step + 1) % self.training.log_interval == 0 or step + 1 == last:
+                elapsed, log_time = time.perf_counter() - log_time, time.perf_counter()
+                speed = (step + 1 - log_step) * self.parts.order.examples_per_step / elapsed
+                log_step = step + 1
+                self._log(tracker, grad_norm, speed)
+            stop.check()
+            self._due_after_step(tracker, stop)
+
+    def _step(self, step: int, stream: Iterator[Batch]) -> Tensor:
+        """One optimizer step; the norm of its gradient, still on the device."""
+        accelerator, accumulation = self.accelerator, self.parts.order.accumulation
+        generator = generator_for(Purpose.STEP, self.seed, step, accelerator.process_index, device=accelerator.device)
+        torch.manual_seed(derived_seed(Purpose.DROPOUT, self.seed, step, accelerator.process_index))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(step)
+        for micro in range(accumulation):
+            waits = accelerator.no_sync(self.wrapped) if micro + 1 < accumulation else nullcontext()
+            with waits:
+                self._backward(next(stream), generator)
+        grad_norm = self._clip()
+        if accelerator.scaler is None:
+            self.skipping.guard(grad_norm, step + 1)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(step + 1)
+        return grad_norm
+
+    def _backward(self, batch: Batch, generator: torch.Generator) -> None:
+        device, method = self.accelerator.device, self.parts.method
+        x0 = batch[0].to(device, non_blocking=True)
+        cond = Conditioning(batch[1]).to(device, non_blocking=True)
+        if self.noise_std:
+            x0 = x0 + self.noise_std * torch.randn(x0.shape, generator=generator, device=device)
+        t = method.sample_time(
+            len(x0),
+            generator,
+            process_index=self.accelerator.process_index,
+            num_processes=self.accelerator.num_processes,
+        )
+        noise = torch.randn(x0.shape, generator=generator, device=device)
+        if self.cfg_dropout:
+            cond = cond.drop(torch.rand(len(x0), generator=generator, device=device) < self.cfg_dropout)
+        prediction = self.wrapped(method.add_noise(x0, noise, t), t, cond)
+        loss = method.loss(prediction, x0, noise, t).mean()
+        self.accelerator.backward(loss / self.parts.order.accumulation)
+        finite = torch.isfinite(loss.detach())
+        self.losses += torch.stack([torch.where(finite, loss.detach(), 0.0), finite.float()])
+
+    def _clip(self) -> Tensor:
+        self.accelerator.unscale_gradients()
+        limit = self.training.optimizer.gradient_clip_norm or float("inf")
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def _learning_rate(self, step: int) -> float:
+        return self.training.optimizer.learning_rate * self.learning_rate(step) * self._plateau_factor()
+
+    # What is due after a step ---------------------------------------------------------------------------------------
+
+    def _due_after_step(self, tracker: Tracker, stop: StopRequest) -> None:
+        """Validate, draw, save, in this order; each where it is due at this step and not done yet."""
+        step, progress, training = self.progress.step, self.progress, self.training
+        at_end = step == self.parts.num_steps
+
+        def due(interval: int) -> bool:
+            return step > 0 and interval > 0 and (step % interval == 0 or at_end)
+
+        first = step == 0 and training.validation.at_start
+        if self.parts.validation and progress.validated != step and (first or due(training.validation.interval)):
+            self._validate(tracker, stop)
+        if self.parts.previews and progress.pictured != step and due(training.visualization.interval):
+            self._preview(tracker, stop)
+        if due(training.checkpointing.interval) and not training.checkpointing.save_best_only:
+            self._save(tracker)
+
+    def _log(self, tracker: Tracker, grad_norm: Tensor, examples_per_second: float) -> None:
+        """The one place of a step that waits for the device."""
+        total, count = self.accelerator.reduce(self.losses, reduction="sum").tolist()
+        self.losses.zero_()
+        self._stop_if_not_finite()
+        loss, step = total / count if count else math.nan, self.progress.step
+        row = {
+            "epoch": step / self.parts.order.steps_per_epoch,
+            "train/loss": loss,
+            "train/grad_norm": grad_norm.item(),
+            "train/learning_rate": self._learning_rate(step - 1),
+            "time/examples_per_second": examples_per_second,
+        }
+        if self.training.on_nonfinite == "skip":
+            row["train/skipped_steps"] = int(self.skipping.num_skipped.item())
+        tracker.metrics(step, row)
+        tracker.progress(step, loss, examples_per_second)
+
+    def _stop_if_not_finite(self) -> None:
+        bad = int(self.skipping.first_skipped.item())
+        if bad < 0 or self.training.on_nonfinite == "skip":
+            return
+        saved = checkpoints.list_checkpoints(self.parts.checkpoint_dir)
+        last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+        raise UserError(
+            f"the gradient of step {bad} was not finite, so nothing was learnt from it, and the run stops; {last}; "
+            'lower training.optimizer.learning_rate, or set training.on_nonfinite = "skip"'
+        )
+
+    def _validate(self, tracker: Tracker, stop: StopRequest) -> None:
+        assert self.parts.validation is not None
+        losses = self.parts.validation(self.model, self.accelerator, stop.check)
+        if self.ema:
+            with self.ema.applied():
+                averaged = self.parts.validation(self.model, self.accelerator, stop.check)
+            losses |= {f"ema_{name}": value for name, value in averaged.items()}
+        step, progress = self.progress.step, self.progress
+        progress.validated = step
+        tracker.metrics(step, {f"validation/{name}": value for name, value in losses.items()})
+        value = losses.get(self.training.validation.metric, losses["loss"])
+        tracker.message(f"step {step}  validation loss {value:.4f}")
+        if step == 0:
+            return
+        if self.plateau:
+            self.plateau.step(value)
+        if progress.best_value is None or value < progress.best_value:
+            progress.best_step, progress.best_value = step, value
+            self._save(tracker)
+
+    def _preview(self, tracker: Tracker, stop: StopRequest) -> None:
+        assert self.parts.previews is not None
+        with self.ema.applied() if self.ema else nullcontext():
+            path = self.parts.previews(self.model, self.accelerator, self.progress.step, stop.check)
+        self.progress.pictured = self.progress.step
+        if self.accelerator.is_main_process:
+            tracker.picture(self.progress.step, "samples", path)
+
+    # Checkpoints ----------------------------------------------------------------------------------------------------
+
+    def _save(self, tracker: Tracker) -> None:
+        """Write `checkpoint-<step>`, unless it is there; then remove the oldest beyond the limit."""
+        step, progress = self.progress.step, self.progress
+        if step == self.saved_step:
+            return
+        everyone = self.accelerator.gather(self.losses[None]).tolist()
+        progress.losses = everyone
+        progress.ema_updates = self.ema.num_updates if self.ema else 0
+        progress.plateau = self.plateau.state_dict() if self.plateau else None
+        scaler = self.accelerator.scaler
+        progress.scaler = scaler.state_dict() if scaler else None
+        if self.accelerator.is_main_process:
+            parent, limit = self.parts.checkpoint_dir, self.training.checkpointing.total_limit
+            path = checkpoints.write_checkpoint(parent, step, self._writers())
+            checkpoints.prune(parent, limit, keep=progress.best_step)
+            tracker.message(f"step {step}  saved {path}")
+        self.saved_step = step
+        self.accelerator.wait_for_everyone()
+
+    def _writers(self) -> dict[str, checkpoints.Writer]:
+        state, progress = self.model.state_dict(), asdict(self.progress)
+        writers: dict[str, checkpoints.Writer] = {
+            checkpoints.WEIGHTS: lambda path: save_file(state, path),
+            PROGRESS: lambda path: _write_text(path, json.dumps(progress, indent=2) + "\n"),
+        }
+        if self.ema:
+            averages = self.ema.state_dict()
+            writers[checkpoints.EMA_WEIGHTS] = lambda path: save_file(averages, path)
+        if self.training.checkpointing.save_optimizer:
+            optimizer = self.optimizer.state_dict()
+            writers[OPTIMIZER] = lambda path: torch.save(optimizer, path)
+        for name, text in self.parts.attachments.items():
+            writers[name] = partial(_write_text, text=text)
+        return writers
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go on from a verified checkpoint, as if it had never been left.
+
+        Raises
+        ------
+        UserError
+            Where the checkpoint is of another model or another optimizer.
+        """
+        if not (checkpoint / OPTIMIZER).is_file():
+            raise UserError(
+                f"{checkpoint}: has no {OPTIMIZER} (training.checkpointing.save_optimizer was false), so it cannot be "
+                "resumed; start a new run from it with model.pretrained"
+            )
+        checkpoints.load_weights(self.model, checkpoint, use_ema=False)
+        self.progress = Progress(**json.loads((checkpoint / PROGRESS).read_text()))
+        progress, device = self.progress, self.accelerator.device
+        try:
+            self.optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location=device, weights_only=True))
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{checkpoint / OPTIMIZER}: of another optimizer: {error}") from None
+        self._resume_ema(checkpoint)
+        if self.plateau and progress.plateau:
+            self.plateau.load_state_dict(progress.plateau)
+            self.plateau.optimizer.param_groups[0]["lr"] = progress.plateau["_last_lr"][0]
+        if self.accelerator.scaler and progress.scaler:
+            self.accelerator.scaler.load_state_dict(progress.scaler)
+        saved = torch.tensor(progress.losses, dtype=self.losses.dtype)
+        same = len(saved) == self.accelerator.num_processes
+        own = saved[self.accelerator.process_index] if same else saved.sum(0) / self.accelerator.num_processes
+        self.losses.copy_(own)
+        self.saved_step = progress.step
+
+    def _resume_ema(self, checkpoint: Path) -> None:
+        if self.ema is None:
+            return
+        path = checkpoint / checkpoints.EMA_WEIGHTS
+        if path.is_file():
+            self.ema.load_state_dict(load_file(path), self.progress.ema_updates)
+        else:
+            self.ema.restart()
+
+    # Set-up ---------------------------------------------------------------------------------------------------------
+
+    def _compile(self) -> None:
+        """Block by block and in place, so that saved names carry no prefix and DDP wraps what is compiled."""
+        performance = self.training.performance
+        if performance.compile_model:
+            for block in self.model.blocks:
+                block.compile(mode=performance.compile_mode)
+
+    def _plateau_factor(self) -> float:
+        return self.plateau.optimizer.param_groups[0]["lr"] if self.plateau else 1.0
+
+
+def _plateau(scheduler: schema.Scheduler) -> ReduceLROnPlateau | None:
+    """torch's plateau schedule over a factor of its own, which multiplies the learning rate."""
+    if scheduler.type != "plateau":
+        return None
+    factor = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    return ReduceLROnPlateau(factor, factor=scheduler.gamma, patience=scheduler.patience, min_lr=scheduler.min_lr_ratio)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,94 @@
+"""A checkpoint is whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.training import checkpoints
+
+
+def write(parent: Path, step: int, text: str = "weights") -> Path:
+    return checkpoints.write_checkpoint(parent, step, {"a.txt": lambda path: path.write_text(text)})
+
+
+def test_latest_is_by_number_and_not_by_name(tmp_path: Path) -> None:
+    for step in (2, 10, 9):
+        write(tmp_path, step)
+    (tmp_path / "checkpoint-best").mkdir()
+    assert checkpoints.find_checkpoint(tmp_path, "latest", print).name == "checkpoint-10"
+
+
+def test_a_broken_newest_checkpoint_is_named_and_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    (write(tmp_path, 2) / "a.txt").write_text("weight")
+    warnings: list[str] = []
+    assert checkpoints.find_checkpoint(tmp_path, "latest", warnings.append).name == "checkpoint-1"
+    assert "checkpoint-2" in warnings[0] and "cut short or changed" in warnings[0]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "change", "remove", "no manifest"])
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    checkpoint = write(tmp_path, 5)
+    match damage:
+        case "truncate":
+            (checkpoint / "a.txt").write_text("weig")
+        case "change":
+            (checkpoint / "a.txt").write_text("weightz")
+        case "remove":
+            (checkpoint / "a.txt").unlink()
+        case _:
+            (checkpoint / checkpoints.MANIFEST).unlink()
+    with pytest.raises(UserError) as caught:
+        checkpoints.find_checkpoint(tmp_path, str(checkpoint), print)
+    assert len(caught.value.lines) == 1 and str(checkpoint) in str(caught.value)
+
+
+def test_a_checkpoint_that_is_not_there_tells_which_are(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    with pytest.raises(UserError, match="no such checkpoint; there are checkpoint-5"):
+        checkpoints.find_checkpoint(tmp_path, str(tmp_path / "checkpoint-6"), print)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise OSError("No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        checkpoints.write_checkpoint(tmp_path, 2, {"a.txt": fail})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+    checkpoints.verify(tmp_path / "checkpoint-1")
+
+
+def test_a_kill_while_writing_is_never_taken_for_a_checkpoint(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(path: Path) -> None:
+        path.write_text("half")
+        raise Killed
+
+    with pytest.raises(Killed):
+        checkpoints.write_checkpoint(tmp_path, 2, {"a.txt": killed})
+    assert checkpoints.list_checkpoints(tmp_path) == []
+    assert list(tmp_path.iterdir()) != []
+    checkpoints.remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4, 5):
+        write(tmp_path, step)
+    checkpoints.prune(tmp_path, 2, keep=1)
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == [
+        "checkpoint-1",
+        "checkpoint-4",
+        "checkpoint-5",
+    ]
+    checkpoints.prune(tmp_path, None, keep=None)
+    assert len(checkpoints.list_checkpoints(tmp_path)) == 3

@@ -1,0 +1,80 @@
+"""Learning rates by hand formulas, weight decay where it belongs, and steps that are skipped on the device."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from signal_diffusion.config import schema
+from signal_diffusion.training.optimizers import SkippingStep, build_optimizer, learning_rate_schedule
+
+
+def rates(num_steps: int = 1000, steps_per_epoch: int = 100, **config: object) -> list[float]:
+    schedule = learning_rate_schedule(
+        schema.Scheduler(**config),  # type: ignore[arg-type]
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+    )
+    return [schedule(step) for step in range(num_steps + 1)]
+
+
+def test_warm_up_takes_at_most_a_tenth_of_the_run_and_starts_at_a_thousandth() -> None:
+    rate = rates(type="constant", warmup_steps=2000)
+    assert rate[0] == pytest.approx(1e-3)
+    assert rate[50] == pytest.approx(1e-3 + 0.999 * 0.5)
+    assert rate[99] < 1.0 == rate[100] == rate[1000]
+
+
+def test_a_cosine_falls_to_its_lowest_rate() -> None:
+    rate = rates(type="cosine", warmup_steps=0, min_lr_ratio=0.01)
+    assert rate[0] == 1.0
+    assert rate[500] == pytest.approx(0.505)
+    assert rate[1000] == pytest.approx(0.01)
+    assert all(later <= earlier for earlier, later in pairwise(rate))
+
+
+def test_cosines_can_start_again() -> None:
+    rate = rates(type="cosine", warmup_steps=0, num_cycles=2, min_lr_ratio=0.0)
+    assert rate[500] == pytest.approx(1.0)
+    assert rate[250] == rate[750] == pytest.approx(0.5)
+
+
+def test_a_line_and_steps() -> None:
+    assert rates(type="linear", warmup_steps=0, min_lr_ratio=0.2)[500] == pytest.approx(0.6)
+    rate = rates(type="step", warmup_steps=0, step_size=3, gamma=0.5, min_lr_ratio=0.1)
+    assert (rate[299], rate[300], rate[600], rate[999]) == (1.0, 0.5, 0.25, 0.125)
+
+
+def test_matrices_alone_decay() -> None:
+    model = nn.Sequential(nn.Embedding(4, 8), nn.Linear(8, 8), nn.LayerNorm(8))
+    decayed, free = build_optimizer(model, schema.Optimizer(weight_decay=0.1)).param_groups
+    assert [tuple(p.shape) for p in decayed["params"]] == [(8, 8)] and decayed["weight_decay"] == 0.1
+    assert sum(p.numel() for p in free["params"]) == 32 + 8 + 16 and free["weight_decay"] == 0.0
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_state(kind: str) -> None:
+    model = nn.Linear(4, 4)
+    optimizer = build_optimizer(model, schema.Optimizer(type=kind, learning_rate=0.1))  # type: ignore[arg-type]
+    skipping = SkippingStep(optimizer, torch.device("cpu"))
+
+    def step(number: int, factor: float) -> None:
+        optimizer.zero_grad()
+        (model(torch.ones(2, 4)).sum() * factor).backward()
+        skipping.guard(torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]), number)
+        optimizer.step()
+
+    step(1, 1.0)
+    weights = model.weight.detach().clone()
+    state = [{key: value.clone() for key, value in s.items() if value is not None} for s in optimizer.state.values()]
+    step(2, float("nan"))
+    step(3, float("inf"))
+    assert torch.equal(model.weight, weights)
+    for before, after in zip(state, optimizer.state.values(), strict=True):
+        assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert (skipping.num_skipped.item(), skipping.first_skipped.item()) == (2, 2)
+    step(4, 1.0)
+    assert not torch.equal(model.weight, weights)

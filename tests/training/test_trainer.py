@@ -1,0 +1,253 @@
+"""What the loop does at which step, in which precision, and with what is not finite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from signal_diffusion.data.loaders import Batch
+from signal_diffusion.diffusion.methods import Method
+from signal_diffusion.errors import UserError
+from signal_diffusion.training import trainer as trainers
+from signal_diffusion.training.checkpoints import list_checkpoints
+from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.trainer import Trainer
+from tests.training.conftest import metrics_of, tensors_of
+
+
+def steps_with(run: Path, name: str) -> list[int]:
+    return [row["step"] for row in metrics_of(run) if name in row]
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 3])
+def test_everything_counts_optimizer_steps_whatever_the_accumulation(
+    accumulation: int, experiment_file: Path, tmp_path: Path
+) -> None:
+    train(
+        experiment_file,
+        output_dir=tmp_path,
+        overrides=(
+            f"training.gradient_accumulation_steps={accumulation}",
+            "training.max_steps=10",
+            "training.checkpointing.interval=5",
+        ),
+    )
+    assert steps_with(tmp_path, "train/loss") == [4, 8, 10]
+    assert steps_with(tmp_path, "validation/loss") == [4, 8, 10]
+    assert {5, 10} <= {int(path.name.split("-")[1]) for path in list_checkpoints(tmp_path)}
+
+
+def test_rotation_keeps_the_limit_and_the_best(experiment_file: Path, tmp_path: Path) -> None:
+    train(experiment_file, output_dir=tmp_path, overrides=("training.checkpointing.total_limit=2",))
+    steps = [int(path.name.split("-")[1]) for path in list_checkpoints(tmp_path)]
+    best = json.loads((tmp_path / "checkpoint-15" / "progress.json").read_text())["best_step"]
+    assert steps == sorted({best, 14, 15})
+
+
+def test_epochs_count_where_max_steps_is_absent(experiment_file: Path, tmp_path: Path) -> None:
+    text = experiment_file.read_text().replace("max_steps = 15\n", "epochs = 2\n")
+    (tmp_path / "epochs.toml").write_text(text)
+    train(tmp_path / "epochs.toml", output_dir=tmp_path / "run")
+    assert list_checkpoints(tmp_path / "run")[-1].name == "checkpoint-12"  # 100 // 16 = 6 steps per epoch
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_weights_optimizer_state_and_average_are_fp32(precision: str, experiment_file: Path, tmp_path: Path) -> None:
+    overrides = (f"training.mixed_precision={precision}", "training.max_steps=2")
+    train(experiment_file, output_dir=tmp_path, overrides=overrides)
+    tensors = tensors_of(tmp_path / "checkpoint-2")
+    floats = {name: value for name, value in tensors.items() if name.startswith(("model.", "ema.", "optimizer."))}
+    assert len(floats) > 30 and {value.dtype for value in floats.values()} == {torch.float32}
+
+
+def test_validation_does_not_depend_on_the_batch_size_and_leaves_random_state_alone(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, states = Trainer._validate, []
+
+    def watched(self: Trainer, *arguments: object) -> None:
+        before = torch.get_rng_state()
+        original(self, *arguments)  # type: ignore[arg-type]
+        states.append(torch.equal(before, torch.get_rng_state()) and self.model.training)
+
+    monkeypatch.setattr(Trainer, "_validate", watched)
+    losses = []
+    for batch_size in (5, 24):
+        run = tmp_path / str(batch_size)
+        overrides = (f"training.validation.batch_size={batch_size}", "training.max_steps=4")
+        train(experiment_file, output_dir=run, overrides=overrides)
+        losses.append([row for row in metrics_of(run) if "validation/loss" in row][-1])
+    assert states == [True, True]
+    assert losses[0].keys() == losses[1].keys() and len(losses[0]) >= 10
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_validation_changes_nothing_that_is_learnt(experiment_file: Path, tmp_path: Path) -> None:
+    for name, enabled in (("with", "true"), ("without", "false")):
+        overrides = (f"training.validation.enabled={enabled}", "training.max_steps=6")
+        train(experiment_file, output_dir=tmp_path / name, overrides=overrides)
+    first, second = (tensors_of(tmp_path / name / "checkpoint-6") for name in ("with", "without"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_first_evaluation_of_random_weights_is_never_the_best(experiment_file: Path, tmp_path: Path) -> None:
+    overrides = (
+        "training.validation.at_start=true",
+        "training.max_steps=4",
+        "training.optimizer.learning_rate=10.0",
+    )
+    train(experiment_file, output_dir=tmp_path, overrides=overrides)
+    progress = json.loads((tmp_path / "checkpoint-4" / "progress.json").read_text())
+    assert steps_with(tmp_path, "validation/loss") == [0, 4]
+    assert progress["best_step"] == 4
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Make the loss of some steps (from 0) NaN."""
+    original = Trainer._backward
+
+    def poisoned(self: Trainer, batch: Batch, generator: torch.Generator) -> None:
+        loss = Method.loss
+        if self.progress.step in steps:
+            monkeypatch.setattr(Method, "loss", lambda *arguments: loss(*arguments) * float("nan"))
+        original(self, batch, generator)
+        monkeypatch.setattr(Method, "loss", loss)
+
+    monkeypatch.setattr(Trainer, "_backward", poisoned)
+
+
+def test_a_nan_loss_stops_the_run_and_names_the_step_and_the_last_checkpoint(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 6)
+    with pytest.raises(UserError) as caught:
+        train(experiment_file, output_dir=tmp_path)
+    assert "step 7" in str(caught.value) and "checkpoint-" in str(caught.value)
+    for checkpoint in list_checkpoints(tmp_path):
+        assert all(torch.isfinite(value).all() for value in tensors_of(checkpoint).values())
+
+
+def test_a_nan_loss_is_skipped_and_counted_where_asked_for(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 5, 6)
+    train(experiment_file, output_dir=tmp_path, overrides=("training.on_nonfinite=skip",))
+    rows = [row for row in metrics_of(tmp_path) if "train/loss" in row]
+    assert [row["train/skipped_steps"] for row in rows] == [0, 2, 2, 2]
+    five, six, seven = (tensors_of(tmp_path / f"checkpoint-{step}") for step in (5, 6, 7))
+    names = [name for name in five if name.startswith(("model.", "optimizer."))]
+    assert all(torch.equal(five[name], six[name]) and torch.equal(five[name], seven[name]) for name in names)
+
+
+def test_a_step_that_does_not_log_reads_nothing_back_from_the_device(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU `.item()` is cheap; on CUDA each one waits for the device. So they are counted here."""
+    reads: list[str] = []
+    original = Trainer._step
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):  # type: ignore[no-untyped-def]
+            if function in WAITS:
+                reads.append(str(function))
+            return function(*arguments, **(options or {}))
+
+    def watched(self: Trainer, *arguments: object) -> torch.Tensor:
+        with Watch():
+            return original(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    train(
+        experiment_file,
+        output_dir=tmp_path,
+        overrides=("training.max_steps=3", "training.validation.enabled=false"),
+    )
+    assert reads == []
+    with Watch():
+        torch.ones(1).item()
+    assert reads == ["aten._local_scalar_dense.default"]
+
+
+WAITS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+
+
+def test_the_conditions_are_dropped_at_the_rate_asked_for(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped: list[float] = []
+    original = trainers.Conditioning.drop
+
+    def counted(self: trainers.Conditioning, mask: torch.Tensor) -> trainers.Conditioning:
+        dropped.append(mask.float().mean().item())
+        return original(self, mask)
+
+    monkeypatch.setattr(trainers.Conditioning, "drop", counted)
+    overrides = ("model.conditioning.cfg_dropout=0.4", "training.validation.enabled=false")
+    train(experiment_file, output_dir=tmp_path, overrides=overrides)
+    assert sum(dropped) / len(dropped) == pytest.approx(0.4, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model.conditioning.type=none", "model.diffusion.method=ddpm"),
+        ("model.conditioning.type=attributes", "training.scheduler.type=plateau"),
+        ("data.loading.memory_limit_mb=0", "data.loading.num_workers=1", "training.optimizer.type=sgd"),
+        (
+            "training.gradient_checkpointing=true",
+            "data.augmentation.gaussian_noise_std=0.1",
+            "logging.tensorboard=true",
+        ),
+        ("training.visualization.enabled=true", "training.visualization.num_samples=3"),
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_the_other_ways_to_train(overrides: tuple[str, ...], experiment_file: Path, tmp_path: Path) -> None:
+    assert train(experiment_file, output_dir=tmp_path, overrides=("training.max_steps=2", *overrides))
+    assert (tmp_path / "checkpoint-2").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("data.loading.batch_size=64",), "takes 128 examples"),
+        (("data.paths.root=nowhere",), "signal-diffusion prepare --synthetic --output nowhere"),
+        (("data.paths.root=$NOT_SET/data",), "names a variable that is not set"),
+        (("data.paths.val=holdout",), "has no split 'holdout'"),
+        (("model.conditioning.num_classes=5",), "5, but the dataset has 2"),
+        (
+            ("model.conditioning.type=attributes", "model.conditioning.attributes=['weight']"),
+            "cannot condition on 'weight'",
+        ),
+        (("model.architecture.patch_size=[7, 16]",), "does not divide"),
+        (("model.pretrained=nowhere",), "no such checkpoint"),
+        (("training.mixed_precision=fp16", "compute.device=auto"), "needs a CUDA device"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_the_data_do_not_allow_is_one_line_before_anything_is_written(
+    overrides: tuple[str, ...], expected: str, experiment_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
+    assert len(caught.value.lines) == 1 and expected in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_can_start_from_the_weights_of_another_run(experiment_file: Path, tmp_path: Path) -> None:
+    train(experiment_file, output_dir=tmp_path / "first", overrides=("training.max_steps=3",))
+    pretrained = tmp_path / "first" / "checkpoint-3"
+    overrides = (
+        f"model.pretrained={pretrained}",
+        "training.max_steps=1",
+        "training.optimizer.learning_rate=1e-30",
+    )
+    train(experiment_file, output_dir=tmp_path / "second", overrides=overrides)
+    first, second = tensors_of(pretrained), tensors_of(tmp_path / "second" / "checkpoint-1")
+    names = [name for name in first if name.startswith("ema.")]
+    differences = [first[name] - second[f"model.{name.removeprefix('ema.')}"] for name in names]
+    assert max(difference.abs().max() for difference in differences) < 1e-20
