@@ -1,0 +1,317 @@
+"""The dataset on disk: Parquet files per split, a card that says what they hold, and a README for the Hub.
+
+    DIR/README.md              front matter of the Hub, and a few lines for people
+    DIR/signal_dataset.json    the card: how the tensors came from microvolts, what the columns mean, who is
+    in which split DIR/train/00000.parquet …  likewise validation/ and test/
+
+Plain `datasets.load_dataset(DIR)` reads it too. The bytes depend on the recordings and the arguments alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from signal_diffusion.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = [
+    "CARD_NAME",
+    "SPLITS",
+    "DatasetCard",
+    "MappedTensors",
+    "as_array",
+    "open_split",
+    "split_files",
+    "write_readme",
+    "write_split",
+]
+
+CARD_NAME = "signal_dataset.json"
+FORMAT_VERSION = 1
+SPLITS = ("train", "validation", "test")
+
+_ROWS_PER_GROUP = 1024  # 8 MB of 1×64×64 float16: what a writer holds, and a reader's smallest bite
+_GROUPS_PER_FILE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard:
+    """What a dataset holds and how it was made; lies beside the data as `signal_dataset.json`."""
+
+    representation: dict[str, Any]
+    """`name`, `layout`, `column` (where the tensor is), `parameters`; `representation_of` builds it again."""
+    shape: tuple[int, ...]
+    """Of one example: (C, H, W)."""
+    sampling_rate: float
+    """Hz."""
+    window: int
+    """Samples of a window."""
+    channels: tuple[str, ...]
+    """Electrodes, in order."""
+    columns: dict[str, dict[str, Any]]
+    """What each column but the tensor's is: {"kind": "categorical", "names": […]}, {"kind": "numeric",
+    "mean": …, "std": …} over the examples of the training split, {"kind": "text"} or {"kind": "index"}."""
+    splits: dict[str, dict[str, Any]]
+    """By name: `examples`, `windows`, `subjects` (a list), `labels` (examples per label); none is empty."""
+    preprocessing: dict[str, Any]
+    """What was done to the recordings, in order."""
+    sources: list[dict[str, Any]]
+    """`name`, `license` (as written by the source, or null) and `description` of each."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Windows left out, by reason."""
+    skipped: list[str] = field(default_factory=list)
+    """Recordings that could not be used, and why."""
+    command: str
+    """What makes it again, but for the output's name."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each Parquet file, by its path within the dataset."""
+    unit: str = "µV"
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """Write the card as text, readable and the same each time."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read `to_json`'s text; raises a `UserError` that says what is wrong with it."""
+        try:
+            entries = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"not JSON ({error})") from error
+        if not isinstance(entries, dict) or not isinstance(entries.get("format_version"), int):
+            raise UserError("holds no format_version")
+        if entries["format_version"] != FORMAT_VERSION:
+            raise UserError(f"has format {entries['format_version']}, and this program reads {FORMAT_VERSION}")
+        wrong = set(entries) ^ {entry.name for entry in fields(cls)}
+        if wrong:
+            raise UserError(f"missing or unknown: {', '.join(sorted(wrong))}")
+        entries["shape"], entries["channels"] = tuple(entries["shape"]), tuple(entries["channels"])
+        return cls(**entries)
+
+    def save(self, root: Path) -> None:
+        """Write `root/signal_dataset.json`."""
+        (root / CARD_NAME).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, root: Path) -> Self:
+        """Read `root/signal_dataset.json`; a missing or damaged card is a `UserError` of one line."""
+        path = root / CARD_NAME
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"{root}: no dataset here, {CARD_NAME} is missing") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from error
+        except (UserError, TypeError) as error:
+            raise UserError(f"{path}: {error}; make the dataset again") from error
+
+
+def open_split(root: Path, split: str) -> datasets.Dataset:
+    """Open a split, memory-mapped, without the network.
+
+    The first call converts Parquet to Arrow in the cache of Hugging Face (`HF_DATASETS_CACHE`). Raises a
+    `UserError` where the dataset, the split or one of its files is missing.
+    """
+    import datasets
+
+    files = [str(path) for path in split_files(root, split)]
+    return datasets.load_dataset("parquet", data_files={split: files}, split=split)
+
+
+def split_files(root: Path, split: str) -> list[Path]:
+    """List the Parquet files of a split, in order; `UserError` where the split or one of them is missing."""
+    card = DatasetCard.load(root)
+    files = [root / name for name in sorted(card.files) if name.startswith(f"{split}/")]
+    if not files:
+        raise UserError(f"{root}: there is no split {split!r}, only {', '.join(card.splits)}")
+    missing = [path for path in files if not path.exists()]
+    if missing:
+        raise UserError(f"{missing[0]}: named by the card, but missing; make the dataset again")
+    return files
+
+
+def as_array(column: pa.ChunkedArray, shape: Sequence[int]) -> np.ndarray:
+    """Turn a column of tensors of an Arrow table into (N, *shape) float16, no Python object per value."""
+    chunks = []
+    for chunk in column.chunks:
+        values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+        for _ in shape:
+            values = values.flatten()  # unlike `.values`, it respects slices
+        chunks.append(values.to_numpy(zero_copy_only=False))
+    flat = np.concatenate(chunks) if len(chunks) != 1 else chunks[0]
+    return flat.reshape(-1, *shape)
+
+
+class MappedTensors:
+    """A column of tensors on disk: `MappedTensors(split.data.column("image"), shape)[rows]`.
+
+    Looks straight into the memory map of an `open_split`, as NumPy arrays, where going through the rows of
+    `datasets` and their extension type takes fifty times as long. The table must be whole: rows picked by
+    `select` or `filter` are to be picked here instead.
+    """
+
+    def __init__(self, column: pa.ChunkedArray, shape: Sequence[int]) -> None:
+        self._parts = [as_array(pa.chunked_array([chunk]), shape) for chunk in column.chunks]  # views
+        self._starts = np.cumsum([0] + [len(part) for part in self._parts])
+        self.shape = tuple(shape)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Copy rows, in the order given: (n, *shape) float16."""
+        rows = np.asarray(rows)
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        result = np.empty((len(rows), *self.shape), np.float16)
+        for part in np.unique(parts):
+            here = parts == part
+            result[here] = self._parts[part][rows[here] - self._starts[part]]
+        return result
+
+
+def write_split(root: Path, split: str, card: DatasetCard, batches: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Write batches, each a dictionary of columns, as `root/split/NNNNN.parquet`; returns path → SHA-256.
+
+    The tensor's column is an array (n, C, H, W), the others are sequences of n. Batches are regrouped into
+    row groups of a fixed size, so memory is bounded and the bytes do not depend on how the batches fell.
+    """
+    (root / split).mkdir(parents=True)
+    features = _features(card)
+    schema = features.arrow_schema
+    tables = (_table(batch, card, features, schema) for batch in batches)
+    writer: pq.ParquetWriter | None = None
+    files: list[Path] = []
+    for number, group in enumerate(_regrouped(tables, _ROWS_PER_GROUP)):
+        if number % _GROUPS_PER_FILE == 0:
+            if writer is not None:
+                writer.close()
+            files.append(root / split / f"{len(files):05d}.parquet")
+            # float16 noise neither compresses nor repeats: plain pages are as small, and read faster.
+            texts = [entry.name for entry in schema if pa.types.is_string(entry.type)]
+            writer = pq.ParquetWriter(files[-1], schema, compression="none", use_dictionary=texts)
+        assert writer is not None
+        writer.write_table(group, row_group_size=_ROWS_PER_GROUP)
+    if writer is not None:
+        writer.close()
+    return {path.relative_to(root).as_posix(): _sha256(path) for path in files}
+
+
+def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterable[pa.Table]:
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += len(table)
+        if count >= rows:
+            joined = pa.concat_tables(waiting)
+            whole = count - count % rows
+            for start in range(0, whole, rows):
+                yield joined.slice(start, rows)
+            waiting, count = [joined.slice(whole)], count - whole
+    if count:
+        yield pa.concat_tables(waiting)
+
+
+def _features(card: DatasetCard) -> datasets.Features:
+    import datasets
+
+    tensor = datasets.Array3D(shape=tuple(card.shape), dtype="float16")
+    features: dict[str, Any] = {card.representation["column"]: tensor}
+    for name, column in card.columns.items():
+        # Only these two are always known; a missing gender is a null string, where a class label has no such
+        # value.
+        if name in ("label", "electrode"):
+            features[name] = datasets.ClassLabel(names=column["names"])
+        else:
+            dtype = {"numeric": "float32", "index": "int32"}.get(column["kind"], "string")
+            features[name] = datasets.Value(dtype)
+    return datasets.Features(features)
+
+
+def _table(batch: dict[str, Any], card: DatasetCard, features: datasets.Features, schema: pa.Schema) -> pa.Table:
+    tensor_column = card.representation["column"]
+    arrays = {tensor_column: _tensor_array(batch[tensor_column], features[tensor_column])}
+    for name, column in card.columns.items():
+        values = batch[name]
+        if name in ("label", "electrode"):
+            code = {value: index for index, value in enumerate(column["names"])}
+            values = [None if value is None else code[value] for value in values]
+        arrays[name] = pa.array(values, type=schema.field(name).type)
+    return pa.table(arrays, schema=schema)
+
+
+def _tensor_array(tensors: np.ndarray, feature: Any) -> pa.ExtensionArray:
+    array = pa.array(np.ascontiguousarray(tensors, dtype=np.float16).reshape(-1))
+    for size in reversed(tensors.shape[1:]):
+        array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)
+    return pa.ExtensionArray.from_storage(feature(), array)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# The Hub's identifiers of the licences that data sets of EEG name in their own words.
+_HUB_LICENSES = {
+    "cc0": "cc0-1.0",
+    "cc0-1.0": "cc0-1.0",
+    "pddl": "pddl",
+    "odc-by": "odc-by",
+    "odc-by-1.0": "odc-by",
+    "cc-by-4.0": "cc-by-4.0",
+    "cc-by-sa-4.0": "cc-by-sa-4.0",
+    "cc-by-nc-4.0": "cc-by-nc-4.0",
+}
+
+
+def write_readme(root: Path, card: DatasetCard) -> None:
+    """Write `root/README.md`: what the Hub's viewer needs, and what a person wants to know first."""
+    configs = "\n".join(f"  - split: {split}\n    path: {split}/*.parquet" for split in card.splits)
+    licenses = {source["license"] for source in card.sources if source["license"]}
+    hub = _HUB_LICENSES.get(min(licenses).lower(), "other") if len(licenses) == 1 else "other" if licenses else None
+    front = (f"license: {hub}\n" if hub else "") + f"configs:\n- config_name: default\n  data_files:\n{configs}"
+    rows = "\n".join(
+        f"| {name} | {len(split['subjects'])} | {split['windows']} | {split['examples']} | "
+        f"{', '.join(f'{label} {count}' for label, count in split['labels'].items()) or '–'} |"
+        for name, split in card.splits.items()
+    )
+    sources = "\n".join(
+        f"- {source['name']}: {source['description'] or 'no description'}; licence: {source['license'] or 'not stated'}"
+        for source in card.sources
+    )
+    seconds = card.window / card.sampling_rate
+    text = f"""---
+{front}
+---
+
+# EEG as {card.representation["name"]}
+
+{math.prod(card.shape):,} float16 values in [-1, 1] per example, of shape {"×".join(map(str, card.shape))}:
+windows of {card.window} samples ({seconds:g} s) at {card.sampling_rate:g} Hz from {len(card.channels)}
+electrodes. `{CARD_NAME}` says how to turn them back into microvolts. Splits are by subject.
+
+| split | subjects | windows | examples | examples per label |
+|---|---|---|---|---|
+{rows}
+
+Sources:
+
+{sources}
+
+Made by `{card.command}`.
+"""
+    (root / "README.md").write_text(text, encoding="utf-8")

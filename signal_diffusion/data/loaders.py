@@ -1,0 +1,177 @@
+"""Batches: a split opened for reading by index lists, and an order of examples that any step can start from.
+
+A split that fits in memory is one tensor; a larger one stays on disk, memory-mapped. Which examples step `s` sees
+follows from (seed, s) by arithmetic, so a resumed run starts at the right place with nothing to fast-forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from signal_diffusion.data.dataset import MappedTensors
+from signal_diffusion.errors import UserError
+from signal_diffusion.randomness import Purpose, generator_for
+
+__all__ = ["Batch", "ExampleOrder", "Examples", "batches", "spread"]
+
+BYTES_PER_VALUE = 2  # float16, in memory as on disk
+
+Batch = tuple[Tensor, dict[str, Tensor]]
+
+
+class Examples:
+    """One split, read by lists of indices.
+
+    Parameters
+    ----------
+    split
+        What `data.dataset.open_split` returns.
+    shape
+        Shape (C, H, W) of one example.
+    image
+        Column of the tensor.
+    attributes
+        Name → (column, names of the categories, or None for a number).
+    memory_limit_mb
+        A split larger than this many MiB stays on disk, memory-mapped.
+    subset
+        Rows to use; None = all.
+    """
+
+    def __init__(
+        self,
+        split: Any,
+        *,
+        shape: tuple[int, ...],
+        image: str = "image",
+        attributes: Mapping[str, tuple[str, Sequence[str] | None]],
+        memory_limit_mb: int = 4096,
+        subset: Sequence[int] | None = None,
+    ) -> None:
+        self.shape = shape
+        self.attributes = {name: _attribute(split, column, names) for name, (column, names) in attributes.items()}
+        self._rows = np.arange(len(split)) if subset is None else np.asarray(subset)
+        self._tensors: MappedTensors | Tensor = MappedTensors(split.data.column(image), shape)
+        self.in_memory = len(self._rows) * int(np.prod(shape)) * BYTES_PER_VALUE <= memory_limit_mb * 2**20
+        if self.in_memory:
+            self._tensors = torch.from_numpy(self._tensors[self._rows])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        """The examples (B, C, H, W) in float32 and their attributes (B,), in the order of `indices`."""
+        where = np.asarray(indices)
+        rows = self._rows[where]
+        if isinstance(self._tensors, Tensor):
+            x = self._tensors[torch.from_numpy(where)]
+        else:
+            x = torch.from_numpy(self._tensors[rows])
+        return x.float(), {name: values[torch.from_numpy(rows)] for name, values in self.attributes.items()}
+
+
+def _attribute(split: Any, column: str, names: Sequence[str] | None) -> Tensor:
+    """A column as (N,) int64 with -1 for unknown, or float32 with NaN for unknown."""
+    values = split.with_format(None)[column]
+    if names is None:
+        return torch.tensor([float("nan") if value is None else value for value in values], dtype=torch.float32)
+    index = {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))} | {None: -1}
+    try:
+        return torch.tensor([index[value] for value in values], dtype=torch.int64)
+    except KeyError as error:
+        raise UserError(
+            f"column {column!r}: found {error.args[0]!r}, expected one of {', '.join(names)} as in the card"
+        ) from None
+
+
+def spread(total: int, limit: int | None) -> list[int] | None:
+    """`limit` indices spread evenly over `total`; None where that is all of them."""
+    if limit is None or limit >= total:
+        return None
+    return np.linspace(0, total, limit, endpoint=False).astype(int).tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleOrder:
+    """Which examples each optimizer step takes.
+
+    An epoch is a permutation seeded with (seed, epoch), cut into steps of `batch_size × num_processes ×
+    accumulation` examples; batch m of process r is slice `m · num_processes + r` of its step. So two processes see
+    together what one sees with twice the accumulation.
+    """
+
+    num_examples: int
+    batch_size: int
+    accumulation: int = 1
+    num_processes: int = 1
+    process_index: int = 0
+    seed: int = 0
+    shuffle: bool = True
+    drop_last: bool = True
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples of one optimizer step, over all processes."""
+        return self.batch_size * self.accumulation * self.num_processes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch; the incomplete last one counts unless `drop_last`."""
+        whole, rest = divmod(self.num_examples, self.examples_per_step)
+        return whole + bool(rest and not self.drop_last)
+
+    def indices(self, step: int) -> list[np.ndarray]:
+        """The index lists of this process for step `step` (from 0), one per batch to accumulate."""
+        epoch, offset = divmod(step, self.steps_per_epoch)
+        start = offset * self.examples_per_step
+        order = _permutation(self.num_examples, self.seed if self.shuffle else None, epoch)
+        step_indices = order[np.arange(start, start + self.examples_per_step) % self.num_examples]
+        slices = step_indices.reshape(self.accumulation, self.num_processes, self.batch_size)
+        return list(slices[:, self.process_index])
+
+    def stream(self, first: int, last: int) -> Iterator[list[int]]:
+        """The index lists of steps `first` to `last - 1`, one after the other."""
+        for step in range(first, last):
+            for indices in self.indices(step):
+                yield indices.tolist()
+
+
+@lru_cache(maxsize=2)
+def _permutation(num_examples: int, seed: int | None, epoch: int) -> np.ndarray:
+    if seed is None:
+        return np.arange(num_examples)
+    return torch.randperm(num_examples, generator=generator_for(Purpose.ORDER, seed, epoch)).numpy()
+
+
+class _Stream:
+    """What DataLoader calls a sampler: something to iterate over."""
+
+    def __init__(self, order: ExampleOrder, first: int, last: int) -> None:
+        self._arguments = (order, first, last)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, first, last = self._arguments
+        return order.stream(first, last)
+
+
+def batches(
+    examples: Examples, order: ExampleOrder, first: int, last: int, *, num_workers: int, pin_memory: bool
+) -> Iterator[Batch]:
+    """The batches of steps `first` to `last - 1` for this process, `order.accumulation` of them per step."""
+    loader: DataLoader[Batch] = DataLoader(
+        examples,  # type: ignore[arg-type]  # anything with __getitem__ serves, index lists included
+        sampler=_Stream(order, first, last),
+        batch_size=None,
+        # Indexing one tensor is faster than the copy between processes.
+        num_workers=0 if examples.in_memory else num_workers,
+        pin_memory=pin_memory,
+    )
+    return iter(loader)

@@ -1,0 +1,91 @@
+"""What the tests share. No test touches the network or the caches of the person who runs it."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything imports `datasets`, which reads these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+_CACHE = tempfile.TemporaryDirectory(prefix="signal-diffusion-tests-")
+os.environ["HF_DATASETS_CACHE"] = _CACHE.name
+
+import pytest  # noqa: E402
+from accelerate.state import AcceleratorState  # noqa: E402
+
+from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The recordings of $SIGNAL_DIFFUSION_TEST_DATA; for tests marked `real_data`."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("SIGNAL_DIFFUSION_TEST_DATA", beside))
+    if not (root / "eegmat").is_dir():
+        pytest.skip("no recordings: set $SIGNAL_DIFFUSION_TEST_DATA to a folder that holds eegmat/ and formats/")
+    return root
+
+
+@pytest.fixture(scope="session")
+def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A db-only dataset of five synthetic people: 228 pictures in train, 76 in validation, 76 in test."""
+    root = tmp_path_factory.mktemp("data") / "db-only"
+    prepare_synthetic(root, "db-only", SyntheticOptions(subjects=5, windows=2))
+    return root
+
+
+TINY = """
+[compute]
+device = "cpu"
+[data.paths]
+root = "{root}"
+[data.loading]
+batch_size = 8
+max_train_examples = 100
+[model.architecture]
+num_layers = 2
+num_attention_heads = 2
+attention_head_dim = 8
+patch_size = [16, 16]
+dropout_rate = 0.1
+[model.diffusion]
+method = "rectified_flow"
+[model.conditioning]
+type = "class"
+[training]
+max_steps = 15
+mixed_precision = "no"
+gradient_accumulation_steps = 2
+log_interval = 4
+[training.optimizer]
+learning_rate = 1e-2
+[training.ema]
+update_every = 2
+[training.checkpointing]
+interval = 1
+total_limit = 100
+[training.validation]
+interval = 4
+num_examples = 24
+[training.visualization]
+enabled = false
+[generation.sampling]
+steps = 2
+[logging]
+tensorboard = false
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps its state for the life of a process; each test is one."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="session")
+def experiment_file(synthetic_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment of a few steps: 6 steps of 2 × 8 of 100 examples make an epoch."""
+    path = tmp_path_factory.mktemp("experiment") / "tiny.toml"
+    path.write_text(TINY.format(root=synthetic_dataset))
+    return path

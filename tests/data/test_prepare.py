@@ -1,0 +1,250 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+
+from signal_diffusion.data import building
+from signal_diffusion.data.building import split_subjects
+from signal_diffusion.data.dataset import CARD_NAME, open_split
+from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
+from signal_diffusion.errors import UserError
+
+OPTIONS = PrepareOptions(channels="Fz,Cz,Pz", window=256)
+TINY = SyntheticOptions(subjects=3, windows=1, window=256)
+
+
+def write_eeg(path: Path, microvolts: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = mne.io.RawArray(microvolts * 1e-6, mne.create_info(["Fz", "Cz", "Pz"], 125.0, "eeg"), verbose="ERROR")
+    mne.export.export_raw(path, raw, physical_range=(-3000, 3000), overwrite=True, verbose="ERROR")
+
+
+def eeg(seed: int, seconds: int = 8) -> np.ndarray:
+    return 20 * np.random.default_rng(seed).standard_normal((3, 125 * seconds))
+
+
+@pytest.fixture(scope="session")
+def ten_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("bids") / "ten_people"
+    lines = ["participant_id\tage\tsex\tgroup"]
+    for subject in range(10):
+        for number, task in enumerate(("rest", "work")):
+            name = f"sub-{subject:02d}_task-{task}_eeg.edf"
+            write_eeg(root / f"sub-{subject:02d}" / "eeg" / name, eeg(10 * subject + number))
+        age = "n/a" if subject == 3 else str(20 + subject)
+        lines.append(f"sub-{subject:02d}\t{age}\t{'F' if subject < 6 else 'M'}\t{'ab'[subject % 2]}")
+    (root / "participants.tsv").write_text("\n".join(lines) + "\n")
+    (root / "dataset_description.json").write_text('{"Name": "Ten people", "License": "CC0"}')
+    return root
+
+
+@pytest.fixture
+def bids(ten_people: Path, tmp_path: Path) -> Path:
+    """Ten people at rest and at work, six of them women; the age of sub-03 is not known. A copy to spoil."""
+    return Path(shutil.copytree(ten_people, tmp_path / "ten_people"))
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_no_subject_is_in_two_splits_and_none_is_lost(bids: Path, tmp_path: Path):
+    card = prepare([bids], tmp_path / "out", OPTIONS)
+    subjects = [subject for split in card.splits.values() for subject in split["subjects"]]
+    assert sorted(subjects) == [f"sub-{subject:02d}" for subject in range(10)]
+    assert [len(split["subjects"]) for split in card.splits.values()] == [8, 1, 1]
+
+
+def test_a_second_run_writes_the_same_bytes(bids: Path, tmp_path: Path):
+    prepare([bids], tmp_path / "one", OPTIONS)
+    prepare([bids], tmp_path / "two", OPTIONS)
+    first = contents(tmp_path / "one")
+    assert first == contents(tmp_path / "two")
+    prepare([bids], tmp_path / "one", OPTIONS)  # in place of the first
+    assert first == contents(tmp_path / "one")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "ten_people", "two"]
+
+
+def test_another_seed_splits_otherwise(bids: Path, tmp_path: Path):
+    cards = [
+        prepare([bids], tmp_path / str(seed), PrepareOptions(channels="Fz,Cz,Pz", window=256, seed=seed))
+        for seed in range(3)
+    ]
+    assert len({card.splits["test"]["subjects"][0] for card in cards}) > 1
+
+
+def test_statistics_are_those_of_the_training_split_alone(bids: Path, tmp_path: Path):
+    card = prepare([bids], tmp_path / "one", OPTIONS)
+    for split in ("validation", "test"):
+        for subject in card.splits[split]["subjects"]:
+            write_eeg(bids / subject / "eeg" / f"{subject}_task-rest_eeg.edf", 5 * eeg(99))
+    other = prepare([bids], tmp_path / "two", OPTIONS)
+    assert other.representation == card.representation
+    assert other.files["test/00000.parquet"] != card.files["test/00000.parquet"]
+    subject = card.splits["train"]["subjects"][0]
+    write_eeg(bids / subject / "eeg" / f"{subject}_task-rest_eeg.edf", 5 * eeg(99))
+    assert prepare([bids], tmp_path / "three", OPTIONS).representation != card.representation
+
+
+def test_age_is_standardised_over_training_examples_and_may_be_unknown(bids: Path, tmp_path: Path):
+    card = prepare([bids], tmp_path / "out", OPTIONS)
+    ages = [20 + int(subject[-2:]) for subject in card.splits["train"]["subjects"] if subject != "sub-03"]
+    assert card.columns["age"] == {
+        "kind": "numeric",
+        "mean": np.mean(ages),
+        "std": pytest.approx(np.std(ages)),
+    }
+    rows = [row for split in card.splits for row in open_split(tmp_path / "out", split).remove_columns("image")]
+    assert {row["age"] for row in rows if row["subject"] == "sub-03"} == {None}
+    assert {row["age"] for row in rows if row["subject"] == "sub-04"} == {24.0}
+
+
+def test_attributes_and_labels_come_from_the_bids_folder(bids: Path, tmp_path: Path):
+    card = prepare([bids], tmp_path / "out", OPTIONS)
+    assert card.columns["label"]["names"] == ["rest", "work"]
+    assert card.columns["gender"]["names"] == ["female", "male"]
+    assert card.columns["health"]["names"] == ["a", "b"]
+    assert card.sources == [{"name": "ten_people", "license": "CC0", "description": "Ten people"}]
+    assert "license: cc0-1.0" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_label_can_be_a_column_of_the_participants(bids: Path, tmp_path: Path):
+    by_group = PrepareOptions(channels="Fz,Cz,Pz", window=256, label="group", splits=(0.6, 0.2, 0.2))
+    card = prepare([bids], tmp_path / "out", by_group)
+    assert card.columns["label"]["names"] == ["a", "b"]
+    assert all(min(split["labels"].values()) > 0 for split in card.splits.values())  # stratified
+    wrong = PrepareOptions(channels="Fz,Cz,Pz", window=256, label="grup")
+    with pytest.raises(UserError, match=r"no column 'grup'; use task, or one of: age, group"):
+        prepare([bids], tmp_path / "out2", wrong)
+
+
+def test_flat_and_large_windows_are_counted_in_the_card(bids: Path, tmp_path: Path):
+    flat, large = eeg(0), eeg(1)
+    flat[1, :250] = 0  # of windows at 0, 128, … 640: those at 0 and 128
+    large[2, 700] = 2000  # those at 512 and 640
+    write_eeg(bids / "sub-00" / "eeg" / "sub-00_task-rest_eeg.edf", flat)
+    write_eeg(bids / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", large)
+    card = prepare([bids], tmp_path / "out", OPTIONS)
+    assert card.rejected == {"flat": 2, "amplitude": 2}
+    assert sum(split["windows"] for split in card.splits.values()) == 20 * 6 - 4
+
+
+def test_a_bad_file_stops_everything_unless_skipped(bids: Path, tmp_path: Path):
+    bad = bids / "sub-00" / "eeg" / "sub-00_task-rest_eeg.edf"
+    bad.write_bytes(b"")
+    with pytest.raises(UserError, match=r"sub-00_task-rest_eeg\.edf: the file is empty"):
+        prepare([bids], tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
+    skipping = PrepareOptions(channels="Fz,Cz,Pz", window=256, skip_bad=True)
+    card = prepare([bids], tmp_path / "out", skipping)
+    assert card.skipped == ["sub-00/eeg/sub-00_task-rest_eeg.edf"]
+    assert sum(split["windows"] for split in card.splits.values()) == 19 * 6
+
+
+def test_people_of_two_inputs_stay_apart(bids: Path, tmp_path: Path):
+    bids.rename(tmp_path / "first")
+    write_eeg(tmp_path / "second" / "sub-00.edf", eeg(7))
+    card = prepare([tmp_path / "first", tmp_path / "second"], tmp_path / "out", OPTIONS)
+    subjects = {subject for split in card.splits.values() for subject in split["subjects"]}
+    assert {"first/sub-00", "second/sub-00"} < subjects
+    assert card.columns["dataset"]["names"] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"band": (0.5, 70.0)}, "band: 0.5 to 70 Hz"),
+        ({"notch": (100.0,)}, "notch"),
+        ({"overlap": 1.0}, "overlap"),
+        ({"splits": (0.5, 0.1, 0.1)}, "splits"),
+        ({"rate": 0.0}, "rate"),
+    ],
+)
+def test_an_option_out_of_range_is_one_line(changes: dict, complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        PrepareOptions(**changes)
+
+
+def test_what_is_in_the_way_is_refused_and_left_alone(tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+    with pytest.raises(UserError, match="exists and is not a dataset"):
+        prepare_synthetic(tmp_path / "mine", "db-only", TINY)
+    assert contents(tmp_path / "mine") == {"thesis.txt": b"all of it"}
+    prepare_synthetic(tmp_path / "made", "db-only", TINY)
+    before = contents(tmp_path / "made")
+    with pytest.raises(UserError, match="made by other arguments"):
+        prepare_synthetic(tmp_path / "made", "db-only", SyntheticOptions(subjects=4, windows=1, window=256))
+    assert contents(tmp_path / "made") == before
+
+
+def test_an_interrupted_run_leaves_nothing_and_the_old_dataset_in_place(tmp_path: Path, monkeypatch):
+    prepare_synthetic(tmp_path / "old", "db-only", TINY)
+    before = contents(tmp_path / "old")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(building, "write_readme", interrupt)
+    for name in ("old", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            prepare_synthetic(tmp_path / name, "db-only", TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert contents(tmp_path / "old") == before
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_dataset_and_the_next_one_completes_it(tmp_path: Path):
+    killed = f"""
+import os, signal
+from pathlib import Path
+from signal_diffusion.data import building, prepare
+building.write_readme = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+prepare.prepare_synthetic(Path({str(tmp_path / "out")!r}), "db-only")
+"""
+    assert subprocess.run([sys.executable, "-c", killed]).returncode == -9
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.rglob(CARD_NAME))
+    prepare_synthetic(tmp_path / "out", "db-only")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_splits_are_stratified_and_exhaustive():
+    strata = {f"s{i}": "patient" if i % 4 == 0 else "control" for i in range(40)}
+    for seed in range(20):
+        splits = split_subjects(strata, (0.8, 0.1, 0.1), seed)
+        assert set(splits) == set(strata)
+        for split, size in {"train": 32, "validation": 4, "test": 4}.items():
+            members = [strata[subject] for subject in strata if splits[subject] == split]
+            assert len(members) == size
+            assert abs(members.count("patient") - size / 4) <= 1
+
+
+@pytest.mark.parametrize(("people", "sizes"), [(1, (1, 0, 0)), (2, (1, 1, 0)), (3, (1, 1, 1)), (10, (8, 1, 1))])
+def test_few_people_fill_training_first(people: int, sizes: tuple[int, ...]):
+    splits = split_subjects({f"s{i}": "" for i in range(people)}, (0.8, 0.1, 0.1), 0)
+    assert tuple(list(splits.values()).count(split) for split in ("train", "validation", "test")) == sizes
+
+
+def test_split_shares_of_zero_leave_the_split_out(bids: Path, tmp_path: Path):
+    options = PrepareOptions(channels="Fz,Cz,Pz", window=256, splits=(0.9, 0.1, 0.0))
+    assert list(prepare([bids], tmp_path / "out", options).splits) == ["train", "validation"]
+
+
+@pytest.mark.real_data
+def test_eegmat_prepares(real_data: Path, tmp_path: Path):
+    few = tmp_path / "eegmat"
+    few.mkdir()
+    for name in ("participants.tsv", "dataset_description.json", "sub-00", "sub-01", "sub-02"):
+        (few / name).symlink_to(real_data / "eegmat" / name)
+    card = prepare([few], tmp_path / "out", PrepareOptions())
+    assert [len(split["subjects"]) for split in card.splits.values()] == [1, 1, 1]
+    # 182 s and 62 s are 21 and 6 windows at half overlap.
+    assert sum(split["windows"] for split in card.splits.values()) + sum(card.rejected.values()) == 3 * (21 + 6)
+    assert set(card.splits["train"]["labels"]) == {"arithmetic", "rest"}
+    assert -60 < card.representation["parameters"]["db_min"] < -20
+    assert 15 < card.representation["parameters"]["db_max"] < 45
