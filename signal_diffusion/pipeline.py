@@ -1,21 +1,31 @@
-"""From a run's folder to a model that is ready to sample from."""
+"""From a run's folder to a model that is ready to sample from, and from there to synthetic EEG."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.data.dataset import DatasetCard
 from signal_diffusion.data.spectrogram import Representation, representation_of
+from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Attribute
+from signal_diffusion.figures import Row, draw_samples
+from signal_diffusion.models.conditioning import Attribute, Categorical, Conditioning
 from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.training.checkpoints import list_checkpoints, load_weights, verify
+from signal_diffusion.randomness import Purpose, generator_for
+from signal_diffusion.training.checkpoints import find_checkpoint, load_weights, verify
 
-__all__ = ["Trained", "load_trained"]
+__all__ = ["Trained", "conditions", "default_output", "load_trained", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,29 +40,31 @@ class Trained:
     method: Method
     model: Denoiser
 
+    @property
+    def sampling(self) -> schema.Sampling:
+        """How the experiment would have samples made."""
+        return self.experiment.generation.sampling
 
-def load_trained(path: Path, *, use_ema: bool = True) -> Trained:
-    """The model of a checkpoint's folder, or of the newest whole checkpoint of a run's folder.
+
+def load_trained(path: Path, overrides: Sequence[str] = ()) -> Trained:
+    """The model of a checkpoint's folder, or of the newest whole checkpoint of a run's folder, in eval mode.
 
     Nothing but the checkpoint is read: it has the experiment and the dataset's card beside the weights.
+    `overrides` are those of an experiment file, such as "generation.sampling.steps=25".
 
     Raises
     ------
     UserError
         Where there is no checkpoint, or it is damaged or of another architecture.
     """
-    if path.is_dir() and not path.name.startswith("checkpoint-"):
-        checkpoints = list_checkpoints(path)
-        if not checkpoints:
-            raise UserError(f"{path}: there is no checkpoint in this folder; expected a run's or a checkpoint's folder")
-        path = checkpoints[-1]
-    verify(path)
-    experiment = experiments.load(path / "config.toml")
-    card = DatasetCard.load(path)
+    checkpoint = _checkpoint(path)
+    verify(checkpoint)
+    experiment = experiments.load(checkpoint / experiments.CONFIG_NAME, overrides)
+    card = DatasetCard.load(checkpoint)
     model = experiments.model_of(experiment.model, card, experiment.data.columns)
-    load_weights(model, path, use_ema=use_ema)
+    load_weights(model, checkpoint, use_ema=experiment.generation.sampling.use_ema)
     return Trained(
-        checkpoint=path,
+        checkpoint=checkpoint,
         experiment=experiment,
         card=card,
         representation=representation_of(card),
@@ -60,3 +72,132 @@ def load_trained(path: Path, *, use_ema: bool = True) -> Trained:
         method=experiments.method_of(experiment.model.diffusion),
         model=model.eval(),
     )
+
+
+def _checkpoint(path: Path) -> Path:
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; expected a run's or a checkpoint's")
+    config = path / experiments.CONFIG_NAME
+    if path.name.startswith("checkpoint-") or not config.is_file():
+        return path
+    parent = experiments.RunPaths.of(path, experiments.load(config).output.subdirs).checkpoints
+    return find_checkpoint(parent, "latest", warn=print)
+
+
+def conditions(attributes: Sequence[Attribute], asked: Mapping[str, str], num: int) -> Conditioning:
+    """Conditions of `num` samples: what was asked for, the null for other attributes.
+
+    A model of one categorical attribute that is not asked for anything makes its classes in turn.
+
+    Raises
+    ------
+    UserError
+        For an attribute that the model does not have, or a value that the attribute does not have.
+    """
+    known = {attribute.name: attribute for attribute in attributes}
+    if unknown := asked.keys() - known.keys():
+        has = f"it has {', '.join(known)}" if known else "it is unconditional"
+        raise UserError(f"--attributes: the model has no attribute {', '.join(sorted(unknown))}; {has}")
+    if not asked and len(attributes) == 1 and isinstance(attributes[0], Categorical):
+        [attribute] = attributes
+        return Conditioning({attribute.name: torch.arange(num) % len(attributes[0].names)})
+    return Conditioning({name: _values(attribute, asked.get(name), num) for name, attribute in known.items()})
+
+
+def _values(attribute: Attribute, asked: str | None, num: int) -> Tensor:
+    if isinstance(attribute, Categorical):
+        if asked is not None and asked not in attribute.names:
+            expected = ", ".join(attribute.names)
+            raise UserError(f"--attributes {attribute.name}={asked}: expected one of {expected}")
+        return torch.full((num,), -1 if asked is None else attribute.names.index(asked))
+    try:
+        return torch.full((num,), float("nan") if asked is None else float(asked))
+    except ValueError:
+        raise UserError(f"--attributes {attribute.name}={asked}: expected a number") from None
+
+
+def default_output(trained: Trained, asked: Mapping[str, str]) -> Path:
+    """A folder in the run's generated/, named after what decides the samples."""
+    sampling, subdirs = trained.sampling, trained.experiment.output.subdirs
+    checkpoints = experiments.RunPaths.of(Path(), subdirs).checkpoints
+    base = trained.checkpoint.parent
+    for _ in checkpoints.parts:
+        base = base.parent
+    words = [trained.checkpoint.name, sampling.sampler, f"{sampling.steps}-steps", f"seed-{sampling.seed}"]
+    if sampling.guidance_scale != 1:
+        words.append(f"guidance-{sampling.guidance_scale:g}")
+    words += [f"{name}-{value}" for name, value in sorted(asked.items())]
+    return base / subdirs.generated / "_".join(words)
+
+
+def sample(
+    trained: Trained,
+    cond: Conditioning,
+    num: int,
+    output: Path,
+    *,
+    batch_size: int = 64,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> Path:
+    """Generate `num` samples, and write `samples.npz`, `samples.json` and `samples.png` into the new folder `output`.
+
+    `samples.npz` has `tensors` (N, C, H, W) in [-1, 1], `signals` (N, …) in µV, `sampling_rate` in Hz and an array
+    per attribute, with "" or NaN for the null. The folder appears whole or not at all.
+
+    Raises
+    ------
+    UserError
+        Where the folder is there already.
+    """
+    if output.exists():
+        raise UserError(f"{output} is there already; choose another --output, or remove it")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tensors = generate(
+        trained.model.to(device),
+        trained.method,
+        cond,
+        range(num),
+        shape=trained.card.shape,
+        sampling=trained.sampling,
+        device=device,
+        batch_size=batch_size,
+        on_batch=on_batch,
+    )
+    # One by one, so that what a representation draws (a phase) depends on (seed, i) alone too.
+    seed = trained.sampling.seed
+    signals = torch.stack(
+        [
+            trained.representation.to_signal(tensor, generator_for(Purpose.SIGNAL, seed, i))
+            for i, tensor in enumerate(tensors)
+        ]
+    )
+    named = {attribute.name: _named(attribute, cond.attributes[attribute.name]) for attribute in trained.attributes}
+    partial = output.with_name(f".unfinished-{output.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    np.savez(
+        partial / "samples.npz",
+        tensors=tensors.numpy(),
+        signals=signals.numpy(),
+        sampling_rate=trained.card.sampling_rate,
+        **named,  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+    )
+    settings = asdict(trained.sampling) | {"checkpoint": str(trained.checkpoint), "num_samples": num}
+    (partial / "samples.json").write_text(json.dumps(settings, indent=2) + "\n")
+    draw_samples(partial / "samples.png", _rows(named, tensors), trained.representation, title=trained.checkpoint.name)
+    partial.rename(output)
+    return output
+
+
+def _rows(named: Mapping[str, np.ndarray], tensors: Tensor) -> list[Row]:
+    """A row per class where the class is all there is to ask for, else one."""
+    if len(named) != 1 or next(iter(named.values())).dtype.kind != "U":
+        return [Row(title="samples", samples=tensors)]
+    [(name, values)] = named.items()
+    return [Row(title=f"{name}: {value}", samples=tensors[values == value]) for value in np.unique(values)]
+
+
+def _named(attribute: Attribute, values: Tensor) -> np.ndarray:
+    if isinstance(attribute, Categorical):
+        return np.array(["" if index < 0 else attribute.names[index] for index in values.tolist()])
+    return values.numpy()

@@ -1,0 +1,97 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from signal_diffusion.cli import app, main
+from signal_diffusion.data.dataset import DatasetCard
+from signal_diffusion.errors import UserError
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_prepare_makes_synthetic_data_and_names_the_next_command(tmp_path: Path):
+    output = tmp_path / "db-only"
+    result = run("prepare", "--synthetic", "--output", str(output), "--subjects", "3", "--windows", "1")
+    assert result.exit_code == 0
+    card = DatasetCard.load(output)
+    assert sum(split["examples"] for split in card.splits.values()) == 3 * 2 * 19
+    assert f"config/diffusion/dit-db-only.toml --set data.paths.root={output}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["prepare", "--output", "out"], "give recordings to read, or --synthetic"),
+        (["prepare", "nowhere", "--output", "out"], "nowhere: no such file or folder"),
+        (["prepare", "--synthetic", "--output", "out", "--representation", "db"], "there is no 'db'"),
+        (["prepare", "--synthetic"], "--output"),
+    ],
+)
+def test_a_mistake_is_exit_code_2_and_no_traceback(tmp_path: Path, monkeypatch, capsys, arguments, complaint):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["signal-diffusion", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+SHIPPED = sorted((Path(__file__).parents[1] / "config" / "diffusion").glob("*.toml"))
+
+
+def test_show_prints_a_file_that_reads_back_the_same(tmp_path: Path):
+    from signal_diffusion.experiment import load
+
+    result = run("config", "show", str(SHIPPED[0]), "--set", "training.max_steps=7")
+    (tmp_path / "resolved.toml").write_text(result.stdout)
+    assert load(tmp_path / "resolved.toml") == load(SHIPPED[0], ["training.max_steps=7"])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_check_tells_what_a_shipped_file_takes(path: Path, synthetic_dataset: Path):
+    result = run(
+        "config", "check", str(path), "--set", "data.source=dataset", "--set", f"data.paths.root={synthetic_dataset}"
+    )
+    assert result.exit_code == 0
+    assert "parameters" in result.stdout and "steps" in result.stdout and "GiB" in result.stdout
+
+
+def test_check_tells_of_all_files(tmp_path: Path, synthetic_dataset: Path, experiment_file: Path):
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[data]\nsource = 'synthetic'\n[training]\nepoch = 3")
+    with pytest.raises(UserError) as caught:
+        run("config", "check", str(bad), str(experiment_file), str(tmp_path / "none.toml"))
+    assert len(caught.value.lines) == 2
+    assert "unknown key (did you mean 'epochs'?)" in caught.value.lines[0]
+
+
+def test_the_parameters_told_are_those_of_the_model(synthetic_dataset: Path, experiment_file: Path):
+    from signal_diffusion import experiment as experiments
+    from signal_diffusion.inspection import inspect
+
+    experiment = experiments.load(experiment_file)
+    found = inspect(experiment)
+    model = experiments.model_of(experiment.model, DatasetCard.load(synthetic_dataset), experiment.data.columns)
+    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (found.tokens, found.train_examples, found.steps_per_epoch, found.num_steps) == (16, 100, 6, 15)
+    assert found.state_bytes == found.parameters * 4 * 5
+
+
+def test_help_needs_nothing_that_is_slow_or_optional():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['mamba_ssm', 'natten', 'triton', 'torchvision', 'wandb', "
+        "'peft', 'torch', 'mne', 'datasets', 'accelerate'])); from signal_diffusion.cli import app"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_training_needs_nothing_that_is_not_installed_with_the_package():
+    optional = ["mamba_ssm", "natten", "torchvision", "wandb", "peft", "diffusers", "transformers", "tensorboard"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({optional})); import signal_diffusion.training.diffusion"
+    subprocess.run([sys.executable, "-c", code], check=True)
