@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +23,14 @@ class UserError(Exception):
 
 @contextmanager
 def reported_to_user() -> Iterator[None]:
-    """Print the lines of a `UserError` to standard error and exit with code 2, without a traceback."""
+    """Print the lines of a `UserError` to standard error and exit with code 2, without a traceback.
+
+    Of the processes that a launcher has started on a machine, the first one prints for all.
+    """
     try:
         yield
     except UserError as error:
-        for line in error.lines:
-            print(f"error: {line}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            for line in error.lines:
+                print(f"error: {line}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import Offer, load_experiment
 from signal_diffusion.data.dataset import CARD_NAME, DatasetCard, open_split
-from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
 from signal_diffusion.data.spectrogram import REPRESENTATIONS
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
 from signal_diffusion.diffusion.samplers import SAMPLERS
@@ -25,17 +26,40 @@ from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.registry import BACKBONES, build
 
 __all__ = [
+    "CONFIG_NAME",
+    "RunPaths",
     "attributes_of",
     "dataset_root",
     "examples_of",
     "load",
     "method_of",
     "model_of",
+    "order_of",
     "read_card",
+    "split_name",
     "steps_of",
 ]
 
+CONFIG_NAME = "config.toml"
 LARGEST_TERMINAL_ALPHA = 0.1
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The folders of a run."""
+
+    base: Path
+    logs: Path
+    checkpoints: Path
+    samples: Path
+    generated: Path
+
+    @classmethod
+    def of(cls, base: Path, subdirs: schema.Subdirs) -> RunPaths:
+        """The folders that [output.subdirs] names, inside the run directory `base`."""
+        return cls(
+            base, base / subdirs.logs, base / subdirs.checkpoints, base / subdirs.samples, base / subdirs.generated
+        )
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
@@ -171,9 +195,6 @@ def examples_of(
     limit: int | None,
 ) -> Examples:
     """A split, opened for reading by batch with the attributes that the model uses."""
-    name = "validation" if split == "val" and "val" not in card.splits else split
-    if name not in card.splits:
-        raise UserError(f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)}")
     columns = {
         attribute.name: (
             getattr(data.columns, attribute.name, attribute.name),
@@ -181,7 +202,7 @@ def examples_of(
         )
         for attribute in attributes
     }
-    dataset = open_split(root, name)
+    dataset = open_split(root, split_name(card, split, root))
     return Examples(
         dataset,
         shape=card.shape,
@@ -190,6 +211,37 @@ def examples_of(
         memory_limit_mb=data.loading.memory_limit_mb,
         subset=spread(len(dataset), limit),
     )
+
+
+def split_name(card: DatasetCard, split: str, root: Path) -> str:
+    """The dataset's name of a split; "val" finds "validation" too."""
+    name = "validation" if split == "val" and "val" not in card.splits else split
+    if name not in card.splits:
+        raise UserError(f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)}")
+    return name
+
+
+def order_of(
+    experiment: schema.Experiment, num_examples: int, *, num_processes: int = 1, process_index: int = 0
+) -> ExampleOrder:
+    """The order of the training examples for one process."""
+    loading, training = experiment.data.loading, experiment.training
+    order = ExampleOrder(
+        num_examples=num_examples,
+        batch_size=loading.batch_size,
+        accumulation=training.gradient_accumulation_steps,
+        num_processes=num_processes,
+        process_index=process_index,
+        seed=experiment.compute.seed,
+        shuffle=loading.shuffle_train,
+        drop_last=loading.drop_last,
+    )
+    if order.steps_per_epoch == 0:
+        raise UserError(
+            f"[data.loading] batch_size: one step takes {order.examples_per_step} examples (batch × processes × "
+            f"accumulation), but the training split has {num_examples}; use a smaller batch_size, or drop_last = false"
+        )
+    return order
 
 
 def steps_of(training: schema.Training, steps_per_epoch: int) -> int:

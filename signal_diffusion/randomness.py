@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     DROPOUT = 3
     VALIDATION = 4
     SAMPLE = 5
+    SIGNAL = 6
 
 
 def derived_seed(purpose: Purpose, *key: int) -> int:

@@ -110,7 +110,7 @@ class Loading:
     max_val_examples: Count | None = None
     """Let validation choose from this many examples, spread evenly over the split; absent = all."""
     memory_limit_mb: CountOrNone = 4096
-    """A split larger than this, in MiB of float32, stays on disk, memory-mapped."""
+    """A split larger than this, in MiB, stays on disk, memory-mapped."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

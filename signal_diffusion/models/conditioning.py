@@ -123,8 +123,7 @@ class _CategoricalEmbedding(nn.Module):
     def __init__(self, attribute: Categorical, width: int) -> None:
         super().__init__()
         self.null = len(attribute.names)
-        self.table = nn.Embedding(self.null + 1, width)
-        nn.init.normal_(self.table.weight, std=0.02)
+        self.table = nn.Embedding(self.null + 1, width)  # standard normal, as large as the time's embedding
 
     def forward(self, index: Tensor) -> Tensor:
         return self.table(torch.where(index < 0, self.null, index))
@@ -145,8 +144,7 @@ class _NumericEmbedding(nn.Module):
         periods = torch.logspace(-1, 5, num_features // 2, base=2)
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
         self.mlp = _mlp(num_features, width)
-        self.null = nn.Parameter(torch.empty(width))
-        nn.init.normal_(self.null, std=0.02)
+        self.null = nn.Parameter(torch.randn(width))
 
     def forward(self, value: Tensor) -> Tensor:
         missing = value.isnan()
@@ -156,9 +154,15 @@ class _NumericEmbedding(nn.Module):
 
 
 def _mlp(num_features: int, width: int) -> nn.Sequential:
+    """Waves → embedding with unit variance from the first step, and so with a say in it.
+
+    With the usual standard deviation of 0.02 the embeddings are that small too, and the blocks' modulation, which
+    starts from zero, takes thousands of steps to hear them.
+    """
     first, second = nn.Linear(num_features, width), nn.Linear(width, width)
+    nn.init.normal_(first.weight, std=(0.5 * num_features) ** -0.5)  # sines and cosines have variance 1/2
+    nn.init.normal_(second.weight, std=(0.36 * width) ** -0.5)  # SiLU of a standard normal has mean square 0.36
     for linear in (first, second):
-        nn.init.normal_(linear.weight, std=0.02)
         nn.init.zeros_(linear.bias)
     return nn.Sequential(first, nn.SiLU(), second)
 

@@ -7,7 +7,6 @@ accelerate launch --multi_gpu -m signal_diffusion.training.diffusion EXPERIMENT.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +19,11 @@ from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.dataset import CARD_NAME, DatasetCard
-from signal_diffusion.data.loaders import ExampleOrder, Examples
+from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.spectrogram import representation_of
+from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.models.attention import kernels_found
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training import checkpoints
@@ -32,32 +33,7 @@ from signal_diffusion.training.tracking import METRICS_NAME, Tracker
 from signal_diffusion.training.trainer import Parts, Trainer
 from signal_diffusion.training.validation import Validation
 
-__all__ = ["RunPaths", "command", "main", "train"]
-
-CONFIG_NAME = "config.toml"
-
-
-@dataclass(frozen=True)
-class RunPaths:
-    """The folders of a run, all from `[output]`."""
-
-    base: Path
-    logs: Path
-    checkpoints: Path
-    samples: Path
-    generated: Path
-
-    @classmethod
-    def of(cls, output: schema.Output) -> RunPaths:
-        """The folders inside `output.base_dir`."""
-        base, subdirs = Path(output.base_dir), output.subdirs
-        return cls(
-            base,
-            base / subdirs.logs,
-            base / subdirs.checkpoints,
-            base / subdirs.samples,
-            base / subdirs.generated,
-        )
+__all__ = ["command", "main", "train"]
 
 
 def train(
@@ -77,7 +53,7 @@ def train(
     experiment = experiments.load(config, overrides)
     experiment = _with_run_directory(experiment, config, output_dir, resume)
     accelerator = _accelerator(experiment)
-    paths = RunPaths.of(experiment.output)
+    paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
     with accelerator.main_process_first():  # the synthetic data set is made by one
         root = experiments.dataset_root(experiment.data)
         card = experiments.read_card(experiment.data, root)
@@ -170,7 +146,12 @@ def _trainer(
         )
         held_out = experiments.examples_of(data, root, card, data.paths.val, attributes, data.loading.max_val_examples)
     method = experiments.method_of(model_table.diffusion)
-    order = _order(experiment, accelerator, examples)
+    order = experiments.order_of(
+        experiment,
+        len(examples),
+        num_processes=accelerator.num_processes,
+        process_index=accelerator.process_index,
+    )
     parts = Parts(
         model=model,
         method=method,
@@ -203,27 +184,7 @@ def _trainer(
     )
 
 
-def _order(experiment: schema.Experiment, accelerator: Accelerator, examples: Examples) -> ExampleOrder:
-    loading, training = experiment.data.loading, experiment.training
-    order = ExampleOrder(
-        num_examples=len(examples),
-        batch_size=loading.batch_size,
-        accumulation=training.gradient_accumulation_steps,
-        num_processes=accelerator.num_processes,
-        process_index=accelerator.process_index,
-        seed=experiment.compute.seed,
-        shuffle=loading.shuffle_train,
-        drop_last=loading.drop_last,
-    )
-    if order.steps_per_epoch == 0:
-        raise UserError(
-            f"[data.loading] batch_size: one step takes {order.examples_per_step} examples (batch × processes × "
-            f"accumulation), but the training split has {len(examples)}; use a smaller batch_size, or drop_last = false"
-        )
-    return order
-
-
-def _validation(experiment: schema.Experiment, held_out: Examples, method: Any) -> Validation | None:
+def _validation(experiment: schema.Experiment, held_out: Examples, method: Method) -> Validation | None:
     table = experiment.training.validation
     if not table.enabled:
         return None
@@ -313,7 +274,9 @@ def main() -> None:
     """Run the command line."""
     with reported_to_user():
         start_missing_processes("signal_diffusion.training.diffusion")
-        typer.run(command)
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command()(command)
+        app()
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.spectrogram import Representation
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
+from signal_diffusion.figures import Row, draw_samples
 from signal_diffusion.models.conditioning import Attribute, Categorical, Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 
-__all__ = ["Group", "Previews", "draw", "groups_of"]
+__all__ = ["Group", "Previews", "groups_of"]
 
-COLUMNS = 8
 REAL_EXAMPLES = 1024
 
 
@@ -90,7 +90,11 @@ class Previews:
             model.train(was_training)
         path = self._folder / f"step-{step:08d}.png"
         if accelerator.is_main_process:
-            draw(path, self._groups, samples, self._representation, title=f"step {step}")
+            rows = [
+                Row(title=group.title, samples=values, real=group.real)
+                for group, values in zip(self._groups, samples, strict=True)
+            ]
+            draw_samples(path, rows, self._representation, title=f"step {step}")
         return path
 
     def _sample(self, model: Denoiser, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> Tensor:
@@ -113,37 +117,3 @@ class Previews:
         for indices, values in gathered:
             samples[indices] = values
         return samples
-
-
-def draw(
-    path: Path,
-    groups: Sequence[Group],
-    samples: Sequence[Tensor],
-    representation: Representation,
-    *,
-    title: str,
-) -> None:
-    """A PNG with a row per group: its first samples, then the mean spectrum of all of them and of real examples."""
-    from matplotlib.figure import Figure
-
-    columns = min(COLUMNS, max(group.num_samples for group in groups))
-    figure = Figure(figsize=(1.7 * columns + 3.6, 1.9 * len(groups) + 0.6), layout="constrained")
-    axes = figure.subplots(len(groups), columns + 1, squeeze=False, width_ratios=[1.0] * columns + [1.8])
-    for row, group, values in zip(axes, groups, samples, strict=True):
-        for axis, value in zip(row[:-1], values, strict=False):
-            axis.imshow(value[0], vmin=-1, vmax=1, cmap="magma", aspect="auto", interpolation="nearest")
-        for axis in row[:-1]:
-            axis.set_xticks([])
-            axis.set_yticks([])
-        row[0].set_ylabel(group.title)
-        for name, tensors, style in (("real", group.real, "--"), ("generated", values, "-")):
-            if len(tensors):
-                frequencies, level = representation.mean_spectrum(tensors)
-                row[-1].plot(frequencies.numpy(), level.numpy(), style, label=name, linewidth=1.2)
-        row[-1].set_ylabel("dB re 1 µV")
-        row[-1].grid(alpha=0.3)
-    axes[0, -1].legend(fontsize="small")
-    axes[-1, -1].set_xlabel("Hz")
-    figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)

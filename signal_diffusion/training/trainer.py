@@ -324,9 +324,9 @@ class Trainer:
             )
         checkpoints.load_weights(self.model, checkpoint, use_ema=False)
         self.progress = Progress(**json.loads((checkpoint / PROGRESS).read_text()))
-        progress, device = self.progress, self.accelerator.device
+        progress = self.progress
         try:
-            self.optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location=device, weights_only=True))
+            self.optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
         except (ValueError, KeyError) as error:
             raise UserError(f"{checkpoint / OPTIMIZER}: of another optimizer: {error}") from None
         self._resume_ema(checkpoint)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from signal_diffusion.data.dataset import DatasetCard
 from signal_diffusion.pipeline import load_trained
 from signal_diffusion.training.diffusion import train
-from tests.training.conftest import largest_difference, metrics_of
+from tests.training.runs import largest_difference, metrics_of
 
 WITH_PREVIEWS = (
     "training.visualization.enabled=true",

@@ -13,7 +13,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
-from tests.training.conftest import largest_difference, metrics_of
+from tests.training.runs import largest_difference, metrics_of
 
 LAST = "checkpoint-15"
 

@@ -16,7 +16,7 @@ from signal_diffusion.training import trainer as trainers
 from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
-from tests.training.conftest import metrics_of, tensors_of
+from tests.training.runs import metrics_of, tensors_of
 
 
 def steps_with(run: Path, name: str) -> list[int]:
