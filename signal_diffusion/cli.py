@@ -153,15 +153,16 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Hold experiment files against their datasets, and tell what training them would take."""
-    from signal_diffusion.experiment import load
+    from signal_diffusion.experiment import load, naming
     from signal_diffusion.inspection import inspect
 
     complaints: list[str] = []
     for file in files:
         try:
-            found = inspect(load(file, overrides or ()))
+            with naming(file):
+                found = inspect(load(file, overrides or ()))
         except UserError as error:
-            complaints += [line if str(file) in line else f"{file}: {line}" for line in error.lines]
+            complaints += error.lines
             continue
         gib = 2**30
         memory = (found.state_bytes + found.activation_bytes) / gib

@@ -7,7 +7,8 @@ the file and the dataset's card contradict each other in is told here, before an
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,9 +32,11 @@ __all__ = [
     "attributes_of",
     "dataset_root",
     "examples_of",
+    "expanded",
     "load",
     "method_of",
     "model_of",
+    "naming",
     "order_of",
     "read_card",
     "split_name",
@@ -78,19 +81,25 @@ def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
         samplers=SAMPLERS,
     )
     experiment = load_experiment(path, offer, overrides)
+    with naming(path):
+        _check_method(experiment)
+    return experiment
+
+
+def _check_method(experiment: schema.Experiment) -> None:
+    """What contradicts itself in a method only once it is built."""
     try:
         method = method_of(experiment.model.diffusion)
         method.time_grid(experiment.generation.sampling.steps)
     except UserError as error:
-        raise UserError(f"{path}: [model.diffusion] {error}") from None
+        raise UserError(f"[model.diffusion] {error}") from None
     terminal_alpha = method.schedule.terminal_alpha
     if terminal_alpha > LARGEST_TERMINAL_ALPHA:
         raise UserError(
-            f"{path}: [model.diffusion] beta_schedule: leaves {terminal_alpha:.2f} of the data at the last step, while "
+            f"[model.diffusion] beta_schedule: leaves {terminal_alpha:.2f} of the data at the last step, while "
             "sampling starts from pure noise; expected at most "
             f"{LARGEST_TERMINAL_ALPHA}: use more num_timesteps, a larger beta_end, or zero_terminal_snr = true"
         )
-    return experiment
 
 
 def method_of(diffusion: schema.Diffusion) -> Method:
@@ -142,14 +151,28 @@ def _attribute(name: str, column: str, card: DatasetCard) -> Attribute:
     )
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the experiment file's name before what is wrong with one of its tables."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(*(f"{path}: {line}" if line.startswith("[") else line for line in error.lines)) from None
+
+
+def expanded(text: str, key: str) -> Path:
+    """A path of the experiment file with `~` and `$VARIABLES` put in; `key` is for the error where one is not set."""
+    path = os.path.expandvars(text)
+    if "$" in path:
+        raise UserError(f"{key}: {path!r} names a variable that is not set")
+    return Path(path).expanduser()
+
+
 def dataset_root(data: schema.Data) -> Path:
     """The dataset's folder; the built-in synthetic one is made on first use, and kept in the cache."""
     if data.source == "synthetic":
         return _synthetic_root(data.representation)
-    root = os.path.expandvars(data.paths.root)
-    if "$" in root:
-        raise UserError(f"[data.paths] root: {root!r} names a variable that is not set")
-    return Path(root).expanduser()
+    return expanded(data.paths.root, "[data.paths] root")
 
 
 def _synthetic_root(representation: str) -> Path:

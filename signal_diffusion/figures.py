@@ -27,19 +27,25 @@ class Row:
 
 
 def draw_samples(path: Path, rows: Sequence[Row], representation: Representation, *, title: str) -> None:
-    """Write a PNG: per row its first samples, low frequencies at the bottom, and the mean spectrum of all of them."""
+    """Write a PNG: per row its first samples, the mean of all of them, and their mean spectrum.
+
+    Low frequencies are at the bottom.
+    """
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, max(len(row.samples) for row in rows))
-    figure = Figure(figsize=(1.7 * columns + 3.6, 1.9 * len(rows) + 0.6), layout="constrained")
-    axes = figure.subplots(len(rows), columns + 1, squeeze=False, width_ratios=[1.0] * columns + [1.8])
+    figure = Figure(figsize=(1.7 * columns + 5.4, 1.9 * len(rows) + 0.6), layout="constrained")
+    axes = figure.subplots(len(rows), columns + 2, squeeze=False, width_ratios=[1.0] * (columns + 1) + [1.8])
     for row, (*pictures, spectrum) in zip(rows, axes, strict=True):
         for axis in pictures:
             axis.set_xticks([])
             axis.set_yticks([])
-        for axis, sample in zip(pictures, row.samples, strict=False):
-            axis.imshow(sample[0], vmin=-1, vmax=1, cmap="magma", aspect="auto", interpolation="nearest")
+        shown = [*row.samples[:columns], *[None] * (columns - len(row.samples)), row.samples.mean(0)]
+        for axis, sample in zip(pictures, shown, strict=True):
+            if sample is not None:
+                axis.imshow(sample[0], vmin=-1, vmax=1, cmap="magma", aspect="auto", interpolation="nearest")
         pictures[0].set_ylabel(row.title)
+        pictures[-1].set_title(f"mean of {len(row.samples)}", fontsize="small")
         for name, tensors, style in (("real", row.real, "--"), ("generated", row.samples, "-")):
             if tensors is not None and len(tensors):
                 frequencies, level = representation.mean_spectrum(tensors)

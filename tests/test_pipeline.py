@@ -114,6 +114,18 @@ def test_a_truncated_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
         pipeline.load_trained(checkpoint)
 
 
+def test_a_model_of_attributes_is_asked_for_some_of_them(experiment_file: Path, tmp_path: Path) -> None:
+    overrides = ("model.conditioning.type=attributes", "training.max_steps=2", "training.validation.enabled=false")
+    train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
+    female, male = (
+        sample_with(tmp_path / "run", tmp_path / gender, "--num", "2", "--attributes", f"gender={gender},age=60")
+        for gender in ("female", "male")
+    )
+    assert female["gender"].tolist() == ["female"] * 2 and female["health"].tolist() == [""] * 2
+    assert female["age"].tolist() == [60.0] * 2
+    assert np.abs(female["tensors"] - male["tensors"]).max() > 0
+
+
 @pytest.mark.parametrize("asked", [{}, {"age": "60"}, {"gender": "female", "age": "60", "health": "patient"}])
 def test_attributes_left_open_are_the_null(asked: dict[str, str]) -> None:
     from signal_diffusion.models.conditioning import Categorical, Numeric

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -128,7 +129,22 @@ def open_split(root: Path, split: str) -> datasets.Dataset:
     import datasets
 
     files = [str(path) for path in split_files(root, split)]
-    return datasets.load_dataset("parquet", data_files={split: files}, split=split)
+    with _without_progress_bars():
+        return datasets.load_dataset("parquet", data_files={split: files}, split=split)
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Keep `datasets` from drawing over the bars of whoever opens a split."""
+    import datasets
+
+    were_off = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_off:
+            datasets.enable_progress_bars()
 
 
 def split_files(root: Path, split: str) -> list[Path]:

@@ -51,7 +51,11 @@ def train(
         For what the user can put right, before anything is written where that is possible.
     """
     experiment = experiments.load(config, overrides)
-    experiment = _with_run_directory(experiment, config, output_dir, resume)
+    with experiments.naming(config):
+        return _train(_with_run_directory(experiment, config, output_dir, resume))
+
+
+def _train(experiment: schema.Experiment) -> bool:
     accelerator = _accelerator(experiment)
     paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
     with accelerator.main_process_first():  # the synthetic data set is made by one
@@ -74,7 +78,7 @@ def train(
     try:
         _announce(tracker, experiment, trainer, checkpoint)
         finished = trainer.run(tracker)
-        _conclude(tracker, config, paths, trainer, finished=finished)
+        _conclude(tracker, paths, trainer, finished=finished)
     finally:
         tracker.close()
         accelerator.end_training()
@@ -85,7 +89,8 @@ def _with_run_directory(
     experiment: schema.Experiment, config: Path, output_dir: Path | None, resume: str | None
 ) -> schema.Experiment:
     """The command line's words, which win over the file's, written into the experiment."""
-    base = str(output_dir or experiment.output.base_dir or Path("runs") / config.stem)
+    configured = experiment.output.base_dir or f"runs/{config.stem}"
+    base = str(output_dir or experiments.expanded(configured, "[output] base_dir"))
     experiment = dataclasses.replace(experiment, output=dataclasses.replace(experiment.output, base_dir=base))
     if resume is None:
         return experiment
@@ -137,7 +142,7 @@ def _trainer(
         torch.manual_seed(derived_seed(Purpose.WEIGHTS, seed))
         model = experiments.model_of(model_table, card, data.columns)
     if model_table.pretrained:
-        pretrained = Path(model_table.pretrained).expanduser()
+        pretrained = experiments.expanded(model_table.pretrained, "[model] pretrained")
         checkpoints.verify(pretrained)
         checkpoints.load_weights(model, pretrained, use_ema=True)
     with accelerator.main_process_first():  # the first to open a split converts it for all
@@ -235,7 +240,7 @@ def flattened(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _conclude(tracker: Tracker, config: Path, paths: RunPaths, trainer: Trainer, *, finished: bool) -> None:
+def _conclude(tracker: Tracker, paths: RunPaths, trainer: Trainer, *, finished: bool) -> None:
     progress = trainer.progress
     tracker.message(f"{'finished' if finished else 'paused'} at step {progress.step} of {trainer.parts.num_steps}")
     if progress.best_step is not None:
@@ -251,8 +256,8 @@ def _conclude(tracker: Tracker, config: Path, paths: RunPaths, trainer: Trainer,
         tracker.message(f"sample      uv run signal-diffusion sample {paths.base} --num 64")
     else:
         tracker.message(
-            f"go on       uv run python -m signal_diffusion.training.diffusion {config} --output-dir {paths.base} "
-            "--resume-from-checkpoint latest"
+            f"go on       uv run python -m signal_diffusion.training.diffusion {paths.base / CONFIG_NAME} "
+            f"--output-dir {paths.base} --resume-from-checkpoint latest"
         )
 
 

@@ -63,6 +63,7 @@ class Progress:
     """Optimizer steps done."""
     losses: list[list[float]] = field(default_factory=list)
     """Per process: sum and number of the finite losses since the last row of metrics."""
+    skipped_steps: int = 0
     ema_updates: int = 0
     validated: int = -1
     """Step of the last validation."""
@@ -146,7 +147,9 @@ class Trainer:
                 log_step = step + 1
                 self._log(tracker, grad_norm, speed)
             stop.check()
+            before = time.perf_counter()
             self._due_after_step(tracker, stop)
+            log_time += time.perf_counter() - before  # examples/s are those of training alone
 
     def _step(self, step: int, stream: Iterator[Batch]) -> Tensor:
         """One optimizer step; the norm of its gradient, still on the device."""
@@ -279,8 +282,10 @@ class Trainer:
         step, progress = self.progress.step, self.progress
         if step == self.saved_step:
             return
+        self._stop_if_not_finite()
         everyone = self.accelerator.gather(self.losses[None]).tolist()
         progress.losses = everyone
+        progress.skipped_steps = int(self.skipping.num_skipped.item())
         progress.ema_updates = self.ema.num_updates if self.ema else 0
         progress.plateau = self.plateau.state_dict() if self.plateau else None
         scaler = self.accelerator.scaler
@@ -339,6 +344,7 @@ class Trainer:
         same = len(saved) == self.accelerator.num_processes
         own = saved[self.accelerator.process_index] if same else saved.sum(0) / self.accelerator.num_processes
         self.losses.copy_(own)
+        self.skipping.num_skipped.fill_(progress.skipped_steps)
         self.saved_step = progress.step
 
     def _resume_ema(self, checkpoint: Path) -> None:

@@ -216,7 +216,7 @@ def test_the_other_ways_to_train(overrides: tuple[str, ...], experiment_file: Pa
     [
         (("data.loading.batch_size=64",), "takes 128 examples"),
         (("data.paths.root=nowhere",), "signal-diffusion prepare --synthetic --output nowhere"),
-        (("data.paths.root=$NOT_SET/data",), "names a variable that is not set"),
+        (("data.paths.root=$NOT_SET/data",), "tiny.toml: [data.paths] root: '$NOT_SET/data' names a variable"),
         (("data.paths.val=holdout",), "has no split 'holdout'"),
         (("model.conditioning.num_classes=5",), "5, but the dataset has 2"),
         (

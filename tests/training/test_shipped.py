@@ -1,0 +1,86 @@
+"""The experiments that come with the package, at their real size, and what the quickstart learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from signal_diffusion import pipeline
+from signal_diffusion.data.dataset import DatasetCard, open_split
+from signal_diffusion.data.loaders import Examples
+from signal_diffusion.diffusion.generation import generate
+from signal_diffusion.training.diffusion import train
+from tests.training.runs import metrics_of
+
+CONFIGS = Path(__file__).parents[2] / "config" / "diffusion"
+LARGE = sorted(path for path in CONFIGS.glob("*.toml") if path.stem != "quickstart")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", LARGE, ids=lambda path: path.stem)
+def test_a_shipped_experiment_takes_a_step_at_its_real_size(
+    path: Path, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    overrides = ("data.loading.batch_size=1", "training.max_steps=1", "training.validation.num_examples=1")
+    smaller = ("training.visualization.num_samples=2", "generation.sampling.steps=1", "compute.device=cpu")
+    root = f"data.paths.root={synthetic_dataset}"
+    assert train(path, output_dir=tmp_path, overrides=(*overrides, *smaller, root))
+
+
+@pytest.mark.slow
+def test_the_quickstart_learns_what_sets_the_classes_apart(synthetic_dataset: Path, tmp_path: Path) -> None:
+    overrides = ("data.source=dataset", f"data.paths.root={synthetic_dataset}", "training.max_steps=300")
+    quiet = ("training.visualization.enabled=false", "training.validation.num_examples=32")
+    train(CONFIGS / "quickstart.toml", output_dir=tmp_path, overrides=(*overrides, *quiet))
+    trained = pipeline.load_trained(tmp_path)
+    card = DatasetCard.load(synthetic_dataset)
+    names = card.columns["label"]["names"]
+    real = Examples(open_split(synthetic_dataset, "train"), shape=card.shape, attributes={"label": ("label", names)})
+    images, attributes = real[list(range(len(real)))]
+    alpha = slice(8, 13)  # Hz, a bin each
+    levels = {}
+    for index, name in enumerate(names):
+        cond = pipeline.conditions(trained.attributes, {"label": name}, 32)
+        samples = generate(
+            trained.model,
+            trained.method,
+            cond,
+            range(32),
+            shape=card.shape,
+            sampling=trained.sampling,
+            device="cpu",
+        )
+        _, generated = trained.representation.mean_spectrum(samples)
+        _, truth = trained.representation.mean_spectrum(images[attributes["label"] == index])
+        assert (generated - truth)[1:46].square().mean().sqrt() < 2.0  # dB; two people differ by as much
+        levels[name] = generated[alpha].mean()
+    assert levels["relaxed"] > levels["alert"] + 0.5
+
+
+def test_tensorboard_has_the_curves_the_pictures_and_the_settings(experiment_file: Path, tmp_path: Path) -> None:
+    overrides = ("logging.tensorboard=true", "training.visualization.enabled=true", "training.max_steps=4")
+    train(experiment_file, output_dir=tmp_path, overrides=overrides)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    tags = events.Reload().Tags()
+    assert {"train/loss", "train/learning_rate", "validation/loss", "validation/ema_loss"} <= set(tags["scalars"])
+    assert tags["images"] == ["samples"]
+    assert "_hparams_/session_start_info" in tags["tensors"] or "_hparams_/session_start_info" in str(
+        events.summary_metadata
+    )
+    assert any("config.toml" in tag for tag in tags["tensors"])
+
+
+@pytest.mark.slow
+def test_compiled_training_gives_the_same_losses_and_saves_plain_names(experiment_file: Path, tmp_path: Path) -> None:
+    overrides = ("training.max_steps=4", "training.log_interval=1", "training.gradient_accumulation_steps=1")
+    for name, compiled in (("eager", "false"), ("compiled", "true")):
+        compile_model = f"training.performance.compile_model={compiled}"
+        train(experiment_file, output_dir=tmp_path / name, overrides=(*overrides, compile_model))
+    eager, compiled = (
+        [row["train/loss"] for row in metrics_of(tmp_path / name) if "train/loss" in row]
+        for name in ("eager", "compiled")
+    )
+    assert len(eager) == 4 and compiled == pytest.approx(eager, rel=1e-3)
+    assert pipeline.load_trained(tmp_path / "compiled").checkpoint.name == "checkpoint-4"
