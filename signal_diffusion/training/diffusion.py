@@ -78,7 +78,7 @@ def _train(experiment: schema.Experiment) -> bool:
     try:
         _announce(tracker, experiment, trainer, checkpoint)
         finished = trainer.run(tracker)
-        _conclude(tracker, paths, trainer, finished=finished)
+        tracker.conclude(_conclusion(paths, trainer, finished=finished))
     finally:
         tracker.close()
         accelerator.end_training()
@@ -240,25 +240,21 @@ def flattened(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _conclude(tracker: Tracker, paths: RunPaths, trainer: Trainer, *, finished: bool) -> None:
+def _conclusion(paths: RunPaths, trainer: Trainer, *, finished: bool) -> list[str]:
+    """Where everything is, and which command comes next."""
     progress = trainer.progress
-    tracker.message(f"{'finished' if finished else 'paused'} at step {progress.step} of {trainer.parts.num_steps}")
+    lines = [f"{'finished' if finished else 'paused'} at step {progress.step} of {trainer.parts.num_steps}"]
     if progress.best_step is not None:
-        metric = trainer.training.validation.metric
-        tracker.message(
-            f"best        {paths.checkpoints / f'checkpoint-{progress.best_step}'} ({metric} {progress.best_value:.4f})"
-        )
-    tracker.message(f"checkpoint  {paths.checkpoints / f'checkpoint-{progress.step}'}")
+        best = paths.checkpoints / f"checkpoint-{progress.best_step}"
+        lines.append(f"best        {best} ({trainer.training.validation.metric} {progress.best_value:.4f})")
+    lines.append(f"checkpoint  {paths.checkpoints / f'checkpoint-{progress.step}'}")
     if trainer.parts.previews:
-        tracker.message(f"pictures    {paths.samples}")
-    tracker.message(f"metrics     {paths.base / METRICS_NAME}  (tensorboard --logdir {paths.base.parent})")
+        lines.append(f"pictures    {paths.samples}")
+    lines.append(f"metrics     {paths.base / METRICS_NAME}  (tensorboard --logdir {paths.base.parent})")
     if finished:
-        tracker.message(f"sample      uv run signal-diffusion sample {paths.base} --num 64")
-    else:
-        tracker.message(
-            f"go on       uv run python -m signal_diffusion.training.diffusion {paths.base / CONFIG_NAME} "
-            f"--output-dir {paths.base} --resume-from-checkpoint latest"
-        )
+        return [*lines, f"sample      uv run signal-diffusion sample {paths.base} --num 64"]
+    again = f"{paths.base / CONFIG_NAME} --output-dir {paths.base} --resume-from-checkpoint latest"
+    return [*lines, f"go on       uv run python -m signal_diffusion.training.diffusion {again}"]
 
 
 def command(

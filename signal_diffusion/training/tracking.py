@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class Tracker:
             MofNCompleteColumn(),
             BarColumn(),
             TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
+            TextColumn("left"),
             console=self._console,
             disable=not (active and self._console.is_terminal),
         )
@@ -97,6 +98,12 @@ class Tracker:
         for summary in hparams(plain, {"validation/ema_loss": 0.0}):
             self._writer._get_file_writer().add_summary(summary)  # as add_hparams does, but into this very run
         self._writer.add_text("config.toml", f"```toml\n{text}\n```")
+
+    def conclude(self, lines: Sequence[str]) -> None:
+        """Take the bar away, and leave these as the last lines."""
+        self._bar.stop()
+        for line in lines:
+            self.message(line)
 
     def close(self) -> None:
         """Flush and close everything."""
