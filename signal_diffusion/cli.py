@@ -32,7 +32,9 @@ def prepare(
         typer.Argument(metavar="INPUT...", help="Recordings, folders of recordings, BIDS folders."),
     ] = None,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Make EEG instead of reading it.")] = False,
-    representation: Annotated[str, typer.Option(help="What examples are: db-only.")] = "db-only",
+    representation: Annotated[
+        str, typer.Option(help="What examples are: db-only, db-iq, db-polar, timeseries.")
+    ] = "db-only",
     channels: Annotated[str, typer.Option(help="10-20 (19 electrodes), or a list: Fz,Cz,Pz.")] = "10-20",
     reference: Annotated[str, typer.Option(help="average, none, or channels: A1,A2.")] = "average",
     band: Annotated[tuple[float, float], typer.Option(help="Band-pass, Hz.")] = (0.5, 60.0),

@@ -18,7 +18,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.loading import Offer, load_experiment
 from signal_diffusion.data.dataset import CARD_NAME, DatasetCard, open_split
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
-from signal_diffusion.data.spectrogram import REPRESENTATIONS
+from signal_diffusion.data.registry import REPRESENTATIONS
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.errors import UserError
@@ -229,7 +229,7 @@ def examples_of(
     return Examples(
         dataset,
         shape=card.shape,
-        image=data.columns.image,
+        tensor=getattr(data.columns, card.representation["column"]),
         attributes=columns,
         memory_limit_mb=data.loading.memory_limit_mb,
         subset=spread(len(dataset), limit),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from signal_diffusion.data.spectrogram import Representation
+from signal_diffusion.data.representation import Representation
 
 __all__ = ["Row", "draw_samples"]
 
@@ -43,7 +43,14 @@ def draw_samples(path: Path, rows: Sequence[Row], representation: Representation
         shown = [*row.samples[:columns], *[None] * (columns - len(row.samples)), row.samples.mean(0)]
         for axis, sample in zip(pictures, shown, strict=True):
             if sample is not None:
-                axis.imshow(sample[0], vmin=-1, vmax=1, cmap="magma", aspect="auto", interpolation="nearest")
+                axis.imshow(
+                    representation.picture(sample),
+                    vmin=-1,
+                    vmax=1,
+                    cmap="magma",
+                    aspect="auto",
+                    interpolation="nearest",
+                )
         pictures[0].set_ylabel(row.title)
         pictures[-1].set_title(f"mean of {len(row.samples)}", fontsize="small")
         for name, tensors, style in (("real", row.real, "--"), ("generated", row.samples, "-")):

@@ -15,7 +15,8 @@ from torch import Tensor
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.data.dataset import DatasetCard
-from signal_diffusion.data.spectrogram import Representation, representation_of
+from signal_diffusion.data.registry import representation_of
+from signal_diffusion.data.representation import Representation
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError

@@ -54,10 +54,14 @@ def test_show_prints_a_file_that_reads_back_the_same(tmp_path: Path):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_check_tells_what_a_shipped_file_takes(path: Path, synthetic_dataset: Path):
-    result = run(
-        "config", "check", str(path), "--set", "data.source=dataset", "--set", f"data.paths.root={synthetic_dataset}"
-    )
+def test_check_tells_what_a_shipped_file_takes(path: Path, tmp_path: Path):
+    from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+    from signal_diffusion.experiment import load
+
+    root = tmp_path / "data"
+    prepare_synthetic(root, load(path).data.representation, SyntheticOptions(subjects=9, windows=4))
+    overrides = ("data.source=dataset", f"data.paths.root={root}", "data.loading.batch_size=1")
+    result = run("config", "check", str(path), *(word for override in overrides for word in ("--set", override)))
     assert result.exit_code == 0
     assert "parameters" in result.stdout and "steps" in result.stdout and "GiB" in result.stdout
 

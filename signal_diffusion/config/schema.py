@@ -80,7 +80,9 @@ class Columns:
     """[data.columns]: the dataset's names of what the models use."""
 
     image: Name = "image"
-    """Column of the tensor to learn."""
+    """Column of the pictures."""
+    signal: Name = "signal"
+    """Column of the time series."""
     label: Name = "label"
     """Column of the class, for `model.conditioning.type = "class"`."""
     gender: Name = "gender"

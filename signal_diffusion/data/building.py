@@ -27,7 +27,7 @@ import torch
 
 from signal_diffusion.data.dataset import CARD_NAME, SPLITS, DatasetCard, write_readme, write_split
 from signal_diffusion.data.recordings import Recording
-from signal_diffusion.data.spectrogram import Representation
+from signal_diffusion.data.representation import Representation
 from signal_diffusion.data.windows import cut, kept_windows, window_starts
 from signal_diffusion.errors import UserError
 

@@ -36,8 +36,8 @@ class Examples:
         What `data.dataset.open_split` returns.
     shape
         Shape (C, H, W) of one example.
-    image
-        Column of the tensor.
+    tensor
+        Column of the tensors.
     attributes
         Name → (column, names of the categories, or None for a number).
     memory_limit_mb
@@ -51,7 +51,7 @@ class Examples:
         split: Any,
         *,
         shape: tuple[int, ...],
-        image: str = "image",
+        tensor: str = "image",
         attributes: Mapping[str, tuple[str, Sequence[str] | None]],
         memory_limit_mb: int = 4096,
         subset: Sequence[int] | None = None,
@@ -59,7 +59,7 @@ class Examples:
         self.shape = shape
         self.attributes = {name: _attribute(split, column, names) for name, (column, names) in attributes.items()}
         self._rows = np.arange(len(split)) if subset is None else np.asarray(subset)
-        self._tensors: MappedTensors | Tensor = MappedTensors(split.data.column(image), shape)
+        self._tensors: MappedTensors | Tensor = MappedTensors(split.data.column(tensor), shape)
         self.in_memory = len(self._rows) * int(np.prod(shape)) * BYTES_PER_VALUE <= memory_limit_mb * 2**20
         if self.in_memory:
             self._tensors = torch.from_numpy(self._tensors[self._rows])

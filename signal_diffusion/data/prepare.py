@@ -22,7 +22,7 @@ from signal_diffusion.data.recordings import (
     read_recording,
     source_of,
 )
-from signal_diffusion.data.spectrogram import representation_named
+from signal_diffusion.data.registry import representation_named
 from signal_diffusion.errors import UserError
 
 __all__ = ["PrepareOptions", "SyntheticOptions", "prepare", "prepare_synthetic"]

@@ -20,7 +20,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.dataset import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.data.spectrogram import representation_of
+from signal_diffusion.data.registry import representation_of
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths

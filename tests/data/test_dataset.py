@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from signal_diffusion.data.dataset import CARD_NAME, DatasetCard, MappedTensors, as_array, open_split
-from signal_diffusion.data.spectrogram import DbOnly, representation_of
+from signal_diffusion.data.registry import representation_of
+from signal_diffusion.data.spectrogram import DbOnly
 from signal_diffusion.errors import UserError
 
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from signal_diffusion.data import synthetic
-from signal_diffusion.data.spectrogram import STFT, DbOnly, representation_named
+from signal_diffusion.data.registry import REPRESENTATIONS, representation_named
+from signal_diffusion.data.spectrogram import DbOnly
+from signal_diffusion.data.stft import STFT
 from signal_diffusion.errors import UserError
 
 PICTURE = DbOnly(sampling_rate=125.0, window=2048, db_min=-60.0, db_max=40.0)
@@ -91,3 +93,96 @@ def test_an_unknown_representation_is_answered_with_those_there_are():
 def test_a_window_that_makes_no_whole_picture_is_refused():
     with pytest.raises(UserError, match=r"window: 2000 samples.*multiple of 32"):
         STFT(window=2000)
+
+
+@pytest.fixture(params=list(REPRESENTATIONS))
+def fitted(request: pytest.FixtureRequest, eeg: torch.Tensor):
+    return REPRESENTATIONS[request.param].fit([eeg], sampling_rate=125.0, window=2048)
+
+
+SHAPES = {"db-only": (1, 64, 64), "db-iq": (3, 64, 64), "db-polar": (3, 64, 64), "timeseries": (1, 19, 2048)}
+
+
+def test_every_representation_has_its_shape_and_range_and_fills_it(fitted, eeg):
+    tensors = fitted.to_tensor(eeg)
+    leading = (2, 19) if fitted.per_electrode else (2,)
+    assert tensors.shape == (*leading, *SHAPES[fitted.name]) and fitted.shape == SHAPES[fitted.name]
+    assert tensors.dtype == torch.float32 and tensors.abs().max() <= 1
+    channels = tensors.movedim(-3, 0).flatten(1)
+    assert (channels.std(1) > 0.1).all()  # no channel is grey
+
+
+@pytest.mark.parametrize("name", ["db-iq", "db-polar", "timeseries"])
+def test_the_inverse_is_exact(name, eeg):
+    fitted = REPRESENTATIONS[name].fit([eeg], sampling_rate=125.0, window=2048)
+    assert relative_error(fitted.to_signal(fitted.to_tensor(eeg)), eeg) < 1e-5
+    stored = fitted.to_tensor(eeg).half().float()
+    assert relative_error(fitted.to_signal(stored), eeg) < 5e-3
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["db-iq", "db-polar", "timeseries"])
+def test_the_inverse_is_exact_on_real_recordings(name, real_data):
+    from signal_diffusion.data.recordings import TEN_TWENTY, find_recordings, read_recording
+
+    recordings = find_recordings(real_data / "eegmat")[:4]
+    windows = [
+        torch.from_numpy(
+            read_recording(
+                recording,
+                channels=TEN_TWENTY,
+                reference="average",
+                band=(0.5, 60.0),
+                notch=(),
+                sampling_rate=125.0,
+                min_samples=2048,
+                flat_below=0.1,
+            )[0][:, : 2048 * 3]
+        )
+        .unflatten(-1, (3, 2048))
+        .movedim(1, 0)
+        for recording in recordings
+    ]
+    fitted = REPRESENTATIONS[name].fit(windows, sampling_rate=125.0, window=2048)
+    for signal in windows:
+        assert relative_error(fitted.to_signal(fitted.to_tensor(signal)), signal) < 1e-5
+
+
+def relative_error(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((got - wanted).norm() / wanted.norm())
+
+
+def test_what_is_larger_than_in_training_is_clipped_and_not_wrapped(fitted, eeg):
+    assert fitted.to_tensor(10 * eeg).abs().max() <= 1
+    assert torch.isfinite(fitted.to_signal(fitted.to_tensor(10 * eeg))).all()
+
+
+def test_the_phase_channel_is_in_half_open_range(eeg):
+    fitted = REPRESENTATIONS["db-polar"].fit([eeg], sampling_rate=125.0, window=2048)
+    phase = fitted.to_tensor(eeg)[..., 2, :, :]
+    assert phase.min() >= -1 and phase.max() < 1
+
+
+def test_parameters_of_every_representation_survive_json(fitted):
+    parameters = json.loads(json.dumps(fitted.parameters()))
+    assert representation_named(fitted.name).from_parameters(parameters) == fitted
+
+
+def test_every_representation_has_the_same_mean_spectrum(fitted, eeg):
+    reference = DbOnly.fit([eeg], sampling_rate=125.0, window=2048)
+    frequencies, level = fitted.mean_spectrum(fitted.to_tensor(eeg))
+    _, expected = reference.mean_spectrum(reference.to_tensor(eeg))
+    assert frequencies[-1] == 62.5
+    assert (level - expected)[1:46].abs().max() < 0.1  # dB; below the clipped tail of the decibels
+
+
+def test_every_representation_shows_a_picture(fitted, eeg):
+    picture = fitted.picture(fitted.to_tensor(eeg).flatten(0, -4)[0])
+    assert picture.shape == fitted.shape[1:] and picture.abs().max() <= 1 and picture.std() > 0.1
+
+
+def test_a_dead_electrode_does_not_make_a_time_series_infinite(eeg):
+    dead = eeg.clone()
+    dead[:, 3] = 0
+    fitted = REPRESENTATIONS["timeseries"].fit([dead], sampling_rate=125.0, window=2048)
+    assert torch.isfinite(fitted.to_tensor(dead)).all()

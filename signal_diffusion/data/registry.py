@@ -1,0 +1,34 @@
+"""Representations by name, a line for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from signal_diffusion.data.representation import Representation
+from signal_diffusion.data.spectrogram import DbIq, DbOnly, DbPolar
+from signal_diffusion.data.timeseries import TimeSeries
+from signal_diffusion.errors import UserError
+
+if TYPE_CHECKING:
+    from signal_diffusion.data.dataset import DatasetCard
+
+__all__ = ["REPRESENTATIONS", "representation_named", "representation_of"]
+
+REPRESENTATIONS: dict[str, type[Representation]] = {
+    "db-only": DbOnly,
+    "db-iq": DbIq,
+    "db-polar": DbPolar,
+    "timeseries": TimeSeries,
+}
+
+
+def representation_named(name: str) -> type[Representation]:
+    """Look a representation up, or raise a `UserError` that lists those there are."""
+    if name not in REPRESENTATIONS:
+        raise UserError(f"representation: there is no {name!r}; use one of: {', '.join(REPRESENTATIONS)}")
+    return REPRESENTATIONS[name]
+
+
+def representation_of(card: DatasetCard) -> Representation:
+    """Rebuild the representation that made a dataset from its card."""
+    return representation_named(card.representation["name"]).from_parameters(card.representation["parameters"])

@@ -1,0 +1,110 @@
+"""The signal itself: z-scored microvolts, electrodes as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from signal_diffusion.data.representation import Representation
+from signal_diffusion.data.stft import STFT, decibels
+
+__all__ = ["TimeSeries"]
+
+SHOWN = 4.0  # standard deviations to the end of the colours
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeSeries(Representation):
+    """All electrodes of a window as rows, 1 × electrodes × samples: ((x − mean) / std) / limit, clipped to [-1, 1].
+
+    Mean and standard deviation are those of each electrode over the training windows, and the limit their largest
+    deviation: nothing that was trained on is clipped.
+    """
+
+    name: ClassVar[str] = "timeseries"
+    layout: ClassVar[str] = "window"
+    column: ClassVar[str] = "signal"
+    per_electrode: ClassVar[bool] = False
+
+    sampling_rate: float
+    """Hz."""
+    window: int
+    """Samples."""
+    mean: tuple[float, ...]
+    """Of each electrode, µV."""
+    std: tuple[float, ...]
+    """Of each electrode, µV."""
+    limit: float
+    """Standard deviations that become 1."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one example: (1, electrodes, window)."""
+        return (1, len(self.mean), self.window)
+
+    def to_tensor(self, signal: Tensor) -> Tensor:
+        """Turn µV (*, electrodes, window) into (*, 1, electrodes, window)."""
+        mean, scale = self._moments(signal)
+        return ((signal.float() - mean) / scale).clamp(-1, 1).unsqueeze(-3)
+
+    def to_signal(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Turn (*, 1, electrodes, window) into µV (*, electrodes, window), exactly."""
+        mean, scale = self._moments(tensor)
+        return tensor.float().squeeze(-3) * scale + mean
+
+    def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """Average the decibels of all electrodes: frequencies in Hz and dB re 1 µV, ascending."""
+        stft = STFT(sampling_rate=self.sampling_rate, window=self.window)
+        levels = decibels(stft.forward(self.to_signal(tensor)))
+        return stft.frequencies.to(levels.device), levels.transpose(-1, -2).flatten(0, -2).mean(0)
+
+    def picture(self, tensor: Tensor) -> Tensor:
+        """The electrodes as rows, four standard deviations to the end of the colours."""
+        return (tensor[0] * (self.limit / SHOWN)).clamp(-1, 1)
+
+    @classmethod
+    def fit(cls, signals: Iterable[Tensor], *, sampling_rate: float, window: int) -> Self:
+        """Take moments and extremes in one pass, in float64."""
+        count = 0
+        total: Tensor | None = None
+        for signal in signals:  # (n, electrodes, window)
+            values = signal.double().transpose(-1, -2).flatten(0, -2)  # (n · window, electrodes)
+            if total is None:
+                total, squares = torch.zeros_like(values[0]), torch.zeros_like(values[0])
+                lowest, highest = values[0].clone(), values[0].clone()
+            count += len(values)
+            total += values.sum(0)
+            squares += values.square().sum(0)
+            lowest, highest = lowest.minimum(values.amin(0)), highest.maximum(values.amax(0))
+        assert total is not None, "a training split has windows"
+        mean = total / count
+        # An electrode without signal (its own reference, say) has no spread to divide by.
+        std = (squares / count - mean.square()).clamp(min=1e-12).sqrt()
+        limit = torch.maximum((highest - mean) / std, (mean - lowest) / std).max()
+        return cls(
+            sampling_rate=sampling_rate,
+            window=window,
+            mean=tuple(mean.tolist()),
+            std=tuple(std.tolist()),
+            limit=limit.item(),
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """Its fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any]) -> Self:
+        """Build it from its fields, lists being JSON's tuples."""
+        tuples: dict[str, Any] = {key: tuple(parameters[key]) for key in ("mean", "std")}
+        return cls(**(parameters | tuples))
+
+    def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and what is divided by, µV (electrodes, 1)."""
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=like.device)
+        std = torch.tensor(self.std, dtype=torch.float32, device=like.device)
+        return mean[:, None], std[:, None] * self.limit
