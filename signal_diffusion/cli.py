@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+OF_RECORDINGS = ("channels", "reference", "band", "notch", "label", "reject_above", "reject_flat", "skip_bad")
+OF_SYNTHETIC = ("subjects", "windows")
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def _root() -> None:
-    """Train diffusion models of EEG, and sample, evaluate and export them."""
+    """Diffusion models of EEG: datasets, experiment files, samples. Training is a module of its own:
+
+    python -m signal_diffusion.training.diffusion EXPERIMENT.toml
+    """
 
 
 @app.command()
 def prepare(
+    context: typer.Context,
     output: Annotated[Path, typer.Option(help="Folder of the dataset to write.")],
     inputs: Annotated[
         list[Path] | None,
@@ -46,8 +53,10 @@ def prepare(
         typer.Option(help="Share of a window that the next repeats.", show_default="0.5; synthetic 0"),
     ] = None,
     label: Annotated[str, typer.Option(help="task of the BIDS name, or a column of participants.tsv.")] = "task",
-    reject_above: Annotated[float, typer.Option(help="Leave out windows of more, µV peak to peak.")] = 500.0,
-    reject_flat: Annotated[float, typer.Option(help="Leave out windows with a second of less, µV.")] = 0.1,
+    reject_above: Annotated[
+        float, typer.Option(help="Leave out windows with a larger peak-to-peak amplitude, µV.")
+    ] = 500.0,
+    reject_flat: Annotated[float, typer.Option(help="Leave out windows with a second that moves less, µV.")] = 0.1,
     splits: Annotated[tuple[float, float, float], typer.Option(help="Shares of subjects: train, validation, test.")] = (
         0.8,
         0.1,
@@ -61,6 +70,7 @@ def prepare(
     """Make a dataset: of recordings, one folder per person or BIDS, or with --synthetic of generated EEG."""
     if bool(inputs) == synthetic:
         raise UserError("prepare: give recordings to read, or --synthetic, and not both")
+    _refuse(context, OF_RECORDINGS if synthetic else OF_SYNTHETIC, "--synthetic" if synthetic else "recordings")
     from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare_synthetic
     from signal_diffusion.data.prepare import prepare as prepare_recordings
 
@@ -95,6 +105,14 @@ def prepare(
             )
             card = prepare_recordings(inputs or [], output, options, progress)
     _summarise(card, output)
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], beside: str) -> None:
+    """Options that have no effect beside what else was given are a mistake."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"prepare: --{name.replace('_', '-')} has no effect with {beside}; leave it out")
 
 
 @contextmanager
@@ -188,11 +206,11 @@ def sample(
     num: Annotated[int | None, typer.Option(min=1, help="Samples to generate.")] = None,
     label: Annotated[str | None, typer.Option(help="Class of all samples; without it, all in turn.")] = None,
     attributes: Annotated[str | None, typer.Option(metavar="NAME=VALUE,...", help="Others are left open.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Sampler.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="euler or ddim.")] = None,
     steps: Annotated[int | None, typer.Option(help="Evaluations of the network per sample.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 = conditional only.")] = None,
     seed: Annotated[int | None, typer.Option(help="Sample i depends on (seed, i) alone.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time; it changes none of them.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time; it changes them by rounding alone.")] = 64,
     output: Annotated[Path | None, typer.Option(help="New folder.", show_default="in the run's generated/")] = None,
 ) -> None:
     """Generate synthetic EEG from a trained model: samples.npz, in microvolts too, and a picture."""

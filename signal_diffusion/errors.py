@@ -25,12 +25,19 @@ class UserError(Exception):
 def reported_to_user() -> Iterator[None]:
     """Print the lines of a `UserError` to standard error and exit with code 2, without a traceback.
 
+    Likewise for what the operating system refuses: a folder that cannot be written, a full disk.
     Of the processes that a launcher has started on a machine, the first one prints for all.
     """
     try:
         yield
-    except UserError as error:
+    except (UserError, OSError) as error:
+        lines = error.lines if isinstance(error, UserError) else (_told(error),)
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            for line in error.lines:
+            for line in lines:
                 print(f"error: {line}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _told(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; check the path, its permissions and the space left"

@@ -16,7 +16,7 @@ from typing import Any
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import Offer, load_experiment
-from signal_diffusion.data.dataset import CARD_NAME, DatasetCard, open_split
+from signal_diffusion.data.dataset import CARD_NAME, FORMAT_VERSION, DatasetCard, open_split
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
 from signal_diffusion.data.registry import REPRESENTATIONS
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
@@ -79,26 +79,27 @@ def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
         methods=METHODS,
         predictions=PREDICTIONS,
         samplers=SAMPLERS,
+        check=_check_method,
     )
-    experiment = load_experiment(path, offer, overrides)
-    with naming(path):
-        _check_method(experiment)
-    return experiment
+    return load_experiment(path, offer, overrides)
 
 
-def _check_method(experiment: schema.Experiment) -> None:
+def _check_method(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
     """What contradicts itself in a method only once it is built."""
     try:
         method = method_of(experiment.model.diffusion)
+    except UserError as error:
+        yield "model.diffusion.prediction", str(error)
+        return
+    try:
         method.time_grid(experiment.generation.sampling.steps)
     except UserError as error:
-        raise UserError(f"[model.diffusion] {error}") from None
-    terminal_alpha = method.schedule.terminal_alpha
-    if terminal_alpha > LARGEST_TERMINAL_ALPHA:
-        raise UserError(
-            f"[model.diffusion] beta_schedule: leaves {terminal_alpha:.2f} of the data at the last step, while "
-            "sampling starts from pure noise; expected at most "
-            f"{LARGEST_TERMINAL_ALPHA}: use more num_timesteps, a larger beta_end, or zero_terminal_snr = true"
+        yield "generation.sampling.steps", str(error)
+    if (terminal_alpha := method.schedule.terminal_alpha) > LARGEST_TERMINAL_ALPHA:
+        yield (
+            "model.diffusion.beta_schedule",
+            f"leaves {terminal_alpha:.2f} of the data at the last step, while sampling starts from noise; expected "
+            f"at most {LARGEST_TERMINAL_ALPHA}: use more num_timesteps, a larger beta_end, or zero_terminal_snr = true",
         )
 
 
@@ -117,7 +118,10 @@ def model_of(model: schema.Model, card: DatasetCard, columns: schema.Columns) ->
     """The backbone with fresh weights, for what the card says examples are."""
     channels, height, width = card.shape
     attributes = attributes_of(model.conditioning, card, columns)
-    return build(model.name, model.architecture, shape=(channels, height, width), attributes=attributes)
+    try:
+        return build(model.name, model.architecture, shape=(channels, height, width), attributes=attributes)
+    except UserError as error:
+        raise UserError(f"[model.architecture] {error}") from None
 
 
 def attributes_of(
@@ -176,10 +180,12 @@ def dataset_root(data: schema.Data) -> Path:
 
 
 def _synthetic_root(representation: str) -> Path:
+    from signal_diffusion.data import synthetic
     from signal_diffusion.data.prepare import prepare_synthetic  # what makes data need not slow every start
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = cache / "signal-diffusion" / f"synthetic-{representation}-{version('signal-diffusion')}"
+    kind = f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}"
+    root = cache / "signal-diffusion" / version("signal-diffusion") / kind / representation
     if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
         prepare_synthetic(root, representation)
     return root
@@ -226,10 +232,16 @@ def examples_of(
         for attribute in attributes
     }
     dataset = open_split(root, split_name(card, split, root))
+    tensor = getattr(data.columns, card.representation["column"])
+    if tensor not in dataset.column_names:
+        raise UserError(
+            f"[data.columns] {card.representation['column']}: the dataset has no column {tensor!r}; it has "
+            f"{', '.join(dataset.column_names)}"
+        )
     return Examples(
         dataset,
         shape=card.shape,
-        tensor=getattr(data.columns, card.representation["column"]),
+        tensor=tensor,
         attributes=columns,
         memory_limit_mb=data.loading.memory_limit_mb,
         subset=spread(len(dataset), limit),
@@ -240,7 +252,10 @@ def split_name(card: DatasetCard, split: str, root: Path) -> str:
     """The dataset's name of a split; "val" finds "validation" too."""
     name = "validation" if split == "val" and "val" not in card.splits else split
     if name not in card.splits:
-        raise UserError(f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)}")
+        raise UserError(
+            f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)} "
+            "(training.validation.enabled = false does without one)"
+        )
     return name
 
 

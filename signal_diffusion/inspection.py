@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
+from signal_diffusion.data.dataset import split_files
 from signal_diffusion.models.attention import kernels_found
 from signal_diffusion.models.conditioning import Categorical, Conditioning
 from signal_diffusion.models.denoiser import Denoiser
@@ -63,6 +64,9 @@ def inspect(experiment: schema.Experiment) -> Inspection:
         activations = _kept_bytes(model, x, cond, bf16=training.mixed_precision != "no")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     split = experiments.split_name(card, experiment.data.paths.train, root)
+    split_files(root, split)
+    if training.validation.enabled:
+        split_files(root, experiments.split_name(card, experiment.data.paths.val, root))
     examples = min(card.splits[split]["examples"], loading.max_train_examples or card.splits[split]["examples"])
     order = experiments.order_of(experiment, examples)
     copies = 2 + COPIES[training.optimizer.type] + training.ema.enabled

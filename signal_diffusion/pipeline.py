@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -111,10 +112,15 @@ def _values(attribute: Attribute, asked: str | None, num: int) -> Tensor:
             expected = ", ".join(attribute.names)
             raise UserError(f"--attributes {attribute.name}={asked}: expected one of {expected}")
         return torch.full((num,), -1 if asked is None else attribute.names.index(asked))
+    if asked is None:
+        return torch.full((num,), math.nan)
     try:
-        return torch.full((num,), float("nan") if asked is None else float(asked))
+        value = float(asked)
     except ValueError:
-        raise UserError(f"--attributes {attribute.name}={asked}: expected a number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"--attributes {attribute.name}={asked}: expected a number")
+    return torch.full((num,), value)
 
 
 def default_output(trained: Trained, asked: Mapping[str, str]) -> Path:

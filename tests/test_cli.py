@@ -30,6 +30,11 @@ def test_prepare_makes_synthetic_data_and_names_the_next_command(tmp_path: Path)
         (["prepare", "nowhere", "--output", "out"], "nowhere: no such file or folder"),
         (["prepare", "--synthetic", "--output", "out", "--representation", "db"], "there is no 'db'"),
         (["prepare", "--synthetic"], "--output"),
+        (["prepare", "--synthetic", "--output", "out", "--channels", "Fz"], "--channels has no effect"),
+        (["prepare", "x.edf", "--output", "out", "--subjects", "3"], "--subjects has no effect"),
+        (["prepare", "--synthetic", "--output", "out", "--window", "0"], "window: 0 samples"),
+        (["prepare", "--synthetic", "--output", "out", "--seed", "-1"], "seed: -1"),
+        (["prepare", "--synthetic", "--output", "out", "--rate", "nan"], "rate: nan"),
     ],
 )
 def test_a_mistake_is_exit_code_2_and_no_traceback(tmp_path: Path, monkeypatch, capsys, arguments, complaint):

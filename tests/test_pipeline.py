@@ -92,6 +92,7 @@ def test_samples_already_there_are_not_touched(run: Path, tmp_path: Path) -> Non
         (["--label", "asleep"], "expected one of alert, relaxed"),
         (["--attributes", "age=60"], "no attribute age; it has label"),
         (["--attributes", "age"], "expected name=value"),
+        (["--label", "alert", "--attributes", "label"], "expected name=value"),
         (["--sampler", "eulr"], "did you mean 'euler'"),
         (["--steps", "0"], "expected a number greater than or equal to 1"),
     ],

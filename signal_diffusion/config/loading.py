@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import json
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ class Offer:
     methods: Collection[str]
     predictions: Collection[str]
     samplers: Collection[str]
+    check: Callable[[Experiment], Iterable[tuple[str, str]]]
+    """What only they can tell of an experiment, as (dotted key, message)."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,31 @@ def load_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
     for override in overrides:
         overridden.add(_override(tables, override))
     experiment, problems = _parse(tables, offer)
+    if problems:  # what is left of the file without them may have mistakes of its own
+        experiment, further = _parse(_without(tables, problems), offer)
+        problems += [problem for problem in further if problem not in problems]
     if experiment is not None:
-        written = set(_keys(tables))
-        problems += [Problem(tuple(key.split(".")), message) for key, message in rules.check(experiment, written)]
+        written = set(_keys(_without(tables, problems)))
+        found = [*rules.check(experiment, written), *(offer.check(experiment) if not problems else ())]
+        problems += [Problem(tuple(key.split(".")), message) for key, message in found]
     if experiment is None or problems:
         raise UserError(*(_line(path, problem, overridden) for problem in problems))
     return experiment
+
+
+def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, Any]:
+    """The tables without the keys that have problems."""
+    kept = copy.deepcopy(tables)
+    for problem in problems:
+        table: Any = kept
+        for part in problem.location[:-1]:
+            if not isinstance(table.get(part), dict):  # the problem is an element of a list, or all of a table
+                break
+            table = table[part]
+        else:
+            part = problem.location[-1]
+        table.pop(part, None)
+    return kept
 
 
 def to_toml(experiment: Experiment) -> str:
@@ -88,10 +110,10 @@ def _resolved(tables: dict[str, Any], prefix: str, without_effect: Collection[st
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected a TOML file in UTF-8, found something else") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot read the experiment file: {error.strerror}") from None
 
@@ -102,8 +124,8 @@ def _override(tables: dict[str, Any], override: str) -> Location:
     if not equals or not all(location):
         raise UserError(f"--set {override}: expected table.key=value, such as training.max_steps=100")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
+    except (ValueError, RecursionError):
         value = text
     table = tables
     for part in location[:-1]:
@@ -135,12 +157,17 @@ def _parse(tables: dict[str, Any], offer: Offer) -> tuple[Experiment | None, lis
 def _validate(kind: type, table: object, location: Location) -> tuple[Any, list[Problem]]:
     try:
         # By way of JSON, since there a list may stand for a tuple while everything else stays strict.
-        return TypeAdapter(kind).validate_json(json.dumps(table, default=str)), []
+        return TypeAdapter(kind).validate_json(json.dumps(table, default=_not_json)), []
     except ValidationError as error:
         return None, [
             Problem((*location, *map(str, item["loc"])), _message(kind, location, item))
             for item in error.errors(include_url=False)
         ]
+
+
+def _not_json(value: object) -> list[str]:
+    """TOML's dates and times, which no key takes: as a list, which no key of text takes either."""
+    return [str(value)]
 
 
 def _message(kind: type, root: Location, item: Mapping[str, Any]) -> str:

@@ -104,7 +104,8 @@ def _data(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]
         )
     if data.source == "dataset" and not data.paths.root:
         yield "data.paths.root", "expected the folder of a dataset, or data.source = 'synthetic'"
-    if data.paths.train == data.paths.val:
+    train, val = ("validation" if name == "val" else name for name in (data.paths.train, data.paths.val))
+    if train == val:
         yield (
             "data.paths.val",
             f"the split {data.paths.val!r} is trained on; expected another, such as 'validation'",
@@ -137,6 +138,12 @@ def _checkpoints(experiment: Experiment, written: Collection[str]) -> Iterator[F
         )
 
 
+def _attributes(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    names = experiment.model.conditioning.attributes
+    if len(set(names)) < len(names):
+        yield "model.conditioning.attributes", f"expected each name once, found {', '.join(names)}"
+
+
 def _betas(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
     diffusion = experiment.model.diffusion
     if diffusion.beta_start > diffusion.beta_end:
@@ -150,5 +157,6 @@ RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = 
     _precision,
     _learning_rate,
     _checkpoints,
+    _attributes,
     _betas,
 )

@@ -61,9 +61,13 @@ class WindowOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
             raise UserError(f"overlap: {self.overlap:g} is not in [0, 1)")
-        if self.rate <= 0:
-            raise UserError(f"rate: {self.rate:g} Hz is not above 0")
-        if min(self.splits) < 0 or self.splits[0] <= 0 or abs(sum(self.splits) - 1) > 1e-6:
+        if not 1 <= self.rate < float("inf"):
+            raise UserError(f"rate: {self.rate:g} Hz; expected at least 1 Hz")
+        if self.window < 1:
+            raise UserError(f"window: {self.window} samples; expected at least 1")
+        if self.seed < 0:
+            raise UserError(f"seed: {self.seed}; expected 0 or more")
+        if not (min(self.splits) >= 0 and self.splits[0] > 0 and abs(sum(self.splits) - 1) <= 1e-6):
             raise UserError(f"splits: {self.splits} are not three shares that sum to 1, the first above 0")
 
 
@@ -314,6 +318,7 @@ def _columns(
 @contextmanager
 def _written_beside(output: Path, command: str) -> Iterator[Path]:
     """Give a folder to write to, and put it in the output's place when all went well."""
+    output = output.resolve()
     _check_replaceable(output, command)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (output.with_name(f".{output.name}.{what}") for what in ("partial", "old"))

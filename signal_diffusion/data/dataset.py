@@ -99,6 +99,7 @@ class DatasetCard:
         wrong = set(entries) ^ {entry.name for entry in fields(cls)}
         if wrong:
             raise UserError(f"missing or unknown: {', '.join(sorted(wrong))}")
+        _check_entries(entries)
         entries["shape"], entries["channels"] = tuple(entries["shape"]), tuple(entries["channels"])
         return cls(**entries)
 
@@ -120,6 +121,22 @@ class DatasetCard:
             raise UserError(f"{path}: {error}; make the dataset again") from error
 
 
+def _check_entries(entries: dict[str, Any]) -> None:
+    """Raise a `UserError` where a card's entries are not what everyone who reads them takes them for."""
+    representation, shape, columns = entries["representation"], entries["shape"], entries["columns"]
+    if not (isinstance(representation, dict) and {"name", "column", "parameters"} <= representation.keys()):
+        raise UserError("representation: expected name, column and parameters")
+    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(size, int) for size in shape)):
+        raise UserError(f"shape: expected three numbers, found {shape}")
+    needed = {"categorical": {"names"}, "numeric": {"mean", "std"}, "text": set(), "index": set()}
+    if not isinstance(columns, dict):
+        raise UserError("columns: expected a table")
+    for name, column in columns.items():
+        kind = column.get("kind") if isinstance(column, dict) else None
+        if kind not in needed or not needed[kind] <= column.keys():
+            raise UserError(f"columns: {name} is not described")
+
+
 def open_split(root: Path, split: str) -> datasets.Dataset:
     """Open a split, memory-mapped, without the network.
 
@@ -129,8 +146,13 @@ def open_split(root: Path, split: str) -> datasets.Dataset:
     import datasets
 
     files = [str(path) for path in split_files(root, split)]
-    with _without_progress_bars():
-        return datasets.load_dataset("parquet", data_files={split: files}, split=split)
+    try:
+        with _without_progress_bars():
+            return datasets.load_dataset("parquet", data_files={split: files}, split=split)
+    except (datasets.exceptions.DatasetGenerationError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"{root / split}: a file is damaged ({error.__cause__ or error}); make the dataset again"
+        ) from None
 
 
 @contextmanager
@@ -168,6 +190,8 @@ def as_array(column: pa.ChunkedArray, shape: Sequence[int]) -> np.ndarray:
             values = values.flatten()  # unlike `.values`, it respects slices
         chunks.append(values.to_numpy(zero_copy_only=False))
     flat = np.concatenate(chunks) if len(chunks) != 1 else chunks[0]
+    if flat.size != len(column) * math.prod(shape):
+        raise UserError(f"tensors of {flat.size // max(1, len(column))} values, but the card's shape is {tuple(shape)}")
     return flat.reshape(-1, *shape)
 
 

@@ -72,7 +72,12 @@ class SyntheticOptions(WindowOptions):
     subjects: int = 24
     """At least one."""
     windows: int = 4
-    """Per recording."""
+    """Per recording, at least one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.subjects < 1 or self.windows < 1:
+            raise UserError(f"subjects, windows: {self.subjects} and {self.windows}; expected at least one of each")
 
 
 def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progress: Progress = silent) -> DatasetCard:
@@ -187,8 +192,8 @@ def _command(arguments: Sequence[str], options: WindowOptions) -> str:
         if value is True:
             words.append(flag)
         elif entry.name == "notch":
-            words += [word for line in value for word in (flag, f"{line:g}")]
+            words += [word for line in value for word in (flag, str(line))]
         elif value is not False:
             values = value if isinstance(value, tuple) else (value,)
-            words += [flag, *(part if isinstance(part, str) else f"{part:g}" for part in values)]
+            words += [flag, *map(str, values)]
     return shlex.join(words)

@@ -89,6 +89,8 @@ def source_of(root: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); put it right or remove it") from error
+    if not isinstance(description, dict) or not isinstance(description.get("License"), str | None):
+        raise UserError(f"{path}: expected an object whose License is text; put it right or remove it")
     return {
         "name": _dataset_name(root),
         "license": description.get("License"),
@@ -205,8 +207,11 @@ def _dataset_name(root: Path) -> str:
 def _participants(path: Path) -> dict[str, dict[str, str]]:
     if not path.exists():
         return {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8, as BIDS asks for ({error}); convert it") from error
     if rows and "participant_id" not in rows[0]:
         raise UserError(f"{path}: has no column participant_id, only {', '.join(rows[0])}; see the BIDS specification")
     known = [{key: value for key, value in row.items() if value not in (None, "", "n/a")} for row in rows]

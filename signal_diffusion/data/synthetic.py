@@ -16,6 +16,7 @@ import numpy as np
 __all__ = [
     "CLASSES",
     "POSITIONS",
+    "VERSION",
     "Parameters",
     "Person",
     "Rhythm",
@@ -25,6 +26,9 @@ __all__ = [
     "simulate",
     "true_psd",
 ]
+
+VERSION = 1
+"""To be counted up with every change of what is generated: the name of a cached dataset has it."""
 
 CLASSES = ("alert", "relaxed")
 GENDERS = ("female", "male")

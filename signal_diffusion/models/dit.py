@@ -13,7 +13,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -43,8 +43,8 @@ class DiTArchitecture:
     """Channels of each head, 1 or more."""
     patch_size: tuple[PositiveInt, PositiveInt] = (4, 4)
     """Rows and columns of a token, each a divisor of the example's."""
-    mlp_ratio: PositiveFloat = 4.0
-    """Width of the feed-forward layer over the model's, above 0."""
+    mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
+    """Width of the feed-forward layer over the model's, 0.25 to 64."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the outputs of attention and feed-forward that training zeroes, 0 ≤ p < 1."""
 

@@ -84,7 +84,9 @@ def verify(checkpoint: Path) -> int:
         raise UserError(f"{checkpoint}: no such checkpoint{_available(checkpoint.parent)}")
     try:
         contents = json.loads(manifest.read_text())
-        files, step = contents["files"], int(contents["step"])
+        files, step = dict(contents["files"]), int(contents["step"])
+        if not files:
+            raise ValueError("no files")
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{manifest}: missing or unreadable, so this is not a whole checkpoint") from None
     for name, expected in files.items():
@@ -141,9 +143,16 @@ def find_checkpoint(parent: Path, name: str, warn: Callable[[str], None]) -> Pat
     raise UserError(f"{parent}: there is no whole checkpoint to resume from; start without resuming")
 
 
-def prune(parent: Path, limit: int | None, keep: int | None) -> None:
-    """Remove all but the `limit` newest checkpoints, and the one of step `keep`."""
+def prune(parent: Path, limit: int | None, *, newest: int, keep: int | None) -> None:
+    """Remove all but the `limit` checkpoints up to step `newest`, just written, and the one of step `keep`.
+
+    Those of later steps go too: they are of a run that was left when this one went on from an earlier step.
+    """
     checkpoints = list_checkpoints(parent)
+    for checkpoint in checkpoints:
+        if _step(checkpoint) > newest:
+            _retire(checkpoint)
+    checkpoints = [checkpoint for checkpoint in checkpoints if _step(checkpoint) <= newest]
     for checkpoint in checkpoints[: -limit if limit else 0]:
         if _step(checkpoint) != keep:
             _retire(checkpoint)

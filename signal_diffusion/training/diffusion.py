@@ -62,6 +62,8 @@ def _train(experiment: schema.Experiment) -> bool:
         root = experiments.dataset_root(experiment.data)
         card = experiments.read_card(experiment.data, root)
     checkpoint = _checkpoint_to_resume(experiment, paths, accelerator)
+    if checkpoint:
+        _check_same_dataset(checkpoint, card)
     trainer = _trainer(experiment, accelerator, paths, root, card)
     if checkpoint:
         trainer.resume(checkpoint)
@@ -74,6 +76,7 @@ def _train(experiment: schema.Experiment) -> bool:
         active=accelerator.is_main_process,
         first_step=trainer.progress.step,
         last_step=trainer.parts.num_steps,
+        resumed=checkpoint is not None,
     )
     try:
         _announce(tracker, experiment, trainer, checkpoint)
@@ -90,6 +93,8 @@ def _with_run_directory(
 ) -> schema.Experiment:
     """The command line's words, which win over the file's, written into the experiment."""
     configured = experiment.output.base_dir or f"runs/{config.stem}"
+    if resume == "":
+        raise UserError("--resume-from-checkpoint: expected a checkpoint's folder, or latest")
     base = str(output_dir or experiments.expanded(configured, "[output] base_dir"))
     experiment = dataclasses.replace(experiment, output=dataclasses.replace(experiment.output, base_dir=base))
     if resume is None:
@@ -121,14 +126,28 @@ def _checkpoint_to_resume(experiment: schema.Experiment, paths: RunPaths, accele
     resume = experiment.training.resume
     if accelerator.is_main_process:
         checkpoints.remove_unfinished(paths.checkpoints)
+    checkpoint = None
     if resume.enabled:
-        return checkpoints.find_checkpoint(paths.checkpoints, resume.checkpoint, warn=accelerator.print)
+        checkpoint = checkpoints.find_checkpoint(paths.checkpoints, resume.checkpoint, warn=accelerator.print)
+        if checkpoint.resolve().parent == paths.checkpoints.resolve():
+            return checkpoint
     if existing := checkpoints.list_checkpoints(paths.checkpoints):
         raise UserError(
             f"{paths.base} holds a run already ({existing[-1].name}); go on with --resume-from-checkpoint latest, or "
             "choose another --output-dir"
         )
-    return None
+    return checkpoint
+
+
+def _check_same_dataset(checkpoint: Path, card: DatasetCard) -> None:
+    """A run goes on with the data that it began with; what a class means must not change under it."""
+    trained_on = DatasetCard.load(checkpoint)
+    for name in ("representation", "shape", "columns", "files"):
+        if getattr(trained_on, name) != getattr(card, name):
+            raise UserError(
+                f"[data.paths] root: a dataset of other {name} than {checkpoint} was trained on; expected the same, or "
+                "a new run with model.pretrained"
+            )
 
 
 def _trainer(
@@ -149,7 +168,10 @@ def _trainer(
         examples = experiments.examples_of(
             data, root, card, data.paths.train, attributes, data.loading.max_train_examples
         )
-        held_out = experiments.examples_of(data, root, card, data.paths.val, attributes, data.loading.max_val_examples)
+        held_out = None
+        if training.validation.enabled:
+            limit = data.loading.max_val_examples
+            held_out = experiments.examples_of(data, root, card, data.paths.val, attributes, limit)
     method = experiments.method_of(model_table.diffusion)
     order = experiments.order_of(
         experiment,
@@ -189,9 +211,9 @@ def _trainer(
     )
 
 
-def _validation(experiment: schema.Experiment, held_out: Examples, method: Method) -> Validation | None:
+def _validation(experiment: schema.Experiment, held_out: Examples | None, method: Method) -> Validation | None:
     table = experiment.training.validation
-    if not table.enabled:
+    if held_out is None:
         return None
     return Validation(
         held_out,
@@ -268,13 +290,14 @@ def command(
     ] = None,
 ) -> None:
     """Train a diffusion model from an experiment file."""
+    experiments.load(config, overrides or ())  # one process tells of mistakes, not each
+    start_missing_processes("signal_diffusion.training.diffusion")
     train(config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
 
 
 def main() -> None:
     """Run the command line."""
     with reported_to_user():
-        start_missing_processes("signal_diffusion.training.diffusion")
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command()(command)
         app()

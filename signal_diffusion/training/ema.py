@@ -29,11 +29,15 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after optimizer step `step` (from 1) into the average, where an update is due."""
-        if step % self._config.update_every:
-            return
-        if step <= self._config.update_after_step:
+        """Take the weights after optimizer step `step` (from 1) into the average, where an update is due.
+
+        Until the first update the average is a copy: a run of a few steps has no use for its random beginnings.
+        """
+        due = step % self._config.update_every == 0
+        if step <= self._config.update_after_step or (self.num_updates == 0 and not due):
             torch._foreach_copy_(self._average, self._weights)
+            return
+        if not due:
             return
         self.num_updates += 1
         torch._foreach_lerp_(self._average, self._weights, 1.0 - self.decay)

@@ -26,7 +26,9 @@ SECONDS_BETWEEN_LINES = 10.0
 class Tracker:
     """Metrics and messages of one run; a tracker that is not `active` does nothing."""
 
-    def __init__(self, run_dir: Path, logs: Path | None, *, active: bool, first_step: int, last_step: int) -> None:
+    def __init__(
+        self, run_dir: Path, logs: Path | None, *, active: bool, first_step: int, last_step: int, resumed: bool
+    ) -> None:
         self.active = active
         self._console = Console(stderr=True, quiet=not active, highlight=False)
         self._metrics = self._writer = None
@@ -45,12 +47,12 @@ class Tracker:
         self._task = self._bar.add_task("train", total=last_step, completed=first_step, status="starting")
         if active:
             path = run_dir / METRICS_NAME
-            _drop_rows_after(path, first_step)
+            _drop_rows_after(path, first_step if resumed else -1)
             self._metrics = path.open("a", encoding="utf-8")
             if logs is not None:
                 from torch.utils.tensorboard.writer import SummaryWriter
 
-                self._writer = SummaryWriter(str(logs), purge_step=first_step + 1 if first_step else None)
+                self._writer = SummaryWriter(str(logs), purge_step=first_step + 1 if resumed else 0)
         self._bar.start()
 
     def message(self, text: str) -> None:

@@ -63,6 +63,8 @@ class Progress:
     """Optimizer steps done."""
     losses: list[list[float]] = field(default_factory=list)
     """Per process: sum and number of the finite losses since the last row of metrics."""
+    optimizer: str = ""
+    """Type of the optimizer whose state lies beside."""
     skipped_steps: int = 0
     ema_updates: int = 0
     validated: int = -1
@@ -105,7 +107,7 @@ class Trainer:
         self.progress = Progress()
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
-        self.saved_step = 0
+        self.saved_step = -1
 
     # The loop -------------------------------------------------------------------------------------------------------
 
@@ -224,6 +226,10 @@ class Trainer:
         self.losses.zero_()
         self._stop_if_not_finite()
         loss, step = total / count if count else math.nan, self.progress.step
+        if not count and self.training.on_nonfinite == "stop":  # under fp16, the scaler has skipped these steps itself
+            raise UserError(
+                f"no loss was finite in the {self.training.log_interval} steps up to {step}; {self._advice()}"
+            )
         row = {
             "epoch": step / self.parts.order.steps_per_epoch,
             "train/loss": loss,
@@ -240,12 +246,12 @@ class Trainer:
         bad = int(self.skipping.first_skipped.item())
         if bad < 0 or self.training.on_nonfinite == "skip":
             return
+        raise UserError(f"the gradient of step {bad} was not finite: nothing was learnt from it; {self._advice()}")
+
+    def _advice(self) -> str:
         saved = checkpoints.list_checkpoints(self.parts.checkpoint_dir)
         last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
-        raise UserError(
-            f"the gradient of step {bad} was not finite, so nothing was learnt from it, and the run stops; {last}; "
-            'lower training.optimizer.learning_rate, or set training.on_nonfinite = "skip"'
-        )
+        return f'{last}; lower training.optimizer.learning_rate, or set training.on_nonfinite = "skip"'
 
     def _validate(self, tracker: Tracker, stop: StopRequest) -> None:
         assert self.parts.validation is not None
@@ -285,6 +291,7 @@ class Trainer:
         self._stop_if_not_finite()
         everyone = self.accelerator.gather(self.losses[None]).tolist()
         progress.losses = everyone
+        progress.optimizer = self.training.optimizer.type
         progress.skipped_steps = int(self.skipping.num_skipped.item())
         progress.ema_updates = self.ema.num_updates if self.ema else 0
         progress.plateau = self.plateau.state_dict() if self.plateau else None
@@ -293,7 +300,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             parent, limit = self.parts.checkpoint_dir, self.training.checkpointing.total_limit
             path = checkpoints.write_checkpoint(parent, step, self._writers())
-            checkpoints.prune(parent, limit, keep=progress.best_step)
+            checkpoints.prune(parent, limit, newest=step, keep=progress.best_step)
             tracker.message(f"step {step}  saved {path}")
         self.saved_step = step
         self.accelerator.wait_for_everyone()
@@ -328,12 +335,13 @@ class Trainer:
                 "resumed; start a new run from it with model.pretrained"
             )
         checkpoints.load_weights(self.model, checkpoint, use_ema=False)
-        self.progress = Progress(**json.loads((checkpoint / PROGRESS).read_text()))
-        progress = self.progress
-        try:
-            self.optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{checkpoint / OPTIMIZER}: of another optimizer: {error}") from None
+        progress = self.progress = Progress(**json.loads((checkpoint / PROGRESS).read_text()))
+        if progress.optimizer != self.training.optimizer.type:
+            raise UserError(
+                f"[training.optimizer] type: {self.training.optimizer.type!r}, but {checkpoint} was trained with "
+                f"{progress.optimizer!r}; expected the same, or a new run with model.pretrained"
+            )
+        self._resume_optimizer(checkpoint)
         self._resume_ema(checkpoint)
         if self.plateau and progress.plateau:
             self.plateau.load_state_dict(progress.plateau)
@@ -345,7 +353,20 @@ class Trainer:
         own = saved[self.accelerator.process_index] if same else saved.sum(0) / self.accelerator.num_processes
         self.losses.copy_(own)
         self.skipping.num_skipped.fill_(progress.skipped_steps)
-        self.saved_step = progress.step
+        if checkpoint.resolve().parent == self.parts.checkpoint_dir.resolve():
+            self.saved_step = progress.step
+        else:  # the best so far stays in another folder
+            progress.best_step = progress.best_value = None
+
+    def _resume_optimizer(self, checkpoint: Path) -> None:
+        """Its state is the checkpoint's; what the experiment says of it (rates, decay, betas) is the experiment's."""
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        try:
+            self.optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{checkpoint / OPTIMIZER}: of another model: {error}") from None
+        for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(setting)
 
     def _resume_ema(self, checkpoint: Path) -> None:
         if self.ema is None:

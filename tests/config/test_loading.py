@@ -81,6 +81,11 @@ def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) ->
         (["data.paths.root=data/x"], "is not read with data.source = 'synthetic'"),
         (["data.source=dataset"], "expected the folder of a dataset"),
         (["data.paths.val=train"], "is trained on"),
+        (["data.paths.train=validation", "data.paths.val=val"], "is trained on"),
+        (
+            ["model.conditioning.type=attributes", "model.conditioning.attributes=['age', 'age']"],
+            "expected each name once",
+        ),
         (["model.diffusion.logit_std=2.0"], "has no effect with model.diffusion.method = 'ddpm'"),
         (["model.diffusion.beta_end=0.1"], "has no effect with model.diffusion.beta_schedule = 'cosine'"),
         (["model.conditioning.cfg_dropout=0.2"], "has no effect with model.conditioning.type = 'none'"),
@@ -139,6 +144,49 @@ def test_overrides_win_and_are_typed_like_the_file(tmp_path: Path) -> None:
 def test_a_mistake_on_the_command_line_is_told_as_one(tmp_path: Path) -> None:
     [line] = lines_of(tmp_path, "[data]\nsource = 'synthetic'", "training.epochs=x")
     assert line == "--set: [training] epochs: expected a valid integer, found 'x'"
+
+
+def test_a_mistake_does_not_hide_those_of_later_checks(tmp_path: Path) -> None:
+    lines = lines_of(
+        tmp_path,
+        """
+        [data]
+        source = "synthetic"
+        [data.paths]
+        root = "data/x"
+        [training]
+        max_stepz = 3
+        [model.conditioning]
+        cfg_dropout = 0.3
+        """,
+    )
+    assert [line.partition(":")[0] for line in lines] == [
+        "[training] max_stepz",
+        "[model.conditioning] cfg_dropout",
+        "[data.paths] root",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[model.diffusion]\nmethod = 2020-01-01",
+        "[generation.sampling]\nsampler = 2020-01-01",
+        "[model.architecture]\nmlp_ratio = inf",
+        "x = " + "[" * 5000,
+        "x = " + "1" * 5000,
+        "[[training]]\nepochs = 3",
+        "\0",
+    ],
+    ids=lambda text: text[:30],
+)
+def test_odd_files_are_mistakes_and_not_tracebacks(tmp_path: Path, text: str) -> None:
+    assert all("\n" not in line for line in lines_of(tmp_path, text))
+
+
+def test_an_override_says_one_thing(tmp_path: Path) -> None:
+    [line] = lines_of(tmp_path, "[data]\nsource = 'synthetic'", "training.max_steps=5\nfoo=1")
+    assert "expected a valid integer" in line
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

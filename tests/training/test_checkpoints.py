@@ -84,11 +84,19 @@ def test_a_kill_while_writing_is_never_taken_for_a_checkpoint(tmp_path: Path) ->
 def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4, 5):
         write(tmp_path, step)
-    checkpoints.prune(tmp_path, 2, keep=1)
+    checkpoints.prune(tmp_path, 2, newest=5, keep=1)
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == [
         "checkpoint-1",
         "checkpoint-4",
         "checkpoint-5",
     ]
-    checkpoints.prune(tmp_path, None, keep=None)
+    checkpoints.prune(tmp_path, None, newest=5, keep=None)
     assert len(checkpoints.list_checkpoints(tmp_path)) == 3
+
+
+def test_what_was_just_written_is_never_removed(tmp_path: Path) -> None:
+    for step in (10, 20, 30, 40):
+        write(tmp_path, step)
+    write(tmp_path, 25)
+    checkpoints.prune(tmp_path, 2, newest=25, keep=None)
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["checkpoint-20", "checkpoint-25"]

@@ -8,10 +8,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
+from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.errors import UserError
 from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.stopping import Stopped
 from signal_diffusion.training.trainer import Trainer
 from tests.training.runs import largest_difference, metrics_of
 
@@ -136,3 +139,73 @@ def test_an_average_switched_on_later_starts_from_the_weights(experiment_file: P
     train(experiment_file, output_dir=tmp_path / "run", overrides=off)
     train(experiment_file, output_dir=tmp_path / "run", resume="latest", overrides=("training.max_steps=4",))
     assert (tmp_path / "run" / "checkpoint-4" / "ema.safetensors").is_file()
+
+
+def test_going_on_from_an_earlier_step_leaves_the_later_ones_behind(
+    uninterrupted: Path, experiment_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    overrides = ("training.max_steps=8", "training.checkpointing.total_limit=2", "training.validation.enabled=false")
+    train(experiment_file, output_dir=run, resume=str(run / "checkpoint-5"), overrides=overrides)
+    assert [path.name for path in list_checkpoints(run)][-2:] == ["checkpoint-7", "checkpoint-8"]
+    assert metrics_of(run)[-1]["step"] == 8
+
+
+def test_a_run_does_not_go_on_with_another_dataset(uninterrupted: Path, experiment_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    prepare_synthetic(other, "db-only", SyntheticOptions(subjects=5, windows=2, seed=1))
+    with pytest.raises(UserError, match="was trained on"):
+        train(
+            experiment_file,
+            output_dir=tmp_path / "run",
+            resume=str(uninterrupted / "checkpoint-5"),
+            overrides=(f"data.paths.root={other}",),
+        )
+
+
+def test_what_the_experiment_says_of_the_optimizer_holds_after_a_resume(
+    uninterrupted: Path, experiment_file: Path, tmp_path: Path
+) -> None:
+    resume = str(uninterrupted / "checkpoint-5")
+    overrides = ("training.max_steps=6", "training.optimizer.weight_decay=0.5", "training.optimizer.betas=[0.5, 0.6]")
+    train(experiment_file, output_dir=tmp_path / "a", resume=resume, overrides=overrides)
+    saved = torch.load(tmp_path / "a" / "checkpoint-6" / "optimizer.pt", weights_only=True)
+    assert [group["weight_decay"] for group in saved["param_groups"]] == [0.5, 0.0]
+    assert {group["betas"] for group in saved["param_groups"]} == {(0.5, 0.6)}
+    with pytest.raises(UserError, match=r"\[training.optimizer\] type: 'sgd'"):
+        train(experiment_file, output_dir=tmp_path / "b", resume=resume, overrides=("training.optimizer.type=sgd",))
+
+
+def test_a_run_resumed_at_its_end_in_another_folder_has_its_checkpoint_there(
+    uninterrupted: Path, experiment_file: Path, tmp_path: Path
+) -> None:
+    train(experiment_file, output_dir=tmp_path / "run", resume=str(uninterrupted / LAST))
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == [LAST]
+    with pytest.raises(UserError, match="holds a run already"):
+        train(experiment_file, output_dir=tmp_path / "run", resume=str(uninterrupted / "checkpoint-5"))
+
+
+def test_a_stop_before_the_first_step_can_be_resumed(
+    uninterrupted: Path, experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+
+        def interrupted(self: Trainer, *arguments: object) -> None:
+            raise Stopped
+
+        patch.setattr(Trainer, "_train", interrupted)
+        assert not train(experiment_file, output_dir=run)
+    assert [path.name for path in list_checkpoints(run)] == ["checkpoint-0"]
+    train(experiment_file, output_dir=run, resume="latest")
+    assert largest_difference(run / LAST, uninterrupted / LAST) == 0
+    assert metrics_of(run) == metrics_of(uninterrupted)
+
+
+def test_a_run_without_validation_needs_no_validation_split(experiment_file: Path, tmp_path: Path) -> None:
+    prepare_synthetic(tmp_path / "one", "db-only", SyntheticOptions(subjects=1, windows=2))
+    overrides = (f"data.paths.root={tmp_path / 'one'}", "training.max_steps=1", "training.validation.enabled=false")
+    assert train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
+    with pytest.raises(UserError, match=r"has no split 'validation'.*training.validation.enabled"):
+        train(experiment_file, output_dir=tmp_path / "other", overrides=overrides[:2])
