@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 from signal_diffusion.models.conditioning import Conditioning
@@ -9,7 +11,7 @@ from signal_diffusion.models.conditioning import Conditioning
 __all__ = ["Denoiser"]
 
 
-class Denoiser(nn.Module):
+class Denoiser(nn.Module, ABC):
     """A network `forward(x, t, cond) -> prediction`, which has the shape of x."""
 
     num_tokens: int
@@ -18,10 +20,10 @@ class Denoiser(nn.Module):
     """Whether blocks are computed again in the backward pass instead of being kept."""
 
     @property
+    @abstractmethod
     def blocks(self) -> nn.ModuleList:
         """The repeated parts: the units of compilation (in place) and of gradient checkpointing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The prediction for x (B, C, H, W) at the times t (B,) in [0, 1], 0 being data and 1 noise."""
-        raise NotImplementedError
