@@ -158,7 +158,7 @@ def sample(
     """
     if output.exists():
         raise UserError(f"{output} is there already; choose another --output, or remove it")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device(trained.experiment.compute)
     tensors = generate(
         trained.model.to(device),
         trained.method,
@@ -194,6 +194,15 @@ def sample(
     draw_samples(partial / "samples.png", _rows(named, tensors), trained.representation, title=trained.checkpoint.name)
     partial.rename(output)
     return output
+
+
+def _device(compute: schema.Compute) -> str:
+    """The accelerator that is there, unless the experiment asks for the CPU: it may be of another machine."""
+    if compute.device == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _rows(named: Mapping[str, np.ndarray], tensors: Tensor) -> list[Row]:
