@@ -6,6 +6,7 @@ when a run goes on, and no draw of one purpose shifts those of another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -37,6 +38,6 @@ def generator_for(purpose: Purpose, *key: int, device: torch.device | str = "cpu
     return torch.Generator(device).manual_seed(derived_seed(purpose, *key))
 
 
-def noise_for(generators: list[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
+def noise_for(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
     """Standard normal noise (B, *shape), example i from generators[i] alone, whatever stands beside it."""
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    return torch.stack([torch.randn(shape, generator=generator, device=generator.device) for generator in generators])

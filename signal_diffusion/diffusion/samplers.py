@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.diffusion.methods import Method
+from signal_diffusion.randomness import noise_for
 
 __all__ = ["SAMPLERS", "Denoise", "Sampler", "ddim", "euler"]
 
@@ -65,7 +66,7 @@ def ddim(
         tau = eta * sigma_s / sigma_t * max(sigma_t**2 - (sigma_s * alphas[i] / alpha_s) ** 2, 0.0) ** 0.5
         x = alpha_s * x0 + (sigma_s**2 - tau**2) ** 0.5 * eps
         if generators is not None and tau:
-            x = x + tau * _normal_like(x, generators)
+            x = x + tau * noise_for(generators, x.shape[1:]).to(x)
         if on_step is not None:
             on_step(i)
     return x
@@ -90,9 +91,3 @@ def euler(
 
 
 SAMPLERS: dict[str, Sampler] = {"euler": euler, "ddim": ddim}
-
-
-def _normal_like(x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Standard normal noise, each example from its own generator."""
-    draws = (torch.randn(x.shape[1:], generator=generator, device=generator.device) for generator in generators)
-    return torch.stack(list(draws)).to(x)

@@ -13,11 +13,12 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.attention import attention
 from signal_diffusion.models.conditioning import (
@@ -31,7 +32,7 @@ from signal_diffusion.models.denoiser import Denoiser
 __all__ = ["DiT", "DiTArchitecture"]
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True))
+@dataclass(frozen=True, kw_only=True, config=TABLE)
 class DiTArchitecture:
     """`[model.architecture]` of a `dit`."""
 

@@ -16,7 +16,7 @@ from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.randomness import Purpose, derived_seed, generator_for, noise_for
+from signal_diffusion.randomness import Purpose, generator_for, noise_for
 
 __all__ = ["Validation"]
 
@@ -69,9 +69,7 @@ class Validation:
 
     def _batch(self, model: Denoiser, accelerator: Accelerator, positions: np.ndarray) -> Tensor:
         x, attributes = self._examples[[self._indices[position] for position in positions]]
-        generators = [
-            torch.Generator().manual_seed(derived_seed(Purpose.VALIDATION, self._seed, int(i))) for i in positions
-        ]
+        generators = [generator_for(Purpose.VALIDATION, self._seed, int(i)) for i in positions]
         device = accelerator.device
         noise = noise_for(generators, tuple(x.shape[1:])).to(device)
         x, t = x.to(device), self._times[torch.from_numpy(positions)].to(device)
