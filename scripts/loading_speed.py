@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from signal_diffusion.data.dataset import DatasetCard, open_split
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import ExampleOrder, Examples, batches
 from signal_diffusion.errors import reported_to_user
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from signal_diffusion import experiment as experiments
-from signal_diffusion.data.dataset import DatasetCard
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import spread
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.registry import representation_of

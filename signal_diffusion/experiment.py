@@ -16,7 +16,8 @@ from typing import Any
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import Offer, load_experiment
-from signal_diffusion.data.dataset import CARD_NAME, FORMAT_VERSION, DatasetCard, open_split
+from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
+from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
 from signal_diffusion.data.registry import REPRESENTATIONS
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method

@@ -55,7 +55,9 @@ def draw_samples(path: Path, rows: Sequence[Row], representation: Representation
         pictures[-1].set_title(f"mean of {len(row.samples)}", fontsize="small")
         for name, tensors, style in (("real", row.real, "--"), ("generated", row.samples, "-")):
             if tensors is not None and len(tensors):
-                frequencies, level = representation.mean_spectrum(tensors)
+                found = representation.mean_spectrum(tensors)
+                assert found is not None
+                frequencies, level = found
                 spectrum.plot(frequencies.numpy(), level.numpy(), style, label=name, linewidth=1.2)
         spectrum.set_ylabel("dB re 1 µV")
         spectrum.grid(alpha=0.3)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
-from signal_diffusion.data.dataset import DatasetCard
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.registry import representation_of
 from signal_diffusion.data.representation import Representation
 from signal_diffusion.diffusion.generation import generate
@@ -186,7 +186,7 @@ def sample(
         partial / "samples.npz",
         tensors=tensors.numpy(),
         signals=signals.numpy(),
-        sampling_rate=trained.card.sampling_rate,
+        sampling_rate=trained.card.sampling_rate or float("nan"),
         **named,  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
     )
     settings = asdict(trained.sampling) | {"checkpoint": str(trained.checkpoint), "num_samples": num}

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app, main
-from signal_diffusion.data.dataset import DatasetCard
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 
 

@@ -25,7 +25,9 @@ import filelock
 import numpy as np
 import torch
 
-from signal_diffusion.data.dataset import CARD_NAME, SPLITS, DatasetCard, write_readme, write_split
+from signal_diffusion.data.balancing import DEFAULT_MAX_WEIGHT, balanced_weights, marginals
+from signal_diffusion.data.card import CARD_NAME, SPLITS, DatasetCard, write_readme
+from signal_diffusion.data.dataset import write_split
 from signal_diffusion.data.recordings import Recording
 from signal_diffusion.data.representation import Representation
 from signal_diffusion.data.windows import cut, kept_windows, window_starts
@@ -236,6 +238,7 @@ def _rows(staged: _Staged, representation: Representation, card: DatasetCard) ->
         "recording": each.recording,
         "dataset": each.dataset,
     }
+    assert card.window is not None
     for numbers, signals in _signals(staged, card.window):
         tensors = representation.to_tensor(signals).numpy().astype(np.float16)
         electrodes = len(card.channels) if representation.per_electrode else 1
@@ -255,21 +258,18 @@ def _card(
     labels = sorted({each.label for each in everyone if each.label is not None})
     counts = {}
     for split, members in splits.items():
-        per_label = Counter(dict.fromkeys(labels, 0))
-        for each in members:
-            if each.label is not None:
-                per_label[each.label] += examples * len(each.kept)
         windows = sum(len(each.kept) for each in members)
         counts[split] = {
             "examples": windows * examples,
             "windows": windows,
             "subjects": sorted({each.recording.subject for each in members}),
-            "labels": dict(per_label),
+            "marginals": _marginals(split, members, examples),
         }
     return DatasetCard(
         representation={
             "name": representation.name,
             "layout": representation.layout,
+            "inverse": representation.inverse,
             "column": representation.column,
             "parameters": representation.parameters(),
         },
@@ -282,6 +282,23 @@ def _card(
         preprocessing=source.preprocessing,
         sources=source.sources,
         command=source.command,
+    )
+
+
+def _marginals(split: str, members: Sequence[_Staged], examples: int) -> dict[str, Any]:
+    columns: dict[str, list[str | None]] = {
+        name: [
+            getattr(owner, name)
+            for each in members
+            for owner in [each if name == "label" else each.recording] * (examples * len(each.kept))
+        ]
+        for name in ("label", "gender", "health", "dataset")
+    }
+    columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    if split != "train":
+        return marginals(columns)
+    return marginals(
+        columns, {name: balanced_weights([values], DEFAULT_MAX_WEIGHT) for name, values in columns.items()}
     )
 
 

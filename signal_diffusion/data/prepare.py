@@ -14,7 +14,7 @@ import numpy as np
 
 from signal_diffusion.data import synthetic
 from signal_diffusion.data.building import Progress, Source, WindowOptions, build, silent
-from signal_diffusion.data.dataset import DatasetCard
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.recordings import (
     Recording,
     channel_names,

@@ -10,7 +10,7 @@ from signal_diffusion.data.timeseries import TimeSeries
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
-    from signal_diffusion.data.dataset import DatasetCard
+    from signal_diffusion.data.card import DatasetCard
 
 __all__ = ["REPRESENTATIONS", "representation_named", "representation_of"]
 

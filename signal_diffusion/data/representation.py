@@ -9,23 +9,56 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-__all__ = ["Representation"]
+__all__ = ["DEFAULT_PICTURES", "Inverse", "PictureOptions", "Representation"]
+
+Inverse = Literal["exact", "approximate", "none"]
+"""How well a tensor turns back into microvolts: to rounding, up to a phase that has to be guessed, or not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """What there is to choose about pictures of EEG; without effect on time series."""
+
+    layout: Literal["electrode", "mosaic"] = "electrode"
+    """A picture per electrode and window, or all electrodes of a window side by side in one."""
+    size: int = 64
+    """mosaic: pixels of an edge."""
+    frequency: Literal["linear", "log"] = "linear"
+    """mosaic: spacing of the rows."""
+    db_limits: tuple[float, float] | None = None
+    """Levels of the values -1 and 1, dB re 1 µV; None = percentiles of the training windows."""
+
+
+DEFAULT_PICTURES = PictureOptions()
 
 
 class Representation(ABC):
     """How a window of EEG becomes a tensor, and the way back."""
 
     name: ClassVar[str]
-    layout: ClassVar[str]
     column: ClassVar[str]
     """The column of the dataset that holds it: `image` or `signal`."""
-    per_electrode: ClassVar[bool]
-    """Whether each electrode of a window is an example of its own, or all electrodes are one example."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """How examples are cut from a window: `electrode`, `mosaic`, `window`, or `picture` for any other picture."""
+
+    @property
+    @abstractmethod
+    def inverse(self) -> Inverse:
+        """How well `to_signal` undoes `to_tensor`."""
+
+    @property
+    def per_electrode(self) -> bool:
+        """Whether each electrode of a window is an example of its own, or all electrodes are one example."""
+        return self.layout == "electrode"
 
     @property
     @abstractmethod
@@ -42,12 +75,12 @@ class Representation(ABC):
 
         What the tensor does not hold (the phase of `db-only`) is drawn from `generator`, one of the CPU, so
         that every device gives the same; None is a generator seeded with 0. Examples draw one after the
-        other.
+        other. Raises `UserError` where `inverse` is "none".
         """
 
     @abstractmethod
-    def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
-        """Average the level of (*, C, H, W): frequencies in Hz (F,) and dB re 1 µV (F,), ascending."""
+    def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Average the level of (*, C, H, W): frequencies in Hz (F,) and dB re 1 µV (F,), ascending; None without."""
 
     @abstractmethod
     def picture(self, tensor: Tensor) -> Tensor:
@@ -55,8 +88,15 @@ class Representation(ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, signals: Iterable[Tensor], *, sampling_rate: float, window: int) -> Self:
-        """Take the parameters that depend on data from the training split's windows, seen once, in µV."""
+    def fit(
+        cls,
+        signals: Iterable[Tensor],
+        *,
+        sampling_rate: float,
+        window: int,
+        pictures: PictureOptions = DEFAULT_PICTURES,
+    ) -> Self:
+        """Take what depends on data from the training split's windows, (n, electrodes, window) in µV, seen once."""
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:

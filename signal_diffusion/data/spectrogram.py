@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from signal_diffusion.data.representation import Representation
+from signal_diffusion.data.representation import DEFAULT_PICTURES, Inverse, PictureOptions, Representation
 from signal_diffusion.data.stft import STFT, decibels
 
 __all__ = ["DbIq", "DbOnly", "DbPolar"]
@@ -27,9 +27,7 @@ class _Spectrogram(Representation):
     At 125 Hz the rows are 0 to 62.5 Hz in steps of 0.99 Hz and the columns 0.256 s apart.
     """
 
-    layout: ClassVar[str] = "electrode"
     column: ClassVar[str] = "image"
-    per_electrode: ClassVar[bool] = True
 
     # The lower tail is long (a noise's level has no lower bound) and empty of meaning; the upper one is blinks.
     percentiles: ClassVar[tuple[float, float]] = (0.5, 99.99)
@@ -44,6 +42,11 @@ class _Spectrogram(Representation):
     """Level of the value -1, dB re 1 µV."""
     db_max: float
     """Level of the value 1, dB re 1 µV."""
+
+    @property
+    def layout(self) -> str:
+        """One example per electrode and window."""
+        return "electrode"
 
     @property
     def stft(self) -> STFT:
@@ -95,6 +98,11 @@ class DbOnly(_Spectrogram):
     name: ClassVar[str] = "db-only"
 
     @property
+    def inverse(self) -> Inverse:
+        """Up to the phase."""
+        return "approximate"
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Of one example: (1, bins, frames)."""
         return (1, *self.stft.shape)
@@ -111,7 +119,14 @@ class DbOnly(_Spectrogram):
         return self.stft.griffin_lim(magnitude, phase.to(magnitude.device))
 
     @classmethod
-    def fit(cls, signals: Iterable[Tensor], *, sampling_rate: float, window: int) -> Self:
+    def fit(
+        cls,
+        signals: Iterable[Tensor],
+        *,
+        sampling_rate: float,
+        window: int,
+        pictures: PictureOptions = DEFAULT_PICTURES,
+    ) -> Self:
         """Set the limits to percentiles of the level."""
         below, above, _ = cls._measured(signals, STFT(sampling_rate=sampling_rate, window=window))
         return cls(sampling_rate=sampling_rate, window=window, db_min=below, db_max=above)
@@ -132,6 +147,11 @@ class _Invertible(_Spectrogram):
     """Of the power law."""
 
     @property
+    def inverse(self) -> Inverse:
+        """To rounding."""
+        return "exact"
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Of one example: (3, bins, frames)."""
         return (3, *self.stft.shape)
@@ -148,7 +168,14 @@ class _Invertible(_Spectrogram):
         return self.stft.inverse(self._spectrum(first, second))
 
     @classmethod
-    def fit(cls, signals: Iterable[Tensor], *, sampling_rate: float, window: int) -> Self:
+    def fit(
+        cls,
+        signals: Iterable[Tensor],
+        *,
+        sampling_rate: float,
+        window: int,
+        pictures: PictureOptions = DEFAULT_PICTURES,
+    ) -> Self:
         """Set the limits to percentiles of the level, and the scale to the largest magnitude."""
         below, above, largest = cls._measured(signals, STFT(sampling_rate=sampling_rate, window=window))
         return cls(sampling_rate=sampling_rate, window=window, db_min=below, db_max=above, scale=largest)

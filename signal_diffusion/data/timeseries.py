@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from signal_diffusion.data.representation import Representation
+from signal_diffusion.data.representation import DEFAULT_PICTURES, Inverse, PictureOptions, Representation
 from signal_diffusion.data.stft import STFT, decibels
 
 __all__ = ["TimeSeries"]
@@ -26,9 +26,7 @@ class TimeSeries(Representation):
     """
 
     name: ClassVar[str] = "timeseries"
-    layout: ClassVar[str] = "window"
     column: ClassVar[str] = "signal"
-    per_electrode: ClassVar[bool] = False
 
     sampling_rate: float
     """Hz."""
@@ -40,6 +38,16 @@ class TimeSeries(Representation):
     """Of each electrode, µV."""
     limit: float
     """Standard deviations that become 1."""
+
+    @property
+    def layout(self) -> str:
+        """One example per window."""
+        return "window"
+
+    @property
+    def inverse(self) -> Inverse:
+        """To rounding."""
+        return "exact"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -67,7 +75,14 @@ class TimeSeries(Representation):
         return (tensor[0] * (self.limit / SHOWN)).clamp(-1, 1)
 
     @classmethod
-    def fit(cls, signals: Iterable[Tensor], *, sampling_rate: float, window: int) -> Self:
+    def fit(
+        cls,
+        signals: Iterable[Tensor],
+        *,
+        sampling_rate: float,
+        window: int,
+        pictures: PictureOptions = DEFAULT_PICTURES,
+    ) -> Self:
         """Take moments and extremes in one pass, in float64."""
         count = 0
         total: Tensor | None = None

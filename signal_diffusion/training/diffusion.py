@@ -18,7 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
-from signal_diffusion.data.dataset import CARD_NAME, DatasetCard
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.registry import representation_of
 from signal_diffusion.diffusion.methods import Method

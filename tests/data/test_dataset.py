@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from signal_diffusion.data.dataset import CARD_NAME, DatasetCard, MappedTensors, as_array, open_split
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
+from signal_diffusion.data.dataset import MappedTensors, as_array, open_split
 from signal_diffusion.data.registry import representation_of
 from signal_diffusion.data.spectrogram import DbOnly
 from signal_diffusion.errors import UserError
@@ -29,7 +30,7 @@ def test_the_card_rebuilds_the_representation(synthetic_dataset: Path):
     [
         (lambda text: text[:-20], "not JSON"),
         (lambda text: "[]", "format_version"),
-        (lambda text: text.replace('"format_version": 1', '"format_version": 99'), "format 99"),
+        (lambda text: text.replace('"format_version": 2', '"format_version": 99'), "format 99"),
         (lambda text: text.replace('"channels"', '"chanels"'), "chanels, channels"),
     ],
 )
@@ -55,7 +56,9 @@ def test_a_split_has_the_columns_and_examples_that_the_card_states(synthetic_dat
         assert split.column_names == ["image", *card.columns]
         assert set(split["subject"]) == set(stated["subjects"])
         labels = split.features["label"].int2str(split["label"])
-        assert {label: labels.count(label) for label in set(labels)} == stated["labels"]
+        assert {label: labels.count(label) for label in set(labels)} == {
+            label: entry["examples"] for label, entry in stated["marginals"]["label"].items()
+        }
 
 
 def test_plain_datasets_reads_it_too(synthetic_dataset: Path):

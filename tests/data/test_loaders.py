@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from signal_diffusion.data.dataset import DatasetCard, open_split
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import ExampleOrder, Examples, batches, spread
 
 

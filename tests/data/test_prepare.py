@@ -9,7 +9,8 @@ import pytest
 
 from signal_diffusion.data import building
 from signal_diffusion.data.building import split_subjects
-from signal_diffusion.data.dataset import CARD_NAME, open_split
+from signal_diffusion.data.card import CARD_NAME
+from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
 from signal_diffusion.errors import UserError
 
@@ -116,7 +117,7 @@ def test_the_label_can_be_a_column_of_the_participants(bids: Path, tmp_path: Pat
     by_group = PrepareOptions(channels="Fz,Cz,Pz", window=256, label="group", splits=(0.6, 0.2, 0.2))
     card = prepare([bids], tmp_path / "out", by_group)
     assert card.columns["label"]["names"] == ["a", "b"]
-    assert all(min(split["labels"].values()) > 0 for split in card.splits.values())  # stratified
+    assert all(len(split["marginals"]["label"]) == 2 for split in card.splits.values())  # stratified
     wrong = PrepareOptions(channels="Fz,Cz,Pz", window=256, label="grup")
     with pytest.raises(UserError, match=r"no column 'grup'; use task, or one of: age, group"):
         prepare([bids], tmp_path / "out2", wrong)
@@ -245,6 +246,6 @@ def test_eegmat_prepares(real_data: Path, tmp_path: Path):
     assert [len(split["subjects"]) for split in card.splits.values()] == [1, 1, 1]
     # 182 s and 62 s are 21 and 6 windows at half overlap.
     assert sum(split["windows"] for split in card.splits.values()) + sum(card.rejected.values()) == 3 * (21 + 6)
-    assert set(card.splits["train"]["labels"]) == {"arithmetic", "rest"}
+    assert set(card.splits["train"]["marginals"]["label"]) == {"arithmetic", "rest"}
     assert -60 < card.representation["parameters"]["db_min"] < -20
     assert 15 < card.representation["parameters"]["db_max"] < 45

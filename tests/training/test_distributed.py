@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from signal_diffusion.data.dataset import DatasetCard
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.pipeline import load_trained
 from signal_diffusion.training.diffusion import train
 from tests.training.runs import largest_difference, metrics_of

@@ -10,7 +10,8 @@ import torch
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
-from signal_diffusion.data.dataset import DatasetCard, open_split
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.registry import REPRESENTATIONS, representation_of

@@ -8,7 +8,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from signal_diffusion import pipeline
-from signal_diffusion.data.dataset import DatasetCard, open_split
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.diffusion.generation import generate

@@ -1,0 +1,31 @@
+"""The `signal-diffusion` command, a file per subcommand. Heavy libraries are imported by what needs them."""
+
+from __future__ import annotations
+
+import typer
+
+from signal_diffusion.cli import config
+from signal_diffusion.cli.prepare import prepare
+from signal_diffusion.cli.sample import sample
+from signal_diffusion.errors import reported_to_user
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(prepare)
+app.command()(sample)
+app.add_typer(config.app, name="config")
+
+
+@app.callback()
+def _root() -> None:
+    """Diffusion models of EEG: datasets, experiment files, samples. Training is a module of its own:
+
+    python -m signal_diffusion.training.diffusion EXPERIMENT.toml
+    """
+
+
+def main() -> None:
+    """Run the command; what the user can put right becomes a line and exit code 2."""
+    with reported_to_user():
+        app()
