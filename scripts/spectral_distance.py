@@ -23,7 +23,7 @@ from signal_diffusion import experiment as experiments
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import spread
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
-from signal_diffusion.data.registry import representation_of
+from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.errors import reported_to_user
 from signal_diffusion.pipeline import Trained, conditions, load_trained

@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import Offer, load_experiment
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
-from signal_diffusion.data.registry import REPRESENTATIONS
+from signal_diffusion.data.representations.pictures import Picture
+from signal_diffusion.data.representations.registry import REPRESENTATIONS, representation_of
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.errors import UserError
@@ -34,6 +37,7 @@ __all__ = [
     "dataset_root",
     "examples_of",
     "expanded",
+    "grouping_of",
     "load",
     "method_of",
     "model_of",
@@ -76,7 +80,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
     """
     offer = Offer(
         architectures={name: backbone.architecture for name, backbone in BACKBONES.items()},
-        representations=REPRESENTATIONS,
+        representations=(*REPRESENTATIONS, Picture.name),
         methods=METHODS,
         predictions=PREDICTIONS,
         samplers=SAMPLERS,
@@ -173,23 +177,68 @@ def expanded(text: str, key: str) -> Path:
     return Path(path).expanduser()
 
 
-def dataset_root(data: schema.Data) -> Path:
-    """The dataset's folder; the built-in synthetic one is made on first use, and kept in the cache."""
+def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
+    """The dataset's folder, brought here first where it is on the Hub.
+
+    The built-in synthetic dataset is made on first use and kept in the cache, and so is what a dataset that `prepare`
+    did not make becomes. Grey pictures of the latter become coloured for a `pretrained` model (a checkpoint's folder)
+    that knows colours.
+    """
     if data.source == "synthetic":
         return _synthetic_root(data.representation)
-    return expanded(data.paths.root, "[data.paths] root")
+    root = None
+    if data.source == "hub":
+        from signal_diffusion.data.foreign import downloaded
+
+        root = downloaded(data.paths.root)
+    elif data.paths.root:
+        root = expanded(data.paths.root, "[data.paths] root")
+    if root is None or (root.is_dir() and not (root / CARD_NAME).exists()):
+        return _converted_root(data, root, pretrained)
+    for key in ("image_size", "sampling_rate"):
+        if getattr(data, key) is not None:
+            raise UserError(f"[data] {key}: has no effect on {root}, whose {CARD_NAME} says it; leave the key out")
+    return root
+
+
+def _cache() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "signal-diffusion" / version("signal-diffusion")
 
 
 def _synthetic_root(representation: str) -> Path:
     from signal_diffusion.data import synthetic
     from signal_diffusion.data.prepare import prepare_synthetic  # what makes data need not slow every start
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kind = f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}"
-    root = cache / "signal-diffusion" / version("signal-diffusion") / kind / representation
+    root = _cache() / f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}" / representation
     if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
         prepare_synthetic(root, representation)
     return root
+
+
+def _converted_root(data: schema.Data, root: Path | None, pretrained: str) -> Path:
+    from signal_diffusion.data import foreign
+
+    paths = data.paths
+    if root is not None:
+        places, aliases = foreign.found_splits(root), {}
+        name = paths.root if data.source == "hub" else root.resolve().name
+    else:
+        written = {"train": paths.train} | ({"validation": paths.val} if paths.val != schema.Paths().val else {})
+        keys = {"train": "[data.paths] train", "validation": "[data.paths] val"}
+        folders = {split: expanded(text, keys[split]) for split, text in written.items()}
+        places = {split: foreign.place_of(folder, keys[split]) for split, folder in folders.items()}
+        aliases, name = {text: split for split, text in written.items()}, folders["train"].name
+    start = expanded(pretrained, "[model] pretrained") if pretrained else Path()
+    channels = DatasetCard.load(start).shape[0] if pretrained and (start / CARD_NAME).exists() else 1
+    wanted = foreign.Wanted(
+        representation=data.representation,
+        columns=asdict(data.columns),
+        image_size=data.image_size,
+        sampling_rate=data.sampling_rate,
+        min_channels=3 if channels == 3 else 1,
+    )
+    return foreign.convert(places, wanted, _cache() / "converted", name=name, aliases=aliases)
 
 
 def read_card(data: schema.Data, root: Path) -> DatasetCard:
@@ -233,11 +282,11 @@ def examples_of(
         for attribute in attributes
     }
     dataset = open_split(root, split_name(card, split, root))
-    tensor = getattr(data.columns, card.representation["column"])
+    kind = representation_of(card).column
+    tensor = getattr(data.columns, kind)
     if tensor not in dataset.column_names:
         raise UserError(
-            f"[data.columns] {card.representation['column']}: the dataset has no column {tensor!r}; it has "
-            f"{', '.join(dataset.column_names)}"
+            f"[data.columns] {kind}: the dataset has no column {tensor!r}; it has {', '.join(dataset.column_names)}"
         )
     return Examples(
         dataset,
@@ -250,8 +299,9 @@ def examples_of(
 
 
 def split_name(card: DatasetCard, split: str, root: Path) -> str:
-    """The dataset's name of a split; "val" finds "validation" too."""
-    name = "validation" if split == "val" and "val" not in card.splits else split
+    """The dataset's name of a split; "val" finds "validation" too, and a folder the split that was made of it."""
+    aliases = {"val": "validation"} | card.preprocessing.get("splits", {})
+    name = split if split in card.splits else aliases.get(split, split)
     if name not in card.splits:
         raise UserError(
             f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)} "
@@ -260,8 +310,34 @@ def split_name(card: DatasetCard, split: str, root: Path) -> str:
     return name
 
 
+def grouping_of(data: schema.Data, root: Path, card: DatasetCard) -> dict[str, list[Any]]:
+    """The columns that [data.balancing] names, for the examples that are trained on; empty where it is off."""
+    if not data.balancing.columns:
+        return {}
+    dataset = open_split(root, split_name(card, data.paths.train, root)).with_format(None)
+    rows = spread(len(dataset), data.loading.max_train_examples)
+    values = {}
+    for name in data.balancing.columns:
+        column = getattr(data.columns, name, name)
+        if card.columns.get(column, {}).get("kind") not in ("categorical", "text"):
+            usable = [key for key, value in card.columns.items() if value["kind"] in ("categorical", "text")]
+            raise UserError(
+                f"[data.balancing] columns: no groups in a column {column!r}; the dataset has {', '.join(usable)}"
+            )
+        found = dataset[column][:]
+        names = card.columns[column].get("names", ())
+        named = [names[value] if isinstance(value, int) else value for value in found]
+        values[name] = named if rows is None else [named[row] for row in rows]
+    return values
+
+
 def order_of(
-    experiment: schema.Experiment, num_examples: int, *, num_processes: int = 1, process_index: int = 0
+    experiment: schema.Experiment,
+    num_examples: int,
+    *,
+    num_processes: int = 1,
+    process_index: int = 0,
+    weights: np.ndarray | None = None,
 ) -> ExampleOrder:
     """The order of the training examples for one process."""
     loading, training = experiment.data.loading, experiment.training
@@ -274,6 +350,7 @@ def order_of(
         seed=experiment.compute.seed,
         shuffle=loading.shuffle_train,
         drop_last=loading.drop_last,
+        weights=weights,
     )
     if order.steps_per_epoch == 0:
         raise UserError(

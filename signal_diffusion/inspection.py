@@ -45,7 +45,7 @@ def inspect(experiment: schema.Experiment) -> Inspection:
     UserError
         For what training would refuse.
     """
-    root = experiments.dataset_root(experiment.data)
+    root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
     card = experiments.read_card(experiment.data, root)
     training, loading = experiment.training, experiment.data.loading
     with FakeTensorMode():

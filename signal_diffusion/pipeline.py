@@ -15,9 +15,10 @@ from torch import Tensor
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
+from signal_diffusion.data import export
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.registry import representation_of
-from signal_diffusion.data.representation import Representation
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
@@ -143,21 +144,25 @@ def sample(
     num: int,
     output: Path,
     *,
+    formats: Sequence[str] = ("npz",),
     batch_size: int = 64,
     on_batch: Callable[[int], None] = lambda done: None,
-) -> Path:
-    """Generate `num` samples, and write `samples.npz`, `samples.json` and `samples.png` into the new folder `output`.
+) -> list[Path]:
+    """Generate `num` samples, and write them into the new folder `output`: the files there, the samples' first.
 
-    `samples.npz` has `tensors` (N, C, H, W) in [-1, 1], `signals` (N, …) in µV, `sampling_rate` in Hz and an array
-    per attribute, with "" or NaN for the null. The folder appears whole or not at all.
+    `samples.npz` has `tensors` (N, C, H, W) in [-1, 1], `signals` (N, …) in µV, `sampling_rate` in Hz, `ch_names` and
+    an array per attribute, with "" or NaN for the null; no signals where the representation does not hold them. The
+    other `formats` are those of `export.write`. `samples.json` says how the samples were made, and `samples.png` shows
+    some. The folder appears whole or not at all.
 
     Raises
     ------
     UserError
-        Where the folder is there already.
+        Where the folder is there already, or a format needs signals that there are none of.
     """
     if output.exists():
         raise UserError(f"{output} is there already; choose another --output, or remove it")
+    export.check_formats(formats, trained.card)
     device = _device(trained.experiment.compute)
     tensors = generate(
         trained.model.to(device),
@@ -170,30 +175,35 @@ def sample(
         batch_size=batch_size,
         on_batch=on_batch,
     )
+    signals = _signals(trained, tensors)
+    named = {attribute.name: _named(attribute, cond.attributes[attribute.name]) for attribute in trained.attributes}
+    settings = asdict(trained.sampling) | {"checkpoint": str(trained.checkpoint), "num_samples": num}
+    if "edf" in formats and signals is not None:
+        settings["edf_step_microvolts"] = export.edf_step(signals)
+    partial = output.with_name(f".unfinished-{output.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    files = [
+        export.write(partial / "samples", signals, trained.card, named, name, tensors=tensors).name for name in formats
+    ]
+    (partial / "samples.json").write_text(json.dumps(settings, indent=2) + "\n")
+    draw_samples(partial / "samples.png", _rows(named, tensors), trained.representation, title=trained.checkpoint.name)
+    partial.rename(output)
+    return [output / name for name in (*files, "samples.json", "samples.png")]
+
+
+def _signals(trained: Trained, tensors: Tensor) -> Tensor | None:
+    """Turn tensors (N, C, H, W) into µV (N, …); None where they hold no signals."""
+    if trained.representation.inverse == "none":
+        return None
     # One by one, so that what a representation draws (a phase) depends on (seed, i) alone too.
     seed = trained.sampling.seed
-    signals = torch.stack(
+    return torch.stack(
         [
             trained.representation.to_signal(tensor, generator_for(Purpose.SIGNAL, seed, i))
             for i, tensor in enumerate(tensors)
         ]
     )
-    named = {attribute.name: _named(attribute, cond.attributes[attribute.name]) for attribute in trained.attributes}
-    partial = output.with_name(f".unfinished-{output.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.savez(
-        partial / "samples.npz",
-        tensors=tensors.numpy(),
-        signals=signals.numpy(),
-        sampling_rate=trained.card.sampling_rate or float("nan"),
-        **named,  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
-    )
-    settings = asdict(trained.sampling) | {"checkpoint": str(trained.checkpoint), "num_samples": num}
-    (partial / "samples.json").write_text(json.dumps(settings, indent=2) + "\n")
-    draw_samples(partial / "samples.png", _rows(named, tensors), trained.representation, title=trained.checkpoint.name)
-    partial.rename(output)
-    return output
 
 
 def _device(compute: schema.Compute) -> str:

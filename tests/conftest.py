@@ -30,7 +30,7 @@ def real_data() -> Path:
 def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A db-only dataset of five synthetic people: 228 pictures in train, 76 in validation, 76 in test."""
     root = tmp_path_factory.mktemp("data") / "db-only"
-    prepare_synthetic(root, "db-only", SyntheticOptions(subjects=5, windows=2))
+    prepare_synthetic(root, "db-only", SyntheticOptions(num_subjects=5, num_windows=2))
     return root
 
 

@@ -16,7 +16,7 @@ def run(*arguments: str):
 
 def test_prepare_makes_synthetic_data_and_names_the_next_command(tmp_path: Path):
     output = tmp_path / "db-only"
-    result = run("prepare", "--synthetic", "--output", str(output), "--subjects", "3", "--windows", "1")
+    result = run("prepare", "--synthetic", "--output", str(output), "--num-subjects", "3", "--num-windows", "1")
     assert result.exit_code == 0
     card = DatasetCard.load(output)
     assert sum(split["examples"] for split in card.splits.values()) == 3 * 2 * 19
@@ -31,7 +31,7 @@ def test_prepare_makes_synthetic_data_and_names_the_next_command(tmp_path: Path)
         (["prepare", "--synthetic", "--output", "out", "--representation", "db"], "there is no 'db'"),
         (["prepare", "--synthetic"], "--output"),
         (["prepare", "--synthetic", "--output", "out", "--channels", "Fz"], "--channels has no effect"),
-        (["prepare", "x.edf", "--output", "out", "--subjects", "3"], "--subjects has no effect"),
+        (["prepare", "x.edf", "--output", "out", "--num-subjects", "3"], "--num-subjects has no effect"),
         (["prepare", "--synthetic", "--output", "out", "--window", "0"], "window: 0 samples"),
         (["prepare", "--synthetic", "--output", "out", "--seed", "-1"], "seed: -1"),
         (["prepare", "--synthetic", "--output", "out", "--rate", "nan"], "rate: nan"),
@@ -64,7 +64,7 @@ def test_check_tells_what_a_shipped_file_takes(path: Path, tmp_path: Path):
     from signal_diffusion.experiment import load
 
     root = tmp_path / "data"
-    prepare_synthetic(root, load(path).data.representation, SyntheticOptions(subjects=9, windows=4))
+    prepare_synthetic(root, load(path).data.representation, SyntheticOptions(num_subjects=9, num_windows=4))
     overrides = ("data.source=dataset", f"data.paths.root={root}", "data.loading.batch_size=1")
     result = run("config", "check", str(path), *(word for override in overrides for word in ("--set", override)))
     assert result.exit_code == 0

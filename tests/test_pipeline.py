@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import mne
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 
 from signal_diffusion import pipeline
 from signal_diffusion.cli import app
+from signal_diffusion.data.representations.spectrogram import DbOnly
 from signal_diffusion.errors import UserError
 from signal_diffusion.training.diffusion import train
 
@@ -37,10 +40,57 @@ def test_samples_are_tensors_and_microvolts_with_their_labels(run: Path, tmp_pat
     assert samples["tensors"].shape == (5, 1, 64, 64) and samples["signals"].shape == (5, 2048)
     assert samples["sampling_rate"] == 125.0
     assert samples["label"].tolist() == ["alert", "relaxed", "alert", "relaxed", "alert"]
+    assert samples["ch_names"].tolist() == ["EEG"]
     assert np.isfinite(samples["signals"]).all() and 0.01 < np.abs(samples["signals"]).mean() < 1000
     assert (tmp_path / "out" / "samples.png").stat().st_size > 1000
     settings = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert (settings["num_samples"], settings["sampler"], settings["seed"]) == (5, "euler", 0)
+
+
+def test_samples_are_written_in_the_formats_asked_for(run: Path, tmp_path: Path) -> None:
+    samples = sample_with(run, tmp_path / "out", "--num", "3", "--format", "edf,npz, parquet,fif")
+    names = ["samples-epo.fif", "samples.edf", "samples.json", "samples.npz", "samples.parquet", "samples.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    raw = mne.io.read_raw_edf(tmp_path / "out" / "samples.edf", verbose="error")
+    step = json.loads((tmp_path / "out" / "samples.json").read_text())["edf_step_microvolts"]
+    off = np.abs(raw.get_data()[0, : 3 * 2048] * 1e6 - samples["signals"].reshape(-1))
+    assert 0 < off.max() <= step / 2 * (1 + 1e-4)
+    epochs = mne.read_epochs(tmp_path / "out" / "samples-epo.fif", verbose="error")
+    assert epochs.metadata["label"].tolist() == samples["label"].tolist()
+
+
+def test_without_npz_there_is_none(run: Path, tmp_path: Path) -> None:
+    arguments = ["sample", str(run), "--output", str(tmp_path / "out"), "--num", "2", "--format", "parquet"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "samples.parquet, samples.json, samples.png" in result.stdout
+    assert not (tmp_path / "out" / "samples.npz").exists()
+
+
+def without_signals(trained: pipeline.Trained) -> pipeline.Trained:
+    """The same model, of pictures that nobody can turn back."""
+    card = dataclasses.replace(trained.card, representation=trained.card.representation | {"inverse": "none"})
+
+    class Pictures(DbOnly):
+        inverse = "none"  # type: ignore[assignment]  # a property, in the class it replaces
+
+    representation = Pictures.from_parameters(trained.card.representation["parameters"])
+    return dataclasses.replace(trained, card=card, representation=representation)
+
+
+def test_pictures_without_signals_are_sampled_as_tensors(run: Path, tmp_path: Path) -> None:
+    trained = without_signals(pipeline.load_trained(run))
+    pipeline.sample(trained, pipeline.conditions(trained.attributes, {}, 2), 2, tmp_path / "out")
+    with np.load(tmp_path / "out" / "samples.npz") as file:
+        assert set(file) == {"tensors", "label"}
+
+
+def test_formats_of_signals_are_refused_before_pictures_are_generated(run: Path, tmp_path: Path) -> None:
+    trained = without_signals(pipeline.load_trained(run))
+    cond = pipeline.conditions(trained.attributes, {}, 2)
+    batches: list[int] = []
+    with pytest.raises(UserError, match="--format fif: db-only of this dataset do not become signals"):
+        pipeline.sample(trained, cond, 2, tmp_path / "out", formats=("npz", "fif"), on_batch=batches.append)
+    assert not batches and not (tmp_path / "out").exists()
 
 
 def test_a_sample_depends_on_its_number_and_seed_alone(run: Path, tmp_path: Path) -> None:
@@ -94,6 +144,7 @@ def test_samples_already_there_are_not_touched(run: Path, tmp_path: Path) -> Non
         (["--attributes", "age"], "expected name=value"),
         (["--label", "alert", "--attributes", "label"], "expected name=value"),
         (["--sampler", "eulr"], "did you mean 'euler'"),
+        (["--format", "npz,csv"], "there is no 'csv'; use one of: npz, parquet, fif, edf"),
         (["--steps", "0"], "expected a number greater than or equal to 1"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from signal_diffusion.cli import config
+from signal_diffusion.cli import benchmark, config, data
 from signal_diffusion.cli.prepare import prepare
 from signal_diffusion.cli.sample import sample
 from signal_diffusion.errors import reported_to_user
@@ -15,6 +15,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(prepare)
 app.command()(sample)
 app.add_typer(config.app, name="config")
+app.add_typer(data.app, name="data")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 @app.callback()

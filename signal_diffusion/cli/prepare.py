@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,8 +15,20 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare"]
 
-OF_RECORDINGS = ("channels", "reference", "band", "notch", "label", "reject_above", "reject_flat", "skip_bad")
-OF_SYNTHETIC = ("subjects", "windows")
+OF_RECORDINGS = (
+    "channels",
+    "reference",
+    "band",
+    "notch",
+    "label",
+    "subjects",
+    "split_by",
+    "reject_above",
+    "reject_flat",
+    "skip_bad",
+    "workers",
+)
+OF_SYNTHETIC = ("num_subjects", "num_windows")
 
 
 def prepare(
@@ -30,7 +42,18 @@ def prepare(
     representation: Annotated[
         str, typer.Option(help="What examples are: db-only, db-iq, db-polar, timeseries.")
     ] = "db-only",
-    channels: Annotated[str, typer.Option(help="10-20 (19 electrodes), or a list: Fz,Cz,Pz.")] = "10-20",
+    layout: Annotated[
+        str, typer.Option(help="electrode: a picture per electrode; mosaic: all electrodes in one.")
+    ] = "electrode",
+    picture_size: Annotated[int, typer.Option(help="Edge of a mosaic, pixels.")] = 64,
+    frequency: Annotated[str, typer.Option(help="Rows of a mosaic: linear or log.")] = "linear",
+    db_limits: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Levels of black and white, dB re 1 µV.", show_default="percentiles of the training split"),
+    ] = None,
+    channels: Annotated[
+        str, typer.Option(help="10-20 (19 electrodes), file (all of type EEG), or a list: Fz,Cz,Pz.")
+    ] = "10-20",
     reference: Annotated[str, typer.Option(help="average, none, or channels: A1,A2.")] = "average",
     band: Annotated[tuple[float, float], typer.Option(help="Band-pass, Hz.")] = (0.5, 60.0),
     notch: Annotated[list[float] | None, typer.Option(help="Frequency to remove, Hz; repeatable.")] = None,
@@ -40,7 +63,26 @@ def prepare(
         float | None,
         typer.Option(help="Share of a window that the next repeats.", show_default="0.5; synthetic 0"),
     ] = None,
-    label: Annotated[str, typer.Option(help="task of the BIDS name, or a column of participants.tsv.")] = "task",
+    label: Annotated[
+        str,
+        typer.Option(
+            help="task of the BIDS name, annotation (events too; annotation:A,B takes these two), folder (INPUT/LABEL/"
+            "[SUBJECT/]FILE), or a column of the subject table."
+        ),
+    ] = "task",
+    subjects: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of the people (.csv, .tsv): id, sex, age, group, …", show_default="BIDS participants.tsv"
+        ),
+    ] = None,
+    captions: Annotated[
+        str | None,
+        typer.Option(
+            help='Template, such as "EEG of a(n)[ {age} year old][ {gender}] subject"; "" = none.',
+            show_default="health, age, gender, label",
+        ),
+    ] = None,
     reject_above: Annotated[
         float, typer.Option(help="Leave out windows with a larger peak-to-peak amplitude, µV.")
     ] = 500.0,
@@ -50,28 +92,43 @@ def prepare(
         0.1,
         0.1,
     ),
+    split_by: Annotated[
+        str, typer.Option(help="subject, or a column of the subject table that stays together: a family, a site.")
+    ] = "subject",
+    splits_from: Annotated[
+        Path | None, typer.Option(help="Dataset, or its splits.json, whose people stay in their splits.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the splits, and of synthetic EEG.")] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without unusable files.")] = False,
-    subjects: Annotated[int, typer.Option(help="Of synthetic EEG, each recorded once per class.")] = 24,
-    windows: Annotated[int, typer.Option(help="Per synthetic recording.")] = 4,
+    workers: Annotated[int, typer.Option(help="Processes that read recordings.")] = 1,
+    num_subjects: Annotated[int, typer.Option(help="Of synthetic EEG, each recorded once per class.")] = 24,
+    num_windows: Annotated[int, typer.Option(help="Per synthetic recording.")] = 4,
 ) -> None:
     """Make a dataset: of recordings, one folder per person or BIDS, or with --synthetic of generated EEG."""
     if bool(inputs) == synthetic:
         raise UserError("prepare: give recordings to read, or --synthetic, and not both")
     _refuse(context, OF_RECORDINGS if synthetic else OF_SYNTHETIC, "--synthetic" if synthetic else "recordings")
+    if splits_from is not None:
+        _refuse(context, ("splits", "split_by"), "--splits-from")
     from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare_synthetic
     from signal_diffusion.data.prepare import prepare as prepare_recordings
+    from signal_diffusion.data.representations.representation import PictureOptions
 
+    shared: dict[str, Any] = {
+        "pictures": PictureOptions(
+            layout=cast(Any, layout), size=picture_size, frequency=cast(Any, frequency), db_limits=db_limits
+        ),
+        "rate": rate,
+        "window": window,
+        "splits": splits,
+        "splits_from": splits_from,
+        "seed": seed,
+        "captions": captions,
+    }
     with progress_bars() as progress:
         if synthetic:
             made = SyntheticOptions(
-                rate=rate,
-                window=window,
-                overlap=overlap or 0.0,
-                splits=splits,
-                seed=seed,
-                subjects=subjects,
-                windows=windows,
+                overlap=overlap or 0.0, num_subjects=num_subjects, num_windows=num_windows, **shared
             )
             card = prepare_synthetic(output, representation, made, progress)
         else:
@@ -81,15 +138,15 @@ def prepare(
                 reference=reference,
                 band=band,
                 notch=tuple(notch or ()),
-                rate=rate,
-                window=window,
                 overlap=0.5 if overlap is None else overlap,
                 label=label,
+                subjects=subjects,
+                split_by=split_by,
                 reject_above=reject_above,
                 reject_flat=reject_flat,
-                splits=splits,
-                seed=seed,
                 skip_bad=skip_bad,
+                workers=workers,
+                **shared,
             )
             card = prepare_recordings(inputs or [], output, options, progress)
     _summarise(card, output)
@@ -107,7 +164,8 @@ def _summarise(card: DatasetCard, output: Path) -> None:
     from signal_diffusion.data.card import labels_in_words
 
     name = card.representation["name"]
-    print(f"{output}: {name}, {'×'.join(map(str, card.shape))}, {len(card.channels)} electrodes")
+    layout = card.representation["layout"]
+    print(f"{output}: {name}, {layout} {'×'.join(map(str, card.shape))}, {len(card.channels)} electrodes")
     for split, counts in card.splits.items():
         print(
             f"  {split:<10} {len(counts['subjects']):4d} subjects  {counts['windows']:6d} windows  "

@@ -24,10 +24,15 @@ def sample(
     seed: Annotated[int | None, typer.Option(help="Sample i depends on (seed, i) alone.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time; it changes them by rounding alone.")] = 64,
     output: Annotated[Path | None, typer.Option(help="New folder.", show_default="in the run's generated/")] = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="NAME,...", help="Of the samples: npz, parquet, fif, edf.")
+    ] = "npz",
 ) -> None:
-    """Generate synthetic EEG from a trained model: samples.npz, in microvolts too, and a picture."""
+    """Generate synthetic EEG from a trained model: files with them in microvolts, and a picture."""
     from signal_diffusion import pipeline
+    from signal_diffusion.data.export import formats_named
 
+    wanted = formats_named(formats)
     options = {
         "num_samples": num,
         "sampler": sampler,
@@ -44,15 +49,16 @@ def sample(
     cond = pipeline.conditions(trained.attributes, asked, total)
     folder = output or pipeline.default_output(trained, asked)
     with progress_bars() as progress:
-        pipeline.sample(
+        files = pipeline.sample(
             trained,
             cond,
             total,
             folder,
+            formats=wanted,
             batch_size=batch_size,
             on_batch=lambda done: progress("sampling", done, total),
         )
-    print(f"{folder}: {total} samples of {trained.checkpoint}: samples.npz, samples.json, samples.png")
+    print(f"{folder}: {total} samples of {trained.checkpoint}: {', '.join(file.name for file in files)}")
 
 
 def _pair(word: str) -> tuple[str, str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
 
-from signal_diffusion.config.schema import Experiment
+from signal_diffusion.config.schema import Experiment, Paths
 
 __all__ = ["check", "without_effect"]
 
 Finding = tuple[str, str]
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def check(experiment: Experiment, written: Collection[str]) -> list[Finding]:
@@ -28,6 +31,10 @@ def check(experiment: Experiment, written: Collection[str]) -> list[Finding]:
 # A key that has no effect beside another key's value is a mistake, not a decoration:
 # (table, its keys) have an effect only where the chooser has one of these values.
 READ_ONLY_WITH = (
+    ("data", "image_size sampling_rate", "data.source", ("dataset", "hub")),
+    ("data", "image_size", "data.representation", ("image", "db-only", "db-iq", "db-polar")),
+    ("data", "sampling_rate", "data.representation", ("timeseries",)),
+    ("data.augmentation.color_jitter", "strength", "data.augmentation.color_jitter.enabled", (True,)),
     ("model.diffusion", "num_timesteps beta_schedule zero_terminal_snr", "model.diffusion.method", ("ddpm",)),
     ("model.diffusion", "beta_start beta_end", "model.diffusion.method", ("ddpm",)),
     (
@@ -65,6 +72,8 @@ def without_effect(experiment: Experiment) -> dict[str, str]:
             expected = " or ".join(map(repr, values))
             for key in keys.split():
                 reasons[f"{table}.{key}"] = f"has no effect with {chooser} = {found!r}; it goes with {expected}"
+    if not experiment.data.balancing.columns:
+        reasons["data.balancing.max_weight"] = "has no effect without data.balancing.columns"
     return reasons
 
 
@@ -102,14 +111,42 @@ def _data(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]
             "data.paths.root",
             f"{data.paths.root!r} is not read with data.source = 'synthetic'; leave one of the two out",
         )
-    if data.source == "dataset" and not data.paths.root:
+    if data.source == "synthetic" and data.representation == "image":
+        yield "data.representation", "'image' is of pictures, and the synthetic data are EEG; expected another"
+    if data.source == "dataset" and not data.paths.root and data.paths.train == Paths().train:
         yield "data.paths.root", "expected the folder of a dataset, or data.source = 'synthetic'"
+    if data.source == "hub" and not _HUB_NAME.fullmatch(data.paths.root):
+        yield "data.paths.root", f"expected 'owner/name' or 'owner/name@revision' of the Hub, found {data.paths.root!r}"
     train, val = ("validation" if name == "val" else name for name in (data.paths.train, data.paths.val))
     if train == val:
         yield (
             "data.paths.val",
             f"the split {data.paths.val!r} is trained on; expected another, such as 'validation'",
         )
+
+
+def _balancing(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    columns = experiment.data.balancing.columns
+    if len(set(columns)) < len(columns):
+        yield "data.balancing.columns", f"expected each name once, found {', '.join(columns)}"
+    if columns and not experiment.data.loading.shuffle_train:
+        yield "data.balancing.columns", "balancing draws at random, but data.loading.shuffle_train is false"
+
+
+def _augmentation(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    """A picture of EEG has time, frequency and electrodes as axes, and microvolts as colours."""
+    augmentation, representation = experiment.data.augmentation, experiment.data.representation
+    harms = {
+        "horizontal_flip": (augmentation.horizontal_flip, "reverses time"),
+        "rotation_degrees": (augmentation.rotation_degrees, "mixes time with frequency or electrodes"),
+        "color_jitter.enabled": (augmentation.color_jitter.enabled, "changes microvolts"),
+    }
+    for key, (on, harm) in harms.items():
+        if on and representation != "image":
+            yield (
+                f"data.augmentation.{key}",
+                f"{harm} in EEG (data.representation = {representation!r}); it goes with 'image' alone",
+            )
 
 
 def _precision(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
@@ -154,6 +191,8 @@ RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = 
     _unread_keys,
     _guidance,
     _data,
+    _balancing,
+    _augmentation,
     _precision,
     _learning_rate,
     _checkpoints,

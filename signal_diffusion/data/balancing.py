@@ -41,12 +41,14 @@ def marginals(
 
 
 def _marginal(values: Sequence[Any], weights: np.ndarray | None) -> dict[Any, dict[str, float]]:
-    known = np.array([value is not None for value in values], dtype=bool)
     counts = Counter(value for value in values if value is not None)
+    weighted: Counter[Any] = Counter()
+    for value, weight in zip(values, () if weights is None else weights.tolist(), strict=False):
+        if value is not None:
+            weighted[value] += weight
     described: dict[Any, dict[str, float]] = {}
     for value in sorted(counts):
-        described[value] = {"examples": counts[value], "share": round(counts[value] / int(known.sum()), 4)}
+        described[value] = {"examples": counts[value], "share": round(counts[value] / counts.total(), 4)}
         if weights is not None:
-            mine = np.array([each == value for each in values], dtype=bool)
-            described[value]["balanced"] = round(float(weights[mine].sum() / weights[known].sum()), 4)
+            described[value]["balanced"] = round(weighted[value] / weighted.total(), 4)
     return described

@@ -99,13 +99,16 @@ def spread(total: int, limit: int | None) -> list[int] | None:
     return np.linspace(0, total, limit, endpoint=False).astype(int).tolist()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ExampleOrder:
     """Which examples each optimizer step takes.
 
     An epoch is a permutation seeded with (seed, epoch), cut into steps of `batch_size × num_processes ×
     accumulation` examples; batch m of process r is slice `m · num_processes + r` of its step. So two processes see
     together what one sees with twice the accumulation.
+
+    With `weights` an epoch is as many examples, drawn in proportion to them: example i comes N · w_i / Σw times,
+    rounded down or up at random.
     """
 
     num_examples: int
@@ -116,6 +119,8 @@ class ExampleOrder:
     seed: int = 0
     shuffle: bool = True
     drop_last: bool = True
+    weights: np.ndarray | None = None
+    """Of the examples (N,), positive; None = all alike. Not to be had without shuffling."""
 
     @property
     def examples_per_step(self) -> int:
@@ -132,7 +137,7 @@ class ExampleOrder:
         """The index lists of this process for step `step` (from 0), one per batch to accumulate."""
         epoch, offset = divmod(step, self.steps_per_epoch)
         start = offset * self.examples_per_step
-        order = _permutation(self.num_examples, self.seed if self.shuffle else None, epoch)
+        order = _order(self, epoch)
         step_indices = order[np.arange(start, start + self.examples_per_step) % self.num_examples]
         slices = step_indices.reshape(self.accumulation, self.num_processes, self.batch_size)
         return list(slices[:, self.process_index])
@@ -145,10 +150,23 @@ class ExampleOrder:
 
 
 @lru_cache(maxsize=2)
-def _permutation(num_examples: int, seed: int | None, epoch: int) -> np.ndarray:
-    if seed is None:
-        return np.arange(num_examples)
-    return torch.randperm(num_examples, generator=generator_for(Purpose.ORDER, seed, epoch)).numpy()
+def _order(order: ExampleOrder, epoch: int) -> np.ndarray:
+    if not order.shuffle:
+        return np.arange(order.num_examples)
+    generator = generator_for(Purpose.ORDER, order.seed, epoch)
+    shuffled = torch.randperm(order.num_examples, generator=generator)
+    if order.weights is None:
+        return shuffled.numpy()
+    # A systematic sample: equally spaced pointers into the cumulated weights, those of equal weight side by side.
+    # So each example and each group comes as often as it should, as far as whole numbers go; independent draws
+    # would leave out a third of the examples.
+    weights = torch.from_numpy(order.weights).double()
+    shuffled = shuffled[weights[shuffled].argsort(stable=True)]
+    weights = weights[shuffled]
+    edges = weights.cumsum(0) * (order.num_examples / weights.sum())
+    pointers = torch.arange(order.num_examples) + torch.rand((), generator=generator, dtype=torch.float64)
+    chosen = torch.searchsorted(edges, pointers, right=True).clamp(max=order.num_examples - 1)
+    return shuffled[chosen][torch.randperm(order.num_examples, generator=generator)].numpy()
 
 
 class _Stream:

@@ -6,23 +6,27 @@ The work is `building.build`'s; here is what the two kinds of source have in com
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from signal_diffusion.data import synthetic
-from signal_diffusion.data.building import Progress, Source, WindowOptions, build, silent
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.recordings import (
-    Recording,
-    channel_names,
-    find_recordings,
-    read_recording,
-    source_of,
-)
-from signal_diffusion.data.registry import representation_named
+from signal_diffusion.data.preparing.building import Source, WindowOptions, build, silent
+from signal_diffusion.data.preparing.captions import default_template
+from signal_diffusion.data.preparing.describing import RESERVED
+from signal_diffusion.data.preparing.labelling import Labelling
+from signal_diffusion.data.preparing.staging import Progress, Staging
+from signal_diffusion.data.recordings.channels import channel_names
+from signal_diffusion.data.recordings.finding import Recording, find_recordings, source_of
+from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_channels, read_recording
+from signal_diffusion.data.recordings.subjects import described, other_columns, read_subjects, row_of
+from signal_diffusion.data.representations.registry import representation_named
+from signal_diffusion.data.representations.representation import DEFAULT_PICTURES
 from signal_diffusion.errors import UserError
 
 __all__ = ["PrepareOptions", "SyntheticOptions", "prepare", "prepare_synthetic"]
@@ -35,7 +39,7 @@ class PrepareOptions(WindowOptions):
     representation: str = "db-only"
     """A name in `REPRESENTATIONS`."""
     channels: str = "10-20"
-    """`10-20`, its 19 scalp electrodes, or a list: `A,B,C`."""
+    """`10-20`, its 19 scalp electrodes; `file`, those of type EEG in the first recording; or a list: `A,B,C`."""
     reference: str = "average"
     """`average` of the channels, `none`, or the channels whose mean is subtracted: `A1,A2`."""
     band: tuple[float, float] = (0.5, 60.0)
@@ -43,13 +47,19 @@ class PrepareOptions(WindowOptions):
     notch: tuple[float, ...] = ()
     """Frequencies to remove, Hz."""
     label: str = "task"
-    """`task` of the BIDS name, or a column of participants.tsv."""
+    """What `Labelling.parse` reads: task, folder, annotation, annotation:A,B, or a column of the subject table."""
+    subjects: Path | None = None
+    """Table of the people (.csv, .tsv), instead of the inputs' own participants.tsv."""
+    split_by: str = "subject"
+    """`subject`, or a column of the subject table whose values stay together, such as a family or a site."""
     reject_above: float = 500.0
     """µV peak to peak in a window, on any channel."""
     reject_flat: float = 0.1
     """µV; a channel that moves less within a second is flat."""
     skip_bad: bool = False
     """Go on without the recordings that cannot be used."""
+    workers: int = 1
+    """Processes that read recordings; the dataset does not depend on it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,6 +71,10 @@ class PrepareOptions(WindowOptions):
             )
         if any(not 0 < line < self.rate / 2 for line in self.notch):
             raise UserError(f"notch: {self.notch} does not lie between 0 and {self.rate / 2:g} Hz, half the rate")
+        if self.workers < 1:
+            raise UserError(f"workers: {self.workers}; expected at least 1")
+        if self.splits_from is not None and (self.split_by != "subject" or self.splits != WindowOptions.splits):
+            raise UserError("splits_from: says who is in which split; leave --splits and --split-by out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +83,17 @@ class SyntheticOptions(WindowOptions):
 
     overlap: float = 0.0
     """Share of a window that the next one repeats, [0, 1)."""
-    subjects: int = 24
+    num_subjects: int = 24
     """At least one."""
-    windows: int = 4
+    num_windows: int = 4
     """Per recording, at least one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.subjects < 1 or self.windows < 1:
-            raise UserError(f"subjects, windows: {self.subjects} and {self.windows}; expected at least one of each")
+        if self.num_subjects < 1 or self.num_windows < 1:
+            raise UserError(
+                f"num_subjects, num_windows: {self.num_subjects} and {self.num_windows}; expected at least one of each"
+            )
 
 
 def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progress: Progress = silent) -> DatasetCard:
@@ -85,29 +101,30 @@ def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progr
 
     Raises `UserError` where an input, an option or the output cannot be used.
     """
-    recordings = [recording for root in inputs for recording in find_recordings(root)]
-    if len(inputs) > 1:  # sub-01 is someone else in every dataset
-        recordings = [replace(each, subject=f"{each.dataset}/{each.subject}") for each in recordings]
-    channels = channel_names(options.channels)
+    recordings = _recordings(inputs, options)
+    kind = representation_named(options.representation)
+    channels = eeg_channels(recordings[0]) if options.channels == "file" else channel_names(options.channels)
     if options.reference == "average" and len(channels) < 2:
         raise UserError(f"reference: the average of {channels[0]} alone leaves nothing; use --reference none")
-
-    def read(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-        return read_recording(
-            recording,
-            channels=channels,
-            reference=options.reference,
-            band=options.band,
-            notch=options.notch,
-            sampling_rate=options.rate,
-            min_samples=options.window,
-            flat_below=options.reject_flat,
-        )
-
+    read = ReadOptions(
+        channels=channels,
+        reference=options.reference,
+        band=options.band,
+        notch=options.notch,
+        sampling_rate=options.rate,
+        min_samples=options.window,
+        flat_below=options.reject_flat,
+    )
     source = Source(
         recordings=recordings,
-        labels=_labels(recordings, options.label),
-        read=read,
+        staging=Staging(
+            read=partial(read_recording, options=read),
+            labelling=Labelling.parse(options.label, recordings),
+            rate=options.rate,
+            window=options.window,
+            overlap=options.overlap,
+            reject_above=options.reject_above,
+        ),
         channels=channels,
         sources=[source_of(root) for root in inputs],
         preprocessing={
@@ -120,10 +137,13 @@ def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progr
             "reject_flat": options.reject_flat,
         },
         command=_command([str(root) for root in inputs], options),
-        reject_above=options.reject_above,
+        captions=default_template(kind.column) if options.captions is None else options.captions,
+        extras=_extras(recordings),
+        split_by=_split_by(options.split_by, recordings),
+        workers=options.workers,
         skip_bad=options.skip_bad,
     )
-    return build(source, output, representation_named(options.representation), options, progress)
+    return build(source, output, kind, options, progress)
 
 
 def prepare_synthetic(
@@ -135,9 +155,9 @@ def prepare_synthetic(
     """Make a dataset of synthetic EEG of two classes, relaxed and alert; returns its card."""
     options = options or SyntheticOptions()
     step = round(options.window * (1 - options.overlap))
-    num_samples = options.window + (options.windows - 1) * step
+    num_samples = options.window + (options.num_windows - 1) * step
     jobs = {}
-    for subject in range(options.subjects):
+    for subject in range(options.num_subjects):
         who = synthetic.person(options.seed, subject)
         for number, label in enumerate(synthetic.CLASSES):
             name = f"sub-{subject:03d}_task-{label}"
@@ -150,50 +170,91 @@ def prepare_synthetic(
                 gender=who.gender,
                 health=who.health,
                 age=who.age,
-                caption=synthetic.caption(label, who),
             )
             jobs[name] = (recording, label, who, number)
 
-    def read(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
+    def read(recording: Recording, output: Path) -> Reading:
         _, label, who, number = jobs[recording.recording]
         signal, _ = synthetic.simulate(label, who, num_samples, options.rate, seed=options.seed, recording=number)
-        return signal, np.zeros(0, dtype=bool)
+        np.save(output, signal)
+        return Reading(num_samples=num_samples, flat=np.zeros(0, dtype=bool), spans=())
 
+    kind = representation_named(representation)
     source = Source(
         recordings=[recording for recording, *_ in jobs.values()],
-        labels=[label for _, label, *_ in jobs.values()],
-        read=read,
+        staging=Staging(
+            read=read,
+            labelling=Labelling(source="task"),
+            rate=options.rate,
+            window=options.window,
+            overlap=options.overlap,
+            reject_above=float("inf"),
+        ),
         channels=tuple(synthetic.POSITIONS),
         sources=[{"name": "synthetic", "license": None, "description": "generated by signal-diffusion"}],
         preprocessing={"overlap": options.overlap},
         command=_command(["--synthetic", "--representation", representation], options),
-        reject_above=float("inf"),
-        skip_bad=False,
+        captions=default_template(kind.column) if options.captions is None else options.captions,
     )
-    return build(source, output, representation_named(representation), options, progress)
+    return build(source, output, kind, options, progress)
 
 
-def _labels(recordings: Sequence[Recording], column: str) -> list[str | None]:
-    if column == "task":
-        return [recording.task for recording in recordings]
-    there = {name for recording in recordings for name in recording.participant}
-    if column not in there:
+def _recordings(inputs: Sequence[Path], options: PrepareOptions) -> list[Recording]:
+    """Find what there is in all inputs, and what is known of the people."""
+    twice = [name for name, count in Counter(source_of(root)["name"] for root in inputs).items() if count > 1]
+    if twice:
         raise UserError(
-            f"label: participants.tsv has no column {column!r}; use task, or one of: {', '.join(sorted(there))}"
+            f"two inputs are named {twice[0]!r}, and people of the same name in them could not be told apart; "
+            "rename one of the folders"
         )
-    return [recording.participant.get(column) for recording in recordings]
+    found = [
+        recording for root in inputs for recording in find_recordings(root, folder_is_label=options.label == "folder")
+    ]
+    if options.subjects is not None:
+        table = read_subjects(options.subjects)
+        rows = {each.subject: row_of(table, each.subject) for each in found}
+        if unknown := sorted(subject for subject, row in rows.items() if row is None):
+            raise UserError(
+                f"{options.subjects}: has no row for {', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; add "
+                "them, if only with empty cells"
+            )
+        found = [described(each, rows[each.subject] or {}) for each in found]
+    if len(inputs) > 1:  # sub-01 is someone else in every dataset
+        found = [replace(each, subject=f"{each.dataset}/{each.subject}") for each in found]
+    return found
+
+
+def _extras(recordings: Sequence[Recording]) -> dict[str, str]:
+    """Columns of the subject table that are kept as they are: name in the dataset → name in the table."""
+    there = other_columns({name for recording in recordings for name in recording.participant})
+    return {f"participant_{name}" if name in RESERVED else name: name for name in there}
+
+
+def _split_by(column: str, recordings: Sequence[Recording]) -> str:
+    there = sorted({name for recording in recordings for name in recording.participant})
+    if column != "subject" and column not in there:
+        raise UserError(
+            f"split_by: people are never in two splits, so expected subject, or a column of the subject table that "
+            f"keeps more of them together ({', '.join(there) or 'there is none'}); found {column!r}"
+        )
+    return column
 
 
 def _command(arguments: Sequence[str], options: WindowOptions) -> str:
+    """Write the options out as the command that makes the same dataset."""
     words = ["signal-diffusion", "prepare", *arguments, "--output", "DIR"]
-    for entry in fields(options):
-        value = getattr(options, entry.name)
-        flag = "--" + entry.name.replace("_", "-")
+    values = {entry.name: getattr(options, entry.name) for entry in fields(options)}
+    pictures = values.pop("pictures")
+    if pictures.layout != DEFAULT_PICTURES.layout:
+        values |= {"layout": pictures.layout, "picture_size": pictures.size, "frequency": pictures.frequency}
+    values |= {"db_limits": pictures.db_limits}
+    values.pop("workers", None)
+    for name, value in values.items():
+        flag = "--" + name.replace("_", "-")
         if value is True:
             words.append(flag)
-        elif entry.name == "notch":
+        elif name == "notch":
             words += [word for line in value for word in (flag, str(line))]
-        elif value is not False:
-            values = value if isinstance(value, tuple) else (value,)
-            words += [flag, *map(str, values)]
+        elif value is not False and value is not None:
+            words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
     return shlex.join(words)

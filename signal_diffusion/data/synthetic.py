@@ -20,7 +20,6 @@ __all__ = [
     "Parameters",
     "Person",
     "Rhythm",
-    "caption",
     "parameters_of",
     "person",
     "simulate",
@@ -147,13 +146,6 @@ def true_psd(parameters: Parameters, frequencies: np.ndarray) -> np.ndarray:
     """Give the one-sided density of each electrode: µV²/Hz (19, F) at frequencies in Hz (F,)."""
     components = _components(parameters, np.asarray(frequencies, dtype=float))
     return np.sum([(patterns**2).sum(0)[:, None] * density for density, patterns in components], axis=0)
-
-
-def caption(label: str, who: Person) -> str:
-    """Say in words who does what."""
-    health = {"healthy": "a healthy", "patient": "a"}[who.health]
-    noun = {"healthy": "subject", "patient": "patient"}[who.health]
-    return f"an EEG spectrogram of {health} {who.age:.0f} year old {who.gender} {noun}, {label}"
 
 
 def _varied(parameters: Parameters, rng: np.random.Generator) -> Parameters:

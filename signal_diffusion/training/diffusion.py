@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 from accelerate import Accelerator
@@ -18,9 +19,10 @@ from accelerate.utils import DistributedDataParallelKwargs
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
+from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.data.registry import representation_of
+from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
@@ -34,6 +36,8 @@ from signal_diffusion.training.trainer import Parts, Trainer
 from signal_diffusion.training.validation import Validation
 
 __all__ = ["command", "main", "train"]
+
+MOST_SHOWN = 8
 
 
 def train(
@@ -58,8 +62,8 @@ def train(
 def _train(experiment: schema.Experiment) -> bool:
     accelerator = _accelerator(experiment)
     paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
-    with accelerator.main_process_first():  # the synthetic data set is made by one
-        root = experiments.dataset_root(experiment.data)
+    with accelerator.main_process_first():  # a data set that has to be made or brought here is so by one
+        root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
         card = experiments.read_card(experiment.data, root)
     checkpoint = _checkpoint_to_resume(experiment, paths, accelerator)
     if checkpoint:
@@ -178,6 +182,7 @@ def _trainer(
         len(examples),
         num_processes=accelerator.num_processes,
         process_index=accelerator.process_index,
+        weights=_weights(experiment, root, card, accelerator),
     )
     parts = Parts(
         model=model,
@@ -205,10 +210,25 @@ def _trainer(
         accelerator,
         training=training,
         loading=data.loading,
-        noise_std=data.augmentation.gaussian_noise_std,
+        augmentation=data.augmentation,
         cfg_dropout=model_table.conditioning.cfg_dropout if attributes else 0.0,
         seed=seed,
     )
+
+
+def _weights(
+    experiment: schema.Experiment, root: Path, card: DatasetCard, accelerator: Accelerator
+) -> np.ndarray | None:
+    """Weights of the training examples where [data.balancing] asks for them; says what they change."""
+    columns = experiments.grouping_of(experiment.data, root, card)
+    if not columns:
+        return None
+    weights = balanced_weights(list(columns.values()), experiment.data.balancing.max_weight)
+    for name, values in marginals(columns, dict.fromkeys(columns, weights)).items():
+        few = list(values.items())[:MOST_SHOWN]
+        shares = ", ".join(f"{value} {each['share']:.2f} → {each['balanced']:.2f}" for value, each in few)
+        accelerator.print(f"balanced by {name}: {shares}{', …' if len(values) > len(few) else ''}")
+    return weights
 
 
 def _validation(experiment: schema.Experiment, held_out: Examples | None, method: Method) -> Validation | None:

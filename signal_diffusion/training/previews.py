@@ -15,7 +15,7 @@ from torch import Tensor
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Examples, spread
-from signal_diffusion.data.representation import Representation
+from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.figures import Row, draw_samples

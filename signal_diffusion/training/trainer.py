@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from signal_diffusion.config import schema
+from signal_diffusion.data.augmentation import augment
 from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
@@ -87,12 +88,12 @@ class Trainer:
         *,
         training: schema.Training,
         loading: schema.Loading,
-        noise_std: float,
+        augmentation: schema.Augmentation,
         cfg_dropout: float,
         seed: int,
     ) -> None:
         self.parts, self.accelerator, self.training, self.loading = parts, accelerator, training, loading
-        self.noise_std, self.cfg_dropout, self.seed = noise_std, cfg_dropout, seed
+        self.augmentation, self.cfg_dropout, self.seed = augmentation, cfg_dropout, seed
         self.model = parts.model
         self.model.gradient_checkpointing = training.gradient_checkpointing
         self._compile()
@@ -175,10 +176,8 @@ class Trainer:
 
     def _backward(self, batch: Batch, generator: torch.Generator) -> None:
         device, method = self.accelerator.device, self.parts.method
-        x0 = batch[0].to(device, non_blocking=True)
+        x0 = augment(batch[0].to(device, non_blocking=True), self.augmentation, generator)
         cond = Conditioning(batch[1]).to(device, non_blocking=True)
-        if self.noise_std:
-            x0 = x0 + self.noise_std * torch.randn(x0.shape, generator=generator, device=device)
         t = method.sample_time(
             len(x0),
             generator,

@@ -8,8 +8,8 @@ import torch
 
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import MappedTensors, as_array, open_split
-from signal_diffusion.data.registry import representation_of
-from signal_diffusion.data.spectrogram import DbOnly
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.spectrogram import DbOnly
 from signal_diffusion.errors import UserError
 
 

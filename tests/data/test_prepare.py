@@ -7,15 +7,14 @@ import mne
 import numpy as np
 import pytest
 
-from signal_diffusion.data import building
-from signal_diffusion.data.building import split_subjects
 from signal_diffusion.data.card import CARD_NAME
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
+from signal_diffusion.data.preparing import building
 from signal_diffusion.errors import UserError
 
 OPTIONS = PrepareOptions(channels="Fz,Cz,Pz", window=256)
-TINY = SyntheticOptions(subjects=3, windows=1, window=256)
+TINY = SyntheticOptions(num_subjects=3, num_windows=1, window=256)
 
 
 def write_eeg(path: Path, microvolts: np.ndarray) -> None:
@@ -119,7 +118,7 @@ def test_the_label_can_be_a_column_of_the_participants(bids: Path, tmp_path: Pat
     assert card.columns["label"]["names"] == ["a", "b"]
     assert all(len(split["marginals"]["label"]) == 2 for split in card.splits.values())  # stratified
     wrong = PrepareOptions(channels="Fz,Cz,Pz", window=256, label="grup")
-    with pytest.raises(UserError, match=r"no column 'grup'; use task, or one of: age, group"):
+    with pytest.raises(UserError, match=r"no column 'grup'; use task, folder, annotation, or one of: age, group"):
         prepare([bids], tmp_path / "out2", wrong)
 
 
@@ -130,7 +129,7 @@ def test_flat_and_large_windows_are_counted_in_the_card(bids: Path, tmp_path: Pa
     write_eeg(bids / "sub-00" / "eeg" / "sub-00_task-rest_eeg.edf", flat)
     write_eeg(bids / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", large)
     card = prepare([bids], tmp_path / "out", OPTIONS)
-    assert card.rejected == {"flat": 2, "amplitude": 2}
+    assert card.rejected == {"flat": 2, "amplitude": 2, "annotation": 0, "unlabelled": 0}
     assert sum(split["windows"] for split in card.splits.values()) == 20 * 6 - 4
 
 
@@ -179,7 +178,7 @@ def test_what_is_in_the_way_is_refused_and_left_alone(tmp_path: Path):
     prepare_synthetic(tmp_path / "made", "db-only", TINY)
     before = contents(tmp_path / "made")
     with pytest.raises(UserError, match="made by other arguments"):
-        prepare_synthetic(tmp_path / "made", "db-only", SyntheticOptions(subjects=4, windows=1, window=256))
+        prepare_synthetic(tmp_path / "made", "db-only", SyntheticOptions(num_subjects=4, num_windows=1, window=256))
     assert contents(tmp_path / "made") == before
 
 
@@ -203,7 +202,8 @@ def test_a_killed_run_leaves_no_dataset_and_the_next_one_completes_it(tmp_path: 
     killed = f"""
 import os, signal
 from pathlib import Path
-from signal_diffusion.data import building, prepare
+from signal_diffusion.data import prepare
+from signal_diffusion.data.preparing import building
 building.write_readme = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 prepare.prepare_synthetic(Path({str(tmp_path / "out")!r}), "db-only")
 """
@@ -212,23 +212,6 @@ prepare.prepare_synthetic(Path({str(tmp_path / "out")!r}), "db-only")
     assert not list(tmp_path.rglob(CARD_NAME))
     prepare_synthetic(tmp_path / "out", "db-only")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_splits_are_stratified_and_exhaustive():
-    strata = {f"s{i}": "patient" if i % 4 == 0 else "control" for i in range(40)}
-    for seed in range(20):
-        splits = split_subjects(strata, (0.8, 0.1, 0.1), seed)
-        assert set(splits) == set(strata)
-        for split, size in {"train": 32, "validation": 4, "test": 4}.items():
-            members = [strata[subject] for subject in strata if splits[subject] == split]
-            assert len(members) == size
-            assert abs(members.count("patient") - size / 4) <= 1
-
-
-@pytest.mark.parametrize(("people", "sizes"), [(1, (1, 0, 0)), (2, (1, 1, 0)), (3, (1, 1, 1)), (10, (8, 1, 1))])
-def test_few_people_fill_training_first(people: int, sizes: tuple[int, ...]):
-    splits = split_subjects({f"s{i}": "" for i in range(people)}, (0.8, 0.1, 0.1), 0)
-    assert tuple(list(splits.values()).count(split) for split in ("train", "validation", "test")) == sizes
 
 
 def test_split_shares_of_zero_leave_the_split_out(bids: Path, tmp_path: Path):

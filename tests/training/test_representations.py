@@ -14,7 +14,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
-from signal_diffusion.data.registry import REPRESENTATIONS, representation_of
+from signal_diffusion.data.representations.registry import REPRESENTATIONS, representation_of
 from signal_diffusion.training.diffusion import train
 
 PATCHES = {"db-only": "[16, 16]", "db-iq": "[16, 16]", "db-polar": "[16, 16]", "timeseries": "[1, 128]"}
@@ -23,7 +23,7 @@ PATCHES = {"db-only": "[16, 16]", "db-iq": "[16, 16]", "db-polar": "[16, 16]", "
 @pytest.fixture(scope="module", params=list(REPRESENTATIONS))
 def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / request.param
-    prepare_synthetic(root, request.param, SyntheticOptions(subjects=4, windows=4))
+    prepare_synthetic(root, request.param, SyntheticOptions(num_subjects=4, num_windows=4))
     return root
 
 

@@ -154,7 +154,7 @@ def test_going_on_from_an_earlier_step_leaves_the_later_ones_behind(
 
 def test_a_run_does_not_go_on_with_another_dataset(uninterrupted: Path, experiment_file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    prepare_synthetic(other, "db-only", SyntheticOptions(subjects=5, windows=2, seed=1))
+    prepare_synthetic(other, "db-only", SyntheticOptions(num_subjects=5, num_windows=2, seed=1))
     with pytest.raises(UserError, match="was trained on"):
         train(
             experiment_file,
@@ -204,7 +204,7 @@ def test_a_stop_before_the_first_step_can_be_resumed(
 
 
 def test_a_run_without_validation_needs_no_validation_split(experiment_file: Path, tmp_path: Path) -> None:
-    prepare_synthetic(tmp_path / "one", "db-only", SyntheticOptions(subjects=1, windows=2))
+    prepare_synthetic(tmp_path / "one", "db-only", SyntheticOptions(num_subjects=1, num_windows=2))
     overrides = (f"data.paths.root={tmp_path / 'one'}", "training.max_steps=1", "training.validation.enabled=false")
     assert train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
     with pytest.raises(UserError, match=r"has no split 'validation'.*training.validation.enabled"):

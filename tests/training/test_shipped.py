@@ -25,7 +25,7 @@ LARGE = sorted(CONFIGS.glob("*-db-*.toml"))  # a time series of 4 864 tokens tak
 @pytest.mark.parametrize("path", LARGE, ids=lambda path: path.stem)
 def test_a_shipped_experiment_takes_a_step_at_its_real_size(path: Path, tmp_path: Path) -> None:
     dataset = tmp_path / "data"
-    prepare_synthetic(dataset, load(path).data.representation, SyntheticOptions(subjects=3, windows=1))
+    prepare_synthetic(dataset, load(path).data.representation, SyntheticOptions(num_subjects=3, num_windows=1))
     overrides = ("data.loading.batch_size=1", "training.max_steps=1", "training.validation.enabled=false")
     smaller = ("training.visualization.enabled=false", "training.mixed_precision=no", "compute.device=cpu")
     root = f"data.paths.root={dataset}"

@@ -7,6 +7,7 @@ generates can be turned back into microvolts. A new one is a class that implemen
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
+
+from signal_diffusion.errors import UserError
 
 __all__ = ["DEFAULT_PICTURES", "Inverse", "PictureOptions", "Representation"]
 
@@ -28,11 +31,30 @@ class PictureOptions:
     layout: Literal["electrode", "mosaic"] = "electrode"
     """A picture per electrode and window, or all electrodes of a window side by side in one."""
     size: int = 64
-    """mosaic: pixels of an edge."""
+    """mosaic: pixels of an edge, even, at least 32."""
     frequency: Literal["linear", "log"] = "linear"
-    """mosaic: spacing of the rows."""
+    """mosaic: spacing of the rows, from 0 Hz or (log) from 1 Hz, to Nyquist."""
     db_limits: tuple[float, float] | None = None
     """Levels of the values -1 and 1, dB re 1 µV; None = percentiles of the training windows."""
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("electrode", "mosaic"):
+            raise UserError(f"layout: there is no {self.layout!r}; use electrode or mosaic")
+        if self.frequency not in ("linear", "log"):
+            raise UserError(f"frequency: there is no {self.frequency!r}; use linear or log")
+        if self.layout == "electrode":
+            for option, value, default in (("picture-size", self.size, 64), ("frequency", self.frequency, "linear")):
+                if value != default:
+                    raise UserError(
+                        f"--{option} {value} has no effect with --layout electrode; leave it out or use --layout mosaic"
+                    )
+        if self.size < 32 or self.size % 2:
+            raise UserError(f"--picture-size {self.size}: expected an even number of pixels, at least 32")
+        limits = self.db_limits
+        if limits is not None and not (len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]):
+            raise UserError(
+                f"--db-limits {' '.join(map(str, limits))}: expected two levels in dB re 1 µV, the lower one first"
+            )
 
 
 DEFAULT_PICTURES = PictureOptions()
@@ -84,7 +106,19 @@ class Representation(ABC):
 
     @abstractmethod
     def picture(self, tensor: Tensor) -> Tensor:
-        """What to show of one example (C, H, W): (H, W) in [-1, 1]."""
+        """What to show of one example (C, H, W): (H, W) in [-1, 1], or in colour (H, W, 3)."""
+
+    @classmethod
+    def check(cls, pictures: PictureOptions, *, sampling_rate: float, window: int, electrodes: int) -> None:
+        """Raise the `UserError` that `fit` would raise, before anything is read.
+
+        Without more ado, a representation takes no options for pictures.
+        """
+        if pictures != DEFAULT_PICTURES:
+            raise UserError(
+                f"representation {cls.name}: takes no --layout, --picture-size, --frequency or --db-limits; "
+                "leave them out, or use db-only, db-iq or db-polar"
+            )
 
     @classmethod
     @abstractmethod
@@ -96,7 +130,10 @@ class Representation(ABC):
         window: int,
         pictures: PictureOptions = DEFAULT_PICTURES,
     ) -> Self:
-        """Take what depends on data from the training split's windows, (n, electrodes, window) in µV, seen once."""
+        """Take what depends on data from the training split's windows, (n, electrodes, window) in µV, seen once.
+
+        Raises `UserError` where the options do not suit the representation or the windows; `check` does so earlier.
+        """
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:

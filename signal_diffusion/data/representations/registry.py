@@ -1,12 +1,16 @@
-"""Representations by name, a line for each."""
+"""Representations of signals by name, a line for each; how they are laid out is their own affair.
+
+Pictures of others, made from nobody knows what, are a `Picture` whatever they call themselves.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from signal_diffusion.data.representation import Representation
-from signal_diffusion.data.spectrogram import DbIq, DbOnly, DbPolar
-from signal_diffusion.data.timeseries import TimeSeries
+from signal_diffusion.data.representations.pictures import Picture
+from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.data.representations.spectrogram import DbIq, DbOnly, DbPolar
+from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,4 +35,6 @@ def representation_named(name: str) -> type[Representation]:
 
 def representation_of(card: DatasetCard) -> Representation:
     """Rebuild the representation that made a dataset from its card."""
-    return representation_named(card.representation["name"]).from_parameters(card.representation["parameters"])
+    entry = card.representation
+    kind = Picture if entry["layout"] == "picture" else representation_named(entry["name"])
+    return kind.from_parameters(entry["parameters"])

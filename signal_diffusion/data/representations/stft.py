@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["STFT", "decibels"]
+__all__ = ["STFT", "decibels", "griffin_lim", "power"]
 
 SILENCE = 1e-6  # µV; the logarithm's floor, −120 dB
 
@@ -23,6 +24,9 @@ class STFT:
     Values are scaled to the amplitude in µV of a sinusoid at the centre of its bin (0 Hz and Nyquist, which
     have no mirror image, come out doubled).
     """
+
+    layout: ClassVar[str] = "electrode"
+    invertible: ClassVar[bool] = True
 
     sampling_rate: float = 125.0
     """Hz."""
@@ -45,6 +49,16 @@ class STFT:
     def shape(self) -> tuple[int, int]:
         """Bins, frames."""
         return self.n_fft // 2 + 1, self.window // self.hop
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        """What a picture is made from: (window,)."""
+        return (self.window,)
+
+    @property
+    def columns(self) -> int:
+        """Of a picture, that are filled: all."""
+        return self.shape[1]
 
     @property
     def frequencies(self) -> Tensor:
@@ -90,31 +104,50 @@ class STFT:
             total[..., part : part + count, :] += blocks[..., part, :]
         return total.flatten(-2)[..., self._margin : self._margin + self.window]
 
-    def griffin_lim(self, magnitude: Tensor, phase: Tensor, *, iterations: int = 64, momentum: float = 0.99) -> Tensor:
-        """Find a signal (*, window) with this magnitude (*, bins, frames), both µV, from an initial phase.
 
-        The fast algorithm of Perraudin, Balazs and Søndergaard, WASPAA 2013,
-        doi.org/10.1109/WASPAA.2013.6701851: c_n = STFT(iSTFT(magnitude · e^(i∠t_{n−1}))), t_n = c_n +
-        momentum · (c_n − c_{n−1}).
-        """
-        extrapolated = torch.polar(magnitude, phase)
-        previous = extrapolated
-        for _ in range(iterations):
-            consistent = self.forward(self.inverse(_with_magnitude(extrapolated, magnitude)))
-            extrapolated = consistent + momentum * (consistent - previous)
-            previous = consistent
-        return self.inverse(_with_magnitude(extrapolated, magnitude))
+class _Transform(Protocol):
+    @property
+    def signal_shape(self) -> tuple[int, ...]: ...
+    def forward(self, signal: Tensor) -> Tensor: ...
+    def inverse(self, spectrum: Tensor) -> Tensor: ...
+
+
+def griffin_lim(
+    transform: _Transform,
+    magnitude: Tensor,
+    generator: torch.Generator,
+    *,
+    iterations: int = 64,
+    momentum: float = 0.99,
+) -> Tensor:
+    """Find a signal in µV with this magnitude in µV, (*, rows, columns), starting at the phase of white noise.
+
+    The fast algorithm of Perraudin, Balazs and Søndergaard, WASPAA 2013,
+    doi.org/10.1109/WASPAA.2013.6701851: c_n = STFT(iSTFT(magnitude · e^(i∠t_{n−1}))), t_n = c_n +
+    momentum · (c_n − c_{n−1}). The noise comes from a generator of the CPU. Its phases are those of some signal, and
+    lead nearer than independent ones. Reflections in place of projections lead nearer still, but are chaotic: a
+    rounding error, and so the device and the batch, would change the signal.
+    """
+    # Uniform, because normal numbers depend on how many are drawn at once.
+    noise = torch.rand(*magnitude.shape[:-2], *transform.signal_shape, generator=generator) - 0.5
+    extrapolated = previous = _with_magnitude(transform.forward(noise.to(magnitude.device)), magnitude)
+    for _ in range(iterations):
+        consistent = transform.forward(transform.inverse(_with_magnitude(extrapolated, magnitude)))
+        extrapolated = consistent + momentum * (consistent - previous)
+        previous = consistent
+    return transform.inverse(_with_magnitude(extrapolated, magnitude))
 
 
 def decibels(spectrum: Tensor) -> Tensor:
     """Level of complex amplitudes in µV, in dB re 1 µV, -120 at least."""
-    return 10 * torch.log10(_power(spectrum).clamp_min(SILENCE**2))
+    return 10 * torch.log10(power(spectrum).clamp_min(SILENCE**2))
 
 
-def _power(spectrum: Tensor) -> Tensor:
+def power(spectrum: Tensor) -> Tensor:
+    """Square of the magnitude."""
     # `abs` of complex numbers guards against overflow, and takes longer than the transform.
     return spectrum.real.square() + spectrum.imag.square()
 
 
 def _with_magnitude(spectrum: Tensor, magnitude: Tensor) -> Tensor:
-    return spectrum * (magnitude * _power(spectrum).clamp_min(1e-24).rsqrt())
+    return spectrum * (magnitude * power(spectrum).clamp_min(1e-24).rsqrt())

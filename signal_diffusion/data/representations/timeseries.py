@@ -9,8 +9,13 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from signal_diffusion.data.representation import DEFAULT_PICTURES, Inverse, PictureOptions, Representation
-from signal_diffusion.data.stft import STFT, decibels
+from signal_diffusion.data.representations.representation import (
+    DEFAULT_PICTURES,
+    Inverse,
+    PictureOptions,
+    Representation,
+)
+from signal_diffusion.data.representations.stft import STFT, decibels
 
 __all__ = ["TimeSeries"]
 
@@ -64,10 +69,16 @@ class TimeSeries(Representation):
         mean, scale = self._moments(tensor)
         return tensor.float().squeeze(-3) * scale + mean
 
-    def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
-        """Average the decibels of all electrodes: frequencies in Hz and dB re 1 µV, ascending."""
-        stft = STFT(sampling_rate=self.sampling_rate, window=self.window)
-        levels = decibels(stft.forward(self.to_signal(tensor)))
+    def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Average the decibels of all electrodes: frequencies in Hz and dB re 1 µV, ascending; None below 64 samples.
+
+        Of the same transform as that of the pictures; what is over its last whole hop is left out.
+        """
+        whole = self.window - self.window % STFT.hop
+        if whole < 2 * STFT.hop:
+            return None
+        stft = STFT(sampling_rate=self.sampling_rate, window=whole)
+        levels = decibels(stft.forward(self.to_signal(tensor)[..., :whole]))
         return stft.frequencies.to(levels.device), levels.transpose(-1, -2).flatten(0, -2).mean(0)
 
     def picture(self, tensor: Tensor) -> Tensor:
@@ -84,6 +95,7 @@ class TimeSeries(Representation):
         pictures: PictureOptions = DEFAULT_PICTURES,
     ) -> Self:
         """Take moments and extremes in one pass, in float64."""
+        cls.check(pictures, sampling_rate=sampling_rate, window=window, electrodes=0)
         count = 0
         total: Tensor | None = None
         for signal in signals:  # (n, electrodes, window)

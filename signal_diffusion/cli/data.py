@@ -1,0 +1,137 @@
+"""`signal-diffusion data`: what a dataset holds, and whether it holds what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from signal_diffusion.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from signal_diffusion.data.card import DatasetCard
+    from signal_diffusion.data.overview import Balanced
+
+__all__ = ["app"]
+
+MAX_WEIGHT = 10.0  # balancing.DEFAULT_MAX_WEIGHT, whose import would slow down every --help
+
+app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
+Root = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")]
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    root: Root,
+    output: Annotated[Path | None, typer.Option(help="The picture.", show_default="DIR.png")] = None,
+    balance: Annotated[
+        str | None, typer.Option(metavar="COLUMN,...", help="Show what balanced sampling does to the training split.")
+    ] = None,
+    max_weight: Annotated[float, typer.Option(min=1, help="Of an example, with --balance.")] = MAX_WEIGHT,
+    num: Annotated[
+        int | None, typer.Option(min=1, max=32, help="Examples per label.", show_default="8; 4 large ones")
+    ] = None,
+) -> None:
+    """Tell what a dataset holds, and draw examples and the mean spectrum of each label."""
+    source = context.get_parameter_source("max_weight")
+    if balance is None and source is not None and source.name == "COMMANDLINE":
+        raise UserError("data show: --max-weight has no effect without --balance; leave it out")
+    from signal_diffusion.data.card import DatasetCard
+    from signal_diffusion.data.overview import balanced_marginals
+    from signal_diffusion.data.overview_figure import draw_overview
+
+    card = DatasetCard.load(root)
+    balanced = balanced_marginals(root, [word.strip() for word in balance.split(",")], max_weight) if balance else None
+    tables = [_about(card), _splits(card), _marginals(card)]
+    if balanced is not None:
+        tables.append(_balance(balanced, balance or ""))
+    _print(str(root), tables)
+    path = output or root.resolve().with_name(f"{root.resolve().name}.png")
+    draw_overview(root, path, num=num)
+    print(f"{path}: examples and mean spectra" if card.sampling_rate else f"{path}: examples")
+
+
+@app.command()
+def check(root: Root) -> None:
+    """Hold a dataset against everything that its card says."""
+    from signal_diffusion.data.verification import check_dataset
+
+    checks = check_dataset(root)
+    for each in checks:
+        print(f"{'✗' if each.complaints else '✓'} {each.name}: {each.claim}")
+    if complaints := [f"{root / complaint}" for each in checks for complaint in each.complaints]:
+        raise UserError(*complaints)
+    print(f"{root}: holds what its card says")
+
+
+def _print(title: str, tables: list[Table]) -> None:
+    from rich import box
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # plain columns, as wide as they need to be
+        console = Console(width=10_000, highlight=False)
+    console.print(title, style="bold", markup=False)
+    for table in tables:
+        table.box = box.SIMPLE_HEAD if console.is_terminal else None
+        console.print(table)
+        if not console.is_terminal:
+            console.print()
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    return table
+
+
+def _about(card: DatasetCard) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from signal_diffusion.data.overview import in_words
+
+    table = Table(show_header=False)
+    for name, value in in_words(card):
+        table.add_row(name, escape(value))
+    return table
+
+
+def _splits(card: DatasetCard) -> Table:
+    table = _table("split", "subjects", "windows", "examples")
+    for name, split in card.splits.items():
+        table.add_row(name, f"{len(split['subjects'])}", f"{split['windows']}", f"{split['examples']}")
+    return table
+
+
+def _marginals(card: DatasetCard) -> Table:
+    """Of every categorical column: examples and their share, in each split."""
+    from rich.markup import escape
+
+    table = _table("examples", *card.splits)
+    values: dict[tuple[str, str], dict[str, str]] = {}
+    for split, stated in card.splits.items():
+        for column, entries in stated["marginals"].items():
+            for value, entry in entries.items():
+                values.setdefault((column, value), {})[split] = f"{entry['examples']} ({entry['share']:.1%})"
+    for (column, value), cells in sorted(values.items(), key=lambda item: list(card.columns).index(item[0][0])):
+        table.add_row(escape(f"{column} {value}"), *(cells.get(split, "0") for split in card.splits))
+    return table
+
+
+def _balance(balanced: Balanced, by: str) -> Table:
+    from rich.markup import escape
+
+    table = _table(f"training split, balanced by {by}", "share", "balanced")
+    for column, entries in balanced.marginals.items():
+        for value, entry in entries.items():
+            table.add_row(escape(f"{column} {value}"), f"{entry['share']:.1%}", f"{entry['balanced']:.1%}")
+    table.add_row(f"weights of {balanced.groups} groups", "", f"{balanced.lightest:.2f} to {balanced.heaviest:.2f}")
+    return table

@@ -1,0 +1,66 @@
+"""`[data.augmentation]`: what is done to training examples, anew each time.
+
+In plain torch, on the batch's device. torchvision's transforms draw from the global generator, once for a whole batch;
+here each example has a draw of its own, from the generator of its step, so that a resumed run repeats none and misses
+none. What is switched off draws nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from signal_diffusion.config import schema
+
+__all__ = ["augment"]
+
+
+def augment(x: Tensor, table: schema.Augmentation, generator: torch.Generator) -> Tensor:
+    """Change a batch (B, C, H, W) in [-1, 1] as the table says; all draws are from `generator`, on the device of `x`.
+
+    In this order: flip, rotation, colours, noise; the noise alone may leave [-1, 1].
+    """
+    if table.horizontal_flip:
+        flipped = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+        x = torch.where(flipped[:, None, None, None], x.flip(-1), x)
+    if table.rotation_degrees:
+        x = _rotated(x, _uniform(x, generator) * math.radians(table.rotation_degrees))
+    if table.color_jitter.enabled:
+        x = _jittered(x, *(1 + table.color_jitter.strength * _uniform(x, generator) for _ in range(3)))
+    if table.gaussian_noise_std:
+        x = x + table.gaussian_noise_std * torch.randn(x.shape, generator=generator, device=x.device)
+    return x
+
+
+def _uniform(x: Tensor, generator: torch.Generator) -> Tensor:  # (B,) in [-1, 1]
+    return torch.rand(len(x), generator=generator, device=x.device) * 2 - 1
+
+
+def _rotated(x: Tensor, angle: Tensor) -> Tensor:
+    """Turn square pictures about their centre by radians (B,); what comes in at the corners is the picture mirrored."""
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    turns = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], -2)  # (B, 2, 3)
+    grid = functional.affine_grid(turns, list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def _jittered(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """Multiply light, the distance from the mean, and the distance from grey by factors (B,); clipped after each."""
+    brightness, contrast, saturation = (factor[:, None, None, None] for factor in (brightness, contrast, saturation))
+    x = ((x + 1) / 2 * brightness).clamp(0, 1)
+    mean = _grey(x).mean(dim=(-1, -2), keepdim=True)
+    x = (mean + (x - mean) * contrast).clamp(0, 1)
+    if x.shape[1] == 3:
+        grey = _grey(x)
+        x = (grey + (x - grey) * saturation).clamp(0, 1)
+    return x * 2 - 1
+
+
+def _grey(x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, 1, H, W)
+    if x.shape[1] == 1:
+        return x
+    red, green, blue = x.split(1, dim=1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601

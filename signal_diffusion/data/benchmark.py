@@ -1,0 +1,143 @@
+"""How fast and in how much memory recordings become examples, and examples batches: measured on generated EEG."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from signal_diffusion.data import synthetic
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import open_split
+from signal_diffusion.data.loaders import ExampleOrder, Examples, batches
+from signal_diffusion.data.prepare import PrepareOptions, prepare
+
+__all__ = ["Preparing", "loading", "peak_memory", "preparing", "write_recordings"]
+
+RATE = 500  # Hz
+CHANNELS = (*synthetic.POSITIONS, "A1")  # 20 with a reference
+
+# What takes time, and the functions (file's end, name) whose cumulated time it is; they do not call each other.
+STEPS = {
+    "decoding EDF": (("reading.py", "microvolts"),),
+    "finding flat seconds": (("reading.py", "_flat"),),
+    "resampling": (("", "upfirdn"),),
+    "band-pass": (("", "fftconvolve"),),
+    "choosing windows": (("windows.py", "kept_windows"),),
+    "cutting windows": (("windows.py", "cut"),),
+    "measuring limits": (("spectrogram.py", "_measured"),),
+    "making pictures": (("", "to_tensor"),),
+    "writing Parquet": (("", "write_table"), ("dataset.py", "_table"), ("dataset.py", "_sha256")),
+    "flushing to disk": (("publishing.py", "_flush"),),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparing:
+    """What preparing some recordings took."""
+
+    eeg_seconds: float
+    """Of EEG in all recordings."""
+    seconds: float
+    """Of wall time, in this process and its workers."""
+    steps: dict[str, float]
+    """Seconds by step, in one process under a profiler; "everything else" is the rest."""
+
+
+def write_recordings(folder: Path, count: int, minutes: float) -> None:
+    """Write EDF files of 20 channels at 500 Hz, one person each."""
+    import mne
+
+    folder.mkdir(parents=True, exist_ok=True)
+    info = mne.create_info(list(CHANNELS), RATE, "eeg")
+    for number in range(count):
+        who = synthetic.person(0, number)
+        samples = round(minutes * 60 * RATE)
+        signal, _ = synthetic.simulate("relaxed", who, samples, RATE, seed=0, recording=0)
+        microvolts = np.concatenate([signal, signal[-1:] / 2])
+        raw = mne.io.RawArray(microvolts * 1e-6, info, verbose="ERROR")
+        path = folder / f"person-{number:02d}.edf"
+        mne.export.export_raw(path, raw, physical_range=(-1000, 1000), overwrite=True, verbose="ERROR")
+
+
+def preparing(recordings: Path, output: Path, workers: int) -> Preparing:
+    """Prepare a folder of `write_recordings` as db-iq at `output`: once for the time, once for the steps."""
+    options = PrepareOptions(representation="db-iq", workers=workers)
+    start = time.perf_counter()
+    prepare([recordings], output, options)
+    seconds = time.perf_counter() - start
+    profile = cProfile.Profile()
+    profile.enable()
+    start = time.perf_counter()
+    prepare([recordings], output, replace(options, workers=1))
+    alone = time.perf_counter() - start
+    profile.disable()
+    return Preparing(eeg_seconds=_eeg_seconds(recordings), seconds=seconds, steps=_steps(profile, alone))
+
+
+def loading(root: Path, *, in_memory: bool, batch_size: int = 64, epochs: int = 5) -> float:
+    """Load a dataset's training split for some epochs; the median of examples per second."""
+    card = DatasetCard.load(root)
+    columns = {name: (name, entry["names"]) for name, entry in card.columns.items() if name in ("label", "electrode")}
+    examples = Examples(
+        open_split(root, "train"),
+        shape=card.shape,
+        tensor=card.representation["column"],
+        attributes=columns,
+        memory_limit_mb=2**20 if in_memory else 0,
+    )
+    order = ExampleOrder(num_examples=len(examples), batch_size=batch_size)
+    return statistics.median(_speed(examples, order) for _ in range(epochs))
+
+
+def peak_memory(recordings: Path, output: Path) -> float:
+    """Prepare in a process of its own; its peak memory in MiB, as the kernel of Linux tells it."""
+    code = (
+        "import re, sys; from pathlib import Path; "
+        "from signal_diffusion.data.prepare import PrepareOptions, prepare; "
+        "prepare([Path(sys.argv[1])], Path(sys.argv[2]), PrepareOptions(representation='db-iq')); "
+        # Not `getrusage`, whose maximum starts from that of the parent process.
+        "print(re.search(r'VmHWM:\\s*(\\d+) kB', Path('/proc/self/status').read_text())[1])"
+    )
+    arguments = [sys.executable, "-c", code, str(recordings), str(output)]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1]) / 2**10
+
+
+def _eeg_seconds(recordings: Path) -> float:
+    import mne
+
+    files = sorted(recordings.glob("*.edf"))
+    return sum(float(mne.io.read_raw_edf(path, verbose="ERROR").duration) for path in files)
+
+
+def _steps(profile: cProfile.Profile, total: float) -> dict[str, float]:
+    spent = {
+        (where, name): cumulated
+        for (where, _, name), (_, _, _, cumulated, _) in pstats.Stats(profile).stats.items()  # type: ignore[attr-defined]
+    }
+    steps = {step: _spent(spent, functions) for step, functions in STEPS.items()}
+    return steps | {"everything else": total - sum(steps.values())}
+
+
+def _spent(spent: dict[tuple[str, str], float], functions: Sequence[tuple[str, str]]) -> float:
+    return sum(
+        cumulated
+        for (where, name), cumulated in spent.items()
+        if any(where.endswith(file) and (name == function or f"'{function}'" in name) for file, function in functions)
+    )
+
+
+def _speed(examples: Examples, order: ExampleOrder) -> float:
+    start = time.perf_counter()
+    stream = batches(examples, order, 0, order.steps_per_epoch, num_workers=0, pin_memory=False)
+    total = sum(len(x) for x, _ in stream)
+    return total / (time.perf_counter() - start)

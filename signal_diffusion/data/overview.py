@@ -1,0 +1,117 @@
+"""What a dataset holds, in words and in shares: what one looks at before training on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from signal_diffusion.data.balancing import balanced_weights, marginals
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import split_files
+from signal_diffusion.data.export import with_names
+from signal_diffusion.errors import UserError
+
+__all__ = ["Balanced", "balanced_marginals", "in_words", "read_columns"]
+
+_WORDS = {
+    "sampling_rate": "sampling rate, Hz",
+    "window": "samples of a window",
+    "db_min": "level of the value -1, dB re 1 µV",
+    "db_max": "level of the value 1, dB re 1 µV",
+    "scale": "magnitude of the value 1, µV",
+    "exponent": "exponent of magnitudes",
+    "mean": "mean of each electrode, µV",
+    "std": "standard deviation of each electrode, µV",
+    "limit": "standard deviations that become 1",
+    "n_fft": "samples of a frame",
+    "hop": "samples from frame to frame",
+    "size": "rows and columns",
+    "frequency": "spacing of the rows",
+}
+_INVERSE = {
+    "exact": "to microvolts exactly",
+    "approximate": "to microvolts, up to a phase that is searched for",
+    "none": "not to microvolts",
+}
+
+
+def in_words(card: DatasetCard) -> list[tuple[str, str]]:
+    """Say what the examples are: names and values, to be read."""
+    kind = card.representation
+    rows = [
+        ("representation", f"{kind['name']}, layout {kind['layout']}, {'×'.join(map(str, card.shape))}"),
+        ("turns back", _INVERSE.get(kind["inverse"], kind["inverse"])),
+    ]
+    if card.window is not None and card.sampling_rate is not None:
+        seconds = card.window / card.sampling_rate
+        rows.append(("windows", f"{card.window} samples at {card.sampling_rate:g} Hz, {seconds:.4g} s"))
+    if card.channels:
+        rows.append(("electrodes", f"{len(card.channels)}: {' '.join(card.channels)}"))
+    given = {"sampling_rate", "window", "electrodes"} if card.window is not None else set()
+    parameters = [(name, value) for name, value in kind["parameters"].items() if name not in given]
+    rows += [(_WORDS.get(name, name), _value_in_words(value)) for name, value in parameters]
+    if card.captions:
+        rows.append(("captions", card.captions))
+    rows += [(f"windows rejected, {reason}", str(count)) for reason, count in card.rejected.items() if count]
+    if card.skipped:
+        rows.append(("recordings skipped", str(len(card.skipped))))
+    return rows
+
+
+def _value_in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_WORDS.get(name, name)} {_value_in_words(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple) and value and all(isinstance(each, int | float) for each in value):
+        return f"{min(value):.4g} to {max(value):.4g}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balanced:
+    """What balanced sampling makes of the training split."""
+
+    groups: int
+    """Combinations of values that there are."""
+    lightest: float
+    heaviest: float
+    """Weights of an example."""
+    marginals: dict[str, dict[Any, dict[str, float]]]
+    """As `balancing.marginals` gives them: `share` before, `balanced` after."""
+
+
+def balanced_marginals(root: Path, columns: Sequence[str], max_weight: float) -> Balanced:
+    """Weigh the training split's examples by combinations of columns; the shares of all categorical columns.
+
+    Raises `UserError` for a column that is not categorical.
+    """
+    card = DatasetCard.load(root)
+    categorical = [name for name, column in card.columns.items() if column["kind"] == "categorical"]
+    if unknown := [name for name in columns if name not in categorical]:
+        raise UserError(f"--balance {unknown[0]}: no categorical column of {root}; it has {', '.join(categorical)}")
+    shown = [name for name in categorical if name in columns or name != "electrode"]
+    frame = read_columns(root, "train", shown)
+    values = {name: [None if pd.isna(value) else value for value in frame[name]] for name in shown}
+    weights = balanced_weights([values[name] for name in columns], max_weight)
+    return Balanced(
+        groups=len(frame[list(columns)].dropna().drop_duplicates()),
+        lightest=float(weights.min(initial=max_weight)),
+        heaviest=float(weights.max(initial=0)),
+        marginals=marginals(values, dict.fromkeys(shown, weights)),
+    )
+
+
+def read_columns(root: Path, split: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Read columns of a split without its tensors; categories by name, None for unknown."""
+    card = DatasetCard.load(root)
+    files = split_files(root, split)
+    table = pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in files])
+    values = {
+        name: with_names(table.column(name).to_pandas(), card.columns.get(name, {}).get("names")) for name in columns
+    }
+    return pd.DataFrame(values, index=range(sum(pq.read_metadata(path).num_rows for path in files)))

@@ -1,0 +1,65 @@
+"""Captions from what is known of an example, by a template.
+
+    an EEG spectrogram of a(n)[ {health}][ {age} year old][ {gender}] subject[, {label}]
+
+A part in brackets is left out where one of its values is missing, and `a(n)` becomes what the next word asks for:
+"an EEG spectrogram of a healthy 73 year old female subject, rest", "… of an 18 year old subject".
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from signal_diffusion.errors import UserError
+
+__all__ = ["caption_of", "check_template", "default_template"]
+
+_PART = re.compile(r"\[([^\[\]]*)\]")
+_ARTICLE = re.compile(r"\b([Aa])\(n\)(?=\s+(\S+))")
+_VOWEL_SOUND = re.compile(r"[aeiou]|8|1[18](?!\d)", re.IGNORECASE)
+
+
+def default_template(column: str) -> str:
+    """Give the template for pictures (column `image`) or signals (`signal`)."""
+    what = "spectrogram" if column == "image" else "recording"
+    return f"an EEG {what} of a(n)[ {{health}}][ {{age}} year old][ {{gender}}] subject[, {{label}}]"
+
+
+def check_template(template: str, names: Collection[str]) -> None:
+    """Raise a `UserError` where a template cannot be read or names a column that there is not."""
+    try:
+        found = _names(template)
+    except ValueError as error:
+        raise UserError(f"captions: {template!r} is not a template ({error}); write {{name}} for a value") from error
+    if unknown := found - set(names):
+        raise UserError(
+            f"captions: there is no {', '.join(sorted(unknown))} to put in; there are {', '.join(sorted(names))}"
+        )
+    if re.search(r"[\[\]]", _PART.sub("", template)):
+        raise UserError(f"captions: {template!r} has brackets that do not match; they cannot be nested")
+
+
+def caption_of(template: str, values: Mapping[str, Any]) -> str:
+    """Fill a template with the values that are known; others are None or not there."""
+    known = {name: _in_words(value) for name, value in values.items() if value is not None}
+
+    def part(match: re.Match[str]) -> str:
+        return match[1] if _names(match[1]) <= known.keys() else ""
+
+    text = _PART.sub(part, template)
+    text = " ".join(text.format_map(dict.fromkeys(_names(text), "") | known).split())
+    return _ARTICLE.sub(lambda match: match[1] + ("n" if _VOWEL_SOUND.match(match[2]) else ""), text)
+
+
+def _names(template: str) -> set[str]:
+    fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(template) if name is not None]
+    if any(spec or how for _, spec, how in fields):
+        raise ValueError("formats such as {age:.0f} are not taken")
+    return {name for name, _, _ in fields}
+
+
+def _in_words(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,106 @@
+"""The card of a dataset that is being built: its columns, its splits, and how often each value occurs in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from signal_diffusion.data.balancing import DEFAULT_MAX_WEIGHT, balanced_weights, marginals
+from signal_diffusion.data.preparing.staging import Staged
+from signal_diffusion.data.recordings.finding import Recording
+
+__all__ = ["RESERVED", "attributes_of", "describe_columns", "describe_splits"]
+
+PERSONAL = ("gender", "health", "age")
+IDENTITY = ("subject", "recording", "dataset")
+RESERVED = ("image", "signal", "label", *PERSONAL, *IDENTITY, "window", "electrode", "caption")
+"""Names that a column of a subject table cannot have in the dataset."""
+
+MOST_NAMES = 100
+
+
+def attributes_of(recording: Recording, label: str | None, extras: Mapping[str, str]) -> dict[str, Any]:
+    """Give what is known of a window: its label, the person's attributes, where it comes from.
+
+    `extras` is column → column of the subject table.
+    """
+    named = {name: getattr(recording, name) for name in (*PERSONAL, *IDENTITY)}
+    return {"label": label} | named | {name: recording.participant.get(key) for name, key in extras.items()}
+
+
+def describe_columns(
+    splits: Mapping[str, Sequence[Staged]], extras: Mapping[str, str], electrodes: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Say what each column but the tensor's and the caption's is; those without any value are left out.
+
+    Names are those of all splits, mean and standard deviation those of the training examples.
+    """
+    everyone = [values for members in splits.values() for values in _values(members, extras)]
+    training = list(_values(splits["train"], extras))
+    columns: dict[str, dict[str, Any]] = {}
+    for name in ("label", *PERSONAL, *extras):
+        known = {values[name] for values, _ in everyone if values[name] is not None}
+        if not known:
+            continue
+        numbers = {value: _number(value) for value in known}
+        if name == "age" or (name in extras and None not in numbers.values()):
+            weighted = [(numbers[values[name]], count) for values, count in training if values[name] is not None]
+            columns[name] = {"kind": "numeric"} | _moments(weighted)
+        elif name in extras and len(known) > MOST_NAMES:
+            columns[name] = {"kind": "text"}
+        else:
+            columns[name] = {"kind": "categorical", "names": sorted(known)}
+    if electrodes:
+        columns["electrode"] = {"kind": "categorical", "names": list(electrodes)}
+    columns |= {"subject": {"kind": "text"}, "recording": {"kind": "text"}, "window": {"kind": "index"}}
+    datasets = sorted({values["dataset"] for values, _ in everyone})
+    return columns | {"dataset": {"kind": "categorical", "names": datasets}}
+
+
+def describe_splits(
+    splits: Mapping[str, Sequence[Staged]],
+    columns: Mapping[str, Mapping[str, Any]],
+    extras: Mapping[str, str],
+    examples_per_window: int,
+) -> dict[str, dict[str, Any]]:
+    """Count examples, windows, people, and how often each value of each categorical column occurs."""
+    names = [name for name, column in columns.items() if column["kind"] == "categorical" and name != "electrode"]
+    described = {}
+    for split, members in splits.items():
+        windows = sum(len(each.kept) for each in members)
+        rows = [values for values, count in _values(members, extras) for _ in range(count * examples_per_window)]
+        values = {name: [row[name] for row in rows] for name in names}
+        weights = {name: balanced_weights([values[name]], DEFAULT_MAX_WEIGHT) for name in names}
+        described[split] = {
+            "examples": windows * examples_per_window,
+            "windows": windows,
+            "subjects": sorted({each.recording.subject for each in members}),
+            "marginals": marginals(values, weights if split == "train" else None),
+        }
+    return described
+
+
+def _values(members: Sequence[Staged], extras: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Give each combination of attributes in a recording, and its number of windows."""
+    for each in members:
+        for label in dict.fromkeys(each.labels):
+            yield attributes_of(each.recording, label, extras), each.labels.count(label)
+
+
+def _moments(weighted: Sequence[tuple[float | None, int]]) -> dict[str, float]:
+    if not weighted:  # known of people outside the training split alone
+        return {"mean": 0.0, "std": 1.0}
+    values, counts = (np.array(each, dtype=float) for each in zip(*weighted, strict=True))
+    mean = np.average(values, weights=counts)
+    # A spread of 0 cannot be divided by; with one value, any unit will do.
+    return {"mean": float(mean), "std": float(np.sqrt(np.average((values - mean) ** 2, weights=counts))) or 1.0}
+
+
+def _number(value: str | float) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None

@@ -1,0 +1,243 @@
+"""Spectrograms, as decibels alone or with what makes them invertible.
+
+How a window becomes complex amplitudes in rows and columns is the transform's affair: an `STFT` gives a picture to each
+electrode, a `Mosaic` one to all. Pictures have time from left to right and the lowest frequency in the *bottom* row
+(the last), as spectrograms are drawn. The first channel is always the level in dB re 1 µV.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from signal_diffusion.data.representations.mosaic import Mosaic
+from signal_diffusion.data.representations.representation import (
+    DEFAULT_PICTURES,
+    Inverse,
+    PictureOptions,
+    Representation,
+)
+from signal_diffusion.data.representations.stft import STFT, decibels, griffin_lim, power
+
+__all__ = ["DbIq", "DbOnly", "DbPolar"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spectrogram(Representation):
+    """What all spectrograms share: the transform, and the channel of decibels, [db_min, db_max] → [-1, 1], clipped."""
+
+    column: ClassVar[str] = "image"
+
+    # The lower tail is long (a noise's level has no lower bound) and empty of meaning; the upper one is blinks.
+    percentiles: ClassVar[tuple[float, float]] = (0.5, 99.99)
+    # Below this is the stop band of somebody's filter, which would take most of the greys of a picture.
+    max_range_db: ClassVar[float] = 70.0
+
+    transform: STFT | Mosaic
+    """Between signals and complex amplitudes in rows and columns."""
+    db_min: float
+    """Level of the value -1, dB re 1 µV."""
+    db_max: float
+    """Level of the value 1, dB re 1 µV."""
+
+    @property
+    def layout(self) -> str:
+        """Of the transform: an example per electrode and window, or per window."""
+        return self.transform.layout
+
+    def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """Average the decibels of (*, C, rows, columns): frequencies in Hz and dB re 1 µV, ascending."""
+        levels = self._levels(tensor)[..., : self.transform.columns]
+        return self.transform.frequencies.to(levels.device), levels.transpose(-1, -2).flatten(0, -2).mean(0)
+
+    def picture(self, tensor: Tensor) -> Tensor:
+        """The decibels."""
+        return tensor[0]
+
+    @classmethod
+    def check(cls, pictures: PictureOptions, *, sampling_rate: float, window: int, electrodes: int) -> None:
+        """Raise a `UserError` where the windows do not make pictures."""
+        _transform(pictures, sampling_rate, window, electrodes)
+
+    @classmethod
+    def fit(
+        cls,
+        signals: Iterable[Tensor],
+        *,
+        sampling_rate: float,
+        window: int,
+        pictures: PictureOptions = DEFAULT_PICTURES,
+    ) -> Self:
+        """Set the limits to percentiles of the level, where none are given, and the scale to the largest magnitude."""
+        remaining = iter(signals)
+        first = next(remaining, None)
+        assert first is not None, "a training split has windows"
+        transform = _transform(pictures, sampling_rate, window, first.shape[-2])
+        limits, largest = cls._measured(chain([first], remaining), transform)
+        low, high = pictures.db_limits or limits
+        return cls(transform=transform, db_min=float(low), db_max=float(high), **cls._scaled(largest))
+
+    def parameters(self) -> dict[str, Any]:
+        """Its fields and those of its transform."""
+        own = asdict(self)
+        return own.pop("transform") | own
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any]) -> Self:
+        """Build it from its fields and those of its transform; only a `Mosaic` has electrodes."""
+        kind = Mosaic if "electrodes" in parameters else STFT
+        names = {field.name for field in fields(kind)}
+        transform = kind(**{name: value for name, value in parameters.items() if name in names})
+        return cls(transform=transform, **{name: value for name, value in parameters.items() if name not in names})
+
+    @classmethod
+    def _scaled(cls, largest: float) -> dict[str, float]:
+        """Give the fields that follow from the largest magnitude in µV."""
+        return {}
+
+    def _decibels(self, spectrum: Tensor) -> Tensor:  # complex (*, rows, columns) -> the channel, still upside down
+        scaled = (decibels(spectrum) - self.db_min) / (self.db_max - self.db_min) * 2 - 1
+        return scaled.clamp(-1, 1)
+
+    def _levels(self, tensor: Tensor) -> Tensor:  # (*, C, rows, columns) -> dB re 1 µV (*, rows, columns)
+        level = (tensor[..., 0, :, :].float().clamp(-1, 1) + 1) / 2 * (self.db_max - self.db_min) + self.db_min
+        return level.flip(-2)
+
+    @classmethod
+    def _measured(cls, signals: Iterable[Tensor], transform: STFT | Mosaic) -> tuple[tuple[float, float], float]:
+        """Limits of the level to 0.01 dB, by histogram, and the largest magnitude in µV, with bounded memory."""
+        low, high, steps = -120.0, 120.0, 24_000
+        counts, largest = torch.zeros(steps, dtype=torch.float64), 0.0
+        for signal in signals:
+            spectrum = transform.forward(signal.float())[..., : transform.columns]
+            counts += torch.histc(decibels(spectrum), bins=steps, min=low, max=high).to(counts)
+            largest = max(largest, power(spectrum).max().sqrt().item())
+        shares = counts.cumsum(0) / counts.sum()
+        below, above = (
+            round(low + (high - low) / steps * int(torch.searchsorted(shares, percentile / 100)), 2)
+            for percentile in cls.percentiles
+        )
+        return (max(below, round(above - cls.max_range_db, 2)), above), largest
+
+
+def _transform(pictures: PictureOptions, sampling_rate: float, window: int, electrodes: int) -> STFT | Mosaic:
+    if pictures.layout == "electrode":
+        return STFT(sampling_rate=sampling_rate, window=window)
+    return Mosaic(
+        sampling_rate=sampling_rate,
+        window=window,
+        electrodes=electrodes,
+        size=pictures.size,
+        frequency=pictures.frequency,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DbOnly(_Spectrogram):
+    """1 × rows × columns: the level alone. Its phase has to be found again, so the inverse is not exact."""
+
+    name: ClassVar[str] = "db-only"
+
+    @property
+    def inverse(self) -> Inverse:
+        """Up to the phase, where the transform is invertible."""
+        return "approximate" if self.transform.invertible else "none"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one example: (1, rows, columns)."""
+        return (1, *self.transform.shape)
+
+    def to_tensor(self, signal: Tensor) -> Tensor:
+        """Turn µV, (*, window) or (*, electrodes, window), into pictures (*, 1, rows, columns)."""
+        return self._decibels(self.transform.forward(signal.float())).flip(-2).unsqueeze(-3)
+
+    def to_signal(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Turn pictures (*, 1, rows, columns) back into µV, the phase found by fast Griffin-Lim."""
+        magnitude = 10 ** (self._levels(tensor) / 20)
+        return griffin_lim(self.transform, magnitude, generator or torch.Generator().manual_seed(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WithPhase(_Spectrogram):
+    """3 × rows × columns: the level for the eye, and two channels that hold the whole spectrum.
+
+    EEG's spectrum falls as 1/f, so amplitudes are companded by a power law, |x / scale| ** exponent, lest all but the
+    lowest rows be grey. The scale is one number, the largest magnitude of the training windows; none of them is
+    clipped.
+    """
+
+    scale: float
+    """Magnitude of the companded value 1, µV."""
+    exponent: float = 0.25
+    """Of the power law."""
+
+    @property
+    def inverse(self) -> Inverse:
+        """To rounding, where the transform is invertible."""
+        return "exact" if self.transform.invertible else "none"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one example: (3, rows, columns)."""
+        return (3, *self.transform.shape)
+
+    def to_tensor(self, signal: Tensor) -> Tensor:
+        """Turn µV, (*, window) or (*, electrodes, window), into pictures (*, 3, rows, columns)."""
+        spectrum = self.transform.forward(signal.float())
+        channels = (self._decibels(spectrum), *self._channels(spectrum))
+        return torch.stack([channel.clamp(-1, 1) for channel in channels], dim=-3).flip(-2)
+
+    def to_signal(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Turn pictures (*, 3, rows, columns) back into µV, exactly; the decibels are not read."""
+        _, first, second = tensor.float().clamp(-1, 1).flip(-2).unbind(-3)
+        return self.transform.inverse(self._spectrum(first, second))
+
+    @classmethod
+    def _scaled(cls, largest: float) -> dict[str, float]:
+        return {"scale": largest}
+
+    @abstractmethod
+    def _channels(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        """Two channels that hold complex amplitudes in µV."""
+
+    @abstractmethod
+    def _spectrum(self, first: Tensor, second: Tensor) -> Tensor:
+        """The inverse of `_channels`."""
+
+    def _companded(self, values: Tensor) -> Tensor:
+        return values.sign() * (values.abs() / self.scale) ** self.exponent
+
+    def _expanded(self, values: Tensor) -> Tensor:
+        return values.sign() * values.abs() ** (1 / self.exponent) * self.scale
+
+
+class DbIq(_WithPhase):
+    """Level, in-phase and quadrature: the real and the imaginary part, companded."""
+
+    name: ClassVar[str] = "db-iq"
+
+    def _channels(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        return self._companded(spectrum.real), self._companded(spectrum.imag)
+
+    def _spectrum(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.complex(self._expanded(first), self._expanded(second))
+
+
+class DbPolar(_WithPhase):
+    """Level, magnitude and phase: the magnitude companded from [0, scale] to [-1, 1], the phase in [-π, π) / π."""
+
+    name: ClassVar[str] = "db-polar"
+
+    def _channels(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        phase = spectrum.angle() / torch.pi
+        return self._companded(spectrum.abs()) * 2 - 1, torch.where(phase >= 1, phase - 2, phase)
+
+    def _spectrum(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.polar(self._expanded((first + 1) / 2), second * torch.pi)

@@ -1,0 +1,364 @@
+"""Whether a dataset holds what its card says: everything in it is read again, and counted again.
+
+One pass over the files holds a row group of tensors at a time; besides, there are some bytes per window and the counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from signal_diffusion.data.balancing import DEFAULT_MAX_WEIGHT, balanced_weights, marginals
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
+from signal_diffusion.data.dataset import as_array
+from signal_diffusion.data.preparing.splitting import SPLITS_NAME, read_splits
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.errors import UserError
+
+__all__ = ["Check", "check_dataset"]
+
+_KINDS: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
+    "categorical": (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer),
+    "numeric": (pa.types.is_floating, pa.types.is_integer),
+    "text": (pa.types.is_string, pa.types.is_large_string),
+    "index": (pa.types.is_integer,),
+}
+_SHARES = 2e-4  # they have four digits
+_MOMENTS = 1e-3  # relative to the mean; the column is float32
+_WINDOW = ("dataset", "recording", "window")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was held against the data."""
+
+    name: str
+    claim: str
+    """What holds where there are no complaints."""
+    complaints: tuple[str, ...]
+    """Each begins with the file within the dataset, and says what the card says and what was found."""
+
+
+_CLAIMS = {
+    "files": "all of the card's are there, unchanged, and no others",
+    "representation": "its parameters give the card's shape, layout and inverse",
+    "columns": "those of the card, of its kinds",
+    "rows": "examples and windows of each split",
+    "values": "categories have names in the card, and numbers its mean and spread",
+    "marginals": "counts and shares of each category",
+    "tensors": "of the card's shape, finite and in [-1, 1]",
+    "subjects": "each split's are those listed, and nobody is in two",
+    "windows": "each is there once, with all of its electrodes",
+    "splits": f"{SPLITS_NAME}, where there is one, has the card's subjects",
+    "readme": "README.md names the card's splits",
+}
+
+
+def check_dataset(root: Path) -> list[Check]:
+    """Verify what the card of the dataset at `root` claims; a `Check` for each claim, in a fixed order.
+
+    A file that cannot be read is a complaint of "files", and counts for nothing in the others. Raises `UserError` only
+    where there is no card, or it cannot be read.
+    """
+    card = DatasetCard.load(root)
+    complaints: dict[str, list[str]] = {name: [] for name in _CLAIMS}
+    complaints["files"] += _files(root, card)
+    complaints["representation"] += _representation(card)
+    found = {split: _Found() for split in card.splits}
+    for split, path in _readable(root, card, complaints["files"]):
+        _read(root, path, card, found[split], complaints)
+    for name, column in card.columns.items():
+        if column["kind"] == "numeric" and "train" in found:
+            complaints["values"] += _moments(name, column, found["train"])
+    for split, stated in card.splits.items():
+        complaints["rows"] += _rows(split, stated, found[split])
+        complaints["marginals"] += _marginals(split, stated, found[split], card)
+    complaints["subjects"] += _subjects(card, found)
+    complaints["windows"] += _windows(card, found)
+    complaints["splits"] += _splits_file(root, card)
+    complaints["readme"] += _readme(root, card)
+    return [Check(name=name, claim=claim, complaints=tuple(complaints[name])) for name, claim in _CLAIMS.items()]
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """What a pass over a split has counted."""
+
+    examples: int = 0
+    values: dict[str, Counter[Any]] = field(default_factory=dict)
+    """Categorical column, or the subject → value → examples; None for unknown."""
+    windows: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    """(dataset, recording, window), as far as there are these columns → its electrodes, a bit for each."""
+    repeated: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    """(dataset, recording, window, electrode) → how often it was there again."""
+    sums: dict[str, np.ndarray] = field(default_factory=dict)
+    """Numeric column → known values, their sum, their sum of squares."""
+
+
+def _files(root: Path, card: DatasetCard) -> Iterator[str]:
+    for name, digest in card.files.items():
+        path = root / name
+        if name.split("/")[0] not in card.splits:
+            yield f"{name}: the card lists it, but no split {name.split('/')[0]!r}"
+        if not path.is_file():
+            yield f"{name}: the card lists it, and it is missing"
+            continue
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != digest:
+            yield f"{name}: the card says SHA-256 {digest[:12]}…, found {actual[:12]}…"
+    there = {path.relative_to(root).as_posix() for split in card.splits for path in (root / split).glob("*.parquet")}
+    for name in sorted(there - card.files.keys()):
+        yield f"{name}: the card does not list it, found it beside those it does"
+    for split in card.splits:
+        if not any(name.startswith(f"{split}/") for name in card.files):
+            yield f"{CARD_NAME}: the card has a split {split!r}, and lists no file of it"
+
+
+def _readable(root: Path, card: DatasetCard, complaints: list[str]) -> Iterator[tuple[str, Path]]:
+    for name in sorted(card.files):
+        split = name.split("/")[0]
+        if split in card.splits and (root / name).is_file():
+            try:
+                pq.read_metadata(root / name)
+            except (pa.ArrowException, OSError) as error:
+                complaints.append(
+                    f"{name}: the card lists a Parquet file, and it cannot be read ({_first_line(error)})"
+                )
+                continue
+            yield split, root / name
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _representation(card: DatasetCard) -> Iterator[str]:
+    try:
+        rebuilt = representation_of(card)
+        actual: dict[str, Any] = {"shape": tuple(rebuilt.shape), "layout": rebuilt.layout, "inverse": rebuilt.inverse}
+    except UserError as error:
+        yield f"{CARD_NAME}: {error}"
+        return
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        yield f"{CARD_NAME}: the card's parameters do not make a {card.representation['name']} ({_first_line(error)})"
+        return
+    stated = {"shape": card.shape} | {key: card.representation[key] for key in ("layout", "inverse")}
+    for key, value in actual.items():
+        if stated[key] != value:
+            yield f"{CARD_NAME}: the card says {key} {stated[key]}, and its parameters make {value}"
+
+
+def _read(root: Path, path: Path, card: DatasetCard, found: _Found, complaints: dict[str, list[str]]) -> None:
+    """Count the rows of a file, and look at its tensors."""
+    where = path.relative_to(root).as_posix()
+    file = pq.ParquetFile(path)
+    schema = file.schema_arrow
+    complaints["columns"] += _columns(where, schema, card)
+    usable = [name for name, column in card.columns.items() if _fits(schema, name, column["kind"])]
+    tensor = card.representation["column"]
+    has_tensors = tensor in schema.names
+    counts: Counter[str] = Counter()
+    unknown: dict[str, None] = {}  # each once, in order
+    for group in range(file.metadata.num_row_groups):
+        try:
+            table = file.read_row_group(group, columns=[*usable, *([tensor] if has_tensors else [])])
+        except (pa.ArrowException, OSError) as error:
+            complaints["files"].append(f"{where}: row group {group} cannot be read ({_first_line(error)})")
+            continue
+        found.examples += len(table)
+        if has_tensors:
+            counts.update(_tensors(table.column(tensor), card))
+        unknown |= dict.fromkeys(_count(table.select(usable), card, found))
+    complaints["values"] += [f"{where}: {each}" for each in unknown]
+    complaints["tensors"] += [f"{where}: {what}, found {count} that are not" for what, count in sorted(counts.items())]
+
+
+def _fits(schema: pa.Schema, name: str, kind: str) -> bool:
+    return name in schema.names and any(fits(schema.field(name).type) for fits in _KINDS[kind])
+
+
+def _columns(where: str, schema: pa.Schema, card: DatasetCard) -> Iterator[str]:
+    stated = [card.representation["column"], *card.columns]
+    if set(schema.names) != set(stated):
+        difference = ", ".join(sorted(set(schema.names) ^ set(stated)))
+        yield f"{where}: the card says columns {', '.join(stated)}; found more or fewer: {difference}"
+    for name, column in card.columns.items():
+        if name in schema.names and not _fits(schema, name, column["kind"]):
+            yield f"{where}: the card says {name} is {column['kind']}, found {schema.field(name).type}"
+
+
+def _tensors(column: pa.ChunkedArray, card: DatasetCard) -> Iterator[str]:
+    """What each example (the number of times it is given) is not."""
+    shape = "×".join(map(str, card.shape))
+    for chunk in column.chunks:
+        values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+        for size in card.shape:
+            nested = pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type)
+            if not nested or values.null_count or (pc.list_value_length(values).to_numpy() != size).any():
+                yield f"tensors: the card says all are {shape}"
+                return
+            values = values.flatten()
+        if values.type not in (pa.float16(), pa.float32()) or values.null_count:
+            yield "tensors: expected all float16 or float32, none missing"
+            return
+    examples = as_array(column, card.shape).reshape(len(column), -1)
+    finite = np.isfinite(examples).all(axis=1)
+    yield from ["tensors: expected all finite"] * int((~finite).sum())
+    # 1 itself in float16 and float32: no tolerance is needed.
+    yield from ["tensors: expected all in [-1, 1]"] * int((np.abs(examples[finite]) > 1).any(axis=1).sum())
+
+
+def _count(table: pa.Table, card: DatasetCard, found: _Found) -> list[str]:
+    """Add a table's rows to the counts; returns what is wrong with its categories."""
+    columns: dict[str, list[Any]] = {}
+    wrong = []
+    for name in table.column_names:
+        column = card.columns[name]
+        values = table.column(name).to_pylist() if column["kind"] != "numeric" else []
+        if column["kind"] == "categorical":
+            names = dict(enumerate(column["names"])) | {each: each for each in column["names"]} | {None: None, -1: None}
+            unknown = sorted({str(value) for value in values if value not in names})
+            wrong += [f"{name}: the card says {', '.join(column['names'])}; found {value}" for value in unknown]
+            values = [names[value] if value in names else str(value) for value in values]
+        if column["kind"] == "numeric":
+            numbers = table.column(name).cast(pa.float64()).to_numpy()
+            numbers = numbers[np.isfinite(numbers)]
+            sums = np.array([len(numbers), numbers.sum(), np.square(numbers).sum()])
+            found.sums[name] = found.sums.get(name, np.zeros(3)) + sums
+        elif column["kind"] == "categorical" or name == "subject":
+            found.values.setdefault(name, Counter()).update(values)
+        columns[name] = values
+    if {"recording", "window"} <= columns.keys():
+        keys = zip(*(columns[name] for name in _WINDOW if name in columns), strict=True)
+        for key, electrode in zip(keys, columns.get("electrode", [None] * len(table)), strict=True):
+            bit = 1 << (card.channels.index(electrode) if electrode in card.channels else 0)
+            electrodes = found.windows.get(key, 0)
+            if electrodes & bit:
+                found.repeated[(*key, electrode) if "electrode" in columns else key] += 1
+            found.windows[key] = electrodes | bit
+    return wrong
+
+
+def _moments(name: str, column: Mapping[str, Any], found: _Found) -> Iterator[str]:
+    count, total, squares = found.sums.get(name, np.zeros(3))
+    if not count:
+        return
+    mean = total / count
+    std = math.sqrt(max(0.0, squares / count - mean**2))
+    tolerance = _MOMENTS * max(1.0, abs(mean))
+    spread = std if std > tolerance else 1.0  # a spread of 0 is written as 1, which can be divided by
+    if abs(mean - column["mean"]) > tolerance or abs(spread - column["std"]) > tolerance:
+        yield (
+            f"train: the card says {name} has mean {column['mean']:.4g} and deviation {column['std']:.4g}, "
+            f"found {mean:.4g} and {spread:.4g}"
+        )
+
+
+def _rows(split: str, stated: Mapping[str, Any], found: _Found) -> Iterator[str]:
+    if stated["examples"] != found.examples:
+        yield f"{split}: the card says {stated['examples']} examples, found {found.examples}"
+    if found.windows and stated.get("windows") != len(found.windows):
+        yield f"{split}: the card says {stated['windows']} windows, found {len(found.windows)}"
+
+
+def _marginals(split: str, stated: Mapping[str, Any], found: _Found, card: DatasetCard) -> Iterator[str]:
+    for name, entries in stated["marginals"].items():
+        if name not in found.values:
+            continue
+        values = [value for value, count in found.values[name].items() for _ in range(count)]
+        weights = {name: balanced_weights([values], DEFAULT_MAX_WEIGHT)} if split == "train" else None
+        actual = marginals({name: values}, weights)[name]
+        for value in [*entries, *(each for each in actual if each not in entries)]:
+            mine, theirs = actual.get(value, {"examples": 0}), entries.get(value, {"examples": 0})
+            if not _agree(mine, theirs):
+                yield f"{split}: the card says {name} {value}: {_entry(theirs)}, found {_entry(mine)}"
+
+
+def _agree(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    # A share that the card does not state is not held against it.
+    return one["examples"] == other["examples"] and all(
+        math.isclose(one[key], other[key], abs_tol=_SHARES) for key in one.keys() & other.keys() - {"examples"}
+    )
+
+
+def _entry(entry: Mapping[str, float]) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in entry.items())
+
+
+def _subjects(card: DatasetCard, found: Mapping[str, _Found]) -> Iterator[str]:
+    place: dict[str, str] = {}
+    for split, stated in card.splits.items():
+        if "subject" not in found[split].values:  # a column that is missing is a complaint of "columns"
+            continue
+        actual = {subject for subject in found[split].values.get("subject", ()) if subject is not None}
+        listed = set(stated.get("subjects", ()))
+        for subject in sorted(actual - listed):
+            yield f"{split}: the card does not list subject {subject}, found {_times(found[split], subject)} of theirs"
+        for subject in sorted(listed - actual):
+            yield f"{split}: the card lists subject {subject}, found no example of theirs"
+        for subject in sorted(actual | listed):
+            if subject in place and place[subject] != split:
+                yield f"{split}: subject {subject} is in {place[subject]} too; expected each in one split"
+            place.setdefault(subject, split)
+
+
+def _times(found: _Found, subject: str) -> str:
+    return f"{found.values['subject'][subject]} examples"
+
+
+def _windows(card: DatasetCard, found: Mapping[str, _Found]) -> Iterator[str]:
+    seen: dict[tuple[Any, ...], str] = {}
+    names = [name for name in _WINDOW if name in card.columns]
+    for split, counted in found.items():
+        for key, times in counted.repeated.items():
+            yield f"{split}: {_named([*names, 'electrode'], key)} is there {times + 1} times; expected once"
+        for key, electrodes in counted.windows.items():
+            if "electrode" in card.columns and electrodes.bit_count() != len(card.channels):
+                count = electrodes.bit_count()
+                yield f"{split}: {_named(names, key)} has {count} electrodes; the card says {len(card.channels)}"
+            if seen.setdefault(key, split) != split:
+                yield f"{split}: {_named(names, key)} is in {seen[key]} too; expected each in one split"
+
+
+def _named(names: Sequence[str], key: tuple[Any, ...]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=False))
+
+
+def _splits_file(root: Path, card: DatasetCard) -> Iterator[str]:
+    if not (root / SPLITS_NAME).exists():
+        return
+    try:
+        split_of = read_splits(root / SPLITS_NAME)
+    except UserError as error:
+        yield f"{SPLITS_NAME}: {error}"
+        return
+    stated = {subject: split for split, entry in card.splits.items() for subject in entry.get("subjects", ())}
+    # It may name people of whom nothing could be used; nobody of the card's may be missing or elsewhere.
+    for subject, split in sorted(stated.items()):
+        if split_of.get(subject) != split:
+            where = split_of.get(subject, "no split")
+            yield f"{SPLITS_NAME}: the card says subject {subject} is in {split}, found in {where}"
+
+
+def _readme(root: Path, card: DatasetCard) -> Iterator[str]:
+    path = root / "README.md"
+    if not path.is_file():
+        yield "README.md: the Hub's viewer needs it, and it is missing"
+        return
+    front = re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    named = re.findall(r"^\s*- split: *(\S+)\s*$", front.group(1), re.MULTILINE) if front else []
+    if sorted(named) != sorted(card.splits):
+        found = ", ".join(named) or "none"
+        yield f"README.md: the card has splits {', '.join(card.splits)}; the front matter names {found}"

@@ -1,0 +1,53 @@
+import pytest
+
+from signal_diffusion.data.preparing.captions import caption_of, check_template, default_template
+from signal_diffusion.errors import UserError
+
+TEMPLATE = default_template("image")
+
+
+@pytest.mark.parametrize(
+    ("values", "caption"),
+    [
+        (
+            {"health": "healthy", "age": 73.0, "gender": "female"},
+            "an EEG spectrogram of a healthy 73 year old female subject",
+        ),
+        ({"health": None, "age": 18.0, "label": "rest"}, "an EEG spectrogram of an 18 year old subject, rest"),
+        ({"age": 80.0}, "an EEG spectrogram of an 80 year old subject"),
+        ({"age": 11.5, "gender": "male"}, "an EEG spectrogram of an 11.5 year old male subject"),
+        ({"age": 110.0}, "an EEG spectrogram of a 110 year old subject"),
+        ({"health": "unwell"}, "an EEG spectrogram of an unwell subject"),
+        ({}, "an EEG spectrogram of a subject"),
+    ],
+)
+def test_what_is_missing_is_left_out(values: dict, caption: str):
+    assert caption_of(TEMPLATE, values) == caption
+
+
+def test_values_with_braces_or_brackets_stay_as_they_are():
+    assert caption_of("{label}, {site}", {"label": "a[0]", "site": "x"}) == "a[0], x"
+    assert caption_of("a(n)[ {site}] room", {"site": "{odd}"}) == "a {odd} room"
+
+
+def test_a_value_outside_of_brackets_may_be_missing_too():
+    assert caption_of("EEG of {gender} people", {"gender": None}) == "EEG of people"
+
+
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        ("{sex}", "no sex to put in; there are age, gender"),
+        ("{age", "not a template"),
+        ("{age:.1f}", "are not taken"),
+        ("[{age}", "do not match"),
+    ],
+)
+def test_a_wrong_template_is_one_line(template: str, complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        check_template(template, ["gender", "age"])
+
+
+def test_the_default_template_is_right():
+    check_template(default_template("signal"), ["health", "age", "gender", "label"])
+    assert caption_of(default_template("signal"), {"label": "rest"}) == "an EEG recording of a subject, rest"

@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from signal_diffusion.data.preparing.splitting import (
+    SPLITS_NAME,
+    read_splits,
+    split_groups,
+    split_subjects,
+    write_splits,
+)
+from signal_diffusion.errors import UserError
+
+
+def test_splits_are_stratified_and_exhaustive():
+    strata = {f"s{i}": "patient" if i % 4 == 0 else "control" for i in range(40)}
+    for seed in range(20):
+        splits = split_subjects(strata, (0.8, 0.1, 0.1), seed)
+        assert set(splits) == set(strata)
+        for split, size in {"train": 32, "validation": 4, "test": 4}.items():
+            members = [strata[subject] for subject in strata if splits[subject] == split]
+            assert len(members) == size
+            assert abs(members.count("patient") - size / 4) <= 1
+
+
+@pytest.mark.parametrize(("people", "sizes"), [(1, (1, 0, 0)), (2, (1, 1, 0)), (3, (1, 1, 1)), (10, (8, 1, 1))])
+def test_few_people_fill_training_first(people: int, sizes: tuple[int, ...]):
+    splits = split_subjects({f"s{i}": "" for i in range(people)}, (0.8, 0.1, 0.1), 0)
+    assert tuple(list(splits.values()).count(split) for split in ("train", "validation", "test")) == sizes
+
+
+def test_families_stay_together():
+    strata = {f"s{i}": "patient" if i % 4 == 0 else "control" for i in range(60)}
+    families = {f"s{i}": f"family {i // 3}" if i < 45 else None for i in range(60)}
+    for seed in range(10):
+        splits = split_groups(strata, families, (0.6, 0.2, 0.2), seed)
+        assert set(splits) == set(strata)
+        for family in range(15):
+            assert len({splits[f"s{3 * family + member}"] for member in range(3)}) == 1
+        assert len({splits[f"s{i}"] for i in range(45, 60)}) > 1
+
+
+def test_without_groups_people_are_dealt_alone():
+    strata = {f"s{i}": "" for i in range(20)}
+    dealt = split_groups(strata, {}, (0.8, 0.1, 0.1), 3)
+    assert sorted(dealt.values()).count("train") == 16
+
+
+def test_a_file_of_splits_reads_back(tmp_path: Path):
+    write_splits(tmp_path, {"train": ["b", "a"], "test": ["c"]})
+    expected = {"a": "train", "b": "train", "c": "test"}
+    assert read_splits(tmp_path) == read_splits(tmp_path / SPLITS_NAME) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, "no such file"),
+        ("{", "cannot be read"),
+        ("[]", "expected lists of subjects under train, validation, test"),
+        (json.dumps({"train": ["a"], "dev": ["b"]}), "expected lists"),
+        (json.dumps({"train": ["a", 3]}), "expected lists"),
+        (json.dumps({"train": ["a", "b"], "test": ["b"]}), "b named twice"),
+    ],
+)
+def test_a_wrong_file_of_splits_is_one_line(tmp_path: Path, text: str | None, complaint: str):
+    path = tmp_path / "splits.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=complaint) as caught:
+        read_splits(path)
+    assert len(caught.value.lines) == 1 and "\n" not in str(caught.value)

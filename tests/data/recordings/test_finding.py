@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+
+from signal_diffusion.data.recordings.finding import Recording, find_recordings
+from signal_diffusion.errors import UserError
+from tests.data.recordings.files import noise, staged, write_edf, write_fif
+
+EEG = noise(["Fz", "Cz", "Pz"])
+
+
+def write(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def found(root: Path, **options: bool) -> dict[str, Recording]:
+    return {recording.recording: recording for recording in find_recordings(root, **options)}
+
+
+def test_in_a_plain_folder_the_subject_is_the_folder_or_the_file(tmp_path: Path):
+    there = found(write(tmp_path, "alone.edf", "anna/one.BDF", "anna/deep/two.vhdr", "notes.txt"))
+    assert {name: each.subject for name, each in there.items()} == {
+        "alone.edf": "alone",
+        "anna/one.BDF": "anna",
+        "anna/deep/two.vhdr": "anna",
+    }
+    assert there["alone.edf"].folder is None
+    assert there["anna/deep/two.vhdr"].folder == "anna"
+
+
+def test_where_folders_are_labels_the_subject_is_the_folder_below_or_the_file(tmp_path: Path):
+    write(tmp_path, "alone.edf", "rest/anna.edf", "work/anna.edf", "work/bert/one.edf", "work/bert/deep/two.edf")
+    there = found(tmp_path, folder_is_label=True)
+    assert {name: (each.folder, each.subject) for name, each in there.items()} == {
+        "alone.edf": (None, "alone"),
+        "rest/anna.edf": ("rest", "anna"),
+        "work/anna.edf": ("work", "anna"),
+        "work/bert/one.edf": ("work", "bert"),
+        "work/bert/deep/two.edf": ("work", "bert"),
+    }
+
+
+def test_folders_of_a_bids_folder_are_no_labels(tmp_path: Path):
+    write(tmp_path, "dataset_description.json")
+    with pytest.raises(UserError, match="a BIDS folder, whose folders are people and no labels; use --label task"):
+        find_recordings(tmp_path, folder_is_label=True)
+
+
+def test_hidden_files_and_derivatives_are_left_out(tmp_path: Path):
+    write(tmp_path, "a/one.edf", "a/._one.edf", ".trash/two.edf", "derivatives/three.edf")
+    write(tmp_path, "bids/participants.tsv", "bids/sub-01/four.edf", "bids/derivatives/clean/sub-01/five.edf")
+    assert list(found(tmp_path)) == ["a/one.edf", "bids/sub-01/four.edf", "derivatives/three.edf"]
+
+
+def test_only_what_bids_calls_eeg_is_found_in_a_bids_folder(tmp_path: Path):
+    write(tmp_path, "dataset_description.json", "sub-01/eeg/sub-01_task-rest_eeg.edf")
+    write(tmp_path, "sub-01/eeg/._sub-01_task-rest_eeg.edf", "derivatives/x/sub-01/eeg/sub-01_task-rest_eeg.edf")
+    write(tmp_path, "sourcedata/sub-01/eeg/sub-01_task-rest_eeg.edf", "sub-01/eeg/sub-01_task-rest_split-02_eeg.edf")
+    assert list(found(tmp_path)) == ["sub-01/eeg/sub-01_task-rest_eeg.edf"]
+
+
+@pytest.mark.parametrize("naming", ["neuromag", "bids"])
+def test_the_further_parts_of_a_split_fif_are_not_listed_again(tmp_path: Path, naming: str):
+    long = noise([f"E{number}" for number in range(60)], 1000.0, seconds=20.0)
+    long.save(tmp_path / "long_raw.fif", split_size="3MB", split_naming=naming, verbose="ERROR")
+    write_fif(tmp_path / "other_raw.fif", EEG)
+    write_fif(tmp_path / "other_raw-1.fif", EEG)  # only named like one
+    write(tmp_path, "orphan_raw-3.fif")
+    assert len(list(tmp_path.iterdir())) > 4
+    (first, *others) = found(tmp_path)
+    assert first in ("long_raw.fif", "long_split-01_raw.fif")
+    assert others == ["orphan_raw-3.fif", "other_raw-1.fif", "other_raw.fif"]
+    assert staged(tmp_path / first, tmp_path / "x.npy", channels=("E3",))[0].shape == (1, 2500)
+
+
+def test_participants_of_a_bids_folder_come_with_usual_names(tmp_path: Path):
+    write_edf(tmp_path / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", EEG)
+    (tmp_path / "participants.tsv").write_text(
+        "\ufeffparticipant_id\tage\tsex\tgroup\thand\nsub-01\t31\tF\tcontrol\tn/a\n", encoding="utf-8"
+    )
+    (recording,) = find_recordings(tmp_path)
+    assert (recording.subject, recording.task, recording.folder) == ("sub-01", "rest", None)
+    assert (recording.gender, recording.age, recording.health) == ("female", 31.0, "control")
+    assert "hand" not in recording.participant
+
+
+def test_annotations_of_a_bids_folder_are_those_of_its_events(tmp_path: Path):
+    path = write_edf(tmp_path / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", EEG)
+    (tmp_path / "dataset_description.json").write_text("{}")
+    path.with_name("sub-01_task-rest_events.tsv").write_text(
+        "onset\tduration\ttrial_type\n1.0\t2.5\teyes closed\n4.0\t0\tflash\n"
+    )
+    _, made = staged(tmp_path, tmp_path / "x.npy")
+    assert [(span.onset, span.end, span.description) for span in made.spans] == [
+        (1.0, 3.5, "eyes closed"),
+        (4.0, 8.0, "flash"),
+    ]
+
+
+def test_an_input_without_recordings_is_one_line(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no recordings here; known formats are \.edf"):
+        find_recordings(tmp_path)
+    with pytest.raises(UserError, match="no such file or folder"):
+        find_recordings(tmp_path / "nowhere")

@@ -1,0 +1,199 @@
+import logging
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import edfio
+import mne
+import numpy as np
+import pytest
+import scipy.io
+
+from signal_diffusion.data.recordings import reading
+from signal_diffusion.data.recordings.channels import TEN_TWENTY
+from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.reading import eeg_channels, read_recording
+from signal_diffusion.errors import UserError
+from tests.data.recordings.files import OPTIONS, noise, staged, the_recording, write_edf, write_fif
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "signal.npy"
+
+
+def sine(frequency: float, amplitude: float, sfreq: float, seconds: float = 20.0) -> mne.io.Raw:
+    raw = noise(["Fz", "Cz", "Pz"], sfreq, seconds)
+    wave = np.sin(2 * np.pi * frequency * raw.times)
+    raw.apply_function(lambda _: amplitude * 1e-6 * wave, channel_wise=True)
+    return raw
+
+
+def test_edf_and_fif_of_one_recording_are_the_same_microvolts(tmp_path: Path, output: Path):
+    raw = noise(["Fz", "Cz", "Pz"])
+    from_fif, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output)
+    from_edf, made = staged(write_edf(tmp_path / "a.edf", raw), output)
+    assert from_fif.shape == (3, 1000) == (3, made.num_samples)
+    assert from_fif.dtype == np.float32
+    assert 10 < from_fif.std() < 20
+    assert np.abs(from_fif - from_edf).max() < 0.05  # one step of 16 bits
+
+
+@pytest.mark.parametrize(("sfreq", "notch"), [(500.0, (50.0,)), (128.0, ()), (125.0, ()), (300.7, ())])
+def test_blocks_fit_together_to_the_whole_in_spite_of_offset_and_drift(
+    tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch, sfreq: float, notch: tuple[float, ...]
+):
+    raw = noise(["Fz", "Cz", "Pz"], sfreq, seconds=150.3)
+    raw._data += 1e-2 + 1e-5 * raw.times  # 10 mV, and 10 µV more per second
+    raw._data[1, 10_000 : 10_000 + round(3 * sfreq)] = raw._data[1, 10_000]
+    path = write_fif(tmp_path / "a_raw.fif", raw)
+    whole, expected = staged(path, output, notch=notch)
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", 3)
+    blocks, made = staged(path, output, notch=notch)
+    assert num_blocks(path, notch) >= 3
+    assert np.abs(whole).max() < 200
+    assert np.abs(blocks - whole).max() < 1e-4  # µV; float32 has steps of 8e-6 there
+    assert made.num_samples == expected.num_samples == blocks.shape[1] == np.ceil(raw.n_times * 125 / sfreq)
+    assert made.flat.tolist() == expected.flat.tolist()
+    assert len(made.flat) == 150
+    assert made.flat.sum() in (2, 3)
+
+
+def num_blocks(path: Path, notch: tuple[float, ...]) -> int:
+    options = replace(OPTIONS, notch=notch)
+    source = reading._open_picked(the_recording(path), options)
+    return len(list(reading._blocks(the_recording(path), source, reading._design(options), options)))
+
+
+def test_it_is_what_mne_makes_of_it(tmp_path: Path, output: Path):
+    raw = noise(["Fz", "Cz", "Pz"], 125.0, seconds=40)
+    signal, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output, band=(1.0, 40.0), notch=(30.0,))
+    expected = raw.copy().filter(1.0, 40.0, verbose="ERROR").notch_filter([30.0], verbose="ERROR").get_data() * 1e6
+    assert np.abs(signal - expected)[:, 1000:-1000].max() < 1e-3
+
+
+def test_resampling_keeps_what_fits_and_removes_what_would_alias(tmp_path: Path, output: Path):
+    kept, _ = staged(write_edf(tmp_path / "10.edf", sine(10.0, 50.0, 500.0)), output)
+    assert kept[:, 500:-500].std() * np.sqrt(2) == pytest.approx(50.0, rel=0.01)
+    # 72 Hz would appear at 53 Hz.
+    aliased, _ = staged(write_edf(tmp_path / "72.edf", sine(72.0, 50.0, 500.0)), output)
+    assert aliased[:, 500:-500].std() < 0.2
+
+
+def test_band_and_notch_remove_what_they_should_without_delay(tmp_path: Path, output: Path):
+    path = write_edf(tmp_path / "50.edf", sine(50.0, 50.0, 250.0))
+    assert staged(path, output, notch=(50.0,))[0][:, 500:-500].std() < 1
+    assert staged(path, output, band=(0.5, 40.0))[0][:, 500:-500].std() < 1
+    ten = sine(10.0, 50.0, 250.0)
+    filtered, _ = staged(write_edf(tmp_path / "10.edf", ten), output)
+    assert np.abs(filtered - 1e6 * ten.get_data()[:, ::2])[:, 500:-500].max() < 1
+
+
+def test_references_are_subtracted(tmp_path: Path, output: Path):
+    path = write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz", "A1", "A2"]))
+    plain, _ = staged(path, output, channels=("Fz", "Cz", "Pz", "A1", "A2"))
+    average, _ = staged(path, output, reference="average")
+    assert np.allclose(average, plain[:3] - plain[:3].mean(axis=0), atol=1e-3)
+    mastoids, _ = staged(path, output, reference="A1,A2")
+    assert np.allclose(mastoids, plain[:3] - plain[3:].mean(axis=0), atol=1e-3)
+
+
+def test_a_dead_channel_is_flat_though_the_average_reference_hides_it(tmp_path: Path, output: Path):
+    raw = noise(["Fz", "Cz", "Pz"])
+    raw._data[1, 500:1250] = 0  # seconds 2 to 5
+    _, made = staged(write_edf(tmp_path / "a.edf", raw), output, reference="average")
+    assert np.flatnonzero(made.flat).tolist() == [2, 3, 4]
+
+
+def test_a_format_that_mne_loads_whole_is_not_scaled_twice_where_blocks_overlap(
+    tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+):
+    raw = noise(["Fz", "Cz", "Pz"], 250.0, seconds=150.0)
+    places = np.array([(name,) for name in raw.ch_names], dtype=[("labels", object)])
+    scipy.io.savemat(
+        tmp_path / "a.set",
+        {
+            "EEG": {
+                "nbchan": 3.0,
+                "srate": 250.0,
+                "trials": 1.0,
+                "pnts": float(raw.n_times),
+                "xmin": 0.0,
+                "xmax": raw.times[-1],
+                "data": raw.get_data() * 1e6,
+                "chanlocs": places,
+                "event": [],
+                "ref": "common",
+            }
+        },
+    )
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", 3)
+    signal, _ = staged(tmp_path / "a.set", output)
+    expected, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output)
+    assert np.allclose(signal, expected, atol=1e-3)
+
+
+def test_a_recording_shorter_than_the_filters_is_read(tmp_path: Path, output: Path):
+    signal, made = staged(
+        write_fif(tmp_path / "a_raw.fif", noise(["Fz", "Cz", "Pz"], 500.0, 0.4)), output, min_samples=50
+    )
+    assert signal.shape == (3, 50)
+    assert np.isfinite(signal).all()
+    assert made.flat.tolist() == []
+
+
+def test_what_goes_to_a_worker_and_comes_back_can_be_pickled(tmp_path: Path, output: Path):
+    recording = the_recording(write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz"])))
+    recording, options = pickle.loads(pickle.dumps((recording, OPTIONS)))
+    made = pickle.loads(pickle.dumps(read_recording(recording, options, output)))
+    assert made.num_samples == 1000
+
+
+def write_two_rates(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rates = {"Fz": 250, "EMG": 500, "Cz": 250, "Pz": 250, "slow": 10}
+    signals = [
+        edfio.EdfSignal(
+            rng.uniform(-100, 100, 20 * rate), rate, label=name, physical_dimension="uV", physical_range=(-100, 100)
+        )
+        for name, rate in rates.items()
+    ]
+    edfio.Edf(signals, data_record_duration=1).write(path)
+    return path
+
+
+def test_an_edf_of_several_rates_is_read_at_that_of_the_chosen_channels(tmp_path: Path, output: Path):
+    path = write_two_rates(tmp_path / "a.edf")
+    assert eeg_channels(the_recording(path)) == ("Fz", "Cz", "Pz")
+    signal, _ = staged(path, output)
+    alone = mne.io.read_raw(path, include=["Fz", "Cz", "Pz"], verbose="ERROR")
+    assert alone.info["sfreq"] == 250
+    assert np.allclose(signal, staged(write_fif(tmp_path / "a_raw.fif", alone), output)[0], atol=1e-3)
+    with pytest.raises(UserError, match="have different rates, 10, 250 Hz; name some of one rate"):
+        staged(path, output, channels=("Fz", "slow"))
+    with pytest.raises(UserError, match="sampled at 10 Hz, below the dataset's 125 Hz"):
+        staged(path, output, channels=("slow",))
+
+
+def test_a_wrong_unit_is_warned_of(tmp_path: Path, output: Path, caplog: pytest.LogCaptureFixture):
+    raw = noise(["Fz", "Cz", "Pz"])
+    raw._data *= 1e3
+    with caplog.at_level(logging.WARNING):
+        staged(write_fif(tmp_path / "a_raw.fif", raw), output)
+    assert "a_raw.fif: the median amplitude is" in caplog.text
+
+
+def test_a_filter_that_cannot_be_is_one_line(tmp_path: Path, output: Path):
+    path = write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz"]))
+    with pytest.raises(UserError, match=r"notch: .* make no filter at 125 Hz"):
+        staged(path, output, notch=(62.4,))
+
+
+@pytest.mark.real_data
+def test_a_copy_outside_bids_reads_as_the_file_inside(real_data: Path, tmp_path: Path, output: Path):
+    inside = find_recordings(real_data / "eegmat")[0]
+    shutil.copy(inside.path, tmp_path / "copy.edf")
+    copied, _ = staged(tmp_path / "copy.edf", output, channels=TEN_TWENTY)
+    read_recording(inside, replace(OPTIONS, channels=TEN_TWENTY), output)
+    assert np.array_equal(np.load(output), copied)

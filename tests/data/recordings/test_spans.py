@@ -1,0 +1,79 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+
+from signal_diffusion.data.recordings.spans import Span, spans_of
+from tests.data.recordings.files import noise
+
+
+def annotated(onsets: list[float], durations: list[float], names: list[str], **kwargs: object) -> mne.io.BaseRaw:
+    raw = noise(["Fz"], 100.0, seconds=20.0)
+    return raw.set_annotations(mne.Annotations(onsets, durations, names, **kwargs))
+
+
+def told(raw: mne.io.BaseRaw) -> list[tuple[float, float, str]]:
+    return [(round(span.onset, 6), round(span.end, 6), span.description) for span in spans_of(raw, 700)]
+
+
+def test_annotations_keep_their_length_and_events_last_until_the_next():
+    raw = annotated([2, 5, 5, 6, 9], [0, 0, 0, 1.5, 0.01], ["a", "b", "c", "rest", "d"])
+    assert told(raw) == [(2, 5, "a"), (5, 9, "b"), (5, 9, "c"), (6, 7.5, "rest"), (9, 20, "d")]
+
+
+def test_bad_ones_and_borders_are_no_events():
+    raw = annotated([1, 3, 4, 8], [0, 0, 2, 0], ["a", "BAD boundary", "bad blink", "b"])
+    assert told(raw) == [(1, 8, "a"), (3, 3, "BAD boundary"), (4, 6, "bad blink"), (8, 20, "b")]
+
+
+@pytest.mark.parametrize("acquired", [None, datetime(2020, 1, 1, tzinfo=UTC)])
+def test_onsets_count_from_the_first_sample_of_what_is_left(acquired: datetime | None, tmp_path: Path):
+    raw = annotated([3, 8], [1, 2], ["a", "b"])
+    raw.set_meas_date(acquired)
+    cropped = raw.copy().crop(2.5)
+    cropped.save(tmp_path / "a_raw.fif", verbose="ERROR")
+    read = mne.io.read_raw_fif(tmp_path / "a_raw.fif", verbose="ERROR")
+    assert read.first_samp == 250
+    assert told(read) == [(0.5, 1.5, "a"), (5.5, 7.5, "b")]
+
+
+def test_triggers_stand_in_where_there_are_no_annotations():
+    raw = noise(["Fz", "Status"], 100.0, seconds=20.0, types=["eeg", "stim"])
+    rng = np.random.default_rng(0)
+    raw._data[1] = np.repeat(rng.integers(0, 4, 100), 20)
+    expected = mne.find_events(raw, shortest_event=1, initial_event=False, verbose="ERROR")
+    spans = spans_of(raw, 70)
+    # The last is an orphan to MNE where the channel does not come down before the end.
+    assert [(round(100 * span.onset), span.description) for span in spans][: len(expected)] == [
+        (sample, str(value)) for sample, _, value in expected
+    ]
+    assert len(spans) - len(expected) in (0, 1)
+    assert spans[0].end == spans[1].onset
+    assert spans[-1].end == 20
+    raw.set_annotations(mne.Annotations([1], [2], ["rest"]))
+    assert told(raw) == [(1, 3, "rest")]
+
+
+def test_a_recording_that_says_nothing_has_none():
+    assert spans_of(noise(["Fz"]), 100) == ()
+
+
+@pytest.mark.parametrize(
+    ("description", "bad"),
+    [
+        ("BAD_blink", True),
+        ("bad", True),
+        ("boundary", True),
+        ("EDGE boundary", True),
+        ("edge", True),
+        ("New Segment/", True),
+        ("rest", False),
+        ("edge detection", False),
+        ("boundary_task", False),
+        ("not bad", False),
+    ],
+)
+def test_what_is_bad(description: str, bad: bool):
+    assert Span(onset=0, end=1, description=description).bad is bad

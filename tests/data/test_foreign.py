@@ -1,0 +1,453 @@
+"""Datasets that `prepare` did not make: what is read of them, and the one line for what cannot be."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.config import schema
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
+from signal_diffusion.data.dataset import open_split
+from signal_diffusion.data.foreign_rows import parquet_rows
+from signal_diffusion.data.loaders import Examples
+from signal_diffusion.data.representations.pictures import Picture
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.timeseries import TimeSeries
+from signal_diffusion.errors import UserError
+
+SPLITS = ("train", "validation")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def pixels(seed: int, *shape: int, dtype: type = np.uint8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def png(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "png")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three grey pictures of 16 × 16 in each split, and a table with all kinds of columns."""
+    root = tmp_path / "pictures"
+    for split in SPLITS:
+        for number in range(3):
+            save(root / split / f"{number}.png", pixels(number, 16, 16))
+        rows = [
+            {"file_name": f"{number}.png", "label": label, "age": age, "text": text, "site": site}
+            for number, label, age, text, site in (
+                (2, "b", "30", "a grey one", "1"),
+                (0, "a", "n/a", "", "2"),
+                (1, "b", "50", "another", "3"),
+            )
+        ]
+        write_table(root / split / "metadata.csv", rows)
+    return root
+
+
+def opened(**data: Any) -> tuple[Path, DatasetCard, schema.Data]:
+    data = {"representation": "image", **data}
+    table = schema.Data(**data)
+    root = experiments.dataset_root(table)
+    return root, experiments.read_card(table, root), table
+
+
+def root_of(path: Path | str) -> schema.Paths:
+    return schema.Paths(root=str(path))
+
+
+def tensors_of(root: Path, card: DatasetCard, split: str) -> torch.Tensor:
+    examples = Examples(open_split(root, split), shape=card.shape, tensor=card.representation["column"], attributes={})
+    return examples[list(range(len(examples)))][0]
+
+
+def test_pictures_come_in_the_order_of_their_table_as_values_from_minus_one_to_one(folder: Path) -> None:
+    root, card, _ = opened(paths=root_of(folder))
+    assert card.shape == (1, 16, 16)
+    expected = np.stack([pixels(number, 16, 16) for number in (2, 0, 1)]) / 127.5 - 1
+    assert np.abs(tensors_of(root, card, "train")[:, 0].numpy() - expected).max() < 5e-4  # float16
+
+
+def test_the_card_describes_the_columns_and_has_no_way_back(folder: Path) -> None:
+    root, card, _ = opened(paths=root_of(folder), columns=schema.Columns(caption="text"))
+    assert card.columns == {
+        "label": {"kind": "categorical", "names": ["a", "b"]},
+        "age": {"kind": "numeric", "mean": 40.0, "std": 10.0},
+        "text": {"kind": "text"},
+        "site": {"kind": "numeric", "mean": 2.0, "std": pytest.approx(0.8165, abs=1e-4)},
+    }
+    assert (card.representation["layout"], card.representation["inverse"]) == ("picture", "none")
+    assert (card.sampling_rate, card.window, card.channels, card.unit) == (None, None, (), None)
+    assert card.splits["train"]["marginals"]["label"]["b"] == {"examples": 2, "share": 0.6667, "balanced": 0.5}
+    assert open_split(root, "train")["age"][:] == [30.0, None, 50.0]
+    assert open_split(root, "train")["text"][:] == ["a grey one", None, "another"]
+    with pytest.raises(UserError, match="no signal can be made"):
+        representation_of(card).to_signal(torch.zeros(1, 16, 16))
+    assert DatasetCard.load(root) == card
+
+
+def test_subfolders_are_classes_and_val_is_validation(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for number, label in enumerate(("10", "9", "9")):
+            save(tmp_path / "root" / split / label / f"{number}.jpg", pixels(number, 8, 8, 3))
+    root, card, _ = opened(paths=root_of(tmp_path / "root"))
+    assert card.shape == (3, 8, 8)
+    assert list(card.splits) == list(SPLITS)
+    assert card.columns == {"label": {"kind": "categorical", "names": ["9", "10"]}}
+    assert open_split(root, "validation")["label"][:] == [1, 0, 0]
+
+
+def test_a_table_beside_the_folders_has_the_pictures_of_all_of_them(tmp_path: Path) -> None:
+    names = [f"{split}/{number}.png" for split in SPLITS for number in range(2)]
+    for name in names:
+        save(tmp_path / "root" / name, pixels(0, 8, 8))
+    write_table(tmp_path / "root" / "metadata.csv", [{"file_name": name, "label": name} for name in names])
+    root, _, _ = opened(paths=root_of(tmp_path / "root"))
+    labels = open_split(root, "validation")
+    assert labels.features["label"].int2str(labels["label"][:]) == names[2:]
+
+
+def test_train_and_val_may_be_folders_themselves(folder: Path) -> None:
+    paths = schema.Paths(train=str(folder / "train"), val=str(folder / "validation"))
+    root, card, data = opened(paths=paths)
+    assert list(card.splits) == list(SPLITS)
+    assert [len(experiments.examples_of(data, root, card, split, (), None)) for split in (paths.train, paths.val)] == [
+        3,
+        3,
+    ]
+    with pytest.raises(UserError, match="has no split 'validation'"):
+        root, card, data = opened(paths=schema.Paths(train=str(folder / "train")))
+        experiments.examples_of(data, root, card, data.paths.val, (), None)
+
+
+def test_a_conversion_is_made_once_and_again_where_something_changed(folder: Path) -> None:
+    root, _, _ = opened(paths=root_of(folder))
+    before = (root / CARD_NAME).stat().st_mtime_ns
+    again, _, _ = opened(paths=root_of(folder))
+    assert again == root and (root / CARD_NAME).stat().st_mtime_ns == before
+    assert opened(paths=root_of(folder), image_size=8)[0] != root
+    save(folder / "train" / "0.png", pixels(7, 16, 16))
+    assert opened(paths=root_of(folder))[0] != root
+
+
+def test_pictures_of_other_sizes_are_resized_on_the_shorter_side_and_cropped_at_the_centre(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(0, 240, 2, dtype=np.uint8), (60, 1))  # 60 × 120, from black to grey
+    for split in SPLITS:
+        save(tmp_path / "root" / split / "wide.png", ramp)
+        save(tmp_path / "root" / split / "tall.png", ramp.T.copy())
+    root, card, _ = opened(paths=root_of(tmp_path / "root"), image_size=30)
+    tall, wide = (tensors_of(root, card, "train")[:, 0] + 1) * 127.5
+    middle = torch.arange(30) * 4 + 61.0  # of two pixels each, columns 30 to 89 of the ramp
+    assert (wide[10] - middle)[2:-2].abs().max() < 1.5
+    assert torch.equal(tall, wide.T)
+
+
+def test_sixteen_bits_and_transparency_and_palettes_are_read(tmp_path: Path) -> None:
+    deep = pixels(1, 8, 8, dtype=np.uint16)
+    clear = pixels(2, 8, 8, 4)
+    for split in SPLITS:
+        save(tmp_path / "deep" / split / "a.png", deep)
+        save(tmp_path / "clear" / split / "a.png", clear)
+        Image.fromarray(clear[..., :3]).quantize(256).save(tmp_path / "clear" / split / "b.png")
+    root, card, _ = opened(paths=root_of(tmp_path / "deep"))
+    assert np.abs(tensors_of(root, card, "train")[0, 0].numpy() - (deep / 32767.5 - 1)).max() < 5e-4
+    root, card, _ = opened(paths=root_of(tmp_path / "clear"))
+    colours = (clear[..., :3] / 127.5 - 1).transpose(2, 0, 1)
+    tensors = tensors_of(root, card, "train").numpy()
+    assert np.abs(tensors[0] - colours).max() < 5e-4 and np.abs(tensors[1] - colours).max() < 0.1
+
+
+@pytest.mark.parametrize("representation", ["db-iq", "image"])
+def test_grey_pictures_among_coloured_ones_are_repeated_and_told_so_once(
+    representation: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in SPLITS:
+        save(tmp_path / "root" / split / "grey.png", pixels(0, 8, 8))
+        save(tmp_path / "root" / split / "red.png", pixels(1, 8, 8, 3))
+    for _ in range(2):
+        root, card, _ = opened(paths=root_of(tmp_path / "root"), representation=representation)
+    grey = tensors_of(root, card, "train")[0]
+    assert card.shape == (3, 8, 8) and torch.equal(grey[0], grey[2])
+    assert [record.message for record in caplog.records] == ["2 of 4 pictures are grey: repeated to three channels"]
+    assert representation_of(card) == Picture(channels=3, size=8)
+
+
+@pytest.mark.parametrize("layout", ["{}.parquet", "{}/0.parquet", "dev/{}-00000-of-00001.parquet", "eeg_{}.parquet"])
+def test_parquet_of_hugging_face_is_read_wherever_it_lies(layout: str, tmp_path: Path) -> None:
+    features = datasets.Features({"picture": datasets.Image(), "label": datasets.ClassLabel(names=["no", "yes"])})
+    columns = {"picture": [{"bytes": png(pixels(i, 8, 8)), "path": None} for i in range(70)], "label": [1, 0] * 35}
+    for split in SPLITS:
+        path = tmp_path / "root" / layout.format(split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
+    root, card, data = opened(paths=root_of(tmp_path / "root"), columns=schema.Columns(image="picture"))
+    assert card.columns == {"label": {"kind": "categorical", "names": ["no", "yes"]}}
+    conditioning = schema.Conditioning(type="class")
+    attributes = experiments.attributes_of(conditioning, card, data.columns)
+    examples = experiments.examples_of(data, root, card, "train", attributes, None)
+    x, values = examples[[69, 0]]
+    assert np.abs(x[0, 0].numpy() - (pixels(69, 8, 8) / 127.5 - 1)).max() < 5e-4
+    assert values["label"].tolist() == [0, 1]
+
+
+def write_parquet(root: Path, column: str, values: list[Any], **others: list[Any]) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        pq.write_table(pa.table({column: values, **others}), root / f"{split}.parquet")
+    return root
+
+
+def test_arrays_in_parquet_are_pictures_where_they_lie_in_the_range(tmp_path: Path) -> None:
+    arrays = np.random.default_rng(0).uniform(-1, 1, (5, 8, 8, 3)).astype(np.float32)
+    path = write_parquet(tmp_path / "root", "image", arrays.tolist(), group=[1, 2, None, 1, 1], gender=["F"] * 5)
+    root, card, _ = opened(paths=root_of(path))
+    assert np.abs(tensors_of(root, card, "train").numpy() - arrays.transpose(0, 3, 1, 2)).max() < 5e-4
+    assert card.columns["gender"] == {"kind": "categorical", "names": ["F"]}
+    assert card.columns["group"]["kind"] == "numeric"
+
+
+def signals(count: int = 6) -> np.ndarray:
+    return (np.random.default_rng(0).standard_normal((count, 3, 128)) * 20).astype(np.float32)
+
+
+def test_signals_in_parquet_are_fitted_on_the_training_split_and_come_back_as_microvolts(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "root", "signal", signals().tolist(), subject=["01", "02"] * 3)
+    root, card, _ = opened(paths=root_of(path), representation="timeseries", sampling_rate=100.0)
+    fitted = representation_of(card)
+    assert isinstance(fitted, TimeSeries) and card.shape == (1, 3, 128)
+    assert (card.sampling_rate, card.window, card.channels, card.unit) == (100.0, 128, ("1", "2", "3"), "µV")
+    assert card.splits["train"]["subjects"] == ["01", "02"]
+    assert (fitted.to_signal(tensors_of(root, card, "train")) - torch.from_numpy(signals())).abs().max() < 0.1
+
+
+def test_parquet_may_say_its_rate_and_electrodes_itself(tmp_path: Path) -> None:
+    about = {b"ch_names": b'["Fz", "Cz", "Pz"]', b"sampling_rate": b"250.0"}
+    (tmp_path / "root").mkdir()
+    for split in SPLITS:
+        table = pa.table({"signal": signals().tolist()}).replace_schema_metadata(about)
+        pq.write_table(table, tmp_path / "root" / f"{split}.parquet")
+    _, card, _ = opened(paths=root_of(tmp_path / "root"), representation="timeseries")
+    assert (card.sampling_rate, card.channels) == (250.0, ("Fz", "Cz", "Pz"))
+    with pytest.raises(UserError, match="100 Hz, but the dataset says 250 Hz"):
+        opened(paths=root_of(tmp_path / "root"), representation="timeseries", sampling_rate=100.0)
+
+
+def test_a_dataset_of_ours_on_the_hub_is_used_as_it_is(
+    synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def download(name: str, **options: Any) -> str:
+        asked.append((name, options))
+        return str(synthetic_dataset)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    root, card, _ = opened(source="hub", paths=root_of("me/eeg@v1"), representation="db-only")
+    assert root == synthetic_dataset and card.shape == (1, 64, 64)
+    assert asked == [("me/eeg", {"repo_type": "dataset", "revision": "v1"})]
+
+
+def test_another_one_on_the_hub_is_converted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *arguments, **options: str(folder))
+    _, card, _ = opened(source="hub", paths=root_of("me/pictures"))
+    assert card.sources[0]["name"] == "me/pictures" and card.splits["train"]["examples"] == 3
+
+
+def test_without_the_network_the_hub_is_one_line() -> None:
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    with pytest.raises(UserError, match="nobody/nothing: cannot be had from the Hub") as caught:
+        opened(source="hub", paths=root_of("nobody/nothing"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_grey_pictures_become_coloured_for_a_model_that_knows_colours(folder: Path, tmp_path: Path) -> None:
+    _, card, data = opened(paths=root_of(folder))
+    (tmp_path / "checkpoint-1").mkdir()
+    coloured = json.loads(card.to_json()) | {"shape": [3, 16, 16]}
+    (tmp_path / "checkpoint-1" / CARD_NAME).write_text(json.dumps(coloured))
+    root = experiments.dataset_root(data, str(tmp_path / "checkpoint-1"))
+    assert card.shape == (1, 16, 16) and DatasetCard.load(root).shape == (3, 16, 16)
+
+
+def damaged(folder: Path, what: str) -> dict[str, Any]:
+    """Damage the folder, and say how it is then opened."""
+    train = folder / "train"
+    table = train / "metadata.csv"
+    if what == "no pictures":
+        for path in train.iterdir():
+            path.unlink()
+    elif what == "no training split":
+        train.rename(folder / "exercise")
+    elif what == "truncated":
+        (train / "1.png").write_bytes((train / "1.png").read_bytes()[:100])
+    elif what == "text":
+        (train / "1.png").write_text("not a picture")
+    elif what == "missing":
+        (train / "1.png").unlink()
+    elif what == "no file_name":
+        table.write_text(table.read_text().replace("file_name", "filename"))
+    elif what == "sizes":
+        save(train / "1.png", pixels(0, 16, 20))
+    elif what == "colour":
+        save(train / "1.png", pixels(0, 16, 16, 3))
+        return {"representation": "db-only"}
+    elif what == "age":
+        table.write_text(table.read_text().replace("50", "fifty"))
+    elif what == "float":
+        Image.fromarray(np.zeros((16, 16), np.float32)).save(train / "1.tiff")
+        table.write_text(table.read_text().replace("1.png", "1.tiff"))
+    elif what == "signals":
+        return {"representation": "timeseries", "sampling_rate": 100.0}
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("what", "complaint"),
+    [
+        ("no pictures", "train: no pictures here"),
+        ("no training split", "no training split, only validation"),
+        ("truncated", "1.png: cannot be read as a picture"),
+        ("text", "1.png: cannot be read as a picture (of no known format)"),
+        ("missing", "metadata.csv: row 3 names '1.png', which is not there"),
+        ("no file_name", "metadata.csv: no column file_name, only filename, label"),
+        ("sizes", "[data] image_size: expected an edge in pixels"),
+        ("colour", "1.png: has three channels, but [data] representation = 'db-only' has one"),
+        ("age", "'age' has the value 'fifty'; expected numbers"),
+        ("float", "1.tiff: a picture of mode 'F'"),
+        ("signals", "a folder of pictures has no signals"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_one_line_and_leaves_nothing_in_the_cache(
+    what: str, complaint: str, folder: Path, own_cache: Path
+) -> None:
+    data = damaged(folder, what)
+    with pytest.raises(UserError) as caught:
+        opened(paths=root_of(folder), **data)
+    assert complaint in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert not list(own_cache.rglob("*.json")) and not list(own_cache.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "data", "complaint"),
+    [
+        ("data", [1.0], {}, "train.parquet: no column 'image', only data"),
+        ("image", [[[0.0, 200.0], [3.0, 4.0]]], {}, "row 0: values from 0 to 200; expected arrays in [-1, 1]"),
+        ("image", [[[0.0, 1.0], [0.5]]], {}, "row 0: lists of different lengths"),
+        ("image", [b"nonsense"], {}, "row 0: cannot be read as a picture"),
+        ("image", [None, b"nonsense"], {}, "row 0: nothing where a picture"),
+        ("image", [3], {}, "row 0: int64 where a picture"),
+        ("signal", [[[1.0, 2.0]]], {"representation": "timeseries"}, "[data] sampling_rate: expected"),
+        (
+            "signal",
+            [[[1.0, 2.0]], [[1.0, 2.0, 3.0]]],
+            {"representation": "timeseries", "sampling_rate": 100.0},
+            "row 1: a signal of shape (1, 3); expected (1, 2)",
+        ),
+        (
+            "signal",
+            [[[1.0, float("nan")]]],
+            {"representation": "timeseries", "sampling_rate": 100.0},
+            "row 0: a signal with values that are not finite",
+        ),
+        (
+            "signal",
+            [[[1e-5, -2e-5]]],
+            {"representation": "timeseries", "sampling_rate": 100.0},
+            "expected µV, and volts are to be times 1e6",
+        ),
+    ],
+)
+def test_what_is_wrong_with_parquet_is_one_line(
+    column: str, values: list[Any], data: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    path = write_parquet(tmp_path / "root", column, values)
+    with pytest.raises(UserError) as caught:
+        opened(paths=root_of(path), **data)
+    assert complaint in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_damaged_parquet_is_one_line(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "root", "image", [b"1"])
+    (path / "train.parquet").write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(UserError, match=r"train\.parquet: cannot be read as Parquet"):
+        opened(paths=root_of(path))
+
+
+def test_parquet_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    with pq.ParquetWriter(path, pa.schema([("image", pa.binary())])) as writer:
+        for _ in range(20):
+            writer.write_table(pa.table({"image": [os.urandom(2**17) for _ in range(10)]}))
+    before, held = pa.total_allocated_bytes(), []
+    for _ in parquet_rows([path], "image").tensors():
+        held.append(pa.total_allocated_bytes() - before)
+    assert len(held) == 200 and max(held) < path.stat().st_size / 2
+
+
+def test_a_size_for_a_dataset_of_ours_is_refused(synthetic_dataset: Path) -> None:
+    with pytest.raises(UserError, match=r"\[data\] image_size: has no effect on"):
+        opened(paths=root_of(synthetic_dataset), representation="db-only", image_size=32)
+
+
+def test_a_folder_that_is_merely_named_like_a_split_is_none(folder: Path) -> None:
+    save(folder / "train-old" / "0.png", pixels(0, 4, 4))
+    _, card, _ = opened(paths=root_of(folder))
+    assert card.splits["train"]["examples"] == 3
+    (folder / "val").mkdir()
+    with pytest.raises(UserError, match="a second folder of the split 'validation'"):
+        opened(paths=root_of(folder))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["data.source=hub"], "[data.paths] root: expected 'owner/name' or 'owner/name@revision' of the Hub"),
+        (["data.source=hub", "data.paths.root=name"], "found 'name'"),
+        (["data.image_size=0"], "[data] image_size: expected a number greater than or equal to 1"),
+        (["data.sampling_rate=100.0"], "has no effect with data.representation = 'db-only'; it goes with 'timeseries'"),
+        (["data.representation=timeseries", "data.image_size=8"], "[data] image_size: has no effect"),
+        (["data.source=synthetic", "data.paths.root=", "data.representation=image"], "the synthetic data are EEG"),
+    ],
+)
+def test_what_contradicts_itself_is_told_when_the_file_is_read(
+    overrides: list[str], complaint: str, experiment_file: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        experiments.load(experiment_file, overrides)
+    assert complaint in str(caught.value) and len(caught.value.lines) == 1

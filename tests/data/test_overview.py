@@ -1,0 +1,154 @@
+"""`data show`: words, shares before and after balancing, and a picture of every representation."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+from signal_diffusion.cli import app
+from signal_diffusion.data import overview
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.overview_figure import draw_overview
+from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.representations.pictures import Picture
+from signal_diffusion.data.representations.representation import PictureOptions
+from signal_diffusion.errors import UserError
+
+FEW = SyntheticOptions(num_subjects=4, num_windows=1)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved, to look at what is in them."""
+    saved: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **kwargs: (saved.append(self), save(self, *args, **kwargs))
+    )
+    return saved
+
+
+def test_the_card_in_words(synthetic_dataset: Path) -> None:
+    words = dict(overview.in_words(DatasetCard.load(synthetic_dataset)))
+    assert words["representation"] == "db-only, layout electrode, 1×64×64"
+    assert words["windows"] == "2048 samples at 125 Hz, 16.38 s"
+    assert words["turns back"] == "to microvolts, up to a phase that is searched for"
+    assert words["electrodes"].startswith("19: Fp1 Fp2")
+    assert "level of the value -1, dB re 1 µV" in words
+
+
+def test_balancing_by_combinations_evens_out_each_of_them(synthetic_dataset: Path) -> None:
+    found = overview.balanced_marginals(synthetic_dataset, ["gender", "label"], 10.0)
+    assert found.groups == 4 and found.lightest < 1 < found.heaviest
+    gender = found.marginals["gender"]
+    assert gender["female"]["share"] != 0.5 and gender["female"]["balanced"] == pytest.approx(0.5, abs=1e-4)
+    assert "electrode" not in found.marginals and "health" in found.marginals
+
+
+def test_the_largest_weight_is_a_limit(synthetic_dataset: Path) -> None:
+    assert overview.balanced_marginals(synthetic_dataset, ["gender"], 1.0).heaviest == 1.0
+
+
+def test_only_categories_are_balanced(synthetic_dataset: Path) -> None:
+    with pytest.raises(UserError, match="--balance age: no categorical column of"):
+        overview.balanced_marginals(synthetic_dataset, ["gender", "age"], 10.0)
+
+
+def test_columns_are_read_with_names(synthetic_dataset: Path) -> None:
+    frame = overview.read_columns(synthetic_dataset, "train", ["label", "electrode", "age"])
+    assert len(frame) == 228 and set(frame["label"]) == {"alert", "relaxed"}
+    assert frame["electrode"][:2].tolist() == ["Fp1", "Fp2"] and frame["age"].dtype.kind == "f"
+
+
+def test_a_dataset_of_pictures_alone_has_rows_too(synthetic_dataset: Path) -> None:
+    assert len(overview.read_columns(synthetic_dataset, "train", [])) == 228
+
+
+def test_pictures_are_of_different_people_with_the_spectrum_beside_them(
+    synthetic_dataset: Path, tmp_path: Path, figures: list[Figure]
+) -> None:
+    draw_overview(synthetic_dataset, tmp_path / "a.png", num=3)
+    draw_overview(synthetic_dataset, tmp_path / "b.png", num=3)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    *pictures, spectrum = figures[0].axes
+    titles = [axis.get_title() for axis in pictures]
+    assert len(set(titles)) == 3 and titles[:3] == titles[3:] and all(title.endswith(" O1") for title in titles)
+    names = [line.get_label() for line in spectrum.get_lines()]
+    assert names == ["alert, posterior", "alert, others", "relaxed, posterior", "relaxed, others"]
+
+
+@pytest.mark.parametrize("layout", ["electrode", "mosaic", "window"])
+def test_the_alpha_of_relaxed_people_is_seen_over_posterior_electrodes(
+    tmp_path: Path, figures: list[Figure], layout: str
+) -> None:
+    name, pictures = (
+        ("timeseries", PictureOptions()) if layout == "window" else ("db-iq", PictureOptions(layout=layout))
+    )
+    prepare_synthetic(tmp_path / "data", name, replace(FEW, pictures=pictures))
+    draw_overview(tmp_path / "data", tmp_path / "data.png", num=2)
+    lines = {line.get_label(): line for line in figures[0].axes[-1].get_lines()}
+
+    def alpha(label: str) -> float:
+        hertz, level = np.asarray(lines[label].get_xdata()), np.asarray(lines[label].get_ydata())
+        return float(level[(hertz >= 8) & (hertz <= 12)].mean())
+
+    assert alpha("relaxed, posterior") > alpha("alert, posterior") + 3
+    assert alpha("relaxed, posterior") > alpha("relaxed, others") + 3
+
+
+def test_zero_hertz_is_at_the_bottom_and_time_has_seconds(
+    synthetic_dataset: Path, tmp_path: Path, figures: list[Figure]
+) -> None:
+    draw_overview(synthetic_dataset, tmp_path / "a.png", num=1)
+    lowest = figures[0].axes[1]
+    hertz = {tick.get_text(): place for tick, place in zip(lowest.get_yticklabels(), lowest.get_yticks(), strict=True)}
+    assert hertz["0"] == 63 and hertz["0"] > hertz["20"] > hertz["60"]
+    assert lowest.get_xlabel() == "s" and lowest.get_xticks()[1] == pytest.approx(5 / 16.384 * 64 - 0.5)
+
+
+def test_strips_of_a_mosaic_have_the_names_of_electrodes_under_them(tmp_path: Path, figures: list[Figure]) -> None:
+    prepare_synthetic(tmp_path / "data", "db-only", replace(FEW, pictures=PictureOptions(layout="mosaic")))
+    draw_overview(tmp_path / "data", tmp_path / "data.png", num=1)
+    axis = figures[0].axes[1]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == list(DatasetCard.load(tmp_path / "data").channels)
+    assert axis.get_xticks()[:2].tolist() == [1.0, 4.0]
+
+
+def test_pictures_of_others_have_no_spectrum(synthetic_dataset: Path, tmp_path: Path, figures: list[Figure]) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(synthetic_dataset, root)
+    kind = Picture(channels=1, size=64)
+    representation = {"name": "image", "layout": "picture", "inverse": "none", "column": "image"}
+    card = replace(
+        DatasetCard.load(root),
+        representation=representation | {"parameters": kind.parameters()},
+        sampling_rate=None,
+        window=None,
+        channels=(),
+        unit=None,
+    )
+    card.save(root)
+    result = CliRunner().invoke(app, ["data", "show", str(root), "--num", "2"], catch_exceptions=False)
+    assert result.exit_code == 0 and "not to microvolts" in result.stdout
+    assert len(figures[0].axes) == 4 and (tmp_path / "data.png").stat().st_size > 1000
+
+
+def test_the_command_prints_tables_and_names_its_picture(synthetic_dataset: Path, tmp_path: Path) -> None:
+    arguments = ["data", "show", str(synthetic_dataset), "--output", str(tmp_path / "a.png"), "--num", "1"]
+    result = CliRunner().invoke(app, [*arguments, "--balance", "gender"], catch_exceptions=False)
+    assert result.exit_code == 0 and f"{tmp_path}/a.png" in result.stdout
+    rows = pq.read_metadata(synthetic_dataset / "train" / "00000.parquet").num_rows
+    assert f"{rows}" in result.stdout and "balanced by gender" in result.stdout
+    assert "─" not in result.stdout and "\x1b" not in result.stdout  # not a terminal
+
+
+def test_an_option_without_effect_is_refused(synthetic_dataset: Path) -> None:
+    with pytest.raises(UserError, match="--max-weight has no effect without --balance"):
+        CliRunner().invoke(app, ["data", "show", str(synthetic_dataset), "--max-weight", "3"], catch_exceptions=False)

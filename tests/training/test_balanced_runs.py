@@ -1,0 +1,82 @@
+"""`[data.balancing]` from the experiment file to the batches of a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.data.balancing import balanced_weights
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.prepare import PrepareOptions, prepare
+from signal_diffusion.errors import UserError
+from signal_diffusion.training.diffusion import train
+from tests.training.runs import largest_difference, metrics_of
+
+BY_GENDER = ("data.balancing.columns=['gender']",)
+
+
+def shares(config: Path, root: Path, *overrides: str) -> dict[str, float]:
+    """How often an epoch of training has each gender."""
+    experiment = experiments.load(config, (f"data.paths.root={root}", *overrides))
+    columns = experiments.grouping_of(experiment.data, root, DatasetCard.load(root))
+    weights = balanced_weights(list(columns.values()), experiment.data.balancing.max_weight)
+    order = experiments.order_of(experiment, len(weights), weights=weights)
+    seen = [i for step in range(order.steps_per_epoch) for batch in order.indices(step) for i in batch]
+    counts = Counter(columns["gender"][i] for i in seen)
+    return {gender: count / len(seen) for gender, count in counts.items()}
+
+
+def test_a_balanced_run_says_what_it_changes_and_resumes_to_the_bit(experiment_file: Path, tmp_path: Path, capsys):
+    train(experiment_file, output_dir=tmp_path / "whole", overrides=BY_GENDER)
+    assert "balanced by gender: female 0.66 → 0.50, male 0.34 → 0.50" in capsys.readouterr().out
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for step in range(8, 16):
+        shutil.rmtree(tmp_path / "cut" / f"checkpoint-{step}")
+    train(experiment_file, output_dir=tmp_path / "cut", resume="latest", overrides=BY_GENDER)
+    assert largest_difference(tmp_path / "whole" / "checkpoint-15", tmp_path / "cut" / "checkpoint-15") == 0.0
+    assert metrics_of(tmp_path / "whole")[-1] == metrics_of(tmp_path / "cut")[-1]
+
+
+def test_balancing_changes_what_is_learnt(experiment_file: Path, tmp_path: Path):
+    train(experiment_file, output_dir=tmp_path / "as-it-is", overrides=("training.max_steps=2",))
+    train(experiment_file, output_dir=tmp_path / "balanced", overrides=("training.max_steps=2", *BY_GENDER))
+    assert largest_difference(tmp_path / "as-it-is" / "checkpoint-2", tmp_path / "balanced" / "checkpoint-2") > 0
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("data.balancing.columns=['age']", r"no groups in a column 'age'; the dataset has label, gender, health"),
+        ("data.balancing.columns=['sex']", r"no groups in a column 'sex'"),
+        ("data.balancing.columns=['gender', 'gender']", "expected each name once"),
+    ],
+)
+def test_what_cannot_be_balanced_is_one_line(experiment_file: Path, tmp_path: Path, override: str, complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        train(experiment_file, output_dir=tmp_path / "run", overrides=(override,))
+    assert not (tmp_path / "run").exists()
+
+
+def test_balancing_without_shuffling_is_refused(experiment_file: Path):
+    with pytest.raises(UserError, match="shuffle_train is false"):
+        experiments.load(experiment_file, (*BY_GENDER, "data.loading.shuffle_train=false"))
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_nine_men_of_thirty_six_people_are_half_of_what_is_seen(experiment_file: Path, real_data: Path, tmp_path: Path):
+    options = PrepareOptions(channels="Cz,Pz", reference="none")
+    card = prepare([real_data / "eegmat"], tmp_path / "eegmat", options)
+    everyone = [subject for split in card.splits.values() for subject in split["subjects"]]
+    assert len(everyone) == 36
+    before = card.splits["train"]["marginals"]["gender"]["male"]["share"]
+    assert 0.2 < before < 0.3
+    whole = "data.loading.max_train_examples=100000"
+    after = shares(experiment_file, tmp_path / "eegmat", *BY_GENDER, whole)
+    assert after["male"] == pytest.approx(0.5, abs=0.02)
+    capped = shares(experiment_file, tmp_path / "eegmat", *BY_GENDER, whole, "data.balancing.max_weight=1.0")
+    assert before < capped["male"] < 0.45
