@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["app"]
 
@@ -21,39 +24,40 @@ def _root() -> None:
 
 @app.command()
 def data(
-    minutes: Annotated[float, typer.Option(min=1, help="Of EEG in each of four recordings.")] = 10,
+    minutes: Annotated[float, typer.Option(min=1, help="Of EEG in each of four recordings.")] = 30,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read recordings.")] = 2,
 ) -> None:
     """Prepare generated 500 Hz EDF of 20 channels, and load the dataset."""
     from rich.console import Console
-    from rich.table import Table
 
-    from signal_diffusion.data.benchmark import loading, peak_memory, preparing, write_recordings
+    from signal_diffusion.data import benchmark
 
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_recordings(root / "four", 4, minutes)
-        found = preparing(root / "four", root / "dataset", workers)
-        table = Table("preparing, one process", "s", "share", title=None)
-        total = sum(found.steps.values())
-        for step, seconds in found.steps.items():
-            table.add_row(step, f"{seconds:.2f}", f"{seconds / total:.0%}")
-        console.print(table)
-        for name, seconds in ((f"{workers} workers", found.seconds), ("one process, under a profiler", total)):
-            console.print(
-                f"{found.eeg_seconds:.0f} s of EEG in {seconds:.1f} s, {name}: "
-                f"{found.eeg_seconds / seconds:.0f} × real time"
-            )
+        benchmark.write_recordings(root / "four", 4, minutes)
+        for name in ("db-only", "db-iq"):
+            for count in sorted({1, workers}):
+                speed = benchmark.preparing(root / "four", root / f"{name}-{count}", name, count)
+                console.print(f"preparing 4 × {minutes:g} min as {name}, {count} worker(s): {speed:.0f} × real time")
+        console.print(_table(benchmark.steps_of_preparing(root / "four", root / "profiled")))
         for name, in_memory in (("in memory", True), ("memory-mapped", False)):
-            speed = loading(root / "dataset", in_memory=in_memory)
+            speed = benchmark.loading(root / "db-iq-1", in_memory=in_memory)
             console.print(f"loading 64×64×3, batches of 64, {name}: {speed:,.0f} examples/s")
         if sys.platform != "linux":
             console.print("peak memory: not measured, only Linux tells")
             return
-        write_recordings(root / "one", 1, minutes)
-        write_recordings(root / "eight", 8, minutes)
-        write_recordings(root / "long", 1, 8 * minutes)
-        for name in ("one", "eight", "long"):
-            what = {"one": "one recording", "eight": "eight of them", "long": "one, eight times as long"}[name]
-            console.print(f"peak memory, {what}: {peak_memory(root / name, root / f'dataset-{name}'):.0f} MiB")
+        for name, count, length in (("one", 1, 1), ("eight", 8, 1), ("long", 1, 8)):
+            benchmark.write_recordings(root / name, count, length * minutes / 3)
+            peak = benchmark.peak_memory(root / name, root / f"{name}-dataset")
+            console.print(f"peak memory, {count} × {length * minutes / 3:g} min: {peak:.0f} MiB")
+
+
+def _table(steps: dict[str, float]) -> Table:
+    from rich.table import Table
+
+    table = Table("db-only, one process, profiled", "s", "share")
+    total = sum(steps.values())
+    for step, seconds in steps.items():
+        table.add_row(step, f"{seconds:.2f}", f"{seconds / total:.0%}")
+    return table

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import ExampleOrder, Examples, batches
 from signal_diffusion.data.prepare import PrepareOptions, prepare
 
-__all__ = ["Preparing", "loading", "peak_memory", "preparing", "write_recordings"]
+__all__ = ["loading", "peak_memory", "preparing", "steps_of_preparing", "write_recordings"]
 
 RATE = 500  # Hz
 CHANNELS = (*synthetic.POSITIONS, "A1")  # 20 with a reference
@@ -31,25 +30,12 @@ STEPS = {
     "finding flat seconds": (("reading.py", "_flat"),),
     "resampling": (("", "upfirdn"),),
     "band-pass": (("", "fftconvolve"),),
-    "choosing windows": (("windows.py", "kept_windows"),),
     "cutting windows": (("windows.py", "cut"),),
     "measuring limits": (("spectrogram.py", "_measured"),),
     "making pictures": (("", "to_tensor"),),
     "writing Parquet": (("", "write_table"), ("dataset.py", "_table"), ("dataset.py", "_sha256")),
     "flushing to disk": (("publishing.py", "_flush"),),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preparing:
-    """What preparing some recordings took."""
-
-    eeg_seconds: float
-    """Of EEG in all recordings."""
-    seconds: float
-    """Of wall time, in this process and its workers."""
-    steps: dict[str, float]
-    """Seconds by step, in one process under a profiler; "everything else" is the rest."""
 
 
 def write_recordings(folder: Path, count: int, minutes: float) -> None:
@@ -68,19 +54,22 @@ def write_recordings(folder: Path, count: int, minutes: float) -> None:
         mne.export.export_raw(path, raw, physical_range=(-1000, 1000), overwrite=True, verbose="ERROR")
 
 
-def preparing(recordings: Path, output: Path, workers: int) -> Preparing:
-    """Prepare a folder of `write_recordings` as db-iq at `output`: once for the time, once for the steps."""
-    options = PrepareOptions(representation="db-iq", workers=workers)
+def preparing(recordings: Path, output: Path, representation: str, workers: int) -> float:
+    """Prepare a folder of `write_recordings`, whole windows of half overlap; how many times real time it goes."""
     start = time.perf_counter()
-    prepare([recordings], output, options)
-    seconds = time.perf_counter() - start
+    prepare([recordings], output, PrepareOptions(representation=representation, workers=workers))
+    return _eeg_seconds(recordings) / (time.perf_counter() - start)
+
+
+def steps_of_preparing(recordings: Path, output: Path) -> dict[str, float]:
+    """Prepare db-only in one process under a profiler; seconds by step, "everything else" being the rest."""
     profile = cProfile.Profile()
     profile.enable()
     start = time.perf_counter()
-    prepare([recordings], output, replace(options, workers=1))
-    alone = time.perf_counter() - start
+    prepare([recordings], output, PrepareOptions())
+    total = time.perf_counter() - start
     profile.disable()
-    return Preparing(eeg_seconds=_eeg_seconds(recordings), seconds=seconds, steps=_steps(profile, alone))
+    return _steps(profile, total)
 
 
 def loading(root: Path, *, in_memory: bool, batch_size: int = 64, epochs: int = 5) -> float:

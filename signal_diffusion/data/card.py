@@ -147,17 +147,14 @@ def write_readme(root: Path, card: DatasetCard) -> None:
         f"- {source['name']}: {source['description'] or 'no description'}; licence: {source['license'] or 'not stated'}"
         for source in card.sources
     )
-    assert card.window is not None and card.sampling_rate is not None
-    seconds = card.window / card.sampling_rate
     text = f"""---
 {front}
 ---
 
-# EEG as {card.representation["name"]}
+# Examples for diffusion models: {card.representation["name"]}
 
-{math.prod(card.shape):,} float16 values in [-1, 1] per example, of shape {"×".join(map(str, card.shape))}:
-windows of {card.window} samples ({seconds:g} s) at {card.sampling_rate:g} Hz from {len(card.channels)}
-electrodes. `{CARD_NAME}` says how to turn them back into microvolts. Splits are by subject.
+{math.prod(card.shape):,} float16 values in [-1, 1] per example, of shape {"×".join(map(str, card.shape))}.
+{_signals_in_words(card)}
 
 | split | subjects | windows | examples | examples per label |
 |---|---|---|---|---|
@@ -170,6 +167,21 @@ Sources:
 Made by `{card.command}`.
 """
     (root / "README.md").write_text(text, encoding="utf-8")
+
+
+def _signals_in_words(card: DatasetCard) -> str:
+    if card.window is None or card.sampling_rate is None:
+        return ""
+    ways = {
+        "exact": f"`{CARD_NAME}` says how to turn them back into microvolts.",
+        "approximate": f"`{CARD_NAME}` says how to turn them back into microvolts, but for the phase.",
+        "none": "They cannot be turned back into microvolts.",
+    }
+    return (
+        f"They are windows of {card.window} samples ({card.window / card.sampling_rate:g} s) at "
+        f"{card.sampling_rate:g} Hz from {len(card.channels)} electrodes.\n"
+        f"{ways[card.representation['inverse']]} Splits are by subject."
+    )
 
 
 def labels_in_words(split: dict[str, Any]) -> str:

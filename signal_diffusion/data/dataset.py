@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MappedTensors", "as_array", "open_split", "split_files", "write_split"]
 
-_ROWS_PER_GROUP = 1024  # 8 MB of 1×64×64 float16: what a writer holds, and a reader's smallest bite
+_BYTES_PER_GROUP = 2**23  # of tensors: what a writer holds, and a reader's smallest bite
 _GROUPS_PER_FILE = 32
 
 
@@ -127,18 +127,22 @@ def write_split(root: Path, split: str, card: DatasetCard, batches: Iterable[dic
     features = _features(card)
     schema = features.arrow_schema
     tables = (_table(batch, card, features, schema) for batch in batches)
+    rows = max(1, _BYTES_PER_GROUP // (2 * math.prod(card.shape)))
     writer: pq.ParquetWriter | None = None
     files: list[Path] = []
-    for number, group in enumerate(_regrouped(tables, _ROWS_PER_GROUP)):
+    for number, group in enumerate(_regrouped(tables, rows)):
         if number % _GROUPS_PER_FILE == 0:
             if writer is not None:
                 writer.close()
             files.append(root / split / f"{len(files):05d}.parquet")
-            # float16 noise neither compresses nor repeats: plain pages are as small, and read faster.
+            # float16 noise neither compresses nor repeats: plain pages are as small, and read faster. The extremes
+            # of each page would take half of the time of writing.
             texts = [entry.name for entry in schema if pa.types.is_string(entry.type)]
-            writer = pq.ParquetWriter(files[-1], schema, compression="none", use_dictionary=texts)
+            writer = pq.ParquetWriter(
+                files[-1], schema, compression="none", use_dictionary=texts, write_statistics=False
+            )
         assert writer is not None
-        writer.write_table(group, row_group_size=_ROWS_PER_GROUP)
+        writer.write_table(group, row_group_size=rows)
     if writer is not None:
         writer.close()
     return {path.relative_to(root).as_posix(): _sha256(path) for path in files}

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from signal_diffusion.data.balancing import DEFAULT_MAX_WEIGHT, balanced_weights, marginals
-from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, SPLITS, DatasetCard
+from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, SPLITS, DatasetCard, write_readme
 from signal_diffusion.data.dataset import write_split
 from signal_diffusion.data.foreign_rows import (
     EXTENSIONS,
@@ -224,7 +224,20 @@ def _write(root: Path, places: Mapping[str, Place], wanted: Wanted, name: str, a
     files: dict[str, str] = {}
     for split, rows in splits.items():
         files |= write_split(root, split, card, _batches(rows, values[split], fitted, column))
-    replace(card, files=files).save(root)
+    card = replace(card, files=files)
+    _warn_of_people_in_two_splits(card)
+    write_readme(root, card)
+    card.save(root)
+
+
+def _warn_of_people_in_two_splits(card: DatasetCard) -> None:
+    """The splits are others' and are taken as they are; what they measure is worth a word."""
+    people = Counter(subject for split in card.splits.values() for subject in split["subjects"])
+    if twice := [subject for subject, count in people.items() if count > 1]:
+        logger.warning(
+            "%d of %d subjects are in two splits (%s, …): validation then measures how well people are remembered",
+            len(twice), len(people), twice[0],
+        )  # fmt: skip
 
 
 def _rows(place: Place, column: str, wanted: Wanted) -> Rows:

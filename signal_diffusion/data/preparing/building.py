@@ -28,13 +28,11 @@ from signal_diffusion.data.preparing.splitting import read_splits, split_groups,
 from signal_diffusion.data.preparing.staging import Progress, Staged, Staging, reported, stage
 from signal_diffusion.data.publishing import published
 from signal_diffusion.data.recordings.finding import Recording
-from signal_diffusion.data.recordings.windows import cut
+from signal_diffusion.data.recordings.windows import windows_in
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES, PictureOptions, Representation
 from signal_diffusion.errors import UserError
 
 __all__ = ["Source", "WindowOptions", "build", "silent"]
-
-_WINDOWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,10 +176,8 @@ def _dealt(staged: Sequence[Staged], split_by: str, options: WindowOptions) -> d
 
 def _signals(staged: Staged, window: int) -> Iterator[tuple[slice, torch.Tensor]]:
     """Give which of the kept windows, and their µV (n, channels, window), a few at a time."""
-    signal = np.load(staged.path, mmap_mode="r")
-    for start in range(0, len(staged.kept), _WINDOWS_AT_ONCE):
-        part = slice(start, start + _WINDOWS_AT_ONCE)
-        yield part, torch.from_numpy(cut(signal, staged.starts[staged.kept[part]], window))
+    for part, signals in windows_in(staged.path, staged.starts[staged.kept], window):
+        yield part, torch.from_numpy(signals)
 
 
 def _rows(

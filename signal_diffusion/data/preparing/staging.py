@@ -10,6 +10,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.recordings.finding import Recording
 from signal_diffusion.data.recordings.reading import Reading
-from signal_diffusion.data.recordings.windows import kept_windows, window_starts
+from signal_diffusion.data.recordings.windows import kept_windows, window_starts, windows_in
 from signal_diffusion.errors import UserError
 
 __all__ = ["Progress", "Staged", "Staging", "stage"]
@@ -115,6 +116,8 @@ def _results(
     with ProcessPoolExecutor(min(workers, len(recordings)), mp_context=context) as pool:
         try:
             yield from pool.map(work, recordings, paths)
+        except BrokenProcessPool as error:
+            raise UserError("a process that read recordings was killed; was memory short? use --workers 1") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -127,8 +130,9 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         path.unlink(missing_ok=True)
         return error
     starts = window_starts(reading.num_samples, staging.window, staging.overlap)
+    extents = [np.ptp(windows, axis=-1).max(axis=-1) for _, windows in windows_in(path, starts, staging.window)]
     kept, rejected = kept_windows(
-        np.load(path, mmap_mode="r"),
+        np.concatenate(extents),
         starts,
         staging.window,
         sfreq=staging.rate,

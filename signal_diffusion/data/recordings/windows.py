@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from signal_diffusion.data.recordings.reading import Span
 
-__all__ = ["cut", "flat_stretches", "kept_windows", "label_windows", "window_starts"]
+__all__ = ["cut", "flat_stretches", "kept_windows", "label_windows", "window_starts", "windows_in"]
+
+_WINDOWS_AT_ONCE = 16
 
 
 def window_starts(num_samples: int, window: int, overlap: float) -> np.ndarray:
@@ -38,8 +41,18 @@ def flat_stretches(signal: np.ndarray, borders: np.ndarray, threshold: float) ->
     return np.any(extent < threshold, axis=0)
 
 
+def windows_in(path: Path, starts: np.ndarray, window: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Read windows (n, channels, window) of an .npy of (channels, samples), some at a time, and which they are.
+
+    The file is mapped anew each time, so that the pages of a whole day do not pile up in memory.
+    """
+    for start in range(0, len(starts), _WINDOWS_AT_ONCE):
+        part = slice(start, start + _WINDOWS_AT_ONCE)
+        yield part, cut(np.load(path, mmap_mode="r"), starts[part], window)
+
+
 def kept_windows(
-    signal: np.ndarray,
+    extents: np.ndarray,
     starts: np.ndarray,
     window: int,
     *,
@@ -48,7 +61,7 @@ def kept_windows(
     flat: np.ndarray,
     bad: Sequence[tuple[float, float]] = (),
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Choose the windows worth keeping; `signal` (channels, samples) may be a memory map.
+    """Choose the windows worth keeping, of which `extents` (n,) are the largest spans of a channel, µV.
 
     A window goes where it touches a second that is `flat` (seconds,), where it touches a `bad` stretch (from, to; in
     seconds; one without length has to lie inside), or where a channel spans more than `peak_to_peak` µV.
@@ -61,10 +74,7 @@ def kept_windows(
     is_bad = np.zeros(len(starts), dtype=bool)
     for onset, end in bad:
         is_bad |= (starts < max(end, onset) * sfreq) & (starts + window > onset * sfreq)
-    is_large = np.array(
-        [np.ptp(signal[:, start : start + window], axis=1).max() > peak_to_peak for start in starts],
-        dtype=bool,
-    )
+    is_large = extents > peak_to_peak
     rejected = {
         "flat": int(is_flat.sum()),
         "annotation": int((is_bad & ~is_flat).sum()),

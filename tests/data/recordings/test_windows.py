@@ -1,8 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from signal_diffusion.data.recordings.spans import Span
-from signal_diffusion.data.recordings.windows import cut, flat_stretches, kept_windows, label_windows, window_starts
+from signal_diffusion.data.recordings.windows import (
+    cut,
+    flat_stretches,
+    kept_windows,
+    label_windows,
+    window_starts,
+    windows_in,
+)
 
 
 def test_windows_overlap_as_asked_and_none_is_short():
@@ -29,7 +38,8 @@ def test_flat_and_large_windows_are_left_out_and_counted():
     signal[0, 450] = 1000.0
     flat = np.array([False, True, False, False, False])
     starts = window_starts(500, 100, 0.0)
-    kept, rejected = kept_windows(signal, starts, 100, sfreq=100.0, peak_to_peak=500.0, flat=flat)
+    extents = np.ptp(cut(signal, starts, 100), axis=-1).max(axis=-1)
+    kept, rejected = kept_windows(extents, starts, 100, sfreq=100.0, peak_to_peak=500.0, flat=flat)
     assert kept.tolist() == [0, 2, 3]
     assert rejected == {"flat": 1, "annotation": 0, "amplitude": 1}
 
@@ -46,19 +56,22 @@ def test_flat_and_large_windows_are_left_out_and_counted():
     ],
 )
 def test_windows_that_touch_something_bad_are_left_out(bad: tuple[float, float], kept: list[int]):
-    signal = np.random.default_rng(0).standard_normal((2, 500))
     chosen, rejected = kept_windows(
-        signal, window_starts(500, 100, 0.0), 100, sfreq=100.0, peak_to_peak=500.0, flat=np.zeros(5, bool), bad=[bad]
+        np.zeros(5),
+        window_starts(500, 100, 0.0),
+        100,
+        sfreq=100.0,
+        peak_to_peak=500.0,
+        flat=np.zeros(5, bool),
+        bad=[bad],
     )
     assert chosen.tolist() == kept
     assert rejected == {"flat": 0, "annotation": 5 - len(kept), "amplitude": 0}
 
 
 def test_a_window_is_counted_for_one_reason_only():
-    signal = np.zeros((1, 200))
-    signal[0, 50] = 1000.0
     kept, rejected = kept_windows(
-        signal,
+        np.array([1000.0, 0.0]),
         np.array([0, 100]),
         100,
         sfreq=100.0,
@@ -70,12 +83,14 @@ def test_a_window_is_counted_for_one_reason_only():
     assert rejected == {"flat": 1, "annotation": 1, "amplitude": 0}
 
 
-def test_windows_of_a_memory_map_are_chosen_as_those_of_an_array(tmp_path):
-    signal = np.random.default_rng(0).standard_normal((2, 500)).astype(np.float32)
+def test_windows_of_a_file_are_those_of_its_signal(tmp_path: Path):
+    signal = np.random.default_rng(0).standard_normal((2, 5000)).astype(np.float32)
     np.save(tmp_path / "signal.npy", signal)
-    mapped = np.load(tmp_path / "signal.npy", mmap_mode="r")
-    kept, _ = kept_windows(mapped, np.array([0, 300]), 100, sfreq=100.0, peak_to_peak=500.0, flat=np.zeros(5, bool))
-    assert kept.tolist() == [0, 1]
+    starts = window_starts(5000, 100, 0.0)
+    parts = list(windows_in(tmp_path / "signal.npy", starts, 100))
+    assert len(parts) > 2
+    assert np.array_equal(np.concatenate([windows for _, windows in parts]), cut(signal, starts, 100))
+    assert np.array_equal(np.concatenate([starts[part] for part, _ in parts]), starts)
 
 
 def spans(*told: tuple[float, float, str]) -> list[Span]:
