@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import typer
 
 from signal_diffusion.cli import benchmark, config, data
@@ -29,5 +32,7 @@ def _root() -> None:
 
 def main() -> None:
     """Run the command; what the user can put right becomes a line and exit code 2."""
+    # What a batch system sends before it kills: everyone cleans up after himself, as on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with reported_to_user():
         app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -72,9 +73,7 @@ def prepare(
     ] = "task",
     subjects: Annotated[
         Path | None,
-        typer.Option(
-            help="Table of the people (.csv, .tsv): id, sex, age, group, …", show_default="BIDS participants.tsv"
-        ),
+        typer.Option(help="Table of the people (.csv, .tsv): id, sex, age, group, …; wins over BIDS participants.tsv."),
     ] = None,
     captions: Annotated[
         str | None,
@@ -109,7 +108,7 @@ def prepare(
         raise UserError("prepare: give recordings to read, or --synthetic, and not both")
     _refuse(context, OF_RECORDINGS if synthetic else OF_SYNTHETIC, "--synthetic" if synthetic else "recordings")
     if splits_from is not None:
-        _refuse(context, ("splits", "split_by"), "--splits-from")
+        _refuse(context, ("splits", "split_by", *(() if synthetic else ("seed",))), "--splits-from")
     from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare_synthetic
     from signal_diffusion.data.prepare import prepare as prepare_recordings
     from signal_diffusion.data.representations.representation import PictureOptions
@@ -173,7 +172,9 @@ def _summarise(card: DatasetCard, output: Path) -> None:
         )
     rejected = ", ".join(f"{count} {reason}" for reason, count in card.rejected.items())
     print(f"  windows rejected: {rejected}; recordings skipped: {len(card.skipped)}")
+    if "label" not in card.columns:
+        print("  no labels: see --label")
     print(
         f"train on it: uv run python -m signal_diffusion.training.diffusion config/diffusion/dit-{name}.toml "
-        f"--set data.paths.root={output}"
+        f"--set {shlex.quote(f'data.paths.root={output}')}"
     )

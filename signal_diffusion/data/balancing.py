@@ -17,38 +17,55 @@ __all__ = ["DEFAULT_MAX_WEIGHT", "balanced_weights", "marginals"]
 DEFAULT_MAX_WEIGHT = 10.0
 
 
-def balanced_weights(columns: Sequence[Sequence[Any]], max_weight: float) -> np.ndarray:
+def balanced_weights(
+    columns: Sequence[Sequence[Any]], max_weight: float, counts: Sequence[int] | None = None
+) -> np.ndarray:
     """Give the weight of each example (N,): inverse to the size of its group, at most `max_weight`.
 
     With G groups over the n examples whose values are all known, the weight is n / (G · size of the group): 1 in a
     group of average size, so all groups weigh the same where no cap is reached. An example with a missing value
-    (None) belongs to no group and keeps the weight 1.
+    (None) belongs to no group and has the mean weight of the others, so its share stays. `counts` is how many
+    examples each row stands for; None = one.
     """
     groups = list(zip(*columns, strict=True))
-    sizes = Counter(group for group in groups if None not in group)
-    average = sum(sizes.values()) / max(1, len(sizes))
-    return np.array([min(max_weight, average / sizes[group]) if group in sizes else 1.0 for group in groups])
+    number = np.ones(len(groups), dtype=int) if counts is None else np.asarray(counts)
+    sizes: Counter[tuple[Any, ...]] = Counter()
+    for group, count in zip(groups, number.tolist(), strict=True):
+        if None not in group:
+            sizes[group] += count
+    average = sizes.total() / max(1, len(sizes))
+    weights = {group: min(max_weight, average / size) for group, size in sizes.items()}
+    mean = sum(weights[group] * size for group, size in sizes.items()) / max(1, sizes.total())
+    return np.array([weights.get(group, mean or 1.0) for group in groups])
 
 
 def marginals(
-    columns: Mapping[str, Sequence[Any]], weights: Mapping[str, np.ndarray] | None = None
+    columns: Mapping[str, Sequence[Any]],
+    weights: Mapping[str, np.ndarray] | None = None,
+    counts: Sequence[int] | None = None,
 ) -> dict[str, dict[Any, dict[str, float]]]:
     """Count values: column → value → `examples`, and their `share` of the examples whose value is known.
 
-    With `weights`, column → (N,), also the share under these weights as `balanced`.
+    With `weights`, column → (N,), also the share under these weights as `balanced`. `counts` is how many examples each
+    row stands for; None = one.
     """
-    return {name: _marginal(values, (weights or {}).get(name)) for name, values in columns.items()}
+    return {name: _marginal(values, (weights or {}).get(name), counts) for name, values in columns.items()}
 
 
-def _marginal(values: Sequence[Any], weights: np.ndarray | None) -> dict[Any, dict[str, float]]:
-    counts = Counter(value for value in values if value is not None)
-    weighted: Counter[Any] = Counter()
-    for value, weight in zip(values, () if weights is None else weights.tolist(), strict=False):
+def _marginal(
+    values: Sequence[Any], weights: np.ndarray | None, counts: Sequence[int] | None
+) -> dict[Any, dict[str, float]]:
+    number = np.ones(len(values), dtype=int) if counts is None else np.asarray(counts)
+    weighted = number if weights is None else number * weights
+    plain: Counter[Any] = Counter()
+    balanced: Counter[Any] = Counter()
+    for value, count, weight in zip(values, number.tolist(), weighted.tolist(), strict=True):
         if value is not None:
-            weighted[value] += weight
+            plain[value] += count
+            balanced[value] += weight
     described: dict[Any, dict[str, float]] = {}
-    for value in sorted(counts):
-        described[value] = {"examples": counts[value], "share": round(counts[value] / counts.total(), 4)}
+    for value in sorted(plain):
+        described[value] = {"examples": plain[value], "share": round(plain[value] / plain.total(), 4)}
         if weights is not None:
-            described[value]["balanced"] = round(weighted[value] / weighted.total(), 4)
+            described[value]["balanced"] = round(balanced[value] / balanced.total(), 4)
     return described

@@ -54,6 +54,8 @@ class DatasetCard:
     """Recordings that could not be used, and why."""
     command: str
     """What makes it again, but for the output's name."""
+    made_from: str
+    """A hash of the options and of where the inputs lay: what has another one is another dataset."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each Parquet file, by its path within the dataset."""
     unit: str | None = "µV"

@@ -219,6 +219,7 @@ def _write(root: Path, places: Mapping[str, Place], wanted: Wanted, name: str, a
         preprocessing={"splits": dict(aliases), **notes},
         sources=[{"name": name, "license": None, "description": "converted, not made by `signal-diffusion prepare`"}],
         command=f"converted from {name}",
+        made_from=name,
         unit="µV" if isinstance(fitted, TimeSeries) else None,
     )
     files: dict[str, str] = {}

@@ -5,10 +5,10 @@ The work is `building.build`'s; here is what the two kinds of source have in com
 
 from __future__ import annotations
 
+import hashlib
 import shlex
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -18,18 +18,19 @@ from signal_diffusion.data import synthetic
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.building import Source, WindowOptions, build, silent
 from signal_diffusion.data.preparing.captions import default_template
-from signal_diffusion.data.preparing.describing import RESERVED
+from signal_diffusion.data.preparing.inputs import extra_columns, recordings_of, sources_of
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.staging import Progress, Staging
 from signal_diffusion.data.recordings.channels import channel_names
-from signal_diffusion.data.recordings.finding import Recording, find_recordings, source_of
+from signal_diffusion.data.recordings.finding import Recording
 from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_channels, read_recording
-from signal_diffusion.data.recordings.subjects import described, other_columns, read_subjects, row_of
 from signal_diffusion.data.representations.registry import representation_named
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES
 from signal_diffusion.errors import UserError
 
 __all__ = ["PrepareOptions", "SyntheticOptions", "prepare", "prepare_synthetic"]
+
+LOWEST_EDGE = 0.01  # Hz, of a band-pass: its kernel lasts some five minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class PrepareOptions(WindowOptions):
     label: str = "task"
     """What `Labelling.parse` reads: task, folder, annotation, annotation:A,B, or a column of the subject table."""
     subjects: Path | None = None
-    """Table of the people (.csv, .tsv), instead of the inputs' own participants.tsv."""
+    """Table of the people (.csv, .tsv), whose values win over those of a participants.tsv."""
     split_by: str = "subject"
     """`subject`, or a column of the subject table whose values stay together, such as a family or a site."""
     reject_above: float = 500.0
@@ -71,6 +72,11 @@ class PrepareOptions(WindowOptions):
             )
         if any(not 0 < line < self.rate / 2 for line in self.notch):
             raise UserError(f"notch: {self.notch} does not lie between 0 and {self.rate / 2:g} Hz, half the rate")
+        for name in ("reject_above", "reject_flat"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"{name}: {getattr(self, name)} µV; expected a number that is not negative")
+        if low < LOWEST_EDGE:
+            raise UserError(f"band: {low:g} Hz would take a filter of minutes; expected at least {LOWEST_EDGE:g} Hz")
         if self.workers < 1:
             raise UserError(f"workers: {self.workers}; expected at least 1")
         if self.splits_from is not None and (self.split_by != "subject" or self.splits != WindowOptions.splits):
@@ -101,11 +107,9 @@ def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progr
 
     Raises `UserError` where an input, an option or the output cannot be used.
     """
-    recordings = _recordings(inputs, options)
+    recordings = recordings_of(inputs, subjects=options.subjects, folder_is_label=options.label == "folder")
     kind = representation_named(options.representation)
-    channels = eeg_channels(recordings[0]) if options.channels == "file" else channel_names(options.channels)
-    if options.reference == "average" and len(channels) < 2:
-        raise UserError(f"reference: the average of {channels[0]} alone leaves nothing; use --reference none")
+    channels = _channels(recordings, options)
     read = ReadOptions(
         channels=channels,
         reference=options.reference,
@@ -115,6 +119,7 @@ def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progr
         min_samples=options.window,
         flat_below=options.reject_flat,
     )
+    read.check()
     source = Source(
         recordings=recordings,
         staging=Staging(
@@ -126,7 +131,7 @@ def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progr
             reject_above=options.reject_above,
         ),
         channels=channels,
-        sources=[source_of(root) for root in inputs],
+        sources=sources_of(inputs),
         preprocessing={
             "resampling": "polyphase",
             "band": list(options.band),
@@ -137,8 +142,9 @@ def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progr
             "reject_flat": options.reject_flat,
         },
         command=_command([str(root) for root in inputs], options),
+        made_from=_made_from([str(root.resolve()) for root in inputs], options),
         captions=default_template(kind.column) if options.captions is None else options.captions,
-        extras=_extras(recordings),
+        extras=extra_columns(recordings),
         split_by=_split_by(options.split_by, recordings),
         workers=options.workers,
         skip_bad=options.skip_bad,
@@ -194,40 +200,10 @@ def prepare_synthetic(
         sources=[{"name": "synthetic", "license": None, "description": "generated by signal-diffusion"}],
         preprocessing={"overlap": options.overlap},
         command=_command(["--synthetic", "--representation", representation], options),
+        made_from=_made_from(["--synthetic", "--representation", representation], options),
         captions=default_template(kind.column) if options.captions is None else options.captions,
     )
     return build(source, output, kind, options, progress)
-
-
-def _recordings(inputs: Sequence[Path], options: PrepareOptions) -> list[Recording]:
-    """Find what there is in all inputs, and what is known of the people."""
-    twice = [name for name, count in Counter(source_of(root)["name"] for root in inputs).items() if count > 1]
-    if twice:
-        raise UserError(
-            f"two inputs are named {twice[0]!r}, and people of the same name in them could not be told apart; "
-            "rename one of the folders"
-        )
-    found = [
-        recording for root in inputs for recording in find_recordings(root, folder_is_label=options.label == "folder")
-    ]
-    if options.subjects is not None:
-        table = read_subjects(options.subjects)
-        rows = {each.subject: row_of(table, each.subject) for each in found}
-        if unknown := sorted(subject for subject, row in rows.items() if row is None):
-            raise UserError(
-                f"{options.subjects}: has no row for {', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; add "
-                "them, if only with empty cells"
-            )
-        found = [described(each, rows[each.subject] or {}) for each in found]
-    if len(inputs) > 1:  # sub-01 is someone else in every dataset
-        found = [replace(each, subject=f"{each.dataset}/{each.subject}") for each in found]
-    return found
-
-
-def _extras(recordings: Sequence[Recording]) -> dict[str, str]:
-    """Columns of the subject table that are kept as they are: name in the dataset → name in the table."""
-    there = other_columns({name for recording in recordings for name in recording.participant})
-    return {f"participant_{name}" if name in RESERVED else name: name for name in there}
 
 
 def _split_by(column: str, recordings: Sequence[Recording]) -> str:
@@ -240,6 +216,33 @@ def _split_by(column: str, recordings: Sequence[Recording]) -> str:
     return column
 
 
+def _channels(recordings: Sequence[Recording], options: PrepareOptions) -> tuple[str, ...]:
+    channels = _of_first_file(recordings, options) if options.channels == "file" else channel_names(options.channels)
+    if options.reference == "average" and len(channels) < 2:
+        raise UserError(f"reference: the average of {channels[0]} alone leaves nothing; use --reference none")
+    if options.reference in channels:
+        raise UserError(
+            f"reference: {options.reference} less itself is nothing; leave it out of --channels, or use another"
+        )
+    return channels
+
+
+def _of_first_file(recordings: Sequence[Recording], options: PrepareOptions) -> tuple[str, ...]:
+    """The EEG channels of the first recording, or of the first that can be read where others are to be skipped."""
+    for recording in recordings:
+        try:
+            return eeg_channels(recording)
+        except UserError:
+            if not options.skip_bad or recording is recordings[-1]:
+                raise
+    raise AssertionError("there are recordings")
+
+
+def _made_from(inputs: Sequence[str], options: WindowOptions) -> str:
+    """Tell datasets of other recordings or options apart, without saying where they lie."""
+    return hashlib.sha256(_command(inputs, options).encode()).hexdigest()
+
+
 def _command(arguments: Sequence[str], options: WindowOptions) -> str:
     """Write the options out as the command that makes the same dataset."""
     words = ["signal-diffusion", "prepare", *arguments, "--output", "DIR"]
@@ -249,6 +252,9 @@ def _command(arguments: Sequence[str], options: WindowOptions) -> str:
         values |= {"layout": pictures.layout, "picture_size": pictures.size, "frequency": pictures.frequency}
     values |= {"db_limits": pictures.db_limits}
     values.pop("workers", None)
+    if options.splits_from is not None:
+        for name in ("splits", "split_by", *(["seed"] if isinstance(options, PrepareOptions) else [])):
+            values.pop(name, None)
     for name, value in values.items():
         flag = "--" + name.replace("_", "-")
         if value is True:

@@ -19,31 +19,42 @@ __all__ = ["published"]
 def published(output: Path) -> Iterator[Path]:
     """Give a folder to write to, and put it in the place of `output` when all went well.
 
-    What lies at `output` stays until then, and for good where something goes wrong. Raises `UserError` where
-    another process is at it.
+    What lies at `output` stays until then, and for good where something goes wrong; a kill between the two renames
+    that exchange them is made good by the next call. Raises `UserError` where another process is at it.
     """
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (output.with_name(f".{output.name}.{what}") for what in ("partial", "old"))
-    lock = filelock.FileLock(output.with_name(f".{output.name}.lock"), timeout=0)
+    partial, old, lock_file = (output.with_name(f".{output.name}.{what}") for what in ("partial", "old", "lock"))
+    lock = filelock.FileLock(lock_file, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
         raise UserError(f"{output}: another process is writing it; wait for it or choose another --output") from None
     try:
+        if old.exists() and not output.exists():
+            old.rename(output)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         yield partial
         _flush(partial)
-        shutil.rmtree(old, ignore_errors=True)
-        if output.exists():
-            output.rename(old)
-        partial.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
+        _exchange(partial, output, old)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        lock_file.unlink(missing_ok=True)  # while it is locked, lest another process loses its own
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _exchange(partial: Path, output: Path, old: Path) -> None:
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        output.rename(old)
+    try:
+        partial.rename(output)
+    except OSError:
+        if old.exists():
+            old.rename(output)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _flush(root: Path) -> None:

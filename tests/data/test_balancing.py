@@ -46,6 +46,19 @@ def test_unknown_values_keep_their_share():
     assert share_of(values, "b", indices) == pytest.approx(1 / 3, abs=0.005)
 
 
+def test_unknown_values_keep_their_share_where_the_cap_is_reached():
+    values = ["a"] * 99 + ["b"] + [None] * 100
+    weights = balanced_weights([values], 10.0)
+    assert weights[100:].sum() / weights.sum() == pytest.approx(0.5)
+
+
+def test_rows_may_stand_for_many_examples():
+    whole = marginals({"gender": GENDER}, {"gender": balanced_weights([GENDER], 10.0)})
+    counts = [270, 90]
+    weights = {"gender": balanced_weights([["female", "male"]], 10.0, counts)}
+    assert marginals({"gender": ["female", "male"]}, weights, counts) == whole
+
+
 def test_everyone_of_the_frequent_group_still_comes_in_turn():
     counts = np.bincount(drawn(balanced_weights([GENDER], 10.0), epochs=30), minlength=360)
     assert counts[:270].min() > 0 and counts[270:].min() >= 30 * 2 - 1

@@ -177,7 +177,7 @@ def test_what_is_in_the_way_is_refused_and_left_alone(tmp_path: Path):
     assert contents(tmp_path / "mine") == {"thesis.txt": b"all of it"}
     prepare_synthetic(tmp_path / "made", "db-only", TINY)
     before = contents(tmp_path / "made")
-    with pytest.raises(UserError, match="made by other arguments"):
+    with pytest.raises(UserError, match="made of other recordings or by other arguments"):
         prepare_synthetic(tmp_path / "made", "db-only", SyntheticOptions(num_subjects=4, num_windows=1, window=256))
     assert contents(tmp_path / "made") == before
 

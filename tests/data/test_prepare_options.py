@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
@@ -130,7 +133,7 @@ def test_windows_are_labelled_by_the_annotation_that_covers_most_of_them(tmp_pat
     assert card.rejected == {"flat": 0, "amplitude": 0, "annotation": 9, "unlabelled": 3}
     chosen = prepare([tmp_path / "in"], tmp_path / "some", replace(OPTIONS, label="annotation:open"))
     assert chosen.columns["label"]["names"] == ["open"]
-    with pytest.raises(UserError, match="annotations are: BAD_movement, closed, open"):
+    with pytest.raises(UserError, match="no recording has an annotation asleep; there are BAD_movement, closed, open"):
         prepare([tmp_path / "in"], tmp_path / "none", replace(OPTIONS, label="annotation:asleep"))
 
 
@@ -181,3 +184,96 @@ def test_a_representation_that_cannot_be_is_told_before_anything_is_read(six_peo
     (tmp_path / "lab" / "p0" / "one.edf").write_bytes(b"")
     with pytest.raises(UserError, match="window: 250 samples do not make whole columns"):
         prepare([tmp_path / "lab"], tmp_path / "out", replace(OPTIONS, window=250))
+
+
+def test_nobody_comes_twice_by_nested_inputs(six_people: Path, tmp_path: Path):
+    for inputs in ([six_people, six_people / "p0"], [six_people, six_people]):
+        with pytest.raises(UserError, match="is given twice"):
+            prepare(inputs, tmp_path / "out", OPTIONS)
+
+
+def test_files_of_one_folder_are_one_input(six_people: Path, tmp_path: Path):
+    for number in range(3):
+        write_eeg(tmp_path / "in" / f"sub-{number}_eeg.edf", number)
+    card = prepare(sorted((tmp_path / "in").iterdir()), tmp_path / "out", OPTIONS)
+    assert [split["subjects"] for split in card.splits.values()] and len(card.sources) == 1
+    assert {name for split in card.splits.values() for name in split["subjects"]} == {"sub-0", "sub-1", "sub-2"}
+
+
+def test_a_row_of_a_table_is_one_person_of_several_inputs(tmp_path: Path):
+    for dataset in ("A", "B"):
+        for number in range(2):
+            write_eeg(tmp_path / dataset / f"p{number}" / "one.edf", number)
+    inputs = [tmp_path / "A", tmp_path / "B"]
+    table = tmp_path / "people.csv"
+    table.write_text("id,sex\np0,F\np1,M\n")
+    with pytest.raises(UserError, match="one row stands for A/p0, B/p0"):
+        prepare(inputs, tmp_path / "out", replace(OPTIONS, subjects=table))
+    table.write_text("id,sex\nA/p0,F\nA/p1,M\nB/p0,M\nB/p1,M\n")
+    prepare(inputs, tmp_path / "out", replace(OPTIONS, subjects=table))
+    genders = {row["subject"]: row["gender"] for row in rows_of(tmp_path / "out")}
+    assert genders == {"A/p0": "female", "A/p1": "male", "B/p0": "male", "B/p1": "male"}
+
+
+def test_the_command_on_the_card_makes_the_dataset_again(six_people: Path, tmp_path: Path):
+    prepare([six_people], tmp_path / "first", OPTIONS)
+    for options in (
+        replace(OPTIONS, splits=PrepareOptions.splits, splits_from=tmp_path / "first", captions="EEG of {dataset}"),
+        replace(OPTIONS, notch=(50.0, 25.0), pictures=PictureOptions(layout="mosaic", db_limits=(-30.0, 30.0))),
+    ):
+        card = prepare([six_people], tmp_path / "by-options", options)
+        words = [str(tmp_path / "by-command") if word == "DIR" else word for word in shlex.split(card.command)[1:]]
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert result.exit_code == 0
+        assert DatasetCard.load(tmp_path / "by-command").files == card.files
+        shutil.rmtree(tmp_path / "by-options")
+        shutil.rmtree(tmp_path / "by-command")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"reject_above": float("nan")}, "reject_above: nan"),
+        ({"reject_flat": -1.0}, "reject_flat: -1.0"),
+        ({"band": (1e-4, 60.0)}, "at least 0.01 Hz"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told_at_once(changes: dict, complaint: str):
+    with pytest.raises(UserError, match=complaint):
+        replace(OPTIONS, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"reference": "Cz"}, "reference: Cz less itself is nothing"),
+        ({"reference": ","}, "reference: names no channel"),
+        ({"notch": (62.4,)}, "make no filter at 125 Hz"),
+    ],
+)
+def test_what_no_recording_can_be_read_with_is_told_once(
+    six_people: Path, tmp_path: Path, changes: dict, complaint: str
+):
+    with pytest.raises(UserError, match=complaint) as caught:
+        prepare([six_people], tmp_path / "out", replace(OPTIONS, skip_bad=True, **changes))
+    assert len(caught.value.lines) == 1
+
+
+def test_numbers_may_have_decimal_commas_and_codes_are_no_numbers(six_people: Path, tmp_path: Path):
+    table = tmp_path / "people.csv"
+    table.write_text("id;weight;code\n" + "".join(f"p{n};{60 + n},5;00{n}\n" for n in range(6)))
+    card = prepare([six_people], tmp_path / "out", replace(OPTIONS, subjects=table))
+    assert card.columns["weight"]["kind"] == "numeric"
+    assert card.columns["code"] == {"kind": "categorical", "names": [f"00{n}" for n in range(6)]}
+    assert {row["weight"] for row in rows_of(tmp_path / "out") if row["subject"] == "p3"} == {63.5}
+
+
+def test_another_recording_of_the_same_name_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for place in ("here", "there"):
+        write_eeg(tmp_path / place / "in" / "sub-1_eeg.edf", len(place))
+    monkeypatch.chdir(tmp_path / "here")
+    prepare([Path("in")], tmp_path / "out", OPTIONS)
+    prepare([tmp_path / "here" / "in"], tmp_path / "out", OPTIONS)
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(UserError, match="made of other recordings"):
+        prepare([Path("in")], tmp_path / "out", OPTIONS)

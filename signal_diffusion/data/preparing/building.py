@@ -12,6 +12,7 @@ arguments is made again (the recordings may have changed); anything else that is
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from signal_diffusion.data.preparing.splitting import read_splits, split_groups,
 from signal_diffusion.data.preparing.staging import Progress, Staged, Staging, reported, stage
 from signal_diffusion.data.publishing import published
 from signal_diffusion.data.recordings.finding import Recording
+from signal_diffusion.data.recordings.subjects import number_in
 from signal_diffusion.data.recordings.windows import windows_in
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES, PictureOptions, Representation
 from signal_diffusion.errors import UserError
@@ -79,6 +81,8 @@ class Source:
     """What the card says of the inputs."""
     preprocessing: dict[str, Any]
     command: str
+    made_from: str
+    """Whatever has another value is another dataset."""
     captions: str
     """Template, "" for none."""
     extras: dict[str, str] = field(default_factory=dict)
@@ -98,13 +102,13 @@ def build(
 ) -> DatasetCard:
     """Read, split, fit and write; returns the card of the dataset that then lies at `output`."""
     check_template(source.captions, attributes_of(source.recordings[0], None, source.extras))
-    _check_replaceable(output, source.command)
     dealt = read_splits(options.splits_from) if options.splits_from else None
     # What a representation refuses, it refuses now and not after hours of reading.
     kind.check(options.pictures, sampling_rate=options.rate, window=options.window, electrodes=len(source.channels))
     with published(output) as root:
-        folder = root / "staging"
-        folder.mkdir()
+        _check_replaceable(output, source.made_from)
+        # Of a name of its own: a worker that outlived its parent must not write into the next run's.
+        folder = Path(tempfile.mkdtemp(prefix="staging-", dir=root))
         staged, rejected, skipped = stage(
             source.recordings,
             folder,
@@ -194,7 +198,7 @@ def _rows(
         columns: dict[str, Any] = {name: [values[name] for values in known for _ in electrodes] for name in known[0]}
         for name in extras:
             if name in card.columns and card.columns[name]["kind"] == "numeric":
-                columns[name] = [None if value is None else float(value) for value in columns[name]]
+                columns[name] = [None if value is None else number_in(value) for value in columns[name]]
         columns |= {"window": np.repeat(numbers, len(electrodes)), "electrode": list(electrodes) * len(numbers)}
         row = {name: values for name, values in columns.items() if name in card.columns}
         yield {representation.column: tensors.reshape(-1, *card.shape), **row}
@@ -223,13 +227,17 @@ def _card(
         preprocessing=source.preprocessing,
         sources=source.sources,
         command=source.command,
+        made_from=source.made_from,
     )
 
 
-def _check_replaceable(output: Path, command: str) -> None:
+def _check_replaceable(output: Path, made_from: str) -> None:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not (output / CARD_NAME).exists():
         raise UserError(f"{output}: exists and is not a dataset; choose another --output or remove it")
-    if DatasetCard.load(output).command != command:
-        raise UserError(f"{output}: holds a dataset made by other arguments; choose another --output or remove it")
+    if DatasetCard.load(output).made_from != made_from:
+        raise UserError(
+            f"{output}: holds a dataset made of other recordings or by other arguments; choose another --output or "
+            "remove it"
+        )

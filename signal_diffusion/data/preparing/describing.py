@@ -10,6 +10,7 @@ import numpy as np
 from signal_diffusion.data.balancing import DEFAULT_MAX_WEIGHT, balanced_weights, marginals
 from signal_diffusion.data.preparing.staging import Staged
 from signal_diffusion.data.recordings.finding import Recording
+from signal_diffusion.data.recordings.subjects import number_in
 
 __all__ = ["RESERVED", "attributes_of", "describe_columns", "describe_splits"]
 
@@ -44,7 +45,7 @@ def describe_columns(
         known = {values[name] for values, _ in everyone if values[name] is not None}
         if not known:
             continue
-        numbers = {value: _number(value) for value in known}
+        numbers = {value: value if isinstance(value, float) else number_in(value) for value in known}
         if name == "age" or (name in extras and None not in numbers.values()):
             weighted = [(numbers[values[name]], count) for values, count in training if values[name] is not None]
             columns[name] = {"kind": "numeric"} | _moments(weighted)
@@ -70,14 +71,15 @@ def describe_splits(
     described = {}
     for split, members in splits.items():
         windows = sum(len(each.kept) for each in members)
-        rows = [values for values, count in _values(members, extras) for _ in range(count * examples_per_window)]
-        values = {name: [row[name] for row in rows] for name in names}
-        weights = {name: balanced_weights([values[name]], DEFAULT_MAX_WEIGHT) for name in names}
+        rows = list(_values(members, extras))  # a few per recording
+        counts = [count * examples_per_window for _, count in rows]
+        values = {name: [row[name] for row, _ in rows] for name in names}
+        weights = {name: balanced_weights([values[name]], DEFAULT_MAX_WEIGHT, counts) for name in names}
         described[split] = {
             "examples": windows * examples_per_window,
             "windows": windows,
             "subjects": sorted({each.recording.subject for each in members}),
-            "marginals": marginals(values, weights if split == "train" else None),
+            "marginals": marginals(values, weights if split == "train" else None, counts),
         }
     return described
 
@@ -96,11 +98,3 @@ def _moments(weighted: Sequence[tuple[float | None, int]]) -> dict[str, float]:
     mean = np.average(values, weights=counts)
     # A spread of 0 cannot be divided by; with one value, any unit will do.
     return {"mean": float(mean), "std": float(np.sqrt(np.average((values - mean) ** 2, weights=counts))) or 1.0}
-
-
-def _number(value: str | float) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None

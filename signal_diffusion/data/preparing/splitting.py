@@ -39,7 +39,7 @@ def split_subjects(strata: Mapping[str, str], shares: Sequence[float], seed: int
         )
     subjects = sorted(strata, key=lambda subject: (order[subject], subject))
     counts = [max(round(share * len(subjects)), share > 0) for share in shares[1:]]
-    validation = min(counts[0], len(subjects) - 1)
+    validation = min(counts[0], max(0, len(subjects) - 1 - (counts[1] > 0 and len(subjects) > 2)))
     test = min(counts[1], len(subjects) - 1 - validation)
     splits = ["validation"] * validation + ["test"] * test + ["train"] * (len(subjects) - validation - test)
     return dict(zip(subjects, splits, strict=True))

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.windows import kept_windows, window_starts, windows_in
 from signal_diffusion.errors import UserError
 
-__all__ = ["Progress", "Staged", "Staging", "stage"]
+__all__ = ["Progress", "Staged", "Staging", "reported", "stage"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +96,7 @@ def stage(
         if len(result.kept):
             staged.append(result)
     progress("reading", len(recordings), len(recordings))
+    _check_annotations(staging.labelling, annotations)
     if not staged:
         reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
         there = f"; the recordings' annotations are: {', '.join(sorted(annotations))}" if annotations else ""
@@ -101,6 +105,15 @@ def stage(
             f"--reject-flat and --label{there}"
         )
     return staged, dict(rejected), skipped
+
+
+def _check_annotations(labelling: Labelling, there: Collection[str]) -> None:
+    missing = [name for name in labelling.names or () if name not in there]
+    if missing:
+        raise UserError(
+            f"label: no recording has an annotation {', '.join(missing)}; "
+            f"there are {', '.join(sorted(there)) or 'none'}"
+        )
 
 
 def _results(
@@ -113,13 +126,25 @@ def _results(
         return
     # Forked children would inherit the locks of this process's threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(recordings)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(recordings)), mp_context=context, initializer=_end_with_parent) as pool:
         try:
             yield from pool.map(work, recordings, paths)
         except BrokenProcessPool as error:
             raise UserError("a process that read recordings was killed; was memory short? use --workers 1") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """See to it that a worker whose parent was killed does not wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | UserError:

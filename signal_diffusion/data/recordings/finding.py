@@ -6,6 +6,7 @@ EDF, BDF, FIF, EEGLAB (.set) and BrainVision (.vhdr), in plain folders and, thro
 from __future__ import annotations
 
 import json
+import logging
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -17,7 +18,11 @@ from signal_diffusion.errors import UserError
 
 __all__ = ["Recording", "find_recordings", "source_of"]
 
+logger = logging.getLogger(__name__)
+
 FORMATS = (".edf", ".bdf", ".fif", ".fif.gz", ".set", ".vhdr")
+
+_ENTITY = re.compile(r"(?<![^_])(sub|task)-([A-Za-z0-9]+)")  # of names in BIDS: sub-01_task-rest_eeg.edf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,6 @@ class Recording:
     health: str | None = None
     age: float | None = None
     """Years."""
-    caption: str | None = None
     participant: dict[str, str] = field(default_factory=dict)
     """The person's row of the table of subjects, missing values left out."""
     bids: Any = None
@@ -47,10 +51,11 @@ class Recording:
 def find_recordings(root: Path, *, folder_is_label: bool = False) -> list[Recording]:
     """List the recordings of a BIDS folder, a plain folder (searched in depth) or one file; reads no signals.
 
-    In a plain folder the subject is the folder directly under `root`, or the file's own name where there is
-    none: the files of one person belong in one folder. Where `folder_is_label`, that folder is the label and the
-    subject is the one below, LABEL/SUBJECT/file, or the file's name, LABEL/file; the same name under two labels
-    is the same person. Hidden files, derivatives in BIDS folders and the further parts of a split FIF are left out.
+    In a plain folder the subject is the folder directly under `root`; where there is none, the `sub-` of a file's name
+    like those of BIDS, or else the whole name: the files of one person belong in one folder. Where
+    `folder_is_label`, that folder is the label and the subject is the one below, LABEL/SUBJECT/file, or told by the
+    file's name, LABEL/file; the same name under two labels is the same person. Hidden files, derivatives and the
+    further parts of a split FIF are left out.
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder; give a recording, a folder of recordings or a BIDS folder")
@@ -108,7 +113,26 @@ def _find_bids(root: Path) -> list[Recording]:
             bids=path,
         )
         recordings.append(described(recording, row_of(people, recording.subject) or {}))
+    _warn_of_others(root, {recording.path for recording in recordings})
     return recordings
+
+
+def _warn_of_others(root: Path, known: set[Path]) -> None:
+    """Tell of files of people that BIDS has no name for, such as `sub-01_rest.EDF`: nothing is lost in silence."""
+    files = [path for folder in sorted(root.glob("sub-*")) for path in sorted(folder.rglob("*"))]
+    others = [
+        path
+        for path in files
+        if path.name.lower().endswith(FORMATS)
+        and path not in known
+        and not _is_hidden(path.relative_to(root))
+        and "_split-" not in path.name
+    ]
+    if others:
+        logger.warning(
+            "%s: %d recordings are left out, since their names are not those of EEG in BIDS (sub-…_task-…_eeg.edf); "
+            "the first is %s", root, len(others), others[0].relative_to(root),
+        )  # fmt: skip
 
 
 def _find_plain(root: Path, folder_is_label: bool) -> list[Recording]:
@@ -117,24 +141,48 @@ def _find_plain(root: Path, folder_is_label: bool) -> list[Recording]:
     if root.is_dir():
         files = [path for path in sorted(root.rglob("*")) if not _is_hidden(path.relative_to(root))]
     files = [path for path in files if path.name.lower().endswith(FORMATS) and path.is_file()]
+    _refuse_nested(base, files)
     further = _further_parts(files)
     recordings = []
     for path in files:
         inside = path.relative_to(base)
-        if path in further or _is_derivative(base, inside):
+        if path in further:
             continue
-        *folders, _ = inside.parts
+        *folders, name = inside.parts
         of_subject = folders[1:] if folder_is_label else folders
         recordings.append(
             Recording(
                 path=path,
                 recording=inside.as_posix(),
-                subject=of_subject[0] if of_subject else inside.stem,
+                subject=of_subject[0] if of_subject else _subject_in(name),
                 dataset=_dataset_name(root),
+                task=dict(_ENTITY.findall(name)).get("task"),
                 folder=folders[0] if folders else None,
             )
         )
+    loose = [each for each in recordings if each.folder is None and not each.subject.startswith("sub-")]
+    if len(loose) > 1:
+        logger.warning(
+            "%s: each of %d files is taken for a person of its own, such as %s; put the files of one person into one "
+            "folder", base, len(loose), loose[0].subject,
+        )  # fmt: skip
     return recordings
+
+
+def _refuse_nested(base: Path, files: list[Path]) -> None:
+    """A BIDS folder inside a plain one would become one person."""
+    folders = {folder for path in files for folder in path.relative_to(base).parents}
+    nested = sorted(str(base / folder) for folder in folders if folder != Path() and _is_bids(base / folder))
+    if nested:
+        raise UserError(f"{base}: holds the BIDS folder {nested[0]}; give BIDS folders as inputs of their own")
+
+
+def _subject_in(name: str) -> str:
+    entities = dict(_ENTITY.findall(name))
+    if "sub" in entities:
+        return f"sub-{entities['sub']}"
+    suffix = max((each for each in FORMATS if name.lower().endswith(each)), key=len)
+    return name[: -len(suffix)]
 
 
 def _further_parts(files: list[Path]) -> set[Path]:
@@ -160,12 +208,6 @@ def _further_parts(files: list[Path]) -> set[Path]:
 def _is_hidden(inside: Path) -> bool:
     """Tell whether a path has a hidden part, such as the `._*` that macOS leaves beside files."""
     return any(part.startswith(".") for part in inside.parts)
-
-
-def _is_derivative(base: Path, inside: Path) -> bool:
-    """Tell whether a file is a derivative in a BIDS folder somewhere below a plain one."""
-    places = [place for place, part in enumerate(inside.parts) if part == "derivatives"]
-    return any(_is_bids(base.joinpath(*inside.parts[:place])) for place in places)
 
 
 def _dataset_name(root: Path) -> str:

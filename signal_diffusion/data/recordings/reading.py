@@ -57,6 +57,12 @@ class ReadOptions:
     flat_below: float
     """µV; a channel that moves less within a second is flat."""
 
+    def check(self) -> None:
+        """Raise the `UserError` that every recording would raise, for a reference or filters that cannot be."""
+        if self.reference not in ("average", "none") and not self.reference.strip(" ,"):
+            raise UserError("reference: names no channel; use average, none, or channels such as A1,A2")
+        _design(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -252,6 +258,8 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     references = () if options.reference in ("average", "none") else channel_names(options.reference)
     wanted = (*options.channels, *references)
     picks = find_channels(wanted, raw)
+    if bads := [name for name in raw.info["bads"] if raw.ch_names.index(name) in picks]:
+        logger.warning("%s: marked as bad, and used: %s; leave it out with --channels", recording.path, ", ".join(bads))
     narrow, picks = with_one_rate(recording, raw, picks)
     sfreq, rate = float(narrow.info["sfreq"]), options.sampling_rate
     if sfreq < rate * (1 - 1e-4):

@@ -15,7 +15,7 @@ from signal_diffusion.errors import UserError
 if TYPE_CHECKING:
     from signal_diffusion.data.recordings.finding import Recording
 
-__all__ = ["described", "other_columns", "read_subjects", "row_of"]
+__all__ = ["described", "number_in", "other_columns", "read_subjects", "row_of"]
 
 _ID_COLUMNS = ("participant_id", "subject", "subject_id", "id")
 _GENDER_COLUMNS = ("sex", "gender")
@@ -27,7 +27,7 @@ _GENDERS = {"female": ("f", "female", "w", "woman"), "male": ("m", "male", "man"
 def read_subjects(path: Path) -> dict[str, dict[str, str]]:
     """Read a table of people: id as it stands there → the row, missing values (empty, n/a, NA, nan) left out.
 
-    Tabs separate the columns of a .tsv, commas or semicolons those of a .csv. One column is the id:
+    Tabs separate the columns of a .tsv, and commas, semicolons or tabs those of a .csv. One column is the id:
     participant_id, subject, subject_id or id, in any case. Raises `UserError` where nothing can be made of it.
     """
     if path.suffix.lower() not in (".csv", ".tsv"):
@@ -83,10 +83,16 @@ def other_columns(names: Collection[str]) -> list[str]:
     return sorted(name for name in names if name.strip().lower() not in used)
 
 
+def number_in(text: str) -> float | None:
+    """Read a number as tables have them: `31`, `-1.5`, `1e-3`, `31,5`; a code such as `007` is none."""
+    found = re.fullmatch(r"[+-]?(0|[1-9]\d*)([.,]\d+)?([eE][+-]?\d+)?", text)
+    return float(text.replace(",", ".")) if found else None
+
+
 def _lines(text: str, suffix: str) -> list[tuple[int, list[str]]]:
     """Split into fields; gives (number of the line, its fields), blank lines left out."""
-    header = text.partition("\n")[0]
-    delimiter = "\t" if suffix == ".tsv" else ";" if header.count(";") > header.count(",") else ","
+    header = text.lstrip().partition("\n")[0]
+    delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     return [(reader.line_num, [field.strip() for field in fields]) for fields in reader if any(fields)]
 
@@ -129,5 +135,5 @@ def _gender(text: str | None) -> str | None:
 
 def _years(text: str | None) -> float | None:
     """Read `31`, `31.5`, `31,5` and `31Y`; nothing else is an age."""
-    found = re.fullmatch(r"(\d+(?:[.,]\d+)?)\s*[yY]?", text or "")
-    return float(found[1].replace(",", ".")) if found else None
+    years = number_in(re.sub(r"\s*[yY]$", "", text or ""))
+    return years if years is None or years >= 0 else None

@@ -30,6 +30,12 @@ def test_few_people_fill_training_first(people: int, sizes: tuple[int, ...]):
     assert tuple(list(splits.values()).count(split) for split in ("train", "validation", "test")) == sizes
 
 
+@pytest.mark.parametrize(("people", "shares"), [(3, (0.05, 0.9, 0.05)), (4, (0.1, 0.8, 0.1)), (5, (0.1, 0.1, 0.8))])
+def test_no_split_with_a_share_is_empty(people: int, shares: tuple[float, float, float]):
+    splits = split_subjects({f"s{i}": "" for i in range(people)}, shares, 0)
+    assert set(splits.values()) == {"train", "validation", "test"}
+
+
 def test_families_stay_together():
     strata = {f"s{i}": "patient" if i % 4 == 0 else "control" for i in range(60)}
     families = {f"s{i}": f"family {i // 3}" if i < 45 else None for i in range(60)}

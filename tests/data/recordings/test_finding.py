@@ -51,8 +51,35 @@ def test_folders_of_a_bids_folder_are_no_labels(tmp_path: Path):
 
 def test_hidden_files_and_derivatives_are_left_out(tmp_path: Path):
     write(tmp_path, "a/one.edf", "a/._one.edf", ".trash/two.edf", "derivatives/three.edf")
-    write(tmp_path, "bids/participants.tsv", "bids/sub-01/four.edf", "bids/derivatives/clean/sub-01/five.edf")
-    assert list(found(tmp_path)) == ["a/one.edf", "bids/sub-01/four.edf", "derivatives/three.edf"]
+    assert list(found(tmp_path)) == ["a/one.edf", "derivatives/three.edf"]
+
+
+def test_a_bids_folder_inside_a_plain_one_is_no_person(tmp_path: Path):
+    write(tmp_path, "a/one.edf", "bids/participants.tsv", "bids/sub-01/eeg/sub-01_task-rest_eeg.edf")
+    with pytest.raises(UserError, match=r"holds the BIDS folder .*bids; give BIDS folders as inputs of their own"):
+        find_recordings(tmp_path)
+
+
+def test_names_like_those_of_bids_tell_the_person_and_the_task(tmp_path: Path):
+    write(tmp_path, "sub-01_task-rest_eeg.edf", "sub-01_task-work_eeg.edf", "sub-02_ses-1_eeg.edf", "s3.fif.gz")
+    there = found(tmp_path)
+    assert {name: (each.subject, each.task) for name, each in there.items()} == {
+        "s3.fif.gz": ("s3", None),
+        "sub-01_task-rest_eeg.edf": ("sub-01", "rest"),
+        "sub-01_task-work_eeg.edf": ("sub-01", "work"),
+        "sub-02_ses-1_eeg.edf": ("sub-02", None),
+    }
+
+
+def test_files_that_are_taken_for_a_person_each_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    find_recordings(write(tmp_path, "Subject00_1.edf", "Subject00_2.edf"))
+    assert "each of 2 files is taken for a person of its own, such as Subject00_1" in caplog.text
+
+
+def test_recordings_that_bids_has_no_name_for_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write(tmp_path, "dataset_description.json", "sub-01/eeg/sub-01_task-rest_eeg.edf", "sub-02/eeg/sub-02_rest.EDF")
+    assert list(found(tmp_path)) == ["sub-01/eeg/sub-01_task-rest_eeg.edf"]
+    assert "1 recordings are left out" in caplog.text and "sub-02_rest.EDF" in caplog.text
 
 
 def test_only_what_bids_calls_eeg_is_found_in_a_bids_folder(tmp_path: Path):

@@ -32,7 +32,8 @@ def test_every_recording_of_every_format_reads_with_the_same_options(
         assert np.isfinite(signal).all()
         assert (signal.std(axis=1) > 0).all()
     # Nothing of MNE's:
-    assert {record.name for record in caplog.records} <= {"signal_diffusion.data.recordings.reading"}
+    ours = {f"signal_diffusion.data.recordings.{name}" for name in ("reading", "finding")}
+    assert {record.name for record in caplog.records} <= ours
 
 
 @pytest.mark.real_data

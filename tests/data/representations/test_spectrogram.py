@@ -296,6 +296,7 @@ def test_a_card_with_the_layout_picture_gives_pictures_whatever_their_name():
         preprocessing={},
         sources=[],
         command="",
+        made_from="",
     )
     assert representation_of(card) == Picture(channels=1, size=64)
 
