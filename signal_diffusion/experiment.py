@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from signal_diffusion.config import schema
@@ -211,8 +212,10 @@ def _synthetic_root(representation: str) -> Path:
     from signal_diffusion.data.prepare import prepare_synthetic  # what makes data need not slow every start
 
     root = _cache() / f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}" / representation
-    if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
-        prepare_synthetic(root, representation)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(root.with_name(f".{representation}.wait")):  # a run that starts meanwhile uses it too
+        if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
+            prepare_synthetic(root, representation)
     return root
 
 

@@ -38,7 +38,9 @@ class Inspection:
 
 
 def inspect(experiment: schema.Experiment) -> Inspection:
-    """Build the model without memory, and read the dataset's card alone.
+    """Build the model without memory, and read the dataset's card and the columns that it is balanced by.
+
+    A dataset that has to be downloaded, converted or generated is so first, as for training.
 
     Raises
     ------
@@ -68,6 +70,7 @@ def inspect(experiment: schema.Experiment) -> Inspection:
     if training.validation.enabled:
         split_files(root, experiments.split_name(card, experiment.data.paths.val, root))
     examples = min(card.splits[split]["examples"], loading.max_train_examples or card.splits[split]["examples"])
+    experiments.grouping_of(experiment.data, root, card)
     order = experiments.order_of(experiment, examples)
     copies = 2 + COPIES[training.optimizer.type] + training.ema.enabled
     return Inspection(

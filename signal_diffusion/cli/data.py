@@ -40,6 +40,9 @@ def show(
     source = context.get_parameter_source("max_weight")
     if balance is None and source is not None and source.name == "COMMANDLINE":
         raise UserError("data show: --max-weight has no effect without --balance; leave it out")
+    path = output or root.resolve().with_name(f"{root.resolve().name}.png")
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise UserError(f"data show: --output {path}: expected the name of a PNG file")
     from signal_diffusion.data.card import DatasetCard
     from signal_diffusion.data.overview import balanced_marginals
     from signal_diffusion.data.overview_figure import draw_overview
@@ -50,7 +53,6 @@ def show(
     if balanced is not None:
         tables.append(_balance(balanced, balance or ""))
     _print(str(root), tables)
-    path = output or root.resolve().with_name(f"{root.resolve().name}.png")
     draw_overview(root, path, num=num)
     print(f"{path}: examples and mean spectra" if card.sampling_rate else f"{path}: examples")
 

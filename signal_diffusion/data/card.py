@@ -16,7 +16,7 @@ from signal_diffusion.errors import UserError
 __all__ = ["CARD_NAME", "FORMAT_VERSION", "SPLITS", "DatasetCard", "labels_in_words", "write_readme"]
 
 CARD_NAME = "signal_dataset.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SPLITS = ("train", "validation", "test")
 
 
@@ -112,6 +112,12 @@ def _check_entries(entries: dict[str, Any]) -> None:
         raise UserError("representation: expected name, layout, inverse, column and parameters")
     if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(size, int) for size in shape)):
         raise UserError(f"shape: expected three numbers, found {shape}")
+    splits, files = entries["splits"], entries["files"]
+    if not isinstance(splits, dict) or not splits or not isinstance(files, dict):
+        raise UserError("splits, files: expected tables")
+    for name, split in splits.items():
+        if not (isinstance(split, dict) and {"examples", "windows", "subjects", "marginals"} <= split.keys()):
+            raise UserError(f"splits: {name} is not described")
     needed = {"categorical": {"names"}, "numeric": {"mean", "std"}, "text": set(), "index": set()}
     if not isinstance(columns, dict):
         raise UserError("columns: expected a table")

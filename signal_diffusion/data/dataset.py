@@ -1,8 +1,9 @@
 """The dataset on disk: Parquet files per split, a card that says what they hold, and a README for the Hub.
 
     DIR/README.md              front matter of the Hub, and a few lines for people
-    DIR/signal_dataset.json    the card: how the tensors came from microvolts, what the columns mean, who is
-    in which split DIR/train/00000.parquet …  likewise validation/ and test/
+    DIR/signal_dataset.json    the card: how the tensors came from microvolts, what columns mean, who is in which split
+    DIR/splits.json            who is in which split, for other datasets to take over
+    DIR/train/00000.parquet …  likewise validation/ and test/
 
 Plain `datasets.load_dataset(DIR)` reads it too. The bytes depend on the recordings and the arguments alone.
 """
@@ -170,8 +171,7 @@ def _features(card: DatasetCard) -> datasets.Features:
     tensor = datasets.Array3D(shape=tuple(card.shape), dtype="float16")
     features: dict[str, Any] = {card.representation["column"]: tensor}
     for name, column in card.columns.items():
-        # Only these two are always known; a missing gender is a null string, where a class label has no such
-        # value.
+        # Classes by number, as models take them; a missing one is null. Other categories stay readable words.
         if name in ("label", "electrode"):
             features[name] = datasets.ClassLabel(names=column["names"])
         else:

@@ -68,6 +68,8 @@ def to_mne(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
         labels = ["unlabelled" if label is None else label for label in frame["label"]]
         known = card.columns.get("label", {}).get("names") or sorted({*labels} - {"unlabelled"})
         codes = {label: code for code, label in enumerate([*known, "unlabelled"], start=1)}
+        if unknown := [label for label in labels if label not in codes]:
+            raise UserError(f"metadata: label {unknown[0]!r} is not one of the card's: {', '.join(known)}")
         event_id = {label: codes[label] for label in codes if label in labels}
     events[:, 2] = [codes[label] for label in labels] if "label" in frame else 1
     return mne.EpochsArray(
@@ -213,6 +215,8 @@ def edf_step(samples: Signals) -> float:
 def with_names(values: pd.Series, names: Sequence[str] | None) -> pd.Series:
     """Give a column as names or numbers: codes of `names` as names, None for what is unknown ("", NaN, -1)."""
     if names is not None and pd.api.types.is_numeric_dtype(values):  # floats, where pandas had to write NaN
+        if (values >= len(names)).any():
+            raise UserError(f"{values.name}: found {values.max():g}, and there are names for {len(names)} values")
         return pd.Series([names[int(code)] if code >= 0 else None for code in values], dtype=object)
     if pd.api.types.is_numeric_dtype(values):
         return values

@@ -110,8 +110,13 @@ def read_columns(root: Path, split: str, columns: Sequence[str]) -> pd.DataFrame
     """Read columns of a split without its tensors; categories by name, None for unknown."""
     card = DatasetCard.load(root)
     files = split_files(root, split)
-    table = pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in files])
+    try:
+        table = pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in files])
+        rows = sum(pq.read_metadata(path).num_rows for path in files)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{root / split}: a file is damaged ({reason}); see `signal-diffusion data check`") from None
     values = {
         name: with_names(table.column(name).to_pandas(), card.columns.get(name, {}).get("names")) for name in columns
     }
-    return pd.DataFrame(values, index=range(sum(pq.read_metadata(path).num_rows for path in files)))
+    return pd.DataFrame(values, index=range(rows))

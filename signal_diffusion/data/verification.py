@@ -226,7 +226,7 @@ def _count(table: pa.Table, card: DatasetCard, found: _Found) -> list[str]:
     wrong = []
     for name in table.column_names:
         column = card.columns[name]
-        values = table.column(name).to_pylist() if column["kind"] != "numeric" else []
+        values = table.column(name).to_pylist() if column["kind"] != "numeric" or name in _WINDOW else []
         if column["kind"] == "categorical":
             names = dict(enumerate(column["names"])) | {each: each for each in column["names"]} | {None: None, -1: None}
             unknown = sorted({str(value) for value in values if value not in names})

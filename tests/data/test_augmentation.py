@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from signal_diffusion.config.schema import Augmentation, ColorJitter
-from signal_diffusion.data.augmentation import augment
+from signal_diffusion.data.augmentation import _grey, _jittered, augment
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load
 
@@ -87,6 +87,19 @@ def test_colours_change_by_factors_within_the_strength(channels: int) -> None:
     assert 0.6 <= factors.min() < 0.62 and 1.38 < factors.max() <= 1.4
     jittered = augment(pictures(channels), jitter, generator())
     assert jittered.min() >= -1 and jittered.max() <= 1
+
+
+def test_contrast_and_saturation_do_what_their_names_say() -> None:
+    x = 0.2 * torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    one, two, none = (torch.full((4,), value) for value in (1.0, 2.0, 0.0))
+    doubled = _jittered(x, one, two, one)
+    for number in range(4):  # about the mean of the picture's grey
+        assert _grey(doubled)[number].mean() == pytest.approx(_grey(x)[number].mean().item(), abs=1e-5)
+    assert torch.allclose(
+        doubled - doubled.mean((2, 3), keepdim=True), 2 * (x - x.mean((2, 3), keepdim=True)), atol=1e-5
+    )
+    grey = _jittered(x, one, one, none)
+    assert torch.allclose(grey, _grey(x).expand_as(x), atol=1e-5)
 
 
 def test_saturation_leaves_grey_pictures_grey() -> None:

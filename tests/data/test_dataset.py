@@ -30,7 +30,7 @@ def test_the_card_rebuilds_the_representation(synthetic_dataset: Path):
     [
         (lambda text: text[:-20], "not JSON"),
         (lambda text: "[]", "format_version"),
-        (lambda text: text.replace('"format_version": 2', '"format_version": 99'), "format 99"),
+        (lambda text: text.replace('"format_version": 3', '"format_version": 99'), "format 99"),
         (lambda text: text.replace('"channels"', '"chanels"'), "chanels, channels"),
     ],
 )

@@ -152,3 +152,10 @@ def test_the_command_prints_tables_and_names_its_picture(synthetic_dataset: Path
 def test_an_option_without_effect_is_refused(synthetic_dataset: Path) -> None:
     with pytest.raises(UserError, match="--max-weight has no effect without --balance"):
         CliRunner().invoke(app, ["data", "show", str(synthetic_dataset), "--max-weight", "3"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("output", ["picture.xyz", "."])
+def test_the_picture_is_a_png(synthetic_dataset: Path, tmp_path: Path, output: str):
+    result = CliRunner().invoke(app, ["data", "show", str(synthetic_dataset), "--output", str(tmp_path / output)])
+    assert isinstance(result.exception, UserError)
+    assert "expected the name of a PNG file" in str(result.exception)

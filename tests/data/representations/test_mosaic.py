@@ -14,6 +14,11 @@ from signal_diffusion.errors import UserError
 PICTURES = ("db-only", "db-iq", "db-polar")
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="module")
 def eeg() -> torch.Tensor:
     who = synthetic.person(0, 0)
