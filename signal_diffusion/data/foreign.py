@@ -25,12 +25,13 @@ from signal_diffusion.data.balancing import DEFAULT_MAX_WEIGHT, balanced_weights
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, SPLITS, DatasetCard, write_readme
 from signal_diffusion.data.dataset import write_split
 from signal_diffusion.data.foreign_rows import (
-    EXTENSIONS,
     METADATA,
     Rows,
     described_columns,
+    files_in,
     folder_rows,
     parquet_rows,
+    stated,
 )
 from signal_diffusion.data.publishing import published
 from signal_diffusion.data.representations.pictures import Picture, picture_size, read_picture
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 Place = Path | tuple[Path, ...]
 """Where a split is: a folder of pictures, or its Parquet files."""
 
-_VERSION = 1  # of the conversion: another one makes another folder in the cache
+_VERSION = 2  # of the conversion: another one makes another folder in the cache
 _AT_ONCE = 64
 _CHANNELS = {"db-only": 1, "db-iq": 3, "db-polar": 3}
 _SMALLEST_STD = 1e-3  # µV; a scalp has some 10 µV, which are 1e-5 in volts
@@ -110,6 +111,7 @@ def convert(places: Mapping[str, Place], wanted: Wanted, cache: Path, *, name: s
     cache.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(cache / f".{digest}.wait"):  # whoever comes second waits, and uses what the first one made
         if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
+            logger.info("converting %s into %s", name, root)
             with published(root) as partial:
                 _write(partial, places, wanted, name, aliases)
     return root
@@ -150,6 +152,9 @@ def place_of(folder: Path, key: str) -> Place:
     """Take a folder as one split, whatever its name is; `key` is the experiment's, for the error."""
     if not folder.is_dir():
         raise UserError(f"{key}: {folder} is no folder; expected one of pictures or Parquet files")
+    for root in (folder, folder.absolute().parent):
+        if (root / CARD_NAME).exists():
+            raise UserError(f'{key}: {folder} is of a dataset of ours; set [data.paths] root = "{root}" instead')
     return tuple(sorted(folder.glob("*.parquet"))) or folder
 
 
@@ -185,11 +190,7 @@ def _split_of(path: Path) -> str | None:
 
 def _fingerprint(place: Place) -> list[list[Any]]:
     """Path, size and time of every file that may be read."""
-    if isinstance(place, Path):
-        kept = [path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS]
-        files = sorted([*kept, *place.glob(METADATA), *place.parent.glob(METADATA)])
-    else:
-        files = list(place)
+    files = place if isinstance(place, tuple) else sorted([*files_in(place), *place.parent.glob(METADATA)])
     return [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
@@ -201,7 +202,8 @@ def _write(root: Path, places: Mapping[str, Place], wanted: Wanted, name: str, a
     column = wanted.columns[kind.column]
     splits = {split: _rows(place, column, wanted) for split, place in places.items()}
     described, values = described_columns(splits, wanted.columns)
-    fitted, notes = _signals(splits, wanted) if kind is TimeSeries else _pictures(splits, wanted)
+    about = stated(splits.values()) if kind is TimeSeries else {}
+    fitted, notes = _signals(splits, wanted, about["sampling_rate"]) if about else _pictures(splits, wanted)
     card = DatasetCard(
         representation={
             "name": wanted.representation,
@@ -213,7 +215,7 @@ def _write(root: Path, places: Mapping[str, Place], wanted: Wanted, name: str, a
         shape=fitted.shape,
         sampling_rate=fitted.sampling_rate if isinstance(fitted, TimeSeries) else None,
         window=fitted.window if isinstance(fitted, TimeSeries) else None,
-        channels=_electrodes(splits["train"], fitted) if isinstance(fitted, TimeSeries) else (),
+        channels=_electrodes(about["ch_names"], fitted) if isinstance(fitted, TimeSeries) else (),
         columns=described,
         splits={split: _counts(split, rows.count, described, values[split]) for split, rows in splits.items()},
         preprocessing={"splits": dict(aliases), **notes},
@@ -248,7 +250,10 @@ def _rows(place: Place, column: str, wanted: Wanted) -> Rows:
         raise UserError(
             f"{place}: a folder of pictures has no signals; expected Parquet files with a column {column!r}"
         )
-    return folder_rows(place, label=wanted.columns["label"])
+    rows = folder_rows(place, label=wanted.columns["label"])
+    if column in rows.columns:
+        raise UserError(f"{place}: {column!r} is a column beside the pictures, whose own name it is; rename it")
+    return rows
 
 
 def _pictures(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[Picture, dict[str, Any]]:
@@ -268,6 +273,13 @@ def _pictures(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[Picture, dict
             f"{in_colour}: has three channels, but [data] representation = {wanted.representation!r} has one; expected "
             "grey pictures, or another representation, such as 'image'"
         )
+    if wanted.representation in _CHANNELS:
+        logger.warning(
+            "%s pictures without limits and scales: no sample of these can become a signal", wanted.representation
+        )
+    arrays = [raw for _, raw in islice(splits["train"].tensors(), _AT_ONCE) if isinstance(raw, np.ndarray)]
+    if arrays and all(raw.min() >= 0 for raw in arrays):  # none is above 1, or it would have been refused
+        logger.warning("the first arrays lie in [0, 1], which is half of the expected [-1, 1]: scale them by 2 x - 1")
     (height, width), *others = sizes
     if wanted.image_size is None and (others or height != width):
         shown = ", ".join(f"{h}×{w} ({where})" for (h, w), where in list(sizes.items())[:2])
@@ -278,13 +290,13 @@ def _pictures(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[Picture, dict
     return Picture(channels=channels, size=wanted.image_size or height), {"repeated_to_three_channels": repeated}
 
 
-def _signals(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[TimeSeries, dict[str, Any]]:
+def _signals(splits: Mapping[str, Rows], wanted: Wanted, said: float | None) -> tuple[TimeSeries, dict[str, Any]]:
     """Fit to the training split, having held every signal against the first one's shape."""
-    rate, stated = wanted.sampling_rate, splits["train"].sampling_rate
-    if rate is None and stated is None:
+    rate = wanted.sampling_rate
+    if rate is None and said is None:
         raise UserError("[data] sampling_rate: expected the signals' rate in Hz, which this dataset does not say")
-    if None not in (rate, stated) and rate != stated:
-        raise UserError(f"[data] sampling_rate: {rate:g} Hz, but the dataset says {stated:g} Hz; leave the key out")
+    if None not in (rate, said) and rate != said:
+        raise UserError(f"[data] sampling_rate: {rate:g} Hz, but the dataset says {said:g} Hz; leave the key out")
     shape: tuple[int, ...] = ()
     for rows in splits.values():
         for where, raw in rows.tensors():
@@ -296,7 +308,7 @@ def _signals(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[TimeSeries, di
                 raise UserError(f"{where}: a signal with values that are not finite; repair the row or leave it out")
             shape = raw.shape
     training = (torch.from_numpy(np.stack([raw for _, raw in some])) for some in _some(splits["train"]))
-    fitted = TimeSeries.fit(training, sampling_rate=cast(float, rate or stated), window=shape[1])
+    fitted = TimeSeries.fit(training, sampling_rate=cast(float, rate or said), window=shape[1])
     if max(fitted.std) < _SMALLEST_STD:
         raise UserError(
             f"the signals vary by {max(fitted.std):.2g} at most; expected µV, and volts are to be times 1e6"
@@ -304,8 +316,8 @@ def _signals(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[TimeSeries, di
     return fitted, {}
 
 
-def _electrodes(rows: Rows, fitted: TimeSeries) -> tuple[str, ...]:
-    names = rows.ch_names or tuple(str(number + 1) for number in range(fitted.shape[1]))
+def _electrodes(ch_names: list[str] | None, fitted: TimeSeries) -> tuple[str, ...]:
+    names = tuple(ch_names or (str(number + 1) for number in range(fitted.shape[1])))
     if len(names) != fitted.shape[1]:
         raise UserError(f"ch_names: {len(names)} names, but the signals have {fitted.shape[1]} electrodes")
     return names
@@ -318,9 +330,11 @@ def _counts(
     weights = None
     if split == "train":
         weights = {name: balanced_weights([each], DEFAULT_MAX_WEIGHT) for name, each in columns.items()}
+    windows = [values.get(name, [None] * examples) for name in ("dataset", "recording", "window")]
+    distinct = len(set(zip(*windows, strict=True))) if {"recording", "window"} <= values.keys() else examples
     return {
         "examples": examples,
-        "windows": examples,
+        "windows": distinct,
         "subjects": sorted(set(values.get("subject", ())) - {None}),
         "marginals": marginals(columns, weights),
     }

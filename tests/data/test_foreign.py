@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.timeseries import TimeSeries
+from signal_diffusion.data.verification import check_dataset
 from signal_diffusion.errors import UserError
 
 SPLITS = ("train", "validation")
@@ -204,7 +206,12 @@ def test_grey_pictures_among_coloured_ones_are_repeated_and_told_so_once(
         root, card, _ = opened(paths=root_of(tmp_path / "root"), representation=representation)
     grey = tensors_of(root, card, "train")[0]
     assert card.shape == (3, 8, 8) and torch.equal(grey[0], grey[2])
-    assert [record.message for record in caplog.records] == ["2 of 4 pictures are grey: repeated to three channels"]
+    warned = ["db-iq pictures without limits and scales: no sample of these can become a signal"]
+    told = warned if representation == "db-iq" else []
+    assert [record.message for record in caplog.records] == [
+        *told,
+        "2 of 4 pictures are grey: repeated to three channels",
+    ]
     assert representation_of(card) == Picture(channels=3, size=8)
 
 
@@ -344,7 +351,7 @@ def damaged(folder: Path, what: str) -> dict[str, Any]:
         ("no training split", "no training split, only validation"),
         ("truncated", "1.png: cannot be read as a picture"),
         ("text", "1.png: cannot be read as a picture (of no known format)"),
-        ("missing", "metadata.csv: row 3 names '1.png', which is not there"),
+        ("missing", "metadata.csv: line 4 names '1.png', which is not there"),
         ("no file_name", "metadata.csv: no column file_name, only filename, label"),
         ("sizes", "[data] image_size: expected an edge in pixels"),
         ("colour", "1.png: has three channels, but [data] representation = 'db-only' has one"),
@@ -451,3 +458,145 @@ def test_what_contradicts_itself_is_told_when_the_file_is_read(
     with pytest.raises(UserError) as caught:
         experiments.load(experiment_file, overrides)
     assert complaint in str(caught.value) and len(caught.value.lines) == 1
+
+
+def write_signals(path: Path, about: dict[str, Any], **others: list[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {key: value if isinstance(value, bytes) else json.dumps(value) for key, value in about.items()}
+    pq.write_table(pa.table({"signal": signals().tolist(), **others}).replace_schema_metadata(metadata), path)
+
+
+ABOUT = {"sampling_rate": 250.0, "ch_names": ["Fz", "Cz", "Pz"], "unit": "µV"}
+
+
+@pytest.mark.parametrize("other", ["train-1.parquet", "validation.parquet"])
+@pytest.mark.parametrize(
+    ("about", "complaint"),
+    [
+        ({"sampling_rate": 256}, "sampling_rate 256, but "),
+        ({"ch_names": ["Fz", "Pz", "Cz"]}, "ch_names ['Fz', 'Pz', 'Cz'], but "),
+        ({"ch_names": ["Fz", "Fz", "Cz"]}, "expected a list of different names"),
+        ({"ch_names": [1, 2, 3]}, "expected a list of different names"),
+        ({"ch_names": b"Fz,Cz,Pz"}, "say ch_names 'Fz,Cz,Pz'; expected a list of different names"),
+        ({"sampling_rate": "250"}, "say sampling_rate '250'; expected a number of Hz above 0"),
+        ({"sampling_rate": b"NaN"}, "say sampling_rate nan; expected a number of Hz above 0"),
+        ({"sampling_rate": 0}, "say sampling_rate 0; expected a number of Hz above 0"),
+        ({"sampling_rate": True}, "say sampling_rate True; expected a number of Hz above 0"),
+        ({"sampling_rate": b"\xff"}, "expected a number of Hz above 0"),
+        ({"unit": "V"}, "say unit 'V'; expected 'µV'"),
+    ],
+)
+def test_what_a_file_says_of_its_signals_is_held_against_the_first(
+    about: dict[str, Any], complaint: str, other: str, tmp_path: Path
+) -> None:
+    for name in ("train-0.parquet", "validation.parquet"):
+        write_signals(tmp_path / "root" / name, ABOUT)
+    write_signals(tmp_path / "root" / other, about)
+    with pytest.raises(UserError) as caught:
+        opened(paths=root_of(tmp_path / "root"), representation="timeseries")
+    assert f"{other}: " in str(caught.value) and complaint in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_files_that_say_nothing_of_their_signals_follow_the_others(tmp_path: Path) -> None:
+    write_signals(tmp_path / "root" / "train-0.parquet", {})
+    write_signals(tmp_path / "root" / "train-1.parquet", {"huggingface": b"[]"})
+    write_signals(tmp_path / "root" / "validation.parquet", ABOUT)
+    _, card, _ = opened(paths=root_of(tmp_path / "root"), representation="timeseries")
+    assert (card.sampling_rate, card.channels) == (250.0, ("Fz", "Cz", "Pz"))
+
+
+def test_a_split_of_a_dataset_of_ours_is_not_taken_for_pictures(synthetic_dataset: Path) -> None:
+    for train in (synthetic_dataset / "train", synthetic_dataset):
+        with pytest.raises(UserError, match=r"of a dataset of ours; set .* root = ") as caught:
+            opened(paths=schema.Paths(train=str(train)), representation="db-only")
+        assert f'"{synthetic_dataset}"' in str(caught.value)
+
+
+def test_a_conversion_is_told_at_its_start(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        root, _, _ = opened(paths=root_of(folder))
+    assert [record.message for record in caplog.records] == [f"converting pictures into {root}"]
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ("", "metadata.csv: no column file_name, only nothing"),
+        ("file_name,image\n0.png,x\n", "train: 'image' is a column beside the pictures"),
+        ("file_name,a,a\n0.png,1,2\n", "metadata.csv: line 1 has two columns 'a'"),
+        ("file_name,a\n0.png,1\n1.png\n", "metadata.csv: line 3 has 1 cells; expected 2"),
+        ("file_name,a\n\n0.png,1,2\n", "metadata.csv: line 3 has 3 cells; expected 2"),
+        ("file_name\n0.png\n./0.png\n", "metadata.csv: line 3 names './0.png' a second time"),
+        ("file_name\n../validation/0.png\n", "metadata.csv: line 2 names '../validation/0.png'; expected a picture in"),
+        ("file_name\n/etc/hosts\n", "metadata.csv: line 2 names '/etc/hosts'; expected a picture in"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_one_line(table: str, complaint: str, folder: Path) -> None:
+    (folder / "train" / "metadata.csv").write_text(table)
+    with pytest.raises(UserError) as caught:
+        opened(paths=root_of(folder))
+    assert complaint in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table([pa.array([b"1"]), pa.array([2])], names=["image", "image"]), tmp_path / "train.parquet")
+    with pytest.raises(UserError, match=r"train\.parquet: two columns 'image'"):
+        parquet_rows([tmp_path / "train.parquet"], "image")
+
+
+def test_a_value_that_no_split_declares_is_one_line(tmp_path: Path) -> None:
+    arrays = np.zeros((2, 8, 8)).tolist()
+    features = datasets.Features(
+        {
+            "image": datasets.Sequence(datasets.Sequence(datasets.Value("float32"))),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+        }
+    )
+    path = write_parquet(tmp_path / "root", "image", arrays, label=["no", "maybe"])
+    columns = {"image": arrays, "label": [0, 1]}
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(path / "train.parquet")
+    with pytest.raises(UserError, match=r"column 'label': 'maybe' in the split 'validation' is none of .* no, yes"):
+        opened(paths=root_of(path))
+
+
+def test_the_window_is_an_index_and_the_copy_passes_the_check(tmp_path: Path) -> None:
+    for number, split in enumerate(SPLITS):
+        others = {"recording": [f"{number}"] * 6, "window": list(range(6)), "subject": [f"{number}"] * 6}
+        write_signals(tmp_path / "root" / f"{split}.parquet", ABOUT, **others)
+    root, card, _ = opened(paths=root_of(tmp_path / "root"), representation="timeseries")
+    assert card.columns["window"] == {"kind": "index"} and open_split(root, "train")["window"][:] == list(range(6))
+    assert card.splits["train"]["windows"] == 6
+    assert not [check for check in check_dataset(root) if check.complaints]
+
+
+def test_a_window_that_is_no_whole_number_is_numeric(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "root", "image", np.zeros((2, 8, 8)).tolist(), window=[0.5, 1.0])
+    assert opened(paths=root_of(path))[1].columns["window"]["kind"] == "numeric"
+
+
+def test_a_link_to_nothing_is_one_line_and_a_folder_named_like_a_picture_is_none(tmp_path: Path) -> None:
+    for split in SPLITS:
+        save(tmp_path / "root" / split / "0.png", pixels(0, 8, 8))
+    (tmp_path / "root" / "train" / "x.png").mkdir()
+    _, card, _ = opened(paths=root_of(tmp_path / "root"))
+    assert card.splits["train"]["examples"] == 1
+    (tmp_path / "root" / "train" / "1.png").symlink_to("gone.png")
+    with pytest.raises(UserError, match=r"train/1\.png: a link to gone\.png, which is not there"):
+        opened(paths=root_of(tmp_path / "root"))
+
+
+def test_a_path_in_parquet_is_no_picture(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "root", "image", [{"bytes": None, "path": "0.png"}])
+    with pytest.raises(UserError, match=r"row 0: only the path '0\.png'; expected the picture itself"):
+        opened(paths=root_of(path))
+
+
+@pytest.mark.parametrize(("low", "told"), [(0.0, 1), (-0.5, 0)])
+def test_arrays_from_zero_to_one_are_told(
+    low: float, told: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_parquet(tmp_path / "root", "image", np.linspace(low, 1, 128).reshape(2, 8, 8).tolist())
+    opened(paths=root_of(path))
+    assert sum("half of the expected [-1, 1]" in record.message for record in caplog.records) == told

@@ -16,8 +16,10 @@ from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
+from signal_diffusion.data.recordings.finding import find_recordings
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import PictureOptions
+from signal_diffusion.data.verification import check_dataset
 from signal_diffusion.errors import UserError
 
 OPTIONS = PrepareOptions(channels="Fz,Cz,Pz", window=256, splits=(0.6, 0.2, 0.2))
@@ -277,3 +279,24 @@ def test_another_recording_of_the_same_name_is_not_written_over(tmp_path: Path, 
     monkeypatch.chdir(tmp_path / "there")
     with pytest.raises(UserError, match="made of other recordings"):
         prepare([Path("in")], tmp_path / "out", OPTIONS)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("folder", ["bdf", "brainvision", "edf", "eeglab", "fif", "tiny_bids"])
+def test_every_format_prepares_with_the_same_options(real_data: Path, tmp_path: Path, folder: str):
+    root = real_data / "formats" / folder
+    options = PrepareOptions(
+        representation="timeseries",
+        channels="file",
+        rate=100.0,
+        window=40,
+        overlap=0.0,
+        band=(0.5, 45.0),
+        reject_above=1e7,  # one of them has a wrong unit
+        reject_flat=0.0,
+    )
+    inputs = [root] if folder == "tiny_bids" else [each.path for each in find_recordings(root)]
+    for number, path in enumerate(inputs):
+        card = prepare([path], tmp_path / str(number), options)
+        assert card.splits["train"]["examples"] > 0
+        assert all(not each.complaints for each in check_dataset(tmp_path / str(number)))
