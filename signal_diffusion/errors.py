@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["UserError", "reported_to_user"]
+__all__ = ["UserError", "listed", "reported_to_user"]
 
 
 class UserError(Exception):
@@ -19,6 +19,11 @@ class UserError(Exception):
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Put names into a line of an error: all of them, or the first and an ellipsis."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DEFAULT_MAX_WEIGHT", "balanced_weights", "marginals"]
+__all__ = ["DEFAULT_MAX_WEIGHT", "balanced_weights", "marginals", "marginals_of_split"]
 
 DEFAULT_MAX_WEIGHT = 10.0
 
@@ -50,6 +50,16 @@ def marginals(
     row stands for; None = one.
     """
     return {name: _marginal(values, (weights or {}).get(name), counts) for name, values in columns.items()}
+
+
+def marginals_of_split(
+    split: str, columns: Mapping[str, Sequence[Any]], counts: Sequence[int] | None = None
+) -> dict[str, dict[Any, dict[str, float]]]:
+    """Give the marginals that a card states: with `balanced`, on that column alone, in the training split."""
+    if split != "train":
+        return marginals(columns, counts=counts)
+    weights = {name: balanced_weights([values], DEFAULT_MAX_WEIGHT, counts) for name, values in columns.items()}
+    return marginals(columns, weights, counts)
 
 
 def _marginal(

@@ -13,11 +13,13 @@ from typing import Any, Self
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["CARD_NAME", "FORMAT_VERSION", "SPLITS", "DatasetCard", "labels_in_words", "write_readme"]
+__all__ = ["CARD_NAME", "FORMAT_VERSION", "MOST_NAMES", "SPLITS", "DatasetCard", "labels_in_words", "write_readme"]
 
 CARD_NAME = "signal_dataset.json"
 FORMAT_VERSION = 3
 SPLITS = ("train", "validation", "test")
+MOST_NAMES = 100
+"""Of a column of text that is described as categories, to be conditioned on; with more it is text."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from signal_diffusion.errors import UserError
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["MappedTensors", "as_array", "open_split", "split_files", "write_split"]
+__all__ = ["MappedTensors", "as_array", "nested", "open_split", "split_files", "write_split"]
 
 _BYTES_PER_GROUP = 2**23  # of tensors: what a writer holds, and a reader's smallest bite
 _GROUPS_PER_FILE = 32
@@ -182,7 +182,8 @@ def _features(card: DatasetCard) -> datasets.Features:
 
 def _table(batch: dict[str, Any], card: DatasetCard, features: datasets.Features, schema: pa.Schema) -> pa.Table:
     tensor_column = card.representation["column"]
-    arrays = {tensor_column: _tensor_array(batch[tensor_column], features[tensor_column])}
+    tensors = nested(np.asarray(batch[tensor_column], np.float16))
+    arrays = {tensor_column: pa.ExtensionArray.from_storage(features[tensor_column](), tensors)}
     for name, column in card.columns.items():
         values = batch[name]
         if name in ("label", "electrode"):
@@ -192,11 +193,12 @@ def _table(batch: dict[str, Any], card: DatasetCard, features: datasets.Features
     return pa.table(arrays, schema=schema)
 
 
-def _tensor_array(tensors: np.ndarray, feature: Any) -> pa.ExtensionArray:
-    array = pa.array(np.ascontiguousarray(tensors, dtype=np.float16).reshape(-1))
-    for size in reversed(tensors.shape[1:]):
+def nested(values: np.ndarray) -> pa.ListArray:
+    """Turn an array (n, …) into n nested lists, no Python object per value; `as_array` is the way back."""
+    array = pa.array(np.ascontiguousarray(values).reshape(-1))
+    for size in reversed(values.shape[1:]):
         array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)
-    return pa.ExtensionArray.from_storage(feature(), array)
+    return array
 
 
 def _sha256(path: Path) -> str:

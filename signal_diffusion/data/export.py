@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import nested
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -280,15 +281,8 @@ def _write_parquet(path: Path, out: _Samples) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, len(out.windows), _ROWS_PER_GROUP):
             some = slice(start, start + _ROWS_PER_GROUP)
-            nested = [_nested(out.windows[some]), *(each[some] for each in columns.values())]
-            writer.write_table(pa.table(nested, schema=schema))
-
-
-def _nested(windows: np.ndarray) -> pa.ListArray:  # (n, electrodes, samples)
-    array = pa.array(np.ascontiguousarray(windows).reshape(-1))
-    for size in reversed(windows.shape[1:]):
-        array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)
-    return array
+            arrays = [nested(out.windows[some]), *(each[some] for each in columns.values())]
+            writer.write_table(pa.table(arrays, schema=schema))
 
 
 def _write_fif(path: Path, out: _Samples) -> None:

@@ -21,7 +21,7 @@ import filelock
 import numpy as np
 import torch
 
-from signal_diffusion.data.balancing import DEFAULT_MAX_WEIGHT, balanced_weights, marginals
+from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, SPLITS, DatasetCard, write_readme
 from signal_diffusion.data.dataset import write_split
 from signal_diffusion.data.foreign_rows import (
@@ -327,16 +327,13 @@ def _counts(
     split: str, examples: int, described: Mapping[str, dict[str, Any]], values: Mapping[str, list[Any]]
 ) -> dict[str, Any]:
     columns = {name: values[name] for name, column in described.items() if column["kind"] == "categorical"}
-    weights = None
-    if split == "train":
-        weights = {name: balanced_weights([each], DEFAULT_MAX_WEIGHT) for name, each in columns.items()}
     windows = [values.get(name, [None] * examples) for name in ("dataset", "recording", "window")]
     distinct = len(set(zip(*windows, strict=True))) if {"recording", "window"} <= values.keys() else examples
     return {
         "examples": examples,
         "windows": distinct,
         "subjects": sorted(set(values.get("subject", ())) - {None}),
-        "marginals": marginals(columns, weights),
+        "marginals": marginals_of_split(split, columns),
     }
 
 

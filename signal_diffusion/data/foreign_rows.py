@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from signal_diffusion.data.card import MOST_NAMES
 from signal_diffusion.data.representations.pictures import RawPicture
 from signal_diffusion.errors import UserError
 
@@ -26,7 +27,6 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 METADATA = "metadata.csv"
 
 _READ_AT_ONCE = 32
-_MOST_NAMES = 100  # of a column of text, to be conditioned on as categories
 _CATEGORICAL = {"label", "gender", "health", "electrode", "dataset"}
 _TEXT = {"caption", "subject", "recording"}
 _MISSING = {"", "n/a"}  # the latter is BIDS's
@@ -365,7 +365,7 @@ def _kind(name: str, values: Iterable[Any]) -> str:
         return "index"
     if name == "age" or all(_is_number(value) for value in values):
         return "numeric"
-    return "categorical" if len(values) <= _MOST_NAMES else "text"
+    return "categorical" if len(values) <= MOST_NAMES else "text"
 
 
 def _is_number(value: Any) -> bool:

@@ -17,7 +17,6 @@ import numpy as np
 from signal_diffusion.data import synthetic
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.building import Source, WindowOptions, build, silent
-from signal_diffusion.data.preparing.captions import default_template
 from signal_diffusion.data.preparing.inputs import extra_columns, recordings_of, sources_of
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.staging import Progress, Staging
@@ -143,7 +142,6 @@ def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progr
         },
         command=_command([str(root) for root in inputs], options),
         made_from=_made_from([str(root.resolve()) for root in inputs], options),
-        captions=default_template(kind.column) if options.captions is None else options.captions,
         extras=extra_columns(recordings),
         split_by=_split_by(options.split_by, recordings),
         workers=options.workers,
@@ -201,7 +199,6 @@ def prepare_synthetic(
         preprocessing={"overlap": options.overlap},
         command=_command(["--synthetic", "--representation", representation], options),
         made_from=_made_from(["--synthetic", "--representation", representation], options),
-        captions=default_template(kind.column) if options.captions is None else options.captions,
     )
     return build(source, output, kind, options, progress)
 

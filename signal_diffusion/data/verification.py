@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from signal_diffusion.data.balancing import DEFAULT_MAX_WEIGHT, balanced_weights, marginals
+from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import as_array
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME, read_splits
@@ -277,9 +277,8 @@ def _marginals(split: str, stated: Mapping[str, Any], found: _Found, card: Datas
     for name, entries in stated["marginals"].items():
         if name not in found.values:
             continue
-        values = [value for value, count in found.values[name].items() for _ in range(count)]
-        weights = {name: balanced_weights([values], DEFAULT_MAX_WEIGHT)} if split == "train" else None
-        actual = marginals({name: values}, weights)[name]
+        counted = found.values[name]
+        actual = marginals_of_split(split, {name: list(counted)}, list(counted.values()))[name]
         for value in [*entries, *(each for each in actual if each not in entries)]:
             mine, theirs = actual.get(value, {"examples": 0}), entries.get(value, {"examples": 0})
             if not _agree(mine, theirs):

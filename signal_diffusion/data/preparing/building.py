@@ -23,7 +23,7 @@ import torch
 
 from signal_diffusion.data.card import CARD_NAME, SPLITS, DatasetCard, write_readme
 from signal_diffusion.data.dataset import write_split
-from signal_diffusion.data.preparing.captions import caption_of, check_template
+from signal_diffusion.data.preparing.captions import caption_of, check_template, default_template
 from signal_diffusion.data.preparing.describing import attributes_of, describe_columns, describe_splits
 from signal_diffusion.data.preparing.splitting import read_splits, split_groups, write_splits
 from signal_diffusion.data.preparing.staging import Progress, Staged, Staging, reported, stage
@@ -32,7 +32,7 @@ from signal_diffusion.data.recordings.finding import Recording
 from signal_diffusion.data.recordings.subjects import number_in
 from signal_diffusion.data.recordings.windows import windows_in
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES, PictureOptions, Representation
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 
 __all__ = ["Source", "WindowOptions", "build", "silent"]
 
@@ -83,8 +83,6 @@ class Source:
     command: str
     made_from: str
     """Whatever has another value is another dataset."""
-    captions: str
-    """Template, "" for none."""
     extras: dict[str, str] = field(default_factory=dict)
     """Columns taken over from the subject table: name in the dataset → name there."""
     split_by: str = "subject"
@@ -101,7 +99,8 @@ def build(
     source: Source, output: Path, kind: type[Representation], options: WindowOptions, progress: Progress
 ) -> DatasetCard:
     """Read, split, fit and write; returns the card of the dataset that then lies at `output`."""
-    check_template(source.captions, attributes_of(source.recordings[0], None, source.extras))
+    captions = default_template(kind.column) if options.captions is None else options.captions
+    check_template(captions, attributes_of(source.recordings[0], None, source.extras))
     dealt = read_splits(options.splits_from) if options.splits_from else None
     # What a representation refuses, it refuses now and not after hours of reading.
     kind.check(options.pictures, sampling_rate=options.rate, window=options.window, electrodes=len(source.channels))
@@ -128,7 +127,8 @@ def build(
             window=options.window,
             pictures=options.pictures,
         )
-        card = replace(_card(source, representation, options, splits), rejected=rejected, skipped=skipped)
+        card = _card(source, representation, options, splits, captions)
+        card = replace(card, rejected=rejected, skipped=skipped)
         files: dict[str, str] = {}
         for split, members in splits.items():
             tracked = reported(members, f"writing {split}", progress)
@@ -150,7 +150,7 @@ def _splits(
     unknown = sorted({each.recording.subject for each in staged} - split_of.keys())
     if unknown:
         raise UserError(
-            f"--splits-from {options.splits_from}: has no {', '.join(unknown[:5])}{', …' if len(unknown) > 5 else ''}; "
+            f"--splits-from {options.splits_from}: has no {listed(unknown)}; "
             "leave these people out, or deal all anew without it"
         )
     splits = {split: [each for each in staged if split_of[each.recording.subject] == split] for split in SPLITS}
@@ -205,7 +205,11 @@ def _rows(
 
 
 def _card(
-    source: Source, representation: Representation, options: WindowOptions, splits: dict[str, list[Staged]]
+    source: Source,
+    representation: Representation,
+    options: WindowOptions,
+    splits: dict[str, list[Staged]],
+    captions: str,
 ) -> DatasetCard:
     electrodes = source.channels if representation.per_electrode else ()
     columns = describe_columns(splits, source.extras, electrodes)
@@ -221,9 +225,9 @@ def _card(
         sampling_rate=options.rate,
         window=options.window,
         channels=source.channels,
-        columns=columns | ({"caption": {"kind": "text"}} if source.captions else {}),
+        columns=columns | ({"caption": {"kind": "text"}} if captions else {}),
         splits=describe_splits(splits, columns, source.extras, len(electrodes) or 1),
-        captions=source.captions,
+        captions=captions,
         preprocessing=source.preprocessing,
         sources=source.sources,
         command=source.command,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from signal_diffusion.data.balancing import DEFAULT_MAX_WEIGHT, balanced_weights, marginals
+from signal_diffusion.data.balancing import marginals_of_split
+from signal_diffusion.data.card import MOST_NAMES
 from signal_diffusion.data.preparing.staging import Staged
 from signal_diffusion.data.recordings.finding import Recording
 from signal_diffusion.data.recordings.subjects import number_in
@@ -18,8 +19,6 @@ PERSONAL = ("gender", "health", "age")
 IDENTITY = ("subject", "recording", "dataset")
 RESERVED = ("image", "signal", "label", *PERSONAL, *IDENTITY, "window", "electrode", "caption")
 """Names that a column of a subject table cannot have in the dataset."""
-
-MOST_NAMES = 100
 
 
 def attributes_of(recording: Recording, label: str | None, extras: Mapping[str, str]) -> dict[str, Any]:
@@ -74,12 +73,11 @@ def describe_splits(
         rows = list(_values(members, extras))  # a few per recording
         counts = [count * examples_per_window for _, count in rows]
         values = {name: [row[name] for row, _ in rows] for name in names}
-        weights = {name: balanced_weights([values[name]], DEFAULT_MAX_WEIGHT, counts) for name in names}
         described[split] = {
             "examples": windows * examples_per_window,
             "windows": windows,
             "subjects": sorted({each.recording.subject for each in members}),
-            "marginals": marginals(values, weights if split == "train" else None, counts),
+            "marginals": marginals_of_split(split, values, counts),
         }
     return described
 

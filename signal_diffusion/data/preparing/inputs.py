@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from signal_diffusion.data.preparing.describing import RESERVED
 from signal_diffusion.data.recordings.finding import Recording, find_recordings, source_of
 from signal_diffusion.data.recordings.subjects import described, other_columns, read_subjects, row_of
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 
 __all__ = ["extra_columns", "recordings_of", "sources_of"]
 
@@ -61,21 +61,16 @@ def _with_table(recordings: Sequence[Recording], path: Path) -> list[Recording]:
     table = read_subjects(path)
     rows = {subject: _row(table, subject) for subject in dict.fromkeys(each.subject for each in recordings)}
     if unknown := sorted(subject for subject, row in rows.items() if row is None):
-        raise UserError(f"{path}: has no row for {_some(unknown)}; add them, if only with empty cells")
+        raise UserError(f"{path}: has no row for {listed(unknown)}; add them, if only with empty cells")
     people: dict[int, list[str]] = defaultdict(list)
     for subject, row in rows.items():
         people[id(row)].append(subject)
     for same in people.values():
         if len(same) > 1:
-            raise UserError(f"{path}: one row stands for {_some(same)}; name them so in the table, with the dataset")
+            raise UserError(f"{path}: one row stands for {listed(same)}; name them so in the table, with the dataset")
     return [described(each, rows[each.subject] or {}) for each in recordings]
 
 
 def _row(table: dict[str, dict[str, str]], subject: str) -> dict[str, str] | None:
     _, _, bare = subject.rpartition("/")
     return table.get(subject) or row_of(table, bare)
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")

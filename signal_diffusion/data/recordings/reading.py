@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from signal_diffusion.data.recordings.finding import Recording
 
-__all__ = ["ReadOptions", "Reading", "Span", "eeg_channels", "read_recording"]
+__all__ = ["ReadOptions", "Reading", "eeg_channels", "read_recording"]
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from signal_diffusion.data.recordings.reading import Span
+    from signal_diffusion.data.recordings.spans import Span
 
 __all__ = ["cut", "flat_stretches", "kept_windows", "label_windows", "window_starts", "windows_in"]
 
