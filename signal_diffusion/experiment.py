@@ -125,7 +125,13 @@ def model_of(model: schema.Model, card: DatasetCard, columns: schema.Columns) ->
     channels, height, width = card.shape
     attributes = attributes_of(model.conditioning, card, columns)
     try:
-        return build(model.name, model.architecture, shape=(channels, height, width), attributes=attributes)
+        return build(
+            model.name,
+            model.architecture,
+            shape=(channels, height, width),
+            attributes=attributes,
+            electrode_rows=card.representation["name"] == "timeseries",
+        )
     except UserError as error:
         raise UserError(f"[model.architecture] {error}") from None
 
@@ -136,7 +142,7 @@ def attributes_of(
     """What the model is conditioned on, with the names and statistics of the card."""
     if conditioning.type == "none":
         return ()
-    names = ("label",) if conditioning.type == "class" else conditioning.attributes
+    names = ("label",) if conditioning.type == "class" else conditioning.attributes or ("gender", "health", "age")
     attributes = tuple(_attribute(name, getattr(columns, name, name), card) for name in names)
     if conditioning.num_classes is not None and conditioning.type == "class":
         found = attributes[0].names if isinstance(attributes[0], Categorical) else ()

@@ -11,7 +11,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.data.dataset import split_files
-from signal_diffusion.models.attention import kernels_found
 from signal_diffusion.models.conditioning import Categorical, Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 
@@ -52,7 +51,8 @@ def inspect(experiment: schema.Experiment) -> Inspection:
     training, loading = experiment.training, experiment.data.loading
     with FakeTensorMode():
         model = experiments.model_of(experiment.model, card, experiment.data.columns)
-        model.gradient_checkpointing = training.gradient_checkpointing
+        if training.gradient_checkpointing:
+            model.checkpoint_gradients()
         attributes = experiments.attributes_of(experiment.model.conditioning, card, experiment.data.columns)
         cond = Conditioning(
             {
@@ -81,7 +81,7 @@ def inspect(experiment: schema.Experiment) -> Inspection:
         num_steps=experiments.steps_of(training, order.steps_per_epoch),
         state_bytes=parameters * FP32 * copies,
         activation_bytes=activations,
-        kernels=kernels_found(),
+        kernels=model.kernels,
     )
 
 

@@ -47,7 +47,11 @@ READ_ONLY_WITH = (
     ("model.diffusion", "logit_mean logit_std", "model.diffusion.time_sampling", ("logit_normal",)),
     ("model.conditioning", "num_classes", "model.conditioning.type", ("class",)),
     ("model.conditioning", "attributes", "model.conditioning.type", ("attributes",)),
-    ("model.conditioning", "cfg_dropout", "model.conditioning.type", ("class", "attributes")),
+    ("model.conditioning", "cfg_dropout", "model.conditioning.type", ("class", "caption", "attributes")),
+    ("model.conditioning", "attribute_dropout", "model.conditioning.type", ("attributes",)),
+    ("model.conditioning", "text_encoder max_caption_tokens", "model.conditioning.type", ("caption",)),
+    ("model.autoencoder", "path", "model.autoencoder.enabled", (True,)),
+    ("model.lora", "rank alpha dropout target_modules", "model.lora.enabled", (True,)),
     ("training.optimizer", "eps", "training.optimizer.type", ("adamw", "adam")),
     (
         "training.scheduler",
@@ -176,7 +180,7 @@ def _checkpoints(experiment: Experiment, written: Collection[str]) -> Iterator[F
 
 
 def _attributes(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
-    names = experiment.model.conditioning.attributes
+    names = experiment.model.conditioning.attributes or ()
     if len(set(names)) < len(names):
         yield "model.conditioning.attributes", f"expected each name once, found {', '.join(names)}"
 

@@ -28,6 +28,7 @@ from signal_diffusion.config.types import (
 __all__ = [
     "TABLE",
     "Augmentation",
+    "Autoencoder",
     "Balancing",
     "Checkpointing",
     "ColorJitter",
@@ -42,6 +43,7 @@ __all__ = [
     "Generation",
     "Loading",
     "Logging",
+    "Lora",
     "Model",
     "Optimizer",
     "Output",
@@ -99,14 +101,51 @@ class Diffusion:
 class Conditioning:
     """[model.conditioning]: what a sample can be asked for."""
 
-    type: Literal["none", "class", "attributes"] = "none"
-    """"class" conditions on the label, "attributes" on the columns named in `attributes`."""
+    type: Literal["none", "class", "caption", "attributes"] = "none"
+    """"class" conditions on the label, "caption" on a description in words, "attributes" on the columns named in
+    `attributes`."""
     num_classes: Count | None = None
     """Number of classes; absent = the dataset's. A different number is an error."""
-    attributes: tuple[Name, ...] = Field(default=("gender", "health", "age"), strict=False, min_length=1)
-    """Attributes of type "attributes": gender, health, age, or any attribute of the dataset's card."""
+    attributes: tuple[Name, ...] | None = Field(default=None, strict=False, min_length=1)
+    """Attributes of type "attributes", any of the dataset's card; absent = those of gender, health, age, electrode
+    and dataset that differ among its examples."""
     cfg_dropout: BelowOne = 0.1
-    """Share of training examples whose condition is replaced by the learnt null, for guidance."""
+    """Share of training examples whose whole condition is replaced by the null, for guidance."""
+    attribute_dropout: BelowOne = 0.1
+    """Share of training examples in which an attribute, each on its own, is replaced by its null, so that a model of
+    several can be asked for some of them."""
+    text_encoder: str = ""
+    """Folder, or Hub id, of a text encoder of transformers, or of a pipeline of diffusers with its encoders; "" =
+    those of `model.pretrained`."""
+    max_caption_tokens: Annotated[int, Field(ge=1, le=512)] = 77
+    """Longest caption in tokens; the rest of a longer one is cut off."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Autoencoder:
+    """[model.autoencoder]: the space that the network works in, that of a frozen VAE or that of the data."""
+
+    enabled: bool = False
+    """Encode the data, and decode the samples."""
+    path: str = ""
+    """Folder, or Hub id, of an AutoencoderKL or AutoencoderTiny of diffusers, or of a pipeline with one; "" = that of
+    `model.pretrained`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Lora:
+    """[model.lora]: train low-rank changes of a pretrained transformer (https://arxiv.org/abs/2106.09685)."""
+
+    enabled: bool = False
+    """Leave the pretrained weights as they are, and train low-rank changes and what embeds the conditions."""
+    rank: Count = 16
+    """Rank of the changes."""
+    alpha: Positive = 16.0
+    """The changes are scaled by alpha / rank."""
+    dropout: BelowOne = 0.0
+    """Share of a change's inputs that training zeroes."""
+    target_modules: tuple[Name, ...] = Field(default=(), strict=False)
+    """Last parts of the names of the linear layers that are changed; [] = the backbone's attention and feed-forward."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -116,11 +155,14 @@ class Model:
     name: Name = "dit"
     """Backbone."""
     pretrained: str = ""
-    """Checkpoint folder of an earlier run whose (EMA) weights training starts from; "" = random weights."""
+    """What training starts from: the checkpoint folder of an earlier run (its EMA weights), or, for backbones of
+    diffusers, a folder or Hub id ("owner/name" or "owner/name@revision") in its layout; "" = random weights."""
     architecture: Any = field(default_factory=dict)
     """The backbone's own table."""
     diffusion: Diffusion = field(default_factory=Diffusion)
     conditioning: Conditioning = field(default_factory=Conditioning)
+    autoencoder: Autoencoder = field(default_factory=Autoencoder)
+    lora: Lora = field(default_factory=Lora)
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

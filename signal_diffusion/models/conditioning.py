@@ -1,7 +1,8 @@
 """What a network is told of an example: attributes with their nulls, the time, and the embeddings of both.
 
-Every attribute has a learnt null of its own. A missing value and a dropped one are the same thing, from the
-loader to the embedding, so the unconditional model of guidance is the one that was trained.
+Every attribute has a null of its own: a learnt one, or for captions the empty caption. A missing value and a dropped
+one are the same thing, from the loader to the embedding, so the unconditional model of guidance is the one that was
+trained.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from signal_diffusion.errors import UserError
 
 __all__ = [
     "Attribute",
+    "Caption",
     "Categorical",
     "Conditioning",
     "ConditioningEmbedding",
@@ -30,7 +33,7 @@ class Conditioning:
     """Conditions of a batch. `Conditioning()` is that of an unconditional model."""
 
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
-    """Values (B,): int64 index of a categorical attribute (−1 = null), float32 of a numeric (NaN = null)."""
+    """Values (B,): int64 index of a category or of a caption (−1 = null), float32 of a number (NaN = null)."""
 
     def __len__(self) -> int:
         """Examples in the batch; 0 where there are no attributes."""
@@ -42,7 +45,13 @@ class Conditioning:
 
     def drop(self, mask: Tensor) -> Conditioning:
         """The null in every attribute of the examples in `mask`, (B,) bool."""
-        return self._map(lambda v: v.masked_fill(mask, math.nan if v.is_floating_point() else -1))
+        return self._map(lambda values: _dropped(values, mask))
+
+    def drop_each(self, masks: Mapping[str, Tensor]) -> Conditioning:
+        """The null in the examples of an attribute's own mask, (B,) bool; attributes without one stay."""
+        return Conditioning(
+            {name: _dropped(v, masks[name]) if name in masks else v for name, v in self.attributes.items()}
+        )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Conditioning:
         """The same conditions on another device."""
@@ -50,6 +59,10 @@ class Conditioning:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
         return Conditioning({name: change(values) for name, values in self.attributes.items()})
+
+
+def _dropped(values: Tensor, mask: Tensor) -> Tensor:
+    return values.masked_fill(mask, math.nan if values.is_floating_point() else -1)
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,23 @@ class Numeric:
             )
 
 
-Attribute = Categorical | Numeric
+@dataclass(frozen=True, eq=False)
+class Caption:
+    """A description in words, given to a model as its index in `texts`, whose embeddings a frozen encoder made."""
+
+    name: str
+    texts: tuple[str, ...]
+    """Distinct captions; the first is the empty one, which is the null."""
+    tokens: Tensor
+    """(len(texts), L, D): an embedding per token, for networks that attend to them."""
+    pooled: Tensor
+    """(len(texts), P): an embedding of the whole."""
+
+    def __post_init__(self) -> None:
+        assert self.texts[:1] == ("",) and len(self.texts) == len(self.tokens) == len(self.pooled)
+
+
+Attribute = Categorical | Numeric | Caption
 
 
 class ConditioningEmbedding(nn.Module):
@@ -86,12 +115,7 @@ class ConditioningEmbedding(nn.Module):
         super().__init__()
         # a list and not a ModuleDict, which has no room for attributes called "type" or "training"
         self.names = [attribute.name for attribute in attributes]
-        self.embeddings = nn.ModuleList(
-            _CategoricalEmbedding(attribute, width)
-            if isinstance(attribute, Categorical)
-            else _NumericEmbedding(attribute, width)
-            for attribute in attributes
-        )
+        self.embeddings = nn.ModuleList(_embedding(attribute, width) for attribute in attributes)
 
     def forward(self, cond: Conditioning) -> Tensor:
         """Embed `cond`, which has to have every attribute of the model; it may have more."""
@@ -115,6 +139,14 @@ class TimestepEmbedding(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """Embed times in [0, 1]."""
         return self.mlp(_waves(t, self.frequencies))
+
+
+def _embedding(attribute: Attribute, width: int) -> nn.Module:
+    if isinstance(attribute, Categorical):
+        return _CategoricalEmbedding(attribute, width)
+    return (
+        _NumericEmbedding(attribute, width) if isinstance(attribute, Numeric) else _CaptionEmbedding(attribute, width)
+    )
 
 
 class _CategoricalEmbedding(nn.Module):
@@ -153,14 +185,34 @@ class _NumericEmbedding(nn.Module):
         return torch.where(missing[:, None], self.null.to(embedded.dtype), embedded)
 
 
-def _mlp(num_features: int, width: int) -> nn.Sequential:
-    """Waves → embedding with unit variance from the first step, and so with a say in it.
+class _CaptionEmbedding(nn.Module):
+    """Pooled embedding of the text encoder → layer norm → MLP; −1 is the empty caption, row 0.
+
+    The table is not saved: the captions of another run have other rows, and the encoder makes them again.
+    """
+
+    table: Tensor
+
+    def __init__(self, attribute: Caption, width: int) -> None:
+        super().__init__()
+        pooled = attribute.pooled.float()
+        self.register_buffer("table", F.layer_norm(pooled, pooled.shape[1:]), persistent=False)
+        self.mlp = _mlp(pooled.shape[1], width, variance=1.0)
+
+    def forward(self, index: Tensor) -> Tensor:
+        return self.mlp(self.table[index.clamp(min=0)])
+
+
+def _mlp(num_features: int, width: int, *, variance: float = 0.5) -> nn.Sequential:
+    """Features of a `variance`, that of sines and cosines unless said → embedding.
+
+    The embedding has unit variance from the first step, and so a say in it.
 
     With the usual standard deviation of 0.02 the embeddings are that small too, and the blocks' modulation, which
     starts from zero, takes thousands of steps to hear them.
     """
     first, second = nn.Linear(num_features, width), nn.Linear(width, width)
-    nn.init.normal_(first.weight, std=(0.5 * num_features) ** -0.5)  # sines and cosines have variance 1/2
+    nn.init.normal_(first.weight, std=(variance * num_features) ** -0.5)
     nn.init.normal_(second.weight, std=(0.36 * width) ** -0.5)  # SiLU of a standard normal has mean square 0.36
     for linear in (first, second):
         nn.init.zeros_(linear.bias)

@@ -16,7 +16,6 @@ import torch.nn.functional as F  # noqa: N812
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
@@ -53,6 +52,8 @@ class DiTArchitecture:
 class DiT(Denoiser):
     """A diffusion transformer. Its first prediction, before training, is zero."""
 
+    lora_targets = ("qkv", "projection", "mlp.0", "mlp.2")
+
     positions: Tensor
 
     def __init__(
@@ -61,6 +62,7 @@ class DiT(Denoiser):
         *,
         shape: tuple[int, int, int],
         attributes: Sequence[Attribute] = (),
+        electrode_rows: bool = False,
     ) -> None:
         super().__init__()
         channels, grid, width = shape[0], _grid(shape, architecture.patch_size), _width(architecture)
@@ -89,10 +91,7 @@ class DiT(Denoiser):
         condition = F.silu(condition)
         tokens = self.patch_embedding(patchify(x, self.patch_size)) + self.positions  # (B, N, D)
         for block in self.layers:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, condition, use_reentrant=False)
-            else:
-                tokens = block(tokens, condition)
+            tokens = self.run(block, tokens, condition)
         shift, scale = self.modulation(condition).float()[:, None].chunk(2, dim=-1)
         return unpatchify(self.output(_modulated(tokens, shift, scale)), x.shape, self.patch_size)
 

@@ -21,7 +21,7 @@ class Backbone:
     architecture: type
     """Dataclass of `[model.architecture]`."""
     builder: Callable[..., Denoiser]
-    """`(architecture, *, shape, attributes) -> Denoiser`."""
+    """`(architecture, *, shape, attributes, electrode_rows) -> Denoiser`."""
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -30,9 +30,17 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def build(
-    name: str, architecture: Any, *, shape: tuple[int, int, int], attributes: Sequence[Attribute] = ()
+    name: str,
+    architecture: Any,
+    *,
+    shape: tuple[int, int, int],
+    attributes: Sequence[Attribute] = (),
+    electrode_rows: bool = False,
 ) -> Denoiser:
-    """A backbone with fresh weights for examples of `shape` (C, H, W), conditioned on `attributes`."""
+    """A backbone with fresh weights for examples of `shape` (C, H, W), conditioned on `attributes`.
+
+    With `electrode_rows`, the rows of an example are electrodes: they have no order, and each is told by its number.
+    """
     if name not in BACKBONES:
         raise UserError(f"backbone {name!r} is unknown: expected one of {', '.join(BACKBONES)}")
-    return BACKBONES[name].builder(architecture, shape=shape, attributes=attributes)
+    return BACKBONES[name].builder(architecture, shape=shape, attributes=attributes, electrode_rows=electrode_rows)

@@ -26,7 +26,6 @@ from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
-from signal_diffusion.models.attention import kernels_found
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training import checkpoints
 from signal_diffusion.training.launching import start_missing_processes
@@ -262,7 +261,7 @@ def _announce(tracker: Tracker, experiment: schema.Experiment, trainer: Trainer,
         f"{len(parts.examples):,} examples, {'in memory' if parts.examples.in_memory else 'memory-mapped'}, "
         f"{parts.order.steps_per_epoch} steps per epoch, {parts.num_steps} steps; {accelerator.num_processes} × "
         f"{accelerator.device.type}, {accelerator.mixed_precision}; kernels: "
-        f"{', '.join(f'{name} by {kernel}' for name, kernel in kernels_found().items())}"
+        f"{', '.join(f'{name} by {kernel}' for name, kernel in parts.model.kernels.items())}"
     )
     if checkpoint:
         tracker.message(f"resumed from {checkpoint} at step {trainer.progress.step}")

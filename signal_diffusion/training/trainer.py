@@ -95,7 +95,8 @@ class Trainer:
         self.parts, self.accelerator, self.training, self.loading = parts, accelerator, training, loading
         self.augmentation, self.cfg_dropout, self.seed = augmentation, cfg_dropout, seed
         self.model = parts.model
-        self.model.gradient_checkpointing = training.gradient_checkpointing
+        if training.gradient_checkpointing:
+            self.model.checkpoint_gradients()
         self._compile()
         optimizer = build_optimizer(self.model.to(accelerator.device), training.optimizer)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
@@ -383,7 +384,7 @@ class Trainer:
         performance = self.training.performance
         if performance.compile_model:
             for block in self.model.blocks:
-                block.compile(mode=performance.compile_mode)
+                block.compile(mode=performance.compile_mode, fullgraph=True)
 
     def _plateau_factor(self) -> float:
         return self.plateau.optimizer.param_groups[0]["lr"] if self.plateau else 1.0
