@@ -1,15 +1,54 @@
-"""The selective scan of Mamba (Gu & Dao, https://arxiv.org/abs/2312.00752), whatever kernel computes it."""
+"""The selective scan of Mamba (Gu & Dao, https://arxiv.org/abs/2312.00752), whatever kernel computes it.
+
+Per channel and state, with Δ = softplus(delta + bias), x = Δ·u and the decay A_l = exp(Δ_l·a) ≤ 1,
+
+    h_l = A_l·h_{l−1} + b_l·x_l,        y_l = Σ_n c_l·h_l + d·u_l.
+
+A bar being the gradient of what it stands over, and g that of h, the way back is a scan in reverse:
+
+    g_l  = c_l·ȳ_l + A_{l+1}·g_{l+1}             q_l = g_l·A_l·h_{l−1}, the gradient of Δ_l·a
+    b̄_l  = Σ_channels g_l·x_l                    ā   = Σ_l q_l·Δ_l
+    c̄_l  = Σ_channels h_l·ȳ_l                    Δ̄_l = Σ_n q_l·a + u_l·x̄_l
+    x̄_l  = Σ_n g_l·b_l                           ū_l = Δ_l·x̄_l + d·ȳ_l
+
+In plain PyTorch the sequence is cut into chunks. A loop over the positions of a chunk runs for many chunks at once:
+first from nothing, for the state that each chunk adds to what enters it; then, those being chained, from the right
+states. The decays are never divided by, so nothing overflows. Only the states at the borders of chunks are kept for
+the way back, which computes those between them again.
+"""
 
 from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from functools import cache, reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["selective_scan", "selective_scan_kernel"]
+from signal_diffusion.errors import UserError, listed
+
+__all__ = ["selective_scan", "selective_scan_backends", "selective_scan_kernel"]
+
+CHUNK = 16
+"""Most positions in a chunk."""
+CPU_BLOCK, CUDA_BLOCK = 2**17, 2**22
+"""Elements of the state that are worked on at once: of as many chunks as come to that, and one at least."""
 
 
-def selective_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, delta_bias: Tensor) -> Tensor:
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    d: Tensor,
+    delta_bias: Tensor,
+    *,
+    backend: str | None = None,
+) -> Tensor:
     """y_l = c_l·h_l + d·u_l, of the state h_l = exp(Δ_l·a)·h_{l−1} + Δ_l·b_l·u_l, with Δ = softplus(delta + bias).
 
     Parameters
@@ -22,21 +61,262 @@ def selective_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d:
         (B, G, N, L), shared by the D / G channels of a group.
     d, delta_bias
         (D,), float32.
+    backend
+        One of `selective_scan_backends` for the device of u; None = `selective_scan_kernel`.
 
     Returns
     -------
-    (B, D, L) in the type of u; the state is float32.
+    (B, D, L) in the type of u; the state is float32, or float64 where u is.
+
+    Raises
+    ------
+    UserError
+        Where the backend asked for cannot run.
     """
-    dt = F.softplus(delta.float() + delta_bias[:, None])
-    repeats = u.shape[1] // b.shape[1]
-    b, c = (x.float().repeat_interleave(repeats, dim=1) for x in (b, c))  # (B, D, N, L)
-    h, ys = torch.zeros_like(b[..., 0]), []
-    for i in range(u.shape[-1]):
-        h = (dt[..., i, None] * a).exp() * h + dt[..., i, None] * b[..., i] * u[..., i, None].float()
-        ys.append((c[..., i] * h).sum(-1))
-    return (torch.stack(ys, -1) + d[:, None] * u.float()).to(u.dtype)
+    return _scan(u, delta, a, b, c, d, delta_bias, backend)[0]
 
 
 def selective_scan_kernel(device: torch.device) -> str:
-    """What computes `selective_scan` on a device."""
-    return "torch, a loop"
+    """What computes `selective_scan` on a device; float64 is always left to torch."""
+    return selective_scan_backends(device)[0]
+
+
+def selective_scan_backends(device: torch.device) -> tuple[str, ...]:
+    """The backends that can run on a device, the fastest first."""
+    return ("mamba_ssm", "torch") if device.type == "cuda" and _mamba() else ("torch",)
+
+
+# The operator: opaque to the compiler, which would otherwise unroll the loops -------------------------------------
+
+
+@torch.library.custom_op("signal_diffusion::selective_scan", mutates_args=())
+def _scan(
+    u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, delta_bias: Tensor, backend: str | None
+) -> tuple[Tensor, Tensor]:
+    """The output, and states for the way back."""
+    forward = _mamba_forward if _chosen(backend, u) == "mamba_ssm" else _torch_forward
+    return forward(u, delta, a, b, c, d, delta_bias)
+
+
+@_scan.register_fake
+def _(
+    u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, delta_bias: Tensor, backend: str | None
+) -> tuple[Tensor, Tensor]:
+    batch, groups, num_states, length = b.shape
+    channels = u.shape[1]
+    if _chosen(backend, u) == "mamba_ssm":
+        states = a.new_empty(batch, channels, -(-length // MAMBA_CHUNK), 2 * num_states)
+    else:
+        shape = (-(-length // CHUNK) + 1, batch * groups, num_states, channels // groups)
+        states = u.new_empty(shape, dtype=_state_type(u))
+    return u.new_empty(u.shape), states
+
+
+@torch.library.custom_op("signal_diffusion::selective_scan_backward", mutates_args=())
+def _scan_backward(grad: Tensor, inputs: list[Tensor], states: Tensor, backend: str | None) -> list[Tensor]:
+    """The gradients of the seven inputs, each contiguous and in its input's type."""
+    u = inputs[0]
+    backward = _mamba_backward if _chosen(backend, u) == "mamba_ssm" else _torch_backward
+    gradients = zip(backward(grad, *inputs, states), inputs, strict=True)
+    return [g.to(x.dtype).contiguous() for g, x in gradients]
+
+
+@_scan_backward.register_fake
+def _(grad: Tensor, inputs: list[Tensor], states: Tensor, backend: str | None) -> list[Tensor]:
+    return [x.new_empty(x.shape) for x in inputs]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:7], output[1])
+    ctx.backend = inputs[7]
+    ctx.set_materialize_grads(False)  # no zeros in the place of a gradient of the states
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 8
+    *inputs, states = ctx.saved_tensors
+    return (*_scan_backward(grad, inputs, states, ctx.backend), None)
+
+
+_scan.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _chosen(backend: str | None, u: Tensor) -> str:
+    backends = selective_scan_backends(u.device)
+    if backend is None:
+        return "torch" if u.dtype == torch.float64 else backends[0]
+    if backend not in backends:
+        raise UserError(
+            f"selective scan: backend {backend!r} cannot run on {u.device.type}; "
+            f"expected {listed(backends)}, or None for the fastest"
+        )
+    return backend
+
+
+# Plain PyTorch ----------------------------------------------------------------------------------------------------
+
+
+class _Steps:
+    """The inputs by position in a chunk T, chunk K and group M of an example, so that each step is contiguous.
+
+    Channels are (T, K, M, 1, D / G), what groups share is (T, K, M, N, 1); what pads the last chunk, having Δ = 0,
+    neither decays nor adds.
+    """
+
+    def __init__(self, u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, delta_bias: Tensor) -> None:
+        state_type = _state_type(u)
+        batch, groups, num_states, length = b.shape
+        self.chunks = -(-length // CHUNK)
+        self.channel_shape = (1, u.shape[1] // groups)
+        self.group_shape = (num_states, 1)
+        self.u = u.to(state_type)
+        self.raw_delta = delta.to(state_type) + delta_bias[:, None].to(state_type)
+        self.delta = F.softplus(self.raw_delta)
+        self.a = a.to(state_type).reshape(groups, -1, num_states).mT.repeat(batch, 1, 1)  # (M, N, D / G)
+        self.dt = self.steps(self.delta, self.channel_shape)
+        self.x = self.steps(self.delta * self.u, self.channel_shape)
+        self.b = self.steps(b.to(state_type), self.group_shape)
+        self.c = self.steps(c.to(state_type), self.group_shape)
+
+    def steps(self, x: Tensor, shape: tuple[int, int]) -> Tensor:
+        """(B, …, L) to (T, K, M, *shape)."""
+        positions = -(-x.shape[-1] // self.chunks)
+        x = F.pad(x, (0, positions * self.chunks - x.shape[-1]))
+        return x.reshape(-1, *shape, self.chunks, positions).permute(4, 3, 0, 1, 2).contiguous()
+
+    @staticmethod
+    def sequence(x: Tensor, shape: torch.Size) -> Tensor:
+        """The way back of `steps`, to a shape (B, …, L)."""
+        return x.permute(2, 3, 4, 1, 0).reshape(*shape[:-1], -1)[..., : shape[-1]]
+
+    def blocks(self) -> list[slice]:
+        """Chunks that are worked on at once: enough to keep the machine busy, few enough to stay in its caches."""
+        most = max(1, (CUDA_BLOCK if self.a.is_cuda else CPU_BLOCK) // self.a.numel())
+        size = -(-self.chunks // -(-self.chunks // most))
+        return [slice(k, min(k + size, self.chunks)) for k in range(0, self.chunks, size)]
+
+
+def _torch_forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+    u, delta, a, b, c, d, delta_bias = inputs
+    s = _Steps(u, delta, a, b, c, delta_bias)
+    blocks = s.blocks()
+    y = torch.empty_like(s.x)
+    states = s.a.new_zeros(s.chunks + 1, *s.a.shape)  # what enters each chunk, and the last state
+    buffers = s.a.new_empty(2, blocks[0].stop, *s.a.shape)
+    for block in blocks:
+        h, decay = buffers[:, : block.stop - block.start]
+        dts, xs, bs, cs = (x[:, block].unbind() for x in (s.dt, s.x, s.b, s.c))
+        if len(h) > 1:
+            h.zero_()
+            for dt, x, b_i in zip(dts, xs, bs, strict=True):
+                h.mul_(torch.mul(dt, s.a, out=decay).exp_()).addcmul_(b_i, x)
+            torch.mul(s.dt[:, block].sum(0), s.a, out=decay).exp_()  # of whole chunks
+            for k in range(len(h)):
+                torch.addcmul(h[k], decay[k], states[block.start + k], out=states[block.start + k + 1])
+        h.copy_(states[block])
+        for dt, x, b_i, c_i, y_i in zip(dts, xs, bs, cs, y[:, block].unbind(), strict=True):
+            h.mul_(torch.mul(dt, s.a, out=decay).exp_()).addcmul_(b_i, x)
+            torch.sum(torch.mul(h, c_i, out=decay), -2, keepdim=True, out=y_i)
+        states[block.stop] = h[-1]
+    y = s.sequence(y, u.shape).addcmul(d[:, None].to(y.dtype), s.u)
+    return y.to(u.dtype).contiguous(), states
+
+
+def _torch_backward(grad: Tensor, *inputs_and_states: Tensor) -> tuple[Tensor, ...]:
+    u, delta, a, b, c, d, delta_bias, states = inputs_and_states
+    s = _Steps(u, delta, a, b, c, delta_bias)
+    grad = grad.to(s.u.dtype)
+    dy = s.steps(grad, s.channel_shape)
+    db, dc, ddt, dx = (torch.empty_like(x) for x in (s.b, s.c, s.dt, s.x))
+    blocks = s.blocks()
+    decays, carries = s.a.new_empty(2, len(s.dt), blocks[0].stop, *s.a.shape)  # A_l, and A_l·h_{l−1} that becomes q_l
+    scratch = s.a.new_empty(2, blocks[0].stop, *s.a.shape)
+    leaving, da = s.a.new_zeros(2, blocks[0].stop, *s.a.shape)  # gradient of the state that a chunk leaves; of a
+    for block in reversed(blocks):
+        n = block.stop - block.start
+        decay, carry, temporary = decays[:, :n].unbind(), carries[:, :n].unbind(), scratch[0, :n]
+        leaving[n - 1] = leaving[0]  # of the block after this one
+        g = leaving[:n]
+        dts, xs, bs, cs, dys = (x[:, block].unbind() for x in (s.dt, s.x, s.b, s.c, dy))
+        h = states[block]
+        for i in range(len(dts)):
+            torch.mul(torch.mul(dts[i], s.a, out=decay[i]).exp_(), h, out=carry[i])
+            h = torch.addcmul(carry[i], bs[i], xs[i], out=temporary)
+        if n > 1:
+            _chain_gradients(
+                g, decay, cs, dys, torch.mul(s.dt[:, block].sum(0), s.a, out=scratch[1, :n]).exp_(), temporary
+            )
+        dbs, dcs, ddts, dxs = (x[:, block].unbind() for x in (db, dc, ddt, dx))
+        for i in reversed(range(len(dts))):
+            g.addcmul_(cs[i], dys[i])
+            torch.sum(torch.mul(g, xs[i], out=temporary), -1, keepdim=True, out=dbs[i])
+            torch.sum(torch.mul(g, bs[i], out=temporary), -2, keepdim=True, out=dxs[i])
+            torch.sum(torch.mul(carry[i], dys[i], out=temporary), -1, keepdim=True, out=dcs[i])
+            q = carry[i].mul_(g)
+            da[:n].addcmul_(q, dts[i])
+            torch.sum(torch.mul(q, s.a, out=temporary), -2, keepdim=True, out=ddts[i])
+            g.mul_(decay[i])
+    dc.addcmul_(s.b, (s.x * dy).sum(-1, keepdim=True))  # of b_l·x_l, the rest of h_l
+    dx = s.sequence(dx, u.shape)
+    ddelta = (s.sequence(ddt, u.shape) + s.u * dx) * s.raw_delta.sigmoid()
+    return (
+        (s.delta * dx).addcmul_(d[:, None].to(dx.dtype), grad),
+        ddelta,
+        da.sum(0).unflatten(0, (len(u), -1)).sum(0).mT.reshape(a.shape),
+        s.sequence(db, b.shape),
+        s.sequence(dc, c.shape),
+        (s.u * grad).sum((0, 2)),
+        ddelta.sum((0, 2)),
+    )
+
+
+def _chain_gradients(
+    leaving: Tensor, decay: Sequence[Tensor], c: Sequence[Tensor], dy: Sequence[Tensor], whole: Tensor, local: Tensor
+) -> None:
+    """Fill in `leaving`, the gradients of the states that chunks leave, from that of the last one."""
+    local.zero_()
+    for decay_i, c_i, dy_i in zip(reversed(decay), reversed(c), reversed(dy), strict=True):
+        local.addcmul_(c_i, dy_i).mul_(decay_i)
+    for k in reversed(range(1, len(leaving))):
+        torch.addcmul(local[k], whole[k], leaving[k], out=leaving[k - 1])
+
+
+def _state_type(u: Tensor) -> torch.dtype:
+    return torch.promote_types(u.dtype, torch.float32)
+
+
+# The kernel of mamba-ssm ------------------------------------------------------------------------------------------
+
+MAMBA_CHUNK = 2048
+"""Positions between two of the states that the kernel keeps."""
+
+
+@cache
+def _mamba() -> Any:
+    """The compiled extension, without which mamba_ssm imports too; None where it is not. Asked for on CUDA only."""
+    try:
+        return importlib.import_module("selective_scan_cuda")
+    except ImportError:
+        return None
+
+
+def _mamba_inputs(*inputs: Tensor) -> tuple[Any, ...]:
+    """The inputs in the kernel's order (None = no gate), types and strides."""
+    u, delta, a, b, c, d, delta_bias = inputs
+    common = reduce(torch.promote_types, (x.dtype for x in (u, delta, b, c)))
+    u, delta, b, c = (x.to(common).contiguous() for x in (u, delta, b, c))
+    a, d, delta_bias = (x.float().contiguous() for x in (a, d, delta_bias))
+    return u, delta, a, b, c, d, None, delta_bias
+
+
+def _mamba_forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+    y, states = _mamba().fwd(*_mamba_inputs(*inputs), True)
+    return y.to(inputs[0].dtype), states
+
+
+def _mamba_backward(grad: Tensor, *inputs_and_states: Tensor) -> tuple[Tensor, ...]:
+    *inputs, states = inputs_and_states
+    u, *others = _mamba_inputs(*inputs)
+    grad = grad.to(u.dtype).contiguous()
+    return tuple(_mamba().bwd(u, *others, grad, states, None, None, True, False)[:7])
