@@ -1,4 +1,8 @@
-"""What hierarchical backbones share: tokens on a grid (B, H, W, D), merged and split between levels; their norm."""
+"""What hierarchical backbones share: tokens on a grid (B, H, W, D), merged and split between levels; their layers.
+
+All of it is of Crowson et al., "Scalable High-Resolution Pixel-Space Image Synthesis with Hourglass Diffusion
+Transformers", https://arxiv.org/abs/2401.11605.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["AdaRMSNorm", "TokenMerge", "TokenSplit"]
+__all__ = ["AdaRMSNorm", "GatedFeedForward", "RMSNorm", "TokenMerge", "TokenSplit", "merge_tokens", "split_tokens"]
 
 
 class AdaRMSNorm(nn.Module):
-    """x / rms(x) · (1 + linear(condition)), over the channels of (B, H, W, D); a plain RMS norm at first.
-
-    Crowson et al., https://arxiv.org/abs/2401.11605
-    """
+    """x / rms(x) · (1 + linear(condition)), over the channels of (B, H, W, D); a plain RMS norm at first."""
 
     def __init__(self, width: int, condition_width: int) -> None:
         super().__init__()
@@ -22,9 +23,37 @@ class AdaRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Normalise x (B, H, W, D) with the condition (B, C)."""
-        # float32, as bf16 cannot tell 1 + scale from 1 while the scale is small
-        scale = 1 + self.scale(condition).float()[:, None, None]
-        return (F.rms_norm(x.float(), x.shape[-1:], eps=1e-6) * scale).to(x.dtype)
+        # float32 at least, as bf16 cannot tell 1 + scale from 1 while the scale is small
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        scale = 1 + self.scale(condition).to(dtype)[:, None, None]
+        return (F.rms_norm(x.to(dtype), x.shape[-1:], eps=1e-6) * scale).to(x.dtype)
+
+
+class RMSNorm(nn.RMSNorm):
+    """x / rms(x) · weight, over the last axis, in the weight's type: torch's has no fast way with two types."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, D) → (…, D)."""
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+class GatedFeedForward(nn.Module):
+    """GEGLU (Shazeer, https://arxiv.org/abs/2002.05202): down(a · GELU(b)), with (a, b) = up(x); zero at first."""
+
+    def __init__(self, width: int, hidden: int, dropout_rate: float = 0.0) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 2 * hidden, bias=False)
+        self.dropout = nn.Dropout(dropout_rate)
+        self.down = nn.Linear(hidden, width, bias=False)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, D) → (…, D)."""
+        x, gate = self.up(x).chunk(2, dim=-1)
+        return self.down(self.dropout(x * F.gelu(gate)))
 
 
 class TokenMerge(nn.Module):
@@ -37,10 +66,7 @@ class TokenMerge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Merge tokens (B, H, W, D), H and W being multiples of the factor."""
-        batch, height, width, channels = x.shape
-        rows, columns = self.factor
-        x = x.reshape(batch, height // rows, rows, width // columns, columns, channels)
-        return self.projection(x.transpose(2, 3).flatten(3))
+        return self.projection(merge_tokens(x, self.factor))
 
 
 class TokenSplit(nn.Module):
@@ -54,8 +80,21 @@ class TokenSplit(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Split tokens (B, H, W, D) into the grid of `skip`, and add that by lerp(skip, split, share)."""
-        batch, height, width, _ = x.shape
-        rows, columns = self.factor
-        x = self.projection(x).reshape(batch, height, width, rows, columns, -1)
-        x = x.transpose(2, 3).reshape(batch, height * rows, width * columns, -1)
-        return torch.lerp(skip, x, self.share.to(x.dtype))
+        x = split_tokens(self.projection(x), self.factor)
+        return torch.lerp(skip, x.to(skip.dtype), self.share.to(skip.dtype))
+
+
+def merge_tokens(x: Tensor, factor: tuple[int, int]) -> Tensor:
+    """(B, H, W, D) → (B, H/rows, W/columns, rows·columns·D), the tokens of each rectangle side by side, row by row."""
+    batch, height, width, channels = x.shape
+    rows, columns = factor
+    x = x.reshape(batch, height // rows, rows, width // columns, columns, channels)
+    return x.transpose(2, 3).flatten(3)
+
+
+def split_tokens(x: Tensor, factor: tuple[int, int]) -> Tensor:
+    """The inverse of `merge_tokens`: (B, H, W, rows·columns·D) → (B, H·rows, W·columns, D)."""
+    batch, height, width, _ = x.shape
+    rows, columns = factor
+    x = x.reshape(batch, height, width, rows, columns, -1)
+    return x.transpose(2, 3).reshape(batch, height * rows, width * columns, -1)

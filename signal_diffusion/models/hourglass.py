@@ -1,0 +1,293 @@
+"""The Hourglass Diffusion Transformer (Crowson et al., https://arxiv.org/abs/2401.11605).
+
+Transformer layers on a hierarchy of grids: tokens attend to their neighbours where there are many, and to all of them
+in the middle, so that the cost grows linearly with the size of an example. With its attention made global, it gives
+the numbers of `image_transformer_v2` of k-diffusion, the authors' own implementation, for the same weights.
+
+Ours also takes patches that are not square, and rows that are electrodes: they have no order, so they get a learnt
+embedding instead of a rotation, every token attends to all of them, and only time is merged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain, pairwise
+from typing import Annotated
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from signal_diffusion.config.schema import TABLE
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.attention import attention, attention_kernel, neighbourhood_attention, neighbourhood_kernel
+from signal_diffusion.models.conditioning import Attribute, Conditioning, ConditioningEmbedding, TimestepEmbedding
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, RMSNorm, TokenMerge, TokenSplit, split_tokens
+
+__all__ = ["Hourglass", "HourglassArchitecture"]
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class HourglassArchitecture:
+    """`[model.architecture]` of a `hourglass`. Levels are told from the outermost, with most tokens, to the middle."""
+
+    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 2, 3)
+    """Layers of each level; all but the middle one have as many again on the way back."""
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 256)
+    """Channels of each level, multiples of `attention_head_dim`."""
+    kernel_sizes: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (7, 7, 0)
+    """Rows and columns of tokens that a token attends to in each level, odd and at least 3; 0 = all. Where rows are
+    electrodes, columns alone."""
+    attention_head_dim: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    """Channels of each attention head, a multiple of 8."""
+    patch_size: tuple[PositiveInt, PositiveInt] = (2, 2)
+    """Rows and columns of a token of the outermost level; each, doubled for every merge, divides the example's. Where
+    rows are electrodes, [1, n], and only columns are merged."""
+    mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 3.0
+    """Width of the hidden feed-forward layers over that of their level, and of the mapping, 0.25 to 64."""
+    mapping_depth: NonNegativeInt = 2
+    """Layers of the network from time and conditions to what modulates the norms, 0 or more."""
+    mapping_width: PositiveInt = 256
+    """Channels of that network."""
+    dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of what attention and hidden feed-forward layers give that training zeroes, 0 ≤ p < 1."""
+
+
+class Hourglass(Denoiser):
+    """A hierarchical transformer. Its first prediction, before training, is zero."""
+
+    lora_targets = ("qkv", "attention_output", "feed_forward.up", "feed_forward.down")
+
+    def __init__(
+        self,
+        architecture: HourglassArchitecture,
+        *,
+        shape: tuple[int, int, int],
+        attributes: Sequence[Attribute] = (),
+        electrode_rows: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(architecture)
+        grids = _grids(architecture, shape, electrode_rows)
+        factor = (1, 2) if electrode_rows else (2, 2)
+        widths, mapping_width = architecture.widths, architecture.mapping_width
+        pairs = list(pairwise(widths))  # of levels, from the outermost
+        self.patch_size = architecture.patch_size
+        self.num_tokens = math.prod(grids[0])
+
+        self.time_embedding = TimestepEmbedding(mapping_width)
+        self.conditioning = ConditioningEmbedding(attributes, mapping_width) if attributes else None
+        self.mapping = _Mapping(architecture)
+
+        self.patch_embedding = TokenMerge(shape[0], widths[0], self.patch_size)
+        self.electrode_embedding = nn.Embedding(shape[1], widths[0]) if electrode_rows else None
+        self.rotations = nn.ModuleList(
+            _Rotation(architecture, width, grid, shape, electrode_rows)
+            for width, grid in zip(widths, grids, strict=True)
+        )
+        self.down = nn.ModuleList(_level(architecture, i, shape, electrode_rows) for i in range(len(pairs)))
+        self.merges = nn.ModuleList(TokenMerge(outer, inner, factor) for outer, inner in pairs)
+        self.middle = _level(architecture, len(pairs), shape, electrode_rows)
+        self.splits = nn.ModuleList(TokenSplit(inner, outer, factor) for outer, inner in pairs)
+        self.up = nn.ModuleList(_level(architecture, i, shape, electrode_rows) for i in range(len(pairs)))
+
+        self.output_norm = RMSNorm(widths[0])
+        self.output = nn.Linear(widths[0], shape[0] * math.prod(self.patch_size), bias=False)
+        nn.init.zeros_(self.output.weight)
+        if self.electrode_embedding is not None:
+            nn.init.normal_(self.electrode_embedding.weight, std=0.5)  # about as loud as patches of noise
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer layers, in the order in which they are used."""
+        levels = [*self.down, self.middle, *reversed(list(self.up))]
+        return nn.ModuleList(chain.from_iterable(level.children() for level in levels))
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """What computes both kinds of attention."""
+        neighbourhood = neighbourhood_kernel(self.output.weight.device)
+        return {"attention": attention_kernel(), "neighbourhood attention": neighbourhood}
+
+    def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The prediction for x (B, C, H, W) at the times t (B,)."""
+        condition = self.time_embedding(t)  # (B, mapping width)
+        if self.conditioning is not None:
+            condition = condition + self.conditioning(cond)
+        condition = self.mapping(condition)
+        tokens = self.patch_embedding(x.movedim(1, -1))  # (B, H/ph, W/pw, D)
+        if self.electrode_embedding is not None:
+            tokens = tokens + self.electrode_embedding.weight[:, None].to(tokens.dtype)
+
+        *rotations, rotation = [module() for module in self.rotations]
+        skips = []
+        for level, merge, outer in zip(self.down, self.merges, rotations, strict=True):
+            skips.append(self._run(level, tokens, condition, outer))
+            tokens = merge(skips[-1])
+        tokens = self._run(self.middle, tokens, condition, rotation)
+        for level, split, outer, skip in reversed(list(zip(self.up, self.splits, rotations, skips, strict=True))):
+            tokens = self._run(level, split(tokens, skip), condition, outer)
+        return split_tokens(self.output(self.output_norm(tokens)), self.patch_size).movedim(-1, 1)
+
+    def _run(self, level: nn.Module, tokens: Tensor, condition: Tensor, rotation: Tensor) -> Tensor:
+        for layer in level.children():
+            tokens = self.run(layer, tokens, condition, rotation)
+        return tokens
+
+
+def _level(
+    architecture: HourglassArchitecture, level: int, shape: tuple[int, int, int], electrode_rows: bool
+) -> nn.ModuleList:
+    width, columns = architecture.widths[level], architecture.kernel_sizes[level]
+    kernel = (shape[1] if electrode_rows else columns, columns) if columns else None
+    return nn.ModuleList(_Layer(architecture, width, kernel) for _ in range(architecture.depths[level]))
+
+
+class _Layer(nn.Module):
+    """x += attention(norm(x)), x += feed-forward(norm(x)); both add nothing at first.
+
+    Attention is of cosines (Henry et al., https://arxiv.org/abs/2010.04245), times a learnt scale per head.
+    """
+
+    def __init__(self, architecture: HourglassArchitecture, width: int, kernel: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.head_dim, self.kernel = architecture.attention_head_dim, kernel
+        self.attention_norm = AdaRMSNorm(width, architecture.mapping_width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        # its logarithm, as a scale that training takes below zero would have no root
+        self.log_scale = nn.Parameter(torch.full((width // self.head_dim,), math.log(10.0)))
+        self.dropout = nn.Dropout(architecture.dropout_rate)
+        self.attention_output = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.attention_output.weight)
+        self.feed_forward_norm = AdaRMSNorm(width, architecture.mapping_width)
+        hidden = round(width * architecture.mlp_ratio)
+        self.feed_forward = GatedFeedForward(width, hidden, architecture.dropout_rate)
+
+    def forward(self, x: Tensor, condition: Tensor, rotation: Tensor) -> Tensor:
+        x = x + self._attention(self.attention_norm(x, condition), rotation)
+        return x + self.feed_forward(self.feed_forward_norm(x, condition))
+
+    def _attention(self, x: Tensor, rotation: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, -1, self.head_dim))  # (B, H, W, 3, heads, d)
+        dtype = torch.promote_types(qkv.dtype, torch.float32)
+        qk = _rotated(_scaled_to_unit(qkv[..., :2, :, :].to(dtype), self.log_scale), rotation).to(qkv.dtype)
+        q, k = qk.permute(3, 0, 4, 1, 2, 5)  # (B, heads, H, W, d) each
+        v = qkv[..., 2, :, :].permute(0, 3, 1, 2, 4)
+        if self.kernel is None:
+            mixed = attention(*(part.flatten(2, 3) for part in (q, k, v)), scale=1.0).unflatten(2, x.shape[1:3])
+        else:
+            mixed = neighbourhood_attention(q, k, v, self.kernel, scale=1.0)
+        return self.attention_output(self.dropout(mixed.permute(0, 2, 3, 1, 4).flatten(3)))
+
+
+def _scaled_to_unit(qk: Tensor, log_scale: Tensor) -> Tensor:
+    """Queries or keys (…, heads, d) of length √scale, so that their products are scale · cosine."""
+    length = (qk.square().sum(-1, keepdim=True) + 1e-6).rsqrt() * (0.5 * log_scale).exp()[:, None]
+    return qk * length
+
+
+def _rotated(qk: Tensor, rotation: Tensor) -> Tensor:
+    """Pairs of the first channels of qk (B, H, W, 2, heads, d), turned by the angles of their token."""
+    cos, sin = rotation[:, :, :, None]  # (H, W, 1, heads, pairs)
+    num_pairs = rotation.shape[-1]
+    a, b, rest = qk.split([num_pairs, num_pairs, qk.shape[-1] - 2 * num_pairs], dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
+
+
+class _Rotation(nn.Module):
+    """Axial rotary embeddings (§ 4.1 of the paper): cosines and sines (2, H, W, heads, pairs) for the grid of a level.
+
+    The longest ordered axis of an example spans [−1, 1] and the other in proportion, so that a distance in samples
+    turns by the same angle along both, whatever the aspect ratio. Half of a head's channels are turned, by row and by
+    column in equal parts; where rows are electrodes, by column alone. Frequencies are from π to 10π, geometrically,
+    over the pairs and then the heads.
+    """
+
+    table: Tensor
+
+    def __init__(
+        self,
+        architecture: HourglassArchitecture,
+        width: int,
+        grid: tuple[int, int],
+        shape: tuple[int, int, int],
+        electrode_rows: bool,
+    ) -> None:
+        super().__init__()
+        num_heads = width // architecture.attention_head_dim
+        longest = shape[2] if electrode_rows else max(shape[1:])
+        num_pairs = architecture.attention_head_dim // (4 if electrode_rows else 8)  # of an axis
+        frequencies = math.pi * 10 ** (torch.arange(num_heads * num_pairs) / (num_heads * num_pairs))
+        frequencies = frequencies.view(num_pairs, num_heads).T
+        rows, columns = (
+            ((2 * torch.arange(num) + 1) / num - 1)[:, None, None] * (size / longest) * frequencies
+            for num, size in zip(grid, shape[1:], strict=True)
+        )
+        angles = columns[None]
+        if not electrode_rows:
+            parts = rows[:, None].expand(-1, grid[1], -1, -1), columns[None].expand(grid[0], -1, -1, -1)
+            angles = torch.cat(parts, dim=-1)
+        self.register_buffer("table", torch.stack([angles.cos(), angles.sin()]), persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.table
+
+
+class _Mapping(nn.Module):
+    """The network from the sum of all embeddings (B, D) to what modulates the norms (B, D)."""
+
+    def __init__(self, architecture: HourglassArchitecture) -> None:
+        super().__init__()
+        width, depth = architecture.mapping_width, architecture.mapping_depth
+        hidden = round(width * architecture.mlp_ratio)
+        self.input_norm = RMSNorm(width)
+        self.norms = nn.ModuleList(RMSNorm(width) for _ in range(depth))
+        self.layers = nn.ModuleList(GatedFeedForward(width, hidden, architecture.dropout_rate) for _ in range(depth))
+        self.output_norm = RMSNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.input_norm(x)
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            x = x + layer(norm(x))
+        return self.output_norm(x)
+
+
+def _check(architecture: HourglassArchitecture) -> None:
+    """What a level's numbers contradict each other in."""
+    depths, widths, kernel_sizes = architecture.depths, architecture.widths, architecture.kernel_sizes
+    if not len(depths) == len(widths) == len(kernel_sizes):
+        raise UserError(
+            f"depths has {len(depths)} levels, widths {len(widths)} and kernel_sizes {len(kernel_sizes)}: "
+            "expected as many numbers in each"
+        )
+    if wrong := [width for width in widths if width % architecture.attention_head_dim]:
+        raise UserError(
+            f"widths has {wrong[0]}: expected multiples of attention_head_dim = {architecture.attention_head_dim}"
+        )
+    if wrong := [kernel for kernel in kernel_sizes if kernel and (kernel < 3 or kernel % 2 == 0)]:
+        raise UserError(f"kernel_sizes has {wrong[0]}: expected odd numbers from 3, or 0 for attention to all tokens")
+
+
+def _grids(
+    architecture: HourglassArchitecture, shape: tuple[int, int, int], electrode_rows: bool
+) -> list[tuple[int, int]]:
+    """Rows and columns of tokens of each level."""
+    _, height, width = shape
+    (rows, columns), num_levels = architecture.patch_size, len(architecture.depths)
+    if electrode_rows and rows != 1:
+        raise UserError(
+            f"patch_size {[rows, columns]} spans {rows} electrodes, which have no order: "
+            f"expected one row; use patch_size = [1, {columns}]"
+        )
+    merged = 2 ** (num_levels - 1)
+    step = (1 if electrode_rows else rows * merged, columns * merged)
+    if height % step[0] or width % step[1]:
+        raise UserError(
+            f"patch_size {[rows, columns]} with the {num_levels - 1} merges of {num_levels} depths does not divide "
+            f"examples of {height} × {width}: expected sizes that are multiples of {step[0]} × {step[1]}"
+        )
+    sizes = [2**level for level in range(num_levels)]
+    return [(height // (1 if electrode_rows else rows * size), width // (columns * size)) for size in sizes]
