@@ -17,12 +17,18 @@ WARMUP_SHARE = 0.1
 
 
 def build_optimizer(model: nn.Module, config: schema.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer in torch's fused form, with weight decay on matrices alone."""
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    """The optimizer in torch's fused form, with weight decay on matrices alone.
+
+    A module says in `no_weight_decay` which of its own parameters are none, whatever their shape: the name stays with
+    the module, while a mark on the parameter would be lost to copies and conversions.
+    """
+    undecayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    for module in model.modules():
+        undecayed |= {id(getattr(module, name)) for name in getattr(module, "no_weight_decay", ())}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        (free if parameter.ndim < 2 or id(parameter) in embeddings else decayed).append(parameter)
+    for parameter in filter(lambda parameter: parameter.requires_grad, model.parameters()):
+        (free if parameter.ndim < 2 or id(parameter) in undecayed else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if config.type == "sgd":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import pytest
@@ -53,6 +54,16 @@ def test_matrices_alone_decay() -> None:
     decayed, free = build_optimizer(model, schema.Optimizer(weight_decay=0.1)).param_groups
     assert [tuple(p.shape) for p in decayed["params"]] == [(8, 8)] and decayed["weight_decay"] == 0.1
     assert sum(p.numel() for p in free["params"]) == 32 + 8 + 16 and free["weight_decay"] == 0.0
+
+
+def test_what_a_module_names_does_not_decay_though_it_is_a_matrix() -> None:
+    class Scan(nn.Linear):
+        no_weight_decay = ("weight",)
+
+    model = copy.deepcopy(nn.Sequential(Scan(3, 3), nn.Linear(8, 8))).to(torch.float64)
+    decayed, free = build_optimizer(model, schema.Optimizer(weight_decay=0.1)).param_groups
+    assert [tuple(p.shape) for p in decayed["params"]] == [(8, 8)]
+    assert sorted(tuple(p.shape) for p in free["params"]) == [(3,), (3, 3), (8,)]
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])

@@ -1,0 +1,294 @@
+"""LocalMamba (Huang et al., https://arxiv.org/abs/2403.09338) as a U-shaped diffusion network.
+
+Its blocks are those of VMamba (Liu et al., https://arxiv.org/abs/2401.10166): a selective scan of the tokens in several
+orders, then a feed-forward. LocalMamba adds scans window by window, which keep neighbours close in the scan, and a gate
+per order. Time and conditions come in through the norms, as in the hourglass transformer; so do levels and skips.
+
+Every block scans in four orders, as in the paper, where a search chose them; here blocks take turns through all orders,
+so that each level with two blocks knows all eight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain, pairwise
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from signal_diffusion.config.schema import TABLE
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Attribute, Conditioning, ConditioningEmbedding, TimestepEmbedding
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.levels import AdaRMSNorm, TokenMerge, TokenSplit, split_tokens
+from signal_diffusion.models.scan_orders import Direction, inverse_order, scan, scan_order, unscan
+from signal_diffusion.models.selective_scan import selective_scan, selective_scan_kernel
+
+__all__ = ["LocalMamba", "LocalMambaArchitecture"]
+
+SCANS_PER_BLOCK = 4
+CHANNELS_PER_RANK = 16
+SHORTEST_STEP, LONGEST_STEP = 1e-3, 0.1
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class LocalMambaArchitecture:
+    """`[model.architecture]` of a `localmamba`. Levels are told from the outermost, with most tokens, to the middle."""
+
+    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 2, 6, 2)
+    """Blocks of each level; all but the middle one have as many again on the way back."""
+    dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 256, 512)
+    """Channels of each level."""
+    d_state: PositiveInt = 16
+    """Numbers in the state of each channel of a scan, 1 or more."""
+    ssm_ratio: Annotated[float, Field(ge=0.25, le=8)] = 1.0
+    """Channels of a scan over those of its level, 0.25 to 8. VMamba's final networks have 1, which scans half as much
+    as LocalMamba's 2, and more blocks; the way back gives ours more."""
+    mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
+    """Width of the feed-forward layer over its level's, 0.25 to 64."""
+    scan_directions: Annotated[tuple[Direction, ...], Field(min_length=1)] = (
+        *("h", "h_flip", "v", "v_flip"),
+        *("w2", "w2_flip", "w7", "w7_flip"),
+    )
+    """Orders of the scans: by rows (h), columns (v), windows of 2 × 2 or 7 × 7 (w2, w7), or from the other end (_flip).
+    A block scans in four of them, or in all where there are fewer; the next block goes on with the next four."""
+    patch_size: tuple[PositiveInt, PositiveInt] = (2, 2)
+    """Rows and columns of a token of the outermost level; each, doubled for every merge, divides the example's. Where
+    rows are electrodes, [1, n], and only columns are merged."""
+    dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the outputs of scans and feed-forward that training zeroes, 0 ≤ p < 1."""
+
+
+class LocalMamba(Denoiser):
+    """A U-shaped network of two-dimensional selective scans. Its first prediction, before training, is zero.
+
+    With `electrode_rows`, electrodes are told by a learnt embedding, convolutions and merges are along time alone, and
+    no patch has two. But scans visit electrodes in the order of the rows, and remember those just visited best: unlike
+    with attention, another order of the same electrodes is another input.
+
+    Raises
+    ------
+    UserError
+        Where depths and dims differ in number, or patches and merges do not divide the example or mix electrodes.
+    """
+
+    def __init__(
+        self,
+        architecture: LocalMambaArchitecture,
+        *,
+        shape: tuple[int, int, int],
+        attributes: Sequence[Attribute] = (),
+        electrode_rows: bool = False,
+    ) -> None:
+        super().__init__()
+        dims, depths = architecture.dims, architecture.depths
+        if len(dims) != len(depths):
+            raise UserError(f"depths has {len(depths)} levels and dims {len(dims)}: expected as many numbers in each")
+        grids = _grids(architecture, shape, electrode_rows=electrode_rows)
+        factor = (1, 2) if electrode_rows else (2, 2)
+        pairs = list(pairwise(dims))  # of levels, from the outermost
+        self.patch_size = architecture.patch_size
+        self.num_tokens = math.prod(grids[0])
+
+        self.time_embedding = TimestepEmbedding(dims[-1])
+        self.conditioning = ConditioningEmbedding(attributes, dims[-1]) if attributes else None
+        self.patch_embedding = TokenMerge(shape[0], dims[0], self.patch_size)
+        self.electrode_embedding = nn.Embedding(shape[1], dims[0]) if electrode_rows else None
+
+        self.down = nn.ModuleList(_level(architecture, i, grids[i], electrode_rows) for i in range(len(pairs)))
+        self.merges = nn.ModuleList(TokenMerge(outer, inner, factor) for outer, inner in pairs)
+        self.middle = _level(architecture, len(pairs), grids[-1], electrode_rows)
+        self.splits = nn.ModuleList(TokenSplit(inner, outer, factor) for outer, inner in pairs)
+        self.up = nn.ModuleList(
+            _level(architecture, i, grids[i], electrode_rows, first=depths[i]) for i in range(len(pairs))
+        )
+        self.output_norm = AdaRMSNorm(dims[0], dims[-1])
+        self.output = nn.Linear(dims[0], shape[0] * math.prod(self.patch_size))
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        if self.electrode_embedding is not None:
+            nn.init.normal_(self.electrode_embedding.weight, std=0.5)  # about as loud as patches of noise
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The blocks of all levels, in the order in which they are used."""
+        levels = [*self.down, self.middle, *reversed(list(self.up))]
+        return nn.ModuleList(chain.from_iterable(level.children() for level in levels))
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """What computes the scans."""
+        return {"selective scan": selective_scan_kernel(self.output.weight.device)}
+
+    def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The prediction for x (B, C, H, W) at the times t (B,)."""
+        condition = self.time_embedding(t)  # (B, D)
+        if self.conditioning is not None:
+            condition = condition + self.conditioning(cond)
+        condition = F.silu(condition)
+        tokens = self.patch_embedding(x.movedim(1, -1))  # (B, H/ph, W/pw, D)
+        if self.electrode_embedding is not None:
+            tokens = tokens + self.electrode_embedding.weight[:, None].to(tokens.dtype)
+
+        skips = []
+        for level, merge in zip(self.down, self.merges, strict=True):
+            skips.append(self._run(level, tokens, condition))
+            tokens = merge(skips[-1])
+        tokens = self._run(self.middle, tokens, condition)
+        for level, split, skip in reversed(list(zip(self.up, self.splits, skips, strict=True))):
+            tokens = self._run(level, split(tokens, skip), condition)
+        tokens = self.output(self.output_norm(tokens, condition))
+        return split_tokens(tokens, self.patch_size).movedim(-1, 1)
+
+    def _run(self, level: nn.Module, tokens: Tensor, condition: Tensor) -> Tensor:
+        for block in level.children():
+            tokens = self.run(block, tokens, condition)
+        return tokens
+
+
+def _level(
+    architecture: LocalMambaArchitecture, level: int, grid: tuple[int, int], electrode_rows: bool, *, first: int = 0
+) -> nn.ModuleList:
+    """The blocks of one way through a level, of which `first` have had their turn before."""
+    width, numbers = architecture.dims[level], range(first, first + architecture.depths[level])
+    return nn.ModuleList(
+        _Block(architecture, width, grid, _turn(architecture.scan_directions, number), electrode_rows)
+        for number in numbers
+    )
+
+
+def _turn(directions: tuple[Direction, ...], number: int) -> list[Direction]:
+    """The directions of block `number` of a level."""
+    count = min(SCANS_PER_BLOCK, len(directions))
+    return [directions[(number * count + i) % len(directions)] for i in range(count)]
+
+
+class _Block(nn.Module):
+    """x += scan(norm(x)), x += feed-forward(norm(x)); both add nothing at first."""
+
+    def __init__(
+        self,
+        architecture: LocalMambaArchitecture,
+        width: int,
+        grid: tuple[int, int],
+        directions: Sequence[Direction],
+        electrode_rows: bool,
+    ) -> None:
+        super().__init__()
+        hidden, condition_width = round(width * architecture.mlp_ratio), architecture.dims[-1]
+        self.scan_norm = AdaRMSNorm(width, condition_width)
+        self.ss2d = _SS2D(
+            width,
+            round(width * architecture.ssm_ratio),
+            architecture.d_state,
+            torch.stack([scan_order(direction, *grid) for direction in directions]),
+            kernel_size=(1, 3) if electrode_rows else (3, 3),
+        )
+        self.mlp_norm = AdaRMSNorm(width, condition_width)
+        last = nn.Linear(hidden, width)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), last)
+        self.dropout = nn.Dropout(architecture.dropout_rate)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = x + self.dropout(self.ss2d(self.scan_norm(x, condition)))
+        return x + self.dropout(self.mlp(self.mlp_norm(x, condition)))
+
+
+class _SS2D(nn.Module):
+    """A selective scan in two dimensions: one-dimensional scans in K orders, each with its own parameters, summed.
+
+    The steps and decays start as Mamba's: softplus(dt_bias) from 0.001 to 0.1, log-uniform, and A from −1 to −N.
+    """
+
+    no_weight_decay = ("a_log",)
+
+    order: Tensor
+    inverse: Tensor
+
+    def __init__(self, width: int, inner: int, d_state: int, order: Tensor, *, kernel_size: tuple[int, int]) -> None:
+        super().__init__()
+        num_orders, rank = len(order), math.ceil(width / CHANNELS_PER_RANK)
+        self.d_state, self.rank = d_state, rank
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("inverse", inverse_order(order), persistent=False)
+        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.conv = nn.Conv2d(inner, inner, kernel_size, padding="same", groups=inner)
+        self.x_proj = nn.Parameter(torch.empty(num_orders, rank + 2 * d_state, inner))
+        self.dt_proj = nn.Parameter(torch.empty(num_orders, inner, rank))
+        self.dt_bias = nn.Parameter(torch.empty(num_orders * inner))
+        self.a_log = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(num_orders * inner, 1))
+        self.d = nn.Parameter(torch.ones(num_orders * inner))
+        self.gate = _ChannelGate(inner)
+        self.out_norm = nn.LayerNorm(inner)
+        self.out_proj = nn.Linear(inner, width, bias=False)
+        self._reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, D) → (B, H, W, D)."""
+        height, width = x.shape[1:3]
+        x, z = self.in_proj(x).chunk(2, dim=-1)  # (B, H, W, E) each
+        x = F.silu(self.conv(x.permute(0, 3, 1, 2)))  # (B, E, H, W)
+        y = self._scanned(x.flatten(2)).transpose(1, 2).unflatten(1, (height, width))
+        return self.out_proj(self.out_norm(y) * F.silu(z))
+
+    def _scanned(self, x: Tensor) -> Tensor:
+        """(B, E, L) → (B, E, L)."""
+        u = scan(x, self.order, self.inverse)  # (B, K, E, L)
+        dt, b, c = (self.x_proj @ u).split([self.rank, self.d_state, self.d_state], dim=2)
+        delta = self.dt_proj @ dt  # (B, K, E, L)
+        a = -self.a_log.exp()  # float32, as D and the bias: autocast narrows matrix products alone
+        y = selective_scan(u.flatten(1, 2), delta.flatten(1, 2), a, b, c, self.d, self.dt_bias).view_as(u)
+        return unscan(y * self.gate(y), self.order, self.inverse)
+
+    def _reset_parameters(self) -> None:
+        nn.init.uniform_(self.x_proj, -(self.x_proj.shape[-1] ** -0.5), self.x_proj.shape[-1] ** -0.5)
+        nn.init.uniform_(self.dt_proj, -(self.rank**-0.5), self.rank**-0.5)
+        with torch.no_grad():
+            self.dt_bias.uniform_(math.log(SHORTEST_STEP), math.log(LONGEST_STEP)).exp_()
+            self.dt_bias.expm1_().log_()  # the inverse of softplus
+        nn.init.zeros_(self.out_proj.weight)
+
+
+class _ChannelGate(nn.Module):
+    """Weights in (0, 1) of the channels of each scan, from their means over the tokens.
+
+    The channel attention of LocalMamba, whose authors' own networks leave out the spatial one of the paper.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = max(1, width // 8)
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.Sigmoid())
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(B, K, E, L) → (B, K, E, 1)."""
+        return self.layers(self.norm(y.mean(-1)))[..., None]
+
+
+def _grids(
+    architecture: LocalMambaArchitecture, shape: tuple[int, int, int], *, electrode_rows: bool
+) -> list[tuple[int, int]]:
+    """Rows and columns of tokens of each level."""
+    _, height, width = shape
+    (rows, columns), num_merges = architecture.patch_size, len(architecture.depths) - 1
+    if electrode_rows and rows != 1:
+        raise UserError(
+            f"patch_size {[rows, columns]} mixes {rows} electrodes, which have no order: expected [1, {columns}]"
+        )
+    merged = 2**num_merges
+    step = (1 if electrode_rows else rows * merged, columns * merged)
+    if height % step[0] or width % step[1]:
+        raise UserError(
+            f"patch_size {[rows, columns]} with the {num_merges} merges of {num_merges + 1} depths does not divide "
+            f"examples of {height} × {width}: expected sizes that are multiples of {step[0]} × {step[1]}"
+        )
+    sizes = [2**level for level in range(num_merges + 1)]
+    return [(height // (1 if electrode_rows else rows * size), width // (columns * size)) for size in sizes]
