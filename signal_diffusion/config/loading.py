@@ -19,7 +19,7 @@ from signal_diffusion.config import rules, schema
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
 
-__all__ = ["Offer", "Problem", "load_experiment", "to_toml"]
+__all__ = ["Offer", "Problem", "load_experiment", "to_toml", "written_keys"]
 
 Location = tuple[str, ...]
 
@@ -92,6 +92,14 @@ def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, A
             part = problem.location[-1]
         table.pop(part, None)
     return kept
+
+
+def written_keys(path: Path, overrides: Sequence[str] = ()) -> set[str]:
+    """The dotted keys that a file and its overrides give; all others have their defaults."""
+    tables = _read(path)
+    for override in overrides:
+        _override(tables, override)
+    return set(_keys(tables))
 
 
 def to_toml(experiment: Experiment) -> str:

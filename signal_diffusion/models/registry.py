@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.models import sd35, unet
 from signal_diffusion.models.conditioning import Attribute
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.dit import DiT, DiTArchitecture
+from signal_diffusion.models.hourglass import Hourglass, HourglassArchitecture
+from signal_diffusion.models.localmamba import LocalMamba, LocalMambaArchitecture
 
 __all__ = ["BACKBONES", "Backbone", "build"]
 
@@ -22,10 +26,18 @@ class Backbone:
     """Dataclass of `[model.architecture]`."""
     builder: Callable[..., Denoiser]
     """`(architecture, *, shape, attributes, electrode_rows) -> Denoiser`."""
+    architecture_of: Callable[[Path], Any] | None = None
+    """`(folder) -> architecture` of weights in diffusers' layout; None = it starts from checkpoints of ours alone."""
+    part: str = ""
+    """Its name in a pipeline of diffusers."""
 
 
 BACKBONES: dict[str, Backbone] = {
     "dit": Backbone(DiTArchitecture, DiT),
+    "hourglass": Backbone(HourglassArchitecture, Hourglass),
+    "localmamba": Backbone(LocalMambaArchitecture, LocalMamba),
+    "sd35": Backbone(sd35.SD35Architecture, sd35.SD35, sd35.architecture_of, "transformer"),
+    "unet": Backbone(unet.UNetArchitecture, unet.UNet, unet.architecture_of, "unet"),
 }
 
 

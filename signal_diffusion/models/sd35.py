@@ -1,0 +1,267 @@
+"""The transformer of Stable Diffusion 3.5 (Esser et al., https://arxiv.org/abs/2403.03206), as diffusers has it.
+
+Tokens of the example and tokens of the conditions attend to each other. The sizes that an architecture leaves out are
+those of stable-diffusion-3.5-medium (https://huggingface.co/stabilityai/stable-diffusion-3.5-medium).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from signal_diffusion.config.schema import TABLE
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Attribute, Caption, Conditioning, ConditioningEmbedding
+from signal_diffusion.models.pretrained import DiffusersDenoiser, read_config, settled
+
+__all__ = ["SD35", "SD35Architecture", "architecture_of"]
+
+CLASS = "SD3Transformer2DModel"
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class SD35Architecture:
+    """`[model.architecture]` of an `sd35`."""
+
+    num_layers: PositiveInt = 24
+    """Transformer blocks, 1 or more."""
+    num_attention_heads: PositiveInt = 24
+    """Attention heads, 1 or more; the width is heads × head dimension, a multiple of 4."""
+    attention_head_dim: PositiveInt = 64
+    """Channels of each head, 1 or more."""
+    dual_attention_layers: tuple[Annotated[int, Field(ge=0)], ...] = tuple(range(13))
+    """Blocks, from 0, in which the tokens of the example also attend to themselves alone; those that there are."""
+    qk_norm: Literal["rms_norm", "none"] = "rms_norm"
+    """Norm of queries and keys; "none" is that of Stable Diffusion 3."""
+    patch_size: PositiveInt = 2
+    """Rows and columns of a token; examples that it does not divide are padded with zeros."""
+    joint_attention_dim: PositiveInt = 4096
+    """Channels of a condition's token, at least those of the text encoder."""
+    pooled_projection_dim: PositiveInt = 2048
+    """Channels of the pooled embedding of the conditions, at least those of the text encoder."""
+    sample_size: PositiveInt = 128
+    """Rows and columns of the examples over which positions count tokens, at least the patch's; larger and smaller
+    examples are trained too."""
+    pos_embed_max_size: PositiveInt = 384
+    """Tokens over which those positions are spread; an example has the places in their middle."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        return self.num_attention_heads * self.attention_head_dim
+
+
+class SD35(DiffusersDenoiser):
+    """`SD3Transformer2DModel` of diffusers. Its first prediction, before training, is zero."""
+
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+
+    def __init__(
+        self,
+        architecture: SD35Architecture,
+        *,
+        shape: tuple[int, int, int],
+        attributes: Sequence[Attribute] = (),
+        electrode_rows: bool = False,
+    ) -> None:
+        """`electrode_rows` changes nothing: rows of a latent, and of a patch, are of several electrodes."""
+        super().__init__()
+        from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel  # slow, and needed here only
+
+        _check(architecture)
+        channels, *size = shape
+        self.patch_size = patch = architecture.patch_size
+        self.grid = (math.ceil(size[0] / patch), math.ceil(size[1] / patch))
+        self.num_tokens = math.prod(self.grid)
+        self.pos_embed_max_size = architecture.pos_embed_max_size
+        self.network = SD3Transformer2DModel(
+            sample_size=patch,
+            patch_size=patch,
+            in_channels=channels,
+            out_channels=channels,
+            num_layers=architecture.num_layers,
+            attention_head_dim=architecture.attention_head_dim,
+            num_attention_heads=architecture.num_attention_heads,
+            joint_attention_dim=architecture.joint_attention_dim,
+            caption_projection_dim=architecture.width,
+            pooled_projection_dim=architecture.pooled_projection_dim,
+            pos_embed_max_size=1,  # its table of positions, of up to a gigabyte, is replaced
+            dual_attention_layers=architecture.dual_attention_layers,
+            qk_norm=None if architecture.qk_norm == "none" else architecture.qk_norm,
+        )
+        self.network.pos_embed = _PatchEmbedding(channels, architecture, _positions(self.grid, architecture))
+        self.conditioning = _JointConditioning(attributes, architecture)
+        nn.init.zeros_(self.network.proj_out.weight)
+        nn.init.zeros_(self.network.proj_out.bias)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks."""
+        return self.network.transformer_blocks
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """diffusers' own choice."""
+        return {"attention": "torch SDPA"}
+
+    def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The prediction for x (B, C, H, W) at the times t (B,)."""
+        tokens, pooled = self.conditioning(cond, len(x))
+        height, width = x.shape[2:]
+        prediction = self.network(
+            hidden_states=F.pad(x, (0, -width % self.patch_size, 0, -height % self.patch_size)),
+            timestep=1000 * t,
+            encoder_hidden_states=tokens,
+            pooled_projections=pooled,
+            return_dict=False,
+        )[0]
+        return prediction[:, :, :height, :width]
+
+    def fitted(self, name: str, tensor: Tensor) -> Tensor:
+        """Of a square table of positions the middle, which examples have: (1, size², width) → (1, N, width)."""
+        if name != "pos_embed.pos_embed":
+            return tensor
+        size, (rows, columns) = self.pos_embed_max_size, self.grid
+        if max(rows, columns) > size:
+            raise UserError(
+                f"examples are of {rows} × {columns} tokens, but the pretrained model has positions for {size} × {size}"
+            )
+        top, left = (size - rows) // 2, (size - columns) // 2
+        square = tensor.unflatten(1, (size, size))
+        return square[:, top : top + rows, left : left + columns].flatten(1, 2)
+
+
+def architecture_of(folder: Path) -> SD35Architecture:
+    """The architecture that a model's folder in diffusers' layout has.
+
+    Raises
+    ------
+    UserError
+        Where it is of another network, or of one that this wrapper has no room for.
+    """
+    config = read_config(folder, CLASS)
+    values = {field.name: config.get(field.name) for field in fields(SD35Architecture)}
+    values["dual_attention_layers"] = tuple(values["dual_attention_layers"] or ())
+    values["qk_norm"] = values["qk_norm"] or "none"
+    architecture = settled(SD35Architecture, folder, values)
+    expected = {"caption_projection_dim": architecture.width, "out_channels": config.get("in_channels")}
+    for name, value in expected.items():
+        if config.get(name) not in (None, value):
+            raise UserError(f"{folder}: its config.json has {name} = {config[name]}; expected {value}")
+    return architecture
+
+
+class _PatchEmbedding(nn.Module):
+    """Patches and their positions, under the names of diffusers' `PatchEmbed`: (B, C, H, W) → (B, N, D).
+
+    The sum is not rounded to the bf16 of autocast, and so what the blocks add to is fp32.
+    """
+
+    pos_embed: Tensor
+
+    def __init__(self, channels: int, architecture: SD35Architecture, positions: Tensor) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, architecture.width, architecture.patch_size, stride=architecture.patch_size)
+        self.register_buffer("pos_embed", positions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2) + self.pos_embed
+
+
+class _JointConditioning(nn.Module):
+    """The conditions as tokens to attend to, (B, L, joint dim), and as a whole, (B, pooled dim).
+
+    A caption is the tokens and the pooled embedding of its encoder; any other attribute is one learnt token, and their
+    sum, through a linear layer, a part of the whole. Without attributes there is one learnt token.
+    """
+
+    def __init__(self, attributes: Sequence[Attribute], architecture: SD35Architecture) -> None:
+        super().__init__()
+        dims = architecture.joint_attention_dim, architecture.pooled_projection_dim
+        captions = [attribute for attribute in attributes if isinstance(attribute, Caption)]
+        others = [attribute for attribute in attributes if not isinstance(attribute, Caption)]
+        self.caption_names = [caption.name for caption in captions]
+        self.captions = nn.ModuleList(_CaptionTable(caption, *dims) for caption in captions)
+        self.embedding = ConditioningEmbedding(others, dims[0]) if others else None
+        self.pooled = nn.Linear(*dims) if others else None
+        if not attributes:
+            self.token, self.whole = nn.Parameter(torch.randn(dims[0])), nn.Parameter(torch.zeros(dims[1]))
+
+    def forward(self, cond: Conditioning, batch: int) -> tuple[Tensor, Tensor]:
+        """Embed the conditions of a batch."""
+        tokens, pooled = [], []
+        for name, table in zip(self.caption_names, self.captions, strict=True):
+            of_tokens, of_all = table(cond.attributes[name])
+            tokens.append(of_tokens)
+            pooled.append(of_all)
+        if self.embedding is not None and self.pooled is not None:
+            tokens.append(self.embedding.tokens(cond))
+            pooled.append(self.pooled(tokens[-1].sum(1)))
+        if not tokens:
+            return self.token.expand(batch, 1, -1), self.whole.expand(batch, -1)
+        return torch.cat(tokens, dim=1), torch.stack(pooled).sum(0)
+
+
+class _CaptionTable(nn.Module):
+    """The embeddings of the captions, filled up with zeros as those of CLIP are; row 0, the empty caption, is the null.
+
+    They are not saved: the captions of another run have other rows, and the encoder makes them again.
+    """
+
+    tokens: Tensor
+    pooled: Tensor
+
+    def __init__(self, caption: Caption, joint_attention_dim: int, pooled_projection_dim: int) -> None:
+        super().__init__()
+        widths = {"joint_attention_dim": joint_attention_dim, "pooled_projection_dim": pooled_projection_dim}
+        for (key, width), table in zip(widths.items(), (caption.tokens, caption.pooled), strict=True):
+            if table.shape[-1] > width:
+                raise UserError(
+                    f"{key}: {width}, but the text encoder makes {table.shape[-1]} channels; expected as many or more"
+                )
+        self.register_buffer("tokens", _widened(caption.tokens, joint_attention_dim), persistent=False)
+        self.register_buffer("pooled", _widened(caption.pooled, pooled_projection_dim), persistent=False)
+
+    def forward(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        row = index.clamp(min=0)
+        return self.tokens[row], self.pooled[row]
+
+
+def _widened(table: Tensor, width: int) -> Tensor:
+    return F.pad(table.float(), (0, width - table.shape[-1]))
+
+
+def _check(architecture: SD35Architecture) -> None:
+    if architecture.width % 4:
+        raise UserError(
+            f"num_attention_heads × attention_head_dim = {architecture.width}: expected a multiple of 4, for the sines "
+            "and cosines of rows and columns"
+        )
+    if architecture.sample_size < architecture.patch_size:
+        raise UserError(f"sample_size: {architecture.sample_size}, expected at least the patch_size")
+
+
+def _positions(grid: tuple[int, int], architecture: SD35Architecture) -> Tensor:
+    """Sines and cosines of the column in one half of the channels, of the row in the other, (1, N, width).
+
+    Those of the middle of SD3's table, and those around it for an example of more tokens than that.
+    """
+    size, base = architecture.pos_embed_max_size, architecture.sample_size // architecture.patch_size
+    num_frequencies = architecture.width // 4
+    frequencies = 10_000.0 ** (-torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
+    waves = []
+    for length in grid:
+        places = (torch.arange(length) + (size - length) // 2).double() * base / size
+        angles = places[:, None] * frequencies
+        waves.append(torch.cat([angles.sin(), angles.cos()], dim=1))
+    rows, columns = waves[0][:, None].expand(-1, grid[1], -1), waves[1][None].expand(grid[0], -1, -1)
+    return torch.cat([columns, rows], dim=2).flatten(0, 1)[None].float()

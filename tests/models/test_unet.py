@@ -1,0 +1,172 @@
+import pytest
+import torch
+from diffusers import UNet2DModel
+from pydantic import TypeAdapter, ValidationError
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.models.unet import UNet, UNetArchitecture
+
+LABEL = Categorical("label", ("relaxed", "alert"))
+AGE = Numeric("age", 40.0, 15.0)
+CAPTION = Caption("caption", ("", "a woman", "a man"), tokens=torch.randn(3, 5, 24), pooled=torch.randn(3, 20))
+TINY = {"model_channels": 16, "channel_multipliers": (1, 2), "use_attention": (False, True), "layers_per_block": 1}
+
+
+def tiny(*, shape=(3, 12, 20), attributes=(LABEL,), trained=True, electrode_rows=False, **architecture):
+    """A small network; `trained` ones have random weights everywhere, as at first the output is zero."""
+    torch.manual_seed(0)
+    table = UNetArchitecture(**TINY | architecture)
+    model = UNet(table, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
+    if trained:
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+def inputs(shape=(3, 12, 20)):
+    cond = Conditioning(
+        {"label": torch.tensor([0, 1]), "age": torch.tensor([20.0, 60.0]), "caption": torch.tensor([1, 2])}
+    )
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(3)), torch.tensor([0.1, 0.9]), cond
+
+
+@pytest.mark.parametrize("attributes", [(), (LABEL,)])
+def test_same_weights_same_numbers_as_diffusers_own_network(attributes):
+    model = tiny(attributes=attributes)
+    x, t, cond = inputs()
+    network = UNet2DModel(
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=16,
+        class_embed_type="identity" if attributes else None,
+    ).eval()
+    network.load_state_dict(model.network.state_dict(), strict=True)
+    condition = model.conditioning(cond) if attributes else None
+
+    expected = network(x, 1000 * t, class_labels=condition).sample
+
+    torch.testing.assert_close(model(x, t, cond), expected, rtol=1e-4, atol=1e-5)
+    assert expected.std() > 0.05
+
+
+@pytest.mark.parametrize("attributes", [(), (LABEL,), (CAPTION,), (LABEL, AGE)])
+def test_the_first_prediction_is_zero_and_every_parameter_has_a_gradient(attributes):
+    model = tiny(attributes=attributes, trained=False)
+    x, t, cond = inputs()
+
+    prediction = model(x, t, cond)
+    (prediction - 1).square().sum().backward()
+
+    assert torch.equal(prediction, torch.zeros_like(x))
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(("name", "attributes"), [("label", (LABEL,)), ("age", (LABEL, AGE)), ("caption", (CAPTION,))])
+def test_each_attribute_and_its_absence_matter(name, attributes):
+    model = tiny(attributes=attributes)
+    x, t, cond = inputs()
+    null = cond.drop_each({name: torch.tensor([True, False])})
+
+    changed = (model(x, t, null) - model(x, t, cond)).abs().amax(dim=(1, 2, 3))
+
+    assert changed[0] > 1e-3
+    assert changed[1] == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 40, 28), (1, 20, 2048)])
+def test_any_size_that_the_depth_divides(shape):
+    model = tiny(shape=shape, channel_multipliers=(1, 1, 1), use_attention=(False, False, False))
+    x, t, cond = inputs(shape)
+
+    with torch.no_grad():
+        assert model(x[:1], t[:1], cond[:1]).shape == x[:1].shape
+
+
+def test_a_picture_that_the_depth_does_not_divide_is_told_with_one_that_it_does():
+    with pytest.raises(UserError, match=r"3 levels .* multiples of 4, but examples are 30 × 41; .* 32 × 44"):
+        tiny(shape=(3, 30, 41), channel_multipliers=(1, 1, 1), use_attention=(False, False, False))
+
+
+def test_electrodes_that_the_depth_does_not_divide_are_filled_up_with_zeros():
+    model = tiny(shape=(1, 19, 32), electrode_rows=True)
+    x, t, cond = inputs((1, 19, 32))
+    padded = torch.cat([x, torch.zeros(2, 1, 1, 32)], dim=2)
+
+    prediction = model(x, t, cond)
+
+    assert prediction.shape == x.shape
+    torch.testing.assert_close(prediction, model.network(padded, 1000 * t, model.conditioning(cond)).sample[:, :, :19])
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_gradient_checkpointing_gives_the_same_gradients_in_blocks_of_one_graph_each(compiled):
+    x, t, cond = inputs()
+    plain, checkpointed = tiny(), tiny()
+    checkpointed.checkpoint_gradients()
+    if compiled:
+        for block in checkpointed.blocks:
+            block.compile(fullgraph=True, backend="eager")
+    for model in (plain, checkpointed):
+        model.train()(x, t, cond).square().sum().backward()
+
+    assert len(checkpointed.blocks) == 5
+    gradients = [[parameter.grad for parameter in model.parameters()] for model in (plain, checkpointed)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_bfloat16_autocast_stays_close_to_float32_and_leaves_the_parameters_alone():
+    model = tiny()
+    x, t, cond = inputs()
+    exact = model(x, t, cond)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(x, t, cond)
+    found.float().square().sum().backward()
+
+    assert (found.float() - exact).norm() < 0.03 * exact.norm()
+    assert {p.dtype for p in model.parameters()} == {p.grad.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_the_blocks_are_no_second_copy_in_the_weights():
+    model = tiny()
+    before = list(model.state_dict())
+
+    assert len(model.blocks) == 5
+    assert list(model.state_dict()) == before
+
+
+@pytest.mark.parametrize(("multipliers", "groups"), [((1, 2), 4), ((2, 3), 4), ((8, 16), 32)])
+def test_groups_divide_the_channels_of_every_level(multipliers, groups):
+    with torch.device("meta"):
+        model = tiny(model_channels=4, channel_multipliers=multipliers, attention_head_dim=4, trained=False)
+
+    assert model.network.config.norm_num_groups == groups
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"use_attention": (True,)}, "use_attention has 1 levels and channel_multipliers 2; expected as many"),
+        ({"attention_head_dim": 5}, "attention_head_dim: 5, expected a divisor of the 32 channels"),
+        ({"attention_head_dim": 32, "use_attention": (True, True)}, "32, expected a divisor of the 16 channels"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(architecture, message):
+    with pytest.raises(UserError, match=message):
+        tiny(**architecture)
+
+
+def test_the_table_of_a_file_becomes_an_architecture():
+    table = '{"model_channels": 32, "channel_multipliers": [1, 3], "use_attention": [true, false]}'
+
+    expected = UNetArchitecture(model_channels=32, channel_multipliers=(1, 3), use_attention=(True, False))
+    assert TypeAdapter(UNetArchitecture).validate_json(table) == expected
+
+
+@pytest.mark.parametrize("table", ['{"channel_multipliers": []}', '{"use_attention": [1]}', '{"model_channels": 6}'])
+def test_a_wrong_value_is_refused(table):
+    with pytest.raises(ValidationError):
+        TypeAdapter(UNetArchitecture).validate_json(table)
