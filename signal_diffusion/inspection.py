@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.data.dataset import split_files
-from signal_diffusion.models.conditioning import Categorical, Conditioning
+from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.conditioning import Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.flops import forward_flops
+from signal_diffusion.models.lora import add_lora
+from signal_diffusion.training.pretrained import with_architecture
 
 __all__ = ["Inspection", "inspect"]
 
@@ -30,9 +35,11 @@ class Inspection:
     steps_per_epoch: int
     num_steps: int
     state_bytes: int
-    """Weights, gradients, optimizer state and average, in fp32."""
+    """Weights, the autoencoder's too, and gradients, optimizer state and average of the trained ones; in fp32."""
     activation_bytes: int
     """What the forward pass of one batch keeps for the backward pass."""
+    flops: int
+    """Floating-point operations of a forward pass of one example; a training step takes about three times as many."""
     kernels: dict[str, str]
 
 
@@ -46,25 +53,36 @@ def inspect(experiment: schema.Experiment) -> Inspection:
     UserError
         For what training would refuse.
     """
+    experiment = with_architecture(experiment)
+    vae = assembly.vae_of(experiment.model)
     root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
     card = experiments.read_card(experiment.data, root)
+    autoencoder = Autoencoder(vae, card.shape) if vae is not None else None
+    latent_shape = autoencoder.latent_shape if autoencoder else None
     training, loading = experiment.training, experiment.data.loading
+    texts = experiments.captions_in(experiment, root, card)
     with FakeTensorMode():
-        model = experiments.model_of(experiment.model, card, experiment.data.columns)
+        caption = experiments.caption_of(experiment, texts, embed=False)
+        model = experiments.model_of(experiment.model, card, experiment.data.columns, latent_shape, caption)
+        if experiment.model.lora.enabled:
+            add_lora(model, experiment.model.lora)
         if training.gradient_checkpointing:
             model.checkpoint_gradients()
-        attributes = experiments.attributes_of(experiment.model.conditioning, card, experiment.data.columns)
+        attributes = experiments.attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
         cond = Conditioning(
             {
-                attribute.name: torch.zeros(loading.batch_size, dtype=torch.int64)
-                if isinstance(attribute, Categorical)
-                else torch.zeros(loading.batch_size)
+                attribute.name: torch.zeros(loading.batch_size)
+                if isinstance(attribute, Numeric)
+                else torch.zeros(loading.batch_size, dtype=torch.int64)
                 for attribute in attributes
             }
         )
-        x = torch.empty(loading.batch_size, *card.shape)
+        x = torch.empty(loading.batch_size, *(latent_shape or card.shape))
         activations = _kept_bytes(model, x, cond, bf16=training.mixed_precision != "no")
+        flops = forward_flops(model, x[:1], cond[:1])
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    decoder = sum(parameter.numel() for parameter in autoencoder.parameters()) if autoencoder else 0
     split = experiments.split_name(card, experiment.data.paths.train, root)
     split_files(root, split)
     if training.validation.enabled:
@@ -72,15 +90,16 @@ def inspect(experiment: schema.Experiment) -> Inspection:
     examples = min(card.splits[split]["examples"], loading.max_train_examples or card.splits[split]["examples"])
     experiments.grouping_of(experiment.data, root, card)
     order = experiments.order_of(experiment, examples)
-    copies = 2 + COPIES[training.optimizer.type] + training.ema.enabled
+    copies = 1 + COPIES[training.optimizer.type] + training.ema.enabled
     return Inspection(
         parameters=parameters,
         tokens=model.num_tokens,
         train_examples=examples,
         steps_per_epoch=order.steps_per_epoch,
         num_steps=experiments.steps_of(training, order.steps_per_epoch),
-        state_bytes=parameters * FP32 * copies,
+        state_bytes=(parameters + decoder + trained * copies) * FP32,
         activation_bytes=activations,
+        flops=flops,
         kernels=model.kernels,
     )
 

@@ -50,6 +50,8 @@ def check(
             f"{file}: ok\n"
             f"  parameters       {found.parameters:,}\n"
             f"  tokens           {found.tokens:,} per example\n"
+            f"  compute          {found.flops / 1e9:,.2f} GFLOP per example and forward pass, about "
+            f"{3 * found.flops / 1e9:,.2f} to train on it\n"
             f"  steps            {found.steps_per_epoch:,} per epoch of {found.train_examples:,} examples, "
             f"{found.num_steps:,} in all\n"
             f"  memory           about {memory:.2f} GiB per process: {found.state_bytes / gib:.2f} for weights, "

@@ -42,7 +42,7 @@ class DiTArchitecture:
     attention_head_dim: PositiveInt = 72
     """Channels of each head, 1 or more."""
     patch_size: tuple[PositiveInt, PositiveInt] = (4, 4)
-    """Rows and columns of a token, each a divisor of the example's."""
+    """Rows and columns of a token, each a divisor of the example's; one row where rows are electrodes."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
     """Width of the feed-forward layer over the model's, 0.25 to 64."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -50,7 +50,16 @@ class DiTArchitecture:
 
 
 class DiT(Denoiser):
-    """A diffusion transformer. Its first prediction, before training, is zero."""
+    """A diffusion transformer. Its first prediction, before training, is zero.
+
+    With `electrode_rows` a learnt embedding of each electrode is in place of the sines of its row, as electrodes have
+    no order.
+
+    Raises
+    ------
+    UserError
+        Where patches do not divide the example or mix electrodes, or heads × head dimension is no multiple of 4.
+    """
 
     lora_targets = ("qkv", "projection", "mlp.0", "mlp.2")
 
@@ -65,12 +74,14 @@ class DiT(Denoiser):
         electrode_rows: bool = False,
     ) -> None:
         super().__init__()
-        channels, grid, width = shape[0], _grid(shape, architecture.patch_size), _width(architecture)
-        self.patch_size = architecture.patch_size
+        channels, width = shape[0], _width(architecture)
+        grid = _grid(shape, architecture.patch_size, electrode_rows=electrode_rows)
+        self.patch_size, self.grid = architecture.patch_size, grid
         self.num_tokens = math.prod(grid)
         token_size = channels * math.prod(self.patch_size)
         self.patch_embedding = nn.Linear(token_size, width)
-        self.register_buffer("positions", _sincos_positions(grid, width), persistent=False)
+        self.register_buffer("positions", _positions(grid, width, electrode_rows=electrode_rows), persistent=False)
+        self.electrodes = nn.Embedding(grid[0], width) if electrode_rows else None
         self.time_embedding = TimestepEmbedding(width)
         self.conditioning = ConditioningEmbedding(attributes, width) if attributes else None
         self.layers = nn.ModuleList(_Block(architecture, width) for _ in range(architecture.num_layers))
@@ -89,11 +100,17 @@ class DiT(Denoiser):
         if self.conditioning is not None:
             condition = condition + self.conditioning(cond)
         condition = F.silu(condition)
-        tokens = self.patch_embedding(patchify(x, self.patch_size)) + self.positions  # (B, N, D)
+        tokens = self.patch_embedding(patchify(x, self.patch_size)) + self._places()  # (B, N, D)
         for block in self.layers:
             tokens = self.run(block, tokens, condition)
         shift, scale = self.modulation(condition).float()[:, None].chunk(2, dim=-1)
         return unpatchify(self.output(_modulated(tokens, shift, scale)), x.shape, self.patch_size)
+
+    def _places(self) -> Tensor:
+        """What tells tokens apart, (N, D)."""
+        if self.electrodes is None:
+            return self.positions
+        return (self.positions.unflatten(0, self.grid) + self.electrodes.weight[:, None]).flatten(0, 1)
 
     def _reset_parameters(self) -> None:
         for name, module in self.named_modules():
@@ -124,13 +141,14 @@ class _Block(nn.Module):
         # float32, as bf16 cannot tell 1 + scale from 1 while the scale is small
         modulation = self.modulation(condition).float()[:, None]  # (B, 1, 6D)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=-1)
-        x = x + gate_1 * self.dropout(self._attention(_modulated(x, shift_1, scale_1)))
-        return x + gate_2 * self.dropout(self.mlp(_modulated(x, shift_2, scale_2)))
+        x = torch.addcmul(x, gate_1, self.dropout(self._attention(_modulated(x, shift_1, scale_1))))
+        return torch.addcmul(x, gate_2, self.dropout(self.mlp(_modulated(x, shift_2, scale_2))))
 
     def _attention(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, -1, self.head_dim))  # (B, N, 3, heads, d)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        # split before it is transposed: the gradients then come together in the layout of the projection's output
+        q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.head_dim)).unbind(2)  # (B, N, heads, d)
         q, k = _rms_norm(q, self.query_norm), _rms_norm(k, self.key_norm)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         return self.projection(attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -158,8 +176,13 @@ def _rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps=1e-6)
 
 
-def _grid(shape: tuple[int, int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
+def _grid(shape: tuple[int, int, int], patch_size: tuple[int, int], *, electrode_rows: bool) -> tuple[int, int]:
     _, height, width = shape
+    if electrode_rows and patch_size[0] > 1:
+        raise UserError(
+            f"patch_size {list(patch_size)} mixes {patch_size[0]} electrodes, which have no order: "
+            f"expected [1, {patch_size[1]}]"
+        )
     if height % patch_size[0] or width % patch_size[1]:
         raise UserError(
             f"patch_size {list(patch_size)} does not divide examples of {height} × {width}: "
@@ -178,10 +201,12 @@ def _width(architecture: DiTArchitecture) -> int:
     return width
 
 
-def _sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
+def _positions(grid: tuple[int, int], width: int, *, electrode_rows: bool) -> Tensor:
     """Sines and cosines of the row in one half of the channels, of the column in the other, (N, width)."""
     frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 4) / (width // 4))
     rows, columns = (torch.arange(size)[:, None] * frequencies for size in grid)
     rows = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(-1, grid[1], -1)
     columns = torch.cat([columns.sin(), columns.cos()], dim=1)[None].expand(grid[0], -1, -1)
+    if electrode_rows:
+        rows = torch.zeros_like(rows)
     return torch.cat([rows, columns], dim=2).flatten(0, 1)

@@ -2,21 +2,27 @@ import math
 
 import pytest
 import torch
+from diffusers import DiTTransformer2DModel
 from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
 from signal_diffusion.models.dit import DiT, DiTArchitecture, patchify, unpatchify
+from signal_diffusion.models.flops import forward_flops
 
 LABEL = Categorical("label", ("relaxed", "alert"))
 AGE = Numeric("age", 40.0, 15.0)
+TEXT = Caption("caption", ("", "a yawn"), tokens=torch.ones(2, 3, 4), pooled=torch.linspace(-1, 1, 12).reshape(2, 6))
 TINY = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
 
 
-def tiny(*, shape=(3, 8, 16), patch_size=(4, 2), attributes=(LABEL,), trained=True, **architecture):
+def tiny(
+    *, shape=(3, 8, 16), patch_size=(4, 2), attributes=(LABEL,), trained=True, electrode_rows=False, **architecture
+):
     """A small network; `trained` ones have random weights everywhere, as at first most contribute nothing."""
     torch.manual_seed(0)
-    model = DiT(DiTArchitecture(**TINY | architecture, patch_size=patch_size), shape=shape, attributes=attributes)
+    table = DiTArchitecture(**TINY | architecture, patch_size=patch_size)
+    model = DiT(table, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
     if trained:
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
@@ -92,6 +98,66 @@ def test_same_weights_same_numbers_as_the_plain_formulas():
     torch.testing.assert_close(model(x, t, cond), expected, rtol=1e-3, atol=1e-4)
 
 
+def like_diffusers(model, reference):
+    """The weights of `model`, under the names and in the order of diffusers' DiT with patches of 2 × 2."""
+    width, weights = model.patch_embedding.out_features, model.state_dict()
+    found = {}
+    for kind in ("weight", "bias"):
+        patches = weights[f"patch_embedding.{kind}"]
+        found[f"pos_embed.proj.{kind}"] = patches.reshape(reference.pos_embed.proj.state_dict()[kind].shape)
+        found[f"proj_out_1.{kind}"] = weights[f"modulation.{kind}"]
+        # the pixels of a patch have their channels last there
+        found[f"proj_out_2.{kind}"] = weights[f"output.{kind}"].unflatten(0, (3, 4)).transpose(0, 1).flatten(0, 1)
+        for i in range(2):
+            layer, block = f"layers.{i}", f"transformer_blocks.{i}"
+            found[f"{block}.norm1.linear.{kind}"] = weights[f"{layer}.modulation.{kind}"]
+            for name, part in zip("qkv", weights[f"{layer}.qkv.{kind}"].split(width), strict=True):
+                found[f"{block}.attn1.to_{name}.{kind}"] = part
+            found[f"{block}.attn1.to_out.0.{kind}"] = weights[f"{layer}.projection.{kind}"]
+            found[f"{block}.ff.net.0.proj.{kind}"] = weights[f"{layer}.mlp.0.{kind}"]
+            found[f"{block}.ff.net.2.{kind}"] = weights[f"{layer}.mlp.2.{kind}"]
+            embedding = f"{block}.norm1.emb"
+            found[f"{embedding}.timestep_embedder.linear_1.{kind}"] = weights[f"time_embedding.mlp.0.{kind}"]
+            found[f"{embedding}.timestep_embedder.linear_2.{kind}"] = weights[f"time_embedding.mlp.2.{kind}"]
+            found[f"{embedding}.class_embedder.embedding_table.weight"] = weights[
+                "conditioning.embeddings.0.table.weight"
+            ]
+            found[f"{block}.attn1.norm_q.weight"] = weights[f"{layer}.query_norm"]
+            found[f"{block}.attn1.norm_k.weight"] = weights[f"{layer}.key_norm"]
+    return found
+
+
+def diffusers_dit():
+    """DiTTransformer2DModel of the sizes of `tiny`, with the paper's time embedding and our QK-norm."""
+    reference = DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=3,
+        num_layers=2,
+        sample_size=8,
+        patch_size=2,
+        num_embeds_ada_norm=2,
+        norm_eps=1e-6,
+    )
+    for block in reference.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = 0
+        block.attn1.norm_q, block.attn1.norm_k = torch.nn.RMSNorm(8, eps=1e-6), torch.nn.RMSNorm(8, eps=1e-6)
+    return reference.eval()
+
+
+def test_same_weights_same_numbers_as_diffusers():
+    model, reference = tiny(shape=(3, 8, 8), patch_size=(2, 2)), diffusers_dit()
+    reference.load_state_dict(like_diffusers(model, reference), strict=True)
+    columns_first = torch.cat(reference.pos_embed.pos_embed.chunk(2, dim=-1)[::-1], dim=-1)[0]
+    torch.testing.assert_close(columns_first, model.positions)
+    reference.pos_embed.pos_embed = model.positions[None]
+    x, t, cond = inputs((3, 8, 8))
+
+    expected = reference(x, 1000 * t, class_labels=cond.attributes["label"]).sample
+
+    torch.testing.assert_close(model(x, t, cond), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_first_prediction_is_zero_and_has_the_shape_of_x():
     x, t, cond = inputs()
 
@@ -127,6 +193,31 @@ def test_rows_and_columns_have_places(dims):
     assert not torch.allclose(model(x.roll(1, dims), t, cond), model(x, t, cond).roll(1, dims), atol=1e-3)
 
 
+def test_electrodes_have_no_order_beyond_their_embeddings():
+    model = tiny(shape=(1, 5, 16), patch_size=(1, 4), electrode_rows=True).double()
+    x, t, cond = inputs((1, 5, 16))
+    x, t, order = x.double(), t.double(), torch.tensor([3, 0, 4, 1, 2])
+    expected = model(x, t, cond)[:, :, order]
+
+    same_places = model(x[:, :, order], t, cond)
+    model.electrodes.weight.data = model.electrodes.weight[order]
+
+    torch.testing.assert_close(model(x[:, :, order], t, cond), expected)
+    assert (same_places - expected).norm() > 0.1 * expected.norm()
+
+
+def test_samples_in_time_keep_their_order_where_rows_are_electrodes():
+    model = tiny(shape=(1, 5, 16), patch_size=(1, 4), electrode_rows=True)
+    x, t, cond = inputs((1, 5, 16))
+
+    assert not torch.allclose(model(x.roll(4, -1), t, cond), model(x, t, cond).roll(4, -1), atol=1e-3)
+
+
+def test_patches_of_several_electrodes_are_refused():
+    with pytest.raises(UserError, match=r"\[4, 2\] mixes 4 electrodes, which have no order: expected \[1, 2\]"):
+        tiny(electrode_rows=True)
+
+
 def test_no_two_positions_are_alike():
     positions = tiny(shape=(1, 20, 64), patch_size=(1, 8), num_layers=1).positions
 
@@ -137,7 +228,7 @@ def test_no_two_positions_are_alike():
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("gradient_checkpointing", [False, True])
 def test_every_parameter_has_a_gradient(attributes, trained, gradient_checkpointing):
-    model = tiny(attributes=attributes, trained=trained)
+    model = tiny(attributes=attributes, trained=trained, patch_size=(1, 8), electrode_rows=trained)
     model.gradient_checkpointing = gradient_checkpointing
     x, t, cond = inputs()
 
@@ -201,6 +292,19 @@ def test_the_real_size_is_counted_on_the_meta_device():
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
+def test_the_operations_counted_are_those_of_its_matrix_products():
+    model = tiny()  # 16 tokens of 24 numbers, 16 channels, 2 layers
+    x, _, cond = inputs(batch=1)
+    per_token = 2 * 16 * (3 * 16 + 16 + 2 * 64)  # qkv, projection, feed-forward
+    attention = 2 * 2 * 16 * 16 * 16  # scores and their product with v
+    modulations = 2 * 16 * (2 * 6 * 16 + 2 * 16)
+    time = 2 * (256 * 16 + 16 * 16)
+
+    expected = 2 * (16 * per_token + attention) + 2 * (2 * 16 * 24 * 16) + modulations + time
+
+    assert forward_flops(model, x, cond) == expected
+
+
 def test_the_table_of_a_file_becomes_an_architecture():
     architecture = TypeAdapter(DiTArchitecture).validate_json('{"patch_size": [1, 8], "num_layers": 3}')
 
@@ -231,6 +335,16 @@ def test_a_wrong_value_or_key_is_refused(table):
 def test_sizes_that_do_not_fit_are_named(patch_size, head_dim, message):
     with pytest.raises(UserError, match=message):
         tiny(shape=(1, 64, 64), patch_size=patch_size, attention_head_dim=head_dim)
+
+
+def test_the_whole_backbone_is_one_graph():
+    model = tiny(attributes=(LABEL, AGE, TEXT), patch_size=(1, 4), electrode_rows=True, num_layers=1)
+    x, t, cond = inputs()
+    cond = Conditioning({**cond.attributes, "caption": torch.tensor([1, -1])})
+
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+
+    assert torch.equal(compiled(x, t, cond), model(x, t, cond))
 
 
 @pytest.mark.slow

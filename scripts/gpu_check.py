@@ -1,0 +1,348 @@
+"""What a machine with a GPU makes of our kernels and networks: right numbers first, then speed.
+
+    uv run python scripts/gpu_check.py --output gpu_check.json
+
+Needs torch, pydantic, safetensors and this package's source; where a check needs more, and it is not installed, the
+check is skipped and says so. Nothing is downloaded. The exit code is 0 where there is no GPU, and 1 if a check fails.
+
+Each backend of the two kernels is held to a float64 reference on the CPU; each network of config/diffusion, at its real
+size and batch, trains a few steps on noise, as it is and compiled, under bf16 and fp32 with the same weights and data.
+`--device cpu --tiny` goes through the same code with small networks, to test it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the source is enough: nothing has to be installed
+
+from signal_diffusion.config import schema
+from signal_diffusion.models.attention import neighbourhood_attention, neighbourhood_backends
+from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.flops import forward_flops
+from signal_diffusion.models.registry import BACKBONES, build
+from signal_diffusion.models.selective_scan import selective_scan, selective_scan_backends
+from signal_diffusion.training.optimizers import build_optimizer
+
+__all__ = ["Network", "Result", "checks", "main", "run"]
+
+CONFIG = Path(__file__).parents[1] / "config" / "diffusion"
+SHAPES = {"db-only": (1, 64, 64), "timeseries": (1, 20, 2048)}
+LATENT_SHAPES = {"db-only": (16, 8, 8), "timeseries": (16, 3, 256)}
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+LOSS_TOLERANCE = 0.05
+COMPARED_STEPS, COMPARED_BATCH = 8, 4
+TINY: dict[str, dict[str, Any]] = {
+    "dit": {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "patch_size": [4, 4]},
+}
+
+
+class ComparisonError(Exception):
+    """Numbers that differ by more than they may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A backbone at a size, and its batch."""
+
+    name: str
+    backbone: str
+    architecture: dict[str, Any]
+    shape: tuple[int, int, int]
+    batch: int
+
+    def build(self) -> Denoiser:
+        """With fresh weights, without conditions."""
+        table = TypeAdapter(BACKBONES[self.backbone].architecture).validate_json(json.dumps(self.architecture))
+        return build(self.backbone, table, shape=self.shape, electrode_rows=self.shape == SHAPES["timeseries"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a check found."""
+
+    check: str
+    status: str
+    """"ok", "failed" or "skipped"."""
+    seconds: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+Check = Callable[[], dict[str, float]]
+
+
+def main() -> int:
+    """Run all checks on a device; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--tiny", action="store_true", help="small networks, to test this script")
+    parser.add_argument("--minutes", type=float, default=8.0, help="checks not begun after 7/8 of these are skipped")
+    parser.add_argument("--output", type=Path, help="file for the results, JSON")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("no GPU here: nothing to check")
+        return 0
+    device = torch.device(options.device)
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    print(f"{machine}, torch {torch.__version__}")
+    networks = tiny_networks() if options.tiny else shipped_networks()
+    results = []
+    for result in run(checks(networks, device, tiny=options.tiny), seconds=options.minutes * 60 * 7 / 8):
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in result.figures.items())
+        print(f"{result.status:8}{result.check:44}{result.seconds:6.1f} s  {figures}{result.note}", flush=True)
+        results.append(result)
+    if options.output:
+        found = {"machine": machine, "torch": torch.__version__, "results": [asdict(result) for result in results]}
+        options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    counts = {status: sum(result.status == status for result in results) for status in ("ok", "failed", "skipped")}
+    print(", ".join(f"{count} {status}" for status, count in counts.items()))
+    return 1 if counts["failed"] else 0
+
+
+def run(checks: dict[str, Check], *, seconds: float) -> Iterator[Result]:
+    """Run checks in their order; those not begun in time are skipped, and none stops those after it."""
+    begin = time.perf_counter()
+    for name, check in checks.items():
+        start = time.perf_counter()
+        if start - begin >= seconds:
+            yield Result(check=name, status="skipped", note="out of time")
+            continue
+        status, figures, note = "ok", {}, ""
+        try:
+            figures = check()
+        except ImportError as error:
+            status, note = "skipped", f"needs {error.name or error}, which is not installed"
+        except Exception as error:  # whatever goes wrong in one check is told, and the next one begins
+            lines = str(error).splitlines()
+            status, note = "failed", f"{type(error).__name__}: {lines[0] if lines else ''}"
+        yield Result(check=name, status=status, seconds=time.perf_counter() - start, figures=figures, note=note)
+
+
+def checks(networks: list[Network], device: torch.device, *, tiny: bool) -> dict[str, Check]:
+    """All checks of a device by name, the most important first."""
+    found: dict[str, Check] = {}
+    for dtype in TOLERANCE:
+        kind = str(dtype).removeprefix("torch.")
+        for backend in neighbourhood_backends(device):
+            found[f"neighbourhood attention, {backend}, {kind}"] = partial(check_attention, backend, dtype, device)
+        for backend in selective_scan_backends(device):
+            found[f"selective scan, {backend}, {kind}"] = partial(check_scan, backend, dtype, device)
+    for network in networks:
+        found[f"{network.name}, bf16 against fp32"] = partial(check_precision, network, device)
+    rates: dict[str, float] = {}  # the first check of speed finds it, for all of them
+    found["matrix products, bf16"] = partial(check_products, rates, device, size=256 if tiny else 8192)
+    for compiled in (False, True):
+        for network in networks:
+            name = f"{network.name}, {'compiled' if compiled else 'eager'}"
+            if not (tiny and compiled):  # minutes on a CPU
+                found[name] = partial(check_speed, network, device, rates, compiled=compiled)
+    return found
+
+
+def shipped_networks() -> list[Network]:
+    """Those of the experiment files, the smallest and the largest data of each."""
+    networks = []
+    for representation, shape in SHAPES.items():
+        for path in sorted(CONFIG.glob(f"*-{representation}.toml")):
+            model = tomllib.loads(path.read_text(encoding="utf-8"))
+            latent = model["model"].get("autoencoder", {}).get("enabled", False)
+            networks.append(
+                Network(
+                    name=path.stem,
+                    backbone=model["model"]["name"],
+                    architecture=model["model"].get("architecture", {}),
+                    shape=LATENT_SHAPES[representation] if latent else shape,
+                    batch=model["data"]["loading"]["batch_size"],
+                )
+            )
+    return networks
+
+
+def tiny_networks() -> list[Network]:
+    """Networks for a CPU and a second."""
+    return [
+        Network(name=name, backbone=name, architecture=architecture, shape=(1, 16, 16), batch=2)
+        for name, architecture in TINY.items()
+    ]
+
+
+def check_attention(backend: str, dtype: torch.dtype, device: torch.device) -> dict[str, float]:
+    """Neighbourhood attention and its gradients, at borders and on a grid that is not square."""
+    height, width, dim, kernel = 17, 24, 32, 7
+    inputs = [torch.randn(2, 2, height, width, dim, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+
+    def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mask = torch.zeros(height, width, height, width, dtype=torch.bool)
+        for row in range(height):
+            for column in range(width):
+                top = min(max(row - kernel // 2, 0), height - kernel)
+                left = min(max(column - kernel // 2, 0), width - kernel)
+                mask[row, column, top : top + kernel, left : left + kernel] = True
+        scores = torch.einsum("bhnd,bhmd->bhnm", q.flatten(2, 3), k.flatten(2, 3)) / dim**0.5
+        weights = scores.masked_fill(~mask.reshape(height * width, -1), -torch.inf).softmax(-1)
+        return (weights @ v.flatten(2, 3)).unflatten(2, (height, width))
+
+    def ours(*inputs: Tensor) -> Tensor:
+        return neighbourhood_attention(*inputs, (kernel, kernel), backend=backend)
+
+    return _compare(ours, reference, inputs, [dtype] * 3, device)
+
+
+def check_scan(backend: str, dtype: torch.dtype, device: torch.device) -> dict[str, float]:
+    """The selective scan and its gradients, over a length that no chunk divides."""
+    torch.manual_seed(0)
+    batch, dim, states, length = 2, 16, 8, 133
+    inputs = [torch.randn(batch, dim, length), torch.randn(batch, dim, length), -torch.rand(dim, states) - 0.1]
+    inputs += [torch.randn(batch, 1, states, length), torch.randn(batch, 1, states, length)]
+    inputs += [torch.randn(dim), torch.randn(dim)]
+
+    def reference(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, bias: Tensor) -> Tensor:
+        dt, h, ys = torch.nn.functional.softplus(delta + bias[:, None]), torch.zeros_like(u[..., :1] * a), []
+        for i in range(length):
+            h = (dt[..., i, None] * a).exp() * h + (dt * u)[..., i, None] * b[..., i]
+            ys.append((h * c[..., i]).sum(-1))
+        return torch.stack(ys, -1) + d[:, None] * u
+
+    def ours(*inputs: Tensor) -> Tensor:
+        return selective_scan(*inputs, backend=backend)
+
+    dtypes = [dtype, dtype, torch.float32, dtype, dtype, torch.float32, torch.float32]
+    return _compare(ours, reference, inputs, dtypes, device)
+
+
+def check_precision(network: Network, device: torch.device) -> dict[str, float]:
+    """Losses of the same few steps under bf16 and fp32."""
+    single, half = (
+        [float(loss) for loss in _steps(network, COMPARED_BATCH, device, COMPARED_STEPS, bf16=bf16)]
+        for bf16 in (False, True)
+    )
+    difference = max(abs(a - b) / a for a, b in zip(single, half, strict=True))
+    if not difference <= LOSS_TOLERANCE:
+        raise ComparisonError(f"losses differ by {difference:.2%}, of {LOSS_TOLERANCE:.0%} that they may")
+    return {"difference": difference, "first loss": single[0], "last loss": single[-1]}
+
+
+def check_products(rates: dict[str, float], device: torch.device, *, size: int) -> dict[str, float]:
+    """TFLOP/s of square bf16 matrix products, which speeds are held to."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(15):
+        _wait(device)
+        start = time.perf_counter()
+        a @ b
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+    rates["bf16"] = 2 * size**3 / statistics.median(seconds[5:])
+    return {"TFLOP/s": rates["bf16"] / 1e12}
+
+
+def check_speed(network: Network, device: torch.device, rates: dict[str, float], *, compiled: bool) -> dict[str, float]:
+    """Speed and memory of training steps under bf16, with half the batch as long as memory does not suffice."""
+    batch = network.batch
+    while True:
+        try:
+            return _speed(network, batch, device, rates, compiled=compiled)
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            batch //= 2
+
+
+def _speed(
+    network: Network, batch: int, device: torch.device, rates: dict[str, float], *, compiled: bool
+) -> dict[str, float]:
+    with FakeTensorMode():
+        flops = 3 * batch * forward_flops(network.build(), torch.zeros(1, *network.shape), Conditioning())
+    if device.type == "cuda":
+        gc.collect()  # what the check before has left
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    seconds, start = [], 0.0
+    for loss in _steps(network, batch, device, 13, bf16=True, compiled=compiled):
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+        if not torch.isfinite(loss):
+            raise ComparisonError(f"the loss of step {len(seconds)} is {loss.item()}")
+        start = time.perf_counter()
+    median = statistics.median(seconds[3:])
+    figures = {"examples/s": batch / median, "batch": batch, "GFLOP per example": flops / 3 / batch / 1e9}
+    if "bf16" in rates:
+        figures["share of products"] = flops / median / rates["bf16"]
+    if device.type == "cuda":
+        figures["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
+    return figures
+
+
+def _steps(
+    network: Network, batch: int, device: torch.device, num_steps: int, *, bf16: bool, compiled: bool = False
+) -> Iterator[Tensor]:
+    """The losses of training steps on one batch of noise, always the same."""
+    torch.manual_seed(0)
+    with device:
+        model = network.build()
+    x, target = (torch.randn(batch, *network.shape).to(device) for _ in range(2))
+    t = torch.rand(batch).to(device)
+    if compiled:
+        torch.compiler.reset()
+        for block in model.blocks:
+            block.compile(fullgraph=True)
+    optimizer = build_optimizer(model, schema.Optimizer(learning_rate=1e-3))
+    for _ in range(num_steps):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            prediction = model(x, t, Conditioning())
+        loss = (prediction.float() - target).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        yield loss.detach()
+
+
+def _compare(
+    ours: Callable[..., Tensor],
+    reference: Callable[..., Tensor],
+    inputs: list[Tensor],
+    dtypes: list[torch.dtype],
+    device: torch.device,
+) -> dict[str, float]:
+    """Relative errors of the output and of each gradient, against the same rounded inputs in float64."""
+    rounded = [x.to(device, dtype).requires_grad_() for x, dtype in zip(inputs, dtypes, strict=True)]
+    exact = [x.detach().cpu().double().requires_grad_() for x in rounded]
+    found, expected = ours(*rounded), reference(*exact)
+    weight = torch.randn(expected.shape, dtype=torch.float64).to(dtypes[0]).double()
+    gradients = torch.autograd.grad(found, rounded, weight.to(device, found.dtype))
+    exact_gradients = torch.autograd.grad(expected, exact, weight)
+    errors = [
+        ((a.cpu().double() - b).norm() / b.norm()).item()
+        for a, b in zip((found, *gradients), (expected, *exact_gradients), strict=True)
+    ]
+    figures = {"output error": errors[0], "gradient error": max(errors[1:])}
+    if not max(errors) <= TOLERANCE[dtypes[0]]:
+        raise ComparisonError(f"relative error {max(errors):.1e}, of {TOLERANCE[dtypes[0]]:.0e} that it may be")
+    return figures
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

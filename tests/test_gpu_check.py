@@ -1,0 +1,89 @@
+"""`scripts/gpu_check.py`, on the CPU."""
+
+import importlib.util
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "gpu_check.py"
+
+
+@pytest.fixture(scope="module")
+def gpu_check():
+    spec = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gpu_check"] = module  # where its dataclasses look for their module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["gpu_check"]
+
+
+def test_everything_passes_on_the_cpu_and_is_written_down(gpu_check, tmp_path: Path, monkeypatch, capsys):
+    output = tmp_path / "found.json"
+    monkeypatch.setattr("sys.argv", ["gpu_check", "--device", "cpu", "--tiny", "--output", str(output)])
+
+    assert gpu_check.main() == 0
+
+    results = {result["check"]: result for result in json.loads(output.read_text())["results"]}
+    assert {result["status"] for result in results.values()} == {"ok"}
+    assert results["selective scan, torch, float32"]["figures"]["gradient error"] < 1e-5
+    assert 0 < results["dit, eager"]["figures"]["share of products"] < 1
+    assert "9 ok, 0 failed, 0 skipped" in capsys.readouterr().out
+
+
+def test_without_a_gpu_it_says_so_and_succeeds(gpu_check, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["gpu_check"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert gpu_check.main() == 0
+
+    assert capsys.readouterr().out == "no GPU here: nothing to check\n"
+
+
+def test_a_wrong_kernel_fails_the_check_and_the_command(gpu_check, monkeypatch, capsys):
+    right = gpu_check.selective_scan
+    monkeypatch.setattr(gpu_check, "selective_scan", lambda *inputs, backend: 1.001 * right(*inputs, backend=backend))
+    monkeypatch.setattr("sys.argv", ["gpu_check", "--device", "cpu", "--tiny"])
+    monkeypatch.setattr(gpu_check, "neighbourhood_backends", lambda device: ())
+    monkeypatch.setattr(gpu_check, "tiny_networks", lambda: [])
+
+    assert gpu_check.main() == 1
+
+    assert "failed  selective scan, torch, float32" in capsys.readouterr().out
+
+
+def test_losses_that_bf16_changes_too_much_fail(gpu_check, monkeypatch):
+    losses = itertools.cycle([torch.tensor(1.0), torch.tensor(1.1)])
+    monkeypatch.setattr(gpu_check, "_steps", lambda *args, bf16: [next(losses)])
+
+    with pytest.raises(gpu_check.ComparisonError, match=r"10\.00%"):
+        gpu_check.check_precision(gpu_check.tiny_networks()[0], torch.device("cpu"))
+
+
+def test_what_is_not_installed_or_not_begun_in_time_is_skipped_and_nothing_stops_the_rest(gpu_check, monkeypatch):
+    def needs_a_package():
+        raise ModuleNotFoundError("No module named 'natten'", name="natten")
+
+    def breaks():
+        raise RuntimeError("no\nkernel image")
+
+    checks = {"a": needs_a_package, "b": breaks, "c": lambda: {"speed": 1.0}, "d": lambda: {"speed": 2.0}}
+    monkeypatch.setattr(gpu_check.time, "perf_counter", itertools.count().__next__)  # looked at twice per check
+
+    found = list(gpu_check.run(checks, seconds=6))
+
+    assert [result.status for result in found] == ["skipped", "failed", "ok", "skipped"]
+    assert [result.note for result in found[:2]] == ["needs natten, which is not installed", "RuntimeError: no"]
+    assert (found[2].figures, found[3].note) == ({"speed": 1.0}, "out of time")
+
+
+def test_the_networks_are_those_of_the_experiment_files(gpu_check):
+    networks = {network.name: network for network in gpu_check.shipped_networks()}
+
+    assert networks["dit-timeseries"].shape == (1, 20, 2048)
+    assert networks["dit-timeseries"].architecture["patch_size"] == [1, 8]
+    assert networks["dit-db-only"].batch == 32
