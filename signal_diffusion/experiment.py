@@ -16,7 +16,15 @@ from typing import Any
 
 import filelock
 import numpy as np
+import torch
 
+from signal_diffusion.conditions import (
+    attributes_of,
+    codes_of,
+    distinct_captions,
+    embedded_caption,
+    sized_caption,
+)
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import Offer, load_experiment
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
@@ -27,14 +35,17 @@ from signal_diffusion.data.representations.registry import REPRESENTATIONS, repr
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Attribute, Categorical, Numeric
+from signal_diffusion.models.conditioning import Attribute, Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.registry import BACKBONES, build
+from signal_diffusion.models.text import text_encoder
 
 __all__ = [
     "CONFIG_NAME",
     "RunPaths",
     "attributes_of",
+    "caption_of",
+    "captions_in",
     "dataset_root",
     "examples_of",
     "expanded",
@@ -85,13 +96,30 @@ def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
         methods=METHODS,
         predictions=PREDICTIONS,
         samplers=SAMPLERS,
-        check=_check_method,
+        check=_check,
     )
     return load_experiment(path, offer, overrides)
 
 
+def _check(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
+    """What contradicts itself only in view of what there is."""
+    yield from _check_method(experiment)
+    model = experiment.model
+    if model.conditioning.type == "caption" and not model.conditioning.text_encoder and model.pretrained:
+        folder = Path(os.path.expandvars(model.pretrained)).expanduser()
+        if folder.is_dir() and not (folder / "model_index.json").is_file():
+            yield (
+                "model.conditioning.text_encoder",
+                f"expected the folder, or the Hub id, of a text encoder; model.pretrained = {model.pretrained!r} is no "
+                "pipeline of diffusers to take it from",
+            )
+
+
 def _check_method(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
-    """What contradicts itself in a method only once it is built."""
+    """What contradicts itself in a method only once it is built, or in a backbone."""
+    if experiment.model.lora.enabled and getattr(BACKBONES[experiment.model.name].builder, "lora_targets", None) == ():
+        able = [name for name, each in BACKBONES.items() if getattr(each.builder, "lora_targets", None) != ()]
+        yield "model.lora.enabled", f"{experiment.model.name!r} is no transformer; expected one of {', '.join(able)}"
     try:
         method = method_of(experiment.model.diffusion)
     except UserError as error:
@@ -120,51 +148,53 @@ def method_of(diffusion: schema.Diffusion) -> Method:
     return METHODS[diffusion.method](**options, snr_gamma=diffusion.snr_gamma)
 
 
-def model_of(model: schema.Model, card: DatasetCard, columns: schema.Columns) -> Denoiser:
-    """The backbone with fresh weights, for what the card says examples are."""
-    channels, height, width = card.shape
-    attributes = attributes_of(model.conditioning, card, columns)
+def model_of(
+    model: schema.Model,
+    card: DatasetCard,
+    columns: schema.Columns,
+    latent_shape: tuple[int, int, int] | None = None,
+    caption: Caption | None = None,
+) -> Denoiser:
+    """The backbone with fresh weights, for what the card says examples are, or for latents of them."""
+    channels, height, width = latent_shape or card.shape
+    attributes = attributes_of(model.conditioning, card, columns, caption)
     try:
         return build(
             model.name,
             model.architecture,
             shape=(channels, height, width),
             attributes=attributes,
-            electrode_rows=card.representation["name"] == "timeseries",
+            electrode_rows=card.representation["name"] == "timeseries" and latent_shape is None,
         )
     except UserError as error:
         raise UserError(f"[model.architecture] {error}") from None
 
 
-def attributes_of(
-    conditioning: schema.Conditioning, card: DatasetCard, columns: schema.Columns
-) -> tuple[Attribute, ...]:
-    """What the model is conditioned on, with the names and statistics of the card."""
-    if conditioning.type == "none":
+def captions_in(experiment: schema.Experiment, root: Path, card: DatasetCard) -> tuple[str, ...]:
+    """The distinct captions of the splits that training reads, in alphabetical order; () without captions."""
+    data = experiment.data
+    if experiment.model.conditioning.type != "caption":
         return ()
-    names = ("label",) if conditioning.type == "class" else conditioning.attributes or ("gender", "health", "age")
-    attributes = tuple(_attribute(name, getattr(columns, name, name), card) for name in names)
-    if conditioning.num_classes is not None and conditioning.type == "class":
-        found = attributes[0].names if isinstance(attributes[0], Categorical) else ()
-        if len(found) != conditioning.num_classes:
-            raise UserError(
-                f"[model.conditioning] num_classes: {conditioning.num_classes}, but the dataset has {len(found)} "
-                f"({', '.join(found)}); leave the key out, or use another dataset"
-            )
-    return attributes
+    names = [data.paths.train] + ([data.paths.val] if experiment.training.validation.enabled else [])
+    splits = [open_split(root, split_name(card, name, root)) for name in names]
+    return distinct_captions(splits, card, data.columns.caption)
 
 
-def _attribute(name: str, column: str, card: DatasetCard) -> Attribute:
-    description = card.columns.get(column, {"kind": "missing"})
-    if description["kind"] == "categorical":
-        return Categorical(name, tuple(description["names"]))
-    if description["kind"] == "numeric":
-        return Numeric(name, description["mean"], description["std"])
-    usable = [key for key, value in card.columns.items() if value["kind"] in ("categorical", "numeric")]
-    raise UserError(
-        f"[model.conditioning] cannot condition on {name!r}: the dataset has no such attribute in a column "
-        f"{column!r}; it has {', '.join(usable) or 'none'}"
-    )
+def caption_of(experiment: schema.Experiment, texts: Sequence[str], *, embed: bool = True) -> Caption | None:
+    """The empty caption and `texts`, with their embeddings, from the cache where they are; None without captions.
+
+    Without `embed` they are uninitialised, of the right sizes; nothing but the encoder's configuration is read then.
+    """
+    conditioning = experiment.model.conditioning
+    if conditioning.type != "caption":
+        return None
+    key = "[model.conditioning] text_encoder" if conditioning.text_encoder else "[model] pretrained"
+    source = expanded(conditioning.text_encoder or experiment.model.pretrained, key)
+    encoder = text_encoder(str(source), conditioning.max_caption_tokens)
+    if not embed:
+        return sized_caption(encoder, texts)
+    on_cuda = experiment.compute.device in ("auto", "cuda") and torch.cuda.is_available()
+    return embedded_caption(encoder, texts, _cache() / "captions", "cuda" if on_cuda else "cpu")
 
 
 @contextmanager
@@ -283,14 +313,11 @@ def examples_of(
     limit: int | None,
 ) -> Examples:
     """A split, opened for reading by batch with the attributes that the model uses."""
-    columns = {
-        attribute.name: (
-            getattr(data.columns, attribute.name, attribute.name),
-            attribute.names if isinstance(attribute, Categorical) else None,
-        )
-        for attribute in attributes
-    }
     dataset = open_split(root, split_name(card, split, root))
+    columns = {}
+    for attribute in attributes:
+        column = getattr(data.columns, attribute.name, attribute.name)
+        columns[attribute.name] = (column, codes_of(attribute, dataset, card, column))
     kind = representation_of(card).column
     tensor = getattr(data.columns, kind)
     if tensor not in dataset.column_names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def draw_samples(path: Path, rows: Sequence[Row], representation: Representation
             axis.set_yticks([])
             if sample is not None:
                 _draw_picture(axis, sample, representation)
-        pictures[0].set_ylabel(row.title)
+        pictures[0].set_ylabel(textwrap.fill(textwrap.shorten(row.title, 90, placeholder=" …"), 26))
         pictures[-1].set_title(f"mean of {len(row.samples)}", fontsize="small")
         if curves:
             _draw_spectra(cells[-1], curves)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.data import export
@@ -23,7 +26,8 @@ from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
 from signal_diffusion.figures import Row, draw_samples
-from signal_diffusion.models.conditioning import Attribute, Categorical, Conditioning
+from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.training.checkpoints import find_checkpoint, load_weights, verify
@@ -42,6 +46,8 @@ class Trained:
     attributes: tuple[Attribute, ...]
     method: Method
     model: Denoiser
+    autoencoder: Autoencoder | None
+    """Of the space that the model works in."""
 
     @property
     def sampling(self) -> schema.Sampling:
@@ -49,31 +55,37 @@ class Trained:
         return self.experiment.generation.sampling
 
 
-def load_trained(path: Path, overrides: Sequence[str] = ()) -> Trained:
+def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[str] = ()) -> Trained:
     """The model of a checkpoint's folder, or of the newest whole checkpoint of a run's folder, in eval mode.
 
-    Nothing but the checkpoint is read: it has the experiment and the dataset's card beside the weights.
-    `overrides` are those of an experiment file, such as "generation.sampling.steps=25".
+    Nothing but the checkpoint is read, which has the experiment and the dataset's card beside the weights, and what it
+    was trained with and does not hold: the autoencoder, and the pretrained weights that LoRA changes.
+    `overrides` are those of an experiment file, such as "generation.sampling.steps=25". `captions` are those that a
+    model of captions will be asked for beside the empty one: its text encoder is read, here and nowhere later.
 
     Raises
     ------
     UserError
-        Where there is no checkpoint, or it is damaged or of another architecture.
+        Where there is no checkpoint, it is damaged or of another architecture, or what it needs has gone or changed.
     """
     checkpoint = _checkpoint(path)
     verify(checkpoint)
     experiment = experiments.load(checkpoint / experiments.CONFIG_NAME, overrides)
     card = DatasetCard.load(checkpoint)
-    model = experiments.model_of(experiment.model, card, experiment.data.columns)
-    load_weights(model, checkpoint, use_ema=experiment.generation.sampling.use_ema)
+    with experiments.naming(checkpoint / experiments.CONFIG_NAME):
+        vae = assembly.vae_of(experiment.model)
+        caption = experiments.caption_of(experiment, [text for text in dict.fromkeys(captions) if text])
+        parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
+    load_weights(parts.model, checkpoint, use_ema=experiment.generation.sampling.use_ema)
     return Trained(
         checkpoint=checkpoint,
         experiment=experiment,
         card=card,
         representation=representation_of(card),
-        attributes=experiments.attributes_of(experiment.model.conditioning, card, experiment.data.columns),
+        attributes=experiments.attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption),
         method=experiments.method_of(experiment.model.diffusion),
-        model=model.eval(),
+        model=parts.model.eval(),
+        autoencoder=parts.autoencoder,
     )
 
 
@@ -100,7 +112,8 @@ def conditions(attributes: Sequence[Attribute], asked: Mapping[str, str], num: i
     known = {attribute.name: attribute for attribute in attributes}
     if unknown := asked.keys() - known.keys():
         has = f"it has {', '.join(known)}" if known else "it is unconditional"
-        raise UserError(f"--attributes: the model has no attribute {', '.join(sorted(unknown))}; {has}")
+        option = f"--{min(unknown)}" if unknown <= {"label", "caption"} else "--attributes"
+        raise UserError(f"{option}: the model has no attribute {', '.join(sorted(unknown))}; {has}")
     if not asked and len(attributes) == 1 and isinstance(attributes[0], Categorical):
         [attribute] = attributes
         return Conditioning({attribute.name: torch.arange(num) % len(attributes[0].names)})
@@ -113,6 +126,10 @@ def _values(attribute: Attribute, asked: str | None, num: int) -> Tensor:
             expected = ", ".join(attribute.names)
             raise UserError(f"--attributes {attribute.name}={asked}: expected one of {expected}")
         return torch.full((num,), -1 if asked is None else attribute.names.index(asked))
+    if isinstance(attribute, Caption):
+        if asked and asked not in attribute.texts:
+            raise UserError(f"caption {asked!r}: not embedded; name it among the `captions` of load_trained")
+        return torch.full((num,), attribute.texts.index(asked) if asked else -1)
     if asked is None:
         return torch.full((num,), math.nan)
     try:
@@ -134,8 +151,14 @@ def default_output(trained: Trained, asked: Mapping[str, str]) -> Path:
     words = [trained.checkpoint.name, sampling.sampler, f"{sampling.steps}-steps", f"seed-{sampling.seed}"]
     if sampling.guidance_scale != 1:
         words.append(f"guidance-{sampling.guidance_scale:g}")
-    words += [f"{name}-{value}" for name, value in sorted(asked.items())]
+    words += [f"{name}-{_as_file_name(value)}" for name, value in sorted(asked.items()) if value]
     return base / subdirs.generated / "_".join(words)
+
+
+def _as_file_name(value: str) -> str:
+    """The value, or its beginning and a hash where it is long or has signs that mean something in a path."""
+    short = re.sub(r"[^\w.+-]+", "-", value)[:40]
+    return short if short == value else f"{short}-{hashlib.sha256(value.encode()).hexdigest()[:8]}"
 
 
 def sample(
@@ -163,18 +186,20 @@ def sample(
     if output.exists():
         raise UserError(f"{output} is there already; choose another --output, or remove it")
     export.check_formats(formats, trained.card)
-    device = _device(trained.experiment.compute)
+    device, autoencoder = _device(trained.experiment.compute), trained.autoencoder
     tensors = generate(
         trained.model.to(device),
         trained.method,
         cond,
         range(num),
-        shape=trained.card.shape,
+        shape=autoencoder.latent_shape if autoencoder else trained.card.shape,
         sampling=trained.sampling,
         device=device,
         batch_size=batch_size,
         on_batch=on_batch,
     )
+    if autoencoder:
+        tensors = autoencoder.to(device).decode(tensors)
     signals = _signals(trained, tensors)
     named = {attribute.name: _named(attribute, cond.attributes[attribute.name]) for attribute in trained.attributes}
     settings = asdict(trained.sampling) | {"checkpoint": str(trained.checkpoint), "num_samples": num}
@@ -226,4 +251,6 @@ def _rows(named: Mapping[str, np.ndarray], tensors: Tensor) -> list[Row]:
 def _named(attribute: Attribute, values: Tensor) -> np.ndarray:
     if isinstance(attribute, Categorical):
         return np.array(["" if index < 0 else attribute.names[index] for index in values.tolist()])
+    if isinstance(attribute, Caption):
+        return np.array(["" if index < 0 else attribute.texts[index] for index in values.tolist()])
     return values.numpy()

@@ -141,6 +141,7 @@ def test_samples_already_there_are_not_touched(run: Path, tmp_path: Path) -> Non
     [
         (["--label", "asleep"], "expected one of alert, relaxed"),
         (["--attributes", "age=60"], "no attribute age; it has label"),
+        (["--caption", "a man"], "--caption: the model has no attribute caption; it has label"),
         (["--attributes", "age"], "expected name=value"),
         (["--label", "alert", "--attributes", "label"], "expected name=value"),
         (["--sampler", "eulr"], "did you mean 'euler'"),
@@ -167,7 +168,8 @@ def test_a_truncated_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_of_attributes_is_asked_for_some_of_them(experiment_file: Path, tmp_path: Path) -> None:
-    overrides = ("model.conditioning.type=attributes", "training.max_steps=2", "training.validation.enabled=false")
+    conditioning = ("model.conditioning.type=attributes", "model.conditioning.attributes=['gender', 'health', 'age']")
+    overrides = (*conditioning, "training.max_steps=2", "training.validation.enabled=false")
     train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
     female, male = (
         sample_with(tmp_path / "run", tmp_path / gender, "--num", "2", "--attributes", f"gender={gender},age=60")

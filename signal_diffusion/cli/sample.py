@@ -17,6 +17,7 @@ def sample(
     run: Annotated[Path, typer.Argument(help="A run's folder (its newest checkpoint), or a checkpoint's.")],
     num: Annotated[int | None, typer.Option(min=1, help="Samples to generate.")] = None,
     label: Annotated[str | None, typer.Option(help="Class of all samples; without it, all in turn.")] = None,
+    caption: Annotated[str | None, typer.Option(help="What all samples are, in words; without it, left open.")] = None,
     attributes: Annotated[str | None, typer.Option(metavar="NAME=VALUE,...", help="Others are left open.")] = None,
     sampler: Annotated[str | None, typer.Option(help="euler or ddim.")] = None,
     steps: Annotated[int | None, typer.Option(help="Evaluations of the network per sample.")] = None,
@@ -41,10 +42,12 @@ def sample(
         "seed": seed,
     }
     overrides = [f"generation.sampling.{key}={value}" for key, value in options.items() if value is not None]
-    trained = pipeline.load_trained(run, overrides)
     asked = dict(_pair(word) for word in (attributes or "").split(",") if word)
     if label is not None:
         asked["label"] = label
+    if caption is not None:
+        asked["caption"] = caption
+    trained = pipeline.load_trained(run, overrides, [asked["caption"]] if "caption" in asked else [])
     total = trained.sampling.num_samples
     cond = pipeline.conditions(trained.attributes, asked, total)
     folder = output or pipeline.default_output(trained, asked)

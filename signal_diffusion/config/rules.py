@@ -137,6 +137,18 @@ def _balancing(experiment: Experiment, written: Collection[str]) -> Iterator[Fin
         yield "data.balancing.columns", "balancing draws at random, but data.loading.shuffle_train is false"
 
 
+def _frozen_parts(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    model = experiment.model
+    if model.autoencoder.enabled and not (model.autoencoder.path or model.pretrained):
+        yield (
+            "model.autoencoder.path",
+            "expected the folder, or the Hub id, of an autoencoder of diffusers; without model.pretrained there is "
+            "none to take it from",
+        )
+    if model.lora.enabled and not model.pretrained:
+        yield "model.lora.enabled", "changes pretrained weights, but there are none; set model.pretrained"
+
+
 def _augmentation(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
     """A picture of EEG has time, frequency and electrodes as axes, and microvolts as colours."""
     augmentation, representation = experiment.data.augmentation, experiment.data.representation
@@ -185,6 +197,17 @@ def _attributes(experiment: Experiment, written: Collection[str]) -> Iterator[Fi
         yield "model.conditioning.attributes", f"expected each name once, found {', '.join(names)}"
 
 
+def _captions(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    """Without an encoder of its own, a model of captions takes that of its pretrained pipeline."""
+    model = experiment.model
+    if model.conditioning.type == "caption" and not (model.conditioning.text_encoder or model.pretrained):
+        yield (
+            "model.conditioning.text_encoder",
+            "expected the folder, or the Hub id, of a text encoder; without model.pretrained there is none to take it "
+            "from",
+        )
+
+
 def _betas(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
     diffusion = experiment.model.diffusion
     if diffusion.beta_start > diffusion.beta_end:
@@ -196,10 +219,12 @@ RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = 
     _guidance,
     _data,
     _balancing,
+    _frozen_parts,
     _augmentation,
     _precision,
     _learning_rate,
     _checkpoints,
     _attributes,
+    _captions,
     _betas,
 )

@@ -39,7 +39,7 @@ class Examples:
     tensor
         Column of the tensors.
     attributes
-        Name → (column, names of the categories, or None for a number).
+        Name → (column, names of the categories, or numbers by value, or None for a number).
     memory_limit_mb
         A split larger than this many MiB stays on disk, memory-mapped.
     subset
@@ -52,7 +52,7 @@ class Examples:
         *,
         shape: tuple[int, ...],
         tensor: str = "image",
-        attributes: Mapping[str, tuple[str, Sequence[str] | None]],
+        attributes: Mapping[str, tuple[str, Sequence[str] | Mapping[Any, int] | None]],
         memory_limit_mb: int = 4096,
         subset: Sequence[int] | None = None,
     ) -> None:
@@ -78,17 +78,21 @@ class Examples:
         return x.float(), {name: values[torch.from_numpy(rows)] for name, values in self.attributes.items()}
 
 
-def _attribute(split: Any, column: str, names: Sequence[str] | None) -> Tensor:
+def _attribute(split: Any, column: str, names: Sequence[str] | Mapping[Any, int] | None) -> Tensor:
     """A column as (N,) int64 with -1 for unknown, or float32 with NaN for unknown."""
     values = split.with_format(None)[column]
     if names is None:
         return torch.tensor([float("nan") if value is None else value for value in values], dtype=torch.float32)
-    index = {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))} | {None: -1}
+    index: dict[Any, int] = {None: -1}
+    if isinstance(names, Mapping):
+        index |= names
+    else:
+        index |= {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))}
     try:
         return torch.tensor([index[value] for value in values], dtype=torch.int64)
     except KeyError as error:
         raise UserError(
-            f"column {column!r}: found {error.args[0]!r}, expected one of {', '.join(names)} as in the card"
+            f"column {column!r}: found {error.args[0]!r}, expected one of {', '.join(map(str, names))} as in the card"
         ) from None
 
 

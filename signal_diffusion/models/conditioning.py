@@ -100,6 +100,8 @@ class Caption:
     """(len(texts), L, D): an embedding per token, for networks that attend to them."""
     pooled: Tensor
     """(len(texts), P): an embedding of the whole."""
+    encoder: str = ""
+    """A hash of what made them."""
 
     def __post_init__(self) -> None:
         assert self.texts[:1] == ("",) and len(self.texts) == len(self.tokens) == len(self.pooled)
@@ -119,10 +121,16 @@ class ConditioningEmbedding(nn.Module):
 
     def forward(self, cond: Conditioning) -> Tensor:
         """Embed `cond`, which has to have every attribute of the model; it may have more."""
+        return torch.stack(self._parts(cond)).sum(0)
+
+    def tokens(self, cond: Conditioning) -> Tensor:
+        """The embeddings before they are summed, (B, attributes, width)."""
+        return torch.stack(self._parts(cond), dim=1)
+
+    def _parts(self, cond: Conditioning) -> list[Tensor]:
         if missing := [name for name in self.names if name not in cond.attributes]:
             raise ValueError(f"conditions without {', '.join(missing)}; found: {', '.join(cond.attributes) or 'none'}")
-        parts = [embed(cond.attributes[name]) for name, embed in zip(self.names, self.embeddings, strict=True)]
-        return torch.stack(parts).sum(0)
+        return [embed(cond.attributes[name]) for name, embed in zip(self.names, self.embeddings, strict=True)]
 
 
 class TimestepEmbedding(nn.Module):

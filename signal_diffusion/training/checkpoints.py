@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.models.lora import frozen_state, is_change
 
 __all__ = [
     "EMA_WEIGHTS",
@@ -101,16 +102,26 @@ def verify(checkpoint: Path) -> int:
 def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> None:
     """Load the weights of a verified checkpoint, the averaged ones where asked for and there; strictly.
 
+    A model with LoRA takes what is trained of it, and keeps its pretrained weights.
+
     Raises
     ------
     UserError
-        Where the names or sizes are those of another architecture.
+        Where the names or sizes are those of another architecture, or LoRA is in one and not in the other.
     """
     weights = load_file(checkpoint / WEIGHTS)
     if use_ema and (checkpoint / EMA_WEIGHTS).is_file():
         weights |= load_file(checkpoint / EMA_WEIGHTS)
+    frozen = frozen_state(model)
+    if any(map(is_change, weights)) != bool(frozen):
+        raise UserError(
+            f"{checkpoint / WEIGHTS}: of a run {'without' if frozen else 'with'} LoRA, and the model is one "
+            f"{'with' if frozen else 'without'}; expected the model.lora of that run, or a new run from whole weights"
+        )
     try:
-        model.load_state_dict(weights)
+        if surplus := sorted(weights.keys() & frozen.keys()):
+            raise RuntimeError(f"there should be no {surplus[0]} beside the changes of LoRA")
+        model.load_state_dict(weights | frozen)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(f"{checkpoint / WEIGHTS}: weights of another architecture: {first}") from None

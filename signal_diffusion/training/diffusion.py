@@ -7,6 +7,8 @@ accelerate launch --multi_gpu -m signal_diffusion.training.diffusion EXPERIMENT.
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +18,10 @@ import typer
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
-from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.loading import to_toml, written_keys
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples
@@ -26,9 +29,11 @@ from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
-from signal_diffusion.randomness import Purpose, derived_seed
+from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.conditioning import Attribute, Caption
 from signal_diffusion.training import checkpoints
 from signal_diffusion.training.launching import start_missing_processes
+from signal_diffusion.training.pretrained import with_architecture
 from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker
 from signal_diffusion.training.trainer import Parts, Trainer
@@ -55,19 +60,25 @@ def train(
     """
     experiment = experiments.load(config, overrides)
     with experiments.naming(config):
-        return _train(_with_run_directory(experiment, config, output_dir, resume))
+        experiment = _with_run_directory(experiment, config, output_dir, resume)
+        return _train(experiment, written_keys(config, overrides))
 
 
-def _train(experiment: schema.Experiment) -> bool:
+def _train(experiment: schema.Experiment, written: Collection[str]) -> bool:
     accelerator = _accelerator(experiment)
     paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
-    with accelerator.main_process_first():  # a data set that has to be made or brought here is so by one
+    checkpoint = _checkpoint_to_resume(experiment, paths, accelerator)
+    with accelerator.main_process_first():  # what has to be made or brought here is so by one
+        experiment = with_architecture(experiment, written, checkpoint=checkpoint)
+        vae = assembly.vae_of(experiment.model)
         root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
         card = experiments.read_card(experiment.data, root)
-    checkpoint = _checkpoint_to_resume(experiment, paths, accelerator)
+        caption = experiments.caption_of(experiment, experiments.captions_in(experiment, root, card))
     if checkpoint:
         _check_same_dataset(checkpoint, card)
-    trainer = _trainer(experiment, accelerator, paths, root, card)
+    parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
+    attributes = experiments.attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
+    trainer = _trainer(experiment, accelerator, paths, root, card, parts, attributes)
     if checkpoint:
         trainer.resume(checkpoint)
     if accelerator.is_main_process:
@@ -82,7 +93,7 @@ def _train(experiment: schema.Experiment) -> bool:
         resumed=checkpoint is not None,
     )
     try:
-        _announce(tracker, experiment, trainer, checkpoint)
+        _announce(tracker, experiment, trainer, attributes, checkpoint)
         finished = trainer.run(tracker)
         tracker.conclude(_conclusion(paths, trainer, finished=finished))
     finally:
@@ -120,7 +131,7 @@ def _accelerator(experiment: schema.Experiment) -> Accelerator:
     return Accelerator(
         mixed_precision=experiment.training.mixed_precision,
         cpu=device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
     )
 
 
@@ -154,19 +165,21 @@ def _check_same_dataset(checkpoint: Path, card: DatasetCard) -> None:
 
 
 def _trainer(
-    experiment: schema.Experiment, accelerator: Accelerator, paths: RunPaths, root: Path, card: DatasetCard
+    experiment: schema.Experiment,
+    accelerator: Accelerator,
+    paths: RunPaths,
+    root: Path,
+    card: DatasetCard,
+    assembled: assembly.Assembly,
+    attributes: Sequence[Attribute],
 ) -> Trainer:
-    """Build everything that the loop works with."""
+    """Build everything else that the loop works with."""
     data, model_table, training = experiment.data, experiment.model, experiment.training
     seed = experiment.compute.seed
-    attributes = experiments.attributes_of(model_table.conditioning, card, data.columns)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(Purpose.WEIGHTS, seed))
-        model = experiments.model_of(model_table, card, data.columns)
-    if model_table.pretrained:
-        pretrained = experiments.expanded(model_table.pretrained, "[model] pretrained")
-        checkpoints.verify(pretrained)
-        checkpoints.load_weights(model, pretrained, use_ema=True)
+    autoencoder = assembled.autoencoder.to(accelerator.device) if assembled.autoencoder else None
+    attachments = {CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()}
+    if assembled.frozen:
+        attachments[assembly.FROZEN_NAME] = json.dumps(assembled.frozen, indent=2) + "\n"
     with accelerator.main_process_first():  # the first to open a split converts it for all
         examples = experiments.examples_of(
             data, root, card, data.paths.train, attributes, data.loading.max_train_examples
@@ -184,12 +197,13 @@ def _trainer(
         weights=_weights(experiment, root, card, accelerator),
     )
     parts = Parts(
-        model=model,
+        model=assembled.model,
+        autoencoder=autoencoder,
         method=method,
         examples=examples,
         order=order,
         num_steps=experiments.steps_of(training, order.steps_per_epoch),
-        validation=_validation(experiment, held_out, method),
+        validation=_validation(experiment, held_out, method, autoencoder),
         previews=Previews(
             paths.samples,
             examples,
@@ -198,11 +212,12 @@ def _trainer(
             method=method,
             visualization=training.visualization,
             sampling=experiment.generation.sampling,
+            autoencoder=autoencoder,
         )
         if training.visualization.enabled
         else None,
         checkpoint_dir=paths.checkpoints,
-        attachments={CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()},
+        attachments=attachments,
     )
     return Trainer(
         parts,
@@ -211,6 +226,7 @@ def _trainer(
         loading=data.loading,
         augmentation=data.augmentation,
         cfg_dropout=model_table.conditioning.cfg_dropout if attributes else 0.0,
+        attribute_dropout=model_table.conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
         seed=seed,
     )
 
@@ -230,7 +246,9 @@ def _weights(
     return weights
 
 
-def _validation(experiment: schema.Experiment, held_out: Examples | None, method: Method) -> Validation | None:
+def _validation(
+    experiment: schema.Experiment, held_out: Examples | None, method: Method, autoencoder: Autoencoder | None
+) -> Validation | None:
     table = experiment.training.validation
     if held_out is None:
         return None
@@ -240,6 +258,7 @@ def _validation(experiment: schema.Experiment, held_out: Examples | None, method
         num_examples=table.num_examples,
         batch_size=table.batch_size or experiment.data.loading.batch_size,
         seed=experiment.compute.seed,
+        autoencoder=autoencoder,
     )
 
 
@@ -253,16 +272,33 @@ def _start_run_directory(paths: RunPaths, experiment: schema.Experiment) -> None
         raise UserError(f"{paths.base}: cannot write the run directory: {error.strerror}") from None
 
 
-def _announce(tracker: Tracker, experiment: schema.Experiment, trainer: Trainer, checkpoint: Path | None) -> None:
+def _announce(
+    tracker: Tracker,
+    experiment: schema.Experiment,
+    trainer: Trainer,
+    attributes: Sequence[Attribute],
+    checkpoint: Path | None,
+) -> None:
     parts, accelerator = trainer.parts, trainer.accelerator
-    parameters = sum(parameter.numel() for parameter in parts.model.parameters())
+    parameters = list(parts.model.parameters())
+    total = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    share = f" ({trained:,} of them trained)" if trained < total else ""
     tracker.message(
-        f"{experiment.model.name}, {parameters:,} parameters, {parts.model.num_tokens} tokens; "
+        f"{experiment.model.name}, {total:,} parameters{share}, {parts.model.num_tokens} tokens; "
         f"{len(parts.examples):,} examples, {'in memory' if parts.examples.in_memory else 'memory-mapped'}, "
         f"{parts.order.steps_per_epoch} steps per epoch, {parts.num_steps} steps; {accelerator.num_processes} × "
         f"{accelerator.device.type}, {accelerator.mixed_precision}; kernels: "
         f"{', '.join(f'{name} by {kernel}' for name, kernel in parts.model.kernels.items())}"
     )
+    for caption in [attribute for attribute in attributes if isinstance(attribute, Caption)]:
+        count, length, width = caption.tokens.shape
+        tracker.message(
+            f"{count - 1} captions of {length} × {width} and {caption.pooled.shape[1]} numbers, "
+            f"{(caption.tokens.nbytes + caption.pooled.nbytes) / 2**20:,.1f} MiB"
+        )
+    if parts.autoencoder:
+        tracker.message(parts.autoencoder.description)
     if checkpoint:
         tracker.message(f"resumed from {checkpoint} at step {trainer.progress.step}")
     else:

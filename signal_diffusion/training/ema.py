@@ -14,7 +14,7 @@ __all__ = ["Ema"]
 
 
 class Ema:
-    """A slowly following copy of a model's parameters: average ← average + (1 - decay) · (weights - average).
+    """A slowly following copy of a model's trained parameters: average ← average + (1 - decay) · (weights - average).
 
     During warm-up the decay is at most 1 - (1 + n / inv_gamma) ** -power after n updates, so that the random
     weights of the beginning are soon forgotten.
@@ -22,8 +22,9 @@ class Ema:
 
     def __init__(self, model: nn.Module, config: schema.Ema) -> None:
         self._config = config
-        self._names = [name for name, _ in model.named_parameters()]
-        self._weights: list[Tensor] = list(model.parameters())
+        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self._names = list(trained)
+        self._weights: list[Tensor] = list(trained.values())
         self._average = [weight.detach().clone() for weight in self._weights]
         self.num_updates = 0
 

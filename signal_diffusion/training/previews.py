@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -19,12 +18,14 @@ from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.figures import Row, draw_samples
-from signal_diffusion.models.conditioning import Attribute, Categorical, Conditioning
+from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 
 __all__ = ["Group", "Previews", "groups_of"]
 
 REAL_EXAMPLES = 1024
+MOST_CAPTIONS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,24 +40,39 @@ class Group:
 
 
 def groups_of(examples: Examples, attributes: Sequence[Attribute], num_samples: int) -> list[Group]:
-    """One group per class where the model knows the label alone; else one with the conditions of real examples."""
+    """One group per class where the model knows the label alone, or per caption of the commonest where it knows that.
+
+    Else one with the conditions of real examples.
+    """
     rows = spread(len(examples), REAL_EXAMPLES) or list(range(len(examples)))
     real, values = examples[rows]
-    if [type(attribute) for attribute in attributes] == [Categorical]:
-        attribute = cast(Categorical, attributes[0])
-        share = max(1, num_samples // len(attribute.names))
+    if titles := _titles(attributes, values):
+        [name], share = values, max(1, num_samples // len(titles))
         return [
             Group(
-                title=f"{attribute.name}: {name}",
-                cond=Conditioning({attribute.name: torch.full((share,), index)}),
+                title=f"{name}: {title}",
+                cond=Conditioning({name: torch.full((share,), index)}),
                 num_samples=share,
-                real=real[values[attribute.name] == index],
+                real=real[values[name] == index],
             )
-            for index, name in enumerate(attribute.names)
+            for index, title in titles.items()
         ]
     chosen = torch.linspace(0, len(rows) - 1, num_samples).long()
     cond = Conditioning({name: column[chosen] for name, column in values.items()})
     return [Group(title="samples", cond=cond, num_samples=num_samples, real=real)]
+
+
+def _titles(attributes: Sequence[Attribute], values: Mapping[str, Tensor]) -> dict[int, str]:
+    """The values of a model's only attribute that have a group each."""
+    [attribute] = attributes if len(attributes) == 1 else [None]
+    if isinstance(attribute, Categorical):
+        return dict(enumerate(attribute.names))
+    if not isinstance(attribute, Caption):
+        return {}
+    indices = values[attribute.name]
+    found, counts = indices[indices >= 0].unique(return_counts=True)
+    commonest = found[counts.argsort(descending=True, stable=True)[:MOST_CAPTIONS]]
+    return {index: attribute.texts[index] for index in commonest.tolist()}
 
 
 class Previews:
@@ -72,10 +88,11 @@ class Previews:
         method: Method,
         visualization: schema.Visualization,
         sampling: schema.Sampling,
+        autoencoder: Autoencoder | None,
     ) -> None:
         self._folder, self._method, self._representation = folder, method, representation
         self._groups = groups_of(examples, attributes, visualization.num_samples)
-        self._shape = examples.shape
+        self._shape, self._autoencoder = examples.shape, autoencoder
         self._sampling = dataclasses.replace(
             sampling, guidance_scale=visualization.guidance_scale, seed=visualization.seed
         )
@@ -107,11 +124,13 @@ class Previews:
             self._method,
             group.cond[torch.tensor(own)],
             own,
-            shape=self._shape,
+            shape=self._autoencoder.latent_shape if self._autoencoder else self._shape,
             sampling=self._sampling,
             device=accelerator.device,
             on_batch=lambda done: poll(),
         )
+        if self._autoencoder:
+            part = self._autoencoder.decode(part)
         gathered = gather_object([(own, part)]) if world > 1 else [(own, part)]
         samples = torch.empty(group.num_samples, *self._shape)
         for indices, values in gathered:

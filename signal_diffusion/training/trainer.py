@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -23,10 +20,11 @@ from signal_diffusion.data.augmentation import augment
 from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
+from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
-from signal_diffusion.training import checkpoints
+from signal_diffusion.training import checkpoints, state
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.optimizers import SkippingStep, build_optimizer, learning_rate_schedule
 from signal_diffusion.training.previews import Previews
@@ -36,15 +34,14 @@ from signal_diffusion.training.validation import Validation
 
 __all__ = ["Parts", "Trainer"]
 
-OPTIMIZER = "optimizer.pt"
-PROGRESS = "progress.json"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """What a trainer works with: made by the entry point, which alone sees the whole experiment."""
 
     model: Denoiser
+    autoencoder: Autoencoder | None
+    """Of the space that the model works in; on the device already."""
     method: Method
     examples: Examples
     order: ExampleOrder
@@ -54,28 +51,6 @@ class Parts:
     checkpoint_dir: Path
     attachments: dict[str, str]
     """Text files that every checkpoint has beside the weights, such as the dataset's card."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands: saved with each checkpoint, so that the metrics go on to the bit."""
-
-    step: int = 0
-    """Optimizer steps done."""
-    losses: list[list[float]] = field(default_factory=list)
-    """Per process: sum and number of the finite losses since the last row of metrics."""
-    optimizer: str = ""
-    """Type of the optimizer whose state lies beside."""
-    skipped_steps: int = 0
-    ema_updates: int = 0
-    validated: int = -1
-    """Step of the last validation."""
-    pictured: int = -1
-    """Step of the last preview."""
-    best_step: int | None = None
-    best_value: float | None = None
-    plateau: dict[str, Any] | None = None
-    scaler: dict[str, Any] | None = None
 
 
 class Trainer:
@@ -90,10 +65,12 @@ class Trainer:
         loading: schema.Loading,
         augmentation: schema.Augmentation,
         cfg_dropout: float,
+        attribute_dropout: float,
         seed: int,
     ) -> None:
         self.parts, self.accelerator, self.training, self.loading = parts, accelerator, training, loading
-        self.augmentation, self.cfg_dropout, self.seed = augmentation, cfg_dropout, seed
+        self.augmentation, self.seed = augmentation, seed
+        self.cfg_dropout, self.attribute_dropout = cfg_dropout, attribute_dropout
         self.model = parts.model
         if training.gradient_checkpointing:
             self.model.checkpoint_gradients()
@@ -106,7 +83,7 @@ class Trainer:
         self.plateau = _plateau(training.scheduler)
         self.ema = Ema(self.model, training.ema) if training.ema.enabled else None
         self.skipping = SkippingStep(optimizer, accelerator.device)
-        self.progress = Progress()
+        self.progress = state.Progress()
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
         self.saved_step = -1
@@ -178,6 +155,8 @@ class Trainer:
     def _backward(self, batch: Batch, generator: torch.Generator) -> None:
         device, method = self.accelerator.device, self.parts.method
         x0 = augment(batch[0].to(device, non_blocking=True), self.augmentation, generator)
+        if self.parts.autoencoder:
+            x0 = self.parts.autoencoder.encode(x0)
         cond = Conditioning(batch[1]).to(device, non_blocking=True)
         t = method.sample_time(
             len(x0),
@@ -186,13 +165,25 @@ class Trainer:
             num_processes=self.accelerator.num_processes,
         )
         noise = torch.randn(x0.shape, generator=generator, device=device)
-        if self.cfg_dropout:
-            cond = cond.drop(torch.rand(len(x0), generator=generator, device=device) < self.cfg_dropout)
+        cond = self._dropped(cond, generator)
         prediction = self.wrapped(method.add_noise(x0, noise, t), t, cond)
         loss = method.loss(prediction, x0, noise, t).mean()
         self.accelerator.backward(loss / self.parts.order.accumulation)
         finite = torch.isfinite(loss.detach())
         self.losses += torch.stack([torch.where(finite, loss.detach(), 0.0), finite.float()])
+
+    def _dropped(self, cond: Conditioning, generator: torch.Generator) -> Conditioning:
+        """The conditions with some examples' nulls, in all attributes for guidance, or in one; the one drop site."""
+        count = len(cond)
+        if self.cfg_dropout:
+            cond = cond.drop(torch.rand(count, generator=generator, device=generator.device) < self.cfg_dropout)
+        if self.attribute_dropout:
+            draws = {  # by name, so that the order of the file does not matter
+                name: torch.rand(count, generator=generator, device=generator.device)
+                for name in sorted(cond.attributes)
+            }
+            cond = cond.drop_each({name: draw < self.attribute_dropout for name, draw in draws.items()})
+        return cond
 
     def _clip(self) -> Tensor:
         self.accelerator.unscale_gradients()
@@ -299,27 +290,13 @@ class Trainer:
         progress.scaler = scaler.state_dict() if scaler else None
         if self.accelerator.is_main_process:
             parent, limit = self.parts.checkpoint_dir, self.training.checkpointing.total_limit
-            path = checkpoints.write_checkpoint(parent, step, self._writers())
+            kept = self.optimizer if self.training.checkpointing.save_optimizer else None
+            writers = state.writers(self.model, self.ema, kept, progress, self.parts.attachments)
+            path = checkpoints.write_checkpoint(parent, step, writers)
             checkpoints.prune(parent, limit, newest=step, keep=progress.best_step)
             tracker.message(f"step {step}  saved {path}")
         self.saved_step = step
         self.accelerator.wait_for_everyone()
-
-    def _writers(self) -> dict[str, checkpoints.Writer]:
-        state, progress = self.model.state_dict(), asdict(self.progress)
-        writers: dict[str, checkpoints.Writer] = {
-            checkpoints.WEIGHTS: lambda path: save_file(state, path),
-            PROGRESS: lambda path: _write_text(path, json.dumps(progress, indent=2) + "\n"),
-        }
-        if self.ema:
-            averages = self.ema.state_dict()
-            writers[checkpoints.EMA_WEIGHTS] = lambda path: save_file(averages, path)
-        if self.training.checkpointing.save_optimizer:
-            optimizer = self.optimizer.state_dict()
-            writers[OPTIMIZER] = lambda path: torch.save(optimizer, path)
-        for name, text in self.parts.attachments.items():
-            writers[name] = partial(_write_text, text=text)
-        return writers
 
     def resume(self, checkpoint: Path) -> None:
         """Go on from a verified checkpoint, as if it had never been left.
@@ -329,13 +306,13 @@ class Trainer:
         UserError
             Where the checkpoint is of another model or another optimizer.
         """
-        if not (checkpoint / OPTIMIZER).is_file():
+        if not (checkpoint / state.OPTIMIZER).is_file():
             raise UserError(
-                f"{checkpoint}: has no {OPTIMIZER} (training.checkpointing.save_optimizer was false), so it cannot be "
-                "resumed; start a new run from it with model.pretrained"
+                f"{checkpoint}: has no {state.OPTIMIZER} (training.checkpointing.save_optimizer was false), so it "
+                "cannot be resumed; start a new run from it with model.pretrained"
             )
         checkpoints.load_weights(self.model, checkpoint, use_ema=False)
-        progress = self.progress = Progress(**json.loads((checkpoint / PROGRESS).read_text()))
+        progress = self.progress = state.Progress.of(checkpoint)
         if progress.optimizer != self.training.optimizer.type:
             raise UserError(
                 f"[training.optimizer] type: {self.training.optimizer.type!r}, but {checkpoint} was trained with "
@@ -361,10 +338,11 @@ class Trainer:
     def _resume_optimizer(self, checkpoint: Path) -> None:
         """Its state is the checkpoint's; what the experiment says of it (rates, decay, betas) is the experiment's."""
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        path = checkpoint / state.OPTIMIZER
         try:
-            self.optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True))
+            self.optimizer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except (ValueError, KeyError) as error:
-            raise UserError(f"{checkpoint / OPTIMIZER}: of another model: {error}") from None
+            raise UserError(f"{path}: of another model: {error}") from None
         for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(setting)
 
@@ -382,9 +360,12 @@ class Trainer:
     def _compile(self) -> None:
         """Block by block and in place, so that saved names carry no prefix and DDP wraps what is compiled."""
         performance = self.training.performance
-        if performance.compile_model:
-            for block in self.model.blocks:
-                block.compile(mode=performance.compile_mode, fullgraph=True)
+        if not performance.compile_model:
+            return
+        # A kernel for each level, and those again for validation and previews, with their batches: over torch's 8.
+        torch._dynamo.config.recompile_limit = 64
+        for block in self.model.blocks:
+            block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=False)
 
     def _plateau_factor(self) -> float:
         return self.plateau.optimizer.param_groups[0]["lr"] if self.plateau else 1.0
@@ -396,7 +377,3 @@ def _plateau(scheduler: schema.Scheduler) -> ReduceLROnPlateau | None:
         return None
     factor = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     return ReduceLROnPlateau(factor, factor=scheduler.gamma, patience=scheduler.patience, min_lr=scheduler.min_lr_ratio)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

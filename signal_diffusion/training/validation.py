@@ -14,6 +14,7 @@ from torch import Tensor
 
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.diffusion.methods import Method
+from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
@@ -30,8 +31,18 @@ class Validation:
     the seed; the noise of example i depends on (seed, i).
     """
 
-    def __init__(self, examples: Examples, method: Method, *, num_examples: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        method: Method,
+        *,
+        num_examples: int,
+        batch_size: int,
+        seed: int,
+        autoencoder: Autoencoder | None,
+    ) -> None:
         self._examples, self._method, self._batch_size, self._seed = examples, method, batch_size, seed
+        self._autoencoder = autoencoder
         self._indices = spread(len(examples), num_examples) or list(range(len(examples)))
         count = len(self._indices)
         strata = torch.randperm(count, generator=generator_for(Purpose.VALIDATION, seed))
@@ -71,7 +82,10 @@ class Validation:
         x, attributes = self._examples[[self._indices[position] for position in positions]]
         generators = [generator_for(Purpose.VALIDATION, self._seed, int(i)) for i in positions]
         device = accelerator.device
+        x = x.to(device)
+        if self._autoencoder:
+            x = self._autoencoder.encode(x)
         noise = noise_for(generators, tuple(x.shape[1:])).to(device)
-        x, t = x.to(device), self._times[torch.from_numpy(positions)].to(device)
+        t = self._times[torch.from_numpy(positions)].to(device)
         prediction = model(self._method.add_noise(x, noise, t), t, Conditioning(attributes).to(device))
         return self._method.loss(prediction, x, noise, t)

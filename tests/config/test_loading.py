@@ -99,6 +99,14 @@ def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) ->
             ],
             "needs a trained null condition",
         ),
+        (
+            ["model.conditioning.type=caption"],
+            "[model.conditioning] text_encoder: expected the folder, or the Hub id, of a text encoder; without",
+        ),
+        (
+            ["model.conditioning.type=caption", "model.pretrained=."],
+            "model.pretrained = '.' is no pipeline of diffusers to take it from",
+        ),
         (["compute.device=cpu", "training.mixed_precision=fp16"], "'fp16' needs CUDA"),
         (
             ["training.scheduler.type=plateau", "training.validation.enabled=false"],

@@ -5,6 +5,7 @@ import torch
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import (
+    Caption,
     Categorical,
     Conditioning,
     ConditioningEmbedding,
@@ -116,6 +117,52 @@ def test_an_attribute_that_the_model_needs_has_to_be_there(embedding):
 def test_an_attribute_that_never_varies_is_refused(std):
     with pytest.raises(UserError, match="age"):
         Numeric("age", 40.0, std)
+
+
+def captions(*texts: str) -> Caption:
+    """Embeddings that follow from the texts alone."""
+    pooled = torch.stack([torch.randn(12, generator=torch.Generator().manual_seed(sum(map(ord, t)))) for t in texts])
+    return Caption("caption", texts, pooled[:, None].expand(-1, 3, -1), pooled)
+
+
+def test_the_null_of_a_caption_is_the_empty_caption():
+    torch.manual_seed(0)
+    embedding = ConditioningEmbedding([captions("", "a man", "a woman")], 16)
+    null, empty, man = (embedding(Conditioning({"caption": torch.tensor([index])})) for index in (-1, 0, 1))
+
+    assert torch.equal(null, empty) and not torch.allclose(null, man)
+
+
+def test_a_caption_is_known_by_its_words_and_not_by_its_place_among_others():
+    torch.manual_seed(0)
+    trained = ConditioningEmbedding([captions("", "a child", "a man", "a woman")], 16)
+    sampling = ConditioningEmbedding([captions("", "a woman")], 16)
+    sampling.load_state_dict(trained.state_dict(), strict=True)
+
+    before, after = (
+        embedding(Conditioning({"caption": torch.tensor([row])})) for embedding, row in [(trained, 3), (sampling, 1)]
+    )
+    assert torch.equal(before, after)
+
+
+def test_captions_have_a_say_from_the_first_step_however_large_their_embeddings_are():
+    torch.manual_seed(0)
+    caption = captions(*("", *(str(number) for number in range(50))))
+    loud = Caption("caption", caption.texts, caption.tokens, 1000 * caption.pooled + 500)
+    variances = [
+        ConditioningEmbedding([each], 64)(Conditioning({"caption": torch.arange(51)})).var().item()
+        for each in (caption, loud)
+    ]
+
+    assert variances == pytest.approx([1.0, 1.0], rel=0.3)
+
+
+def test_attributes_are_dropped_by_masks_of_their_own():
+    dropped = conditions().drop_each({"age": torch.tensor([True, False, False, False]), "label": torch.ones(4).bool()})
+
+    assert dropped.attributes["label"].tolist() == [-1, -1, -1, -1]
+    assert dropped.attributes["gender"].tolist() == [1, -1, 0, 0]
+    assert dropped.attributes["age"].isnan().tolist() == [True, False, True, False]
 
 
 def test_times_are_told_apart_at_a_thousandth():

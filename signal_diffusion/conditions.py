@@ -1,0 +1,122 @@
+"""What a model can be asked for, from the experiment's tables and the columns that the dataset's card describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from signal_diffusion.config import schema
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Numeric
+from signal_diffusion.models.text import TextEncoder, embedded
+
+__all__ = ["attributes_of", "codes_of", "distinct_captions", "embedded_caption", "sized_caption"]
+
+USUAL = ("gender", "health", "age", "electrode", "dataset")
+
+
+def attributes_of(
+    conditioning: schema.Conditioning, card: DatasetCard, columns: schema.Columns, caption: Caption | None = None
+) -> tuple[Attribute, ...]:
+    """What the model is conditioned on, with the names and statistics of the card; `caption` is `caption_of`'s."""
+    if conditioning.type == "none":
+        return ()
+    if conditioning.type == "caption":
+        assert caption is not None
+        return (caption,)
+    names = ("label",) if conditioning.type == "class" else conditioning.attributes or _usual(card, columns)
+    attributes = tuple(_attribute(name, getattr(columns, name, name), card) for name in names)
+    if conditioning.num_classes is not None and conditioning.type == "class":
+        found = attributes[0].names if isinstance(attributes[0], Categorical) else ()
+        if len(found) != conditioning.num_classes:
+            raise UserError(
+                f"[model.conditioning] num_classes: {conditioning.num_classes}, but the dataset has {len(found)} "
+                f"({', '.join(found)}); leave the key out, or use another dataset"
+            )
+    return attributes
+
+
+def _usual(card: DatasetCard, columns: schema.Columns) -> tuple[str, ...]:
+    """The usual attributes that the dataset has and that differ among its examples."""
+    described = {name: card.columns.get(getattr(columns, name, name), {}) for name in USUAL}
+    found = tuple(
+        name for name, column in described.items() if len(column.get("names", ())) > 1 or column.get("std", 0) > 0
+    )
+    if not found:
+        raise UserError(
+            f"[model.conditioning] attributes: of {', '.join(USUAL)}, none differs among the dataset's "
+            f"examples; name others ({_usable(card)}), or set another model.conditioning.type"
+        )
+    return found
+
+
+def _attribute(name: str, column: str, card: DatasetCard) -> Attribute:
+    description = card.columns.get(column, {"kind": "missing"})
+    if description["kind"] == "categorical":
+        return Categorical(name, tuple(description["names"]))
+    if description["kind"] == "numeric":
+        return Numeric(name, description["mean"], description["std"])
+    raise UserError(
+        f"[model.conditioning] cannot condition on {name!r}: the dataset has no such attribute in a column "
+        f"{column!r}; it has {_usable(card)}"
+    )
+
+
+def _usable(card: DatasetCard) -> str:
+    kinds = ("categorical", "numeric")
+    return ", ".join(key for key, value in card.columns.items() if value["kind"] in kinds) or "none"
+
+
+def distinct_captions(splits: Sequence[Any], card: DatasetCard, column: str) -> tuple[str, ...]:
+    """The captions in a column of opened splits, in alphabetical order, without the empty one.
+
+    Raises
+    ------
+    UserError
+        Where the column does not hold words, or nothing but empty ones.
+    """
+    if card.columns.get(column, {}).get("kind") not in ("text", "categorical"):
+        usable = [key for key, value in card.columns.items() if value["kind"] in ("text", "categorical")]
+        raise UserError(
+            f"[data.columns] caption: the dataset has no words in a column {column!r}; it has "
+            f"{', '.join(usable) or 'none'}"
+        )
+    found = {text for split in splits for text in _words(split, card, column).values()} - {""}
+    if not found:
+        raise UserError(f"[data.columns] caption: no example has a caption in the column {column!r}")
+    return tuple(sorted(found))
+
+
+def embedded_caption(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> Caption:
+    """The attribute of captions: the empty one and `texts`, as the encoder or the cache has them."""
+    texts = ("", *texts)
+    tokens, pooled = embedded(encoder, texts, cache, device)
+    return Caption("caption", texts, tokens, pooled, encoder.fingerprint)
+
+
+def sized_caption(encoder: TextEncoder, texts: Sequence[str]) -> Caption:
+    """The same with uninitialised embeddings of the right sizes: the encoder's weights are not read."""
+    texts = ("", *texts)
+    length, width, pooled_width = encoder.sizes
+    return Caption("caption", texts, torch.empty(len(texts), length, width), torch.empty(len(texts), pooled_width))
+
+
+def codes_of(
+    attribute: Attribute, split: Any, card: DatasetCard, column: str
+) -> Sequence[str] | Mapping[Any, int] | None:
+    """What `Examples` reads an attribute's column by: names, numbers by value, or None for a number."""
+    if not isinstance(attribute, Caption):
+        return attribute.names if isinstance(attribute, Categorical) else None
+    place = {text: index for index, text in enumerate(attribute.texts)} | {"": -1}
+    return {value: place[text] for value, text in _words(split, card, column).items() if text in place}
+
+
+def _words(split: Any, card: DatasetCard, column: str) -> dict[Any, str]:
+    """The distinct values of a column, and what they are in words; a missing one is empty."""
+    names = card.columns[column].get("names", ())
+    values = split.with_format(None).unique(column)
+    return {value: names[value] if isinstance(value, int) else (value or "").strip() for value in values}

@@ -1,0 +1,106 @@
+"""Low-rank changes of a pretrained transformer (Hu et al., https://arxiv.org/abs/2106.09685), through peft.
+
+The pretrained weights stay as they are, in the model and out of its checkpoints: what is trained and saved are the
+changes B·A of linear layers, and all of `conditioning`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+from signal_diffusion.config import schema
+from signal_diffusion.errors import UserError, listed
+from signal_diffusion.models.denoiser import Denoiser
+
+__all__ = ["add_lora", "frozen_state", "is_change", "trained_state"]
+
+
+def add_lora(model: Denoiser, config: schema.Lora) -> None:
+    """Give linear layers of `model`, in place, a change each, and leave only these and `conditioning` to training.
+
+    The changes are zero at first (B = 0). A is drawn from the global generator. Without `target_modules`, the layers
+    are those of the blocks that the backbone names in `lora_targets`.
+
+    Raises
+    ------
+    UserError
+        Where the model is no transformer, or a target none of its linear layers.
+    """
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds, and is wanted only here
+
+    names = _targets(model, config.target_modules)
+    settings = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # a factor, which need not be whole
+        lora_dropout=config.dropout,
+        target_modules=names,
+        bias="none",
+    )
+    with unset_fake_temporarily():  # `config check` has models without memory, in which peft cannot put weights
+        inject_adapter_in_model(settings, model, low_cpu_mem_usage=True)
+    for name, parameter in list(model.named_parameters()):
+        if is_change(name):
+            _initialise(model.get_submodule(name.rpartition(".")[0]), name)
+        else:
+            parameter.requires_grad_(_is_trained(name))
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """Of the model's state, what training with LoRA changes; all of it where there is no LoRA."""
+    state = model.state_dict()
+    return {name: value for name, value in state.items() if _is_trained(name)} if _has_lora(state) else state
+
+
+def frozen_state(model: nn.Module) -> dict[str, Tensor]:
+    """Of the model's state, what training with LoRA leaves as it was; nothing where there is no LoRA."""
+    state = model.state_dict()
+    return {name: value for name, value in state.items() if not _is_trained(name)} if _has_lora(state) else {}
+
+
+def is_change(name: str) -> bool:
+    """Whether a name in a model's state is that of a low-rank change."""
+    return any(part.startswith("lora_") for part in name.split("."))
+
+
+def _initialise(change: nn.Module, name: str) -> None:
+    """B = 0, and A as any linear layer's, in float32 whatever the layer is in."""
+    assert isinstance(change, nn.Linear)
+    change.weight = nn.Parameter(torch.zeros(change.weight.shape))
+    if "lora_A" in name:
+        nn.init.kaiming_uniform_(change.weight, a=math.sqrt(5))
+
+
+def _is_trained(name: str) -> bool:
+    return is_change(name) or name.startswith("conditioning.")
+
+
+def _has_lora(state: dict[str, Tensor]) -> bool:
+    return any(map(is_change, state))
+
+
+def _targets(model: Denoiser, wanted: tuple[str, ...]) -> list[str]:
+    """Names of the linear layers that end in one of `wanted`, or in one of the backbone's own in its blocks."""
+    if not model.lora_targets:
+        raise UserError("[model.lora] enabled: the backbone is no transformer, which LoRA is for; expected false")
+    in_blocks = {id(module) for module in model.blocks.modules()}
+    linear = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith("conditioning.")
+    }
+    candidates = [name for name, module in linear.items() if wanted or id(module) in in_blocks]
+    found: list[str] = []
+    for target in wanted or model.lora_targets:
+        matches = [name for name in candidates if f".{name}".endswith(f".{target}")]
+        if not matches:
+            known = sorted({name.rpartition(".")[2] for name in linear})
+            raise UserError(
+                f"[model.lora] target_modules: no linear layer ends in {target!r}; expected last parts of their names, "
+                f"such as {listed(known)}"
+            )
+        found += [name for name in matches if name not in found]
+    return found

@@ -1,0 +1,396 @@
+"""Captions to embeddings, by frozen text encoders that are read from a folder, used once and forgotten.
+
+An encoder of transformers gives its last hidden state and its own summary. A pipeline of diffusers with the three
+encoders of Stable Diffusion 3 (https://arxiv.org/abs/2403.03206, appendix B.3) gives what that model was trained with:
+two CLIPs side by side, a T5 after them.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import re
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from signal_diffusion.errors import UserError
+
+__all__ = ["TextEncoder", "embedded", "text_encoder"]
+
+KEY = "[model.conditioning] text_encoder"
+PIPELINE = "model_index.json"
+FORMAT = 1  # of a cached embedding: to be counted up with every change of what is computed
+DIGEST = 32  # bytes of a SHA-256
+
+# What is read of a repository on the Hub: `*` stands for slashes too, and other models may lie beside the encoder.
+_WANTED = ["config.json", "model*.safetensors*", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
+_WANTED += ["added_tokens.json", "spiece.model", "sentencepiece*", PIPELINE, "transformer/config.json"]
+_WANTED += ["text_encoder/*", "text_encoder_2/*", "text_encoder_3/*"]
+_UNWANTED = ["*.fp16*", "*.bin", "*.msgpack", "*.h5"]
+_VOCABULARIES = ("tokenizer.json", "vocab*", "*.model")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder(ABC):
+    """What makes embeddings of captions; its weights are in memory while it does, and no longer."""
+
+    folder: Path
+    """In the layout of transformers or diffusers."""
+    max_tokens: int
+    """Length that captions are padded or cut to; a model that takes fewer has its own."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> tuple[int, int, int]:
+        """L tokens of D channels, and P channels of the pooled embedding; found without the weights."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
+        """Embeddings on the CPU, in float32: tokens (N, L, D) and pooled (N, P).
+
+        Captions go through one by one, so that an embedding does not depend on the others. Weights are used in float32
+        on the CPU, and elsewhere in the precision that they are stored in.
+        """
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files that embeddings depend on, in order."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that an embedding depends on, but for the caption."""
+        digest = hashlib.sha256(f"{FORMAT} {type(self).__name__} {self.max_tokens}".encode())
+        for path in self.files():
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"\n{path.relative_to(self.folder).as_posix()} {content}".encode())
+        return digest.hexdigest()
+
+
+def text_encoder(source: str, max_tokens: int) -> TextEncoder:
+    """The encoder in a folder, or on the Hub ("owner/name" or "owner/name@revision"), which is brought here first.
+
+    Raises
+    ------
+    UserError
+        Where there is none.
+    """
+    folder = _folder(source)
+    if (folder / PIPELINE).is_file():
+        return _StableDiffusion3(folder=folder, max_tokens=max_tokens)
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"{KEY}: {source} has neither config.json nor {PIPELINE}; expected a text encoder of transformers with its "
+            "tokenizer, or a pipeline of diffusers with its encoders"
+        )
+    return _Single(folder=folder, max_tokens=max_tokens)
+
+
+def embedded(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> tuple[Tensor, Tensor]:
+    """`encoder.encode(texts, device)` up to the rounding to float16, with the folder `cache` asked first.
+
+    A file per caption lies there, whole or not at all; a damaged one is made again.
+    """
+    folder = cache / encoder.fingerprint
+    found = {text: _read(_place(folder, text)) for text in texts}
+    if missing := [text for text, values in found.items() if values is None]:
+        folder.mkdir(parents=True, exist_ok=True)
+        for text, *embedding in zip(missing, *encoder.encode(missing, device), strict=True):
+            if not all(value.isfinite().all() for value in embedding):
+                raise UserError(f"{KEY}: {encoder.folder} makes values of {text!r} that are not finite; use another")
+            _write(_place(folder, text), *embedding)
+        found |= {text: _read(_place(folder, text)) for text in missing}
+    tokens, pooled = zip(*(values for text in texts if (values := found[text]) is not None), strict=True)
+    return torch.stack(tokens), torch.stack(pooled)
+
+
+class _Single(TextEncoder):
+    """An encoder of transformers with its tokenizer: CLIP, T5, BERT and their like.
+
+    The summary is the model's projection of the text, or what its pooler makes, or the mean over the caption's tokens.
+    """
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        with _readable(self.folder):
+            config = _config(self.folder)
+            length = _length(_tokenizer(self.folder), config, self.max_tokens)
+        return length, config.hidden_size, _pooled_size(config)
+
+    def files(self) -> list[Path]:
+        return _files(self.folder)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
+        with _readable(self.folder):
+            tokenizer = _tokenizer(self.folder)
+            model, pools = _model(self.folder, device)
+        if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):
+            model = model.get_encoder()
+        model, length = model.to(device), _length(tokenizer, model.config, self.max_tokens)
+        rows = [self._row(text, tokenizer, model, length, pools=pools) for text in texts]
+        del model
+        _release()
+        return torch.stack([tokens for tokens, _ in rows]), torch.stack([pooled for _, pooled in rows])
+
+    def _row(self, text: str, tokenizer: Any, model: Any, length: int, *, pools: bool) -> tuple[Tensor, Tensor]:
+        inputs = _tokenized(tokenizer, text, length)
+        mask = inputs["attention_mask"]
+        if not mask.any():  # the empty caption of a tokenizer that adds nothing is its padding
+            mask[:, 0] = 1
+        output = model(input_ids=inputs["input_ids"].to(model.device), attention_mask=mask.to(model.device))
+        tokens = output.last_hidden_state[0].float().cpu()
+        pooled = getattr(output, "text_embeds", None)
+        if pooled is None and pools:
+            pooled = getattr(output, "pooler_output", None)
+        return tokens, tokens[mask[0].bool()].mean(0) if pooled is None else pooled[0].float().cpu()
+
+
+class _StableDiffusion3(TextEncoder):
+    """The encoders of a Stable Diffusion 3 pipeline.
+
+    Tokens are the last but one hidden states of both CLIPs, side by side and filled with zeros to the width of T5,
+    followed by T5's; a pipeline without T5 has zeros there. Pooled are both projections, side by side.
+    """
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        with _readable(self.folder):
+            parts = self._parts()
+            configs = [_config(self.folder / name) for name in parts]
+            tokenizers = [_tokenizer(self.folder / _beside(name)) for name in parts]
+            pairs = zip(tokenizers, configs, strict=True)
+            lengths = [_length(tokenizer, config, self.max_tokens) for tokenizer, config in pairs]
+            width = configs[2].hidden_size if parts[2:] else self._joint_width()
+        length = lengths[0] + (lengths[2] if parts[2:] else self.max_tokens)
+        return length, width, sum(config.projection_dim for config in configs[:2])
+
+    def files(self) -> list[Path]:
+        tokenizers = [_beside(name) for name in self._parts()]
+        more = [] if "tokenizer_3" in tokenizers else [self.folder / "transformer" / "config.json"]
+        folders = [self.folder / name for name in (*self._parts(), *tokenizers)]
+        return [self.folder / PIPELINE, *(path for folder in folders for path in _files(folder)), *more]
+
+    def encode(self, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
+        parts = self._parts()
+        first, second = (self._clip(name, texts, device) for name in parts[:2])
+        clip = torch.cat([first[0], second[0]], dim=2)  # (N, 77, D of both)
+        if parts[2:]:
+            t5 = self._t5(parts[2], texts, device)
+        else:
+            t5 = torch.zeros(len(texts), self.max_tokens, self._joint_width())
+        tokens = torch.cat([F.pad(clip, (0, t5.shape[2] - clip.shape[2])), t5], dim=1)
+        return tokens, torch.cat([first[1], second[1]], dim=1)
+
+    @torch.no_grad()
+    def _clip(self, name: str, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
+        with _readable(self.folder / name):
+            tokenizer, (model, _) = _tokenizer(self.folder / _beside(name)), _model(self.folder / name, device)
+        model, length = model.to(device), _length(tokenizer, model.config, self.max_tokens)
+        tokens, pooled = [], []
+        for text in texts:
+            inputs = _tokenized(tokenizer, text, length)
+            output = model(input_ids=inputs["input_ids"].to(device), output_hidden_states=True)
+            tokens.append(output.hidden_states[-2][0].float().cpu())
+            pooled.append(output.text_embeds[0].float().cpu())
+        del model
+        _release()
+        return torch.stack(tokens), torch.stack(pooled)
+
+    @torch.no_grad()
+    def _t5(self, name: str, texts: Sequence[str], device: str) -> Tensor:
+        with _readable(self.folder / name):
+            tokenizer, (model, _) = _tokenizer(self.folder / _beside(name)), _model(self.folder / name, device)
+        model, length = model.to(device), _length(tokenizer, model.config, self.max_tokens)
+        # without a mask, padding included, as the model was trained
+        rows = [model(input_ids=_tokenized(tokenizer, text, length)["input_ids"].to(device))[0][0] for text in texts]
+        tokens = torch.stack([row.float().cpu() for row in rows])
+        del model
+        _release()
+        return tokens
+
+    def _parts(self) -> list[str]:
+        """The folders of the encoders that there are."""
+        index = json.loads((self.folder / PIPELINE).read_text(encoding="utf-8"))
+        expected = {"text_encoder": "CLIPTextModelWithProjection", "text_encoder_2": "CLIPTextModelWithProjection"}
+        expected |= {"text_encoder_3": "T5EncoderModel"}
+        found = {name: (index.get(name) or [None, None])[1] for name in expected}
+        if {**found, "text_encoder_3": found["text_encoder_3"] or "T5EncoderModel"} != expected:
+            raise UserError(
+                f"{KEY}: {self.folder} has other encoders than Stable Diffusion 3 "
+                f"({', '.join(str(name) for name in found.values())}); set it to the folder of a single text encoder"
+            )
+        return [name for name, kind in found.items() if kind]
+
+    def _joint_width(self) -> int:
+        config = json.loads((self.folder / "transformer" / "config.json").read_text(encoding="utf-8"))
+        return config["joint_attention_dim"]
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+def _folder(source: str) -> Path:
+    if Path(source).is_dir():
+        return Path(source)
+    if not _HUB_NAME.fullmatch(source):
+        raise UserError(f"{KEY}: {source}: no such folder")
+    import huggingface_hub
+
+    name, _, revision = source.partition("@")
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision or None, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+            )
+        )
+    except (OSError, ValueError) as error:
+        gated = isinstance(error, huggingface_hub.errors.GatedRepoError)
+        reason = "gated: accept its terms there, then `hf auth login`" if gated else str(error).strip().split("\n")[0]
+    raise UserError(
+        f"{KEY}: {source}: no such folder here, and it cannot be had from the Hub ({reason}); check the name and the "
+        "connection"
+    )
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Say in a line what transformers says in many, and keep it from saying more."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{KEY}: {folder}: not a text encoder that transformers can read ({reason})") from None
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _config(folder: Path) -> Any:
+    """The configuration of what reads text, of a model that reads more too."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
+        raise ValueError("it has no tokenizer")  # transformers would take one that knows no words
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        raise ValueError("its tokenizer has no token for padding")
+    return tokenizer
+
+
+def _model(folder: Path, device: str) -> tuple[Any, bool]:
+    """The encoder in eval mode, and whether its pooler, if it has one, was trained."""
+    dtype = torch.float32 if device == "cpu" else "auto"
+    model, info = _model_class(folder).from_pretrained(
+        folder, local_files_only=True, dtype=dtype, output_loading_info=True
+    )
+    missing = [name for name in info["missing_keys"] if "decoder" not in name]
+    if strange := [name for name in missing if "pooler" not in name]:
+        raise ValueError(f"its weights lack {strange[0]}")  # transformers would draw them at random
+    return model.eval(), not missing
+
+
+def _model_class(folder: Path) -> Any:
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if config.model_type == "clip" or _projects(config):
+        return transformers.CLIPTextModelWithProjection
+    texts = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+    return transformers.AutoModelForTextEncoding if texts else transformers.AutoModel
+
+
+def _projects(config: Any) -> bool:
+    return "CLIPTextModelWithProjection" in (config.architectures or ())
+
+
+def _pooled_size(config: Any) -> int:
+    part_of_clip = config.model_type == "clip_text_model" and config.architectures is None
+    return config.projection_dim if part_of_clip or _projects(config) else config.hidden_size
+
+
+def _length(tokenizer: Any, config: Any, max_tokens: int) -> int:
+    return min(max_tokens, tokenizer.model_max_length, getattr(config, "max_position_embeddings", max_tokens))
+
+
+def _tokenized(tokenizer: Any, text: str, length: int) -> Any:
+    return tokenizer(
+        [text],
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_attention_mask=True,
+        return_tensors="pt",
+    )
+
+
+def _beside(name: str) -> str:
+    """The tokenizer's folder of an encoder's."""
+    return name.replace("text_encoder", "tokenizer")
+
+
+def _files(folder: Path) -> list[Path]:
+    kinds = (".json", ".txt", ".model", ".safetensors", ".bin")
+    return sorted(path for path in folder.iterdir() if path.suffix in kinds and ".fp16." not in path.name)
+
+
+def _release() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+# The cache ------------------------------------------------------------------------------------------------------------
+
+
+def _place(folder: Path, text: str) -> Path:
+    return folder / f"{hashlib.sha256(text.encode()).hexdigest()}.embedding"
+
+
+def _read(path: Path) -> tuple[Tensor, Tensor] | None:
+    """A cached embedding: tokens (L, D) and pooled (P,); None where it is not there or damaged."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+        return None
+    tensors = safetensors.torch.load(content[DIGEST:])
+    return tensors["tokens"].float(), tensors["pooled"].float()
+
+
+def _write(path: Path, tokens: Tensor, pooled: Tensor) -> None:
+    half = tokens.half()  # what a bf16 network sees is coarser still
+    kept = half if half.isfinite().all() else tokens
+    content = safetensors.torch.save({"tokens": kept.contiguous(), "pooled": pooled.contiguous()})
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    partial.write_bytes(hashlib.sha256(content).digest() + content)
+    partial.replace(path)

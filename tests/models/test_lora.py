@@ -1,0 +1,175 @@
+"""Low-rank changes: nothing at first, the formula of the paper after, and all that is trained beside `conditioning`."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from signal_diffusion.config import schema
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.lora import add_lora, frozen_state, trained_state
+from signal_diffusion.training.checkpoints import load_weights
+from tests.models.tiny import tiny
+
+TRANSFORMERS = ["dit", "hourglass", "sd35"]
+
+
+def pretrained(backbone: str = "dit") -> Denoiser:
+    """A small network with random weights everywhere, as after training."""
+    model = tiny(backbone, (3, 32, 32), conditioning="class")
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1, generator=generator)
+    return model.eval()
+
+
+def with_lora(model: Denoiser, **settings: object) -> Denoiser:
+    """A copy of the model with fresh changes."""
+    changed = copy.deepcopy(model)
+    torch.manual_seed(4)
+    add_lora(changed, schema.Lora(enabled=True, **settings))  # type: ignore[arg-type]
+    return changed.eval()
+
+
+def trained(model: Denoiser) -> Denoiser:
+    """The model with random changes in place of zero."""
+    generator = torch.Generator().manual_seed(5)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+    return model
+
+
+def inputs() -> tuple[Tensor, Tensor, Conditioning]:
+    generator = torch.Generator().manual_seed(6)
+    x = torch.randn(2, 3, 32, 32, generator=generator)
+    return x, torch.tensor([0.2, 0.7]), Conditioning({"label": torch.tensor([0, 1])})
+
+
+@pytest.mark.parametrize("backbone", TRANSFORMERS)
+def test_fresh_changes_change_nothing_and_trained_ones_do(backbone: str) -> None:
+    model = pretrained(backbone)
+    changed = with_lora(model, rank=2)
+
+    expected = model(*inputs())
+
+    assert torch.equal(changed(*inputs()), expected)
+    assert (trained(changed)(*inputs()) - expected).norm() > 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("backbone", TRANSFORMERS)
+def test_changes_and_conditioning_alone_are_trained(backbone: str) -> None:
+    model = pretrained(backbone)
+    changed = trained(with_lora(model, rank=2))
+
+    changed(*inputs()).square().sum().backward()
+
+    learning = {name for name, parameter in changed.named_parameters() if parameter.requires_grad}
+    assert learning == {name for name, parameter in changed.named_parameters() if parameter.grad is not None}
+    assert {name for name in learning if "lora_" not in name} == {
+        name for name, _ in model.named_parameters() if name.startswith("conditioning.")
+    }
+    adapted = {name.partition(".lora_")[0] for name in learning if "lora_" in name}
+    blocks = {id(module): name for name, module in model.named_modules()}
+    assert adapted == {
+        blocks[id(module)]
+        for module in model.blocks.modules()
+        if isinstance(module, nn.Linear)
+        and f".{blocks[id(module)]}".endswith(tuple(f".{t}" for t in model.lora_targets))
+    }
+    assert len(adapted) >= 2 * len(model.lora_targets)
+
+
+def test_a_change_is_the_product_of_two_matrices_scaled_by_alpha_over_rank() -> None:
+    model = pretrained()
+    changed = trained(with_lora(model, rank=2, alpha=6.0, target_modules=("qkv",)))
+    weights = changed.state_dict()
+
+    for name, module in model.named_modules():
+        if name.endswith(".qkv"):
+            a, b = (weights[f"{name}.lora_{matrix}.default.weight"] for matrix in "AB")
+            assert a.shape[0] == b.shape[1] == 2 and a.dtype == b.dtype == torch.float32
+            module.weight.data += 6.0 / 2 * b @ a
+
+    torch.testing.assert_close(changed(*inputs()), model(*inputs()), rtol=1e-4, atol=1e-4)
+
+
+def test_layers_outside_the_blocks_can_be_asked_for_by_name() -> None:
+    names = trained_state(with_lora(pretrained(), target_modules=("patch_embedding", "layers.1.qkv")))
+
+    adapted = {name.partition(".lora_")[0] for name in names if "lora_" in name}
+    assert adapted == {"patch_embedding", "layers.1.qkv"}
+
+
+def test_what_cannot_be_changed_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"target_modules: no linear layer ends in 'kv'; expected .* such as"):
+        with_lora(pretrained(), target_modules=("qkv", "kv"))
+    with pytest.raises(UserError, match="the backbone is no transformer"):
+        with_lora(pretrained("unet"), target_modules=("to_q",))
+
+
+def test_what_is_trained_is_loaded_into_the_same_base(tmp_path: Path) -> None:
+    model = pretrained()
+    first, second = trained(with_lora(model)), with_lora(model)
+    save_file(trained_state(first), tmp_path / "model.safetensors")
+
+    load_weights(second, tmp_path, use_ema=True)
+
+    assert torch.equal(first(*inputs()), second(*inputs()))
+    assert trained_state(first).keys() | frozen_state(first).keys() == first.state_dict().keys()
+    assert any(name.startswith("conditioning.") for name in trained_state(first))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda state: state.pop("layers.1.qkv.lora_A.default.weight"), "layers.1.qkv.lora_A.default.weight"),
+        (lambda state: state.pop("conditioning.embeddings.0.table.weight"), "conditioning.embeddings.0.table.weight"),
+        (lambda state: state.update({"layers.2.qkv.lora_A.default.weight": torch.ones(2)}), "layers.2.qkv.lora_A"),
+        (lambda state: state.update({"output.bias": torch.ones(48)}), "output.bias"),
+        (lambda state: state.update({"layers.0.qkv.lora_A.default.weight": torch.ones(2, 2)}), "layers.0.qkv.lora_A"),
+    ],
+    ids=["change missing", "embedding missing", "change unknown", "frozen weight", "other size"],
+)
+def test_a_tensor_too_few_or_too_many_is_told_by_name(change, expected: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model = with_lora(pretrained())
+    state = trained_state(model)
+    change(state)
+    save_file(state, tmp_path / "model.safetensors")
+
+    with pytest.raises(UserError, match="weights of another architecture") as caught:
+        load_weights(model, tmp_path, use_ema=False)
+
+    assert len(caught.value.lines) == 1 and expected in str(caught.value)
+
+
+def test_weights_with_changes_and_models_without_do_not_mix(tmp_path: Path) -> None:
+    model = pretrained()
+    changed = with_lora(model)
+    for weights, other, expected in (
+        (trained_state(changed), model, "of a run with LoRA, and the model is one without"),
+        (trained_state(model), changed, "of a run without LoRA, and the model is one with;"),
+    ):
+        save_file(weights, tmp_path / "model.safetensors")
+        with pytest.raises(UserError, match=expected):
+            load_weights(other, tmp_path, use_ema=False)
+
+
+@pytest.mark.parametrize(
+    "backbone", ["dit", pytest.param("hourglass", marks=pytest.mark.slow), pytest.param("sd35", marks=pytest.mark.slow)]
+)
+def test_a_block_with_changes_is_one_graph(backbone: str) -> None:
+    model = trained(with_lora(pretrained(backbone)))
+    expected = model(*inputs())
+
+    for block in model.blocks:
+        block.compile(backend="eager", fullgraph=True)
+
+    torch.testing.assert_close(model(*inputs()), expected)

@@ -1,0 +1,370 @@
+"""Text encoders: their numbers, computed once, and what goes wrong with them told in a line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import GatedRepoError
+from huggingface_hub.utils import filter_repo_objects
+from transformers import (
+    BartConfig,
+    BartModel,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextModel,
+    T5EncoderModel,
+    T5ForConditionalGeneration,
+)
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.models import text
+from signal_diffusion.models.text import embedded, text_encoder
+from tests import text_encoders as tiny
+
+TEXTS = ["", "an eeg of a healthy woman", "an eeg of a man"]
+BERT = BertConfig(
+    vocab_size=len(tiny.WORDS),
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    max_position_embeddings=40,
+)
+BART = BartConfig(
+    vocab_size=len(tiny.WORDS),
+    d_model=16,
+    encoder_layers=1,
+    decoder_layers=1,
+    encoder_attention_heads=2,
+    decoder_attention_heads=2,
+    encoder_ffn_dim=16,
+    decoder_ffn_dim=16,
+    max_position_embeddings=64,
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+# Stable Diffusion 3 ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("t5", [True, False], ids=["with T5", "without T5"])
+def test_stable_diffusion_3_gives_the_numbers_of_diffusers(tmp_path: Path, t5: bool):
+    pipeline = tiny.stable_diffusion_3(tmp_path, t5=t5)
+    tokens, pooled = text_encoder(str(tmp_path), 256).encode(TEXTS, "cpu")
+    expected, _, expected_pooled, _ = pipeline.encode_prompt(
+        TEXTS, TEXTS, TEXTS, device="cpu", max_sequence_length=256, do_classifier_free_guidance=False
+    )
+    assert tokens.shape == (3, 77 + 256, 48) and pooled.shape == (3, 22)
+    torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=3e-5)
+    torch.testing.assert_close(pooled, expected_pooled, rtol=1e-4, atol=3e-5)
+    assert (tokens[1, :77] - tokens[2, :77]).abs().max() > 0.01  # or the comparison would hold of anything
+
+
+def test_the_empty_caption_is_the_negative_prompt_of_diffusers(tmp_path: Path):
+    pipeline = tiny.stable_diffusion_3(tmp_path)
+    tokens, pooled = text_encoder(str(tmp_path), 77).encode([""], "cpu")
+    _, negative, _, negative_pooled = pipeline.encode_prompt(
+        TEXTS[1], TEXTS[1], TEXTS[1], device="cpu", max_sequence_length=77
+    )
+    torch.testing.assert_close(tokens, negative, rtol=1e-4, atol=3e-5)
+    torch.testing.assert_close(pooled, negative_pooled, rtol=1e-4, atol=3e-5)
+
+
+def test_a_pipeline_with_other_encoders_is_refused(tmp_path: Path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"text_encoder": ["transformers", "CLIPTextModel"]}))
+    with pytest.raises(UserError, match=r"other encoders than Stable Diffusion 3 \(CLIPTextModel, None, None\)"):
+        text_encoder(str(tmp_path), 77).encode(TEXTS, "cpu")
+
+
+# Encoders of transformers ---------------------------------------------------------------------------------------------
+
+
+def test_clip_gives_its_last_hidden_state_and_its_projection(tmp_path: Path):
+    tiny.clip(tmp_path)
+    tokens, pooled = text_encoder(str(tmp_path), 77).encode(TEXTS, "cpu")
+    model, tokenizer = tiny.CLIPTextModelWithProjection.from_pretrained(tmp_path), tiny.clip_tokenizer()
+    inputs = tokenizer(TEXTS, padding="max_length", max_length=77, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(inputs.input_ids, attention_mask=inputs.attention_mask)
+    torch.testing.assert_close(tokens, expected.last_hidden_state, rtol=1e-4, atol=3e-5)
+    torch.testing.assert_close(pooled, expected.text_embeds, rtol=1e-4, atol=3e-5)
+
+
+def test_the_mean_of_t5_is_over_the_caption_and_not_its_padding(tmp_path: Path):
+    model, tokenizer = T5EncoderModel(tiny.t5_config()).eval(), tiny.word_tokenizer()
+    tiny.saved(tmp_path, model, tokenizer)
+    _, short = text_encoder(str(tmp_path), 8).encode(TEXTS, "cpu")
+    _, long = text_encoder(str(tmp_path), 32).encode(TEXTS, "cpu")
+    with torch.no_grad():
+        expected = model(torch.tensor([tokenizer(TEXTS[1]).input_ids])).last_hidden_state[0].mean(0)
+    torch.testing.assert_close(short[1], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(short, long, rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_of_an_encoder_decoder_is_used_alone(tmp_path: Path):
+    whole = T5ForConditionalGeneration(tiny.t5_config())
+    tiny.saved(tmp_path / "whole", whole, tiny.word_tokenizer())
+    half = T5EncoderModel(tiny.t5_config())
+    half.load_state_dict({k: v for k, v in whole.state_dict().items() if k in half.state_dict()})
+    tiny.saved(tmp_path / "half", half, tiny.word_tokenizer())
+    of_whole, of_half = (text_encoder(str(tmp_path / name), 8).encode(TEXTS, "cpu")[0] for name in ("whole", "half"))
+    assert torch.equal(of_whole, of_half) and of_half.std() > 0.1
+    bart = BartModel(BART).eval()
+    tiny.saved(tmp_path / "bart", bart, tiny.word_tokenizer())
+    tokens, _ = text_encoder(str(tmp_path / "bart"), 8).encode(TEXTS[:1], "cpu")
+    inputs = tiny.word_tokenizer()(TEXTS[:1], padding="max_length", max_length=8, return_tensors="pt")
+    with torch.no_grad():
+        expected = bart.get_encoder()(inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state
+    torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=3e-5)
+
+
+def test_a_pooler_is_used_where_it_was_trained_and_not_drawn_at_random(tmp_path: Path):
+    tiny.saved(tmp_path / "trained", BertModel(BERT), tiny.word_tokenizer())
+    tiny.saved(tmp_path / "lacking", BertForMaskedLM(BERT), tiny.word_tokenizer())
+    model = BertModel.from_pretrained(tmp_path / "trained").eval()
+    ids = torch.tensor([tiny.word_tokenizer()(TEXTS[1]).input_ids])
+    _, pooled = text_encoder(str(tmp_path / "trained"), 40).encode(TEXTS, "cpu")
+    torch.testing.assert_close(pooled[1], model(ids).pooler_output[0].detach(), rtol=1e-4, atol=1e-5)
+    tokens, mean = text_encoder(str(tmp_path / "lacking"), 40).encode(TEXTS, "cpu")
+    torch.testing.assert_close(mean[1], tokens[1, : ids.shape[1]].mean(0))
+
+
+def test_an_empty_caption_without_any_token_is_finite(tmp_path: Path):
+    tiny.saved(tmp_path, BertModel(BERT, add_pooling_layer=False), tiny.word_tokenizer(end=False))
+    tokens, pooled = text_encoder(str(tmp_path), 8).encode(TEXTS, "cpu")
+    assert tokens.isfinite().all() and pooled.isfinite().all()
+    assert (pooled[0] - pooled[1]).abs().max() > 0.01
+
+
+def test_half_precision_weights_are_used_in_float32(tmp_path: Path):
+    tiny.saved(tmp_path, CLIPTextModel(tiny.clip_config()).half(), tiny.clip_tokenizer())
+    tokens, _ = text_encoder(str(tmp_path), 16).encode(TEXTS, "cpu")
+    assert tokens.dtype == torch.float32 and not torch.equal(tokens, tokens.half().float())
+
+
+def clip_with_pictures() -> CLIPModel:
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(text_config=tiny.clip_config().to_dict(), vision_config=vision, projection_dim=12)
+    return CLIPModel(config)
+
+
+@pytest.mark.parametrize(
+    ("make", "max_tokens", "sizes"),
+    [
+        (lambda to: tiny.clip(to), 512, (77, 16, 12)),
+        (lambda to: tiny.saved(to, CLIPTextModel(tiny.clip_config()), tiny.clip_tokenizer()), 20, (20, 16, 16)),
+        (lambda to: tiny.saved(to, clip_with_pictures(), tiny.clip_tokenizer()), 77, (77, 16, 12)),
+        (lambda to: tiny.saved(to, T5EncoderModel(tiny.t5_config()), tiny.word_tokenizer()), 512, (512, 48, 48)),
+        (lambda to: tiny.saved(to, BertModel(BERT), tiny.word_tokenizer()), 512, (40, 16, 16)),
+        (lambda to: tiny.saved(to, BartModel(BART), tiny.word_tokenizer()), 8, (8, 16, 16)),
+        (lambda to: tiny.stable_diffusion_3(to), 100, (177, 48, 22)),
+        (lambda to: tiny.stable_diffusion_3(to, t5=False), 32, (64, 48, 22)),
+    ],
+    ids=["clip", "clip text", "clip with pictures", "t5", "bert", "bart", "sd3", "sd3 without t5"],
+)
+def test_the_sizes_are_known_without_the_weights(tmp_path: Path, make, max_tokens, sizes):
+    make(tmp_path)
+    encoder = text_encoder(str(tmp_path), max_tokens)
+    tokens, pooled = encoder.encode(TEXTS[:1], "cpu")
+    for path in tmp_path.rglob("*.safetensors"):
+        path.unlink()
+    assert encoder.sizes == sizes == (*tokens.shape[1:], pooled.shape[1])
+
+
+# The cache ------------------------------------------------------------------------------------------------------------
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The captions that go through an encoder from now on."""
+    encoded: list[str] = []
+    encode = text._Single.encode
+    monkeypatch.setattr(
+        text._Single, "encode", lambda self, texts, device: (encoded.extend(texts), encode(self, texts, device))[1]
+    )
+    return encoded
+
+
+def test_a_caption_is_encoded_once(tmp_path: Path, monkeypatch):
+    encoded = counting(monkeypatch)
+    encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
+    first = embedded(encoder, TEXTS[:2], tmp_path / "cache", "cpu")
+    again = embedded(text_encoder(str(tmp_path / "clip"), 16), [*TEXTS, TEXTS[1]], tmp_path / "cache", "cpu")
+    assert encoded == TEXTS
+    assert torch.equal(again[0][:2], first[0]) and torch.equal(again[1][3], first[1][1])
+
+
+def test_what_is_cached_is_what_was_encoded_to_half_precision(tmp_path: Path):
+    encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
+    tokens, pooled = embedded(encoder, TEXTS, tmp_path / "cache", "cpu")
+    exact_tokens, exact_pooled = encoder.encode(TEXTS, "cpu")
+    assert tokens.dtype == torch.float32
+    assert torch.equal(tokens, exact_tokens.half().float()) and torch.equal(pooled, exact_pooled)
+
+
+def test_values_that_half_precision_cannot_hold_are_kept(tmp_path: Path):
+    text._write(tmp_path / "large", torch.full((2, 3), 1e5), torch.ones(3))
+    assert text._read(tmp_path / "large")[0].max() == 1e5
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: b"",
+    ],
+    ids=["cut short", "a bit turned", "empty"],
+)
+def test_a_damaged_cache_is_made_again(tmp_path: Path, harm):
+    encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
+    before = embedded(encoder, TEXTS, tmp_path / "cache", "cpu")
+    [*_, path] = (tmp_path / "cache").rglob("*.embedding")
+    content = path.read_bytes()
+    path.write_bytes(harm(content))
+    after = embedded(encoder, TEXTS, tmp_path / "cache", "cpu")
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
+    assert path.read_bytes() == content and len(list(path.parent.iterdir())) == 3
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_another_file_is_another_encoder(tmp_path: Path, name):
+    folder = tiny.clip(tmp_path / "clip")
+    before = text_encoder(str(folder), 16).fingerprint
+    (folder / "README.md").write_text("nothing that an embedding depends on")
+    assert text_encoder(str(folder), 16).fingerprint == before
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-3] + b" " + content[-3:])
+    assert text_encoder(str(folder), 16).fingerprint != before != text_encoder(str(folder), 17).fingerprint
+
+
+def test_an_encoder_that_was_moved_is_the_same(tmp_path: Path):
+    tiny.stable_diffusion_3(tmp_path / "here")
+    before = text_encoder(str(tmp_path / "here"), 16).fingerprint
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    (tmp_path / "there" / "transformer" / "config.json").write_text("{}")
+    assert text_encoder(str(tmp_path / "there"), 16).fingerprint == before
+
+
+# What goes wrong ------------------------------------------------------------------------------------------------------
+
+
+def damaged(folder: Path, name: str, content: bytes | None) -> Path:
+    tiny.clip(folder)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda to: to / "nowhere" / "else", r"nowhere/else: no such folder"),
+        (
+            lambda to: Path("someone/encoder"),
+            r"someone/encoder: no such folder here, and it cannot be had from the Hub",
+        ),
+        (lambda to: to, "has neither config.json nor model_index.json"),
+        (lambda to: damaged(to, "model.safetensors", None), "not a text encoder that transformers can read"),
+        (lambda to: damaged(to, "model.safetensors", b"\x00" * 64), "not a text encoder that transformers can read"),
+        (lambda to: damaged(to, "config.json", b"{"), "not a text encoder that transformers can read"),
+        (lambda to: damaged(to, "tokenizer.json", b"{"), "not a text encoder that transformers can read"),
+        (lambda to: tiny.saved(to, BertForMaskedLM(BERT)), "not a text encoder that transformers can read"),
+    ],
+    ids=[
+        "missing",
+        "hub",
+        "empty",
+        "no weights",
+        "broken weights",
+        "broken config",
+        "broken tokenizer",
+        "no tokenizer",
+    ],
+)
+def test_what_is_no_encoder_is_told_in_a_line(tmp_path: Path, make, complaint):
+    with pytest.raises(UserError, match=complaint) as caught:
+        text_encoder(str(make(tmp_path)), 16).encode(TEXTS, "cpu")
+    assert len(caught.value.lines) == 1 and "\n" not in str(caught.value)
+    assert str(caught.value).startswith("[model.conditioning] text_encoder: ")
+
+
+def test_of_a_repository_nothing_is_downloaded_but_the_encoders():
+    wanted = [
+        "model_index.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "text_encoder_3/model-00001-of-00002.safetensors",
+        "text_encoder_3/model.safetensors.index.json",
+        "tokenizer/merges.txt",
+        "tokenizer_3/spiece.model",
+        "transformer/config.json",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "vocab.txt",
+    ]
+    others = [
+        "sd3.5_medium.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "text_encoders/t5xxl_fp16.safetensors",
+        "transformer/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "pytorch_model.bin",
+        "onnx/model.onnx",
+        "README.md",
+    ]
+    found = filter_repo_objects(wanted + others, allow_patterns=text._WANTED, ignore_patterns=text._UNWANTED)
+    assert list(found) == wanted
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (GatedRepoError.__new__(GatedRepoError), "gated: accept its terms there, then `hf auth login`"),
+        (OSError("cannot be reached\nmore lines"), "cannot be reached"),
+    ],
+    ids=["gated", "unreachable"],
+)
+def test_what_the_hub_refuses_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str):
+    asked = []
+
+    def refuse(name: str, revision: str | None, **patterns: object) -> None:
+        asked.append((name, revision))
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(UserError) as caught:
+        text_encoder("someone/encoder@v2", 16)
+    assert asked == [("someone/encoder", "v2")]
+    assert len(caught.value.lines) == 1 and f"({reason}); check the name" in str(caught.value)
+
+
+def test_weights_that_are_not_all_there_are_not_drawn_at_random(tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(tiny.clip(tmp_path) / "model.safetensors")
+    weights.pop("text_projection.weight")
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"its weights lack text_projection\.weight"):
+        text_encoder(str(tmp_path), 16).encode(TEXTS, "cpu")
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path: Path):
+    model = CLIPTextModel(tiny.clip_config())
+    torch.nn.init.constant_(model.get_input_embeddings().weight, torch.inf)
+    tiny.saved(tmp_path / "clip", model, tiny.clip_tokenizer())
+    with pytest.raises(UserError, match="makes values of '' that are not finite"):
+        embedded(text_encoder(str(tmp_path / "clip"), 16), TEXTS, tmp_path / "cache", "cpu")

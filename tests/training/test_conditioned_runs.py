@@ -1,0 +1,471 @@
+"""Models of captions and of several attributes, from the experiment file to samples."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion import pipeline
+from signal_diffusion.cli import app
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.errors import UserError
+from signal_diffusion.inspection import inspect
+from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.previews import groups_of
+from signal_diffusion.training.trainer import Trainer
+from tests import text_encoders
+from tests.training.runs import largest_difference, metrics_of
+
+WOMAN = "an EEG spectrogram of a healthy woman, relaxed"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return text_encoders.clip(tmp_path_factory.mktemp("encoders") / "clip")
+
+
+def of_captions(encoder: Path) -> tuple[str, ...]:
+    return ("model.conditioning.type=caption", f"model.conditioning.text_encoder={encoder}")
+
+
+@pytest.fixture(scope="module")
+def run(experiment_file: Path, encoder: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "captions"
+    drawn = ("training.visualization.enabled=true", "training.visualization.num_samples=8")
+    train(experiment_file, output_dir=folder, overrides=(*of_captions(encoder), *drawn, "training.max_steps=6"))
+    return folder
+
+
+def sampled(run: Path, output: Path, *arguments: str) -> dict[str, np.ndarray]:
+    words = ["sample", str(run), "--num", "2", "--output", str(output), *arguments]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    with np.load(output / "samples.npz") as file:
+        return dict(file)
+
+
+# Captions -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_captions_resumes_to_the_bit_though_its_cache_has_gone(
+    run: Path, experiment_file: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert (run / "samples" / "step-00000006.png").stat().st_size > 1000
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    resumed = tmp_path / "run"
+    shutil.copytree(run, resumed)
+    for step in (4, 5, 6):
+        shutil.rmtree(resumed / f"checkpoint-{step}")
+    overrides = (*of_captions(encoder), "training.max_steps=6")
+    train(experiment_file, output_dir=resumed, overrides=overrides, resume="latest")
+    assert largest_difference(run / "checkpoint-6", resumed / "checkpoint-6") == 0
+    assert metrics_of(run)[-1] == metrics_of(resumed)[-1]
+    assert list((tmp_path / "another").rglob("*.embedding"))
+
+
+def test_the_embeddings_are_not_in_the_checkpoint(run: Path, encoder: Path):
+    names = pipeline.load_trained(run).model.state_dict()
+    assert any("conditioning" in name for name in names) and not any("table" in name for name in names)
+
+
+def test_a_sample_follows_a_caption_that_training_never_saw(run: Path, cache: Path, tmp_path: Path):
+    woman = sampled(run, tmp_path / "woman", "--caption", WOMAN)
+    man = sampled(run, tmp_path / "man", "--caption", WOMAN.replace("woman", "man"))
+    again = sampled(run, tmp_path / "again", "--attributes", "caption=a man")
+    open_ = sampled(run, tmp_path / "open")
+    assert woman["caption"].tolist() == [WOMAN] * 2 and open_["caption"].tolist() == [""] * 2
+    assert again["caption"].tolist() == ["a man"] * 2
+    for other in (man, again, open_):
+        assert np.abs(woman["tensors"] - other["tensors"]).max() > 1e-4
+
+
+def test_the_empty_caption_is_the_null_of_training_and_of_guidance(run: Path, cache: Path, tmp_path: Path):
+    open_ = sampled(run, tmp_path / "open")
+    empty = sampled(run, tmp_path / "empty", "--caption", "")
+    unguided = sampled(run, tmp_path / "zero", "--caption", WOMAN, "--guidance-scale", "0")
+    assert np.array_equal(open_["tensors"], empty["tensors"])
+    assert np.abs(open_["tensors"] - unguided["tensors"]).max() < 1e-5
+    trained = pipeline.load_trained(run)
+    x, t = torch.randn(2, 1, 64, 64), torch.rand(2)
+    dropped = pipeline.conditions(trained.attributes, {}, 2)
+    row = Conditioning({"caption": torch.tensor([0, 0])})
+    assert torch.equal(trained.model(x, t, dropped), trained.model(x, t, row))
+
+
+def test_samples_of_a_caption_have_a_folder_that_can_be_named(run: Path, cache: Path):
+    trained = pipeline.load_trained(run)
+    names = [pipeline.default_output(trained, {"caption": caption}).name for caption in (WOMAN, f"{WOMAN}/..", "")]
+    assert len(set(names)) == 3 and all("/" not in name and len(name) < 150 for name in names)
+    assert names[2] == "checkpoint-6_euler_2-steps_seed-0"
+
+
+def test_a_caption_that_was_not_embedded_is_refused(run: Path, cache: Path):
+    trained = pipeline.load_trained(run, captions=[WOMAN])
+    assert pipeline.conditions(trained.attributes, {"caption": WOMAN}, 1).attributes["caption"].tolist() == [1]
+    with pytest.raises(UserError, match="name it among the `captions` of load_trained"):
+        pipeline.conditions(trained.attributes, {"caption": "a man"}, 1)
+
+
+def test_a_label_is_not_asked_of_a_model_of_captions(run: Path, cache: Path):
+    with pytest.raises(UserError, match="--label: the model has no attribute label; it has caption"):
+        CliRunner().invoke(app, ["sample", str(run), "--label", "alert"], catch_exceptions=False)
+
+
+def test_an_encoder_that_has_gone_or_changed_is_told_in_a_line(run: Path, cache: Path, tmp_path: Path):
+    gone = ["model.conditioning.text_encoder=/gone/away"]
+    with pytest.raises(UserError, match=r"\[model.conditioning\] text_encoder: /gone/away: no such folder") as caught:
+        pipeline.load_trained(run, gone)
+    assert len(caught.value.lines) == 1
+    other = text_encoders.clip(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match=r"text_encoder: other weights than .* was trained with"):
+        pipeline.load_trained(run, [f"model.conditioning.text_encoder={other}"])
+
+
+def test_an_experiment_of_captions_is_checked_without_the_encoder_s_weights(
+    experiment_file: Path, encoder: Path, run: Path, tmp_path: Path
+):
+    shutil.copytree(encoder, tmp_path / "clip")
+    (tmp_path / "clip" / "model.safetensors").unlink()
+    found = inspect(experiments.load(experiment_file, of_captions(tmp_path / "clip")))
+    model = pipeline.load_trained(run).model
+    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("data.columns.caption=words", r"\[data.columns\] caption: the dataset has no words in a column 'words'; it"),
+        ("data.columns.caption=age", "no words in a column 'age'"),
+        ("model.conditioning.text_encoder=/gone/away", "no such folder"),
+    ],
+)
+def test_captions_that_cannot_be_had_are_told_before_anything_is_written(
+    experiment_file: Path, encoder: Path, tmp_path: Path, override: str, complaint: str
+):
+    with pytest.raises(UserError, match=complaint) as caught:
+        train(experiment_file, output_dir=tmp_path / "run", overrides=(*of_captions(encoder), override))
+    assert len(caught.value.lines) == 1 and not (tmp_path / "run").exists()
+
+
+def captions_of(experiment_file: Path, root: Path, encoder: Path, *overrides: str) -> tuple[list[str], list[int]]:
+    """The captions of a dataset, and the index that each of its training examples has."""
+    experiment = experiments.load(experiment_file, (*of_captions(encoder), f"data.paths.root={root}", *overrides))
+    root = experiments.dataset_root(experiment.data)
+    card = experiments.read_card(experiment.data, root)
+    caption = experiments.caption_of(experiment, experiments.captions_in(experiment, root, card))
+    assert caption is not None
+    examples = experiments.examples_of(experiment.data, root, card, "train", (caption,), None)
+    return list(caption.texts), examples[range(len(examples))][1]["caption"].tolist()
+
+
+def test_classes_can_be_captions(experiment_file: Path, synthetic_dataset: Path, encoder: Path, cache: Path):
+    texts, indices = captions_of(experiment_file, synthetic_dataset, encoder, "data.columns.caption=label")
+    labels = experiments.open_split(synthetic_dataset, "train").with_format(None)["label"][:]
+    names = DatasetCard.load(synthetic_dataset).columns["label"]["names"]
+    assert texts == ["", "alert", "relaxed"]
+    assert [texts[index] for index in indices] == [names[label] for label in labels]
+
+
+def test_missing_and_empty_captions_are_the_null(experiment_file: Path, tmp_path: Path, encoder: Path, cache: Path):
+    captions = ["a man", "", "a woman", " ", "a man"]
+    pictures(tmp_path / "data" / "train", [({"caption": caption}, 0.0) for caption in captions])
+    pictures(tmp_path / "data" / "validation", [({"caption": "a child"}, 0.0)] * 2)
+    overrides = ("data.representation=image",)
+    texts, indices = captions_of(experiment_file, tmp_path / "data", encoder, *overrides)
+    assert texts == ["", "a child", "a man", "a woman"] and indices == [2, -1, 3, -1, 2]
+    texts, _ = captions_of(experiment_file, tmp_path / "data", encoder, *overrides, "training.validation.enabled=false")
+    assert texts == ["", "a man", "a woman"]
+
+
+class Stored:
+    """Examples whose pictures are their numbers."""
+
+    def __init__(self, caption: list[int]) -> None:
+        self._caption = torch.tensor(caption)
+
+    def __len__(self) -> int:
+        return len(self._caption)
+
+    def __getitem__(self, rows: list[int]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return torch.tensor(rows).reshape(-1, 1, 1, 1), {"caption": self._caption[rows]}
+
+
+def test_pictures_of_samples_are_of_the_commonest_captions_beside_their_real_examples():
+    texts = ("", "a", "b", "c", "d", "e")
+    caption = Caption("caption", texts, torch.zeros(6, 2, 3), torch.zeros(6, 3))
+    groups = groups_of(Stored([5, 5, -1, -1, -1, 2, 1, 5, 4, 2, 3]), [caption], 8)  # type: ignore[arg-type]
+    assert [group.title for group in groups] == ["caption: e", "caption: b", "caption: a", "caption: c"]
+    assert [group.cond.attributes["caption"].tolist() for group in groups] == [[5, 5], [2, 2], [1, 1], [3, 3]]
+    assert groups[0].real.flatten().tolist() == [0, 1, 7]
+
+
+@pytest.mark.slow
+def test_stable_diffusion_3_takes_captions_with_the_encoders_of_its_own_pipeline(
+    experiment_file: Path, cache: Path, tmp_path: Path
+):
+    from diffusers import SD3Transformer2DModel
+
+    text_encoders.stable_diffusion_3(tmp_path / "sd3")
+    transformer = SD3Transformer2DModel(
+        sample_size=32,
+        patch_size=4,
+        in_channels=1,
+        out_channels=1,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        caption_projection_dim=16,
+        pooled_projection_dim=22,
+        pos_embed_max_size=16,
+    )
+    transformer.save_pretrained(tmp_path / "sd3" / "transformer")
+    text = experiment_file.read_text()
+    start, end = text.index("[model.architecture]"), text.index("[model.diffusion]")
+    (tmp_path / "sd35.toml").write_text(text[:start] + text[end:])
+    overrides = ("model.name=sd35", f"model.pretrained={tmp_path / 'sd3'}", "model.conditioning.type=caption")
+    train(tmp_path / "sd35.toml", output_dir=tmp_path / "run", overrides=(*overrides, "training.max_steps=3"))
+    woman = sampled(tmp_path / "run", tmp_path / "woman", "--caption", WOMAN)
+    open_ = sampled(tmp_path / "run", tmp_path / "open")
+    assert np.abs(woman["tensors"] - open_["tensors"]).max() > 1e-4
+    [caption] = pipeline.load_trained(tmp_path / "run").attributes
+    assert isinstance(caption, Caption) and caption.tokens.shape == (1, 77 + 77, 48)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_embeddings(experiment_file: Path, encoder: Path, cache: Path, tmp_path: Path):
+    sets = [word for override in of_captions(encoder) for word in ("--set", override)]
+    short = ["--set", "training.max_steps=4", "--set", "training.gradient_accumulation_steps=1"]
+    port = ["--main_process_port", str(20_000 + os.getpid() % 20_000)]
+    launch = [Path(sys.executable).parent / "accelerate", "launch", "--num_processes", "2", "--cpu", *port]
+    module = ["-m", "signal_diffusion.training.diffusion", experiment_file, "--output-dir", tmp_path / "two"]
+    finished = subprocess.run(
+        [*map(str, [*launch, *module]), *sets, *short],
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert finished.returncode == 0 and "2 × cpu" in finished.stderr, finished.stderr
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.name.startswith(".")]
+    assert len(list((tmp_path / "cache").rglob("*.embedding"))) == 1 + 8  # the empty one, and those of the dataset
+    trained = pipeline.load_trained(tmp_path / "two", captions=[WOMAN])
+    assert trained.checkpoint.name == "checkpoint-4"
+
+
+# Attributes -----------------------------------------------------------------------------------------------------------
+
+COLUMNS = {
+    "gender": {"kind": "categorical", "names": ["female", "male"]},
+    "health": {"kind": "categorical", "names": ["healthy"]},
+    "age": {"kind": "numeric", "mean": 40.0, "std": 10.0},
+    "site": {"kind": "categorical", "names": ["a", "b"]},
+    "dataset": {"kind": "categorical", "names": ["one"]},
+}
+
+
+def attributes_named(synthetic_dataset: Path, columns: dict, **table: object) -> list[str]:
+    card = dataclasses.replace(DatasetCard.load(synthetic_dataset), columns=columns)
+    conditioning = experiments.schema.Conditioning(type="attributes", **table)  # type: ignore[arg-type]
+    attributes = experiments.attributes_of(conditioning, card, experiments.schema.Columns())
+    return [attribute.name for attribute in attributes]
+
+
+def test_the_attributes_are_the_usual_ones_that_differ_unless_they_are_named(synthetic_dataset: Path):
+    assert attributes_named(synthetic_dataset, COLUMNS) == ["gender", "age"]
+    assert attributes_named(synthetic_dataset, COLUMNS, attributes=("site", "health")) == ["site", "health"]
+    without_age = COLUMNS | {"age": {"kind": "numeric", "mean": 40.0, "std": 0.0}}
+    assert attributes_named(synthetic_dataset, without_age) == ["gender"]
+    with pytest.raises(UserError, match=r"attributes: of gender, .*, none differs .* name others \(health, site\)"):
+        attributes_named(synthetic_dataset, {name: COLUMNS[name] for name in ("health", "site")})
+    with pytest.raises(UserError, match="cannot condition on 'electrode'"):
+        attributes_named(synthetic_dataset, COLUMNS, attributes=("electrode",))
+
+
+def dropped(cond: Conditioning, *, cfg: float, each: float) -> Conditioning:
+    trainer = SimpleNamespace(cfg_dropout=cfg, attribute_dropout=each)
+    return Trainer._dropped(trainer, cond, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+
+
+def people(names: tuple[str, ...] = ("gender", "age", "health")) -> Conditioning:
+    values = {"gender": torch.zeros(20_000).long(), "age": torch.full((20_000,), 40.0)}
+    values["health"] = torch.ones(20_000).long()
+    return Conditioning({name: values[name] for name in names})
+
+
+def nulls(cond: Conditioning) -> torch.Tensor:
+    """Which attributes are null, (3, N), in the order of their names."""
+    return torch.stack([cond.attributes["age"].isnan(), *(cond.attributes[name] < 0 for name in ("gender", "health"))])
+
+
+def test_attributes_are_dropped_each_on_its_own_or_all_together():
+    together = nulls(dropped(people(), cfg=0.2, each=0.0)).float()
+    assert together.mean() == pytest.approx(0.2, abs=0.01) and (together[0] == together[1]).all()
+    each = nulls(dropped(people(), cfg=0.0, each=0.2)).float()
+    assert each.mean(1).tolist() == pytest.approx([0.2] * 3, abs=0.01)
+    assert each.prod(0).mean() == pytest.approx(0.2**3, abs=0.004)
+    both = nulls(dropped(people(), cfg=0.2, each=0.2)).float()
+    assert both.mean(1).tolist() == pytest.approx([0.36] * 3, abs=0.015)
+    assert both.prod(0).mean() == pytest.approx(0.2 + 0.8 * 0.2**3, abs=0.01)
+
+
+def test_the_order_in_which_attributes_are_named_does_not_matter():
+    one, other = dropped(people(), cfg=0.2, each=0.2), dropped(people(("health", "age", "gender")), cfg=0.2, each=0.2)
+    assert torch.equal(nulls(one), nulls(other))
+
+
+def test_models_of_one_attribute_draw_the_numbers_that_they_always_drew(experiment_file: Path, tmp_path: Path):
+    label = Conditioning({"label": torch.zeros(1000).long()})
+    draws = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(dropped(label, cfg=0.1, each=0.0).attributes["label"] < 0, draws < 0.1)
+    once = ("training.max_steps=2", "training.validation.enabled=false")
+    named = ("model.conditioning.type=attributes", "model.conditioning.attributes=['label']")
+    train(experiment_file, output_dir=tmp_path / "class", overrides=once)
+    train(experiment_file, output_dir=tmp_path / "one", overrides=(*once, *named))
+    assert largest_difference(tmp_path / "class" / "checkpoint-2", tmp_path / "one" / "checkpoint-2") == 0
+
+
+def test_a_run_of_attributes_resumes_to_the_bit(experiment_file: Path, tmp_path: Path):
+    overrides = ("model.conditioning.type=attributes", "training.max_steps=4", "training.validation.enabled=false")
+    train(experiment_file, output_dir=tmp_path / "whole", overrides=overrides)
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for step in (2, 3, 4):
+        shutil.rmtree(tmp_path / "cut" / f"checkpoint-{step}")
+    train(experiment_file, output_dir=tmp_path / "cut", overrides=overrides, resume="latest")
+    assert largest_difference(tmp_path / "whole" / "checkpoint-4", tmp_path / "cut" / "checkpoint-4") == 0
+    attributes = pipeline.load_trained(tmp_path / "cut").attributes
+    assert [(attribute.name, type(attribute)) for attribute in attributes] == [
+        ("gender", Categorical),
+        ("age", Numeric),
+        ("electrode", Categorical),
+    ]
+
+
+def test_ages_are_normalised_by_what_is_stored_with_the_weights(experiment_file: Path, tmp_path: Path):
+    named = ("model.conditioning.type=attributes", "model.conditioning.attributes=['age', 'gender']")
+    once = ("training.max_steps=2", "training.validation.enabled=false")
+    train(experiment_file, output_dir=tmp_path, overrides=(*once, *named))
+    checkpoint = tmp_path / "checkpoint-2"
+    before = pipeline.load_trained(checkpoint)
+    card = json.loads((checkpoint / "signal_dataset.json").read_text())
+    card["columns"]["age"] |= {"mean": 0.0, "std": 1.0}
+    (checkpoint / "signal_dataset.json").write_text(json.dumps(card))
+    manifest_free = pytest.MonkeyPatch()
+    manifest_free.setattr(pipeline, "verify", lambda checkpoint: 0)
+    after = pipeline.load_trained(checkpoint)
+    manifest_free.undo()
+    x, t, cond = (
+        torch.randn(1, 1, 64, 64),
+        torch.tensor([0.5]),
+        pipeline.conditions(before.attributes, {"age": "60"}, 1),
+    )
+    assert torch.equal(before.model(x, t, cond), after.model(x, t, cond))
+    assert after.attributes[0].mean == 0.0  # type: ignore[union-attr]  # so the card was read, and not believed
+
+
+def pictures(folder: Path, rows: list[tuple[dict[str, object], float]]) -> None:
+    """Grey pictures of 8 × 8, each of one brightness in [-1, 1], and a table of what is known of them."""
+    folder.mkdir(parents=True)
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", *rows[0][0]])
+        for number, (known, brightness) in enumerate(rows):
+            grey = np.full((8, 8), round(127.5 * (brightness + 1)), np.uint8)
+            Image.fromarray(grey).save(folder / f"{number}.png")
+            writer.writerow([f"{number}.png", *known.values()])
+
+
+TOY = """
+[compute]
+device = "cpu"
+[data]
+representation = "image"
+[data.paths]
+root = "{root}"
+[data.loading]
+batch_size = 128
+[model.architecture]
+num_layers = 2
+num_attention_heads = 2
+attention_head_dim = 32
+patch_size = [8, 8]
+[model.diffusion]
+method = "rectified_flow"
+[model.conditioning]
+type = "attributes"
+attribute_dropout = 0.3
+[training]
+max_steps = 800
+mixed_precision = "no"
+log_interval = 200
+[training.optimizer]
+learning_rate = 2e-3
+[training.ema]
+decay = 0.99
+update_every = 1
+[training.scheduler]
+warmup_steps = 20
+[training.validation]
+enabled = false
+[training.visualization]
+enabled = false
+[generation.sampling]
+steps = 25
+[logging]
+tensorboard = false
+"""
+
+
+@pytest.mark.slow
+def test_one_model_is_asked_for_a_woman_or_for_a_woman_of_sixty(tmp_path: Path):
+    """Brightness is ±0.3 by gender and 0.3 · (age - 40) / 20, ages being even over 20 to 60."""
+    rng = np.random.default_rng(0)
+    genders, ages = rng.integers(0, 2, 1000), rng.uniform(20, 60, 1000)
+    brightness = np.where(genders == 1, 0.3, -0.3) + 0.3 * (ages - 40) / 20
+    known = [{"gender": ("female", "male")[g], "age": a} for g, a in zip(genders, ages, strict=True)]
+    pictures(tmp_path / "data" / "train", list(zip(known, brightness, strict=True)))
+    (tmp_path / "toy.toml").write_text(TOY.format(root=tmp_path / "data"))
+    train(tmp_path / "toy.toml", output_dir=tmp_path / "run")
+
+    trained = pipeline.load_trained(tmp_path / "run")
+    expected = {  # mean and deviation of what is asked for
+        "gender=female,age=60": (0.0, 0.0),
+        "gender=male,age=20": (0.0, 0.0),
+        "gender=male,age=60": (0.6, 0.0),
+        "gender=female": (-0.3, 0.3 / 3**0.5),
+        "gender=male": (0.3, 0.3 / 3**0.5),
+        "age=60": (0.3, 0.3),
+        "": (0.0, (0.3**2 + 0.3**2 / 3) ** 0.5),
+    }
+    for number, (asked, (mean, deviation)) in enumerate(expected.items()):
+        output = tmp_path / str(number)
+        words = ["sample", str(tmp_path / "run"), "--num", "400", "--output", str(output), "--attributes", asked]
+        assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+        with np.load(output / "samples.npz") as samples:
+            found = samples["tensors"].mean((1, 2, 3))
+        assert found.mean() == pytest.approx(mean, abs=0.06), asked
+        assert found.std() == pytest.approx(deviation, abs=0.06), asked
+    assert {attribute.name for attribute in trained.attributes} == {"gender", "age"}
