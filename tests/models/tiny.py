@@ -1,0 +1,84 @@
+"""Every backbone at a size for tests, and examples of every representation to put through it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from signal_diffusion.data.representations.registry import representation_named
+from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.data.synthetic import person, simulate
+from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.registry import BACKBONES, build
+
+SFREQ, WINDOW = 256.0, 2048
+
+PICTURES = {
+    "dit": {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 16, "patch_size": [4, 4]},
+    "hourglass": {"depths": [1, 1], "widths": [64, 96], "kernel_sizes": [3, 0], "attention_head_dim": 32}
+    | {"patch_size": [4, 4], "mapping_width": 64},
+    "localmamba": {"depths": [1, 1], "dims": [64, 64], "d_state": 2, "patch_size": [4, 4]}
+    | {"scan_directions": ["h", "v_flip"]},
+    "sd35": {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 16, "patch_size": 4}
+    | {"joint_attention_dim": 32, "pooled_projection_dim": 32, "pos_embed_max_size": 64, "dual_attention_layers": [0]},
+    "unet": {"model_channels": 16, "channel_multipliers": [1, 2], "use_attention": [False, True]},
+}
+"""`[model.architecture]` by backbone, for pictures."""
+SIGNALS = {name: {"patch_size": [1, 8]} for name in ("dit", "hourglass", "localmamba")}
+"""What differs for time series."""
+
+CONDITIONINGS: dict[str, tuple[Attribute, ...]] = {
+    "none": (),
+    "class": (Categorical("label", ("alert", "relaxed")),),
+    "caption": (
+        Caption(
+            "caption",
+            ("", "alert", "relaxed"),
+            tokens=torch.randn(3, 4, 24, generator=torch.Generator().manual_seed(1)),
+            pooled=torch.randn(3, 24, generator=torch.Generator().manual_seed(2)),
+        ),
+    ),
+    "attributes": (Categorical("gender", ("female", "male")), Numeric("age", 40.0, 15.0)),
+}
+"""Attributes by `model.conditioning.type`."""
+
+
+def tiny(
+    backbone: str,
+    shape: tuple[int, int, int],
+    *,
+    conditioning: str = "none",
+    electrode_rows: bool = False,
+) -> Denoiser:
+    """A small network of a kind, the same each time."""
+    table = PICTURES[backbone] | (SIGNALS.get(backbone, {}) if electrode_rows else {})
+    architecture = TypeAdapter(BACKBONES[backbone].architecture).validate_json(json.dumps(table))
+    torch.manual_seed(0)
+    attributes = CONDITIONINGS[conditioning]
+    return build(backbone, architecture, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
+
+
+def conditions(conditioning: str, batch: int) -> Conditioning:
+    """Conditions of a batch, the last of them null."""
+    values: dict[str, Tensor] = {}
+    for attribute in CONDITIONINGS[conditioning]:
+        if isinstance(attribute, Numeric):
+            values[attribute.name] = torch.linspace(20, 60, batch)
+        else:
+            values[attribute.name] = torch.arange(batch) % 2 + isinstance(attribute, Caption)
+    return Conditioning(values).drop(torch.arange(batch) == batch - 1)
+
+
+@cache
+def examples(name: str, count: int) -> tuple[Representation, Tensor]:
+    """A representation that was fitted to synthetic EEG, and some examples of it (N, C, H, W)."""
+    signal, _ = simulate("relaxed", person(0, 1), WINDOW * count, SFREQ, seed=0, recording=0)
+    windows = torch.from_numpy(signal).unflatten(1, (count, WINDOW)).transpose(0, 1)  # (N, 19, window)
+    representation = representation_named(name).fit([windows], sampling_rate=SFREQ, window=WINDOW)
+    occipital = windows[:, -1] if representation.per_electrode else windows
+    return representation, representation.to_tensor(occipital)
