@@ -150,7 +150,8 @@ class Bench:
     def attention(self) -> Iterator[Row]:
         """Neighbourhood attention, forward and backward, beside SDPA with a mask of the same neighbourhoods."""
         for height, width in ((64, 64), (32, 32), (20, 128)):
-            q, k, v = (torch.randn(2, 2, height, width, 32, requires_grad=True) for _ in range(3))
+            dtype = torch.bfloat16 if self.bf16 else torch.float32
+            q, k, v = (torch.randn(4, 1, height, width, 64, dtype=dtype, requires_grad=True) for _ in range(3))
             mask = _neighbours(height, width, 7)
 
             def ours(q: Tensor = q, k: Tensor = k, v: Tensor = v) -> None:
@@ -250,7 +251,7 @@ class Bench:
         )
 
     def kernels(self, part: str, case: str, calls: dict[str, Step]) -> Iterator[Row]:
-        """Rows of kernels in fp32, with their memory."""
+        """Rows of kernels, with their memory."""
         seconds = self.medians(calls)
         for name, call in calls.items():
             yield Row(

@@ -1,7 +1,7 @@
 """The diffusion transformer with adaLN-zero (Peebles & Xie, https://arxiv.org/abs/2212.09748).
 
-Ours takes examples and patches that need not be square, and normalises queries and keys (Dehghani et al.,
-https://arxiv.org/abs/2302.05442), which keeps attention in bounds under bf16. The feed-forward is the paper's
+Ours takes examples and patches that need not be square, and normalises queries and keys by a layer norm (Dehghani et
+al., https://arxiv.org/abs/2302.05442), which keeps attention in bounds under bf16. The feed-forward is the paper's
 GELU, two matrix products and one pass over the hidden layer, where SwiGLU has three and two.
 """
 
@@ -147,7 +147,7 @@ class _Block(nn.Module):
     def _attention(self, x: Tensor) -> Tensor:
         # split before it is transposed: the gradients then come together in the layout of the projection's output
         q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.head_dim)).unbind(2)  # (B, N, heads, d)
-        q, k = _rms_norm(q, self.query_norm), _rms_norm(k, self.key_norm)
+        q, k = _head_norm(q, self.query_norm), _head_norm(k, self.key_norm)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         return self.projection(attention(q, k, v).transpose(1, 2).flatten(2))
 
@@ -172,8 +172,8 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
 
 
-def _rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps=1e-6)
+def _head_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weight, eps=1e-6)
 
 
 def _grid(shape: tuple[int, int, int], patch_size: tuple[int, int], *, electrode_rows: bool) -> tuple[int, int]:

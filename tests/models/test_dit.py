@@ -48,9 +48,6 @@ def plain_dit(weights, x, t, label, *, heads, patch_size):
         centred = value - value.mean(-1, keepdim=True)
         return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
 
-    def rms_norm(value, scale):
-        return scale * value / (value.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-
     def gelu(value):
         return value / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (value + 0.044715 * value**3)))
 
@@ -73,7 +70,8 @@ def plain_dit(weights, x, t, label, *, heads, patch_size):
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = linear(f"{layer}.modulation", c).split(dim, dim=-1)
         qkv = linear(f"{layer}.qkv", layer_norm(tokens) * (1 + scale_1) + shift_1)
         q, k, v = (part.reshape(batch, -1, heads, dim // heads) for part in qkv.split(dim, dim=-1))
-        q, k = rms_norm(q, weights[f"{layer}.query_norm"]), rms_norm(k, weights[f"{layer}.key_norm"])
+        q = layer_norm(q) * weights[f"{layer}.query_norm"]
+        k = layer_norm(k) * weights[f"{layer}.key_norm"]
         scores = torch.einsum("bnhd,bmhd->bhnm", q, k) / math.sqrt(dim // heads)
         mixed = torch.einsum("bhnm,bmhd->bnhd", scores.softmax(-1), v).reshape(batch, -1, dim)
         tokens = tokens + gate_1 * linear(f"{layer}.projection", mixed)
@@ -141,7 +139,7 @@ def diffusers_dit():
     )
     for block in reference.transformer_blocks:
         block.norm1.emb.time_proj.downscale_freq_shift = 0
-        block.attn1.norm_q, block.attn1.norm_k = torch.nn.RMSNorm(8, eps=1e-6), torch.nn.RMSNorm(8, eps=1e-6)
+        block.attn1.norm_q, block.attn1.norm_k = (torch.nn.LayerNorm(8, eps=1e-6, bias=False) for _ in range(2))
     return reference.eval()
 
 
