@@ -1,11 +1,12 @@
 """The Hourglass Diffusion Transformer (Crowson et al., https://arxiv.org/abs/2401.11605).
 
 Transformer layers on a hierarchy of grids: tokens attend to their neighbours where there are many, and to all of them
-in the middle, so that the cost grows linearly with the size of an example. With its attention made global, it gives
-the numbers of `image_transformer_v2` of k-diffusion, the authors' own implementation, for the same weights.
+in the middle, so that the cost grows linearly with the size of an example. With attention made global and no places
+(see `PlaceEmbedding`), it gives the numbers of `image_transformer_v2` of k-diffusion, the authors' own implementation,
+for the same weights.
 
-Ours also takes patches that are not square, and rows that are electrodes: they have no order, so they get a learnt
-embedding instead of a rotation, every token attends to all of them, and only time is merged.
+Ours also takes patches that are not square, and rows that are electrodes: they have no order, so they are told by their
+places and not by a rotation, every token attends to all of them, and only time is merged.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.attention import attention, attention_kernel, neighbourhood_attention, neighbourhood_kernel
 from signal_diffusion.models.conditioning import Attribute, Conditioning, ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, RMSNorm, TokenMerge, TokenSplit, split_tokens
+from signal_diffusion.models.levels import (
+    AdaRMSNorm,
+    GatedFeedForward,
+    PlaceEmbedding,
+    RMSNorm,
+    TokenMerge,
+    TokenSplit,
+    split_tokens,
+)
 
 __all__ = ["Hourglass", "HourglassArchitecture"]
 
@@ -83,7 +92,7 @@ class Hourglass(Denoiser):
         self.mapping = _Mapping(architecture)
 
         self.patch_embedding = TokenMerge(shape[0], widths[0], self.patch_size)
-        self.electrode_embedding = nn.Embedding(shape[1], widths[0]) if electrode_rows else None
+        self.places = PlaceEmbedding(grids[0], widths[0], electrode_rows=electrode_rows)
         self.rotations = nn.ModuleList(
             _Rotation(architecture, width, grid, shape, electrode_rows)
             for width, grid in zip(widths, grids, strict=True)
@@ -97,8 +106,6 @@ class Hourglass(Denoiser):
         self.output_norm = RMSNorm(widths[0])
         self.output = nn.Linear(widths[0], shape[0] * math.prod(self.patch_size), bias=False)
         nn.init.zeros_(self.output.weight)
-        if self.electrode_embedding is not None:
-            nn.init.normal_(self.electrode_embedding.weight, std=0.5)  # about as loud as patches of noise
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -118,9 +125,7 @@ class Hourglass(Denoiser):
         if self.conditioning is not None:
             condition = condition + self.conditioning(cond)
         condition = self.mapping(condition)
-        tokens = self.patch_embedding(x.movedim(1, -1))  # (B, H/ph, W/pw, D)
-        if self.electrode_embedding is not None:
-            tokens = tokens + self.electrode_embedding.weight[:, None].to(tokens.dtype)
+        tokens = self.places(self.patch_embedding(x.movedim(1, -1)))  # (B, H/ph, W/pw, D)
 
         *rotations, rotation = [module() for module in self.rotations]
         skips = []

@@ -1,7 +1,7 @@
 """What hierarchical backbones share: tokens on a grid (B, H, W, D), merged and split between levels; their layers.
 
-All of it is of Crowson et al., "Scalable High-Resolution Pixel-Space Image Synthesis with Hourglass Diffusion
-Transformers", https://arxiv.org/abs/2401.11605.
+But for the embedding of places, all of it is of Crowson et al., "Scalable High-Resolution Pixel-Space Image Synthesis
+with Hourglass Diffusion Transformers", https://arxiv.org/abs/2401.11605.
 """
 
 from __future__ import annotations
@@ -10,7 +10,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["AdaRMSNorm", "GatedFeedForward", "RMSNorm", "TokenMerge", "TokenSplit", "merge_tokens", "split_tokens"]
+__all__ = [
+    "AdaRMSNorm",
+    "GatedFeedForward",
+    "PlaceEmbedding",
+    "RMSNorm",
+    "TokenMerge",
+    "TokenSplit",
+    "merge_tokens",
+    "split_tokens",
+]
 
 
 class AdaRMSNorm(nn.Module):
@@ -54,6 +63,29 @@ class GatedFeedForward(nn.Module):
         """(…, D) → (…, D)."""
         x, gate = self.up(x).chunk(2, dim=-1)
         return self.down(self.dropout(x * F.gelu(gate)))
+
+
+class PlaceEmbedding(nn.Module):
+    """A learnt embedding of each row of tokens and of each column, added; of rows alone where those are electrodes.
+
+    Not of the paper: photographs look alike everywhere, and attention by distances is enough for them. But a row of a
+    spectrogram is a frequency, with a level of its own, which no distance tells.
+    """
+
+    def __init__(self, grid: tuple[int, int], width: int, *, electrode_rows: bool) -> None:
+        super().__init__()
+        self.rows = nn.Embedding(grid[0], width)
+        self.columns = None if electrode_rows else nn.Embedding(grid[1], width)
+        for embedding in (self.rows, self.columns):
+            if embedding is not None:
+                nn.init.normal_(embedding.weight, std=0.5)  # about as loud as patches of noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add its place to each token of (B, H, W, D)."""
+        place = self.rows.weight[:, None]
+        if self.columns is not None:
+            place = place + self.columns.weight
+        return x + place.to(x.dtype)
 
 
 class TokenMerge(nn.Module):

@@ -25,7 +25,7 @@ from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import Attribute, Conditioning, ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.models.levels import AdaRMSNorm, TokenMerge, TokenSplit, split_tokens
+from signal_diffusion.models.levels import AdaRMSNorm, PlaceEmbedding, TokenMerge, TokenSplit, split_tokens
 from signal_diffusion.models.scan_orders import Direction, inverse_order, scan, scan_order, unscan
 from signal_diffusion.models.selective_scan import selective_scan, selective_scan_kernel
 
@@ -98,7 +98,7 @@ class LocalMamba(Denoiser):
         self.time_embedding = TimestepEmbedding(dims[-1])
         self.conditioning = ConditioningEmbedding(attributes, dims[-1]) if attributes else None
         self.patch_embedding = TokenMerge(shape[0], dims[0], self.patch_size)
-        self.electrode_embedding = nn.Embedding(shape[1], dims[0]) if electrode_rows else None
+        self.places = PlaceEmbedding(grids[0], dims[0], electrode_rows=electrode_rows)
 
         self.down = nn.ModuleList(_level(architecture, i, grids[i], electrode_rows) for i in range(len(pairs)))
         self.merges = nn.ModuleList(TokenMerge(outer, inner, factor) for outer, inner in pairs)
@@ -111,8 +111,6 @@ class LocalMamba(Denoiser):
         self.output = nn.Linear(dims[0], shape[0] * math.prod(self.patch_size))
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
-        if self.electrode_embedding is not None:
-            nn.init.normal_(self.electrode_embedding.weight, std=0.5)  # about as loud as patches of noise
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -131,9 +129,7 @@ class LocalMamba(Denoiser):
         if self.conditioning is not None:
             condition = condition + self.conditioning(cond)
         condition = F.silu(condition)
-        tokens = self.patch_embedding(x.movedim(1, -1))  # (B, H/ph, W/pw, D)
-        if self.electrode_embedding is not None:
-            tokens = tokens + self.electrode_embedding.weight[:, None].to(tokens.dtype)
+        tokens = self.places(self.patch_embedding(x.movedim(1, -1)))  # (B, H/ph, W/pw, D)
 
         skips = []
         for level, merge in zip(self.down, self.merges, strict=True):

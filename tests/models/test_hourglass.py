@@ -44,6 +44,12 @@ def inputs(shape=(3, 8, 16), *, batch=2):
     return torch.randn(batch, *shape, generator=generator), torch.linspace(0.1, 0.9, batch), cond
 
 
+def without_places(model):
+    """As the paper has it."""
+    for parameter in model.places.parameters():
+        torch.nn.init.zeros_(parameter)
+
+
 def plain_hourglass(weights, x, c, *, head_dim, patch_size, depths):
     """The paper's network with global attention in each of two levels, token by token; c is time and conditions."""
 
@@ -112,7 +118,8 @@ def plain_hourglass(weights, x, c, *, head_dim, patch_size, depths):
     outer = {}
     for top, left in fine:
         patch = x[:, :, top : top + ph, left : left + pw].permute(0, 2, 3, 1).flatten(1)
-        outer[place(top, left, ph, pw)] = linear("patch_embedding.projection", patch)
+        where = weights["places.rows.weight"][top // ph] + weights["places.columns.weight"][left // pw]
+        outer[place(top, left, ph, pw)] = linear("patch_embedding.projection", patch) + where
     outer = level("down.0", depths[0], outer)
 
     inner = {}
@@ -233,8 +240,14 @@ def test_the_time_the_condition_and_its_absence_matter():
 
 
 @pytest.mark.parametrize("dims", [(-2,), (-1,)])
-def test_rows_and_columns_of_a_picture_have_places(dims):
+@pytest.mark.parametrize("embedded", [True, False])
+def test_rows_and_columns_of_a_picture_have_places(dims, embedded):
     model = tiny(kernel_sizes=(0, 0))
+    if embedded:  # alone: without distances between tokens
+        for rotation in model.rotations:
+            rotation.table[0], rotation.table[1] = 1, 0
+    else:
+        without_places(model)
     x, t, cond = inputs()
 
     moved = model(x.roll(4, dims), t, cond)  # by a token of the middle level
@@ -250,7 +263,7 @@ def test_electrodes_are_told_by_their_embedding_alone():
 
     unlike = model(x[:, :, order], t, cond)
     with torch.no_grad():
-        model.electrode_embedding.weight.copy_(model.electrode_embedding.weight[order])
+        model.places.rows.weight.copy_(model.places.rows.weight[order])
     found = model(x[:, :, order], t, cond)
 
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -463,7 +476,7 @@ def k_diffusion_weights(model):
     """The weights of `model` by the names of k-diffusion, which keeps scales and not their logarithms."""
     weights = {}
     for name, value in model.state_dict().items():
-        if name.startswith(("time_embedding", "conditioning")):
+        if name.startswith(("time_embedding", "conditioning", "places")):
             continue
         value = value.exp() if name.endswith("log_scale") else value
         for ours, theirs in K_DIFFUSION_NAMES.items():
@@ -487,6 +500,7 @@ def test_same_weights_same_numbers_as_k_diffusion(monkeypatch, kernel_sizes):
     ]
     mapping = reference.MappingSpec(2, 24, 72, 0.0)
     theirs = reference.ImageTransformerDenoiserModelV2(levels, mapping, 3, 3, (2, 2), mapping_cond_dim=24).double()
+    without_places(model)
     missing, unexpected = theirs.load_state_dict(k_diffusion_weights(model), strict=False)
     torch.nn.init.eye_(theirs.mapping_cond_in_proj.weight)
     x, t, cond = inputs(shape)

@@ -300,7 +300,7 @@ def test_electrodes_are_told_by_their_number():
     before = model(x, t, cond)
 
     with torch.no_grad():
-        model.electrode_embedding.weight[1] += 1
+        model.places.rows.weight[1] += 1
 
     assert not torch.allclose(model(x, t, cond), before, rtol=1e-3)
     assert model.down[0][0].ss2d.conv.kernel_size == (1, 3)

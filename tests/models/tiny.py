@@ -29,7 +29,7 @@ PICTURES = {
     "unet": {"model_channels": 16, "channel_multipliers": [1, 2], "use_attention": [False, True]},
 }
 """`[model.architecture]` by backbone, for pictures."""
-SIGNALS = {name: {"patch_size": [1, 8]} for name in ("dit", "hourglass", "localmamba")}
+SIGNALS = {name: {"patch_size": [1, 16]} for name in ("dit", "hourglass", "localmamba")}
 """What differs for time series."""
 
 CONDITIONINGS: dict[str, tuple[Attribute, ...]] = {
@@ -78,7 +78,7 @@ def conditions(conditioning: str, batch: int) -> Conditioning:
 def examples(name: str, count: int) -> tuple[Representation, Tensor]:
     """A representation that was fitted to synthetic EEG, and some examples of it (N, C, H, W)."""
     signal, _ = simulate("relaxed", person(0, 1), WINDOW * count, SFREQ, seed=0, recording=0)
-    windows = torch.from_numpy(signal).unflatten(1, (count, WINDOW)).transpose(0, 1)  # (N, 19, window)
+    windows = torch.from_numpy(signal[-4:]).unflatten(1, (count, WINDOW)).transpose(0, 1)  # (N, electrodes, window)
     representation = representation_named(name).fit([windows], sampling_rate=SFREQ, window=WINDOW)
     occipital = windows[:, -1] if representation.per_electrode else windows
     return representation, representation.to_tensor(occipital)
