@@ -6,9 +6,11 @@ weights, is named by the experiment and known again by its hash.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,20 @@ from torch import Tensor
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
+from signal_diffusion.continuity import check_same_network
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.autoencoder import Autoencoder, load_vae
 from signal_diffusion.models.conditioning import Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import add_lora, frozen_state
+from signal_diffusion.models.pretrained import CONFIG, PIPELINE, DiffusersDenoiser, located
+from signal_diffusion.models.registry import BACKBONES
+from signal_diffusion.places import expanded
 from signal_diffusion.randomness import Purpose, derived_seed
-from signal_diffusion.training.pretrained import load_pretrained
+from signal_diffusion.training import checkpoints
 
-__all__ = ["FROZEN_NAME", "Assembly", "assemble", "vae_of"]
+__all__ = ["FROZEN_NAME", "Assembly", "assemble", "check_pretrained", "vae_of", "with_architecture"]
 
 FROZEN_NAME = "frozen.json"
 """File of a checkpoint: hashes of the weights that it needs and does not hold."""
@@ -50,12 +56,56 @@ class Assembly:
     """SHA-256 of the weights that training leaves as they are, by what they are of; kept in every checkpoint."""
 
 
+def with_architecture(
+    experiment: schema.Experiment, written: Collection[str] = (), *, checkpoint: Path | None = None
+) -> schema.Experiment:
+    """The experiment with the architecture of its pretrained weights, where those are in diffusers' layout.
+
+    So a checkpoint's experiment has it, and needs the weights' folder no more. Of what is on the Hub, only settings are
+    brought here yet.
+
+    Parameters
+    ----------
+    experiment
+        As read from a file.
+    written
+        Dotted keys that the file or an override gives, which must not contradict the weights.
+    checkpoint
+        What the run goes on from, which knows the architecture already.
+
+    Raises
+    ------
+    UserError
+        Where there are no such weights, they are of another network, or the file contradicts them.
+    """
+    model = experiment.model
+    if not _in_diffusers_layout(model):
+        return experiment
+    with _told():
+        if checkpoint is not None:
+            architecture = experiments.load(checkpoint / experiments.CONFIG_NAME).model.architecture
+        else:
+            read = BACKBONES[model.name].architecture_of
+            assert read is not None
+            architecture = read(_folder(model, weights=False))
+    wrong = [
+        f"[model.architecture] {field.name}: {getattr(model.architecture, field.name)}, but the pretrained model has "
+        f"{getattr(architecture, field.name)}; leave the key out"
+        for field in dataclasses.fields(model.architecture)
+        if f"model.architecture.{field.name}" in written
+        and getattr(architecture, field.name, None) != getattr(model.architecture, field.name)
+    ]
+    if wrong:
+        raise UserError(*wrong)
+    return dataclasses.replace(experiment, model=dataclasses.replace(model, architecture=architecture))
+
+
 def vae_of(model: schema.Model) -> Any | None:
     """The VAE that [model.autoencoder] names; None where it is not enabled. Read before anything else is done."""
     if not model.autoencoder.enabled:
         return None
     table, key = (model.autoencoder, "path") if model.autoencoder.path else (model, "pretrained")
-    return load_vae(str(experiments.expanded(getattr(table, key), _KEYS["autoencoder"])))
+    return load_vae(expanded(getattr(table, key), _KEYS["autoencoder"]).as_posix())
 
 
 def assemble(
@@ -83,10 +133,14 @@ def assemble(
         latent_shape = autoencoder.latent_shape if autoencoder else None
         model = experiments.model_of(table, card, experiment.data.columns, latent_shape, caption)
         if table.pretrained and (table.lora.enabled or checkpoint is None):
-            load_pretrained(model, table)
+            check_pretrained(model, experiment, card)
+            _load_pretrained(model, table)
         if table.lora.enabled:
             add_lora(model, table.lora)
-    states = {"autoencoder": autoencoder.state_dict() if autoencoder else {}, "pretrained": frozen_state(model)}
+    states = {"pretrained": frozen_state(model)}
+    if autoencoder:
+        factors = torch.tensor([autoencoder.scaling, autoencoder.shift])
+        states["autoencoder"] = {**autoencoder.state_dict(), "scaling and shift": factors}
     frozen = {name: _fingerprint(state) for name, state in states.items() if state}
     if caption:
         frozen["text_encoder"] = caption.encoder
@@ -115,3 +169,65 @@ def _fingerprint(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def check_pretrained(model: Denoiser, experiment: schema.Experiment, card: DatasetCard) -> None:
+    """Hold the weights that [model] pretrained names against the network that they are for, before they are read.
+
+    Raises
+    ------
+    UserError
+        Where they are not whole, or of another network.
+    """
+    table = experiment.model
+    with _told():
+        if isinstance(model, DiffusersDenoiser) and _in_diffusers_layout(table):
+            model.check_channels(_folder(table, weights=False))
+            return
+        folder = expanded(table.pretrained, "[model] pretrained")
+        if not (folder / checkpoints.MANIFEST).is_file():
+            raise UserError(f"{folder}: not a checkpoint; expected the checkpoint-<step> folder of an earlier run")
+        checkpoints.verify(folder)
+        check_same_network(folder, experiment, card)
+
+
+def _load_pretrained(model: Denoiser, table: schema.Model) -> None:
+    """Put them into a fresh network; of a checkpoint of ours, the averaged ones."""
+    with _told():
+        if isinstance(model, DiffusersDenoiser) and _in_diffusers_layout(table):
+            model.load_pretrained(_folder(table))
+        else:
+            folder = expanded(table.pretrained, "[model] pretrained")
+            checkpoints.load_weights(model, folder, use_ema=True)
+
+
+def _in_diffusers_layout(model: schema.Model) -> bool:
+    if not model.pretrained:
+        return False
+    root = expanded(model.pretrained, "[model] pretrained")
+    if (root / checkpoints.MANIFEST).is_file():
+        return False
+    if BACKBONES[model.name].architecture_of is not None:
+        return True
+    if (root / PIPELINE).is_file() or (root / CONFIG).is_file():
+        able = [name for name, backbone in BACKBONES.items() if backbone.architecture_of is not None]
+        raise UserError(
+            f"[model] pretrained: {root} is in diffusers' layout, which {listed(able)} can start from; for "
+            f"{model.name!r} expected the checkpoint folder of an earlier run"
+        )
+    return False
+
+
+def _folder(model: schema.Model, *, weights: bool = True) -> Path:
+    """The folder of the network's weights, or of its settings alone, local or brought here from the Hub."""
+    root = expanded(model.pretrained, "[model] pretrained").as_posix()
+    return located(root, BACKBONES[model.name].part, weights=weights)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        lines = (line if line.startswith("[") else f"[model] pretrained: {line}" for line in error.lines)
+        raise UserError(*lines) from None

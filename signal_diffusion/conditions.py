@@ -10,11 +10,14 @@ import torch
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import open_split, split_name
 from signal_diffusion.errors import UserError
+from signal_diffusion.models.caption_cache import embedded
 from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Numeric
-from signal_diffusion.models.text import TextEncoder, embedded
+from signal_diffusion.models.text import TextEncoder, text_encoder
+from signal_diffusion.places import cache_folder, expanded
 
-__all__ = ["attributes_of", "codes_of", "distinct_captions", "embedded_caption", "sized_caption"]
+__all__ = ["attributes_of", "caption_of", "captions_in", "codes_of"]
 
 USUAL = ("gender", "health", "age", "electrode", "dataset")
 
@@ -38,6 +41,43 @@ def attributes_of(
                 f"({', '.join(found)}); leave the key out, or use another dataset"
             )
     return attributes
+
+
+def captions_in(experiment: schema.Experiment, root: Path, card: DatasetCard) -> tuple[str, ...]:
+    """The distinct captions of the splits that training reads, in alphabetical order; () without captions."""
+    data = experiment.data
+    if experiment.model.conditioning.type != "caption":
+        return ()
+    names = [data.paths.train] + ([data.paths.val] if experiment.training.validation.enabled else [])
+    splits = [open_split(root, split_name(card, name, root)) for name in names]
+    return _distinct_captions(splits, card, data.columns.caption)
+
+
+def caption_of(experiment: schema.Experiment, texts: Sequence[str], *, embed: bool = True) -> Caption | None:
+    """The empty caption and `texts`, with their embeddings, from the cache where they are; None without captions.
+
+    Without `embed` they are uninitialised, of the right sizes; nothing but the encoder's configuration is read then.
+    """
+    conditioning = experiment.model.conditioning
+    if conditioning.type != "caption":
+        return None
+    key = "[model.conditioning] text_encoder" if conditioning.text_encoder else "[model] pretrained"
+    source = expanded(conditioning.text_encoder or experiment.model.pretrained, key)
+    encoder = text_encoder(source.as_posix(), conditioning.max_caption_tokens, weights=embed)
+    if not embed:
+        return _sized_caption(encoder, texts)
+    on_cuda = experiment.compute.device in ("auto", "cuda") and torch.cuda.is_available()
+    return _embedded_caption(encoder, texts, cache_folder() / "captions", "cuda" if on_cuda else "cpu")
+
+
+def codes_of(
+    attribute: Attribute, split: Any, card: DatasetCard, column: str
+) -> Sequence[str] | Mapping[Any, int] | None:
+    """What `Examples` reads an attribute's column by: names, numbers by value, or None for a number."""
+    if not isinstance(attribute, Caption):
+        return attribute.names if isinstance(attribute, Categorical) else None
+    place = {text: index for index, text in enumerate(attribute.texts)} | {"": -1}
+    return {value: place[text] for value, text in _words(split, card, column).items() if text in place}
 
 
 def _usual(card: DatasetCard, columns: schema.Columns) -> tuple[str, ...]:
@@ -71,7 +111,7 @@ def _usable(card: DatasetCard) -> str:
     return ", ".join(key for key, value in card.columns.items() if value["kind"] in kinds) or "none"
 
 
-def distinct_captions(splits: Sequence[Any], card: DatasetCard, column: str) -> tuple[str, ...]:
+def _distinct_captions(splits: Sequence[Any], card: DatasetCard, column: str) -> tuple[str, ...]:
     """The captions in a column of opened splits, in alphabetical order, without the empty one.
 
     Raises
@@ -91,28 +131,18 @@ def distinct_captions(splits: Sequence[Any], card: DatasetCard, column: str) -> 
     return tuple(sorted(found))
 
 
-def embedded_caption(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> Caption:
+def _embedded_caption(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> Caption:
     """The attribute of captions: the empty one and `texts`, as the encoder or the cache has them."""
     texts = ("", *texts)
     tokens, pooled = embedded(encoder, texts, cache, device)
     return Caption("caption", texts, tokens, pooled, encoder.fingerprint)
 
 
-def sized_caption(encoder: TextEncoder, texts: Sequence[str]) -> Caption:
+def _sized_caption(encoder: TextEncoder, texts: Sequence[str]) -> Caption:
     """The same with uninitialised embeddings of the right sizes: the encoder's weights are not read."""
     texts = ("", *texts)
     length, width, pooled_width = encoder.sizes
     return Caption("caption", texts, torch.empty(len(texts), length, width), torch.empty(len(texts), pooled_width))
-
-
-def codes_of(
-    attribute: Attribute, split: Any, card: DatasetCard, column: str
-) -> Sequence[str] | Mapping[Any, int] | None:
-    """What `Examples` reads an attribute's column by: names, numbers by value, or None for a number."""
-    if not isinstance(attribute, Caption):
-        return attribute.names if isinstance(attribute, Categorical) else None
-    place = {text: index for index, text in enumerate(attribute.texts)} | {"": -1}
-    return {value: place[text] for value, text in _words(split, card, column).items() if text in place}
 
 
 def _words(split: Any, card: DatasetCard, column: str) -> dict[Any, str]:

@@ -10,45 +10,34 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
-import torch
 
-from signal_diffusion.conditions import (
-    attributes_of,
-    codes_of,
-    distinct_captions,
-    embedded_caption,
-    sized_caption,
-)
+from signal_diffusion.conditions import attributes_of, codes_of
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import Offer, load_experiment
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
-from signal_diffusion.data.dataset import open_split
+from signal_diffusion.data.dataset import open_split, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import REPRESENTATIONS, representation_of
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.errors import UserError
+from signal_diffusion.hub import downloaded
 from signal_diffusion.models.conditioning import Attribute, Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.registry import BACKBONES, build
-from signal_diffusion.models.text import text_encoder
+from signal_diffusion.places import cache_folder, expanded
 
 __all__ = [
     "CONFIG_NAME",
     "RunPaths",
-    "attributes_of",
-    "caption_of",
-    "captions_in",
     "dataset_root",
     "examples_of",
-    "expanded",
     "grouping_of",
     "load",
     "method_of",
@@ -56,7 +45,6 @@ __all__ = [
     "naming",
     "order_of",
     "read_card",
-    "split_name",
     "steps_of",
 ]
 
@@ -117,8 +105,8 @@ def _check(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
 
 def _check_method(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
     """What contradicts itself in a method only once it is built, or in a backbone."""
-    if experiment.model.lora.enabled and getattr(BACKBONES[experiment.model.name].builder, "lora_targets", None) == ():
-        able = [name for name, each in BACKBONES.items() if getattr(each.builder, "lora_targets", None) != ()]
+    if experiment.model.lora.enabled and not BACKBONES[experiment.model.name].builder.lora_targets:
+        able = [name for name, each in BACKBONES.items() if each.builder.lora_targets]
         yield "model.lora.enabled", f"{experiment.model.name!r} is no transformer; expected one of {', '.join(able)}"
     try:
         method = method_of(experiment.model.diffusion)
@@ -170,33 +158,6 @@ def model_of(
         raise UserError(f"[model.architecture] {error}") from None
 
 
-def captions_in(experiment: schema.Experiment, root: Path, card: DatasetCard) -> tuple[str, ...]:
-    """The distinct captions of the splits that training reads, in alphabetical order; () without captions."""
-    data = experiment.data
-    if experiment.model.conditioning.type != "caption":
-        return ()
-    names = [data.paths.train] + ([data.paths.val] if experiment.training.validation.enabled else [])
-    splits = [open_split(root, split_name(card, name, root)) for name in names]
-    return distinct_captions(splits, card, data.columns.caption)
-
-
-def caption_of(experiment: schema.Experiment, texts: Sequence[str], *, embed: bool = True) -> Caption | None:
-    """The empty caption and `texts`, with their embeddings, from the cache where they are; None without captions.
-
-    Without `embed` they are uninitialised, of the right sizes; nothing but the encoder's configuration is read then.
-    """
-    conditioning = experiment.model.conditioning
-    if conditioning.type != "caption":
-        return None
-    key = "[model.conditioning] text_encoder" if conditioning.text_encoder else "[model] pretrained"
-    source = expanded(conditioning.text_encoder or experiment.model.pretrained, key)
-    encoder = text_encoder(str(source), conditioning.max_caption_tokens)
-    if not embed:
-        return sized_caption(encoder, texts)
-    on_cuda = experiment.compute.device in ("auto", "cuda") and torch.cuda.is_available()
-    return embedded_caption(encoder, texts, _cache() / "captions", "cuda" if on_cuda else "cpu")
-
-
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Put the experiment file's name before what is wrong with one of its tables."""
@@ -204,14 +165,6 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(*(f"{path}: {line}" if line.startswith("[") else line for line in error.lines)) from None
-
-
-def expanded(text: str, key: str) -> Path:
-    """A path of the experiment file with `~` and `$VARIABLES` put in; `key` is for the error where one is not set."""
-    path = os.path.expandvars(text)
-    if "$" in path:
-        raise UserError(f"{key}: {path!r} names a variable that is not set")
-    return Path(path).expanduser()
 
 
 def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
@@ -225,9 +178,7 @@ def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
         return _synthetic_root(data.representation)
     root = None
     if data.source == "hub":
-        from signal_diffusion.data.foreign import downloaded
-
-        root = downloaded(data.paths.root)
+        root = downloaded(data.paths.root, key="[data.paths] root", repo_type="dataset")
     elif data.paths.root:
         root = expanded(data.paths.root, "[data.paths] root")
     if root is None or (root.is_dir() and not (root / CARD_NAME).exists()):
@@ -238,16 +189,11 @@ def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
     return root
 
 
-def _cache() -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "signal-diffusion" / version("signal-diffusion")
-
-
 def _synthetic_root(representation: str) -> Path:
     from signal_diffusion.data import synthetic
     from signal_diffusion.data.prepare import prepare_synthetic  # what makes data need not slow every start
 
-    root = _cache() / f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}" / representation
+    root = cache_folder() / f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}" / representation
     root.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root.with_name(f".{representation}.wait")):  # a run that starts meanwhile uses it too
         if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
@@ -277,7 +223,7 @@ def _converted_root(data: schema.Data, root: Path | None, pretrained: str) -> Pa
         sampling_rate=data.sampling_rate,
         min_channels=3 if channels == 3 else 1,
     )
-    return foreign.convert(places, wanted, _cache() / "converted", name=name, aliases=aliases)
+    return foreign.convert(places, wanted, cache_folder() / "converted", name=name, aliases=aliases)
 
 
 def read_card(data: schema.Data, root: Path) -> DatasetCard:
@@ -332,18 +278,6 @@ def examples_of(
         memory_limit_mb=data.loading.memory_limit_mb,
         subset=spread(len(dataset), limit),
     )
-
-
-def split_name(card: DatasetCard, split: str, root: Path) -> str:
-    """The dataset's name of a split; "val" finds "validation" too, and a folder the split that was made of it."""
-    aliases = {"val": "validation"} | card.preprocessing.get("splits", {})
-    name = split if split in card.splits else aliases.get(split, split)
-    if name not in card.splits:
-        raise UserError(
-            f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)} "
-            "(training.validation.enabled = false does without one)"
-        )
-    return name
 
 
 def grouping_of(data: schema.Data, root: Path, card: DatasetCard) -> dict[str, list[Any]]:

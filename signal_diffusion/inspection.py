@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -10,14 +11,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
+from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
-from signal_diffusion.data.dataset import split_files
+from signal_diffusion.data.dataset import split_files, split_name
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.lora import add_lora
-from signal_diffusion.training.pretrained import with_architecture
 
 __all__ = ["Inspection", "inspect"]
 
@@ -43,32 +44,33 @@ class Inspection:
     kernels: dict[str, str]
 
 
-def inspect(experiment: schema.Experiment) -> Inspection:
+def inspect(experiment: schema.Experiment, written: Collection[str] = ()) -> Inspection:
     """Build the model without memory, and read the dataset's card and the columns that it is balanced by.
 
-    A dataset that has to be downloaded, converted or generated is so first, as for training.
+    A dataset that has to be downloaded, converted or generated is so first, as for training. `written` are the dotted
+    keys that the file gives, which pretrained weights must not contradict.
 
     Raises
     ------
     UserError
         For what training would refuse.
     """
-    experiment = with_architecture(experiment)
+    experiment = assembly.with_architecture(experiment, written)
     vae = assembly.vae_of(experiment.model)
     root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
     card = experiments.read_card(experiment.data, root)
     autoencoder = Autoencoder(vae, card.shape) if vae is not None else None
     latent_shape = autoencoder.latent_shape if autoencoder else None
     training, loading = experiment.training, experiment.data.loading
-    texts = experiments.captions_in(experiment, root, card)
+    texts = captions_in(experiment, root, card)
     with FakeTensorMode():
-        caption = experiments.caption_of(experiment, texts, embed=False)
+        caption = caption_of(experiment, texts, embed=False)
         model = experiments.model_of(experiment.model, card, experiment.data.columns, latent_shape, caption)
         if experiment.model.lora.enabled:
             add_lora(model, experiment.model.lora)
         if training.gradient_checkpointing:
             model.checkpoint_gradients()
-        attributes = experiments.attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
+        attributes = attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
         cond = Conditioning(
             {
                 attribute.name: torch.zeros(loading.batch_size)
@@ -80,13 +82,15 @@ def inspect(experiment: schema.Experiment) -> Inspection:
         x = torch.empty(loading.batch_size, *(latent_shape or card.shape))
         activations = _kept_bytes(model, x, cond, bf16=training.mixed_precision != "no")
         flops = forward_flops(model, x[:1], cond[:1])
+    if experiment.model.pretrained:
+        assembly.check_pretrained(model, experiment, card)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     decoder = sum(parameter.numel() for parameter in autoencoder.parameters()) if autoencoder else 0
-    split = experiments.split_name(card, experiment.data.paths.train, root)
+    split = split_name(card, experiment.data.paths.train, root)
     split_files(root, split)
     if training.validation.enabled:
-        split_files(root, experiments.split_name(card, experiment.data.paths.val, root))
+        split_files(root, split_name(card, experiment.data.paths.val, root))
     examples = min(card.splits[split]["examples"], loading.max_train_examples or card.splits[split]["examples"])
     experiments.grouping_of(experiment.data, root, card)
     order = experiments.order_of(experiment, examples)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
+from signal_diffusion.conditions import attributes_of, caption_of
 from signal_diffusion.config import schema
 from signal_diffusion.data import export
 from signal_diffusion.data.card import DatasetCard
@@ -74,7 +75,7 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
     card = DatasetCard.load(checkpoint)
     with experiments.naming(checkpoint / experiments.CONFIG_NAME):
         vae = assembly.vae_of(experiment.model)
-        caption = experiments.caption_of(experiment, [text for text in dict.fromkeys(captions) if text])
+        caption = caption_of(experiment, [text for text in dict.fromkeys(captions) if text])
         parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
     load_weights(parts.model, checkpoint, use_ema=experiment.generation.sampling.use_ema)
     return Trained(
@@ -82,7 +83,7 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
         experiment=experiment,
         card=card,
         representation=representation_of(card),
-        attributes=experiments.attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption),
+        attributes=attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption),
         method=experiments.method_of(experiment.model.diffusion),
         model=parts.model.eval(),
         autoencoder=parts.autoencoder,

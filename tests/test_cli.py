@@ -92,3 +92,16 @@ def test_training_needs_nothing_that_is_not_installed_with_the_package():
     optional = ["mamba_ssm", "natten", "torchvision", "wandb", "peft", "diffusers", "transformers", "tensorboard"]
     code = f"import sys; sys.modules.update(dict.fromkeys({optional})); import signal_diffusion.training.diffusion"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--attributes", "age=60, age=61"], "age is given twice"),
+        (["--attributes", "label=alert", "--label", "relaxed"], "--attributes has a label too"),
+        (["--attributes", "age"], "expected name=value"),
+    ],
+)
+def test_what_samples_are_asked_to_be_is_said_once(options: list[str], expected: str):
+    with pytest.raises(UserError, match=expected):
+        run("sample", "runs/none", *options)

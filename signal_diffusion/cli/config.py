@@ -33,6 +33,7 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Hold experiment files against their datasets, and tell what training them would take."""
+    from signal_diffusion.config.loading import written_keys
     from signal_diffusion.experiment import load, naming
     from signal_diffusion.inspection import inspect
 
@@ -40,7 +41,7 @@ def check(
     for file in files:
         try:
             with naming(file):
-                found = inspect(load(file, overrides or ()))
+                found = inspect(load(file, overrides or ()), written_keys(file, overrides or ()))
         except UserError as error:
             complaints += error.lines
             continue

@@ -42,11 +42,7 @@ def sample(
         "seed": seed,
     }
     overrides = [f"generation.sampling.{key}={value}" for key, value in options.items() if value is not None]
-    asked = dict(_pair(word) for word in (attributes or "").split(",") if word)
-    if label is not None:
-        asked["label"] = label
-    if caption is not None:
-        asked["caption"] = caption
+    asked = _asked(attributes, label=label, caption=caption)
     trained = pipeline.load_trained(run, overrides, [asked["caption"]] if "caption" in asked else [])
     total = trained.sampling.num_samples
     cond = pipeline.conditions(trained.attributes, asked, total)
@@ -64,8 +60,22 @@ def sample(
     print(f"{folder}: {total} samples of {trained.checkpoint}: {', '.join(file.name for file in files)}")
 
 
-def _pair(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not (name and equals and value):
-        raise UserError(f"--attributes {word}: expected name=value")
-    return name, value
+def _asked(attributes: str | None, **options: str | None) -> dict[str, str]:
+    """What samples are asked to be, by attribute; blank options ask for nothing."""
+    asked: dict[str, str] = {}
+    for word in (attributes or "").split(","):
+        name, equals, value = (part.strip() for part in word.partition("="))
+        if not word.strip():
+            continue
+        if not (name and equals and value):
+            raise UserError(f"--attributes {word}: expected name=value")
+        if name in asked:
+            raise UserError(f"--attributes {word}: {name} is given twice; expected one value")
+        asked[name] = value
+    for name, text in options.items():
+        if text is None or not text.strip():
+            continue
+        if name in asked:
+            raise UserError(f"--{name} {text}: --attributes has a {name} too; expected one of the two")
+        asked[name] = text.strip()
+    return asked

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
 
 from signal_diffusion.config.schema import Experiment, Paths
+from signal_diffusion.hub import is_hub_id
 
 __all__ = ["check", "without_effect"]
 
 Finding = tuple[str, str]
-
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def check(experiment: Experiment, written: Collection[str]) -> list[Finding]:
@@ -119,7 +117,7 @@ def _data(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]
         yield "data.representation", "'image' is of pictures, and the synthetic data are EEG; expected another"
     if data.source == "dataset" and not data.paths.root and data.paths.train == Paths().train:
         yield "data.paths.root", "expected the folder of a dataset, or data.source = 'synthetic'"
-    if data.source == "hub" and not _HUB_NAME.fullmatch(data.paths.root):
+    if data.source == "hub" and not is_hub_id(data.paths.root):
         yield "data.paths.root", f"expected 'owner/name' or 'owner/name@revision' of the Hub, found {data.paths.root!r}"
     train, val = ("validation" if name == "val" else name for name in (data.paths.train, data.paths.val))
     if train == val:

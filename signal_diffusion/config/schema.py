@@ -113,7 +113,7 @@ class Conditioning:
     """Share of training examples whose whole condition is replaced by the null, for guidance."""
     attribute_dropout: BelowOne = 0.1
     """Share of training examples in which an attribute, each on its own, is replaced by its null, so that a model of
-    several can be asked for some of them."""
+    several can be asked for some of them; without effect on a single attribute, which `cfg_dropout` replaces."""
     text_encoder: str = ""
     """Folder, or Hub id, of a text encoder of transformers, or of a pipeline of diffusers with its encoders; "" =
     those of `model.pretrained`."""
@@ -145,7 +145,7 @@ class Lora:
     dropout: BelowOne = 0.0
     """Share of a change's inputs that training zeroes."""
     target_modules: tuple[Name, ...] = Field(default=(), strict=False)
-    """Last parts of the names of the linear layers that are changed; [] = the backbone's attention and feed-forward."""
+    """Last parts of the names of linear layers to change; [] = attention and feed-forward, of sd35 attention alone."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

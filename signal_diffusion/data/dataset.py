@@ -27,7 +27,7 @@ from signal_diffusion.errors import UserError
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["MappedTensors", "as_array", "nested", "open_split", "split_files", "write_split"]
+__all__ = ["MappedTensors", "as_array", "nested", "open_split", "split_files", "split_name", "write_split"]
 
 _BYTES_PER_GROUP = 2**23  # of tensors: what a writer holds, and a reader's smallest bite
 _GROUPS_PER_FILE = 32
@@ -49,6 +49,18 @@ def open_split(root: Path, split: str) -> datasets.Dataset:
         raise UserError(
             f"{root / split}: a file is damaged ({error.__cause__ or error}); make the dataset again"
         ) from None
+
+
+def split_name(card: DatasetCard, split: str, root: Path) -> str:
+    """The dataset's name of a split; "val" finds "validation" too, and a folder the split that was made of it."""
+    aliases = {"val": "validation"} | card.preprocessing.get("splits", {})
+    name = split if split in card.splits else aliases.get(split, split)
+    if name not in card.splits:
+        raise UserError(
+            f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)} "
+            "(training.validation.enabled = false does without one)"
+        )
+    return name
 
 
 @contextmanager

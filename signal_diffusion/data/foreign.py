@@ -38,7 +38,7 @@ from signal_diffusion.data.representations.pictures import Picture, picture_size
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.errors import UserError
 
-__all__ = ["Place", "Wanted", "convert", "downloaded", "found_splits", "place_of"]
+__all__ = ["Place", "Wanted", "convert", "found_splits", "place_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -156,21 +156,6 @@ def place_of(folder: Path, key: str) -> Place:
         if (root / CARD_NAME).exists():
             raise UserError(f'{key}: {folder} is of a dataset of ours; set [data.paths] root = "{root}" instead')
     return tuple(sorted(folder.glob("*.parquet"))) or folder
-
-
-def downloaded(identifier: str) -> Path:
-    """Bring `owner/name` or `owner/name@revision` from the Hub into its cache; its folder there."""
-    import huggingface_hub
-
-    name, _, revision = identifier.partition("@")
-    try:
-        return Path(huggingface_hub.snapshot_download(name, repo_type="dataset", revision=revision or None))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"[data.paths] root: {identifier}: cannot be had from the Hub ({reason}); check the name, the revision and "
-            "the connection"
-        ) from None
 
 
 def _hidden(path: Path, root: Path) -> bool:

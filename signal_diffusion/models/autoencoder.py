@@ -122,9 +122,14 @@ def load_vae(source: str) -> Any:
         folder = located(source, "vae")
     except UserError as error:
         raise UserError(f"{_KEY} {error}") from None
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
-    if kind not in KINDS:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if (kind := config.get("_class_name")) not in KINDS:
         raise UserError(f"{_KEY} {folder} holds a {kind}; expected {' or '.join(KINDS)}")
+    if unread := [name for name in ("latents_mean", "latents_std") if config.get(name) is not None]:
+        raise UserError(
+            f"{_KEY} {folder / 'config.json'} has {' and '.join(unread)}, and latents that are scaled channel by "
+            "channel are not supported; expected an autoencoder with scaling_factor and shift_factor alone"
+        )
     try:
         # not `load_tensors`: the weights of Stable Diffusion 1 have names of their own, which diffusers knows
         vae, loading = getattr(diffusers, kind).from_pretrained(

@@ -27,6 +27,7 @@ from signal_diffusion.models.conditioning import (
     TimestepEmbedding,
 )
 from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.hierarchy import token_grids
 
 __all__ = ["DiT", "DiTArchitecture"]
 
@@ -58,7 +59,7 @@ class DiT(Denoiser):
     Raises
     ------
     UserError
-        Where patches do not divide the example or mix electrodes, or heads × head dimension is no multiple of 4.
+        Where patches do not divide the example or span electrodes, or heads × head dimension is no multiple of 4.
     """
 
     lora_targets = ("qkv", "projection", "mlp.0", "mlp.2")
@@ -75,7 +76,7 @@ class DiT(Denoiser):
     ) -> None:
         super().__init__()
         channels, width = shape[0], _width(architecture)
-        grid = _grid(shape, architecture.patch_size, electrode_rows=electrode_rows)
+        (grid,) = token_grids(shape, architecture.patch_size, electrode_rows=electrode_rows)
         self.patch_size, self.grid = architecture.patch_size, grid
         self.num_tokens = math.prod(grid)
         token_size = channels * math.prod(self.patch_size)
@@ -174,21 +175,6 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 def _head_norm(x: Tensor, weight: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], weight, eps=1e-6)
-
-
-def _grid(shape: tuple[int, int, int], patch_size: tuple[int, int], *, electrode_rows: bool) -> tuple[int, int]:
-    _, height, width = shape
-    if electrode_rows and patch_size[0] > 1:
-        raise UserError(
-            f"patch_size {list(patch_size)} mixes {patch_size[0]} electrodes, which have no order: "
-            f"expected [1, {patch_size[1]}]"
-        )
-    if height % patch_size[0] or width % patch_size[1]:
-        raise UserError(
-            f"patch_size {list(patch_size)} does not divide examples of {height} × {width}: "
-            f"expected divisors of {height} and {width}"
-        )
-    return height // patch_size[0], width // patch_size[1]
 
 
 def _width(architecture: DiTArchitecture) -> int:

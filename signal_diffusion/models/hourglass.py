@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import chain, pairwise
 from typing import Annotated
 
 import torch
@@ -23,18 +22,10 @@ from torch import Tensor, nn
 
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.attention import attention, attention_kernel, neighbourhood_attention, neighbourhood_kernel
-from signal_diffusion.models.conditioning import Attribute, Conditioning, ConditioningEmbedding, TimestepEmbedding
-from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.models.levels import (
-    AdaRMSNorm,
-    GatedFeedForward,
-    PlaceEmbedding,
-    RMSNorm,
-    TokenMerge,
-    TokenSplit,
-    split_tokens,
-)
+from signal_diffusion.models.attention import attention, neighbourhood_attention, neighbourhood_kernel
+from signal_diffusion.models.conditioning import Attribute
+from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels
+from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, RMSNorm
 
 __all__ = ["Hourglass", "HourglassArchitecture"]
 
@@ -65,7 +56,7 @@ class HourglassArchitecture:
     """Share of what attention and hidden feed-forward layers give that training zeroes, 0 ≤ p < 1."""
 
 
-class Hourglass(Denoiser):
+class Hourglass(Hierarchy):
     """A hierarchical transformer. Its first prediction, before training, is zero."""
 
     lora_targets = ("qkv", "attention_output", "feed_forward.up", "feed_forward.down")
@@ -78,77 +69,48 @@ class Hourglass(Denoiser):
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
     ) -> None:
-        super().__init__()
         _check(architecture)
-        grids = _grids(architecture, shape, electrode_rows)
-        factor = (1, 2) if electrode_rows else (2, 2)
         widths, mapping_width = architecture.widths, architecture.mapping_width
-        pairs = list(pairwise(widths))  # of levels, from the outermost
-        self.patch_size = architecture.patch_size
-        self.num_tokens = math.prod(grids[0])
 
-        self.time_embedding = TimestepEmbedding(mapping_width)
-        self.conditioning = ConditioningEmbedding(attributes, mapping_width) if attributes else None
+        def layer(level: int, grid: Grid, _: int) -> nn.Module:
+            columns = architecture.kernel_sizes[level]
+            kernel = (grid[0] if electrode_rows else columns, columns) if columns else None
+            return _Layer(architecture, widths[level], kernel)
+
+        super().__init__(
+            layer,
+            depths=architecture.depths,
+            widths=widths,
+            condition_width=mapping_width,
+            patch_size=architecture.patch_size,
+            shape=shape,
+            attributes=attributes,
+            electrode_rows=electrode_rows,
+        )
+        self.has_neighbourhoods = any(architecture.kernel_sizes)
         self.mapping = _Mapping(architecture)
-
-        self.patch_embedding = TokenMerge(shape[0], widths[0], self.patch_size)
-        self.places = PlaceEmbedding(grids[0], widths[0], electrode_rows=electrode_rows)
         self.rotations = nn.ModuleList(
             _Rotation(architecture, width, grid, shape, electrode_rows)
-            for width, grid in zip(widths, grids, strict=True)
+            for width, grid in zip(widths, self.grids, strict=True)
         )
-        self.down = nn.ModuleList(_level(architecture, i, shape, electrode_rows) for i in range(len(pairs)))
-        self.merges = nn.ModuleList(TokenMerge(outer, inner, factor) for outer, inner in pairs)
-        self.middle = _level(architecture, len(pairs), shape, electrode_rows)
-        self.splits = nn.ModuleList(TokenSplit(inner, outer, factor) for outer, inner in pairs)
-        self.up = nn.ModuleList(_level(architecture, i, shape, electrode_rows) for i in range(len(pairs)))
-
         self.output_norm = RMSNorm(widths[0])
         self.output = nn.Linear(widths[0], shape[0] * math.prod(self.patch_size), bias=False)
         nn.init.zeros_(self.output.weight)
 
     @property
-    def blocks(self) -> nn.ModuleList:
-        """The transformer layers, in the order in which they are used."""
-        levels = [*self.down, self.middle, *reversed(list(self.up))]
-        return nn.ModuleList(chain.from_iterable(level.children() for level in levels))
-
-    @property
     def kernels(self) -> dict[str, str]:
-        """What computes both kinds of attention."""
-        neighbourhood = neighbourhood_kernel(self.output.weight.device)
-        return {"attention": attention_kernel(), "neighbourhood attention": neighbourhood}
+        """What computes both kinds of attention, or the one that there is."""
+        if not self.has_neighbourhoods:
+            return super().kernels
+        return super().kernels | {"neighbourhood attention": neighbourhood_kernel(self.output.weight.device)}
 
-    def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """The prediction for x (B, C, H, W) at the times t (B,)."""
-        condition = self.time_embedding(t)  # (B, mapping width)
-        if self.conditioning is not None:
-            condition = condition + self.conditioning(cond)
-        condition = self.mapping(condition)
-        tokens = self.places(self.patch_embedding(x.movedim(1, -1)))  # (B, H/ph, W/pw, D)
+    def layer_inputs(self, level: int) -> tuple[Tensor, ...]:
+        """The rotations of the tokens of a level."""
+        return (self.rotations[level](),)
 
-        *rotations, rotation = [module() for module in self.rotations]
-        skips = []
-        for level, merge, outer in zip(self.down, self.merges, rotations, strict=True):
-            skips.append(self._run(level, tokens, condition, outer))
-            tokens = merge(skips[-1])
-        tokens = self._run(self.middle, tokens, condition, rotation)
-        for level, split, outer, skip in reversed(list(zip(self.up, self.splits, rotations, skips, strict=True))):
-            tokens = self._run(level, split(tokens, skip), condition, outer)
-        return split_tokens(self.output(self.output_norm(tokens)), self.patch_size).movedim(-1, 1)
-
-    def _run(self, level: nn.Module, tokens: Tensor, condition: Tensor, rotation: Tensor) -> Tensor:
-        for layer in level.children():
-            tokens = self.run(layer, tokens, condition, rotation)
-        return tokens
-
-
-def _level(
-    architecture: HourglassArchitecture, level: int, shape: tuple[int, int, int], electrode_rows: bool
-) -> nn.ModuleList:
-    width, columns = architecture.widths[level], architecture.kernel_sizes[level]
-    kernel = (shape[1] if electrode_rows else columns, columns) if columns else None
-    return nn.ModuleList(_Layer(architecture, width, kernel) for _ in range(architecture.depths[level]))
+    def head(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """The numbers of each patch."""
+        return self.output(self.output_norm(tokens))
 
 
 class _Layer(nn.Module):
@@ -217,7 +179,7 @@ class _Rotation(nn.Module):
         self,
         architecture: HourglassArchitecture,
         width: int,
-        grid: tuple[int, int],
+        grid: Grid,
         shape: tuple[int, int, int],
         electrode_rows: bool,
     ) -> None:
@@ -263,36 +225,10 @@ class _Mapping(nn.Module):
 def _check(architecture: HourglassArchitecture) -> None:
     """What a level's numbers contradict each other in."""
     depths, widths, kernel_sizes = architecture.depths, architecture.widths, architecture.kernel_sizes
-    if not len(depths) == len(widths) == len(kernel_sizes):
-        raise UserError(
-            f"depths has {len(depths)} levels, widths {len(widths)} and kernel_sizes {len(kernel_sizes)}: "
-            "expected as many numbers in each"
-        )
+    check_levels(depths=depths, widths=widths, kernel_sizes=kernel_sizes)
     if wrong := [width for width in widths if width % architecture.attention_head_dim]:
         raise UserError(
             f"widths has {wrong[0]}: expected multiples of attention_head_dim = {architecture.attention_head_dim}"
         )
     if wrong := [kernel for kernel in kernel_sizes if kernel and (kernel < 3 or kernel % 2 == 0)]:
         raise UserError(f"kernel_sizes has {wrong[0]}: expected odd numbers from 3, or 0 for attention to all tokens")
-
-
-def _grids(
-    architecture: HourglassArchitecture, shape: tuple[int, int, int], electrode_rows: bool
-) -> list[tuple[int, int]]:
-    """Rows and columns of tokens of each level."""
-    _, height, width = shape
-    (rows, columns), num_levels = architecture.patch_size, len(architecture.depths)
-    if electrode_rows and rows != 1:
-        raise UserError(
-            f"patch_size {[rows, columns]} spans {rows} electrodes, which have no order: "
-            f"expected one row; use patch_size = [1, {columns}]"
-        )
-    merged = 2 ** (num_levels - 1)
-    step = (1 if electrode_rows else rows * merged, columns * merged)
-    if height % step[0] or width % step[1]:
-        raise UserError(
-            f"patch_size {[rows, columns]} with the {num_levels - 1} merges of {num_levels} depths does not divide "
-            f"examples of {height} × {width}: expected sizes that are multiples of {step[0]} × {step[1]}"
-        )
-    sizes = [2**level for level in range(num_levels)]
-    return [(height // (1 if electrode_rows else rows * size), width // (columns * size)) for size in sizes]

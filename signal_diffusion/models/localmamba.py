@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import chain, pairwise
 from typing import Annotated
 
 import torch
@@ -22,10 +21,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from signal_diffusion.config.schema import TABLE
-from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Attribute, Conditioning, ConditioningEmbedding, TimestepEmbedding
-from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.models.levels import AdaRMSNorm, PlaceEmbedding, TokenMerge, TokenSplit, split_tokens
+from signal_diffusion.models.conditioning import Attribute
+from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels
+from signal_diffusion.models.levels import AdaRMSNorm
 from signal_diffusion.models.scan_orders import Direction, inverse_order, scan, scan_order, unscan
 from signal_diffusion.models.selective_scan import selective_scan, selective_scan_kernel
 
@@ -42,8 +40,8 @@ class LocalMambaArchitecture:
 
     depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 2, 6, 2)
     """Blocks of each level; all but the middle one have as many again on the way back."""
-    dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 256, 512)
-    """Channels of each level."""
+    dims: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1)] = (64, 128, 256, 512)
+    """Channels of each level, 4 or more."""
     d_state: PositiveInt = 16
     """Numbers in the state of each channel of a scan, 1 or more."""
     ssm_ratio: Annotated[float, Field(ge=0.25, le=8)] = 1.0
@@ -64,7 +62,7 @@ class LocalMambaArchitecture:
     """Share of the outputs of scans and feed-forward that training zeroes, 0 ≤ p < 1."""
 
 
-class LocalMamba(Denoiser):
+class LocalMamba(Hierarchy):
     """A U-shaped network of two-dimensional selective scans. Its first prediction, before training, is zero.
 
     With `electrode_rows`, electrodes are told by a learnt embedding, convolutions and merges are along time alone, and
@@ -74,7 +72,7 @@ class LocalMamba(Denoiser):
     Raises
     ------
     UserError
-        Where depths and dims differ in number, or patches and merges do not divide the example or mix electrodes.
+        Where depths and dims differ in number, or patches and merges do not divide the example or span electrodes.
     """
 
     def __init__(
@@ -85,77 +83,36 @@ class LocalMamba(Denoiser):
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
     ) -> None:
-        super().__init__()
-        dims, depths = architecture.dims, architecture.depths
-        if len(dims) != len(depths):
-            raise UserError(f"depths has {len(depths)} levels and dims {len(dims)}: expected as many numbers in each")
-        grids = _grids(architecture, shape, electrode_rows=electrode_rows)
-        factor = (1, 2) if electrode_rows else (2, 2)
-        pairs = list(pairwise(dims))  # of levels, from the outermost
-        self.patch_size = architecture.patch_size
-        self.num_tokens = math.prod(grids[0])
+        dims, directions = architecture.dims, architecture.scan_directions
+        check_levels(depths=architecture.depths, dims=dims)
 
-        self.time_embedding = TimestepEmbedding(dims[-1])
-        self.conditioning = ConditioningEmbedding(attributes, dims[-1]) if attributes else None
-        self.patch_embedding = TokenMerge(shape[0], dims[0], self.patch_size)
-        self.places = PlaceEmbedding(grids[0], dims[0], electrode_rows=electrode_rows)
+        def layer(level: int, grid: Grid, number: int) -> nn.Module:
+            return _Block(architecture, dims[level], grid, _turn(directions, number), electrode_rows)
 
-        self.down = nn.ModuleList(_level(architecture, i, grids[i], electrode_rows) for i in range(len(pairs)))
-        self.merges = nn.ModuleList(TokenMerge(outer, inner, factor) for outer, inner in pairs)
-        self.middle = _level(architecture, len(pairs), grids[-1], electrode_rows)
-        self.splits = nn.ModuleList(TokenSplit(inner, outer, factor) for outer, inner in pairs)
-        self.up = nn.ModuleList(
-            _level(architecture, i, grids[i], electrode_rows, first=depths[i]) for i in range(len(pairs))
+        super().__init__(
+            layer,
+            depths=architecture.depths,
+            widths=dims,
+            condition_width=dims[-1],
+            patch_size=architecture.patch_size,
+            shape=shape,
+            attributes=attributes,
+            electrode_rows=electrode_rows,
         )
+        self.mapping = nn.SiLU()
         self.output_norm = AdaRMSNorm(dims[0], dims[-1])
         self.output = nn.Linear(dims[0], shape[0] * math.prod(self.patch_size))
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     @property
-    def blocks(self) -> nn.ModuleList:
-        """The blocks of all levels, in the order in which they are used."""
-        levels = [*self.down, self.middle, *reversed(list(self.up))]
-        return nn.ModuleList(chain.from_iterable(level.children() for level in levels))
-
-    @property
     def kernels(self) -> dict[str, str]:
         """What computes the scans."""
         return {"selective scan": selective_scan_kernel(self.output.weight.device)}
 
-    def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """The prediction for x (B, C, H, W) at the times t (B,)."""
-        condition = self.time_embedding(t)  # (B, D)
-        if self.conditioning is not None:
-            condition = condition + self.conditioning(cond)
-        condition = F.silu(condition)
-        tokens = self.places(self.patch_embedding(x.movedim(1, -1)))  # (B, H/ph, W/pw, D)
-
-        skips = []
-        for level, merge in zip(self.down, self.merges, strict=True):
-            skips.append(self._run(level, tokens, condition))
-            tokens = merge(skips[-1])
-        tokens = self._run(self.middle, tokens, condition)
-        for level, split, skip in reversed(list(zip(self.up, self.splits, skips, strict=True))):
-            tokens = self._run(level, split(tokens, skip), condition)
-        tokens = self.output(self.output_norm(tokens, condition))
-        return split_tokens(tokens, self.patch_size).movedim(-1, 1)
-
-    def _run(self, level: nn.Module, tokens: Tensor, condition: Tensor) -> Tensor:
-        for block in level.children():
-            tokens = self.run(block, tokens, condition)
-        return tokens
-
-
-def _level(
-    architecture: LocalMambaArchitecture, level: int, grid: tuple[int, int], electrode_rows: bool, *, first: int = 0
-) -> nn.ModuleList:
-    """The blocks of one way through a level, of which `first` have had their turn before."""
-    width, numbers = architecture.dims[level], range(first, first + architecture.depths[level])
-    return nn.ModuleList(
-        _Block(architecture, width, grid, _turn(architecture.scan_directions, number), electrode_rows)
-        for number in numbers
-    )
+    def head(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """The numbers of each patch."""
+        return self.output(self.output_norm(tokens, condition))
 
 
 def _turn(directions: tuple[Direction, ...], number: int) -> list[Direction]:
@@ -171,7 +128,7 @@ class _Block(nn.Module):
         self,
         architecture: LocalMambaArchitecture,
         width: int,
-        grid: tuple[int, int],
+        grid: Grid,
         directions: Sequence[Direction],
         electrode_rows: bool,
     ) -> None:
@@ -267,24 +224,3 @@ class _ChannelGate(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """(B, K, E, L) → (B, K, E, 1)."""
         return self.layers(self.norm(y.mean(-1)))[..., None]
-
-
-def _grids(
-    architecture: LocalMambaArchitecture, shape: tuple[int, int, int], *, electrode_rows: bool
-) -> list[tuple[int, int]]:
-    """Rows and columns of tokens of each level."""
-    _, height, width = shape
-    (rows, columns), num_merges = architecture.patch_size, len(architecture.depths) - 1
-    if electrode_rows and rows != 1:
-        raise UserError(
-            f"patch_size {[rows, columns]} mixes {rows} electrodes, which have no order: expected [1, {columns}]"
-        )
-    merged = 2**num_merges
-    step = (1 if electrode_rows else rows * merged, columns * merged)
-    if height % step[0] or width % step[1]:
-        raise UserError(
-            f"patch_size {[rows, columns]} with the {num_merges} merges of {num_merges + 1} depths does not divide "
-            f"examples of {height} × {width}: expected sizes that are multiples of {step[0]} × {step[1]}"
-        )
-    sizes = [2**level for level in range(num_merges + 1)]
-    return [(height // (1 if electrode_rows else rows * size), width // (columns * size)) for size in sizes]

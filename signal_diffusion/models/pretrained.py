@@ -7,7 +7,6 @@ holds `model_index.json` and a model's folder for each of its parts.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.hub import downloaded, is_hub_id
 from signal_diffusion.models.denoiser import Denoiser
 
 __all__ = ["CONFIG", "PIPELINE", "DiffusersDenoiser", "load_tensors", "located", "read_config", "settled"]
@@ -28,7 +28,6 @@ PIPELINE = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SHARDS = f"{WEIGHTS}.index.json"
 Architecture = TypeVar("Architecture")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 class DiffusersDenoiser(Denoiser):
@@ -92,7 +91,7 @@ def located(pretrained: str, part: str, *, weights: bool = True) -> Path:
     """
     root = Path(pretrained).expanduser()
     if not root.is_dir():
-        if not _HUB_ID.fullmatch(pretrained):
+        if not is_hub_id(pretrained):
             raise UserError(
                 f"{pretrained}: no such folder; expected one in diffusers' layout, or a Hub id, owner/name or "
                 "owner/name@revision"
@@ -107,24 +106,9 @@ def located(pretrained: str, part: str, *, weights: bool = True) -> Path:
 
 
 def _downloaded(identifier: str, part: str, *, weights: bool) -> Path:
-    import huggingface_hub
-
-    name, _, revision = identifier.partition("@")
     patterns = [CONFIG, *(["diffusion_pytorch_model*.safetensors", SHARDS] if weights else [])]
-    try:
-        root = huggingface_hub.snapshot_download(
-            name,
-            revision=revision or None,
-            allow_patterns=[PIPELINE, *patterns, *(f"{part}/{pattern}" for pattern in patterns)],
-            ignore_patterns=["*.fp16*"],  # the same weights again, in half precision
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{identifier}: no such folder here, and it cannot be had from the Hub ({reason}); set a local folder that "
-            "holds it, or check the name, the revision, the licence's acceptance (hf auth login) and the connection"
-        ) from None
-    return Path(root)
+    wanted = [PIPELINE, *patterns, *(f"{part}/{pattern}" for pattern in patterns)]
+    return downloaded(identifier, allow=wanted, ignore=["*.fp16*"])  # the same weights again, in half precision
 
 
 def read_config(folder: Path, class_name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Backbone:
 
     architecture: type
     """Dataclass of `[model.architecture]`."""
-    builder: Callable[..., Denoiser]
+    builder: type[Denoiser]
     """`(architecture, *, shape, attributes, electrode_rows) -> Denoiser`."""
     architecture_of: Callable[[Path], Any] | None = None
     """`(folder) -> architecture` of weights in diffusers' layout; None = it starts from checkpoints of ours alone."""

@@ -108,11 +108,6 @@ class SD35(DiffusersDenoiser):
         """The transformer blocks."""
         return self.network.transformer_blocks
 
-    @property
-    def kernels(self) -> dict[str, str]:
-        """diffusers' own choice."""
-        return {"attention": "torch SDPA"}
-
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The prediction for x (B, C, H, W) at the times t (B,)."""
         tokens, pooled = self.conditioning(cond, len(x))

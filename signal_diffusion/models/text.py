@@ -10,8 +10,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import re
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,27 +18,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.hub import downloaded, is_hub_id
 
-__all__ = ["TextEncoder", "embedded", "text_encoder"]
+__all__ = ["KEY", "TextEncoder", "text_encoder"]
 
 KEY = "[model.conditioning] text_encoder"
+"""The experiment's, for errors."""
+
 PIPELINE = "model_index.json"
 FORMAT = 1  # of a cached embedding: to be counted up with every change of what is computed
-DIGEST = 32  # bytes of a SHA-256
 
 # What is read of a repository on the Hub: `*` stands for slashes too, and other models may lie beside the encoder.
 _WANTED = ["config.json", "model*.safetensors*", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
 _WANTED += ["added_tokens.json", "spiece.model", "sentencepiece*", PIPELINE, "transformer/config.json"]
 _WANTED += ["text_encoder/*", "text_encoder_2/*", "text_encoder_3/*"]
 _UNWANTED = ["*.fp16*", "*.bin", "*.msgpack", "*.h5"]
+_WEIGHTS = ["*.safetensors*"]
 _VOCABULARIES = ("tokenizer.json", "vocab*", "*.model")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +79,17 @@ class TextEncoder(ABC):
         return digest.hexdigest()
 
 
-def text_encoder(source: str, max_tokens: int) -> TextEncoder:
+def text_encoder(source: str, max_tokens: int, *, weights: bool = True) -> TextEncoder:
     """The encoder in a folder, or on the Hub ("owner/name" or "owner/name@revision"), which is brought here first.
+
+    Without `weights`, those are left there: its `sizes` are known then, and no more.
 
     Raises
     ------
     UserError
         Where there is none.
     """
-    folder = _folder(source)
+    folder = _folder(source, weights=weights)
     if (folder / PIPELINE).is_file():
         return _StableDiffusion3(folder=folder, max_tokens=max_tokens)
     if not (folder / "config.json").is_file():
@@ -97,24 +98,6 @@ def text_encoder(source: str, max_tokens: int) -> TextEncoder:
             "tokenizer, or a pipeline of diffusers with its encoders"
         )
     return _Single(folder=folder, max_tokens=max_tokens)
-
-
-def embedded(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> tuple[Tensor, Tensor]:
-    """`encoder.encode(texts, device)` up to the rounding to float16, with the folder `cache` asked first.
-
-    A file per caption lies there, whole or not at all; a damaged one is made again.
-    """
-    folder = cache / encoder.fingerprint
-    found = {text: _read(_place(folder, text)) for text in texts}
-    if missing := [text for text, values in found.items() if values is None]:
-        folder.mkdir(parents=True, exist_ok=True)
-        for text, *embedding in zip(missing, *encoder.encode(missing, device), strict=True):
-            if not all(value.isfinite().all() for value in embedding):
-                raise UserError(f"{KEY}: {encoder.folder} makes values of {text!r} that are not finite; use another")
-            _write(_place(folder, text), *embedding)
-        found |= {text: _read(_place(folder, text)) for text in missing}
-    tokens, pooled = zip(*(values for text in texts if (values := found[text]) is not None), strict=True)
-    return torch.stack(tokens), torch.stack(pooled)
 
 
 class _Single(TextEncoder):
@@ -243,27 +226,12 @@ class _StableDiffusion3(TextEncoder):
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
-def _folder(source: str) -> Path:
+def _folder(source: str, *, weights: bool) -> Path:
     if Path(source).is_dir():
         return Path(source)
-    if not _HUB_NAME.fullmatch(source):
+    if not is_hub_id(source):
         raise UserError(f"{KEY}: {source}: no such folder")
-    import huggingface_hub
-
-    name, _, revision = source.partition("@")
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                name, revision=revision or None, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
-            )
-        )
-    except (OSError, ValueError) as error:
-        gated = isinstance(error, huggingface_hub.errors.GatedRepoError)
-        reason = "gated: accept its terms there, then `hf auth login`" if gated else str(error).strip().split("\n")[0]
-    raise UserError(
-        f"{KEY}: {source}: no such folder here, and it cannot be had from the Hub ({reason}); check the name and the "
-        "connection"
-    )
+    return downloaded(source, key=KEY, allow=_WANTED, ignore=_UNWANTED if weights else [*_UNWANTED, *_WEIGHTS])
 
 
 @contextmanager
@@ -366,31 +334,3 @@ def _release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-# The cache ------------------------------------------------------------------------------------------------------------
-
-
-def _place(folder: Path, text: str) -> Path:
-    return folder / f"{hashlib.sha256(text.encode()).hexdigest()}.embedding"
-
-
-def _read(path: Path) -> tuple[Tensor, Tensor] | None:
-    """A cached embedding: tokens (L, D) and pooled (P,); None where it is not there or damaged."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
-        return None
-    tensors = safetensors.torch.load(content[DIGEST:])
-    return tensors["tokens"].float(), tensors["pooled"].float()
-
-
-def _write(path: Path, tokens: Tensor, pooled: Tensor) -> None:
-    half = tokens.half()  # what a bf16 network sees is coarser still
-    kept = half if half.isfinite().all() else tokens
-    content = safetensors.torch.save({"tokens": kept.contiguous(), "pooled": pooled.contiguous()})
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    partial.write_bytes(hashlib.sha256(content).digest() + content)
-    partial.replace(path)

@@ -68,7 +68,7 @@ class UNet(DiffusersDenoiser):
             class_embed_type="identity" if attributes else None,
             **_settings(architecture),
         )
-        time_width = 4 * architecture.model_channels
+        time_width = 4 * _widths(architecture)[0]
         self.conditioning = ConditioningEmbedding(attributes, time_width) if attributes else None
         nn.init.zeros_(self.network.conv_out.weight)
         nn.init.zeros_(self.network.conv_out.bias)
@@ -77,11 +77,6 @@ class UNet(DiffusersDenoiser):
     def blocks(self) -> nn.ModuleList:
         """The levels on the way down, the deepest place, and the levels on the way up."""
         return nn.ModuleList([*self.network.down_blocks, self.network.mid_block, *self.network.up_blocks])
-
-    @property
-    def kernels(self) -> dict[str, str]:
-        """diffusers' own choice."""
-        return {"attention": "torch SDPA"}
 
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The prediction for x (B, C, H, W) at the times t (B,)."""
@@ -164,6 +159,11 @@ def _check_size(architecture: UNetArchitecture, height: int, width: int) -> None
             f"channel_multipliers: {len(architecture.channel_multipliers)} levels need rows and columns that are "
             f"multiples of {factor}, but examples are {height} × {width}; use fewer levels, or pictures of "
             f"{_rounded(height, factor)} × {_rounded(width, factor)}"
+        )
+    if height == width == factor:
+        raise UserError(
+            f"channel_multipliers: {len(architecture.channel_multipliers)} levels leave one pixel of {height} × {width}"
+            ", too few for a group norm; use fewer levels"
         )
 
 

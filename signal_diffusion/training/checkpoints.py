@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -38,6 +39,7 @@ WEIGHTS = "model.safetensors"
 EMA_WEIGHTS = "ema.safetensors"
 PREFIX = "checkpoint-"
 UNFINISHED = ".unfinished-"
+LONGEST_REASON = 200  # characters of torch's list of tensors
 
 
 def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> Path:
@@ -124,7 +126,9 @@ def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> None:
         model.load_state_dict(weights | frozen)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{checkpoint / WEIGHTS}: weights of another architecture: {first}") from None
+        raise UserError(
+            f"{checkpoint / WEIGHTS}: weights of another architecture: {textwrap.shorten(first, LONGEST_REASON)}"
+        ) from None
 
 
 def list_checkpoints(parent: Path) -> list[Path]:

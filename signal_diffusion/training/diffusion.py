@@ -20,8 +20,10 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
+from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml, written_keys
+from signal_diffusion.continuity import check_same_run
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples
@@ -31,9 +33,9 @@ from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption
+from signal_diffusion.places import expanded
 from signal_diffusion.training import checkpoints
 from signal_diffusion.training.launching import start_missing_processes
-from signal_diffusion.training.pretrained import with_architecture
 from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker
 from signal_diffusion.training.trainer import Parts, Trainer
@@ -69,15 +71,15 @@ def _train(experiment: schema.Experiment, written: Collection[str]) -> bool:
     paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
     checkpoint = _checkpoint_to_resume(experiment, paths, accelerator)
     with accelerator.main_process_first():  # what has to be made or brought here is so by one
-        experiment = with_architecture(experiment, written, checkpoint=checkpoint)
+        experiment = assembly.with_architecture(experiment, written, checkpoint=checkpoint)
         vae = assembly.vae_of(experiment.model)
         root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
         card = experiments.read_card(experiment.data, root)
-        caption = experiments.caption_of(experiment, experiments.captions_in(experiment, root, card))
-    if checkpoint:
-        _check_same_dataset(checkpoint, card)
-    parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
-    attributes = experiments.attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
+        caption = caption_of(experiment, captions_in(experiment, root, card))
+        if checkpoint:
+            check_same_run(checkpoint, experiment, card)
+        parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
+    attributes = attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
     trainer = _trainer(experiment, accelerator, paths, root, card, parts, attributes)
     if checkpoint:
         trainer.resume(checkpoint)
@@ -109,7 +111,7 @@ def _with_run_directory(
     configured = experiment.output.base_dir or f"runs/{config.stem}"
     if resume == "":
         raise UserError("--resume-from-checkpoint: expected a checkpoint's folder, or latest")
-    base = str(output_dir or experiments.expanded(configured, "[output] base_dir"))
+    base = str(output_dir or expanded(configured, "[output] base_dir"))
     experiment = dataclasses.replace(experiment, output=dataclasses.replace(experiment.output, base_dir=base))
     if resume is None:
         return experiment
@@ -151,17 +153,6 @@ def _checkpoint_to_resume(experiment: schema.Experiment, paths: RunPaths, accele
             "choose another --output-dir"
         )
     return checkpoint
-
-
-def _check_same_dataset(checkpoint: Path, card: DatasetCard) -> None:
-    """A run goes on with the data that it began with; what a class means must not change under it."""
-    trained_on = DatasetCard.load(checkpoint)
-    for name in ("representation", "shape", "columns", "files"):
-        if getattr(trained_on, name) != getattr(card, name):
-            raise UserError(
-                f"[data.paths] root: a dataset of other {name} than {checkpoint} was trained on; expected the same, or "
-                "a new run with model.pretrained"
-            )
 
 
 def _trainer(

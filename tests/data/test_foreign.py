@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from signal_diffusion import experiment as experiments
+from signal_diffusion.conditions import attributes_of
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import open_split
@@ -226,7 +227,7 @@ def test_parquet_of_hugging_face_is_read_wherever_it_lies(layout: str, tmp_path:
     root, card, data = opened(paths=root_of(tmp_path / "root"), columns=schema.Columns(image="picture"))
     assert card.columns == {"label": {"kind": "categorical", "names": ["no", "yes"]}}
     conditioning = schema.Conditioning(type="class")
-    attributes = experiments.attributes_of(conditioning, card, data.columns)
+    attributes = attributes_of(conditioning, card, data.columns)
     examples = experiments.examples_of(data, root, card, "train", attributes, None)
     x, values = examples[[69, 0]]
     assert np.abs(x[0, 0].numpy() - (pixels(69, 8, 8) / 127.5 - 1)).max() < 5e-4
@@ -287,7 +288,9 @@ def test_a_dataset_of_ours_on_the_hub_is_used_as_it_is(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     root, card, _ = opened(source="hub", paths=root_of("me/eeg@v1"), representation="db-only")
     assert root == synthetic_dataset and card.shape == (1, 64, 64)
-    assert asked == [("me/eeg", {"repo_type": "dataset", "revision": "v1"})]
+    assert asked == [
+        ("me/eeg", {"repo_type": "dataset", "revision": "v1", "allow_patterns": None, "ignore_patterns": None})
+    ]
 
 
 def test_another_one_on_the_hub_is_converted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +301,7 @@ def test_another_one_on_the_hub_is_converted(folder: Path, monkeypatch: pytest.M
 
 def test_without_the_network_the_hub_is_one_line() -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "1"
-    with pytest.raises(UserError, match="nobody/nothing: cannot be had from the Hub") as caught:
+    with pytest.raises(UserError, match=r"^\[data.paths\] root: nobody/nothing: cannot be had from the Hub") as caught:
         opened(source="hub", paths=root_of("nobody/nothing"))
     assert len(str(caught.value).splitlines()) == 1
 

@@ -219,7 +219,7 @@ def test_a_vae_is_found_in_its_folder_and_in_that_of_a_pipeline(folder: Path) ->
     assert all(torch.equal(value, own.state_dict()[name]) for name, value in saved.items())
 
 
-def copied(folder: Path, to: Path, *, config: dict[str, str] | None = None, lacking: str = "") -> str:
+def copied(folder: Path, to: Path, *, config: dict[str, Any] | None = None, lacking: str = "") -> str:
     """A copy of a VAE's folder with another config, or without one of its tensors."""
     to.mkdir()
     settings = json.loads((folder / "config.json").read_text()) | (config or {})
@@ -233,11 +233,13 @@ def copied(folder: Path, to: Path, *, config: dict[str, str] | None = None, lack
 def test_what_is_no_vae_is_one_line(folder: Path, tmp_path: Path) -> None:
     transformer = copied(folder, tmp_path / "transformer", config={"_class_name": "SD3Transformer2DModel"})
     partial = copied(folder, tmp_path / "partial", lacking="decoder.conv_in.weight")
+    normalised = copied(folder, tmp_path / "normalised", config={"latents_mean": [0.1] * 4, "latents_std": [1.2] * 4})
     (tmp_path / "empty").mkdir()
     broken = Path(copied(folder, tmp_path / "broken")) / "diffusion_pytorch_model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-100])
     for source, expected in (
         (transformer, "holds a SD3Transformer2DModel; expected AutoencoderKL or AutoencoderTiny"),
+        (normalised, "config.json has latents_mean and latents_std, and latents that are scaled channel by channel"),
         (partial, "lack 'decoder.conv_in.weight'"),
         (str(tmp_path / "empty"), "not in diffusers' layout"),
         (str(tmp_path / "nowhere"), "no such folder"),

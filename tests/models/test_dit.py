@@ -156,14 +156,6 @@ def test_same_weights_same_numbers_as_diffusers():
     torch.testing.assert_close(model(x, t, cond), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_first_prediction_is_zero_and_has_the_shape_of_x():
-    x, t, cond = inputs()
-
-    prediction = tiny(trained=False)(x, t, cond)
-
-    assert torch.equal(prediction, torch.zeros_like(x))
-
-
 @pytest.mark.parametrize(
     ("shape", "patch_size", "num_tokens"),
     [((1, 20, 2048), (1, 8), 5120), ((3, 8, 16), (2, 16), 4), ((16, 7, 5), (7, 1), 5)],
@@ -212,7 +204,7 @@ def test_samples_in_time_keep_their_order_where_rows_are_electrodes():
 
 
 def test_patches_of_several_electrodes_are_refused():
-    with pytest.raises(UserError, match=r"\[4, 2\] mixes 4 electrodes, which have no order: expected \[1, 2\]"):
+    with pytest.raises(UserError, match=r"\[4, 2\] spans 4 electrodes, which have no order: .* patch_size = \[1, 2\]"):
         tiny(electrode_rows=True)
 
 
@@ -220,66 +212,6 @@ def test_no_two_positions_are_alike():
     positions = tiny(shape=(1, 20, 64), patch_size=(1, 8), num_layers=1).positions
 
     assert (torch.cdist(positions, positions) + torch.eye(160)).min() > 0.01
-
-
-@pytest.mark.parametrize("attributes", [(), (LABEL,), (LABEL, AGE)])
-@pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize("gradient_checkpointing", [False, True])
-def test_every_parameter_has_a_gradient(attributes, trained, gradient_checkpointing):
-    model = tiny(attributes=attributes, trained=trained, patch_size=(1, 8), electrode_rows=trained)
-    model.gradient_checkpointing = gradient_checkpointing
-    x, t, cond = inputs()
-
-    model(x, t, cond).square().sum().backward()
-
-    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
-
-
-def test_gradient_checkpointing_gives_the_same_gradients_dropout_and_all():
-    x, t, cond = inputs()
-    gradients = []
-    for gradient_checkpointing in [False, True]:
-        model = tiny(dropout_rate=0.3)
-        model.gradient_checkpointing = gradient_checkpointing
-        torch.manual_seed(2)
-        model(x, t, cond).square().sum().backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
-
-
-def test_the_condition_and_its_absence_matter():
-    model = tiny()
-    x, t, cond = inputs(batch=1)
-    null = cond.drop(torch.tensor([True]))
-    other = Conditioning({"label": torch.tensor([1])})
-
-    assert cond.attributes["label"].item() == 0
-    predictions = [model(x, t, c) for c in (cond, null, other)]
-    assert not any(torch.allclose(predictions[i], predictions[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
-
-
-def test_saved_and_loaded_into_a_fresh_model_gives_the_same_output_to_the_bit():
-    x, t, cond = inputs()
-    model = tiny(attributes=(LABEL, AGE))
-    other = tiny(attributes=(LABEL, AGE), trained=False)
-
-    other.load_state_dict(model.state_dict(), strict=True)
-
-    assert torch.equal(other(x, t, cond), model(x, t, cond))
-
-
-def test_bfloat16_autocast_stays_close_to_float32_and_leaves_the_parameters_alone():
-    model = tiny()
-    x, t, cond = inputs()
-    exact = model(x, t, cond)
-
-    with torch.autocast("cpu", torch.bfloat16):
-        found = model(x, t, cond)
-    found.float().square().sum().backward()
-
-    assert (found.float() - exact).norm() < 0.03 * exact.norm()
-    assert {p.dtype for p in model.parameters()} == {p.grad.dtype for p in model.parameters()} == {torch.float32}
 
 
 def test_the_real_size_is_counted_on_the_meta_device():
@@ -333,16 +265,6 @@ def test_a_wrong_value_or_key_is_refused(table):
 def test_sizes_that_do_not_fit_are_named(patch_size, head_dim, message):
     with pytest.raises(UserError, match=message):
         tiny(shape=(1, 64, 64), patch_size=patch_size, attention_head_dim=head_dim)
-
-
-def test_the_whole_backbone_is_one_graph():
-    model = tiny(attributes=(LABEL, AGE, TEXT), patch_size=(1, 4), electrode_rows=True, num_layers=1)
-    x, t, cond = inputs()
-    cond = Conditioning({**cond.attributes, "caption": torch.tensor([1, -1])})
-
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-
-    assert torch.equal(compiled(x, t, cond), model(x, t, cond))
 
 
 @pytest.mark.slow

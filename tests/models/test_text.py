@@ -9,7 +9,6 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError
 from huggingface_hub.utils import filter_repo_objects
 from transformers import (
     BartConfig,
@@ -25,8 +24,9 @@ from transformers import (
 )
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models import text
-from signal_diffusion.models.text import embedded, text_encoder
+from signal_diffusion.models import caption_cache, text
+from signal_diffusion.models.caption_cache import embedded
+from signal_diffusion.models.text import text_encoder
 from tests import text_encoders as tiny
 
 TEXTS = ["", "an eeg of a healthy woman", "an eeg of a man"]
@@ -214,8 +214,8 @@ def test_what_is_cached_is_what_was_encoded_to_half_precision(tmp_path: Path):
 
 
 def test_values_that_half_precision_cannot_hold_are_kept(tmp_path: Path):
-    text._write(tmp_path / "large", torch.full((2, 3), 1e5), torch.ones(3))
-    assert text._read(tmp_path / "large")[0].max() == 1e5
+    caption_cache._write(tmp_path / "large", torch.full((2, 3), 1e5), torch.ones(3))
+    assert caption_cache._read(tmp_path / "large")[0].max() == 1e5
 
 
 @pytest.mark.parametrize(
@@ -330,26 +330,29 @@ def test_of_a_repository_nothing_is_downloaded_but_the_encoders():
     assert list(found) == wanted
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (GatedRepoError.__new__(GatedRepoError), "gated: accept its terms there, then `hf auth login`"),
-        (OSError("cannot be reached\nmore lines"), "cannot be reached"),
-    ],
-    ids=["gated", "unreachable"],
-)
-def test_what_the_hub_refuses_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str):
-    asked = []
+def test_of_a_repository_no_weights_are_downloaded_where_sizes_are_enough(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    files = [
+        "config.json",
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "tokenizer/merges.txt",
+    ]
+    files += ["text_encoder/config.json", "text_encoder_3/model-00001-of-00002.safetensors"]
+    brought: list[str] = []
 
-    def refuse(name: str, revision: str | None, **patterns: object) -> None:
-        asked.append((name, revision))
-        raise error
+    def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str], **options: object) -> str:
+        brought.extend(filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
+        return str(folder)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(UserError) as caught:
-        text_encoder("someone/encoder@v2", 16)
-    assert asked == [("someone/encoder", "v2")]
-    assert len(caught.value.lines) == 1 and f"({reason}); check the name" in str(caught.value)
+    folder = tiny.clip(tmp_path / "clip")
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    encoder = text_encoder("someone/encoder", 16, weights=False)
+    assert encoder.sizes == text_encoder(str(tiny.clip(tmp_path / "whole")), 16).sizes
+    assert brought == ["config.json", "tokenizer.json", "tokenizer/merges.txt", "text_encoder/config.json"]
 
 
 def test_weights_that_are_not_all_there_are_not_drawn_at_random(tmp_path: Path):

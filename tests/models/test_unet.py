@@ -52,28 +52,11 @@ def test_same_weights_same_numbers_as_diffusers_own_network(attributes):
     assert expected.std() > 0.05
 
 
-@pytest.mark.parametrize("attributes", [(), (LABEL,), (CAPTION,), (LABEL, AGE)])
-def test_the_first_prediction_is_zero_and_every_parameter_has_a_gradient(attributes):
-    model = tiny(attributes=attributes, trained=False)
+def test_conditions_have_the_width_of_the_first_level():
+    model = tiny(channel_multipliers=(2, 4), use_attention=(False, False))
     x, t, cond = inputs()
 
-    prediction = model(x, t, cond)
-    (prediction - 1).square().sum().backward()
-
-    assert torch.equal(prediction, torch.zeros_like(x))
-    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
-
-
-@pytest.mark.parametrize(("name", "attributes"), [("label", (LABEL,)), ("age", (LABEL, AGE)), ("caption", (CAPTION,))])
-def test_each_attribute_and_its_absence_matter(name, attributes):
-    model = tiny(attributes=attributes)
-    x, t, cond = inputs()
-    null = cond.drop_each({name: torch.tensor([True, False])})
-
-    changed = (model(x, t, null) - model(x, t, cond)).abs().amax(dim=(1, 2, 3))
-
-    assert changed[0] > 1e-3
-    assert changed[1] == 0
+    assert model(x, t, cond).shape == x.shape
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 40, 28), (1, 20, 2048)])
@@ -101,35 +84,6 @@ def test_electrodes_that_the_depth_does_not_divide_are_filled_up_with_zeros():
     torch.testing.assert_close(prediction, model.network(padded, 1000 * t, model.conditioning(cond)).sample[:, :, :19])
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_gradient_checkpointing_gives_the_same_gradients_in_blocks_of_one_graph_each(compiled):
-    x, t, cond = inputs()
-    plain, checkpointed = tiny(), tiny()
-    checkpointed.checkpoint_gradients()
-    if compiled:
-        for block in checkpointed.blocks:
-            block.compile(fullgraph=True, backend="eager")
-    for model in (plain, checkpointed):
-        model.train()(x, t, cond).square().sum().backward()
-
-    assert len(checkpointed.blocks) == 5
-    gradients = [[parameter.grad for parameter in model.parameters()] for model in (plain, checkpointed)]
-    torch.testing.assert_close(*gradients)
-
-
-def test_bfloat16_autocast_stays_close_to_float32_and_leaves_the_parameters_alone():
-    model = tiny()
-    x, t, cond = inputs()
-    exact = model(x, t, cond)
-
-    with torch.autocast("cpu", torch.bfloat16):
-        found = model(x, t, cond)
-    found.float().square().sum().backward()
-
-    assert (found.float() - exact).norm() < 0.03 * exact.norm()
-    assert {p.dtype for p in model.parameters()} == {p.grad.dtype for p in model.parameters()} == {torch.float32}
-
-
 def test_the_blocks_are_no_second_copy_in_the_weights():
     model = tiny()
     before = list(model.state_dict())
@@ -150,6 +104,7 @@ def test_groups_divide_the_channels_of_every_level(multipliers, groups):
     ("architecture", "message"),
     [
         ({"use_attention": (True,)}, "use_attention has 1 levels and channel_multipliers 2; expected as many"),
+        ({"channel_multipliers": (1, 1, 1), "use_attention": (False,) * 3, "shape": (1, 4, 4)}, "leave one pixel"),
         ({"attention_head_dim": 5}, "attention_head_dim: 5, expected a divisor of the 32 channels"),
         ({"attention_head_dim": 32, "use_attention": (True, True)}, "32, expected a divisor of the 16 channels"),
     ],

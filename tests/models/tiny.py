@@ -19,7 +19,7 @@ from signal_diffusion.models.registry import BACKBONES, build
 SFREQ, WINDOW = 256.0, 2048
 
 PICTURES = {
-    "dit": {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 16, "patch_size": [4, 4]},
+    "dit": {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 32, "patch_size": [4, 4]},
     "hourglass": {"depths": [1, 1], "widths": [64, 96], "kernel_sizes": [3, 0], "attention_head_dim": 32}
     | {"patch_size": [4, 4], "mapping_width": 64},
     "localmamba": {"depths": [1, 1], "dims": [64, 64], "d_state": 2, "patch_size": [4, 4]}
@@ -29,7 +29,7 @@ PICTURES = {
     "unet": {"model_channels": 16, "channel_multipliers": [1, 2], "use_attention": [False, True]},
 }
 """`[model.architecture]` by backbone, for pictures."""
-SIGNALS = {name: {"patch_size": [1, 16]} for name in ("dit", "hourglass", "localmamba")}
+SIGNALS = {"dit": {"patch_size": [1, 64]}, "hourglass": {"patch_size": [1, 16]}, "localmamba": {"patch_size": [1, 16]}}
 """What differs for time series."""
 
 CONDITIONINGS: dict[str, tuple[Attribute, ...]] = {
@@ -54,13 +54,14 @@ def tiny(
     *,
     conditioning: str = "none",
     electrode_rows: bool = False,
+    **architecture: object,
 ) -> Denoiser:
     """A small network of a kind, the same each time."""
-    table = PICTURES[backbone] | (SIGNALS.get(backbone, {}) if electrode_rows else {})
-    architecture = TypeAdapter(BACKBONES[backbone].architecture).validate_json(json.dumps(table))
+    table = PICTURES[backbone] | (SIGNALS.get(backbone, {}) if electrode_rows else {}) | architecture
+    sizes = TypeAdapter(BACKBONES[backbone].architecture).validate_json(json.dumps(table))
     torch.manual_seed(0)
     attributes = CONDITIONINGS[conditioning]
-    return build(backbone, architecture, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
+    return build(backbone, sizes, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
 
 
 def conditions(conditioning: str, batch: int) -> Conditioning:

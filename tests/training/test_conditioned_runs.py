@@ -22,7 +22,9 @@ from typer.testing import CliRunner
 from signal_diffusion import experiment as experiments
 from signal_diffusion import pipeline
 from signal_diffusion.cli import app
+from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import open_split
 from signal_diffusion.errors import UserError
 from signal_diffusion.inspection import inspect
 from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
@@ -175,7 +177,7 @@ def captions_of(experiment_file: Path, root: Path, encoder: Path, *overrides: st
     experiment = experiments.load(experiment_file, (*of_captions(encoder), f"data.paths.root={root}", *overrides))
     root = experiments.dataset_root(experiment.data)
     card = experiments.read_card(experiment.data, root)
-    caption = experiments.caption_of(experiment, experiments.captions_in(experiment, root, card))
+    caption = caption_of(experiment, captions_in(experiment, root, card))
     assert caption is not None
     examples = experiments.examples_of(experiment.data, root, card, "train", (caption,), None)
     return list(caption.texts), examples[range(len(examples))][1]["caption"].tolist()
@@ -183,7 +185,7 @@ def captions_of(experiment_file: Path, root: Path, encoder: Path, *overrides: st
 
 def test_classes_can_be_captions(experiment_file: Path, synthetic_dataset: Path, encoder: Path, cache: Path):
     texts, indices = captions_of(experiment_file, synthetic_dataset, encoder, "data.columns.caption=label")
-    labels = experiments.open_split(synthetic_dataset, "train").with_format(None)["label"][:]
+    labels = open_split(synthetic_dataset, "train").with_format(None)["label"][:]
     names = DatasetCard.load(synthetic_dataset).columns["label"]["names"]
     assert texts == ["", "alert", "relaxed"]
     assert [texts[index] for index in indices] == [names[label] for label in labels]
@@ -290,7 +292,7 @@ COLUMNS = {
 def attributes_named(synthetic_dataset: Path, columns: dict, **table: object) -> list[str]:
     card = dataclasses.replace(DatasetCard.load(synthetic_dataset), columns=columns)
     conditioning = experiments.schema.Conditioning(type="attributes", **table)  # type: ignore[arg-type]
-    attributes = experiments.attributes_of(conditioning, card, experiments.schema.Columns())
+    attributes = attributes_of(conditioning, card, experiments.schema.Columns())
     return [attribute.name for attribute in attributes]
 
 

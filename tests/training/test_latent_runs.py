@@ -215,6 +215,11 @@ def test_a_vae_that_has_gone_or_changed_is_one_line(experiment_file: Path, tmp_p
     ):
         with pytest.raises(UserError, match=r"toml: \[model.autoencoder\] path: other weights than .*checkpoint-1 was"):
             act()
+    config = save_vae(tmp_path / "vae") / "config.json"
+    config.write_text(config.read_text().replace('"scaling_factor": 1.5', '"scaling_factor": 0.5'))
+    assert "0.5" in config.read_text()
+    with pytest.raises(UserError, match=r"\[model.autoencoder\] path: other weights"):
+        pipeline.load_trained(tmp_path / "run")
     shutil.rmtree(tmp_path / "vae")
     with pytest.raises(UserError, match=r"checkpoint-1.*\[model.autoencoder\] path: .*no such folder"):
         pipeline.load_trained(tmp_path / "run")

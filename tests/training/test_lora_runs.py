@@ -112,7 +112,7 @@ def test_a_base_that_changed_or_has_gone_is_one_line(experiment_file: Path, base
         with pytest.raises(UserError, match=r"toml: \[model\] pretrained: other weights than .*checkpoint-1 was"):
             act()
     shutil.rmtree(moved)
-    with pytest.raises(UserError, match="no such checkpoint"):
+    with pytest.raises(UserError, match="not a checkpoint"):
         pipeline.load_trained(run)
 
 

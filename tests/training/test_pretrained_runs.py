@@ -8,6 +8,7 @@ import torch
 from diffusers import SD3Transformer2DModel, UNet2DModel
 
 from signal_diffusion import experiment as experiments
+from signal_diffusion.config.loading import written_keys
 from signal_diffusion.errors import UserError
 from signal_diffusion.inspection import inspect
 from signal_diffusion.pipeline import load_trained
@@ -122,8 +123,11 @@ def test_a_key_that_contradicts_the_weights_is_told(config, tmp_path, value):
 
     with pytest.raises(UserError) as told:
         train(config, output_dir=tmp_path / "run", overrides=wrong)
+    with pytest.raises(UserError) as told_by_check:
+        inspect(experiments.load(config, wrong), written_keys(config, wrong))
 
     [line] = told.value.lines
+    assert line.endswith(told_by_check.value.lines[0])
     expected = f"[model.architecture] num_layers: {value}, but the pretrained model has 1; leave the key out"
     assert line == f"{config}: {expected}"
     assert not (tmp_path / "run").exists()
@@ -177,6 +181,8 @@ def test_weights_for_latents_are_refused_for_pictures(config, pipeline, tmp_path
         UserError, match=r"for examples of 16 channels, but these have 1; set model.autoencoder.enabled"
     ):
         train(config, output_dir=tmp_path / "run")
+    with pytest.raises(UserError, match="for examples of 16 channels"):
+        inspect(experiments.load(config))
 
 
 def test_an_inspection_counts_the_pretrained_network(config, pipeline):

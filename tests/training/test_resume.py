@@ -12,6 +12,8 @@ import torch
 
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment import load
+from signal_diffusion.inspection import inspect
 from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.stopping import Stopped
@@ -122,16 +124,52 @@ def test_a_run_that_is_there_is_not_overwritten(uninterrupted: Path, experiment_
     assert sorted(path.stat().st_mtime_ns for path in uninterrupted.rglob("*")) == before
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.architecture.attention_head_dim=16", "[model.architecture] attention_head_dim: 16, but "),
+        ("model.architecture.patch_size=[8, 32]", "[model.architecture] patch_size: [8, 32], but "),  # as many weights
+        ("model.diffusion.method=ddpm", "[model.diffusion] method: 'ddpm', but "),
+        ("model.diffusion.prediction=epsilon", "[model.diffusion] prediction: 'epsilon', but "),
+        ("model.conditioning.type=none", "[model.conditioning] type: 'none', but "),
+        ("data.columns.label=gender", "[model.conditioning] attributes: 'label (female, male)', but "),
+    ],
+)
+def test_weights_that_would_mean_something_else_are_refused(
+    uninterrupted: Path, experiment_file: Path, tmp_path: Path, override: str, expected: str
+) -> None:
+    checkpoint = uninterrupted / LAST
+    with pytest.raises(UserError) as caught:
+        train(experiment_file, output_dir=tmp_path, resume=str(checkpoint), overrides=(override,))
+    assert any(expected in line and str(checkpoint) in line for line in caught.value.lines)
+    assert not (tmp_path / "config.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.architecture.patch_size=[8, 32]", "[model.architecture] patch_size: [8, 32], but "),
+        ("data.columns.label=gender", "[model.conditioning] attributes: 'label (female, male)', but "),
+    ],
+)
+def test_a_run_does_not_start_from_weights_that_would_mean_something_else(
+    uninterrupted: Path, experiment_file: Path, tmp_path: Path, override: str, expected: str
+) -> None:
+    overrides = (f"model.pretrained={uninterrupted / LAST}", override)
+    for act in (
+        lambda: train(experiment_file, output_dir=tmp_path, overrides=overrides),
+        lambda: inspect(load(experiment_file, overrides)),
+    ):
+        with pytest.raises(UserError) as caught:
+            act()
+        assert expected in caught.value.lines[0]
+
+
+def test_what_does_not_change_the_meaning_of_weights_may_change(
     uninterrupted: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="of another architecture"):
-        train(
-            experiment_file,
-            output_dir=tmp_path,
-            resume=str(uninterrupted / LAST),
-            overrides=("model.architecture.attention_head_dim=16",),
-        )
+    changed = ("model.architecture.dropout_rate=0", "model.conditioning.cfg_dropout=0.2", "training.max_steps=16")
+    assert train(experiment_file, output_dir=tmp_path, resume=str(uninterrupted / LAST), overrides=changed)
 
 
 def test_an_average_switched_on_later_starts_from_the_weights(experiment_file: Path, tmp_path: Path) -> None:

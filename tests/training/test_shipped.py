@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,7 +19,7 @@ from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.experiment import load
 from signal_diffusion.training.diffusion import train
-from tests.training.runs import metrics_of
+from tests.training.runs import largest_difference, metrics_of
 
 CONFIGS = Path(__file__).parents[2] / "config" / "diffusion"
 SHIPPED = sorted(CONFIGS.glob("*-*.toml"))
@@ -64,7 +66,13 @@ def offline(path: Path, datasets: dict[str, Path], vae: Path) -> tuple[str, ...]
     return (root, "model.pretrained=", f"model.autoencoder.path={vae}") if "sd35" in path.stem else (root,)
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem.endswith(("db-iq", "timeseries")) else pytest.mark.slow)
+        for path in SHIPPED
+    ],
+)
 def test_what_a_shipped_experiment_takes_is_told_at_its_real_size(
     path: Path, datasets: dict[str, Path], vae: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +81,41 @@ def test_what_a_shipped_experiment_takes_is_told_at_its_real_size(
     app(["config", "check", str(path), *overrides], standalone_mode=False)
     told = capsys.readouterr().out
     assert re.search(r"parameters +[\d,]{9,}\n", told) and re.search(r"[\d,.]+ GFLOP per example", told)
+
+
+SMALLER = {
+    "dit": "num_layers=1 num_attention_heads=2 attention_head_dim=8",
+    "hourglass": "depths=[1,1] widths=[16,32] kernel_sizes=[3,0] attention_head_dim=16 mapping_width=32",
+    "localmamba": "depths=[1,1] dims=[16,32] d_state=2",
+    "sd35": "num_layers=2 num_attention_heads=2 attention_head_dim=8 joint_attention_dim=16 pooled_projection_dim=16",
+}
+FEW_STEPS = (
+    *("data.loading.batch_size=2", "training.max_steps=2", "training.checkpointing.interval=1", "compute.device=cpu"),
+    *("training.validation.num_examples=4", "training.visualization.num_samples=2", "training.ema.update_every=1"),
+    *("generation.sampling.steps=2", "generation.sampling.guidance_scale=2", "logging.tensorboard=false"),
+)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_experiment_made_smaller_trains_resumes_and_samples_signals(
+    path: Path, datasets: dict[str, Path], vae: Path, tmp_path: Path
+) -> None:
+    backbone, data = path.stem.split("-", 1)
+    architecture = [f"model.architecture.{word}" for word in SMALLER[backbone].split()]
+    if backbone != "sd35":
+        architecture += [f"model.architecture.patch_size={'[1, 64]' if data == 'timeseries' else '[8, 8]'}"]
+    overrides = (*FEW_STEPS, *architecture, *offline(path, datasets, vae))
+    train(path, output_dir=tmp_path / "whole", overrides=overrides)
+    shutil.copytree(tmp_path / "whole" / "checkpoint-1", tmp_path / "resumed" / "checkpoint-1")
+
+    train(path, output_dir=tmp_path / "resumed", resume="latest", overrides=overrides)
+    trained = pipeline.load_trained(tmp_path / "resumed")
+    pipeline.sample(trained, pipeline.conditions(trained.attributes, {}, 2), 2, tmp_path / "out")
+
+    assert largest_difference(tmp_path / "whole" / "checkpoint-2", tmp_path / "resumed" / "checkpoint-2") == 0
+    with np.load(tmp_path / "out" / "samples.npz") as samples:
+        assert samples["signals"].shape == ((2, 19, 2048) if data == "timeseries" else (2, 2048))
+        assert np.isfinite(samples["signals"]).all()
 
 
 @pytest.mark.slow

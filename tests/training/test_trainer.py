@@ -224,7 +224,7 @@ def test_the_other_ways_to_train(overrides: tuple[str, ...], experiment_file: Pa
             "cannot condition on 'weight'",
         ),
         (("model.architecture.patch_size=[7, 16]",), "does not divide"),
-        (("model.pretrained=nowhere",), "no such checkpoint"),
+        (("model.pretrained=nowhere",), "[model] pretrained: nowhere: not a checkpoint"),
         (("training.mixed_precision=fp16", "compute.device=auto"), "needs a CUDA device"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

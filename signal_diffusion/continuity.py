@@ -1,0 +1,99 @@
+"""What a run that goes on, or that starts from another, has to have in common with it.
+
+Shapes of tensors tell little: patches of 4 × 16 and of 8 × 8, two orders of scans, two lists of attributes or two
+methods have the same, and weights that mean something else give noise that looks like a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.conditions import attributes_of
+from signal_diffusion.config import schema
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Attribute, Categorical
+
+__all__ = ["check_same_network", "check_same_run"]
+
+_SCHEDULE = ("method", "num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr")
+_LORA = ("enabled", "rank", "alpha", "target_modules")
+
+
+def check_same_run(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> None:
+    """Hold an experiment and its dataset against those of the checkpoint that it goes on from.
+
+    Raises
+    ------
+    UserError
+        With a line per difference that would change what the weights mean.
+    """
+    trained_on = DatasetCard.load(checkpoint)
+    for name in ("representation", "shape", "columns", "files"):
+        if getattr(trained_on, name) != getattr(card, name):
+            raise UserError(
+                f"[data.paths] root: a dataset of other {name} than {checkpoint} was trained on; expected the same, or "
+                "a new run with model.pretrained"
+            )
+    then = experiments.load(checkpoint / experiments.CONFIG_NAME)
+    before, now = ({**_network(each, card), **_process(each)} for each in (then, experiment))
+    _compare(checkpoint, before, now, "expected the same, or a new run with model.pretrained")
+
+
+def check_same_network(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> None:
+    """Hold an experiment's network and its conditions against those of a checkpoint whose weights it starts from.
+
+    Raises
+    ------
+    UserError
+        With a line per difference.
+    """
+    then = experiments.load(checkpoint / experiments.CONFIG_NAME)
+    before, now = _network(then, DatasetCard.load(checkpoint)), _network(experiment, card)
+    _compare(checkpoint, before, now, "expected the same, or another model.pretrained")
+
+
+def _compare(checkpoint: Path, before: dict[str, Any], now: dict[str, Any], advice: str) -> None:
+    different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if "[model] name" in different:  # all of the architecture differs, then
+        different = ["[model] name"]
+    if different:
+        raise UserError(
+            *(
+                f"{key}: {_told(now.get(key))}, but {checkpoint} was trained with {_told(before.get(key))}; {advice}"
+                for key in different
+            )
+        )
+
+
+def _network(experiment: schema.Experiment, card: DatasetCard) -> dict[str, Any]:
+    """What decides what weights mean, by table and key."""
+    model = experiment.model
+    keys = {"[model] name": model.name, "[model.autoencoder] enabled": model.autoencoder.enabled}
+    for field in dataclasses.fields(model.architecture):
+        if not field.name.startswith("dropout"):
+            keys[f"[model.architecture] {field.name}"] = getattr(model.architecture, field.name)
+    keys["[model.conditioning] type"] = model.conditioning.type
+    if model.conditioning.type in ("class", "attributes"):
+        attributes = attributes_of(model.conditioning, card, experiment.data.columns)
+        keys["[model.conditioning] attributes"] = "; ".join(map(_described, attributes))
+    return keys
+
+
+def _process(experiment: schema.Experiment) -> dict[str, Any]:
+    """What else a run keeps from its beginning to its end."""
+    diffusion, lora = experiment.model.diffusion, experiment.model.lora
+    keys: dict[str, Any] = {f"[model.diffusion] {name}": getattr(diffusion, name) for name in _SCHEDULE}
+    keys["[model.diffusion] prediction"] = experiments.method_of(diffusion).prediction
+    return keys | {f"[model.lora] {name}": getattr(lora, name) for name in _LORA}
+
+
+def _described(attribute: Attribute) -> str:
+    return f"{attribute.name} ({', '.join(attribute.names)})" if isinstance(attribute, Categorical) else attribute.name
+
+
+def _told(value: object) -> str:
+    return str(list(value)) if isinstance(value, tuple) else repr(value)

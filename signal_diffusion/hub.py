@@ -1,0 +1,79 @@
+"""Repositories of the Hugging Face Hub, brought to this machine: models, text encoders, datasets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from signal_diffusion.errors import UserError
+
+__all__ = ["downloaded", "is_hub_id"]
+
+_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text has the form "owner/name" or "owner/name@revision", which a relative path may have too."""
+    return _ID.fullmatch(text) is not None
+
+
+def downloaded(
+    identifier: str,
+    *,
+    key: str = "",
+    repo_type: Literal["model", "dataset"] = "model",
+    allow: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+) -> Path:
+    """The folder, in the cache of the Hub, of what is wanted of a repository; it is brought there first.
+
+    Parameters
+    ----------
+    identifier
+        "owner/name" or "owner/name@revision".
+    key
+        The experiment's, for the error; "" where the caller names it.
+    repo_type
+        What the repository holds.
+    allow, ignore
+        Patterns of the files that are wanted and, of those, are not; `*` stands for slashes too. None = all, none.
+
+    Raises
+    ------
+    UserError
+        One line, whatever the reason: no network, a licence not accepted, no such repository, revision or file.
+    """
+    import huggingface_hub  # what is on this machine needs no Hub
+
+    name, _, revision = identifier.partition("@")
+    try:
+        folder = huggingface_hub.snapshot_download(
+            name,
+            repo_type=repo_type,
+            revision=revision or None,
+            allow_patterns=None if allow is None else list(allow),
+            ignore_patterns=None if ignore is None else list(ignore),
+        )
+    except Exception as error:  # the Hub's, the network's and the file system's have no class in common
+        reason, advice = _told(error)
+    else:
+        return Path(folder)
+    where = f"{key}: {identifier}" if key else identifier
+    found = "no such folder here, and it " if repo_type == "model" else ""
+    raise UserError(f"{where}: {found}cannot be had from the Hub ({reason}); {advice}")
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """The reason for a failure, and what to do about it."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "gated", "accept its terms there, then `hf auth login`, or set a local folder"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such repository, or a private one", "check the name, or `hf auth login`, or set a local folder"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "no such revision", "check what follows the @, or set a local folder"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0], "check the name, the revision and the connection, or set a local folder"

@@ -1,0 +1,148 @@
+"""The U of the Hourglass Diffusion Transformer (Crowson et al., https://arxiv.org/abs/2401.11605), whatever its layers.
+
+Tokens pass through the levels from the finest grid to the coarsest and back, with a skip around each; time and
+conditions are told to every layer.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
+
+from torch import Tensor, nn
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Attribute, Conditioning, ConditioningEmbedding, TimestepEmbedding
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.levels import PlaceEmbedding, TokenMerge, TokenSplit, split_tokens
+
+__all__ = ["Grid", "Hierarchy", "check_levels", "token_grids"]
+
+Grid = tuple[int, int]
+"""Rows and columns of tokens."""
+
+
+class Hierarchy(Denoiser):
+    """A U of levels, told from the outermost, with most tokens, to the middle.
+
+    Of a kind of layers its own are: the layers, `mapping`, `layer_inputs` and `head`.
+
+    Parameters
+    ----------
+    layer : callable
+        `(level, grid, number) -> module`; layers of a level are numbered on, from the way down to the way back.
+    depths, widths
+        Layers (of one way) and channels of each level.
+    condition_width
+        Channels of the embeddings of time and conditions.
+    """
+
+    mapping: nn.Module
+    """From the sum of those embeddings to what layers are told, both (B, condition width)."""
+
+    def __init__(
+        self,
+        layer: Callable[[int, Grid, int], nn.Module],
+        *,
+        depths: Sequence[int],
+        widths: Sequence[int],
+        condition_width: int,
+        patch_size: tuple[int, int],
+        shape: tuple[int, int, int],
+        attributes: Sequence[Attribute],
+        electrode_rows: bool,
+    ) -> None:
+        super().__init__()
+        self.grids = grids = token_grids(shape, patch_size, electrode_rows=electrode_rows, num_levels=len(depths))
+        factor = (1, 2) if electrode_rows else (2, 2)
+        pairs = list(pairwise(widths))
+        self.patch_size = patch_size
+        self.num_tokens = math.prod(grids[0])
+
+        def layers(level: int, first: int = 0) -> nn.ModuleList:
+            return nn.ModuleList(layer(level, grids[level], first + i) for i in range(depths[level]))
+
+        self.time_embedding = TimestepEmbedding(condition_width)
+        self.conditioning = ConditioningEmbedding(attributes, condition_width) if attributes else None
+        self.patch_embedding = TokenMerge(shape[0], widths[0], patch_size)
+        self.places = PlaceEmbedding(grids[0], widths[0], electrode_rows=electrode_rows)
+        self.down = nn.ModuleList(layers(level) for level in range(len(pairs)))
+        self.merges = nn.ModuleList(TokenMerge(outer, inner, factor) for outer, inner in pairs)
+        self.middle = layers(len(pairs))
+        self.splits = nn.ModuleList(TokenSplit(inner, outer, factor) for outer, inner in pairs)
+        self.up = nn.ModuleList(layers(level, first=depths[level]) for level in range(len(pairs)))
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers of all levels, in the order in which they are used."""
+        levels = [*self.down, self.middle, *reversed(list(self.up))]
+        return nn.ModuleList(chain.from_iterable(level.children() for level in levels))
+
+    def layer_inputs(self, level: int) -> tuple[Tensor, ...]:
+        """What the layers of a level are given beside tokens and condition: nothing."""
+        return ()
+
+    @abstractmethod
+    def head(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """The numbers of each patch, (B, H/ph, W/pw, ph·pw·C), from the tokens of the outermost level."""
+
+    def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
+        """The prediction for x (B, C, H, W) at the times t (B,)."""
+        condition = self.time_embedding(t)  # (B, condition width)
+        if self.conditioning is not None:
+            condition = condition + self.conditioning(cond)
+        condition = self.mapping(condition)
+        inputs = [self.layer_inputs(level) for level in range(len(self.grids))]
+
+        # What layers add to is, under autocast, deliberately bf16, and not fp32 as in dit: merges, being linear layers,
+        # would round it all the same, and the finest grids cost memory.
+        tokens = self.places(self.patch_embedding(x.movedim(1, -1)))  # (B, H/ph, W/pw, D)
+        skips = []
+        for level, layers in enumerate(self.down):
+            skips.append(self._run(layers, tokens, condition, *inputs[level]))
+            tokens = self.merges[level](skips[-1])
+        tokens = self._run(self.middle, tokens, condition, *inputs[-1])
+        for level, layers in reversed(list(enumerate(self.up))):
+            tokens = self._run(layers, self.splits[level](tokens, skips[level]), condition, *inputs[level])
+        return split_tokens(self.head(tokens, condition), self.patch_size).movedim(-1, 1)
+
+    def _run(self, layers: nn.Module, tokens: Tensor, *inputs: Tensor) -> Tensor:
+        for layer in layers.children():
+            tokens = self.run(layer, tokens, *inputs)
+        return tokens
+
+
+def check_levels(**numbers: Sequence[object]) -> None:
+    """Raise a `UserError` where keys of an architecture have numbers for fewer levels than others."""
+    if len({len(each) for each in numbers.values()}) > 1:
+        found = ", ".join(f"{name} {len(each)}" for name, each in numbers.items())
+        raise UserError(f"numbers of levels differ: {found}; expected as many in each")
+
+
+def token_grids(
+    shape: tuple[int, int, int], patch_size: tuple[int, int], *, electrode_rows: bool, num_levels: int = 1
+) -> list[Grid]:
+    """Rows and columns of tokens of each level, for examples of `shape` (C, H, W); merges halve them.
+
+    Raises
+    ------
+    UserError
+        Where patches and merges do not divide the example, or a patch spans electrodes.
+    """
+    _, height, width = shape
+    rows, columns = patch_size
+    if electrode_rows and rows != 1:
+        raise UserError(
+            f"patch_size {[rows, columns]} spans {rows} electrodes, which have no order: "
+            f"expected one row; use patch_size = [1, {columns}]"
+        )
+    steps = [(1 if electrode_rows else rows * 2**level, columns * 2**level) for level in range(num_levels)]
+    if height % steps[-1][0] or width % steps[-1][1]:
+        merges = f" with the {num_levels - 1} merges of {num_levels} levels" if num_levels > 1 else ""
+        raise UserError(
+            f"patch_size {[rows, columns]}{merges} does not divide examples of {height} × {width}: "
+            f"expected sizes that are multiples of {steps[-1][0]} × {steps[-1][1]}"
+        )
+    return [(height // down, width // across) for down, across in steps]
