@@ -10,7 +10,7 @@ from tests.models.tiny import CONDITIONINGS, conditions, examples, tiny
 STEPS = 150
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["rectified_flow", pytest.param("ddpm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize("representation", ["db-only", "db-iq", "db-polar", "timeseries"])
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -19,6 +20,7 @@ from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.experiment import load
 from signal_diffusion.training.diffusion import train
+from tests.models.tiny import PICTURES
 from tests.training.runs import largest_difference, metrics_of
 
 CONFIGS = Path(__file__).parents[2] / "config" / "diffusion"
@@ -69,7 +71,7 @@ def offline(path: Path, datasets: dict[str, Path], vae: Path) -> tuple[str, ...]
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=path.stem, marks=() if path.stem.endswith(("db-iq", "timeseries")) else pytest.mark.slow)
+        pytest.param(path, id=path.stem, marks=() if path.stem.endswith("timeseries") else pytest.mark.slow)
         for path in SHIPPED
     ],
 )
@@ -173,8 +175,15 @@ def test_tensorboard_has_the_curves_the_pictures_and_the_settings(experiment_fil
 
 
 @pytest.mark.slow
-def test_compiled_training_gives_the_same_losses_and_saves_plain_names(experiment_file: Path, tmp_path: Path) -> None:
-    overrides = ("training.max_steps=4", "training.log_interval=1", "training.gradient_accumulation_steps=1")
+@pytest.mark.parametrize("backbone", sorted(PICTURES))
+def test_compiled_training_gives_the_same_losses_and_saves_plain_names(
+    backbone: str, experiment_file: Path, tmp_path: Path
+) -> None:
+    table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in PICTURES[backbone].items())
+    overrides = (
+        *(f"model.name={backbone}", f"model.architecture={{{table}}}", "training.max_steps=4"),
+        *("training.log_interval=1", "training.gradient_accumulation_steps=1"),
+    )
     for name, compiled in (("eager", "false"), ("compiled", "true")):
         compile_model = f"training.performance.compile_model={compiled}"
         train(experiment_file, output_dir=tmp_path / name, overrides=(*overrides, compile_model))
