@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,14 @@ ONE_STEP = (
     # gigabytes to write and hash, which other tests do in small
     *("training.ema.enabled=false", "training.checkpointing.save_optimizer=false"),
 )
+
+
+def marked(quick: tuple[str, ...]) -> list[Any]:
+    """The shipped experiments, of which those on other data than the quick ones are slow."""
+    return [
+        pytest.param(path, id=path.stem, marks=() if path.stem.endswith(quick) else pytest.mark.slow)
+        for path in SHIPPED
+    ]
 
 
 def test_there_is_an_experiment_for_each_backbone_and_representation() -> None:
@@ -68,13 +77,7 @@ def offline(path: Path, datasets: dict[str, Path], vae: Path) -> tuple[str, ...]
     return (root, "model.pretrained=", f"model.autoencoder.path={vae}") if "sd35" in path.stem else (root,)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=() if path.stem.endswith("timeseries") else pytest.mark.slow)
-        for path in SHIPPED
-    ],
-)
+@pytest.mark.parametrize("path", marked(("timeseries",)))
 def test_what_a_shipped_experiment_takes_is_told_at_its_real_size(
     path: Path, datasets: dict[str, Path], vae: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,7 +101,7 @@ FEW_STEPS = (
 )
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", marked(("db-iq", "timeseries")))
 def test_a_shipped_experiment_made_smaller_trains_resumes_and_samples_signals(
     path: Path, datasets: dict[str, Path], vae: Path, tmp_path: Path
 ) -> None:
