@@ -152,14 +152,12 @@ class Bench:
         for height, width in ((64, 64), (32, 32), (20, 128)):
             dtype = torch.bfloat16 if self.bf16 else torch.float32
             q, k, v = (torch.randn(4, 1, height, width, 64, dtype=dtype, requires_grad=True) for _ in range(3))
-            mask = _neighbours(height, width, 7)
 
             def ours(q: Tensor = q, k: Tensor = k, v: Tensor = v) -> None:
                 torch.autograd.grad(neighbourhood_attention(q, k, v, (7, 7)).sum(), (q, k, v))
 
-            def masked(q: Tensor = q, k: Tensor = k, v: Tensor = v, mask: Tensor = mask) -> None:
-                out = F.scaled_dot_product_attention(q.flatten(2, 3), k.flatten(2, 3), v.flatten(2, 3), mask)
-                torch.autograd.grad(out.sum(), (q, k, v))
+            def masked(q: Tensor = q, k: Tensor = k, v: Tensor = v) -> None:
+                torch.autograd.grad(neighbourhood_attention(q, k, v, (7, 7), backend="dense").sum(), (q, k, v))
 
             yield from self.kernels("attention", f"{height}×{width}, k 7", {"ours": ours, "masked SDPA": masked})
 
@@ -309,17 +307,6 @@ def _exponent(tokens: list[int], costs: list[Any]) -> float:
     if None in costs:
         return math.nan
     return statistics.linear_regression([math.log(n) for n in tokens], [math.log(cost) for cost in costs]).slope
-
-
-def _neighbours(height: int, width: int, kernel: int) -> Tensor:
-    """Which of the keys a query attends to, (H·W, H·W); a window that would reach over a border is moved inward."""
-
-    def windows(size: int) -> Tensor:
-        start = (torch.arange(size) - kernel // 2).clamp(0, size - kernel)[:, None]
-        return (torch.arange(size) >= start) & (torch.arange(size) < start + kernel)
-
-    rows, columns = windows(height), windows(width)
-    return (rows[:, None, :, None] & columns[None, :, None, :]).reshape(height * width, -1)
 
 
 def _loop_that_indexes(*inputs: Tensor) -> Tensor:
