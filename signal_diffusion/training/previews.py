@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, nn
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Examples, spread
@@ -20,7 +20,6 @@ from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.figures import Row, draw_samples
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
-from signal_diffusion.models.denoiser import Denoiser
 
 __all__ = ["Group", "Previews", "groups_of"]
 
@@ -97,8 +96,10 @@ class Previews:
             sampling, guidance_scale=visualization.guidance_scale, seed=visualization.seed
         )
 
-    def __call__(self, model: Denoiser, accelerator: Accelerator, step: int, poll: Callable[[], None]) -> Path:
-        """Sample and draw; the picture's path. `poll` is called before each batch and may raise."""
+    def __call__(
+        self, model: nn.Module, accelerator: Accelerator, step: int, poll: Callable[[], None]
+    ) -> dict[str, Path]:
+        """Sample and draw; the pictures by name. `poll` is called before each batch and may raise."""
         was_training = model.training
         model.eval()
         try:
@@ -112,9 +113,9 @@ class Previews:
                 for group, values in zip(self._groups, samples, strict=True)
             ]
             draw_samples(path, rows, self._representation, title=f"step {step}")
-        return path
+        return {"samples": path}
 
-    def _sample(self, model: Denoiser, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> Tensor:
+    def _sample(self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> Tensor:
         rank, world = accelerator.process_index, accelerator.num_processes
         share = -(-group.num_samples // world)
         # The last ones may come out twice: every process has to poll equally often.

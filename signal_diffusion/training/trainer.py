@@ -4,53 +4,72 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from signal_diffusion.config import schema
-from signal_diffusion.data.augmentation import augment
 from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
-from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.autoencoder import Autoencoder
-from signal_diffusion.models.conditioning import Conditioning
-from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
 from signal_diffusion.training import checkpoints, state
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.optimizers import SkippingStep, build_optimizer, learning_rate_schedule
-from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.stopping import Stopped, StopRequest
 from signal_diffusion.training.tracking import Tracker
-from signal_diffusion.training.validation import Validation
 
-__all__ = ["Parts", "Trainer"]
+__all__ = ["Objective", "Parts", "Trainable", "Trainer"]
+
+
+class Trainable(Protocol):
+    """What the loop asks of a network beside its being a module."""
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The units of compilation."""
+
+    def checkpoint_gradients(self) -> None:
+        """Turn gradient checkpointing on."""
+
+
+class Objective(Protocol):
+    """What is learnt."""
+
+    def __call__(
+        self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
+    ) -> Tensor:
+        """The mean loss of a batch on the device, by one forward pass of `network`, the prepared model.
+
+        Whatever is drawn is drawn from `generator`, which is of the step and the process.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """What a trainer works with: made by the entry point, which alone sees the whole experiment."""
 
-    model: Denoiser
-    autoencoder: Autoencoder | None
-    """Of the space that the model works in; on the device already."""
-    method: Method
+    model: Trainable
+    objective: Objective
     examples: Examples
     order: ExampleOrder
     num_steps: int
-    validation: Validation | None
-    previews: Previews | None
+    validation: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None
+    """Figures of the model, "loss" among them. The last argument is called before each batch and may raise."""
+    previews: Callable[[nn.Module, Accelerator, int, Callable[[], None]], dict[str, Path]] | None
+    """Draws pictures, by name, for the step given."""
     checkpoint_dir: Path
-    attachments: dict[str, str]
+    attachments: Mapping[str, str]
     """Text files that every checkpoint has beside the weights, such as the dataset's card."""
+    exported: Callable[[nn.Module], Mapping[str, checkpoints.Writer]] = lambda model: {}
+    """More files of a checkpoint, made while the averaged weights are in the model's place."""
 
 
 class Trainer:
@@ -63,17 +82,14 @@ class Trainer:
         *,
         training: schema.Training,
         loading: schema.Loading,
-        augmentation: schema.Augmentation,
-        cfg_dropout: float,
-        attribute_dropout: float,
         seed: int,
     ) -> None:
         self.parts, self.accelerator, self.training, self.loading = parts, accelerator, training, loading
-        self.augmentation, self.seed = augmentation, seed
-        self.cfg_dropout, self.attribute_dropout = cfg_dropout, attribute_dropout
+        self.seed = seed
+        assert isinstance(parts.model, nn.Module)
         self.model = parts.model
         if training.gradient_checkpointing:
-            self.model.checkpoint_gradients()
+            parts.model.checkpoint_gradients()
         self._compile()
         optimizer = build_optimizer(self.model.to(accelerator.device), training.optimizer)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
@@ -153,37 +169,14 @@ class Trainer:
         return grad_norm
 
     def _backward(self, batch: Batch, generator: torch.Generator) -> None:
-        device, method = self.accelerator.device, self.parts.method
-        x0 = augment(batch[0].to(device, non_blocking=True), self.augmentation, generator)
-        if self.parts.autoencoder:
-            x0 = self.parts.autoencoder.encode(x0)
-        cond = Conditioning(batch[1]).to(device, non_blocking=True)
-        t = method.sample_time(
-            len(x0),
-            generator,
-            process_index=self.accelerator.process_index,
-            num_processes=self.accelerator.num_processes,
-        )
-        noise = torch.randn(x0.shape, generator=generator, device=device)
-        cond = self._dropped(cond, generator)
-        prediction = self.wrapped(method.add_noise(x0, noise, t), t, cond)
-        loss = method.loss(prediction, x0, noise, t).mean()
+        x, attributes = batch
+        device = self.accelerator.device
+        on_device = {name: values.to(device, non_blocking=True) for name, values in attributes.items()}
+        batch = x.to(device, non_blocking=True), on_device
+        loss = self.parts.objective(self.wrapped, batch, generator, self.accelerator)
         self.accelerator.backward(loss / self.parts.order.accumulation)
         finite = torch.isfinite(loss.detach())
         self.losses += torch.stack([torch.where(finite, loss.detach(), 0.0), finite.float()])
-
-    def _dropped(self, cond: Conditioning, generator: torch.Generator) -> Conditioning:
-        """The conditions with some examples' nulls, in all attributes for guidance, or in one; the one drop site."""
-        count = len(cond)
-        if self.cfg_dropout:
-            cond = cond.drop(torch.rand(count, generator=generator, device=generator.device) < self.cfg_dropout)
-        if self.attribute_dropout:
-            draws = {  # by name, so that the order of the file does not matter
-                name: torch.rand(count, generator=generator, device=generator.device)
-                for name in sorted(cond.attributes)
-            }
-            cond = cond.drop_each({name: draw < self.attribute_dropout for name, draw in draws.items()})
-        return cond
 
     def _clip(self) -> Tensor:
         self.accelerator.unscale_gradients()
@@ -267,10 +260,11 @@ class Trainer:
     def _preview(self, tracker: Tracker, stop: StopRequest) -> None:
         assert self.parts.previews is not None
         with self.ema.applied() if self.ema else nullcontext():
-            path = self.parts.previews(self.model, self.accelerator, self.progress.step, stop.check)
+            pictures = self.parts.previews(self.model, self.accelerator, self.progress.step, stop.check)
         self.progress.pictured = self.progress.step
         if self.accelerator.is_main_process:
-            tracker.picture(self.progress.step, "samples", path)
+            for name, path in pictures.items():
+                tracker.picture(self.progress.step, name, path)
 
     # Checkpoints ----------------------------------------------------------------------------------------------------
 
@@ -291,8 +285,10 @@ class Trainer:
         if self.accelerator.is_main_process:
             parent, limit = self.parts.checkpoint_dir, self.training.checkpointing.total_limit
             kept = self.optimizer if self.training.checkpointing.save_optimizer else None
+            with self.ema.applied() if self.ema else nullcontext():
+                exported = self.parts.exported(self.model)
             writers = state.writers(self.model, self.ema, kept, progress, self.parts.attachments)
-            path = checkpoints.write_checkpoint(parent, step, writers)
+            path = checkpoints.write_checkpoint(parent, step, {**writers, **exported})
             checkpoints.prune(parent, limit, newest=step, keep=progress.best_step)
             tracker.message(f"step {step}  saved {path}")
         self.saved_step = step
@@ -364,7 +360,7 @@ class Trainer:
             return
         # A kernel for each level, and those again for validation and previews, with their batches: over torch's 8.
         torch._dynamo.config.recompile_limit = 64
-        for block in self.model.blocks:
+        for block in self.parts.model.blocks:
             block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=False)
 
     def _plateau_factor(self) -> float:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Conditioning
-from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 
 __all__ = ["Validation"]
@@ -49,7 +48,7 @@ class Validation:
         self._times = method.time_at((strata + 0.5) / count).float()
 
     @torch.no_grad()
-    def __call__(self, model: Denoiser, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
+    def __call__(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
         """The mean loss, in total and per quarter of time, on every process.
 
         `poll` is called before each batch and may raise. Global random state and the model's mode are left alone.
@@ -67,7 +66,7 @@ class Validation:
                 means[f"loss_t{index / QUARTERS:.2f}-{(index + 1) / QUARTERS:.2f}"] = losses[mask].mean().item()
         return means
 
-    def _losses(self, model: Denoiser, accelerator: Accelerator, poll: Callable[[], None]) -> Tensor:
+    def _losses(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> Tensor:
         """The loss of each example, (N,) float64, in their order."""
         share = -(-len(self._indices) // accelerator.num_processes)  # the last process repeats, and is cut off
         own = np.arange(share) + accelerator.process_index * share
@@ -78,7 +77,7 @@ class Validation:
             parts.append(self._batch(model, accelerator, own[start : start + self._batch_size]))
         return accelerator.gather(torch.cat(parts)).cpu()[: len(self._indices)].double()
 
-    def _batch(self, model: Denoiser, accelerator: Accelerator, positions: np.ndarray) -> Tensor:
+    def _batch(self, model: nn.Module, accelerator: Accelerator, positions: np.ndarray) -> Tensor:
         x, attributes = self._examples[[self._indices[position] for position in positions]]
         generators = [generator_for(Purpose.VALIDATION, self._seed, int(i)) for i in positions]
         device = accelerator.device

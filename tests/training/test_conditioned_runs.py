@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,14 +22,16 @@ from signal_diffusion import experiment as experiments
 from signal_diffusion import pipeline
 from signal_diffusion.cli import app
 from signal_diffusion.conditions import attributes_of, caption_of, captions_in
+from signal_diffusion.config.schema import Augmentation
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
+from signal_diffusion.diffusion.methods import rectified_flow
 from signal_diffusion.errors import UserError
 from signal_diffusion.inspection import inspect
 from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.training.denoising import Denoising
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.previews import groups_of
-from signal_diffusion.training.trainer import Trainer
 from tests import text_encoders
 from tests.training.runs import largest_difference, metrics_of
 
@@ -308,8 +309,14 @@ def test_the_attributes_are_the_usual_ones_that_differ_unless_they_are_named(syn
 
 
 def dropped(cond: Conditioning, *, cfg: float, each: float) -> Conditioning:
-    trainer = SimpleNamespace(cfg_dropout=cfg, attribute_dropout=each)
-    return Trainer._dropped(trainer, cond, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    objective = Denoising(
+        method=rectified_flow(),
+        autoencoder=None,
+        augmentation=Augmentation(),
+        cfg_dropout=cfg,
+        attribute_dropout=each,
+    )
+    return objective.dropped(cond, torch.Generator().manual_seed(0))
 
 
 def people(names: tuple[str, ...] = ("gender", "age", "health")) -> Conditioning:

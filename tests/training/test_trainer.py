@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
-from signal_diffusion.training import trainer as trainers
+from signal_diffusion.models.conditioning import Conditioning
 from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
@@ -179,13 +179,13 @@ def test_the_conditions_are_dropped_at_the_rate_asked_for(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dropped: list[float] = []
-    original = trainers.Conditioning.drop
+    original = Conditioning.drop
 
-    def counted(self: trainers.Conditioning, mask: torch.Tensor) -> trainers.Conditioning:
+    def counted(self: Conditioning, mask: torch.Tensor) -> Conditioning:
         dropped.append(mask.float().mean().item())
         return original(self, mask)
 
-    monkeypatch.setattr(trainers.Conditioning, "drop", counted)
+    monkeypatch.setattr(Conditioning, "drop", counted)
     overrides = ("model.conditioning.cfg_dropout=0.4", "training.validation.enabled=false")
     train(experiment_file, output_dir=tmp_path, overrides=overrides)
     assert sum(dropped) / len(dropped) == pytest.approx(0.4, abs=0.1)

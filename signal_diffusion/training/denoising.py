@@ -1,0 +1,62 @@
+"""What a diffusion model learns: to predict, of an example with noise in it, what its method asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from signal_diffusion.config import schema
+from signal_diffusion.data.augmentation import augment
+from signal_diffusion.data.loaders import Batch
+from signal_diffusion.diffusion.methods import Method
+from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.conditioning import Conditioning
+
+__all__ = ["Denoising"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoising:
+    """The `Objective` of a denoiser, in the space of the examples or of an autoencoder's latents."""
+
+    method: Method
+    autoencoder: Autoencoder | None
+    """On the device already."""
+    augmentation: schema.Augmentation
+    cfg_dropout: float
+    attribute_dropout: float
+
+    def __call__(
+        self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
+    ) -> Tensor:
+        """The mean loss of a batch at times, with noise and with conditions left out as drawn from `generator`."""
+        x, attributes = batch
+        x0 = augment(x, self.augmentation, generator)
+        if self.autoencoder:
+            x0 = self.autoencoder.encode(x0)
+        t = self.method.sample_time(
+            len(x0),
+            generator,
+            process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+        )
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        cond = self.dropped(Conditioning(attributes), generator)
+        prediction = network(self.method.add_noise(x0, noise, t), t, cond)
+        return self.method.loss(prediction, x0, noise, t).mean()
+
+    def dropped(self, cond: Conditioning, generator: torch.Generator) -> Conditioning:
+        """The conditions with some examples' nulls, in all attributes for guidance, or in one; the one drop site."""
+        count = len(cond)
+        if self.cfg_dropout:
+            cond = cond.drop(torch.rand(count, generator=generator, device=generator.device) < self.cfg_dropout)
+        if self.attribute_dropout:
+            draws = {  # by name, so that the order of the file does not matter
+                name: torch.rand(count, generator=generator, device=generator.device)
+                for name in sorted(cond.attributes)
+            }
+            cond = cond.drop_each({name: draw < self.attribute_dropout for name, draw in draws.items()})
+        return cond

@@ -1,0 +1,172 @@
+"""What is around a training loop, whatever is trained: the run's folder, its device, where it starts, how it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from signal_diffusion.config import schema
+from signal_diffusion.config.loading import to_toml
+from signal_diffusion.errors import UserError
+from signal_diffusion.experiment import CONFIG_NAME, RunPaths
+from signal_diffusion.places import expanded
+from signal_diffusion.training import checkpoints
+from signal_diffusion.training.tracking import METRICS_NAME, Tracker
+from signal_diffusion.training.trainer import Trainer
+
+__all__ = ["accelerator_of", "checkpoint_to_resume", "run", "with_run_directory"]
+
+
+def with_run_directory(
+    experiment: schema.Experiment, config: Path, output_dir: Path | None, resume: str | None
+) -> schema.Experiment:
+    """The command line's words, which win over the file's, written into the experiment."""
+    configured = experiment.output.base_dir or f"runs/{config.stem}"
+    if resume == "":
+        raise UserError("--resume-from-checkpoint: expected a checkpoint's folder, or latest")
+    base = str(output_dir or expanded(configured, "[output] base_dir"))
+    experiment = dataclasses.replace(experiment, output=dataclasses.replace(experiment.output, base_dir=base))
+    if resume is None:
+        return experiment
+    training = dataclasses.replace(experiment.training, resume=schema.Resume(enabled=True, checkpoint=resume))
+    return dataclasses.replace(experiment, training=training)
+
+
+def accelerator_of(experiment: schema.Experiment) -> Accelerator:
+    """The device, or this process's of several, and its precision, as the experiment has them.
+
+    Raises
+    ------
+    UserError
+        Where this machine has none of that kind.
+    """
+    device, performance = experiment.compute.device, experiment.training.performance
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("[compute] device: 'cuda', but torch finds no CUDA device; use 'auto' or 'cpu'")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("[compute] device: 'mps', but torch finds no MPS device; use 'auto' or 'cpu'")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = performance.use_tf32
+    torch.backends.cudnn.benchmark = performance.cudnn_benchmark
+    torch.autograd.set_detect_anomaly(experiment.debug.detect_anomaly)
+    if experiment.training.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("[training] mixed_precision: 'fp16' needs a CUDA device; use 'bf16' or 'no'")
+    return Accelerator(
+        mixed_precision=experiment.training.mixed_precision,
+        cpu=device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
+    )
+
+
+def checkpoint_to_resume(experiment: schema.Experiment, paths: RunPaths, accelerator: Accelerator) -> Path | None:
+    """The checkpoint to go on from; a run that is there already is neither continued nor overwritten unasked."""
+    resume = experiment.training.resume
+    if accelerator.is_main_process:
+        checkpoints.remove_unfinished(paths.checkpoints)
+    checkpoint = None
+    if resume.enabled:
+        checkpoint = checkpoints.find_checkpoint(paths.checkpoints, resume.checkpoint, warn=accelerator.print)
+        if checkpoint.resolve().parent == paths.checkpoints.resolve():
+            return checkpoint
+    if existing := checkpoints.list_checkpoints(paths.checkpoints):
+        raise UserError(
+            f"{paths.base} holds a run already ({existing[-1].name}); go on with --resume-from-checkpoint latest, or "
+            "choose another --output-dir"
+        )
+    return checkpoint
+
+
+def run(
+    trainer: Trainer,
+    experiment: schema.Experiment,
+    paths: RunPaths,
+    checkpoint: Path | None,
+    *,
+    announcement: Sequence[str],
+    module: str,
+    after: Sequence[str],
+) -> bool:
+    """Train, in the run's folder; whether the end was reached.
+
+    Parameters
+    ----------
+    trainer, experiment
+        What is trained, and the file that says so.
+    paths
+        The run's folders, which are made here.
+    checkpoint
+        What the trainer goes on from.
+    announcement
+        Lines to begin with.
+    module
+        The one that a paused run goes on with.
+    after
+        Lines to end with, where the end is reached.
+    """
+    accelerator = trainer.accelerator
+    if accelerator.is_main_process:
+        _start_run_directory(paths, experiment)
+    accelerator.wait_for_everyone()
+    tracker = Tracker(
+        paths.base,
+        paths.logs if experiment.logging.tensorboard else None,
+        active=accelerator.is_main_process,
+        first_step=trainer.progress.step,
+        last_step=trainer.parts.num_steps,
+        resumed=checkpoint is not None,
+    )
+    try:
+        for line in announcement:
+            tracker.message(line)
+        if checkpoint:
+            tracker.message(f"resumed from {checkpoint} at step {trainer.progress.step}")
+        else:
+            tracker.hyperparameters(_flattened(dataclasses.asdict(experiment)), to_toml(experiment))
+        finished = trainer.run(tracker)
+        again = f"{paths.base / CONFIG_NAME} --output-dir {paths.base} --resume-from-checkpoint latest"
+        closing = after if finished else [f"go on       uv run python -m {module} {again}"]
+        tracker.conclude([*_conclusion(paths, trainer, finished=finished), *closing])
+    finally:
+        tracker.close()
+        accelerator.end_training()
+    return finished
+
+
+def _start_run_directory(paths: RunPaths, experiment: schema.Experiment) -> None:
+    try:
+        paths.base.mkdir(parents=True, exist_ok=True)
+        partial = paths.base / f"{CONFIG_NAME}.partial"
+        partial.write_text(to_toml(experiment), encoding="utf-8")
+        partial.replace(paths.base / CONFIG_NAME)
+    except OSError as error:
+        raise UserError(f"{paths.base}: cannot write the run directory: {error.strerror}") from None
+
+
+def _conclusion(paths: RunPaths, trainer: Trainer, *, finished: bool) -> list[str]:
+    """Where everything is."""
+    progress = trainer.progress
+    lines = [f"{'finished' if finished else 'paused'} at step {progress.step} of {trainer.parts.num_steps}"]
+    if progress.best_step is not None:
+        best = paths.checkpoints / f"checkpoint-{progress.best_step}"
+        lines.append(f"best        {best} ({trainer.training.validation.metric} {progress.best_value:.4f})")
+    lines.append(f"checkpoint  {paths.checkpoints / f'checkpoint-{progress.step}'}")
+    if trainer.parts.previews:
+        lines.append(f"pictures    {paths.samples}")
+    lines.append(f"metrics     {paths.base / METRICS_NAME}  (tensorboard --logdir {paths.base.parent})")
+    return lines
+
+
+def _flattened(tables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, with dotted keys; keys without a value are left out."""
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            flat |= _flattened(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[f"{prefix}{key}"] = value
+    return flat
