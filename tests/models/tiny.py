@@ -16,7 +16,7 @@ from signal_diffusion.models.conditioning import Attribute, Caption, Categorical
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.registry import BACKBONES, build
 
-SFREQ, WINDOW = 256.0, 2048
+SFREQ = 256.0
 
 PICTURES = {
     "dit": {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 32, "patch_size": [4, 4]},
@@ -77,10 +77,10 @@ def conditions(conditioning: str, batch: int) -> Conditioning:
 
 
 @cache
-def examples(name: str, count: int) -> tuple[Representation, Tensor]:
+def examples(name: str, count: int, window: int = 2048) -> tuple[Representation, Tensor]:
     """A representation that was fitted to synthetic EEG, and some examples of it (N, C, H, W)."""
-    signal, _ = simulate("relaxed", person(0, 1), WINDOW * count, SFREQ, seed=0, recording=0)
-    windows = torch.from_numpy(signal[-4:]).unflatten(1, (count, WINDOW)).transpose(0, 1)  # (N, electrodes, window)
-    representation = representation_named(name).fit([windows], sampling_rate=SFREQ, window=WINDOW)
+    signal, _ = simulate("relaxed", person(0, 1), window * count, SFREQ, seed=0, recording=0)
+    windows = torch.from_numpy(signal[-4:]).unflatten(1, (count, window)).transpose(0, 1)  # (N, electrodes, window)
+    representation = representation_named(name).fit([windows], sampling_rate=SFREQ, window=window)
     occipital = windows[:, -1] if representation.per_electrode else windows
     return representation, representation.to_tensor(occipital)
