@@ -7,25 +7,25 @@ weights, is named by the experiment and known again by its hash.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.continuity import check_same_network
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed
-from signal_diffusion.models.autoencoder import Autoencoder, load_vae
+from signal_diffusion.models.autoencoder import Autoencoder, LatentStatistics, load_vae
 from signal_diffusion.models.conditioning import Caption
 from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.fingerprint import fingerprint
 from signal_diffusion.models.lora import add_lora, frozen_state
 from signal_diffusion.models.pretrained import CONFIG, PIPELINE, DiffusersDenoiser, located
 from signal_diffusion.models.registry import BACKBONES
@@ -33,10 +33,21 @@ from signal_diffusion.places import expanded
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training import checkpoints
 
-__all__ = ["FROZEN_NAME", "Assembly", "assemble", "check_pretrained", "vae_of", "with_architecture"]
+__all__ = [
+    "FROZEN_NAME",
+    "LATENTS_NAME",
+    "Assembly",
+    "assemble",
+    "autoencoder_of",
+    "check_pretrained",
+    "vae_of",
+    "with_architecture",
+]
 
 FROZEN_NAME = "frozen.json"
 """File of a checkpoint: hashes of the weights that it needs and does not hold."""
+LATENTS_NAME = "latents.json"
+"""File of a checkpoint: the `LatentStatistics` that its network's latents are normalised with."""
 
 _KEYS = {
     "autoencoder": "[model.autoencoder] path",
@@ -51,7 +62,7 @@ class Assembly:
 
     model: Denoiser
     autoencoder: Autoencoder | None
-    """None where the network works on the examples themselves."""
+    """None where the network works on the examples themselves; normalised where a checkpoint tells how."""
     frozen: dict[str, str]
     """SHA-256 of the weights that training leaves as they are, by what they are of; kept in every checkpoint."""
 
@@ -81,7 +92,7 @@ def with_architecture(
     model = experiment.model
     if not _in_diffusers_layout(model):
         return experiment
-    with _told():
+    with _told(_way_without_the_hub(model)):
         if checkpoint is not None:
             architecture = experiments.load(checkpoint / experiments.CONFIG_NAME).model.architecture
         else:
@@ -127,7 +138,7 @@ def assemble(
         Where something does not fit, or is not what the checkpoint was trained with.
     """
     table = experiment.model
-    autoencoder = Autoencoder(vae, card.shape) if vae is not None else None
+    autoencoder = autoencoder_of(table, vae, card)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(Purpose.WEIGHTS, experiment.compute.seed))
         latent_shape = autoencoder.latent_shape if autoencoder else None
@@ -138,21 +149,56 @@ def assemble(
         if table.lora.enabled:
             add_lora(model, table.lora)
     states = {"pretrained": frozen_state(model)}
+    frozen = {name: fingerprint(state) for name, state in states.items() if state}
     if autoencoder:
-        factors = torch.tensor([autoencoder.scaling, autoencoder.shift])
-        states["autoencoder"] = {**autoencoder.state_dict(), "scaling and shift": factors}
-    frozen = {name: _fingerprint(state) for name, state in states.items() if state}
+        frozen["autoencoder"] = autoencoder.fingerprint
     if caption:
         frozen["text_encoder"] = caption.encoder
     if checkpoint is not None:
         _check_same_frozen(checkpoint, frozen)
+    if autoencoder and (statistics := _statistics(table, autoencoder, checkpoint)):
+        autoencoder.normalise(statistics)
     return Assembly(model=model, autoencoder=autoencoder, frozen=frozen)
+
+
+def autoencoder_of(model: schema.Model, vae: Any | None, card: DatasetCard) -> Autoencoder | None:
+    """The autoencoder for a dataset's examples around `vae_of`'s VAE, which it can load again; None without one.
+
+    Raises
+    ------
+    UserError
+        Where it does not take such examples.
+    """
+    if vae is None:
+        return None
+    return Autoencoder(vae, card.shape, tiling=model.autoencoder.tiling, load=partial(vae_of, model))
+
+
+def _statistics(model: schema.Model, autoencoder: Autoencoder, checkpoint: Path | None) -> LatentStatistics | None:
+    """Those of the checkpoint, or else of the earlier run whose weights a new one starts from in the same space."""
+    if checkpoint is not None:
+        return _statistics_in(checkpoint, "start a new run")
+    if not model.pretrained:
+        return None
+    folder = expanded(model.pretrained, "[model] pretrained")
+    if _trained_with(folder).get("autoencoder") != autoencoder.fingerprint:
+        return None
+    with _told():
+        return _statistics_in(folder, "expected a checkpoint of this version")
+
+
+def _statistics_in(checkpoint: Path, advice: str) -> LatentStatistics:
+    if not (checkpoint / LATENTS_NAME).is_file():
+        raise UserError(
+            f"{checkpoint}: has no {LATENTS_NAME}, so what its network takes for latents is not known; it was made "
+            f"by an earlier version: {advice}"
+        )
+    return LatentStatistics.from_json((checkpoint / LATENTS_NAME).read_text(encoding="utf-8"))
 
 
 def _check_same_frozen(checkpoint: Path, frozen: Mapping[str, str]) -> None:
     """Changes of other weights, or latents of another autoencoder, would give noise that looks like a result."""
-    path = checkpoint / FROZEN_NAME
-    trained_with = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    trained_with = _trained_with(checkpoint)
     for name, key in _KEYS.items():
         then, now = trained_with.get(name, "none"), frozen.get(name, "none")
         if then != now:
@@ -162,13 +208,9 @@ def _check_same_frozen(checkpoint: Path, frozen: Mapping[str, str]) -> None:
             )
 
 
-def _fingerprint(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values."""
-    digest = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _trained_with(checkpoint: Path) -> dict[str, str]:
+    path = checkpoint / FROZEN_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def check_pretrained(model: Denoiser, experiment: schema.Experiment, card: DatasetCard) -> None:
@@ -224,10 +266,20 @@ def _folder(model: schema.Model, *, weights: bool = True) -> Path:
     return located(root, BACKBONES[model.name].part, weights=weights)
 
 
+def _way_without_the_hub(model: schema.Model) -> str:
+    """What to set where weights are on the Hub alone, which may be out of reach: the end of an error's line."""
+    if not model.autoencoder.enabled or expanded(model.pretrained, "[model] pretrained").is_dir():
+        return ""
+    return (
+        '; without the Hub, set model.pretrained to a local folder, or model.pretrained = "" and '
+        "model.autoencoder.path to a VAE's folder"
+    )
+
+
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(advice: str = "") -> Iterator[None]:
     try:
         yield
     except UserError as error:
         lines = (line if line.startswith("[") else f"[model] pretrained: {line}" for line in error.lines)
-        raise UserError(*lines) from None
+        raise UserError(*(f"{line}{advice}" for line in lines)) from None

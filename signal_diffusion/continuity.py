@@ -7,6 +7,7 @@ methods have the same, and weights that mean something else give noise that look
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import Attribute, Categorical
 
-__all__ = ["check_same_network", "check_same_run"]
+__all__ = ["check_same_dataset", "check_same_network", "check_same_run", "compare"]
 
 _SCHEDULE = ("method", "num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr")
+_LATENTS = ("sample_posterior", "tiling")
 _LORA = ("enabled", "rank", "alpha", "target_modules")
 
 
@@ -31,16 +33,11 @@ def check_same_run(checkpoint: Path, experiment: schema.Experiment, card: Datase
     UserError
         With a line per difference that would change what the weights mean.
     """
-    trained_on = DatasetCard.load(checkpoint)
-    for name in ("representation", "shape", "columns", "files"):
-        if getattr(trained_on, name) != getattr(card, name):
-            raise UserError(
-                f"[data.paths] root: a dataset of other {name} than {checkpoint} was trained on; expected the same, or "
-                "a new run with model.pretrained"
-            )
+    advice = "expected the same, or a new run with model.pretrained"
+    check_same_dataset(checkpoint, card, ("representation", "shape", "columns", "files"), advice)
     then = experiments.load(checkpoint / experiments.CONFIG_NAME)
     before, now = ({**_network(each, card), **_process(each)} for each in (then, experiment))
-    _compare(checkpoint, before, now, "expected the same, or a new run with model.pretrained")
+    compare(checkpoint, before, now, advice)
 
 
 def check_same_network(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> None:
@@ -53,10 +50,19 @@ def check_same_network(checkpoint: Path, experiment: schema.Experiment, card: Da
     """
     then = experiments.load(checkpoint / experiments.CONFIG_NAME)
     before, now = _network(then, DatasetCard.load(checkpoint)), _network(experiment, card)
-    _compare(checkpoint, before, now, "expected the same, or another model.pretrained")
+    compare(checkpoint, before, now, "expected the same, or another model.pretrained")
 
 
-def _compare(checkpoint: Path, before: dict[str, Any], now: dict[str, Any], advice: str) -> None:
+def check_same_dataset(checkpoint: Path, card: DatasetCard, names: Sequence[str], advice: str) -> None:
+    """Hold the entries `names` of a dataset's card against those of what a checkpoint was trained on."""
+    trained_on = DatasetCard.load(checkpoint)
+    for name in names:
+        if getattr(trained_on, name) != getattr(card, name):
+            raise UserError(f"[data.paths] root: a dataset of other {name} than {checkpoint} was trained on; {advice}")
+
+
+def compare(checkpoint: Path, before: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:
+    """Hold what an experiment says, by "[table] key", against what a checkpoint was trained with: a line per key."""
     different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if "[model] name" in different:  # all of the architecture differs, then
         different = ["[model] name"]
@@ -88,6 +94,9 @@ def _process(experiment: schema.Experiment) -> dict[str, Any]:
     diffusion, lora = experiment.model.diffusion, experiment.model.lora
     keys: dict[str, Any] = {f"[model.diffusion] {name}": getattr(diffusion, name) for name in _SCHEDULE}
     keys["[model.diffusion] prediction"] = experiments.method_of(diffusion).prediction
+    if experiment.model.autoencoder.enabled:  # what the latents are made by, and their statistics of
+        for name in _LATENTS:
+            keys[f"[model.autoencoder] {name}"] = getattr(experiment.model.autoencoder, name)
     return keys | {f"[model.lora] {name}": getattr(lora, name) for name in _LORA}
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["UserError", "listed", "reported_to_user"]
+__all__ = ["UserError", "listed", "raised_by_all", "reported_to_user"]
 
 
 class UserError(Exception):
@@ -24,6 +24,23 @@ class UserError(Exception):
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Put names into a line of an error: all of them, or the first and an ellipsis."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+@contextmanager
+def raised_by_all() -> Iterator[None]:
+    """Raise on all processes what one of them is refused in the block: a `UserError`, or the operating system's answer.
+
+    None waits then for one that has left. Every process has to come to the block's end, which is a barrier too.
+    """
+    from accelerate.utils import gather_object  # takes seconds, and most commands have one process
+
+    lines: tuple[str, ...] = ()
+    try:
+        yield
+    except (UserError, OSError) as error:
+        lines = error.lines if isinstance(error, UserError) else (_told(error),)
+    if first := next(filter(None, gather_object([lines])), None):
+        raise UserError(*first)
 
 
 @contextmanager

@@ -18,7 +18,8 @@ import numpy as np
 
 from signal_diffusion.conditions import attributes_of, codes_of
 from signal_diffusion.config import schema
-from signal_diffusion.config.loading import Offer, load_experiment
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.loading import Offer, is_of_autoencoder, load_autoencoder_experiment, load_experiment
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
@@ -40,6 +41,8 @@ __all__ = [
     "examples_of",
     "grouping_of",
     "load",
+    "load_any",
+    "load_autoencoder",
     "method_of",
     "model_of",
     "naming",
@@ -50,6 +53,7 @@ __all__ = [
 
 CONFIG_NAME = "config.toml"
 LARGEST_TERMINAL_ALPHA = 0.1
+_REPRESENTATIONS = (*REPRESENTATIONS, Picture.name)
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,23 @@ def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
     """
     offer = Offer(
         architectures={name: backbone.architecture for name, backbone in BACKBONES.items()},
-        representations=(*REPRESENTATIONS, Picture.name),
+        representations=_REPRESENTATIONS,
         methods=METHODS,
         predictions=PREDICTIONS,
         samplers=SAMPLERS,
         check=_check,
     )
     return load_experiment(path, offer, overrides)
+
+
+def load_autoencoder(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
+    """Read the experiment file of an autoencoder, as `load` those of diffusion models."""
+    return load_autoencoder_experiment(path, BACKBONES, _REPRESENTATIONS, overrides)
+
+
+def load_any(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment | AutoencoderExperiment:
+    """Read an experiment file of either kind."""
+    return load_autoencoder(path, overrides) if is_of_autoencoder(path, overrides) else load(path, overrides)
 
 
 def _check(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
@@ -302,7 +316,7 @@ def grouping_of(data: schema.Data, root: Path, card: DatasetCard) -> dict[str, l
 
 
 def order_of(
-    experiment: schema.Experiment,
+    experiment: schema.Experiment | AutoencoderExperiment,
     num_examples: int,
     *,
     num_processes: int = 1,

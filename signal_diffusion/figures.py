@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from signal_diffusion.data.representations.representation import Representation
 
-__all__ = ["Row", "draw_samples"]
+__all__ = ["COLUMNS", "Row", "draw_latents", "draw_reconstructions", "draw_samples"]
 
 COLUMNS = 8
+"""Most examples beside each other."""
+LATENT_ROWS = 4
+LATENT_LIMIT = 3.0  # standard deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,75 @@ def draw_samples(path: Path, rows: Sequence[Row], representation: Representation
     figure.savefig(path, dpi=100)
 
 
+def draw_latents(path: Path, latents: Tensor, *, title: str) -> None:
+    """Write a PNG of raw latents (N, c, h, w): a row for each of some samples, a column per channel.
+
+    Colours go from -3 to 3; above a column are the mean and the standard deviation of all N, which training has made
+    0 and 1.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    _, channels, height, width = latents.shape
+    chosen = latents[torch.linspace(0, len(latents) - 1, min(LATENT_ROWS, len(latents))).long()]
+    gaps = max(1, width // 8), max(1, height // 8)
+    # One picture of all, where axes for each would take seconds.
+    mosaic = F.pad(chosen, (0, gaps[0], 0, gaps[1]), value=float("nan")).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
+    mosaic = mosaic[: -gaps[1], : -gaps[0]]
+    figure = Figure(figsize=(0.75 * channels + 1.4, 0.75 * len(chosen) + 1.0), layout="constrained")
+    axis = figure.subplots()
+    colours = colormaps["RdBu_r"].with_extremes(bad="0.6")  # the gaps: white is a value
+    shown = axis.imshow(
+        mosaic, cmap=colours, vmin=-LATENT_LIMIT, vmax=LATENT_LIMIT, aspect="auto", interpolation="nearest"
+    )
+    means, stds = latents.mean((0, 2, 3)).tolist(), latents.std((0, 2, 3)).tolist()
+    labels = [f"{index}\n{mean:.2f}\n±{std:.2f}" for index, (mean, std) in enumerate(zip(means, stds, strict=True))]
+    centres = [(width - 1) / 2 + index * (width + gaps[0]) for index in range(channels)]
+    axis.set_xticks(centres, labels, fontsize="x-small")
+    axis.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    axis.set_yticks([])
+    axis.set_frame_on(False)
+    figure.colorbar(shown, fraction=0.02, pad=0.01)
+    figure.suptitle(f"{title}: latents by channel, mean ± standard deviation", fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def draw_reconstructions(
+    path: Path, originals: Tensor, reconstructions: Tensor, representation: Representation, *, title: str
+) -> None:
+    """Write a PNG: examples (N, C, H, W) above what became of them, their mean spectra, and one's signal, overlaid.
+
+    Without the spectra or the signal where the representation does not hold them. Of several electrodes, the first.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, len(originals))
+    has_signal = representation.inverse == "exact"
+    figure = Figure(figsize=(1.7 * (columns + 2.4), 3.8 + 1.7 * has_signal), layout="constrained")
+    grid = figure.add_gridspec(2 + has_signal, columns + 1, width_ratios=[1.0] * columns + [2.2])
+    for row, (name, examples) in enumerate({"original": originals, "reconstructed": reconstructions}.items()):
+        for column, example in enumerate(examples[:columns]):
+            axis = figure.add_subplot(grid[row, column])
+            axis.set_xticks([])
+            axis.set_yticks([])
+            _draw_picture(axis, example, representation)
+            if column == 0:
+                axis.set_ylabel(name)
+    spectra = {"original": originals, "reconstructed": reconstructions}
+    curves = {name: representation.mean_spectrum(examples) for name, examples in spectra.items()}
+    if found := {name: curve for name, curve in curves.items() if curve is not None}:
+        axis = figure.add_subplot(grid[:2, -1])
+        _draw_spectra(axis, found)
+        axis.set_xlabel("Hz")
+        axis.legend(fontsize="small")
+    if has_signal:
+        _draw_signals(figure.add_subplot(grid[2, :]), originals[0], reconstructions[0], representation)
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
 def _spectra(row: Row, representation: Representation) -> dict[str, tuple[Tensor, Tensor]]:
     """Frequencies and levels of real and generated examples; empty where the representation has no spectrum."""
     groups = {"real": row.real, "generated": row.samples}
@@ -87,8 +161,20 @@ def _draw_picture(axis: Any, sample: Tensor, representation: Representation) -> 
 
 
 def _draw_spectra(axis: Any, curves: dict[str, tuple[Tensor, Tensor]]) -> None:
-    styles = {"real": "--", "generated": "-"}
+    styles = {"real": "--", "generated": "-", "original": "--", "reconstructed": "-"}
     for name, (frequencies, level) in curves.items():
         axis.plot(frequencies.numpy(), level.numpy(), styles[name], label=name, linewidth=1.2)
     axis.set_ylabel("dB re 1 µV")
+    axis.grid(alpha=0.3)
+
+
+def _draw_signals(axis: Any, original: Tensor, reconstruction: Tensor, representation: Representation) -> None:
+    """The signals of two examples (C, H, W), one over the other."""
+    for name, example, width in (("original", original, 1.2), ("reconstructed", reconstruction, 0.8)):
+        signal = representation.to_signal(example)
+        axis.plot((signal[0] if signal.ndim > 1 else signal).numpy(), label=name, linewidth=width)
+    axis.margins(x=0)
+    axis.set_xlabel("samples")
+    axis.set_ylabel("µV")
+    axis.legend(fontsize="small", loc="upper right")
     axis.grid(alpha=0.3)

@@ -14,7 +14,6 @@ from signal_diffusion import experiment as experiments
 from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
 from signal_diffusion.data.dataset import split_files, split_name
-from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
@@ -36,7 +35,8 @@ class Inspection:
     steps_per_epoch: int
     num_steps: int
     state_bytes: int
-    """Weights, the autoencoder's too, and gradients, optimizer state and average of the trained ones; in fp32."""
+    """Weights, those of an autoencoder that stays in memory too, and gradients, optimizer state and average of the
+    trained ones; in fp32."""
     activation_bytes: int
     """What the forward pass of one batch keeps for the backward pass."""
     flops: int
@@ -59,7 +59,7 @@ def inspect(experiment: schema.Experiment, written: Collection[str] = ()) -> Ins
     vae = assembly.vae_of(experiment.model)
     root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
     card = experiments.read_card(experiment.data, root)
-    autoencoder = Autoencoder(vae, card.shape) if vae is not None else None
+    autoencoder = assembly.autoencoder_of(experiment.model, vae, card)
     latent_shape = autoencoder.latent_shape if autoencoder else None
     training, loading = experiment.training, experiment.data.loading
     texts = captions_in(experiment, root, card)
@@ -86,7 +86,8 @@ def inspect(experiment: schema.Experiment, written: Collection[str] = ()) -> Ins
         assembly.check_pretrained(model, experiment, card)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    decoder = sum(parameter.numel() for parameter in autoencoder.parameters()) if autoencoder else 0
+    stays = not experiment.model.autoencoder.cache_latents
+    frozen = autoencoder.num_parameters if autoencoder and stays else 0
     split = split_name(card, experiment.data.paths.train, root)
     split_files(root, split)
     if training.validation.enabled:
@@ -101,7 +102,7 @@ def inspect(experiment: schema.Experiment, written: Collection[str] = ()) -> Ins
         train_examples=examples,
         steps_per_epoch=order.steps_per_epoch,
         num_steps=experiments.steps_of(training, order.steps_per_epoch),
-        state_bytes=(parameters + decoder + trained * copies) * FP32,
+        state_bytes=(parameters + frozen + trained * copies) * FP32,
         activation_bytes=activations,
         flops=flops,
         kernels=model.kernels,

@@ -26,7 +26,7 @@ from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
-from signal_diffusion.figures import Row, draw_samples
+from signal_diffusion.figures import Row, draw_latents, draw_samples
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.models.denoiser import Denoiser
@@ -177,7 +177,7 @@ def sample(
     `samples.npz` has `tensors` (N, C, H, W) in [-1, 1], `signals` (N, …) in µV, `sampling_rate` in Hz, `ch_names` and
     an array per attribute, with "" or NaN for the null; no signals where the representation does not hold them. The
     other `formats` are those of `export.write`. `samples.json` says how the samples were made, and `samples.png` shows
-    some. The folder appears whole or not at all.
+    some; `latents.png` what those of a latent space were decoded from. The folder appears whole or not at all.
 
     Raises
     ------
@@ -199,6 +199,7 @@ def sample(
         batch_size=batch_size,
         on_batch=on_batch,
     )
+    latents = tensors if autoencoder else None
     if autoencoder:
         tensors = autoencoder.to(device).decode(tensors)
     signals = _signals(trained, tensors)
@@ -214,8 +215,11 @@ def sample(
     ]
     (partial / "samples.json").write_text(json.dumps(settings, indent=2) + "\n")
     draw_samples(partial / "samples.png", _rows(named, tensors), trained.representation, title=trained.checkpoint.name)
+    if latents is not None:
+        draw_latents(partial / "latents.png", latents, title=trained.checkpoint.name)
     partial.rename(output)
-    return [output / name for name in (*files, "samples.json", "samples.png")]
+    pictures = ["samples.png"] + ["latents.png"] * (latents is not None)
+    return [output / name for name in (*files, "samples.json", *pictures)]
 
 
 def _signals(trained: Trained, tensors: Tensor) -> Tensor | None:

@@ -47,7 +47,9 @@ def test_a_mistake_is_exit_code_2_and_no_traceback(tmp_path: Path, monkeypatch, 
     assert not (tmp_path / "out").exists()
 
 
-SHIPPED = sorted((Path(__file__).parents[1] / "config" / "diffusion").glob("*.toml"))
+CONFIG = Path(__file__).parents[1] / "config"
+SHIPPED = sorted((CONFIG / "diffusion").glob("*.toml"))
+AUTOENCODER = CONFIG / "autoencoder" / "eeg-db-only.toml"
 
 
 def test_show_prints_a_file_that_reads_back_the_same(tmp_path: Path):
@@ -56,6 +58,21 @@ def test_show_prints_a_file_that_reads_back_the_same(tmp_path: Path):
     result = run("config", "show", str(SHIPPED[0]), "--set", "training.max_steps=7")
     (tmp_path / "resolved.toml").write_text(result.stdout)
     assert load(tmp_path / "resolved.toml") == load(SHIPPED[0], ["training.max_steps=7"])
+
+
+def test_show_prints_a_file_of_an_autoencoder_too(tmp_path: Path):
+    from signal_diffusion.experiment import load_autoencoder
+
+    result = run("config", "show", str(AUTOENCODER), "--set", "training.max_steps=7")
+    (tmp_path / "resolved.toml").write_text(result.stdout)
+    assert load_autoencoder(tmp_path / "resolved.toml") == load_autoencoder(AUTOENCODER, ["training.max_steps=7"])
+
+
+def test_check_tells_what_an_autoencoder_would_take(synthetic_dataset: Path):
+    result = run("config", "check", str(AUTOENCODER), "--set", f"data.paths.root={synthetic_dataset}")
+    assert result.stdout.startswith(f"{AUTOENCODER}: ok\n  parameters ")
+    assert "  latents          1 × 64 × 64 become 16 × 8 × 8 latents, 4.0 : 1\n" in result.stdout
+    assert "  steps            14 per epoch of 228 examples, 20,000 in all\n" in result.stdout
 
 
 def test_check_tells_of_all_files(tmp_path: Path, synthetic_dataset: Path, experiment_file: Path):

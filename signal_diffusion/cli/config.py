@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +23,9 @@ app = typer.Typer(help="Look at experiment files, without training.", no_args_is
 def show(file: Annotated[Path, typer.Argument(help="Experiment file.")], overrides: Overrides = None) -> None:
     """Print the whole experiment, with its defaults, as a file that reads back the same."""
     from signal_diffusion.config.loading import to_toml
-    from signal_diffusion.experiment import load
+    from signal_diffusion.experiment import load_any
 
-    print(to_toml(load(file, overrides or ())), end="")
+    print(to_toml(load_any(file, overrides or ())), end="")
 
 
 @app.command()
@@ -33,31 +34,42 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Hold experiment files against their datasets, and tell what training them would take."""
-    from signal_diffusion.config.loading import written_keys
-    from signal_diffusion.experiment import load, naming
-    from signal_diffusion.inspection import inspect
+    from signal_diffusion.experiment import naming
 
     complaints: list[str] = []
     for file in files:
         try:
             with naming(file):
-                found = inspect(load(file, overrides or ()), written_keys(file, overrides or ()))
+                told = _told(file, overrides or ())
         except UserError as error:
             complaints += error.lines
             continue
-        gib = 2**30
-        memory = (found.state_bytes + found.activation_bytes) / gib
-        print(
-            f"{file}: ok\n"
-            f"  parameters       {found.parameters:,}\n"
-            f"  tokens           {found.tokens:,} per example\n"
-            f"  compute          {found.flops / 1e9:,.2f} GFLOP per example and forward pass, about "
-            f"{3 * found.flops / 1e9:,.2f} to train on it\n"
-            f"  steps            {found.steps_per_epoch:,} per epoch of {found.train_examples:,} examples, "
-            f"{found.num_steps:,} in all\n"
-            f"  memory           about {memory:.2f} GiB per process: {found.state_bytes / gib:.2f} for weights, "
-            f"gradients, optimizer and average, {found.activation_bytes / gib:.2f} for activations\n"
-            f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items())}"
-        )
+        print(f"{file}: ok\n{told}")
     if complaints:
         raise UserError(*complaints)
+
+
+def _told(file: Path, overrides: Sequence[str]) -> str:
+    """What is known of an experiment of either kind, a line each."""
+    from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+    from signal_diffusion.config.loading import written_keys
+    from signal_diffusion.experiment import load_any
+    from signal_diffusion.inspection import inspect
+    from signal_diffusion.training.autoencoder import outline
+
+    experiment = load_any(file, overrides)
+    if isinstance(experiment, AutoencoderExperiment):
+        return outline(experiment)
+    found, gib = inspect(experiment, written_keys(file, overrides)), 2**30
+    memory = (found.state_bytes + found.activation_bytes) / gib
+    return (
+        f"  parameters       {found.parameters:,}\n"
+        f"  tokens           {found.tokens:,} per example\n"
+        f"  compute          {found.flops / 1e9:,.2f} GFLOP per example and forward pass, about "
+        f"{3 * found.flops / 1e9:,.2f} to train on it\n"
+        f"  steps            {found.steps_per_epoch:,} per epoch of {found.train_examples:,} examples, "
+        f"{found.num_steps:,} in all\n"
+        f"  memory           about {memory:.2f} GiB per process: {found.state_bytes / gib:.2f} for weights, "
+        f"gradients, optimizer and average, {found.activation_bytes / gib:.2f} for activations\n"
+        f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items())}"
+    )

@@ -1,4 +1,4 @@
-"""Text → `Experiment`: TOML, overrides, and every mistake of a file in one go, each in one line."""
+"""Text → an experiment: TOML, overrides, and every mistake of a file in one go, each in one line."""
 
 from __future__ import annotations
 
@@ -10,18 +10,29 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.config import rules, schema
+from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
 
-__all__ = ["Offer", "Problem", "load_experiment", "to_toml", "written_keys"]
+__all__ = [
+    "Offer",
+    "Problem",
+    "WrongKindError",
+    "is_of_autoencoder",
+    "load_autoencoder_experiment",
+    "load_experiment",
+    "to_toml",
+    "written_keys",
+]
 
 Location = tuple[str, ...]
+AnyExperiment = TypeVar("AnyExperiment", Experiment, AutoencoderExperiment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,10 @@ class Offer:
     samplers: Collection[str]
     check: Callable[[Experiment], Iterable[tuple[str, str]]]
     """What only they can tell of an experiment, as (dotted key, message)."""
+
+
+class WrongKindError(UserError):
+    """A file of a diffusion model where one of an autoencoder is expected, or the other way round."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +76,82 @@ def load_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
     ------
     UserError
         With one line per mistake: unknown keys, wrong types, values out of range, tables that contradict.
+    WrongKindError
+        Where the file is of an autoencoder.
     """
+    tables, overridden = _tables(path, overrides)
+    if _name(tables) == AUTOENCODER:
+        raise WrongKindError(f"{path}: is an experiment of an autoencoder; expected one of a diffusion model")
+
+    def parse(tables: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
+        return _parse(tables, offer)
+
+    return _checked(path, tables, overridden, parse, offer.check)
+
+
+def load_autoencoder_experiment(
+    path: Path, backbones: Collection[str], representations: Collection[str], overrides: Sequence[str] = ()
+) -> AutoencoderExperiment:
+    """Read the experiment file of an autoencoder, of one of the `representations` that there are.
+
+    Raises
+    ------
+    UserError
+        With one line per mistake, as `load_experiment`.
+    WrongKindError
+        Where the file is of a diffusion model: names one of the `backbones`, or no model.
+    """
+    tables, overridden = _tables(path, overrides)
+    if (name := _name(tables)) is None or name in backbones:
+        found = f"is {name!r}" if name else "is not given"
+        raise WrongKindError(
+            f"{path}: is an experiment of a diffusion model; expected one of an autoencoder, whose [model] name, which "
+            f"here {found}, is {AUTOENCODER!r}"
+        )
+
+    def parse(tables: dict[str, Any]) -> tuple[AutoencoderExperiment | None, list[Problem]]:
+        experiment, problems = _validate(AutoencoderExperiment, tables, ())
+        return experiment, [*problems, *_unknown(tables, {("data", "representation"): representations})]
+
+    return _checked(path, tables, overridden, parse, lambda experiment: ())
+
+
+def is_of_autoencoder(path: Path, overrides: Sequence[str] = ()) -> bool:
+    """Whether an experiment file says that it is of an autoencoder."""
+    return _name(_tables(path, overrides)[0]) == AUTOENCODER
+
+
+def _name(tables: Mapping[str, Any]) -> str | None:
+    """The name of what is trained; None where the file does not say it, "" where what it says is no name."""
+    model = tables.get("model", {})
+    name = model.get("name") if isinstance(model, dict) else ""
+    return name if name is None or isinstance(name, str) else ""
+
+
+def _tables(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], set[Location]]:
+    """A file's tables with the overrides in them, and where those are."""
     tables = _read(path)
-    overridden: set[Location] = set()
-    for override in overrides:
-        overridden.add(_override(tables, override))
-    experiment, problems = _parse(tables, offer)
+    return tables, {_override(tables, override) for override in overrides}
+
+
+def _checked(
+    path: Path,
+    tables: dict[str, Any],
+    overridden: Collection[Location],
+    parse: Callable[[dict[str, Any]], tuple[AnyExperiment | None, list[Problem]]],
+    check: Callable[[AnyExperiment], Iterable[tuple[str, str]]],
+) -> AnyExperiment:
+    """The experiment, or all that is wrong with it: with its keys, with its tables beside each other, in `check`."""
+    experiment, problems = parse(tables)
     if problems:  # what is left of the file without them may have mistakes of its own
-        experiment, further = _parse(_without(tables, problems), offer)
+        experiment, further = parse(_without(tables, problems))
         problems += [problem for problem in further if problem not in problems]
+    written = set(_keys(_without(tables, problems)))
+    found: list[tuple[str, str]] = []
     if experiment is not None:
-        written = set(_keys(_without(tables, problems)))
-        found = [*rules.check(experiment, written), *(offer.check(experiment) if not problems else ())]
-        problems += [Problem(tuple(key.split(".")), message) for key, message in found]
+        found += rules.check(experiment, written, {".".join(problem.location) for problem in problems})
+        found += () if problems else check(experiment)
+    problems += [Problem(tuple(key.split(".")), message) for key, message in found]
     if experiment is None or problems:
         raise UserError(*(_line(path, problem, overridden) for problem in problems))
     return experiment
@@ -96,13 +174,10 @@ def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, A
 
 def written_keys(path: Path, overrides: Sequence[str] = ()) -> set[str]:
     """The dotted keys that a file and its overrides give; all others have their defaults."""
-    tables = _read(path)
-    for override in overrides:
-        _override(tables, override)
-    return set(_keys(tables))
+    return set(_keys(_tables(path, overrides)[0]))
 
 
-def to_toml(experiment: Experiment) -> str:
+def to_toml(experiment: Experiment | AutoencoderExperiment) -> str:
     """The whole experiment as a file that reads back equal, without the keys that have no value or no effect."""
     return tomli_w.dumps(_resolved(dataclasses.asdict(experiment), "", rules.without_effect(experiment)))
 
@@ -201,6 +276,11 @@ def _unknown_names(tables: dict[str, Any], offer: Offer) -> list[Problem]:
         ("model", "diffusion", "prediction"): offer.predictions,
         ("generation", "sampling", "sampler"): offer.samplers,
     }
+    return _unknown(tables, choices)
+
+
+def _unknown(tables: Mapping[str, Any], choices: Mapping[Location, Collection[str]]) -> list[Problem]:
+    """The values, at these places, that are none of those that there are."""
     problems = []
     for location, names in choices.items():
         value: Any = tables
@@ -208,7 +288,8 @@ def _unknown_names(tables: dict[str, Any], offer: Offer) -> list[Problem]:
             value = value.get(part) if isinstance(value, dict) else None
         if isinstance(value, str) and value and value not in names:
             expected = ", ".join(map(repr, names))
-            hint = _did_you_mean(value, names)
+            also = (AUTOENCODER,) if location == ("model", "name") else ()  # which another command trains
+            hint = _did_you_mean(value, (*names, *also))
             problems.append(Problem(location, f"expected one of {expected}, found {value!r}{hint}"))
     return problems
 

@@ -81,6 +81,13 @@ class Autoencoder:
     path: str = ""
     """Folder, or Hub id, of an AutoencoderKL or AutoencoderTiny of diffusers, or of a pipeline with one; "" = that of
     `model.pretrained`."""
+    sample_posterior: bool = True
+    """Train on a latent drawn anew from the posterior each time, not on its mean; validation takes the mean. Without
+    effect on an AutoencoderTiny, which has no posterior."""
+    cache_latents: bool = False
+    """Encode each split once, into the cache, and train from there; the autoencoder leaves memory meanwhile."""
+    tiling: bool = False
+    """Encode and decode large examples in overlapping tiles, in bounded memory; seams are blended, not exact."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

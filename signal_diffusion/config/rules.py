@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
 
-from signal_diffusion.config.schema import Experiment, Paths
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.schema import Augmentation, Experiment, Paths
 from signal_diffusion.hub import is_hub_id
 
 __all__ = ["check", "without_effect"]
 
 Finding = tuple[str, str]
+Entry = tuple[str, str, str, tuple[object, ...]]
+AnyExperiment = Experiment | AutoencoderExperiment
 
 
-def check(experiment: Experiment, written: Collection[str]) -> list[Finding]:
+def check(experiment: AnyExperiment, written: Collection[str], mistaken: Collection[str] = ()) -> list[Finding]:
     """What contradicts what, as (dotted key, message).
 
     Parameters
@@ -22,13 +25,20 @@ def check(experiment: Experiment, written: Collection[str]) -> list[Finding]:
         The experiment with its defaults filled in.
     written
         Dotted keys that the file or `--set` really contains: a default is never a contradiction.
+    mistaken
+        Dotted keys whose values were wrong, and which have their defaults instead: nothing follows from those.
     """
-    return [finding for rule in RULES for finding in rule(experiment, written)]
+    unread = without_effect(experiment, mistaken)
+    findings = [(key, reason) for key, reason in unread.items() if key in written]
+    findings += [finding for rule in SHARED_RULES for finding in rule(experiment, written)]
+    if isinstance(experiment, AutoencoderExperiment):
+        return [*findings, *_groups(experiment)]
+    return [*findings, *(finding for rule in DIFFUSION_RULES for finding in rule(experiment, written))]
 
 
 # A key that has no effect beside another key's value is a mistake, not a decoration:
 # (table, its keys) have an effect only where the chooser has one of these values.
-READ_ONLY_WITH = (
+READ_ONLY_WITH: tuple[Entry, ...] = (
     ("data", "image_size sampling_rate", "data.source", ("dataset", "hub")),
     ("data", "image_size", "data.representation", ("image", "db-only", "db-iq", "db-polar")),
     ("data", "sampling_rate", "data.representation", ("timeseries",)),
@@ -48,7 +58,7 @@ READ_ONLY_WITH = (
     ("model.conditioning", "cfg_dropout", "model.conditioning.type", ("class", "caption", "attributes")),
     ("model.conditioning", "attribute_dropout", "model.conditioning.type", ("attributes",)),
     ("model.conditioning", "text_encoder max_caption_tokens", "model.conditioning.type", ("caption",)),
-    ("model.autoencoder", "path", "model.autoencoder.enabled", (True,)),
+    ("model.autoencoder", "path sample_posterior cache_latents tiling", "model.autoencoder.enabled", (True,)),
     ("model.lora", "rank alpha dropout target_modules", "model.lora.enabled", (True,)),
     ("training.optimizer", "eps", "training.optimizer.type", ("adamw", "adam")),
     (
@@ -64,23 +74,38 @@ READ_ONLY_WITH = (
     ("training.performance", "compile_mode", "training.performance.compile_model", (True,)),
 )
 
+# The same of an autoencoder, beside those of the tables that it shares.
+AUTOENCODER_READ_ONLY_WITH: tuple[Entry, ...] = (
+    ("model.loss", "stft_weight signal_weight", "data.representation", ("db-iq", "db-polar", "timeseries")),
+)
 
-def without_effect(experiment: Experiment) -> dict[str, str]:
-    """Dotted keys that nothing reads, given the other keys, and why."""
-    reasons = {}
-    for table, keys, chooser, values in READ_ONLY_WITH:
+# What of the shared tables is for models of conditions, or for samples from noise: (table, its keys).
+NOT_OF_AN_AUTOENCODER = (
+    ("data.columns", "label gender health age caption"),
+    ("data.balancing", "columns max_weight"),
+    ("training.visualization", "guidance_scale seed"),
+    ("output.subdirs", "generated"),
+)
+
+
+def without_effect(experiment: AnyExperiment, mistaken: Collection[str] = ()) -> dict[str, str]:
+    """Dotted keys that nothing reads, given the other keys but those that are `mistaken`, and why."""
+    reasons: dict[str, str] = {}
+    entries = READ_ONLY_WITH
+    if isinstance(experiment, AutoencoderExperiment):
+        shared = (entry for entry in READ_ONLY_WITH if not entry[0].startswith("model."))
+        entries = (*shared, *AUTOENCODER_READ_ONLY_WITH)
+        for table, keys in NOT_OF_AN_AUTOENCODER:
+            reasons |= {f"{table}.{key}": "has no effect on an autoencoder; leave it out" for key in keys.split()}
+    for table, keys, chooser, values in entries:
         found = attrgetter(chooser)(experiment)
-        if found not in values:
+        if found not in values and chooser not in mistaken:
             expected = " or ".join(map(repr, values))
             for key in keys.split():
                 reasons[f"{table}.{key}"] = f"has no effect with {chooser} = {found!r}; it goes with {expected}"
-    if not experiment.data.balancing.columns:
+    if not experiment.data.balancing.columns and "data.balancing.max_weight" not in reasons:
         reasons["data.balancing.max_weight"] = "has no effect without data.balancing.columns"
     return reasons
-
-
-def _unread_keys(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
-    return ((key, reason) for key, reason in without_effect(experiment).items() if key in written)
 
 
 def _guidance(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
@@ -106,7 +131,7 @@ def _guidance(experiment: Experiment, written: Collection[str]) -> Iterator[Find
             )
 
 
-def _data(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+def _data(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
     data = experiment.data
     if data.source == "synthetic" and data.paths.root:
         yield (
@@ -147,7 +172,18 @@ def _frozen_parts(experiment: Experiment, written: Collection[str]) -> Iterator[
         yield "model.lora.enabled", "changes pretrained weights, but there are none; set model.pretrained"
 
 
-def _augmentation(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+def _cached_latents(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    """What is encoded once cannot be changed anew each time."""
+    autoencoder, augmentation = experiment.model.autoencoder, experiment.data.augmentation
+    if autoencoder.enabled and autoencoder.cache_latents and augmentation != Augmentation():
+        yield (
+            "model.autoencoder.cache_latents",
+            "data.augmentation changes examples before they are encoded, each time anew; expected false, or no "
+            "augmentation",
+        )
+
+
+def _augmentation(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
     """A picture of EEG has time, frequency and electrodes as axes, and microvolts as colours."""
     augmentation, representation = experiment.data.augmentation, experiment.data.representation
     harms = {
@@ -163,7 +199,7 @@ def _augmentation(experiment: Experiment, written: Collection[str]) -> Iterator[
             )
 
 
-def _precision(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+def _precision(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
     if experiment.training.mixed_precision == "fp16" and experiment.compute.device == "cpu":
         yield (
             "training.mixed_precision",
@@ -171,7 +207,7 @@ def _precision(experiment: Experiment, written: Collection[str]) -> Iterator[Fin
         )
 
 
-def _learning_rate(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+def _learning_rate(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
     training = experiment.training
     if training.scheduler.type == "plateau" and not training.validation.enabled:
         yield (
@@ -180,7 +216,7 @@ def _learning_rate(experiment: Experiment, written: Collection[str]) -> Iterator
         )
 
 
-def _checkpoints(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+def _checkpoints(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
     training = experiment.training
     if training.checkpointing.save_best_only and not training.validation.enabled:
         yield (
@@ -212,16 +248,27 @@ def _betas(experiment: Experiment, written: Collection[str]) -> Iterator[Finding
         yield "model.diffusion.beta_start", f"expected at most beta_end = {diffusion.beta_end}"
 
 
-RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = (
-    _unread_keys,
-    _guidance,
+def _groups(experiment: AutoencoderExperiment) -> Iterator[Finding]:
+    architecture = experiment.model.architecture
+    if wrong := [each for each in architecture.block_out_channels if each % architecture.norm_num_groups]:
+        yield (
+            "model.architecture.norm_num_groups",
+            f"{architecture.norm_num_groups} does not divide {wrong[0]} of block_out_channels; expected a divisor",
+        )
+
+
+SHARED_RULES: tuple[Callable[[AnyExperiment, Collection[str]], Iterator[Finding]], ...] = (
     _data,
-    _balancing,
-    _frozen_parts,
     _augmentation,
     _precision,
     _learning_rate,
     _checkpoints,
+)
+DIFFUSION_RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = (
+    _guidance,
+    _balancing,
+    _frozen_parts,
+    _cached_latents,
     _attributes,
     _captions,
     _betas,

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,16 @@ from signal_diffusion.errors import UserError
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["MappedTensors", "as_array", "nested", "open_split", "split_files", "split_name", "write_split"]
+__all__ = [
+    "MappedTensors",
+    "as_array",
+    "file_digests",
+    "nested",
+    "open_split",
+    "split_files",
+    "split_name",
+    "write_split",
+]
 
 _BYTES_PER_GROUP = 2**23  # of tensors: what a writer holds, and a reader's smallest bite
 _GROUPS_PER_FILE = 32
@@ -89,6 +98,11 @@ def split_files(root: Path, split: str) -> list[Path]:
     return files
 
 
+def file_digests(root: Path, split: str) -> dict[str, str]:
+    """SHA-256 by name of a split's Parquet files as they are now, whatever the card says; a second or two per GB."""
+    return {path.relative_to(root).as_posix(): _sha256(path) for path in split_files(root, split)}
+
+
 def as_array(column: pa.ChunkedArray, shape: Sequence[int]) -> np.ndarray:
     """Turn a column of tensors of an Arrow table into (N, *shape) float16, no Python object per value."""
     chunks = []
@@ -112,18 +126,28 @@ class MappedTensors:
     """
 
     def __init__(self, column: pa.ChunkedArray, shape: Sequence[int]) -> None:
-        self._parts = [as_array(pa.chunked_array([chunk]), shape) for chunk in column.chunks]  # views
-        self._starts = np.cumsum([0] + [len(part) for part in self._parts])
-        self.shape = tuple(shape)
+        self._join([as_array(pa.chunked_array([chunk]), shape) for chunk in column.chunks], shape)  # views
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[np.ndarray], shape: Sequence[int]) -> Self:
+        """Look likewise into arrays (n, *shape), one after the other, such as memory-mapped files."""
+        self = cls.__new__(cls)
+        self._join(parts, shape)
+        return self
+
+    def _join(self, parts: Sequence[np.ndarray], shape: Sequence[int]) -> None:
+        self._parts, self.shape = parts, tuple(shape)
+        self._starts = np.cumsum([0] + [len(part) for part in parts])
+        self.dtype = parts[0].dtype if parts else np.dtype(np.float16)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Copy rows, in the order given: (n, *shape) float16."""
+        """Copy rows, in the order given: (n, *shape), float16 of a column."""
         rows = np.asarray(rows)
         parts = np.searchsorted(self._starts, rows, side="right") - 1
-        result = np.empty((len(rows), *self.shape), np.float16)
+        result = np.empty((len(rows), *self.shape), self.dtype)
         for part in np.unique(parts):
             here = parts == part
             result[here] = self._parts[part][rows[here] - self._starts[part]]

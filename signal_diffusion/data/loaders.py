@@ -6,6 +6,7 @@ follows from (seed, s) by arithmetic, so a resumed run starts at the right place
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,8 +22,6 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for
 
 __all__ = ["Batch", "ExampleOrder", "Examples", "batches", "spread"]
-
-BYTES_PER_VALUE = 2  # float16, in memory as on disk
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 
@@ -46,6 +45,8 @@ class Examples:
         Rows to use; None = all.
     """
 
+    _tensors: MappedTensors | Tensor
+
     def __init__(
         self,
         split: Any,
@@ -59,10 +60,22 @@ class Examples:
         self.shape = shape
         self.attributes = {name: _attribute(split, column, names) for name, (column, names) in attributes.items()}
         self._rows = np.arange(len(split)) if subset is None else np.asarray(subset)
-        self._tensors: MappedTensors | Tensor = MappedTensors(split.data.column(tensor), shape)
-        self.in_memory = len(self._rows) * int(np.prod(shape)) * BYTES_PER_VALUE <= memory_limit_mb * 2**20
-        if self.in_memory:
-            self._tensors = torch.from_numpy(self._tensors[self._rows])
+        self._read(MappedTensors(split.data.column(tensor), shape), memory_limit_mb)
+
+    def with_tensors(self, tensors: MappedTensors, memory_limit_mb: int) -> Examples:
+        """The same examples, in their order and with their attributes, but other tensors for them, one each."""
+        assert len(tensors) == len(self)
+        other = copy.copy(self)
+        rows = torch.from_numpy(self._rows)
+        other.attributes = {name: values[rows] for name, values in self.attributes.items()}
+        other.shape, other._rows = tensors.shape, np.arange(len(self))
+        other._read(tensors, memory_limit_mb)
+        return other
+
+    def _read(self, tensors: MappedTensors, memory_limit_mb: int) -> None:
+        size = len(self._rows) * int(np.prod(tensors.shape)) * tensors.dtype.itemsize
+        self.in_memory = size <= memory_limit_mb * 2**20
+        self._tensors = torch.from_numpy(tensors[self._rows]) if self.in_memory else tensors
 
     def __len__(self) -> int:
         return len(self._rows)

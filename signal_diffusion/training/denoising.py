@@ -12,7 +12,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.augmentation import augment
 from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.latents import Encoding
 from signal_diffusion.models.conditioning import Conditioning
 
 __all__ = ["Denoising"]
@@ -23,8 +23,8 @@ class Denoising:
     """The `Objective` of a denoiser, in the space of the examples or of an autoencoder's latents."""
 
     method: Method
-    autoencoder: Autoencoder | None
-    """On the device already."""
+    encoding: Encoding | None
+    """Into the latent space, on the device already; None = the examples themselves."""
     augmentation: schema.Augmentation
     cfg_dropout: float
     attribute_dropout: float
@@ -35,8 +35,8 @@ class Denoising:
         """The mean loss of a batch at times, with noise and with conditions left out as drawn from `generator`."""
         x, attributes = batch
         x0 = augment(x, self.augmentation, generator)
-        if self.autoencoder:
-            x0 = self.autoencoder.encode(x0)
+        if self.encoding:
+            x0 = self.encoding(x0, generator)
         t = self.method.sample_time(
             len(x0),
             generator,

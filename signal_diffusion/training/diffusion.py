@@ -14,6 +14,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
@@ -23,17 +24,20 @@ from signal_diffusion.config.loading import to_toml, written_keys
 from signal_diffusion.continuity import check_same_run
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
+from signal_diffusion.data.dataset import file_digests, split_name
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.errors import reported_to_user
+from signal_diffusion.errors import raised_by_all, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
+from signal_diffusion.latent_cache import cached, describe
+from signal_diffusion.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption
 from signal_diffusion.training.denoising import Denoising
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.previews import Previews
-from signal_diffusion.training.running import accelerator_of, checkpoint_to_resume, run, with_run_directory
+from signal_diffusion.training.running import accelerator_of, checkpoint_to_resume, run, sent_to, with_run_directory
 from signal_diffusion.training.trainer import Parts, Trainer
 from signal_diffusion.training.validation import Validation
 
@@ -56,10 +60,15 @@ def train(
     UserError
         For what the user can put right, before anything is written where that is possible.
     """
-    experiment = experiments.load(config, overrides)
+    experiment = _load(config, overrides)
     with experiments.naming(config):
         experiment = with_run_directory(experiment, config, output_dir, resume)
         return _train(experiment, written_keys(config, overrides))
+
+
+def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
+    with sent_to("signal_diffusion.training.autoencoder", config):
+        return experiments.load(config, overrides)
 
 
 def _train(experiment: schema.Experiment, written: Collection[str]) -> bool:
@@ -75,8 +84,9 @@ def _train(experiment: schema.Experiment, written: Collection[str]) -> bool:
         if checkpoint:
             check_same_run(checkpoint, experiment, card)
         parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
+        del vae  # which the autoencoder alone holds from here on, and may let go of
     attributes = attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
-    trainer = _trainer(experiment, accelerator, paths, root, card, parts, attributes)
+    trainer, odd = _trainer(experiment, accelerator, paths, root, card, parts, attributes)
     if checkpoint:
         trainer.resume(checkpoint)
     return run(
@@ -84,9 +94,9 @@ def _train(experiment: schema.Experiment, written: Collection[str]) -> bool:
         experiment,
         paths,
         checkpoint,
-        announcement=_announcement(experiment, trainer, parts, attributes),
+        announcement=[*_announcement(experiment, trainer, parts, attributes), *odd],
         module="signal_diffusion.training.diffusion",
-        after=[f"sample      uv run signal-diffusion sample {paths.base} --num 64"],
+        after=lambda: [f"sample      uv run signal-diffusion sample {paths.base} --num 64"],
     )
 
 
@@ -98,45 +108,43 @@ def _trainer(
     card: DatasetCard,
     assembled: assembly.Assembly,
     attributes: Sequence[Attribute],
-) -> Trainer:
-    """Build everything else that the loop works with."""
+) -> tuple[Trainer, list[str]]:
+    """Build everything else that the loop works with; and what is odd about the latents, a line each."""
     data, model_table, training = experiment.data, experiment.model, experiment.training
     autoencoder = assembled.autoencoder.to(accelerator.device) if assembled.autoencoder else None
-    attachments = {CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()}
-    if assembled.frozen:
-        attachments[assembly.FROZEN_NAME] = json.dumps(assembled.frozen, indent=2) + "\n"
-    with accelerator.main_process_first():  # the first to open a split converts it for all
-        examples = experiments.examples_of(
-            data, root, card, data.paths.train, attributes, data.loading.max_train_examples
-        )
-        held_out = None
-        if training.validation.enabled:
-            limit = data.loading.max_val_examples
-            held_out = experiments.examples_of(data, root, card, data.paths.val, attributes, limit)
-    method = experiments.method_of(model_table.diffusion)
+    real = _splits(experiment, accelerator, root, card, attributes)
     order = experiments.order_of(
         experiment,
-        len(examples),
+        len(real["train"]),
         num_processes=accelerator.num_processes,
         process_index=accelerator.process_index,
         weights=_weights(experiment, root, card, accelerator),
     )
+    encoding, splits, odd = None, real, []
+    if autoencoder:
+        encoding, splits = _encoding(experiment, autoencoder, real, accelerator, root, card)
+        if not autoencoder.statistics:
+            accelerator.print("measuring the latents of the training examples")
+            odd = fit_statistics(encoding, splits["train"], accelerator)
+        elif not training.resume.enabled:  # they are of model.pretrained, which saw other examples
+            odd = check_statistics(encoding, splits["train"], accelerator)
+    method = experiments.method_of(model_table.diffusion)
     parts = Parts(
         model=assembled.model,
         objective=Denoising(
             method=method,
-            autoencoder=autoencoder,
+            encoding=encoding,
             augmentation=data.augmentation,
             cfg_dropout=model_table.conditioning.cfg_dropout if attributes else 0.0,
             attribute_dropout=model_table.conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
         ),
-        examples=examples,
+        examples=splits["train"],
         order=order,
         num_steps=experiments.steps_of(training, order.steps_per_epoch),
-        validation=_validation(experiment, held_out, method, autoencoder),
+        validation=_validation(experiment, splits.get("validation"), method, encoding),
         previews=Previews(
             paths.samples,
-            examples,
+            real["train"],
             attributes=attributes,
             representation=representation_of(card),
             method=method,
@@ -147,9 +155,72 @@ def _trainer(
         if training.visualization.enabled
         else None,
         checkpoint_dir=paths.checkpoints,
-        attachments=attachments,
+        attachments=_attachments(experiment, card, assembled),
     )
-    return Trainer(parts, accelerator, training=training, loading=data.loading, seed=experiment.compute.seed)
+    trainer = Trainer(parts, accelerator, training=training, loading=data.loading, seed=experiment.compute.seed)
+    return trainer, odd
+
+
+def _attachments(experiment: schema.Experiment, card: DatasetCard, assembled: assembly.Assembly) -> dict[str, str]:
+    """What a checkpoint says of its weights, by file name."""
+    texts = {CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()}
+    if assembled.frozen:
+        texts[assembly.FROZEN_NAME] = json.dumps(assembled.frozen, indent=2) + "\n"
+    if assembled.autoencoder and assembled.autoencoder.statistics:
+        texts[assembly.LATENTS_NAME] = assembled.autoencoder.statistics.to_json()
+    return texts
+
+
+def _splits(
+    experiment: schema.Experiment,
+    accelerator: Accelerator,
+    root: Path,
+    card: DatasetCard,
+    attributes: Sequence[Attribute],
+) -> dict[str, Examples]:
+    """The data of "train", and of "validation" where there is any to do."""
+    data, loading = experiment.data, experiment.data.loading
+    limits = {"train": (data.paths.train, loading.max_train_examples)}
+    if experiment.training.validation.enabled:
+        limits["validation"] = (data.paths.val, loading.max_val_examples)
+    with accelerator.main_process_first():  # the first to open a split converts it for all
+        return {
+            name: experiments.examples_of(data, root, card, split, attributes, limit)
+            for name, (split, limit) in limits.items()
+        }
+
+
+def _encoding(
+    experiment: schema.Experiment,
+    autoencoder: Autoencoder,
+    real: dict[str, Examples],
+    accelerator: Accelerator,
+    root: Path,
+    card: DatasetCard,
+) -> tuple[Encoding, dict[str, Examples]]:
+    """The way into the latent space, and the splits that go through it: data, or what the cache has of them."""
+    table, data = experiment.model.autoencoder, experiment.data
+    encoding = Encoding(autoencoder=autoencoder, cached=table.cache_latents, sample_posterior=table.sample_posterior)
+    if not table.cache_latents:
+        return encoding, real
+    column = getattr(data.columns, representation_of(card).column)
+    splits = {}
+    for name, examples in real.items():
+        split = split_name(card, data.paths.train if name == "train" else data.paths.val, root)
+        files = _digests(root, split, accelerator)
+        key = describe(autoencoder, card, files=files, split=split, column=column, num_examples=len(examples))
+        limit = data.loading.memory_limit_mb
+        splits[name] = cached(examples, autoencoder, key, accelerator, memory_limit_mb=limit, say=accelerator.print)
+    autoencoder.release()
+    return encoding, splits
+
+
+def _digests(root: Path, split: str, accelerator: Accelerator) -> dict[str, str]:
+    """The hashes of a split's files, which one process makes for all."""
+    with raised_by_all():
+        own = [file_digests(root, split)] if accelerator.is_main_process else []
+    [files] = gather_object(own)
+    return files
 
 
 def _weights(
@@ -168,7 +239,7 @@ def _weights(
 
 
 def _validation(
-    experiment: schema.Experiment, held_out: Examples | None, method: Method, autoencoder: Autoencoder | None
+    experiment: schema.Experiment, held_out: Examples | None, method: Method, encoding: Encoding | None
 ) -> Validation | None:
     table = experiment.training.validation
     if held_out is None:
@@ -179,7 +250,7 @@ def _validation(
         num_examples=table.num_examples,
         batch_size=table.batch_size or experiment.data.loading.batch_size,
         seed=experiment.compute.seed,
-        autoencoder=autoencoder,
+        encoding=encoding,
     )
 
 
@@ -221,7 +292,7 @@ def command(
     ] = None,
 ) -> None:
     """Train a diffusion model from an experiment file."""
-    experiments.load(config, overrides or ())  # one process tells of mistakes, not each
+    _load(config, overrides or ())  # one process tells of mistakes, not each
     start_missing_processes("signal_diffusion.training.diffusion")
     train(config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.figures import Row, draw_samples
+from signal_diffusion.errors import UserError
+from signal_diffusion.figures import Row, draw_latents, draw_samples
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
 
@@ -75,7 +77,11 @@ def _titles(attributes: Sequence[Attribute], values: Mapping[str, Tensor]) -> di
 
 
 class Previews:
-    """Draws `step-XXXXXXXX.png` into a folder, the same samples each time, by the work of all processes."""
+    """Draws `step-XXXXXXXX.png` into a folder, the same samples each time, by the work of all processes.
+
+    Beside it, `step-XXXXXXXX-latents.png` has some of the latents that they were decoded from: the share of the first
+    process. Where a VAE that was let go of cannot be had again, there is a line and no picture: training goes on.
+    """
 
     def __init__(
         self,
@@ -103,19 +109,36 @@ class Previews:
         was_training = model.training
         model.eval()
         try:
-            samples = [self._sample(model, accelerator, group, poll) for group in self._groups]
+            generated = [self._generate(model, accelerator, group, poll) for group in self._groups]
         finally:
             model.train(was_training)
-        path = self._folder / f"step-{step:08d}.png"
+        try:
+            with self._autoencoder.borrowed() if self._autoencoder else nullcontext():
+                samples = [
+                    self._gathered(own, part, group, accelerator)
+                    for group, (own, part) in zip(self._groups, generated, strict=True)
+                ]
+        except UserError as error:  # which all processes raise
+            accelerator.print(f"warning: no pictures of step {step}: {error}")
+            return {}
+        pictures = {"samples": self._folder / f"step-{step:08d}.png"}
+        if self._autoencoder:
+            pictures["latents"] = self._folder / f"step-{step:08d}-latents.png"
         if accelerator.is_main_process:
             rows = [
                 Row(title=group.title, samples=values, real=group.real)
                 for group, values in zip(self._groups, samples, strict=True)
             ]
-            draw_samples(path, rows, self._representation, title=f"step {step}")
-        return {"samples": path}
+            draw_samples(pictures["samples"], rows, self._representation, title=f"step {step}")
+            if self._autoencoder:
+                latents = torch.cat([part for _, part in generated])
+                draw_latents(pictures["latents"], latents, title=f"step {step}")
+        return pictures
 
-    def _sample(self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> Tensor:
+    def _generate(
+        self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]
+    ) -> tuple[list[int], Tensor]:
+        """This process's share of a group: numbers, and samples as they leave the network."""
         rank, world = accelerator.process_index, accelerator.num_processes
         share = -(-group.num_samples // world)
         # The last ones may come out twice: every process has to poll equally often.
@@ -130,9 +153,13 @@ class Previews:
             device=accelerator.device,
             on_batch=lambda done: poll(),
         )
+        return own, part
+
+    def _gathered(self, own: list[int], part: Tensor, group: Group, accelerator: Accelerator) -> Tensor:
+        """A group's samples as data, from the shares of all processes."""
         if self._autoencoder:
             part = self._autoencoder.decode(part)
-        gathered = gather_object([(own, part)]) if world > 1 else [(own, part)]
+        gathered = gather_object([(own, part)]) if accelerator.num_processes > 1 else [(own, part)]
         samples = torch.empty(group.num_samples, *self._shape)
         for indices, values in gathered:
             samples[indices] = values

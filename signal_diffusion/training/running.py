@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from signal_diffusion.config import schema
-from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.loading import WrongKindError, to_toml
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.places import expanded
@@ -20,12 +22,24 @@ from signal_diffusion.training import checkpoints
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = ["accelerator_of", "checkpoint_to_resume", "run", "with_run_directory"]
+__all__ = ["accelerator_of", "checkpoint_to_resume", "run", "sent_to", "with_run_directory"]
+
+
+AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
+
+
+@contextmanager
+def sent_to(module: str, config: Path) -> Iterator[None]:
+    """Tell who gives this command the other one's experiment which that is."""
+    try:
+        yield
+    except WrongKindError as error:
+        raise UserError(f"{error}; run this one with `python -m {module} {config}`") from None
 
 
 def with_run_directory(
-    experiment: schema.Experiment, config: Path, output_dir: Path | None, resume: str | None
-) -> schema.Experiment:
+    experiment: AnyExperiment, config: Path, output_dir: Path | None, resume: str | None
+) -> AnyExperiment:
     """The command line's words, which win over the file's, written into the experiment."""
     configured = experiment.output.base_dir or f"runs/{config.stem}"
     if resume == "":
@@ -38,7 +52,7 @@ def with_run_directory(
     return dataclasses.replace(experiment, training=training)
 
 
-def accelerator_of(experiment: schema.Experiment) -> Accelerator:
+def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Accelerator:
     """The device, or this process's of several, and its precision, as the experiment has them.
 
     Raises
@@ -63,7 +77,9 @@ def accelerator_of(experiment: schema.Experiment) -> Accelerator:
     )
 
 
-def checkpoint_to_resume(experiment: schema.Experiment, paths: RunPaths, accelerator: Accelerator) -> Path | None:
+def checkpoint_to_resume(
+    experiment: schema.Experiment | AutoencoderExperiment, paths: RunPaths, accelerator: Accelerator
+) -> Path | None:
     """The checkpoint to go on from; a run that is there already is neither continued nor overwritten unasked."""
     resume = experiment.training.resume
     if accelerator.is_main_process:
@@ -83,13 +99,13 @@ def checkpoint_to_resume(experiment: schema.Experiment, paths: RunPaths, acceler
 
 def run(
     trainer: Trainer,
-    experiment: schema.Experiment,
+    experiment: schema.Experiment | AutoencoderExperiment,
     paths: RunPaths,
     checkpoint: Path | None,
     *,
     announcement: Sequence[str],
     module: str,
-    after: Sequence[str],
+    after: Callable[[], Sequence[str]],
 ) -> bool:
     """Train, in the run's folder; whether the end was reached.
 
@@ -106,7 +122,7 @@ def run(
     module
         The one that a paused run goes on with.
     after
-        Lines to end with, where the end is reached.
+        Gives the lines to end with, where the end is reached.
     """
     accelerator = trainer.accelerator
     if accelerator.is_main_process:
@@ -129,7 +145,7 @@ def run(
             tracker.hyperparameters(_flattened(dataclasses.asdict(experiment)), to_toml(experiment))
         finished = trainer.run(tracker)
         again = f"{paths.base / CONFIG_NAME} --output-dir {paths.base} --resume-from-checkpoint latest"
-        closing = after if finished else [f"go on       uv run python -m {module} {again}"]
+        closing = after() if finished else [f"go on       uv run python -m {module} {again}"]
         tracker.conclude([*_conclusion(paths, trainer, finished=finished), *closing])
     finally:
         tracker.close()
@@ -137,7 +153,7 @@ def run(
     return finished
 
 
-def _start_run_directory(paths: RunPaths, experiment: schema.Experiment) -> None:
+def _start_run_directory(paths: RunPaths, experiment: schema.Experiment | AutoencoderExperiment) -> None:
     try:
         paths.base.mkdir(parents=True, exist_ok=True)
         partial = paths.base / f"{CONFIG_NAME}.partial"

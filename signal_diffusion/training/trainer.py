@@ -305,14 +305,14 @@ class Trainer:
         if not (checkpoint / state.OPTIMIZER).is_file():
             raise UserError(
                 f"{checkpoint}: has no {state.OPTIMIZER} (training.checkpointing.save_optimizer was false), so it "
-                "cannot be resumed; start a new run from it with model.pretrained"
+                "cannot be resumed; start a new run"
             )
         checkpoints.load_weights(self.model, checkpoint, use_ema=False)
         progress = self.progress = state.Progress.of(checkpoint)
         if progress.optimizer != self.training.optimizer.type:
             raise UserError(
                 f"[training.optimizer] type: {self.training.optimizer.type!r}, but {checkpoint} was trained with "
-                f"{progress.optimizer!r}; expected the same, or a new run with model.pretrained"
+                f"{progress.optimizer!r}; expected the same, or a new run"
             )
         self._resume_optimizer(checkpoint)
         self._resume_ema(checkpoint)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.latents import Encoding
 from signal_diffusion.models.conditioning import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 
@@ -27,7 +27,7 @@ class Validation:
     """A fixed set of examples of the validation split, each with its noise and its time.
 
     The times are one from the middle of each stratum of the training density, dealt out in an order that depends on
-    the seed; the noise of example i depends on (seed, i).
+    the seed; the noise of example i depends on (seed, i). Latents are the means of their posteriors.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class Validation:
         num_examples: int,
         batch_size: int,
         seed: int,
-        autoencoder: Autoencoder | None,
+        encoding: Encoding | None,
     ) -> None:
         self._examples, self._method, self._batch_size, self._seed = examples, method, batch_size, seed
-        self._autoencoder = autoencoder
+        self._encoding = encoding
         self._indices = spread(len(examples), num_examples) or list(range(len(examples)))
         count = len(self._indices)
         strata = torch.randperm(count, generator=generator_for(Purpose.VALIDATION, seed))
@@ -82,8 +82,8 @@ class Validation:
         generators = [generator_for(Purpose.VALIDATION, self._seed, int(i)) for i in positions]
         device = accelerator.device
         x = x.to(device)
-        if self._autoencoder:
-            x = self._autoencoder.encode(x)
+        if self._encoding:
+            x = self._encoding(x)
         noise = noise_for(generators, tuple(x.shape[1:])).to(device)
         t = self._times[torch.from_numpy(positions)].to(device)
         prediction = model(self._method.add_noise(x, noise, t), t, Conditioning(attributes).to(device))

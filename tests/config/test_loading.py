@@ -154,6 +154,12 @@ def test_a_mistake_on_the_command_line_is_told_as_one(tmp_path: Path) -> None:
     assert line == "--set: [training] epochs: expected a valid integer, found 'x'"
 
 
+def test_nothing_follows_from_the_default_of_a_mistaken_key(tmp_path: Path) -> None:
+    overrides = ["model.conditioning.type=clas", "model.conditioning.cfg_dropout=0.2"]
+    [line] = lines_of(tmp_path, "[data]\nsource = 'synthetic'", *overrides)
+    assert "found 'clas' (did you mean 'class'?)" in line
+
+
 def test_a_mistake_does_not_hide_those_of_later_checks(tmp_path: Path) -> None:
     lines = lines_of(
         tmp_path,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.models import autoencoder as autoencoders
-from signal_diffusion.models.autoencoder import Autoencoder, load_vae
+from signal_diffusion.models.autoencoder import Autoencoder, LatentStatistics, load_vae
 
 
 def kl(channels: int = 3, levels: int = 4, **factors: Any) -> AutoencoderKL:
@@ -66,6 +68,154 @@ def test_what_a_one_to_one_vae_encodes_comes_back(shape: tuple[int, int, int]) -
     assert z.shape[1:] == autoencoder.latent_shape == (3, *shape[1:])
     torch.testing.assert_close(z, (((x + 1) / 2) * 2**-12 - 2**-13).expand_as(z) * 512)
     torch.testing.assert_close(autoencoder.decode(z), x, rtol=0, atol=1e-6)
+
+
+class Copying(nn.Module):
+    """An encoder whose means are its inputs, with a log-variance everywhere the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, torch.full_like(x, -2.0)], dim=1)
+
+
+def identity(scaling: float, shift: float) -> AutoencoderKL:
+    """An AutoencoderKL that changes nothing."""
+    factors = {"scaling_factor": scaling, "shift_factor": shift}
+    sizes = {"block_out_channels": (4,), "norm_num_groups": 1, "latent_channels": 3}
+    vae = AutoencoderKL(**sizes, **factors, use_quant_conv=False, use_post_quant_conv=False)
+    vae.encoder, vae.decoder = Copying(), nn.Identity()
+    return vae
+
+
+def test_float16_examples_come_back_bit_for_bit_where_factors_and_statistics_are_powers_of_two() -> None:
+    autoencoder = Autoencoder(identity(scaling=0.5, shift=-0.25), (3, 16, 16))
+    autoencoder.normalise(LatentStatistics(mean=(0.5, -0.125, 0.0), std=(0.25, 2.0, 1.0)))
+    x = examples(8, 3, 16, 16).mul(2**11).round() / 2**11  # as float16 has them between 1/2 and 1
+
+    z = autoencoder.encode(x)
+
+    assert torch.equal(z[:, 0], ((x[:, 0] + 0.25) * 0.5 - 0.5) / 0.25)
+    assert torch.equal(autoencoder.decode(z), x)
+
+
+def test_any_examples_come_back_within_an_ulp_of_the_range_whatever_the_factors_and_statistics() -> None:
+    autoencoder = Autoencoder(identity(scaling=1.5305, shift=0.0609), (3, 64, 64))
+    autoencoder.normalise(LatentStatistics(mean=(0.31, -0.77, 0.123), std=(0.23, 1.71, 0.9)))
+    x = examples(32, 3, 64, 64)
+
+    back = autoencoder.decode(autoencoder.encode(x))
+
+    assert (back - x).abs().max() <= 2**-23 * 2  # an ulp of what lies between 1 and 2, as x - offset does
+    on_grid = x.mul(2**11).round() / 2**11
+    assert torch.equal(autoencoder.decode(autoencoder.encode(on_grid)).mul(2**11).round() / 2**11, on_grid)
+
+
+def test_draws_are_those_of_diffusers_scaled_as_its_pipelines_scale() -> None:
+    vae, x = kl(scaling_factor=1.5305, shift_factor=0.0609), examples(2, 3, 64, 64)
+    autoencoder = Autoencoder(vae, (3, 64, 64))
+
+    drawn = autoencoder.encode(x, torch.Generator().manual_seed(3))
+
+    sample = vae.encode(x).latent_dist.sample(torch.Generator().manual_seed(3))
+    assert torch.equal(drawn, (sample - 0.0609) * 1.5305)
+    assert not torch.equal(drawn, autoencoder.encode(x))
+
+
+def test_statistics_apply_on_top_of_the_own_factors_in_both_directions() -> None:
+    vae, x = kl(scaling_factor=1.5305, shift_factor=0.0609), examples(2, 3, 64, 64)
+    own, normalised = Autoencoder(vae, (3, 64, 64)), Autoencoder(vae, (3, 64, 64))
+    statistics = LatentStatistics(tuple(torch.linspace(-1, 1, 16).tolist()), tuple(torch.linspace(0.1, 3, 16).tolist()))
+    normalised.normalise(statistics)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (statistics.mean, statistics.std))
+
+    z = normalised.encode(x)
+
+    torch.testing.assert_close(z, (own.encode(x) - mean) / std, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(normalised.decode(z), own.decode(z * std + mean))
+    variances = vae.encode(x).latent_dist.var * 1.5305**2 / std**2
+    torch.testing.assert_close(normalised.variances(normalised.moments(x)), variances)
+
+
+def test_statistics_are_the_same_after_a_file() -> None:
+    statistics = LatentStatistics((0.1, -1 / 3), (1e-9, 2.0))
+    assert LatentStatistics.from_json(statistics.to_json()) == statistics
+
+
+def test_a_tiny_autoencoder_has_no_posterior_to_draw_from() -> None:
+    autoencoder, x = Autoencoder(one_to_one(scaling=1.0, shift=0.0), (3, 8, 8)), examples(2, 3, 8, 8)
+
+    assert autoencoder.moments_shape == autoencoder.latent_shape == autoencoder.moments(x).shape[1:]
+    assert torch.equal(autoencoder.encode(x, torch.Generator()), autoencoder.encode(x))
+    assert not autoencoder.variances(autoencoder.moments(x)).any()
+
+
+def test_a_released_vae_is_gone_and_comes_back_the_same() -> None:
+    autoencoder = Autoencoder(kl(), (3, 64, 64), load=kl)
+    x, gone = examples(1, 3, 64, 64), weakref.ref(autoencoder.vae)
+    z = autoencoder.encode(x)
+
+    autoencoder.release()
+
+    assert gone() is None
+    assert autoencoder.description.startswith("16 × 8 × 8 latents by AutoencoderKL")
+    with autoencoder.borrowed():
+        again = weakref.ref(autoencoder.vae)
+        assert torch.equal(autoencoder.encode(x), z)
+    assert again() is None
+
+
+def test_what_is_borrowed_stays_where_it_had_not_been_released() -> None:
+    autoencoder = Autoencoder(kl(), (3, 64, 64), load=kl)
+    vae = autoencoder.vae
+    with autoencoder.borrowed():
+        pass
+    assert autoencoder.vae is vae
+
+
+def test_another_vae_in_the_place_of_the_released_one_is_refused() -> None:
+    autoencoder = Autoencoder(kl(), (3, 64, 64), load=partial(kl, scaling_factor=0.5))
+    autoencoder.release()
+    with pytest.raises(UserError, match=r"^\[model.autoencoder\] path: other weights than this run began with"):
+        autoencoder.encode(examples(1, 3, 64, 64))
+
+
+def test_a_large_example_goes_through_in_tiles_and_comes_out_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoencoders, "TILE", 64)
+    x = examples(1, 3, 96, 128)
+    whole, tiled = Autoencoder(blurring(), (3, 96, 128)), Autoencoder(blurring(), (3, 96, 128), tiling=True)
+    sizes: list[tuple[int, ...]] = []
+    tiled.vae.encoder.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(inputs[0].shape[2:])))
+    tiled.vae.decoder.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[2:])))
+
+    z = whole.encode(x)
+    z_tiled, back_tiled = tiled.encode(x), tiled.decode(z)
+
+    assert len(sizes) >= 2 * 4 and max(max(size) for size in sizes) == 64
+    assert z_tiled.shape == z.shape and back_tiled.shape == x.shape
+    assert not torch.equal(z_tiled, z)
+    for near, expected in ((z_tiled, z), (back_tiled, whole.decode(z))):
+        assert torch.corrcoef(torch.stack([near.flatten(), expected.flatten()]))[0, 1] > 0.98
+    assert "in tiles" in tiled.description and "in tiles" not in whole.description
+
+
+def test_a_small_example_is_not_tiled() -> None:
+    x = examples(2, 3, 64, 64)
+    assert torch.equal(Autoencoder(kl(), (3, 64, 64), tiling=True).encode(x), Autoencoder(kl(), (3, 64, 64)).encode(x))
+
+
+def test_a_tiny_autoencoder_cannot_be_tiled() -> None:
+    with pytest.raises(UserError, match=r"^\[model.autoencoder\] tiling: AutoencoderTiny is small and goes without"):
+        Autoencoder(one_to_one(scaling=1.0, shift=0.0), (3, 8, 8), tiling=True)
+
+
+def blurring() -> AutoencoderKL:
+    """An AutoencoderKL that looks at eleven rows and columns, and so at less than a tile."""
+    vae = kl()
+    blur = partial(nn.AvgPool2d, 3, stride=1, padding=1)
+    vae.encoder = nn.Sequential(blur(), nn.AvgPool2d(8), nn.Conv2d(3, 32, 1))
+    vae.decoder = nn.Sequential(nn.Conv2d(16, 3, 1), nn.Upsample(scale_factor=8), blur())
+    torch.manual_seed(0)
+    vae.apply(lambda module: module.reset_parameters() if isinstance(module, nn.Conv2d) else None)
+    return vae
 
 
 def sd3(kind: str, vae: AutoencoderKL) -> Any:
@@ -190,13 +340,12 @@ def test_a_few_at_a_time_are_all_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_vae_is_frozen_in_fp32_and_in_eval_mode() -> None:
     autoencoder = Autoencoder(kl().bfloat16(), (3, 64, 64))
-    autoencoder.train()
 
     z = autoencoder.encode(examples(1, 3, 64, 64).requires_grad_())
 
     assert not z.requires_grad and z.dtype == torch.float32
-    assert not any(module.training for module in autoencoder.modules())
-    assert {(p.requires_grad, p.dtype) for p in autoencoder.parameters()} == {(False, torch.float32)}
+    assert not any(module.training for module in autoencoder.vae.modules())
+    assert {(p.requires_grad, p.dtype) for p in autoencoder.vae.parameters()} == {(False, torch.float32)}
 
 
 def test_other_channels_than_the_vae_takes_are_refused() -> None:

@@ -311,7 +311,7 @@ def test_the_attributes_are_the_usual_ones_that_differ_unless_they_are_named(syn
 def dropped(cond: Conditioning, *, cfg: float, each: float) -> Conditioning:
     objective = Denoising(
         method=rectified_flow(),
-        autoencoder=None,
+        encoding=None,
         augmentation=Augmentation(),
         cfg_dropout=cfg,
         attribute_dropout=each,

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from signal_diffusion import pipeline
+from signal_diffusion import assembly, latents, pipeline
 from signal_diffusion.cli.config import check
+from signal_diffusion.config.model_tables import Autoencoder as Table
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load
 from signal_diffusion.inspection import inspect
+from signal_diffusion.latents import Encoding
 from signal_diffusion.models.autoencoder import Autoencoder, load_vae
+from signal_diffusion.training import diffusion
+from signal_diffusion.training.denoising import Denoising
 from signal_diffusion.training.diffusion import train
+from tests.latent_spaces import small_vae
 from tests.training.runs import largest_difference, metrics_of
 
 LATENT = (4, 8, 8)
@@ -31,18 +40,7 @@ TINY = ("model.autoencoder.enabled=true", "model.architecture.patch_size=[4, 4]"
 
 def save_vae(folder: Path, seed: int = 0) -> Path:
     """Write a VAE with random weights that makes latents 8 times smaller."""
-    torch.manual_seed(seed)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(4,) * 4,
-        layers_per_block=1,
-        norm_num_groups=2,
-        latent_channels=4,
-        scaling_factor=1.5,
-        shift_factor=0.1,
-    )
-    vae.save_pretrained(folder)
+    small_vae(seed).save_pretrained(folder)
     return folder
 
 
@@ -74,7 +72,7 @@ def test_training_and_validation_see_latents_and_noise_of_their_size(
 
     monkeypatch.setattr(Method, "loss", watched)
     encoded: list[Tensor] = []
-    monkeypatch.setattr(Autoencoder, "encode", keeping(Autoencoder.encode, encoded))
+    monkeypatch.setattr(Encoding, "__call__", keeping(Encoding.__call__, encoded))
     train(experiment_file, output_dir=tmp_path, overrides=(*overrides(vae), "training.max_steps=4"))
 
     assert {shapes[:2] for shapes in seen} == {(LATENT, LATENT)}
@@ -112,6 +110,8 @@ def test_previews_and_samples_are_decoded_into_signals(run: Path, tmp_path: Path
         assert np.isfinite(samples["signals"]).all()
     assert set(sizes) == {LATENT}
     assert (run / "samples" / "step-00000006.png").stat().st_size > 1000
+    for picture in (run / "samples" / "step-00000006-latents.png", tmp_path / "out" / "latents.png"):
+        assert picture.stat().st_size > 1000
 
 
 def test_a_transformer_and_its_vae_come_from_one_pipeline_and_are_changed_by_lora(
@@ -229,5 +229,287 @@ def test_what_a_checkpoint_needs_is_told_by_hash(run: Path, vae: Path) -> None:
     frozen = json.loads((run / "checkpoint-6" / "frozen.json").read_text())
     assert frozen.keys() == {"autoencoder"} and len(frozen["autoencoder"]) == 64
     trained = pipeline.load_trained(run)
-    assert dataclasses.asdict(trained.experiment.model.autoencoder) == {"enabled": True, "path": str(vae)}
+    table = trained.experiment.model.autoencoder
+    assert table == Table(enabled=True, path=str(vae), sample_posterior=True, cache_latents=False, tiling=False)
     assert not any("vae" in name or "decoder" in name for name in trained.model.state_dict())
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+CACHED = "model.autoencoder.cache_latents=true"
+
+
+def test_training_from_the_cache_gives_the_losses_of_encoding_on_the_fly(
+    run: Path, experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), CACHED))
+
+    assert_same_metrics(tmp_path / "run", run)  # of which "run" has drawn previews too
+
+
+def test_a_run_on_the_fly_goes_on_from_the_cache_with_the_same_losses(
+    run: Path, experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    shutil.copytree(run / "checkpoint-3", tmp_path / "run" / "checkpoint-3")
+    shutil.copy(run / "metrics.jsonl", tmp_path / "run")
+    train(experiment_file, output_dir=tmp_path / "run", resume="latest", overrides=(*overrides(vae), CACHED))
+
+    assert_same_metrics(tmp_path / "run", run)
+
+
+def test_the_mean_of_the_posterior_gives_the_same_losses_from_the_cache_and_others_than_draws(
+    run: Path, experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    mean = (*overrides(vae), "model.autoencoder.sample_posterior=false")
+    train(experiment_file, output_dir=tmp_path / "fly", overrides=mean)
+    train(experiment_file, output_dir=tmp_path / "cached", overrides=(*mean, CACHED))
+
+    assert_same_metrics(tmp_path / "cached", tmp_path / "fly")
+    assert metrics_of(run)[0]["train/loss"] != pytest.approx(metrics_of(tmp_path / "fly")[0]["train/loss"], rel=1e-3)
+
+
+def assert_same_metrics(one: Path, other: Path) -> None:
+    """Within a millionth: a convolution may round otherwise in a batch of another size."""
+    rows, expected = metrics_of(one), metrics_of(other)
+    assert [row.keys() for row in rows] == [row.keys() for row in expected] and len(rows) > 2
+    values, expected_values = ([value for row in each for value in row.values()] for each in (rows, expected))
+    assert values == pytest.approx(expected_values, rel=1e-6)
+
+
+def test_resume_from_the_cache_is_bit_identical_and_encodes_and_measures_nothing(
+    experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = (*overrides(vae), CACHED)
+    train(experiment_file, output_dir=tmp_path / "run", overrides=wanted)
+    shutil.copytree(tmp_path / "run" / "checkpoint-3", tmp_path / "resumed" / "checkpoint-3")
+    monkeypatch.setattr(AutoencoderKL, "encode", None)
+    monkeypatch.setattr(diffusion, "fit_statistics", None)
+
+    train(experiment_file, output_dir=tmp_path / "resumed", resume="latest", overrides=wanted)
+
+    assert largest_difference(tmp_path / "resumed" / "checkpoint-6", tmp_path / "run" / "checkpoint-6") == 0
+    statistics = [(tmp_path / name / "checkpoint-6" / "latents.json").read_text() for name in ("run", "resumed")]
+    assert statistics[0] == statistics[1]
+
+
+def test_the_vae_is_gone_while_training_from_the_cache_and_back_for_previews_alone(
+    experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, decode, loaded = Denoising.__call__, Autoencoder.decode, WeakSet()
+    training: list[int] = []
+    decoding: list[int] = []
+
+    def loading(source: str) -> AutoencoderKL:
+        loaded.add(vae := load_vae(source))
+        return vae
+
+    def counting(self: Denoising, *arguments: object) -> Tensor:
+        training.append(len(loaded))
+        return original(self, *arguments)  # type: ignore[arg-type]
+
+    def decoded(self: Autoencoder, z: Tensor) -> Tensor:
+        x = decode(self, z)
+        decoding.append(len(loaded))
+        return x
+
+    monkeypatch.setattr(assembly, "load_vae", loading)
+    monkeypatch.setattr(Denoising, "__call__", counting)
+    monkeypatch.setattr(Autoencoder, "decode", decoded)
+    drawn = ("training.visualization.enabled=true", "training.visualization.interval=1", "model.conditioning.type=none")
+    few = ("training.visualization.num_samples=1", "training.max_steps=2", "training.validation.enabled=false")
+    train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), CACHED, *drawn, *few))
+
+    assert training == [0] * 4  # the last two of them after the first previews
+    assert decoding == [1] * 2
+
+
+def test_a_vae_that_has_gone_when_it_is_needed_again_costs_pictures_and_nothing_else(
+    experiment_file: Path,
+    tmp_path: Path,
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    vae, original = save_vae(tmp_path / "vae"), Denoising.__call__
+
+    def pruned(self: Denoising, *arguments: object) -> Tensor:
+        shutil.rmtree(vae, ignore_errors=True)
+        return original(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Denoising, "__call__", pruned)
+    drawn = ("training.visualization.enabled=true", "training.visualization.interval=1", "model.conditioning.type=none")
+    few = ("training.visualization.num_samples=1", "training.max_steps=2")
+    assert train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), CACHED, *drawn, *few))
+
+    told = capsys.readouterr().out
+    assert told.count("warning: no pictures of step 1: [model.autoencoder] path: ") == 1
+    assert told.count("warning: no pictures of step 2: ") == 1
+    assert (tmp_path / "run" / "checkpoint-2").is_dir() and not list((tmp_path / "run").glob("samples/*.png"))
+
+
+def test_data_that_changed_under_the_same_card_are_encoded_anew(
+    experiment_file: Path,
+    vae: Path,
+    synthetic_dataset: Path,
+    tmp_path: Path,
+    own_cache: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = shutil.copytree(synthetic_dataset, tmp_path / "data")
+    wanted = (*overrides(vae), CACHED, f"data.paths.root={data}", "training.max_steps=1")
+    train(experiment_file, output_dir=tmp_path / "first", overrides=wanted)
+    [path] = (data / "train").iterdir()
+    table = pq.read_table(path)
+    pq.write_table(table.take(list(reversed(range(len(table))))), path)
+    train(experiment_file, output_dir=tmp_path / "second", overrides=wanted)
+
+    told = capsys.readouterr().out
+    assert told.count("encoding 100 examples of train into ") == 2
+    assert told.count("encoding 76 examples of validation into ") == 1
+    assert (tmp_path / "first" / "checkpoint-1" / "signal_dataset.json").read_text() == (
+        tmp_path / "second" / "checkpoint-1" / "signal_dataset.json"
+    ).read_text()
+
+
+def test_a_checkpoint_holds_the_statistics_that_samples_are_decoded_with(
+    run: Path, experiment_file: Path, vae: Path, tmp_path: Path
+) -> None:
+    trained = pipeline.load_trained(run)
+    assert trained.autoencoder is not None and trained.autoencoder.statistics is not None
+    stored = json.loads((run / "checkpoint-6" / "latents.json").read_text())
+    assert stored == {
+        "mean": list(trained.autoencoder.statistics.mean),
+        "std": list(trained.autoencoder.statistics.std),
+    }
+    shutil.copytree(run / "checkpoint-6", tmp_path / "checkpoint-6")
+    manifest = json.loads((run / "checkpoint-6" / "manifest.json").read_text())
+    del manifest["files"]["latents.json"]
+    (tmp_path / "checkpoint-6" / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "checkpoint-6" / "latents.json").unlink()
+    with pytest.raises(UserError, match=r"checkpoint-6: has no latents.json, so .*: start a new run$") as caught:
+        pipeline.load_trained(tmp_path / "checkpoint-6")
+    assert len(caught.value.lines) == 1
+    earlier = (*overrides(vae), f"model.pretrained={tmp_path / 'checkpoint-6'}")
+    with pytest.raises(
+        UserError, match=r"\[model\] pretrained: .*checkpoint-6: has no latents.json, so .*: expected a"
+    ):
+        train(experiment_file, output_dir=tmp_path / "run", overrides=earlier)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_starts_from_the_weights_of_another_keeps_what_they_take_for_latents(
+    run: Path,
+    experiment_file: Path,
+    vae: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    earlier = f"model.pretrained={run / 'checkpoint-6'}"
+    less = ("data.loading.max_train_examples=50", "training.max_steps=1", "training.validation.enabled=false")
+    train(experiment_file, output_dir=tmp_path / "same", overrides=(*overrides(vae), earlier, *less))
+    other = save_vae(tmp_path / "vae", seed=1)
+    train(experiment_file, output_dir=tmp_path / "other", overrides=(*overrides(other), earlier, *less))
+
+    kept, new = ((tmp_path / name / "checkpoint-1" / "latents.json").read_text() for name in ("same", "other"))
+    assert kept == (run / "checkpoint-6" / "latents.json").read_text() != new
+    told = "under the statistics of model.pretrained"
+    assert capsys.readouterr().err.count(told) == 0
+
+    monkeypatch.setattr(latents, "TOLERANCE", 1e-6)
+    train(experiment_file, output_dir=tmp_path / "few", overrides=(*overrides(vae), earlier, *less))
+    assert capsys.readouterr().err.count(told) == 1
+
+
+@pytest.mark.parametrize(("key", "then", "now"), [("sample_posterior", True, False), ("tiling", False, True)])
+def test_what_makes_the_latents_cannot_change_in_mid_run(
+    key: str, then: bool, now: bool, run: Path, experiment_file: Path, vae: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run / "checkpoint-3", tmp_path / "checkpoint-3")
+    changed = (*overrides(vae), f"model.autoencoder.{key}={str(now).lower()}")
+    with pytest.raises(UserError, match=rf"\[model.autoencoder\] {key}: {now}, but .* was trained with {then}"):
+        train(experiment_file, output_dir=tmp_path, resume="latest", overrides=changed)
+
+
+def test_what_is_encoded_once_is_not_augmented(experiment_file: Path, vae: Path) -> None:
+    noise = "data.augmentation.gaussian_noise_std=0.1"
+    load(experiment_file, (*overrides(vae), noise))
+    with pytest.raises(UserError, match=r"\[model.autoencoder\] cache_latents: data.augmentation changes examples"):
+        load(experiment_file, (*overrides(vae), noise, CACHED))
+
+
+def test_what_is_wrong_with_an_experiment_is_told_before_anything_is_encoded(
+    experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    too_many = ("data.loading.batch_size=80", CACHED)
+    with pytest.raises(UserError, match=r"\[data.loading\] batch_size: one step takes 160 examples"):
+        train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), *too_many))
+    assert not own_cache.exists()
+
+
+def test_an_autoencoder_that_leaves_takes_no_memory_of_training(experiment_file: Path, vae: Path) -> None:
+    stays, leaves = (inspect(load(experiment_file, (*overrides(vae), *more))) for more in ((), (CACHED,)))
+    of_vae = sum(parameter.numel() for parameter in load_vae(str(vae)).parameters())
+    assert stays.state_bytes - leaves.state_bytes == 4 * of_vae
+
+
+@pytest.mark.parametrize("data", ["db-only", "db-iq", "db-polar", "timeseries"])
+def test_sd35_without_the_hub_says_which_of_the_two_to_set(data: str, tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "config" / "diffusion" / f"sd35-{data}.toml"
+    with pytest.raises(UserError) as caught:
+        train(path, output_dir=tmp_path / "run", overrides=("data.paths.root=not there either",))
+
+    [line] = caught.value.lines
+    assert line.startswith(f"{path}: [model] pretrained: stabilityai/stable-diffusion-3.5-medium: no such folder here")
+    assert line.endswith(
+        '; without the Hub, set model.pretrained to a local folder, or model.pretrained = "" and '
+        "model.autoencoder.path to a VAE's folder"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+SMALL_SHARDS = """
+import os, pathlib
+
+from signal_diffusion import latent_cache
+from signal_diffusion.training import diffusion
+
+write = latent_cache._Shard.write
+
+
+def noted(self, parts):
+    write(self, parts)
+    self.path.with_name(f"{self.path.stem} by {os.environ['RANK']}").touch()
+
+
+latent_cache.BYTES_PER_SHARD, latent_cache._Shard.write = 2**15, noted  # 16 examples each
+diffusion.main()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_encoding_and_measure_what_one_does(
+    experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path, synthetic_dataset: Path
+) -> None:
+    drawn = ("training.visualization.enabled=true", "training.visualization.num_samples=3")
+    many = (*overrides(vae), CACHED, *drawn, "data.loading.batch_size=4")
+    (tmp_path / "small_shards.py").write_text(SMALL_SHARDS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    arguments = [tmp_path / "small_shards.py", experiment_file, "--output-dir", tmp_path / "two"]
+    sets = [word for each in many for word in ("--set", each)]
+    finished = subprocess.run(
+        [*torchrun, *map(str, arguments), *sets], capture_output=True, text=True, timeout=300, env=os.environ
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("encoding 100 examples of train into ") == 1
+    by = sorted(path.name for path in own_cache.rglob("* by *"))
+    assert by == sorted([f"{n:05d} by {n % 2}" for count in (7, 5) for n in range(count)])  # two splits
+    assert (tmp_path / "two" / "samples" / "step-00000006-latents.png").is_file()
+    stored = json.loads((tmp_path / "two" / "checkpoint-6" / "latents.json").read_text())
+    train(experiment_file, output_dir=tmp_path / "one", overrides=(*overrides(vae), CACHED, "training.max_steps=1"))
+    assert stored == json.loads((tmp_path / "one" / "checkpoint-1" / "latents.json").read_text())

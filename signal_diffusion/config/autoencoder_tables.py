@@ -1,0 +1,72 @@
+"""The tables of an experiment that trains an autoencoder: [model], [model.architecture] and [model.loss].
+
+All other tables are those of a diffusion experiment; which of their keys nothing reads here, `rules` knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from signal_diffusion.config.data_tables import Data
+from signal_diffusion.config.schema import Compute, Debug, Logging, Output, Training
+from signal_diffusion.config.types import TABLE, Count, NotNegative
+
+__all__ = ["AUTOENCODER", "AutoencoderExperiment", "AutoencoderModel", "KlArchitecture", "Loss"]
+
+AUTOENCODER = "autoencoder_kl"
+"""The [model] name by which a file is known to be of an autoencoder."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class KlArchitecture:
+    """[model.architecture]: an AutoencoderKL of diffusers, convolutions alone."""
+
+    block_out_channels: tuple[Count, ...] = Field(default=(16, 32, 64, 128), strict=False, min_length=1)
+    """Channels of each resolution, the full one first; n of them make latents 2 ** (n - 1) times smaller each way."""
+    layers_per_block: Count = 1
+    """Residual blocks of each resolution in the encoder; the decoder has one more."""
+    latent_channels: Count = 16
+    """Channels of the latents; 16 is what sd35 was made for."""
+    norm_num_groups: Count = 1
+    """Groups of the group norms; divides every entry of `block_out_channels`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Loss:
+    """[model.loss]: reconstruction + stft_weight · STFT + signal_weight · signal + kl_weight · KL."""
+
+    reconstruction: Literal["l1", "l2"] = "l2"
+    """Mean absolute or mean squared error of the tensors, whose values lie in [-1, 1]."""
+    stft_weight: NotNegative = 0.01
+    """Weight of the multi-resolution STFT loss of the signals (https://arxiv.org/abs/1910.11480): magnitudes alone."""
+    signal_weight: NotNegative = 0.05
+    """Weight of the relative error of the signals in µV, ‖x - x̂‖ / ‖x‖: what decides how they correlate."""
+    kl_weight: NotNegative = 1e-6
+    """Weight of the divergence of the posterior from N(0, 1), in nats, averaged over the values of a latent."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class AutoencoderModel:
+    """[model]: the network."""
+
+    name: Literal["autoencoder_kl"] = "autoencoder_kl"
+    """What is trained; a file has to say it."""
+    architecture: KlArchitecture = field(default_factory=KlArchitecture)
+    loss: Loss = field(default_factory=Loss)
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class AutoencoderExperiment:
+    """A whole experiment file of an autoencoder."""
+
+    compute: Compute = field(default_factory=Compute)
+    data: Data = field(default_factory=Data)
+    model: AutoencoderModel = field(default_factory=AutoencoderModel)
+    training: Training = field(default_factory=Training)
+    output: Output = field(default_factory=Output)
+    logging: Logging = field(default_factory=Logging)
+    debug: Debug = field(default_factory=Debug)

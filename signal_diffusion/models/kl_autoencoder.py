@@ -1,0 +1,146 @@
+"""The variational autoencoder that is trained here: diffusers' AutoencoderKL (https://arxiv.org/abs/2112.10752).
+
+Of convolutions alone, without the attention in the middle that it may have: cost and memory grow with the size of an
+example (a time series of 24 × 2048 has 768 places in the middle, or 3072 at a quarter), and a part of an example is
+encoded as it is in the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers import AutoencoderKL
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from signal_diffusion.config.autoencoder_tables import KlArchitecture
+
+__all__ = ["KlAutoencoder"]
+
+FIRST_LOG_VARIANCE = -10.0
+"""Of the posterior of a fresh network. Of variance 1, as drawn, its noise hides what the decoder should learn from."""
+FIRST_GAIN = 0.5
+FIRST_GAIN_OF_BRANCHES = 0.1
+LOG_VARIANCES = (-30.0, 20.0)
+"""As diffusers clips them."""
+AT_A_TIME = 16
+
+
+class KlAutoencoder(nn.Module):
+    """An AutoencoderKL with fresh weights, trained by one forward pass.
+
+    Parameters
+    ----------
+    architecture
+        Its sizes.
+    shape
+        Channels, rows and columns of the examples; those that it does not divide are padded with their last values, as
+        `models.autoencoder.Autoencoder` does.
+    """
+
+    def __init__(self, architecture: KlArchitecture, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, width = shape
+        levels = len(architecture.block_out_channels)
+        vae: Any = AutoencoderKL(
+            in_channels=channels,
+            out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=architecture.block_out_channels,
+            layers_per_block=architecture.layers_per_block,
+            latent_channels=architecture.latent_channels,
+            norm_num_groups=architecture.norm_num_groups,
+            sample_size=max(height, width),
+            scaling_factor=1.0,
+            shift_factor=0.0,
+            force_upcast=False,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            mid_block_add_attention=False,
+        )
+        self.vae = vae
+        factor = 2 ** (levels - 1)
+        self.shape = shape
+        self.padding = (-height % factor, -width % factor)
+        self.latent_shape = (architecture.latent_channels, -(-height // factor), -(-width // factor))
+        _begin_nearly_linear(vae, architecture.latent_channels)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The resolutions of the encoder and of the decoder, and their middles: the units of compilation."""
+        encoder, decoder = self.vae.encoder, self.vae.decoder
+        return nn.ModuleList([*encoder.down_blocks, encoder.mid_block, decoder.mid_block, *decoder.up_blocks])
+
+    def checkpoint_gradients(self) -> None:
+        """Turn gradient checkpointing on."""
+        self.vae.enable_gradient_checkpointing()
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latents, (B, c, h, w) each, of examples x (B, C, H, W)."""
+        down, right = self.padding
+        moments = self.vae.encoder(F.pad(x, (0, right, 0, down), mode="replicate"))
+        mean, log_variance = moments.chunk(2, dim=1)
+        return mean, log_variance.clamp(*LOG_VARIANCES)
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruct x (B, C, H, W), and tell the mean and the log-variance of its latents.
+
+        `noise` (B, c, h, w), standard normal, draws the latents that are decoded; None decodes the means.
+        """
+        mean, log_variance = self.posterior(x)
+        z = mean if noise is None else mean + (log_variance / 2).exp() * noise
+        _, height, width = self.shape
+        return self.vae.decoder(z)[..., :height, :width], mean, log_variance
+
+    @torch.no_grad()
+    def in_diffusers_format(self, x: Tensor) -> dict[str, Callable[[Path], object]]:
+        """Writers of the files, by name, that `AutoencoderKL.from_pretrained` reads: the weights as they are now.
+
+        The factors in `config.json` make latents of the examples x (N, C, H, W), all channels together, of mean 0 and
+        variance 1: (z - shift_factor) · scaling_factor, z drawn from the posterior.
+        """
+        device = self.vae.encoder.conv_out.weight.device
+        moments = [self.posterior(part.to(device)) for part in x.split(AT_A_TIME)]
+        means = torch.cat([mean.double().cpu() for mean, _ in moments])
+        variances = torch.cat([log_variance.double().exp().cpu() for _, log_variance in moments])
+        deviation = (means.var(correction=0) + variances.mean()).sqrt()
+        self.vae.register_to_config(scaling_factor=1 / deviation.item(), shift_factor=means.mean().item())
+        text = self.vae.to_json_string()
+        weights = {name: value.detach().cpu().clone() for name, value in self.vae.state_dict().items()}
+        return {
+            "config.json": lambda path: path.write_text(text, encoding="utf-8"),
+            "diffusion_pytorch_model.safetensors": lambda path: save_file(weights, path, metadata={"format": "pt"}),
+        }
+
+
+@torch.no_grad()
+def _begin_nearly_linear(vae: Any, latent_channels: int) -> None:
+    """Let a fresh network begin as a chain of orthogonal convolutions, with little noise in its latents.
+
+    What is hard to learn is the two channels of db-iq whose signs are as good as random: a network as diffusers draws
+    it predicts zero for them through hundreds of steps. From residual branches of 0, and small gains where activations
+    bend, that lasts for 400 to 500 steps of 8 examples at an eighth of the size, and then it learns them.
+    """
+    encoder, decoder = vae.encoder, vae.decoder
+    for module in vae.modules():
+        kind = type(module).__name__
+        if kind == "ResnetBlock2D":
+            nn.init.constant_(module.norm1.weight, FIRST_GAIN_OF_BRANCHES)
+            nn.init.constant_(module.norm2.weight, FIRST_GAIN_OF_BRANCHES)
+            nn.init.zeros_(module.conv2.weight)
+            nn.init.zeros_(module.conv2.bias)
+            if module.conv_shortcut is not None:
+                nn.init.orthogonal_(module.conv_shortcut.weight)
+        elif kind in ("Downsample2D", "Upsample2D"):
+            nn.init.orthogonal_(module.conv.weight)
+    for convolution in (encoder.conv_in, decoder.conv_in):
+        nn.init.orthogonal_(convolution.weight)
+    for norm in (encoder.conv_norm_out, decoder.conv_norm_out):
+        nn.init.constant_(norm.weight, FIRST_GAIN)
+    encoder.conv_out.weight[latent_channels:] *= 0.1
+    encoder.conv_out.bias[latent_channels:] = FIRST_LOG_VARIANCE

@@ -1,0 +1,84 @@
+"""What is left of an example after it was encoded and decoded: of its picture, of its signal, of its rhythms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from signal_diffusion.data.representations.representation import Representation
+
+__all__ = ["BANDS", "FLAT", "mean_over_electrodes", "round_trip_figures"]
+
+BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "low_gamma": (30, 45)}
+"""The rhythms of EEG, Hz, each without its upper edge."""
+
+FLAT = 0.1
+"""µV, root mean square: an electrode, or a rhythm, below this is as good as not there; amplifiers are noisier."""
+PEAK_TO_PEAK = 2.0
+
+
+def round_trip_figures(
+    x: Tensor, reconstruction: Tensor, representation: Representation, *, sampling_rate: float | None
+) -> dict[str, Tensor]:
+    """Figures of each example (B,), for what they are defined for.
+
+    - `psnr`: peak signal-to-noise ratio of the tensors in dB, 10 log10(2² / mean squared error); both are clipped to
+      [-1, 1].
+    - `correlation`: Pearson's, of the signals in µV, averaged over electrodes that are not flat; 0 without any. Where
+      the representation holds signals exactly: a guessed phase correlates with nothing.
+    - `band_error_delta` …: absolute error of the power in a band, dB, of FLAT² µV² at the least, averaged likewise; of
+      the signals' Hann periodogram, or, where there are none, of the mean level in dB that the pictures show at each
+      frequency.
+
+    Parameters
+    ----------
+    x, reconstruction
+        Examples (B, C, H, W) in [-1, 1], before and after.
+    representation
+        What they are.
+    sampling_rate
+        Of the signals, Hz; None where there are none.
+    """
+    x, reconstruction = x.float(), reconstruction.float().clamp(-1, 1)
+    error = (reconstruction - x).square().flatten(1).mean(1)
+    figures = {"psnr": 10 * torch.log10(PEAK_TO_PEAK**2 / error.clamp_min(1e-10))}
+    before = None
+    if representation.inverse == "exact" and sampling_rate is not None:
+        before, after = (representation.to_signal(each) for each in (x, reconstruction))
+        figures["correlation"] = mean_over_electrodes(_correlation(before, after), before)
+        frequencies = torch.fft.rfftfreq(before.shape[-1], 1 / sampling_rate).to(x.device)
+        powers = [_periodogram(before), _periodogram(after)]
+    else:
+        spectra = [[representation.mean_spectrum(each) for each in examples] for examples in (x, reconstruction)]
+        if spectra[0][0] is None:
+            return figures
+        frequencies = spectra[0][0][0]
+        powers = [torch.stack([10 ** (found[1] / 10) for found in each if found]) for each in spectra]
+    for name, (low, high) in BANDS.items():
+        inside = (frequencies >= low) & (frequencies < high)
+        if inside.any():
+            first, second = (10 * torch.log10(power[..., inside].sum(-1).clamp_min(FLAT**2)) for power in powers)
+            error = (second - first).abs()
+            figures[f"band_error_{name}"] = error if before is None else mean_over_electrodes(error, before)
+    return figures
+
+
+def mean_over_electrodes(values: Tensor, signal: Tensor) -> Tensor:
+    """Means of each example (B,) of values (B,) or (B, electrodes) of its signals in µV, (B, …, window).
+
+    Without those of flat signals, whose ratios and directions mean nothing and outweigh all others; 0 where all are.
+    """
+    kept = (signal.std(-1, correction=0) > FLAT).to(values.dtype).reshape(len(values), -1)
+    return (values.reshape(len(values), -1) * kept).sum(1) / kept.sum(1).clamp_min(1)
+
+
+def _correlation(first: Tensor, second: Tensor) -> Tensor:  # (*, window) -> (*), 0 where one of them is flat
+    first, second = (each - each.mean(-1, keepdim=True) for each in (first, second))
+    return torch.nn.functional.cosine_similarity(first, second, dim=-1)
+
+
+def _periodogram(signal: Tensor) -> Tensor:  # µV (*, window) -> µV² (*, F)
+    taper = torch.hann_window(signal.shape[-1], device=signal.device)
+    centred = signal - signal.mean(-1, keepdim=True)
+    both_sides = 2 / (len(taper) * taper.square().sum())
+    return torch.fft.rfft(centred * taper).abs().square() * both_sides

@@ -1,0 +1,304 @@
+"""Train an autoencoder from an experiment file, for diffusion models that work in its latent space.
+
+python -m signal_diffusion.training.autoencoder EXPERIMENT.toml [--output-dir DIR] [--resume-from-checkpoint latest]
+accelerate launch --multi_gpu -m signal_diffusion.training.autoencoder EXPERIMENT.toml …
+
+Each checkpoint is an AutoencoderKL in diffusers' format too, of the averaged weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from accelerate import Accelerator
+from torch import nn
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.rules import without_effect
+from signal_diffusion.continuity import check_same_dataset, compare
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
+from signal_diffusion.data.dataset import split_files, split_name
+from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.experiment import CONFIG_NAME, RunPaths
+from signal_diffusion.models.kl_autoencoder import KlAutoencoder
+from signal_diffusion.randomness import Purpose, derived_seed
+from signal_diffusion.training.checkpoints import Writer
+from signal_diffusion.training.launching import start_missing_processes
+from signal_diffusion.training.reconstruction import (
+    FRAMES,
+    Reconstruction,
+    ReconstructionPreviews,
+    ReconstructionValidation,
+)
+from signal_diffusion.training.running import accelerator_of, checkpoint_to_resume, run, sent_to, with_run_directory
+from signal_diffusion.training.trainer import Parts, Trainer
+
+__all__ = ["command", "load", "main", "network_of", "outline", "train"]
+
+MODULE = "signal_diffusion.training.autoencoder"
+MEASURED_VALUES = 2**22
+"""Of the training examples that the latents' factors are measured on: 341 pictures of 3 × 64 × 64 …"""
+FEWEST_MEASURED = 64
+"""… but of large ones not fewer than these."""
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
+    """Read an experiment file of an autoencoder, with `table.key=value` overrides.
+
+    Raises
+    ------
+    UserError
+        With one line per mistake; one line, with the command to use, where it is of a diffusion model.
+    """
+    with sent_to("signal_diffusion.training.diffusion", path):
+        return experiments.load_autoencoder(path, overrides)
+
+
+def train(
+    config: Path,
+    *,
+    output_dir: Path | None = None,
+    resume: str | None = None,
+    overrides: tuple[str, ...] = (),
+) -> bool:
+    """Train as `config` says; whether the end was reached.
+
+    Raises
+    ------
+    UserError
+        For what the user can put right, before anything is written where that is possible.
+    """
+    experiment = load(config, overrides)
+    with experiments.naming(config):
+        return _train(with_run_directory(experiment, config, output_dir, resume))
+
+
+def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoencoder:
+    """The network with fresh weights, which depend on the seed alone."""
+    channels, height, width = card.shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(Purpose.WEIGHTS, experiment.compute.seed))
+        return KlAutoencoder(experiment.model.architecture, (channels, height, width))
+
+
+def outline(experiment: AutoencoderExperiment) -> str:
+    """What training would take, in lines, found out without training and without reading an example.
+
+    Raises
+    ------
+    UserError
+        For what training would refuse.
+    """
+    data = experiment.data
+    root = experiments.dataset_root(data)
+    card = experiments.read_card(data, root)
+    _check_loss(experiment, card)
+    network = network_of(experiment, card)
+    split = split_name(card, data.paths.train, root)
+    split_files(root, split)
+    if experiment.training.validation.enabled:
+        split_files(root, split_name(card, data.paths.val, root))
+    examples = min(card.splits[split]["examples"], data.loading.max_train_examples or card.splits[split]["examples"])
+    order = experiments.order_of(experiment, examples)
+    num_steps = experiments.steps_of(experiment.training, order.steps_per_epoch)
+    return (
+        f"  parameters       {_num_parameters(network):,}\n"
+        f"  latents          {_compression(network)}\n"
+        f"  steps            {order.steps_per_epoch:,} per epoch of {examples:,} examples, {num_steps:,} in all"
+    )
+
+
+def _train(experiment: AutoencoderExperiment) -> bool:
+    accelerator = accelerator_of(experiment)
+    paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
+    checkpoint = checkpoint_to_resume(experiment, paths, accelerator)
+    with accelerator.main_process_first():  # what has to be made or brought here is so by one
+        root = experiments.dataset_root(experiment.data)
+        card = experiments.read_card(experiment.data, root)
+        if checkpoint:
+            _check_same_run(checkpoint, experiment, card)
+    trainer = _trainer(experiment, accelerator, paths, root, card)
+    if checkpoint:
+        trainer.resume(checkpoint)
+
+    def use() -> list[str]:
+        progress = trainer.progress
+        best = paths.checkpoints / f"checkpoint-{progress.best_step or progress.step}"
+        return [f"use         --set model.autoencoder.enabled=true --set model.autoencoder.path={best}"]
+
+    return run(
+        trainer,
+        experiment,
+        paths,
+        checkpoint,
+        announcement=_announcement(experiment, trainer),
+        module=MODULE,
+        after=use,
+    )
+
+
+def _check_same_run(checkpoint: Path, experiment: AutoencoderExperiment, card: DatasetCard) -> None:
+    """Hold the experiment and its dataset against those of the checkpoint that it goes on from."""
+    advice = "expected the same, or a new run"
+    check_same_dataset(checkpoint, card, ("representation", "shape", "files"), advice)
+    then = experiments.load_autoencoder(checkpoint / CONFIG_NAME)
+    compare(checkpoint, _kept(then), _kept(experiment), advice)
+
+
+def _kept(experiment: AutoencoderExperiment) -> dict[str, Any]:
+    """What a run keeps from its beginning to its end: another loss cannot be held against the best one so far."""
+    model, unread = dataclasses.asdict(experiment.model), without_effect(experiment)
+    return {
+        f"[model.{table}] {key}": value
+        for table in ("architecture", "loss")
+        for key, value in model[table].items()
+        if f"model.{table}.{key}" not in unread
+    }
+
+
+def _trainer(
+    experiment: AutoencoderExperiment, accelerator: Accelerator, paths: RunPaths, root: Path, card: DatasetCard
+) -> Trainer:
+    """Build all that the loop works with."""
+    data, training, representation = experiment.data, experiment.training, representation_of(card)
+    _check_loss(experiment, card)
+    wants_held_out = training.validation.enabled or training.visualization.enabled
+    with accelerator.main_process_first():  # the first to open a split converts it for all
+        examples = experiments.examples_of(data, root, card, data.paths.train, (), data.loading.max_train_examples)
+        held_out = None
+        if wants_held_out:
+            held_out = experiments.examples_of(data, root, card, data.paths.val, (), data.loading.max_val_examples)
+    order = experiments.order_of(
+        experiment,
+        len(examples),
+        num_processes=accelerator.num_processes,
+        process_index=accelerator.process_index,
+    )
+    model = network_of(experiment, card)
+    objective = Reconstruction(
+        representation=representation,
+        loss=experiment.model.loss,
+        augmentation=data.augmentation,
+        latent_shape=model.latent_shape,
+    )
+    parts = Parts(
+        model=model,
+        objective=objective,
+        examples=examples,
+        order=order,
+        num_steps=experiments.steps_of(training, order.steps_per_epoch),
+        validation=_validation(experiment, held_out, objective, card),
+        previews=ReconstructionPreviews(paths.samples, held_out, representation, training.visualization.num_samples)
+        if held_out is not None and training.visualization.enabled
+        else None,
+        checkpoint_dir=paths.checkpoints,
+        attachments={CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()},
+        exported=_Exported(examples),
+    )
+    return Trainer(parts, accelerator, training=training, loading=data.loading, seed=experiment.compute.seed)
+
+
+def _check_loss(experiment: AutoencoderExperiment, card: DatasetCard) -> None:
+    """What only the dataset's card knows: whether pictures hold signals, and how long those are."""
+    loss, unread = experiment.model.loss, without_effect(experiment)
+    for key in ("stft_weight", "signal_weight"):
+        if f"model.loss.{key}" in unread or not getattr(loss, key):
+            continue
+        if representation_of(card).inverse != "exact":  # of coarse or logarithmic rows
+            raise UserError(f"[model.loss] {key}: these pictures do not hold their signals; expected 0")
+        if key == "stft_weight" and card.window is not None and card.window < FRAMES[0]:
+            raise UserError(
+                f"[model.loss] {key}: examples of {card.window} samples are shorter than a frame of {FRAMES[0]}; "
+                "expected 0"
+            )
+
+
+def _validation(
+    experiment: AutoencoderExperiment, held_out: Examples | None, objective: Reconstruction, card: DatasetCard
+) -> ReconstructionValidation | None:
+    table = experiment.training.validation
+    if held_out is None or not table.enabled:
+        return None
+    return ReconstructionValidation(
+        held_out,
+        objective,
+        num_examples=table.num_examples,
+        batch_size=table.batch_size or experiment.data.loading.batch_size,
+        sampling_rate=card.sampling_rate,
+    )
+
+
+class _Exported:
+    """The files of a checkpoint that diffusers reads, their factors measured on examples of the training split."""
+
+    def __init__(self, examples: Examples) -> None:
+        count = max(FEWEST_MEASURED, MEASURED_VALUES // math.prod(examples.shape))
+        self._examples, self._rows = examples, spread(len(examples), count) or list(range(len(examples)))
+
+    def __call__(self, model: nn.Module) -> Mapping[str, Writer]:
+        assert isinstance(model, KlAutoencoder)
+        return model.in_diffusers_format(self._examples[self._rows][0])
+
+
+def _announcement(experiment: AutoencoderExperiment, trainer: Trainer) -> list[str]:
+    """What is trained on what, in a line."""
+    model, order, examples = trainer.model, trainer.parts.order, trainer.parts.examples
+    assert isinstance(model, KlAutoencoder)
+    accelerator = trainer.accelerator
+    return [
+        f"{experiment.model.name}, {_num_parameters(model):,} parameters; examples of {_compression(model)}; "
+        f"{len(examples):,} examples, {order.steps_per_epoch} steps per epoch, {trainer.parts.num_steps} steps; "
+        f"{accelerator.num_processes} × {accelerator.device.type}, {accelerator.mixed_precision}"
+    ]
+
+
+def _num_parameters(network: KlAutoencoder) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _compression(network: KlAutoencoder) -> str:
+    """The sizes of an example and of its latents, in words."""
+    padded, ratio = "", math.prod(network.shape) / math.prod(network.latent_shape)
+    if any(network.padding):
+        rows, columns = (a + b for a, b in zip(network.shape[1:], network.padding, strict=True))
+        padded = f", padded to {rows} × {columns},"
+    before, after = (" × ".join(map(str, shape)) for shape in (network.shape, network.latent_shape))
+    return f"{before}{padded} become {after} latents, {ratio:.1f} : 1"
+
+
+def command(
+    config: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    output_dir: Annotated[Path | None, typer.Option(help="Run directory; wins over output.base_dir.")] = None,
+    resume_from_checkpoint: Annotated[
+        str | None, typer.Option(help='A checkpoint-N folder, or "latest" of the run directory.')
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
+    ] = None,
+) -> None:
+    """Train an autoencoder from an experiment file."""
+    load(config, overrides or ())  # one process tells of mistakes, not each
+    start_missing_processes(MODULE)
+    train(config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
+
+
+def main() -> None:
+    """Run the command line."""
+    with reported_to_user():
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command()(command)
+        app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""What an autoencoder learns: an example from its latents, in the representation and in microvolts.
+
+Pictures alone would not do: db-iq and db-polar compress amplitudes by a power law, so that an error of the picture
+says little about the signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from signal_diffusion.config import schema
+from signal_diffusion.config.autoencoder_tables import Loss
+from signal_diffusion.data.augmentation import augment
+from signal_diffusion.data.loaders import Batch, Examples, spread
+from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.figures import COLUMNS, draw_reconstructions
+from signal_diffusion.round_trip import mean_over_electrodes, round_trip_figures
+
+__all__ = ["FRAMES", "Reconstruction", "ReconstructionPreviews", "ReconstructionValidation", "stft_loss"]
+
+FRAMES = (64, 128, 256, 512)
+"""Samples of the STFTs' frames, a quarter of which is their hop; at 125 Hz, half a second to four."""
+QUIET = 1e-2  # µV; the logarithm and the root see nothing below it, which no amplifier hears
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """The `Objective` of an autoencoder."""
+
+    representation: Representation
+    loss: Loss
+    augmentation: schema.Augmentation
+    latent_shape: tuple[int, int, int]
+
+    def __call__(
+        self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
+    ) -> Tensor:
+        """The mean loss of a batch, of latents drawn by `generator`."""
+        x = augment(batch[0], self.augmentation, generator)
+        noise = torch.randn(len(x), *self.latent_shape, generator=generator, device=x.device)
+        return self.losses(x, *network(x, noise)).mean()
+
+    def losses(self, x: Tensor, reconstruction: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """The loss of each example (B,): the sum that [model.loss] describes, in fp32."""
+        error = reconstruction.float() - x
+        error = error.abs() if self.loss.reconstruction == "l1" else error.square()
+        total = error.flatten(1).mean(1) + self.loss.kl_weight * divergence(mean, log_variance)
+        if self.representation.inverse != "exact" or not (self.loss.stft_weight or self.loss.signal_weight):
+            return total
+        before, after = (self.representation.to_signal(each) for each in (x, reconstruction.float()))
+        values = self.loss.signal_weight * _distance(before, after)
+        if self.loss.stft_weight:
+            spectral = stft_loss(before.reshape(-1, before.shape[-1]), after.reshape(-1, after.shape[-1]))
+            values = values + self.loss.stft_weight * spectral.view_as(values)
+        return total + mean_over_electrodes(values, before)
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) ‖ N(0, 1)) of each example (B,), nats per value of its latents."""
+    mean, log_variance = mean.float(), log_variance.float()
+    return (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).mean(1) / 2
+
+
+def stft_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Multi-resolution STFT loss of signals in µV, (B, window) each, against x: (B,).
+
+    Yamamoto, Song and Kim, 2020, https://arxiv.org/abs/1910.11480, equations 3 to 6: spectral convergence,
+    ‖|X| - |Y|‖ / ‖|X|‖, and the mean of |log|X| - log|Y||, averaged over the resolutions whose frames fit.
+    """
+    losses = []
+    for size in (size for size in FRAMES if size <= x.shape[-1]):
+        first, second = _magnitudes(x, size), _magnitudes(y, size)
+        convergence = (first - second).flatten(1).norm(dim=1) / first.flatten(1).norm(dim=1)
+        losses.append(convergence + (first.log() - second.log()).abs().flatten(1).mean(1))
+    return torch.stack(losses).mean(0)
+
+
+def _magnitudes(signal: Tensor, size: int) -> Tensor:  # (B, window) -> µV of a sinusoid (B, bins, frames)
+    window = torch.hann_window(size, device=signal.device)
+    spectrum = torch.stft(signal, size, size // 4, window=window, return_complex=True) * (4 / size)
+    return (spectrum.real.square() + spectrum.imag.square() + QUIET**2).sqrt()
+
+
+def _distance(x: Tensor, y: Tensor) -> Tensor:  # (*, window) -> (*)
+    """‖x - y‖ / ‖x‖, finite and with finite gradients for flat signals and for equal ones."""
+    length = x.shape[-1]
+    error, size = ((each.square().sum(-1) + length * QUIET**2).sqrt() for each in (x - y, x))
+    return error / size
+
+
+class ReconstructionValidation:
+    """The loss, and `round_trip_figures`, of always the same held-out examples, by the means of their latents."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        objective: Reconstruction,
+        *,
+        num_examples: int,
+        batch_size: int,
+        sampling_rate: float | None,
+    ) -> None:
+        self._examples, self._objective, self._batch_size = examples, objective, batch_size
+        self._sampling_rate = sampling_rate
+        self._indices = np.asarray(spread(len(examples), num_examples) or range(len(examples)))
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
+        """Means over the examples, on every process; `poll` is called before each batch and may raise."""
+        was_training = model.training
+        model.eval()
+        try:
+            return self._means(model, accelerator, poll)
+        finally:
+            model.train(was_training)
+
+    def _means(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
+        share = -(-len(self._indices) // accelerator.num_processes)  # the last process repeats, and is cut off
+        own = np.arange(share) + accelerator.process_index * share
+        own = self._indices[np.minimum(own, len(self._indices) - 1)]
+        parts = []
+        for start in range(0, share, self._batch_size):
+            poll()
+            parts.append(self._batch(model, accelerator, own[start : start + self._batch_size]))
+        columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        gathered = accelerator.gather(torch.stack(list(columns.values()), dim=1).contiguous())
+        means = gathered.cpu()[: len(self._indices)].double().mean(0)
+        return dict(zip(columns, means.tolist(), strict=True))
+
+    def _batch(self, model: nn.Module, accelerator: Accelerator, indices: np.ndarray) -> dict[str, Tensor]:
+        x = self._examples[indices.tolist()][0].to(accelerator.device)
+        reconstruction, mean, log_variance = model(x)
+        losses = self._objective.losses(x, reconstruction, mean, log_variance)
+        representation = self._objective.representation
+        figures = round_trip_figures(x, reconstruction, representation, sampling_rate=self._sampling_rate)
+        return {"loss": losses, "kl": divergence(mean, log_variance), **figures}
+
+
+class ReconstructionPreviews:
+    """Draws `step-XXXXXXXX.png` into a folder: always the same held-out examples, and what became of them.
+
+    They are `num_samples`, or as many as a picture shows, spread over the split: its people follow each other.
+    """
+
+    def __init__(self, folder: Path, examples: Examples, representation: Representation, num_samples: int) -> None:
+        self._folder, self._representation = folder, representation
+        rows = spread(len(examples), min(num_samples, COLUMNS)) or list(range(len(examples)))
+        self._originals = examples[rows][0]
+
+    @torch.no_grad()
+    def __call__(
+        self, model: nn.Module, accelerator: Accelerator, step: int, poll: Callable[[], None]
+    ) -> dict[str, Path]:
+        """Draw, on the first process; the picture by name."""
+        poll()
+        path = self._folder / f"step-{step:08d}.png"
+        if accelerator.is_main_process:
+            was_training = model.training
+            model.eval()
+            try:
+                after = model(self._originals.to(accelerator.device))[0].float().cpu()
+            finally:
+                model.train(was_training)
+            draw_reconstructions(path, self._originals, after, self._representation, title=f"step {step}")
+        return {"reconstructions": path}

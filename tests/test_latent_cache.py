@@ -1,0 +1,331 @@
+"""Latents on the disk: encoded once, read as examples are, and never where they are broken or of something else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from signal_diffusion import latent_cache
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import file_digests
+from signal_diffusion.data.loaders import Examples
+from signal_diffusion.errors import UserError
+from signal_diffusion.latent_cache import describe, place_of
+from signal_diffusion.models.autoencoder import Autoencoder
+from tests.latent_spaces import autoencoder, pictures
+
+NUM_EXAMPLES, PER_SHARD = 20, 6
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, with four shards of six, six, six and two examples."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(latent_cache, "BYTES_PER_SHARD", PER_SHARD * 8 * 8 * 8 * 4)
+    return tmp_path
+
+
+class Watched(Autoencoder):
+    """Keeps how many examples it encoded at a time, and stops when told to."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.encoded: list[int] = []
+        self.most_calls = 100
+
+    def moments(self, x: Tensor) -> Tensor:
+        if len(self.encoded) == self.most_calls:
+            raise KeyboardInterrupt
+        self.encoded.append(len(x))
+        return super().moments(x)
+
+
+def watched(seed: int = 0) -> Watched:
+    return Watched(autoencoder(seed).vae, (1, 64, 64))
+
+
+def key_of(root: Path, space: Autoencoder, **changes: Any) -> dict[str, Any]:
+    files = file_digests(root, "train")
+    arguments = {"files": files, "split": "train", "column": "image", "num_examples": NUM_EXAMPLES}
+    return describe(space, DatasetCard.load(root), **(arguments | changes))
+
+
+def cached(root: Path, space: Autoencoder, said: list[str] | None = None, limit: int = 4096) -> Examples:
+    say = (lambda line: None) if said is None else said.append
+    examples, key = pictures(root, NUM_EXAMPLES), key_of(root, space)
+    return latent_cache.cached(examples, space, key, Accelerator(cpu=True), memory_limit_mb=limit, say=say)
+
+
+@pytest.mark.parametrize(("limit", "in_memory"), [(4096, True), (0, False)])
+def test_the_cache_is_read_as_examples_are(limit: int, in_memory: bool, synthetic_dataset: Path) -> None:
+    space, examples = autoencoder(), pictures(synthetic_dataset, NUM_EXAMPLES)
+    rows = [19, 3, 3, 12, 0, 7]
+    x, attributes = examples[rows]
+
+    found = cached(synthetic_dataset, space, limit=limit)
+
+    moments, found_attributes = found[rows]
+    assert len(found) == NUM_EXAMPLES and found.shape == (8, 8, 8) and found.in_memory == in_memory
+    torch.testing.assert_close(moments, space.moments(x), rtol=1e-6, atol=1e-6)
+    assert moments.dtype == torch.float32 and moments.std() > 0.01
+    assert torch.equal(found_attributes["label"], attributes["label"]) and len(attributes["label"].unique()) == 2
+
+
+def test_a_split_is_encoded_once(synthetic_dataset: Path) -> None:
+    space, said = watched(), []
+    first = cached(synthetic_dataset, space, said)
+    assert space.encoded == [6, 6, 6, 2]
+
+    again = cached(synthetic_dataset, space, said)
+
+    assert space.encoded == [6, 6, 6, 2]
+    assert torch.equal(again[range(NUM_EXAMPLES)][0], first[range(NUM_EXAMPLES)][0])
+    folder = place_of(key_of(synthetic_dataset, space))
+    assert said[0] == f"encoding 20 examples of train into {folder}: 4 of 4 shards"
+    assert said[1].startswith("encoded in ") and said[2:] == [f"latents of 20 examples of train are in {folder}"]
+
+
+def test_a_killed_encoding_goes_on_with_what_is_not_there_yet(synthetic_dataset: Path) -> None:
+    expected = cached(synthetic_dataset, autoencoder())[range(NUM_EXAMPLES)][0]
+    shutil.rmtree(place_of(key_of(synthetic_dataset, autoencoder())))
+    space = watched()
+    space.most_calls = 2
+    with pytest.raises(KeyboardInterrupt):
+        cached(synthetic_dataset, space)
+
+    space.most_calls = 100
+    found = cached(synthetic_dataset, space)
+
+    assert space.encoded == [6, 6, 6, 2]
+    assert torch.equal(found[range(NUM_EXAMPLES)][0], expected)
+
+
+def flip_a_bit(shard: Path, folder: Path) -> None:
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+
+
+def cut_short(shard: Path, folder: Path) -> None:
+    shard.write_bytes(shard.read_bytes()[:-4])
+
+
+def empty(shard: Path, folder: Path) -> None:
+    shard.write_bytes(b"")
+
+
+def put_another_number_there(shard: Path, folder: Path) -> None:
+    shutil.copy(folder / "00002.latents", shard)
+
+
+def put_that_of_another_vae_there(shard: Path, folder: Path) -> None:
+    """A whole one, of the same size and number."""
+    shutil.copy(next(each for each in folder.parent.iterdir() if each != folder) / shard.name, shard)
+
+
+@pytest.mark.parametrize(
+    "harm", [flip_a_bit, cut_short, empty, put_another_number_there, put_that_of_another_vae_there]
+)
+def test_a_shard_that_is_not_what_it_should_be_is_told_and_made_again(
+    harm: Callable[[Path, Path], None], synthetic_dataset: Path
+) -> None:
+    cached(synthetic_dataset, autoencoder(seed=1))
+    space, said = watched(), []
+    expected = cached(synthetic_dataset, space)[range(NUM_EXAMPLES)][0]
+    folder = place_of(key_of(synthetic_dataset, space))
+    harm(folder / "00001.latents", folder)
+
+    found = cached(synthetic_dataset, space, said)
+
+    assert space.encoded == [6, 6, 6, 2, 6]
+    assert said[0] == f"latent cache: 00001.latents in {folder}: damaged, or not of this key; encoding again"
+    assert said[1].endswith(": 1 of 4 shards")
+    assert torch.equal(found[range(NUM_EXAMPLES)][0], expected)
+
+
+def test_what_latents_depend_on_has_a_place_of_its_own(
+    synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, card = autoencoder(), DatasetCard.load(synthetic_dataset)
+    files = {"train/00000.parquet": "1" * 64}
+    arguments = {"files": files, "split": "train", "column": "image", "num_examples": NUM_EXAMPLES}
+    changed = dict.fromkeys(files, "0" * 64)
+    tiled = Autoencoder(autoencoder().vae, (1, 64, 64), tiling=True)
+    keys = [
+        describe(space, card, **arguments),
+        describe(autoencoder(seed=1), card, **arguments),
+        describe(tiled, card, **arguments),
+        describe(space, card, **(arguments | {"files": changed})),
+        describe(space, card, **(arguments | {"split": "validation"})),
+        describe(space, card, **(arguments | {"column": "signal"})),
+        describe(space, card, **(arguments | {"num_examples": 30})),
+    ]
+    monkeypatch.setattr(latent_cache, "FORMAT", 2)
+    keys.append(describe(space, card, **arguments))
+
+    assert len({place_of(key) for key in keys}) == len(keys) == 8
+    monkeypatch.undo()
+    assert describe(autoencoder(), card, **arguments) == keys[0]
+
+
+def test_a_large_split_has_larger_shards_and_not_more(synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = cached(synthetic_dataset, autoencoder())[range(NUM_EXAMPLES)][0]
+    shutil.rmtree(folder := place_of(key_of(synthetic_dataset, autoencoder())))
+    monkeypatch.setattr(latent_cache, "MOST_SHARDS", 2)
+    space = watched()
+
+    found = cached(synthetic_dataset, space, limit=0)
+
+    assert sorted(path.name for path in folder.glob("*.latents")) == ["00000.latents", "00001.latents"]
+    assert space.encoded == [6, 4, 6, 4]  # still a few at a time
+    torch.testing.assert_close(found[range(NUM_EXAMPLES)][0], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_million_examples_take_few_open_files() -> None:
+    shards = latent_cache._shards(Path("folder"), 1_000_000, (32, 8, 8))
+
+    assert len(shards) == latent_cache.MOST_SHARDS == 64
+    assert shards[0].rows == range(0, 15_625) and shards[-1].rows == range(984_375, 1_000_000)
+
+
+def test_what_is_whole_is_only_read(synthetic_dataset: Path) -> None:
+    cached(synthetic_dataset, autoencoder())
+    folder = place_of(key_of(synthetic_dataset, autoencoder()))
+    (folder / ".lock").unlink(missing_ok=True)
+    os.utime(folder, (1, 1))
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    cached(synthetic_dataset, autoencoder())
+
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert folder.stat().st_mtime == 1 and len(before) == 5  # four shards and key.json
+
+
+def test_a_full_disk_is_one_line_that_says_what_to_do(synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = watched()
+    monkeypatch.setattr(Path, "replace", refusing)
+
+    with pytest.raises(UserError) as caught:
+        cached(synthetic_dataset, space)
+
+    folder = place_of(key_of(synthetic_dataset, space))
+    assert caught.value.lines == (
+        f"{folder}: latents cannot be kept there (No space left on device); make room, set $XDG_CACHE_HOME to another "
+        "folder, or model.autoencoder.cache_latents to false",
+    )
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == ["key.json"]
+
+
+def refusing(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_run_waits_for_another_that_encodes_the_same_and_says_so_once(
+    synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="another way to lock on Windows")
+    monkeypatch.setattr(latent_cache, "SECONDS_TO_WAIT", 0.05)
+    space, said = watched(), []
+    folder = place_of(key_of(synthetic_dataset, space))
+    folder.mkdir(parents=True)
+    other = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    polls: list[bool] = []
+    acquired = latent_cache._acquired
+
+    def polled(lock: filelock.BaseFileLock) -> bool:
+        if len(polls) == 3:
+            fcntl.flock(other, fcntl.LOCK_UN)
+        polls.append(acquired(lock))
+        return polls[-1]
+
+    monkeypatch.setattr(latent_cache, "_acquired", polled)
+
+    examples, key = pictures(synthetic_dataset, NUM_EXAMPLES), key_of(synthetic_dataset, space)
+    latent_cache.cached(examples, space, key, Accelerator(cpu=True), memory_limit_mb=4096, say=said.append)
+    os.close(other)
+
+    assert said[0] == f"waiting for another run that encodes the same into {folder}"
+    assert polls == [False, False, False, True]
+    assert said[1].startswith("encoding 20 examples of train") and len(said) == 3
+
+
+PROCESSES = """
+import errno, os, pathlib, sys
+
+from accelerate import Accelerator
+
+from signal_diffusion import latent_cache
+from signal_diffusion.errors import UserError
+from tests import test_latent_cache as tests
+
+root, folder, rank = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), os.environ["RANK"]
+latent_cache.BYTES_PER_SHARD = tests.PER_SHARD * 8 * 8 * 8 * 4
+accelerator, space = Accelerator(cpu=True), tests.autoencoder()
+write = latent_cache._Shard.write
+
+
+def full(self, parts):
+    if rank == "1":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write(self, parts)
+
+
+def noted(self, parts):
+    write(self, parts)
+    (folder / f"{self.path.name} by {rank}").touch()
+
+
+def attempt(name, place, write):
+    os.environ["XDG_CACHE_HOME"], latent_cache._Shard.write = str(folder / place), write
+    try:
+        found = tests.cached(root, space)
+        told = f"mean {found[range(tests.NUM_EXAMPLES)][0].mean():.5f}"
+    except UserError as error:
+        told = f"{len(error.lines)} {error}"
+    (folder / f"{name}-{rank}").write_text(told)
+
+
+attempt("full", "caches/full", full)
+attempt("elsewhere", f"caches/{rank}", write)
+attempt("shared", "caches/shared", noted)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_fail_together(synthetic_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "processes.py").write_text(PROCESSES)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    arguments = [tmp_path / "processes.py", synthetic_dataset, tmp_path]
+    finished = subprocess.run(
+        [*torchrun, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    told = {
+        name: [(tmp_path / f"{name}-{rank}").read_text() for rank in "01"] for name in ("full", "elsewhere", "shared")
+    }
+    assert told["full"][0] == told["full"][1] and "latents cannot be kept there (No space left" in told["full"][0]
+    assert told["elsewhere"][0] == told["elsewhere"][1]
+    assert (
+        told["elsewhere"][0].startswith("1 ") and "encoded by another process, which writes els" in told["elsewhere"][0]
+    )
+    assert told["shared"][0] == told["shared"][1] and told["shared"][0].startswith("mean ")
+    by = sorted(path.name for path in tmp_path.glob("* by *"))
+    assert by == [f"{number:05d}.latents by {number % 2}" for number in range(4)]

@@ -1,0 +1,307 @@
+"""Autoencoders trained by the same loop: resumed to the bit, and read by diffusers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file
+
+from signal_diffusion.config.autoencoder_tables import KlArchitecture
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.representations.representation import PictureOptions
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.autoencoder import Autoencoder, load_vae
+from signal_diffusion.models.kl_autoencoder import KlAutoencoder
+from signal_diffusion.pipeline import load_trained
+from signal_diffusion.round_trip import BANDS
+from signal_diffusion.training import autoencoder as entry
+from signal_diffusion.training import diffusion
+from signal_diffusion.training.autoencoder import load, network_of, train
+from tests.training.runs import largest_difference, metrics_of
+
+CONFIGS = Path(__file__).parents[2] / "config" / "autoencoder"
+DIT = CONFIGS.parent / "diffusion" / "dit-db-iq.toml"
+SHIPPED = sorted(CONFIGS.glob("*.toml"))
+DATA = ("db-only", "db-iq", "db-polar", "timeseries")
+TINY = (
+    *("compute.device=cpu", "training.mixed_precision=no", "logging.tensorboard=false", "training.ema.update_every=1"),
+    *("model.architecture.block_out_channels=[4, 4, 8, 8]", "model.architecture.norm_num_groups=2"),
+    *("model.architecture.latent_channels=4", "data.loading.batch_size=2", "data.loading.max_train_examples=14"),
+    *("training.max_steps=5", "training.checkpointing.interval=1", "training.checkpointing.total_limit=9"),
+    *("training.validation.interval=2", "training.validation.num_examples=3", "training.visualization.num_samples=2"),
+    *("training.visualization.interval=4", "training.gradient_accumulation_steps=2", "training.log_interval=2"),
+)
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small dataset of each representation."""
+    roots = {name: tmp_path_factory.mktemp("data") / name for name in DATA}
+    for name, root in roots.items():
+        prepare_synthetic(root, name, SyntheticOptions(num_subjects=3, num_windows=1))
+    return roots
+
+
+@pytest.fixture(scope="module")
+def run(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    overrides = (*TINY, f"data.paths.root={datasets['db-iq']}")
+    assert train(CONFIGS / "eeg-db-iq.toml", output_dir=folder, overrides=overrides)
+    return folder
+
+
+@pytest.mark.parametrize("step", [2, 3], ids=lambda step: f"step {step} of epochs of 3")
+def test_resume_is_bit_identical(step: int, run: Path, datasets: dict[str, Path], tmp_path: Path) -> None:
+    resumed = tmp_path / "run"
+    shutil.copytree(run / f"checkpoint-{step}", resumed / f"checkpoint-{step}")
+    shutil.copy(run / "metrics.jsonl", resumed)
+
+    train(
+        CONFIGS / "eeg-db-iq.toml",
+        output_dir=resumed,
+        resume="latest",
+        overrides=(*TINY, f"data.paths.root={datasets['db-iq']}"),
+    )
+
+    assert largest_difference(resumed / "checkpoint-5", run / "checkpoint-5") == 0
+    assert metrics_of(resumed) == metrics_of(run)
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        assert (resumed / "checkpoint-5" / name).read_bytes() == (run / "checkpoint-5" / name).read_bytes()
+
+
+def test_a_checkpoint_is_an_autoencoder_of_diffusers_with_the_averaged_weights(run: Path) -> None:
+    checkpoint = run / "checkpoint-5"
+    vae = AutoencoderKL.from_pretrained(checkpoint)
+    averaged, last = load_file(checkpoint / "ema.safetensors"), load_file(checkpoint / "model.safetensors")
+
+    assert all(torch.equal(value, averaged[f"vae.{name}"]) for name, value in vae.state_dict().items())
+    assert not all(torch.equal(value, last[f"vae.{name}"]) for name, value in vae.state_dict().items())
+    assert not vae.config.mid_block_add_attention and vae.config.latent_channels == 4
+
+
+def test_the_factors_make_latents_of_training_examples_of_mean_0_and_variance_1(
+    run: Path, datasets: dict[str, Path]
+) -> None:
+    experiment = load(run / "config.toml")
+    card = DatasetCard.load(datasets["db-iq"])
+    x = entry.experiments.examples_of(experiment.data, datasets["db-iq"], card, "train", (), 14)[list(range(14))][0]
+
+    vae = Autoencoder(load_vae(str(run / "checkpoint-5")), card.shape)
+    z = torch.cat([vae.encode(x, torch.Generator().manual_seed(seed)) for seed in range(20)])
+
+    assert z.shape[1:] == (4, 8, 8)
+    assert abs(z.mean().item()) < 0.02 and abs(z.var().item() - 1) < 0.02
+
+
+def test_training_and_reading_back_decode_the_same(run: Path, datasets: dict[str, Path]) -> None:
+    experiment, card = load(run / "config.toml"), DatasetCard.load(datasets["db-iq"])
+    network = network_of(experiment, card)
+    network.load_state_dict(load_file(run / "checkpoint-5" / "ema.safetensors"))
+    x = torch.rand(2, *card.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    vae = Autoencoder(load_vae(str(run / "checkpoint-5")), card.shape)
+    with torch.no_grad():
+        expected, *_ = network(x)
+    torch.testing.assert_close(vae.decode(vae.encode(x)), expected, atol=1e-5, rtol=0)
+
+
+def test_validation_tells_picture_signal_and_rhythms(run: Path) -> None:
+    [row, *_] = [row for row in metrics_of(run) if "validation/loss" in row]
+    names = {"loss", "kl", "psnr", "correlation", *(f"band_error_{band}" for band in BANDS)}
+    assert {f"validation/{ema}{name}" for name in names for ema in ("", "ema_")} == row.keys() - {"step"}
+    assert (run / "samples" / "step-00000004.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * path.stem.endswith("x4")) for path in SHIPPED],
+)
+def test_a_shipped_experiment_made_smaller_takes_a_step_and_reads_back_the_same(
+    path: Path, datasets: dict[str, Path], tmp_path: Path
+) -> None:
+    """Time series among them, whose electrodes are padded: to 24, and (x4) to 20."""
+    experiment = load(path)
+    channels = f"model.architecture.block_out_channels={[4] * len(experiment.model.architecture.block_out_channels)}"
+    dataset = datasets[experiment.data.representation]
+    root = f"data.paths.root={dataset}"
+    one = ("data.loading.batch_size=1", "training.gradient_accumulation_steps=1", "training.max_steps=1")
+    assert train(path, output_dir=tmp_path / "run", overrides=(*TINY, channels, root, *one))
+
+    card, checkpoint = DatasetCard.load(dataset), tmp_path / "run" / "checkpoint-1"
+    network = network_of(load(checkpoint / "config.toml"), card)
+    network.load_state_dict(load_file(checkpoint / "ema.safetensors"))
+    assert any(network.padding) == (dataset.name == "timeseries")
+    x = torch.rand(1, *card.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    vae = Autoencoder(load_vae(str(checkpoint)), card.shape)
+    with torch.no_grad():
+        torch.testing.assert_close(vae.decode(vae.encode(x)), network(x)[0], atol=1e-5, rtol=0)
+
+
+def test_there_is_an_experiment_for_each_representation_and_compression() -> None:
+    expected = {f"eeg-{data}{suffix}": (data, levels) for data in DATA for suffix, levels in (("", 4), ("-x4", 3))}
+    found = {path.stem: load(path) for path in SHIPPED}
+    assert expected == {
+        stem: (each.data.representation, len(each.model.architecture.block_out_channels))
+        for stem, each in found.items()
+    }
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_autoencoder_compresses_and_has_a_few_million_parameters(
+    path: Path, datasets: dict[str, Path]
+) -> None:
+    experiment = load(path)
+    card = DatasetCard.load(datasets[experiment.data.representation])
+    network = network_of(experiment, card)
+    assert 5e5 < sum(parameter.numel() for parameter in network.parameters()) < 3e6
+    assert torch.Size(network.latent_shape).numel() < torch.Size(card.shape).numel()
+
+
+def test_another_architecture_or_loss_does_not_go_on(run: Path, datasets: dict[str, Path], tmp_path: Path) -> None:
+    other = ("model.architecture.latent_channels=8", "model.loss.reconstruction=l1", "model.loss.kl_weight=0.5")
+    checkpoint = run / "checkpoint-5"
+    with pytest.raises(UserError) as caught:
+        train(
+            CONFIGS / "eeg-db-iq.toml",
+            output_dir=tmp_path / "run",
+            resume=str(checkpoint),
+            overrides=(*TINY, f"data.paths.root={datasets['db-iq']}", *other),
+        )
+    where = CONFIGS / "eeg-db-iq.toml"
+    then = f"but {checkpoint} was trained with"
+    assert caught.value.lines == (
+        f"{where}: [model.architecture] latent_channels: 8, {then} 4; expected the same, or a new run",
+        f"{where}: [model.loss] reconstruction: 'l1', {then} 'l2'; expected the same, or a new run",
+        f"{where}: [model.loss] kl_weight: 0.5, {then} 1e-06; expected the same, or a new run",
+    )
+
+
+def test_another_optimizer_asks_for_nothing_that_an_autoencoder_does_not_have(
+    run: Path, datasets: dict[str, Path], tmp_path: Path
+) -> None:
+    overrides = (*TINY, f"data.paths.root={datasets['db-iq']}", "training.optimizer.type=adam")
+    with pytest.raises(UserError, match=r"expected the same, or a new run$"):
+        train(CONFIGS / "eeg-db-iq.toml", output_dir=tmp_path, resume=str(run / "checkpoint-5"), overrides=overrides)
+
+
+def test_sampling_and_starting_from_an_autoencoder_tell_what_it_is(
+    run: Path, datasets: dict[str, Path], tmp_path: Path
+) -> None:
+    fact = rf"{run}/checkpoint-\d+/config.toml: is an experiment of an autoencoder; expected one of a diffusion model$"
+    with pytest.raises(UserError, match=fact):
+        load_trained(run / "checkpoint-5")
+    overrides = (f"model.pretrained={run / 'checkpoint-5'}", f"data.paths.root={datasets['db-iq']}")
+    with pytest.raises(UserError, match=fact):
+        diffusion.train(DIT, output_dir=tmp_path / "run", overrides=(*overrides, "training.mixed_precision=no"))
+
+
+def test_the_closing_line_names_the_best_checkpoint(
+    run: Path, datasets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a last step that spoilt the weights, and then of a run that had gone further than it is told to."""
+    went_on = tmp_path / "run"
+    shutil.copytree(run, went_on)
+    far = (
+        "training.scheduler.type=constant",
+        "training.optimizer.learning_rate=10.0",
+        "training.scheduler.warmup_steps=0",
+    )
+    for overrides in ((*far, "training.max_steps=6", "training.ema.enabled=false"), ("training.max_steps=3",)):
+        root = f"data.paths.root={datasets['db-iq']}"
+        train(
+            CONFIGS / "eeg-db-iq.toml",
+            output_dir=went_on,
+            resume="latest",
+            overrides=(*TINY, root, *overrides),
+        )
+        best = json.loads((went_on / "checkpoint-6" / "progress.json").read_text())["best_step"]
+        assert best < 6
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last.endswith(f"--set model.autoencoder.path={went_on}/checkpoint-{best}")
+
+
+def test_signals_shorter_than_a_frame_are_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    for split, count in {"train": 8, "validation": 4}.items():
+        signals = 20 * torch.randn(count, 4, 32, generator=torch.Generator().manual_seed(count))
+        pq.write_table(pa.table({"signal": signals.tolist()}), tmp_path / "data" / f"{split}.parquet")
+    small = (*TINY, "data.sampling_rate=100.0", f"data.paths.root={tmp_path / 'data'}", "training.max_steps=1")
+
+    with pytest.raises(
+        UserError, match=r"\[model.loss\] stft_weight: examples of 32 samples are shorter than a frame of 64"
+    ):
+        train(CONFIGS / "eeg-timeseries.toml", output_dir=tmp_path / "run", overrides=small)
+    assert not (tmp_path / "run").exists()
+    without = (*small, "model.loss.stft_weight=0")
+    assert train(CONFIGS / "eeg-timeseries.toml", output_dir=tmp_path / "run", overrides=without)
+
+
+def test_the_factors_are_measured_on_enough_examples_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = mock.MagicMock(shape=(3, 1024, 1024))
+    examples.__len__.return_value = 1000
+    monkeypatch.setattr(KlAutoencoder, "in_diffusers_format", lambda self, x: {})
+    entry._Exported(examples)(KlAutoencoder(KlArchitecture(), (3, 8, 8)))
+    [[rows], _] = examples.__getitem__.call_args
+    assert len(rows) == 64
+
+
+def test_bf16_with_gradient_checkpointing_keeps_the_weights_in_fp32(datasets: dict[str, Path], tmp_path: Path) -> None:
+    overrides = (
+        *TINY,
+        f"data.paths.root={datasets['db-polar']}",
+        *("training.mixed_precision=bf16", "training.gradient_checkpointing=true", "training.max_steps=1"),
+    )
+    assert train(CONFIGS / "eeg-db-polar.toml", output_dir=tmp_path / "run", overrides=overrides)
+    assert {value.dtype for value in load_file(tmp_path / "run" / "checkpoint-1" / "ema.safetensors").values()} == {
+        torch.float32
+    }
+
+
+@pytest.mark.slow
+def test_two_processes_validate_draw_and_save_the_same_figures_as_one(
+    datasets: dict[str, Path], tmp_path: Path
+) -> None:
+    """Two see together what one sees with twice the accumulation, but for the noise of the latents."""
+    overrides = (*TINY, f"data.paths.root={datasets['db-iq']}", "training.max_steps=2")
+    at_start = ("training.validation.at_start=true",)
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(CONFIGS / "eeg-db-iq.toml", output_dir=one, overrides=(*overrides, *at_start))
+    command = [Path(sys.executable).parent / "accelerate", "launch", "--num_processes", "2", "--cpu"]
+    command += ["--main_process_port", 20_000 + os.getpid() % 20_000, "-m", "signal_diffusion.training.autoencoder"]
+    sets = [word for override in (*overrides, *at_start) for word in ("--set", override)]
+    sets += ["--set", "training.gradient_accumulation_steps=1"]
+    launched = [*command, CONFIGS / "eeg-db-iq.toml", "--output-dir", two, *sets]
+    finished = subprocess.run([*map(str, launched)], capture_output=True, text=True, timeout=300)
+
+    assert finished.returncode == 0, finished.stderr
+    first, second = (metrics_of(run)[0] for run in (one, two))
+    assert first["step"] == 0 and first == pytest.approx(second, abs=1e-4)
+    assert (two / "samples" / "step-00000002.png").exists()
+    assert AutoencoderKL.from_pretrained(two / "checkpoint-2").config.scaling_factor > 0
+
+
+def test_pictures_that_hold_no_signals_are_told_before_anything_is_written(tmp_path: Path) -> None:
+    pictures = PictureOptions(layout="mosaic", frequency="log")
+    prepare_synthetic(tmp_path / "data", "db-iq", SyntheticOptions(num_subjects=3, num_windows=1, pictures=pictures))
+    with pytest.raises(UserError, match=r"\[model.loss\] stft_weight: these pictures do not hold their signals"):
+        train(
+            CONFIGS / "eeg-db-iq.toml",
+            output_dir=tmp_path / "run",
+            overrides=(*TINY, f"data.paths.root={tmp_path / 'data'}"),
+        )
+    assert not (tmp_path / "run").exists()
