@@ -208,7 +208,8 @@ class Training:
     max_steps: Count | None = None
     """Optimizer steps of the whole run; wins over `epochs`, be it more or fewer."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
-    """Autocast type of the forward pass; weights, optimizer state and EMA stay in fp32."""
+    """Autocast type of the forward pass; weights, optimizer state and EMA stay in fp32. A CPU without instructions for
+    bf16 computes in fp32."""
     gradient_accumulation_steps: Count = 1
     """Batches per process whose gradients make one optimizer step."""
     gradient_checkpointing: bool = False

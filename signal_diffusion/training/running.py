@@ -22,7 +22,7 @@ from signal_diffusion.training import checkpoints
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = ["accelerator_of", "checkpoint_to_resume", "run", "sent_to", "with_run_directory"]
+__all__ = ["accelerator_of", "checkpoint_to_resume", "cpu_has_bf16", "run", "sent_to", "with_run_directory"]
 
 
 AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
@@ -55,6 +55,8 @@ def with_run_directory(
 def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Accelerator:
     """The device, or this process's of several, and its precision, as the experiment has them.
 
+    On a CPU without instructions for bf16, which torch emulates at a fraction of the speed of fp32, that is fp32.
+
     Raises
     ------
     UserError
@@ -70,11 +72,23 @@ def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Acc
     torch.autograd.set_detect_anomaly(experiment.debug.detect_anomaly)
     if experiment.training.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("[training] mixed_precision: 'fp16' needs a CUDA device; use 'bf16' or 'no'")
-    return Accelerator(
-        mixed_precision=experiment.training.mixed_precision,
-        cpu=device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+    on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    emulated = on_cpu and experiment.training.mixed_precision == "bf16" and not cpu_has_bf16()
+    accelerator = Accelerator(
+        mixed_precision="no" if emulated else experiment.training.mixed_precision,
+        cpu=on_cpu,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
     )
+    if emulated:
+        accelerator.print("this CPU has no bf16, which torch would emulate several times slower: computing in fp32")
+    return accelerator
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 matrices itself, as AVX-512 BF16, AMX and ARM do; yes where torch cannot tell."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return True
+    return any(there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
 
 
 def checkpoint_to_resume(
