@@ -4,7 +4,8 @@
     PYTHONPATH=<source of k-diffusion> uv run python scripts/model_speed.py hourglass
 
 Variants take turns in one process, and each figure is the median of its rounds, so that what else the machine does
-hits all of them alike. A training step is forward, backward and AdamW as the trainer does them.
+hits all of them alike. A training step is forward, backward and AdamW as the trainer does them: on a CPU without bf16,
+which torch emulates, those of ours are in fp32 then, and "ours, emulated" shows the others' terms.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from signal_diffusion.models.localmamba import LocalMambaArchitecture
 from signal_diffusion.models.registry import build
 from signal_diffusion.models.selective_scan import selective_scan
 from signal_diffusion.training.optimizers import build_optimizer
+from signal_diffusion.training.running import cpu_has_bf16
 
 __all__ = ["main"]
 
@@ -116,9 +118,7 @@ class Bench:
         def their_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Step:
             return self.training_step(model, optimizer, lambda: model(x, 1000 * t, class_labels=label).sample)
 
-        steps = {"ours": self.our_step(ours(), x, t)}
-        if self.compiled:
-            steps["ours, compiled"] = self.our_step(_compiled(ours()), x, t)
+        steps = self.our_steps(ours, x, t)
         model = theirs()
         steps["diffusers"] = their_step(model, torch.optim.AdamW(model.parameters(), lr=1e-4))
         model = theirs()
@@ -130,9 +130,7 @@ class Bench:
         """Our hourglass at its real size beside k-diffusion's, whose attention is global without NATTEN."""
         x, t = torch.randn(4, 1, 64, 64), torch.rand(4)
         table = HourglassArchitecture()
-        steps = {"ours": self.our_step(build("hourglass", table, shape=(1, 64, 64)), x, t)}
-        if self.compiled:
-            steps["ours, compiled"] = self.our_step(_compiled(build("hourglass", table, shape=(1, 64, 64))), x, t)
+        steps = self.our_steps(lambda: build("hourglass", table, shape=(1, 64, 64)), x, t)
         try:
             other = _k_diffusion_hourglass(table)
         except ImportError as error:
@@ -202,17 +200,33 @@ class Bench:
                     note=exponents,
                 )
 
-    def our_step(self, model: Denoiser, x: Tensor, t: Tensor) -> Step:
-        """A training step of a network of ours, with the trainer's optimizer."""
-        return self.training_step(
-            model, build_optimizer(model, schema.Optimizer()), lambda: model(x, t, Conditioning())
-        )
+    def our_steps(self, build_one: Callable[[], Denoiser], x: Tensor, t: Tensor) -> dict[str, Step]:
+        """Training steps of a network of ours: as a run takes them, compiled, and emulated where that differs."""
+        steps = {"ours": self.our_step(build_one(), x, t)}
+        if self.compiled:
+            steps["ours, compiled"] = self.our_step(_compiled(build_one()), x, t)
+        if self.bf16 and not cpu_has_bf16():
+            steps["ours, emulated"] = self.our_step(build_one(), x, t, emulated=True)
+        return steps
 
-    def training_step(self, model: nn.Module, optimizer: torch.optim.Optimizer, forward: Callable[[], Tensor]) -> Step:
+    def our_step(self, model: Denoiser, x: Tensor, t: Tensor, *, emulated: bool = False) -> Step:
+        """A training step of a network of ours, with the trainer's optimizer."""
+        optimizer, bf16 = build_optimizer(model, schema.Optimizer()), self.bf16 and (emulated or cpu_has_bf16())
+        return self.training_step(model, optimizer, lambda: model(x, t, Conditioning()), bf16=bf16)
+
+    def training_step(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        forward: Callable[[], Tensor],
+        *,
+        bf16: bool | None = None,
+    ) -> Step:
         """Forward, backward and an optimizer step."""
+        enabled = self.bf16 if bf16 is None else bf16
 
         def step() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
                 prediction = forward()
             prediction.float().square().mean().backward()
             optimizer.step()
