@@ -72,7 +72,7 @@ def test_check_tells_what_an_autoencoder_would_take(synthetic_dataset: Path):
     result = run("config", "check", str(AUTOENCODER), "--set", f"data.paths.root={synthetic_dataset}")
     assert result.stdout.startswith(f"{AUTOENCODER}: ok\n  parameters ")
     assert "  latents          1 × 64 × 64 become 16 × 8 × 8 latents, 4.0 : 1\n" in result.stdout
-    assert "  steps            14 per epoch of 228 examples, 20,000 in all\n" in result.stdout
+    assert "  steps            28 per epoch of 228 examples, 20,000 in all\n" in result.stdout
 
 
 def test_check_tells_of_all_files(tmp_path: Path, synthetic_dataset: Path, experiment_file: Path):
