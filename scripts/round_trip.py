@@ -41,7 +41,7 @@ def main(
         card = DatasetCard.load(dataset)
         data = schema.Data(representation=card.representation["name"])
         examples = experiments.examples_of(data, dataset, card, split, (), None)
-        x = examples[spread(len(examples), num) or list(range(len(examples)))][0]
+        x = examples[spread(len(examples), num)][0]
         names = ("psnr", "correlation", *(f"band_error_{band}" for band in BANDS))
         table = Table("vae", "latents", "values", "PSNR, dB", "correlation", *(f"{band}, dB" for band in BANDS))
         for source in vae:

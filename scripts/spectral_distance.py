@@ -69,8 +69,7 @@ def spectrum_of_class(trained: Trained, root: Path, index: int, limit: int | Non
     data = trained.experiment.data
     examples = experiments.examples_of(data, root, card, "train", trained.attributes, None)
     rows = (examples.attributes["label"] == index).nonzero().flatten().tolist()
-    chosen = spread(len(rows), limit)
-    pictures, _ = examples[rows if chosen is None else [rows[i] for i in chosen]]
+    pictures, _ = examples[[rows[i] for i in spread(len(rows), limit)]]
     return representation_of(card).mean_spectrum(pictures)[1]
 
 

@@ -21,7 +21,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import Offer, is_of_autoencoder, load_autoencoder_experiment, load_experiment
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
-from signal_diffusion.data.dataset import open_split, split_name
+from signal_diffusion.data.dataset import open_split, split_files, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import REPRESENTATIONS, representation_of
@@ -46,6 +46,7 @@ __all__ = [
     "method_of",
     "model_of",
     "naming",
+    "num_train_examples",
     "order_of",
     "read_card",
     "steps_of",
@@ -294,6 +295,17 @@ def examples_of(
     )
 
 
+def num_train_examples(experiment: schema.Experiment | AutoencoderExperiment, root: Path, card: DatasetCard) -> int:
+    """How many examples training sees, by the card alone; the splits that it reads have to be there."""
+    data = experiment.data
+    split = split_name(card, data.paths.train, root)
+    split_files(root, split)
+    if experiment.training.validation.enabled:
+        split_files(root, split_name(card, data.paths.val, root))
+    there = card.splits[split]["examples"]
+    return min(there, data.loading.max_train_examples or there)
+
+
 def grouping_of(data: schema.Data, root: Path, card: DatasetCard) -> dict[str, list[Any]]:
     """The columns that [data.balancing] names, for the examples that are trained on; empty where it is off."""
     if not data.balancing.columns:
@@ -311,7 +323,7 @@ def grouping_of(data: schema.Data, root: Path, card: DatasetCard) -> dict[str, l
         found = dataset[column][:]
         names = card.columns[column].get("names", ())
         named = [names[value] if isinstance(value, int) else value for value in found]
-        values[name] = named if rows is None else [named[row] for row in rows]
+        values[name] = [named[row] for row in rows]
     return values
 
 

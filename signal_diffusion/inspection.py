@@ -13,7 +13,6 @@ from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
 from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
-from signal_diffusion.data.dataset import split_files, split_name
 from signal_diffusion.models.conditioning import Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
@@ -88,11 +87,7 @@ def inspect(experiment: schema.Experiment, written: Collection[str] = ()) -> Ins
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     stays = not experiment.model.autoencoder.cache_latents
     frozen = autoencoder.num_parameters if autoencoder and stays else 0
-    split = split_name(card, experiment.data.paths.train, root)
-    split_files(root, split)
-    if training.validation.enabled:
-        split_files(root, split_name(card, experiment.data.paths.val, root))
-    examples = min(card.splits[split]["examples"], loading.max_train_examples or card.splits[split]["examples"])
+    examples = experiments.num_train_examples(experiment, root, card)
     experiments.grouping_of(experiment.data, root, card)
     order = experiments.order_of(experiment, examples)
     copies = 1 + COPIES[training.optimizer.type] + training.ema.enabled

@@ -63,7 +63,7 @@ def fit_statistics(encoding: Encoding, examples: Examples, accelerator: Accelera
     UserError
         Where latents are not finite.
     """
-    rows = np.array(spread(len(examples), EXAMPLES) or range(len(examples)))
+    rows = np.array(spread(len(examples), EXAMPLES))
     mean, std, flat = _measured(encoding, examples, rows, accelerator)
     if not np.isfinite([mean, std]).all():
         raise UserError("[model.autoencoder] path: makes latents that are not finite of these examples; use another")
@@ -78,7 +78,7 @@ def fit_statistics(encoding: Encoding, examples: Examples, accelerator: Accelera
         )
     others = np.setdiff1d(np.arange(len(examples)), rows)
     if len(others):
-        rows = others[spread(len(others), CHECKED) or slice(None)]
+        rows = others[spread(len(others), CHECKED)]
         found = _off(*_measured(encoding, examples, rows, accelerator)[:2], flat)
         lines += [
             f"warning: the latents of {len(rows):,} other training examples {each}; examples may differ too much for "
@@ -93,7 +93,7 @@ def check_statistics(encoding: Encoding, examples: Examples, accelerator: Accele
 
     All processes share the work. Such a network goes on with what it takes for latents, whatever is found.
     """
-    rows = np.array(spread(len(examples), CHECKED) or range(len(examples)))
+    rows = np.array(spread(len(examples), CHECKED))
     return [
         f"warning: the latents of {len(rows):,} training examples {each} under the statistics of model.pretrained, "
         "which are kept; examples differ from those that its network was trained on"

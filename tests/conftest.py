@@ -16,6 +16,7 @@ import pytest  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic  # noqa: E402
+from signal_diffusion.data.representations.registry import REPRESENTATIONS  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,15 @@ def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "db-only"
     prepare_synthetic(root, "db-only", SyntheticOptions(num_subjects=5, num_windows=2))
     return root
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small dataset of each representation."""
+    roots = {name: tmp_path_factory.mktemp("data") / name for name in REPRESENTATIONS}
+    for name, root in roots.items():
+        prepare_synthetic(root, name, SyntheticOptions(num_subjects=3, num_windows=1))
+    return roots
 
 
 TINY = """

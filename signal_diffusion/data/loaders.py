@@ -109,10 +109,10 @@ def _attribute(split: Any, column: str, names: Sequence[str] | Mapping[Any, int]
         ) from None
 
 
-def spread(total: int, limit: int | None) -> list[int] | None:
-    """`limit` indices spread evenly over `total`; None where that is all of them."""
+def spread(total: int, limit: int | None) -> list[int]:
+    """`limit` indices spread evenly over `total`; all of them where there are no more, or no limit."""
     if limit is None or limit >= total:
-        return None
+        return list(range(total))
     return np.linspace(0, total, limit, endpoint=False).astype(int).tolist()
 
 

@@ -139,15 +139,11 @@ def _spread_over_people(frame: pd.DataFrame, card: DatasetCard, num: int) -> lis
         frame = frame[frame["electrode"] == shown] if shown else frame
     people = [rows for _, rows in frame.groupby("subject").groups.items()] if "subject" in frame else [frame.index]
     people = people or [frame.index]
-    chosen = [people[index] for index in _spread(len(people), num)]
+    chosen = [people[index] for index in spread(len(people), num)]
     each = -(-num // len(chosen))
-    turns = [[int(rows[index]) for index in _spread(len(rows), each)] for rows in chosen]
+    turns = [[int(rows[index]) for index in spread(len(rows), each)] for rows in chosen]
     in_turn = [rows[turn] for turn in range(each) for rows in turns if turn < len(rows)]
     return sorted(in_turn[:num])
-
-
-def _spread(total: int, limit: int) -> list[int]:
-    return spread(total, limit) or list(range(total))
 
 
 def _read(root: Path, card: DatasetCard, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
@@ -187,7 +183,7 @@ def _spectra(
             if keys
             else [[r] for r in rows]
         )
-        label_of |= {int(row): label for index in _spread(len(windows), _WINDOWS) for row in windows[index]}
+        label_of |= {int(row): label for index in spread(len(windows), _WINDOWS) for row in windows[index]}
     sums: dict[tuple[str, str], tuple[Tensor, int]] = {}
     frequencies = torch.zeros(0)
     for here, tensors in _read(root, card, np.array(sorted(label_of))):

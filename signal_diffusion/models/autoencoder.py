@@ -21,13 +21,16 @@ from signal_diffusion.errors import UserError, raised_by_all
 from signal_diffusion.models.fingerprint import fingerprint
 from signal_diffusion.models.pretrained import located
 
-__all__ = ["Autoencoder", "LatentStatistics", "load_vae"]
+__all__ = ["LOG_VARIANCES", "Autoencoder", "LatentStatistics", "load_vae", "padded", "padding_of"]
 
 KINDS = ("AutoencoderKL", "AutoencoderTiny")
 TILE = 512
 """Rows and columns of a tile."""
 PIXELS_AT_A_TIME = TILE**2
 """64 pictures of 64 × 64: the decoder of Stable Diffusion takes 1 to 2 GiB for as many."""
+
+LOG_VARIANCES = (-30.0, 20.0)
+"""The limits that diffusers sets to a posterior's."""
 
 _KEY = "[model.autoencoder] path:"
 
@@ -98,7 +101,7 @@ class Autoencoder:
         self.shape, self.tiling, self._load = shape, tiling, load
         self.scaling, self.shift = _factors(vae)
         self.factor = 2 ** (len(config.block_out_channels) - 1)
-        self.padding = (-height % self.factor, -width % self.factor)
+        self.padding = padding_of((height, width), self.factor)
         self.latent_shape: tuple[int, int, int] = (
             config.latent_channels,
             (height + self.padding[0]) // self.factor,
@@ -199,8 +202,7 @@ class Autoencoder:
 
         Of an AutoencoderTiny, which has no posterior, latents (B, c, h, w). Nothing is scaled yet.
         """
-        down, right = self.padding
-        x = F.pad(x.float(), (0, right, 0, down), mode="replicate")
+        x = padded(x.float(), self.padding)
         return self._in_parts(self._moments, x.expand(-1, self._in_channels, -1, -1))
 
     def latents(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -256,8 +258,20 @@ def _fingerprint(vae: Any) -> str:
 
 
 def _log_variance(moments: Tensor) -> Tensor:
-    """Of the posterior, within the limits that diffusers sets to it."""
-    return moments.chunk(2, dim=1)[1].clamp(-30.0, 20.0)
+    """Of the posterior."""
+    return moments.chunk(2, dim=1)[1].clamp(*LOG_VARIANCES)
+
+
+def padding_of(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    """How many rows and columns examples lack of multiples of a factor."""
+    height, width = size
+    return -height % factor, -width % factor
+
+
+def padded(x: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Examples (B, C, H, W) with so many rows and columns more, which repeat the last one."""
+    down, right = padding
+    return F.pad(x, (0, right, 0, down), mode="replicate")
 
 
 def load_vae(source: str) -> Any:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from signal_diffusion.config.autoencoder_tables import KlArchitecture
+from signal_diffusion.models.autoencoder import LOG_VARIANCES, padded, padding_of
 
 __all__ = ["KlAutoencoder"]
 
@@ -25,8 +25,6 @@ FIRST_LOG_VARIANCE = -10.0
 """Of the posterior of a fresh network. Of variance 1, as drawn, its noise hides what the decoder should learn from."""
 FIRST_GAIN = 0.5
 FIRST_GAIN_OF_BRANCHES = 0.1
-LOG_VARIANCES = (-30.0, 20.0)
-"""As diffusers clips them."""
 AT_A_TIME = 16
 
 
@@ -66,7 +64,7 @@ class KlAutoencoder(nn.Module):
         self.vae = vae
         factor = 2 ** (levels - 1)
         self.shape = shape
-        self.padding = (-height % factor, -width % factor)
+        self.padding = padding_of((height, width), factor)
         self.latent_shape = (architecture.latent_channels, -(-height // factor), -(-width // factor))
         _begin_nearly_linear(vae, architecture.latent_channels)
 
@@ -82,8 +80,7 @@ class KlAutoencoder(nn.Module):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latents, (B, c, h, w) each, of examples x (B, C, H, W)."""
-        down, right = self.padding
-        moments = self.vae.encoder(F.pad(x, (0, right, 0, down), mode="replicate"))
+        moments = self.vae.encoder(padded(x, self.padding))
         mean, log_variance = moments.chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCES)
 

@@ -12,10 +12,9 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 from accelerate import Accelerator
 from torch import nn
 
@@ -25,25 +24,30 @@ from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.rules import without_effect
 from signal_diffusion.continuity import check_same_dataset, compare
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
-from signal_diffusion.data.dataset import split_files, split_name
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.registry import representation_of
-from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.models.kl_autoencoder import KlAutoencoder
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training.checkpoints import Writer
-from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.reconstruction import (
     FRAMES,
     Reconstruction,
     ReconstructionPreviews,
     ReconstructionValidation,
 )
-from signal_diffusion.training.running import accelerator_of, checkpoint_to_resume, run, sent_to, with_run_directory
+from signal_diffusion.training.running import (
+    accelerator_of,
+    checkpoint_to_resume,
+    run,
+    run_command_line,
+    sent_to,
+    with_run_directory,
+)
 from signal_diffusion.training.trainer import Parts, Trainer
 
-__all__ = ["command", "load", "main", "network_of", "outline", "train"]
+__all__ = ["load", "main", "network_of", "outline", "train"]
 
 MODULE = "signal_diffusion.training.autoencoder"
 MEASURED_VALUES = 2**22
@@ -99,16 +103,11 @@ def outline(experiment: AutoencoderExperiment) -> str:
     UserError
         For what training would refuse.
     """
-    data = experiment.data
-    root = experiments.dataset_root(data)
-    card = experiments.read_card(data, root)
+    root = experiments.dataset_root(experiment.data)
+    card = experiments.read_card(experiment.data, root)
     _check_loss(experiment, card)
     network = network_of(experiment, card)
-    split = split_name(card, data.paths.train, root)
-    split_files(root, split)
-    if experiment.training.validation.enabled:
-        split_files(root, split_name(card, data.paths.val, root))
-    examples = min(card.splits[split]["examples"], data.loading.max_train_examples or card.splits[split]["examples"])
+    examples = experiments.num_train_examples(experiment, root, card)
     order = experiments.order_of(experiment, examples)
     num_steps = experiments.steps_of(experiment.training, order.steps_per_epoch)
     return (
@@ -243,7 +242,7 @@ class _Exported:
 
     def __init__(self, examples: Examples) -> None:
         count = max(FEWEST_MEASURED, MEASURED_VALUES // math.prod(examples.shape))
-        self._examples, self._rows = examples, spread(len(examples), count) or list(range(len(examples)))
+        self._examples, self._rows = examples, spread(len(examples), count)
 
     def __call__(self, model: nn.Module) -> Mapping[str, Writer]:
         assert isinstance(model, KlAutoencoder)
@@ -276,28 +275,9 @@ def _compression(network: KlAutoencoder) -> str:
     return f"{before}{padded} become {after} latents, {ratio:.1f} : 1"
 
 
-def command(
-    config: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
-    output_dir: Annotated[Path | None, typer.Option(help="Run directory; wins over output.base_dir.")] = None,
-    resume_from_checkpoint: Annotated[
-        str | None, typer.Option(help='A checkpoint-N folder, or "latest" of the run directory.')
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
-    ] = None,
-) -> None:
-    """Train an autoencoder from an experiment file."""
-    load(config, overrides or ())  # one process tells of mistakes, not each
-    start_missing_processes(MODULE)
-    train(config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
-
-
 def main() -> None:
     """Run the command line."""
-    with reported_to_user():
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command()(command)
-        app()
+    run_command_line("Train an autoencoder from an experiment file.", load, train, MODULE)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
@@ -28,21 +26,28 @@ from signal_diffusion.data.dataset import file_digests, split_name
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.errors import raised_by_all, reported_to_user
+from signal_diffusion.errors import raised_by_all
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.latent_cache import cached, describe
 from signal_diffusion.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption
 from signal_diffusion.training.denoising import Denoising
-from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.previews import Previews
-from signal_diffusion.training.running import accelerator_of, checkpoint_to_resume, run, sent_to, with_run_directory
+from signal_diffusion.training.running import (
+    accelerator_of,
+    checkpoint_to_resume,
+    run,
+    run_command_line,
+    sent_to,
+    with_run_directory,
+)
 from signal_diffusion.training.trainer import Parts, Trainer
 from signal_diffusion.training.validation import Validation
 
-__all__ = ["command", "main", "train"]
+__all__ = ["main", "train"]
 
+MODULE = "signal_diffusion.training.diffusion"
 MOST_SHOWN = 8
 
 
@@ -95,7 +100,7 @@ def _train(experiment: schema.Experiment, written: Collection[str]) -> bool:
         paths,
         checkpoint,
         announcement=[*_announcement(experiment, trainer, parts, attributes), *odd],
-        module="signal_diffusion.training.diffusion",
+        module=MODULE,
         after=lambda: [f"sample      uv run signal-diffusion sample {paths.base} --num 64"],
     )
 
@@ -281,28 +286,9 @@ def _announcement(
     return lines
 
 
-def command(
-    config: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
-    output_dir: Annotated[Path | None, typer.Option(help="Run directory; wins over output.base_dir.")] = None,
-    resume_from_checkpoint: Annotated[
-        str | None, typer.Option(help='A checkpoint-N folder, or "latest" of the run directory.')
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
-    ] = None,
-) -> None:
-    """Train a diffusion model from an experiment file."""
-    _load(config, overrides or ())  # one process tells of mistakes, not each
-    start_missing_processes("signal_diffusion.training.diffusion")
-    train(config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
-
-
 def main() -> None:
     """Run the command line."""
-    with reported_to_user():
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command()(command)
-        app()
+    run_command_line("Train a diffusion model from an experiment file.", _load, train, MODULE)
 
 
 if __name__ == "__main__":

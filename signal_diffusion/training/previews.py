@@ -22,6 +22,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.figures import Row, draw_latents, draw_samples
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
+from signal_diffusion.training.evaluating import in_eval_mode
 
 __all__ = ["Group", "Previews", "groups_of"]
 
@@ -45,7 +46,7 @@ def groups_of(examples: Examples, attributes: Sequence[Attribute], num_samples: 
 
     Else one with the conditions of real examples.
     """
-    rows = spread(len(examples), REAL_EXAMPLES) or list(range(len(examples)))
+    rows = spread(len(examples), REAL_EXAMPLES)
     real, values = examples[rows]
     if titles := _titles(attributes, values):
         [name], share = values, max(1, num_samples // len(titles))
@@ -106,12 +107,8 @@ class Previews:
         self, model: nn.Module, accelerator: Accelerator, step: int, poll: Callable[[], None]
     ) -> dict[str, Path]:
         """Sample and draw; the pictures by name. `poll` is called before each batch and may raise."""
-        was_training = model.training
-        model.eval()
-        try:
+        with in_eval_mode(model):
             generated = [self._generate(model, accelerator, group, poll) for group in self._groups]
-        finally:
-            model.train(was_training)
         try:
             with self._autoencoder.borrowed() if self._autoencoder else nullcontext():
                 samples = [

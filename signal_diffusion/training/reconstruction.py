@@ -22,6 +22,7 @@ from signal_diffusion.data.loaders import Batch, Examples, spread
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.figures import COLUMNS, draw_reconstructions
 from signal_diffusion.round_trip import mean_over_electrodes, round_trip_figures
+from signal_diffusion.training.evaluating import in_eval_mode, of_each
 
 __all__ = ["FRAMES", "Reconstruction", "ReconstructionPreviews", "ReconstructionValidation", "stft_loss"]
 
@@ -109,33 +110,24 @@ class ReconstructionValidation:
     ) -> None:
         self._examples, self._objective, self._batch_size = examples, objective, batch_size
         self._sampling_rate = sampling_rate
-        self._indices = np.asarray(spread(len(examples), num_examples) or range(len(examples)))
+        self._indices = spread(len(examples), num_examples)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
         """Means over the examples, on every process; `poll` is called before each batch and may raise."""
-        was_training = model.training
-        model.eval()
-        try:
-            return self._means(model, accelerator, poll)
-        finally:
-            model.train(was_training)
+        names: list[str] = []
 
-    def _means(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
-        share = -(-len(self._indices) // accelerator.num_processes)  # the last process repeats, and is cut off
-        own = np.arange(share) + accelerator.process_index * share
-        own = self._indices[np.minimum(own, len(self._indices) - 1)]
-        parts = []
-        for start in range(0, share, self._batch_size):
-            poll()
-            parts.append(self._batch(model, accelerator, own[start : start + self._batch_size]))
-        columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        gathered = accelerator.gather(torch.stack(list(columns.values()), dim=1).contiguous())
-        means = gathered.cpu()[: len(self._indices)].double().mean(0)
-        return dict(zip(columns, means.tolist(), strict=True))
+        def figures(positions: np.ndarray) -> Tensor:
+            found = self._batch(model, accelerator.device, [self._indices[position] for position in positions])
+            names[:] = found
+            return torch.stack(list(found.values()), dim=1)
 
-    def _batch(self, model: nn.Module, accelerator: Accelerator, indices: np.ndarray) -> dict[str, Tensor]:
-        x = self._examples[indices.tolist()][0].to(accelerator.device)
+        with in_eval_mode(model):
+            means = of_each(len(self._indices), self._batch_size, accelerator, poll, figures).mean(0)
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def _batch(self, model: nn.Module, device: torch.device, indices: list[int]) -> dict[str, Tensor]:
+        x = self._examples[indices][0].to(device)
         reconstruction, mean, log_variance = model(x)
         losses = self._objective.losses(x, reconstruction, mean, log_variance)
         representation = self._objective.representation
@@ -151,7 +143,7 @@ class ReconstructionPreviews:
 
     def __init__(self, folder: Path, examples: Examples, representation: Representation, num_samples: int) -> None:
         self._folder, self._representation = folder, representation
-        rows = spread(len(examples), min(num_samples, COLUMNS)) or list(range(len(examples)))
+        rows = spread(len(examples), min(num_samples, COLUMNS))
         self._originals = examples[rows][0]
 
     @torch.no_grad()
@@ -162,11 +154,7 @@ class ReconstructionPreviews:
         poll()
         path = self._folder / f"step-{step:08d}.png"
         if accelerator.is_main_process:
-            was_training = model.training
-            model.eval()
-            try:
+            with in_eval_mode(model):
                 after = model(self._originals.to(accelerator.device))[0].float().cpu()
-            finally:
-                model.train(was_training)
             draw_reconstructions(path, self._originals, after, self._representation, title=f"step {step}")
         return {"reconstructions": path}

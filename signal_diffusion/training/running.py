@@ -6,23 +6,33 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
+import typer
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import WrongKindError, to_toml
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.places import expanded
 from signal_diffusion.training import checkpoints
+from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = ["accelerator_of", "checkpoint_to_resume", "cpu_has_bf16", "run", "sent_to", "with_run_directory"]
+__all__ = [
+    "accelerator_of",
+    "checkpoint_to_resume",
+    "cpu_has_bf16",
+    "run",
+    "run_command_line",
+    "sent_to",
+    "with_run_directory",
+]
 
 
 AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
@@ -165,6 +175,31 @@ def run(
         tracker.close()
         accelerator.end_training()
     return finished
+
+
+def run_command_line(
+    description: str, load: Callable[[Path, Sequence[str]], object], train: Callable[..., bool], module: str
+) -> None:
+    """Train as the command line says: `load` reads an experiment file, `train` is of the module of that name."""
+
+    def command(
+        config: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+        output_dir: Annotated[Path | None, typer.Option(help="Run directory; wins over output.base_dir.")] = None,
+        resume_from_checkpoint: Annotated[
+            str | None, typer.Option(help='A checkpoint-N folder, or "latest" of the run directory.')
+        ] = None,
+        overrides: Annotated[
+            list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
+        ] = None,
+    ) -> None:
+        load(config, overrides or ())  # one process tells of mistakes, not each
+        start_missing_processes(module)
+        train(config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
+
+    with reported_to_user():
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command(help=description)(command)
+        app()
 
 
 def _start_run_directory(paths: RunPaths, experiment: schema.Experiment | AutoencoderExperiment) -> None:

@@ -6,6 +6,7 @@ So its curve moves for one reason alone, and does not depend on the batch size o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.latents import Encoding
 from signal_diffusion.models.conditioning import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
+from signal_diffusion.training.evaluating import in_eval_mode, of_each
 
 __all__ = ["Validation"]
 
@@ -42,7 +44,7 @@ class Validation:
     ) -> None:
         self._examples, self._method, self._batch_size, self._seed = examples, method, batch_size, seed
         self._encoding = encoding
-        self._indices = spread(len(examples), num_examples) or list(range(len(examples)))
+        self._indices = spread(len(examples), num_examples)
         count = len(self._indices)
         strata = torch.randperm(count, generator=generator_for(Purpose.VALIDATION, seed))
         self._times = method.time_at((strata + 0.5) / count).float()
@@ -53,12 +55,10 @@ class Validation:
 
         `poll` is called before each batch and may raise. Global random state and the model's mode are left alone.
         """
-        was_training = model.training
-        model.eval()
-        try:
-            losses = self._losses(model, accelerator, poll)
-        finally:
-            model.train(was_training)
+        with in_eval_mode(model):
+            losses = of_each(
+                len(self._indices), self._batch_size, accelerator, poll, partial(self._batch, model, accelerator.device)
+            )
         means = {"loss": losses.mean().item()}
         quarter = (self._times * QUARTERS).long().clamp(max=QUARTERS - 1)
         for index in range(QUARTERS):
@@ -66,21 +66,10 @@ class Validation:
                 means[f"loss_t{index / QUARTERS:.2f}-{(index + 1) / QUARTERS:.2f}"] = losses[mask].mean().item()
         return means
 
-    def _losses(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> Tensor:
-        """The loss of each example, (N,) float64, in their order."""
-        share = -(-len(self._indices) // accelerator.num_processes)  # the last process repeats, and is cut off
-        own = np.arange(share) + accelerator.process_index * share
-        own = np.minimum(own, len(self._indices) - 1)
-        parts = []
-        for start in range(0, share, self._batch_size):
-            poll()
-            parts.append(self._batch(model, accelerator, own[start : start + self._batch_size]))
-        return accelerator.gather(torch.cat(parts)).cpu()[: len(self._indices)].double()
-
-    def _batch(self, model: nn.Module, accelerator: Accelerator, positions: np.ndarray) -> Tensor:
+    def _batch(self, model: nn.Module, device: torch.device, positions: np.ndarray) -> Tensor:
+        """The loss of each example (B,)."""
         x, attributes = self._examples[[self._indices[position] for position in positions]]
         generators = [generator_for(Purpose.VALIDATION, self._seed, int(i)) for i in positions]
-        device = accelerator.device
         x = x.to(device)
         if self._encoding:
             x = self._encoding(x)

@@ -46,15 +46,6 @@ TINY = (
 
 
 @pytest.fixture(scope="module")
-def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small dataset of each representation."""
-    roots = {name: tmp_path_factory.mktemp("data") / name for name in DATA}
-    for name, root in roots.items():
-        prepare_synthetic(root, name, SyntheticOptions(num_subjects=3, num_windows=1))
-    return roots
-
-
-@pytest.fixture(scope="module")
 def run(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     overrides = (*TINY, f"data.paths.root={datasets['db-iq']}")

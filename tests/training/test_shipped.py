@@ -17,7 +17,6 @@ from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.experiment import load
 from signal_diffusion.training.diffusion import train
@@ -65,15 +64,6 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latent_cache, "cache_folder", lambda: tmp_path / "cache")
-
-
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small dataset of each representation."""
-    roots = {name: tmp_path_factory.mktemp("data") / name for name in DATA}
-    for name, root in roots.items():
-        prepare_synthetic(root, name, SyntheticOptions(num_subjects=3, num_windows=1))
-    return roots
 
 
 def offline(path: Path, datasets: dict[str, Path], vae: Path) -> tuple[str, ...]:
