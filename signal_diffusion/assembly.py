@@ -35,11 +35,15 @@ from signal_diffusion.training import checkpoints
 
 __all__ = [
     "FROZEN_NAME",
+    "GUIDE_FOLDER",
     "LATENTS_NAME",
+    "TEXT_ENCODER_FOLDER",
+    "VAE_FOLDER",
     "Assembly",
     "assemble",
     "autoencoder_of",
     "check_pretrained",
+    "placed",
     "vae_of",
     "with_architecture",
 ]
@@ -48,6 +52,8 @@ FROZEN_NAME = "frozen.json"
 """File of a checkpoint: hashes of the weights that it needs and does not hold."""
 LATENTS_NAME = "latents.json"
 """File of a checkpoint: the `LatentStatistics` that its network's latents are normalised with."""
+VAE_FOLDER, TEXT_ENCODER_FOLDER, GUIDE_FOLDER = "vae", "text_encoder", "guide"
+"""Folders of an exported model, which holds all that it needs; its experiment names them by these names."""
 
 _KEYS = {
     "autoencoder": "[model.autoencoder] path",
@@ -109,6 +115,22 @@ def with_architecture(
     if wrong:
         raise UserError(*wrong)
     return dataclasses.replace(experiment, model=dataclasses.replace(model, architecture=architecture))
+
+
+def placed(experiment: schema.Experiment, folder: Path) -> schema.Experiment:
+    """The experiment that an exported model's folder holds, with the places of what lies in there too."""
+    model = experiment.model
+    autoencoder, conditioning = model.autoencoder, model.conditioning
+    if autoencoder.path == VAE_FOLDER:
+        autoencoder = dataclasses.replace(autoencoder, path=str(folder / VAE_FOLDER))
+    if conditioning.text_encoder == TEXT_ENCODER_FOLDER:
+        conditioning = dataclasses.replace(conditioning, text_encoder=str(folder / TEXT_ENCODER_FOLDER))
+    model = dataclasses.replace(model, autoencoder=autoencoder, conditioning=conditioning)
+    generation = experiment.generation
+    if generation.sampling.guidance_checkpoint == GUIDE_FOLDER:
+        sampling = dataclasses.replace(generation.sampling, guidance_checkpoint=str(folder / GUIDE_FOLDER))
+        generation = dataclasses.replace(generation, sampling=sampling)
+    return dataclasses.replace(experiment, model=model, generation=generation)
 
 
 def vae_of(model: schema.Model) -> Any | None:

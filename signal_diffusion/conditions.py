@@ -17,7 +17,7 @@ from signal_diffusion.models.conditioning import Attribute, Caption, Categorical
 from signal_diffusion.models.text import TextEncoder, text_encoder
 from signal_diffusion.places import cache_folder, expanded
 
-__all__ = ["attributes_of", "caption_of", "captions_in", "codes_of"]
+__all__ = ["attributes_of", "caption_by", "caption_of", "captions_in", "codes_of", "encoder_of"]
 
 USUAL = ("gender", "health", "age", "electrode", "dataset")
 
@@ -58,15 +58,25 @@ def caption_of(experiment: schema.Experiment, texts: Sequence[str], *, embed: bo
 
     Without `embed` they are uninitialised, of the right sizes; nothing but the encoder's configuration is read then.
     """
+    encoder = encoder_of(experiment, weights=embed)
+    if encoder is None:
+        return None
+    return caption_by(encoder, texts, experiment.compute) if embed else _sized_caption(encoder, texts)
+
+
+def encoder_of(experiment: schema.Experiment, *, weights: bool = True) -> TextEncoder | None:
+    """The text encoder of a model of captions, with its `weights` on this machine; None without captions."""
     conditioning = experiment.model.conditioning
     if conditioning.type != "caption":
         return None
     key = "[model.conditioning] text_encoder" if conditioning.text_encoder else "[model] pretrained"
     source = expanded(conditioning.text_encoder or experiment.model.pretrained, key)
-    encoder = text_encoder(source.as_posix(), conditioning.max_caption_tokens, weights=embed)
-    if not embed:
-        return _sized_caption(encoder, texts)
-    on_cuda = experiment.compute.device in ("auto", "cuda") and torch.cuda.is_available()
+    return text_encoder(source.as_posix(), conditioning.max_caption_tokens, weights=weights)
+
+
+def caption_by(encoder: TextEncoder, texts: Sequence[str], compute: schema.Compute) -> Caption:
+    """The empty caption and `texts`, with their embeddings by an encoder, from the cache where they are."""
+    on_cuda = compute.device in ("auto", "cuda") and torch.cuda.is_available()
     return _embedded_caption(encoder, texts, cache_folder() / "captions", "cuda" if on_cuda else "cpu")
 
 

@@ -25,15 +25,19 @@ _LATENTS = ("sample_posterior", "tiling")
 _LORA = ("enabled", "rank", "alpha", "target_modules")
 
 
-def check_same_run(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> None:
+def check_same_run(
+    checkpoint: Path,
+    experiment: schema.Experiment,
+    card: DatasetCard,
+    advice: str = "expected the same, or a new run with model.pretrained",
+) -> None:
     """Hold an experiment and its dataset against those of the checkpoint that it goes on from.
 
     Raises
     ------
     UserError
-        With a line per difference that would change what the weights mean.
+        With a line per difference that would change what the weights mean, and the `advice` at its end.
     """
-    advice = "expected the same, or a new run with model.pretrained"
     check_same_dataset(checkpoint, card, ("representation", "shape", "columns", "files"), advice)
     then = experiments.load(checkpoint / experiments.CONFIG_NAME)
     before, now = ({**_network(each, card), **_process(each)} for each in (then, experiment))

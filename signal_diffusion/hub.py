@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face Hub, brought to this machine: models, text encoders, datasets."""
+"""Repositories of the Hugging Face Hub: models, text encoders, datasets brought here, and models put there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["downloaded", "is_hub_id"]
+__all__ = ["check_uploadable", "downloaded", "is_cached", "is_hub_id", "uploaded"]
 
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
@@ -17,6 +17,14 @@ _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 def is_hub_id(text: str) -> bool:
     """Whether a text has the form "owner/name" or "owner/name@revision", which a relative path may have too."""
     return _ID.fullmatch(text) is not None
+
+
+def is_cached(identifier: str) -> bool:
+    """Whether something of the model "owner/name" or "owner/name@revision" was brought here from the Hub."""
+    from huggingface_hub import constants, file_download
+
+    name = file_download.repo_folder_name(repo_id=identifier.partition("@")[0], repo_type="model")
+    return is_hub_id(identifier) and (Path(constants.HF_HUB_CACHE) / name).is_dir()
 
 
 def downloaded(
@@ -63,6 +71,39 @@ def downloaded(
     where = f"{key}: {identifier}" if key else identifier
     found = "no such folder here, and it " if repo_type == "model" else ""
     raise UserError(f"{where}: {found}cannot be had from the Hub ({reason}); {advice}")
+
+
+def check_uploadable(identifier: str, *, option: str) -> None:
+    """Raise a `UserError` for what cannot be put on the Hub from here, before anything is done for it."""
+    import huggingface_hub
+
+    if not is_hub_id(identifier) or "@" in identifier:
+        raise UserError(f"{option} {identifier}: expected owner/name")
+    if huggingface_hub.get_token() is None:
+        raise UserError(f"{option} {identifier}: there is no token of the Hub here; `hf auth login`, or set HF_TOKEN")
+
+
+def uploaded(folder: Path, identifier: str, *, option: str, private: bool) -> str:
+    """Put a model's folder on the Hub as "owner/name", which is made where it is not there; returns its address.
+
+    Raises
+    ------
+    UserError
+        One line, whatever the reason; the folder stays.
+    """
+    import huggingface_hub
+
+    hub = huggingface_hub.HfApi()
+    try:
+        address = hub.create_repo(identifier, repo_type="model", private=private, exist_ok=True)
+        hub.upload_folder(repo_id=identifier, folder_path=folder, repo_type="model")
+    except Exception as error:  # the Hub's, the network's and the file system's have no class in common
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(
+            f"{option} {identifier}: the Hub does not take it ({reason}); {folder} is whole: check the name, the token "
+            f"and the connection, then `hf upload {identifier} {folder}`"
+        ) from None
+    return str(address)
 
 
 def _told(error: Exception) -> tuple[str, str]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.metadata import version
 from pathlib import Path
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["cache_folder", "expanded"]
+__all__ = ["cache_folder", "expanded", "from_here", "is_place", "last_name", "without_places"]
+
+_ROOT = r"(?:file:/{0,2}|~[\w.-]*|[A-Za-z]:|(?:\.\.[\\/])*\.\.|\\)?[\\/]"
+"""What a path of a machine begins with: /, ~/, ~name/, ../, C:\\, \\\\host, file:///."""
+_PART = r"[^\s'\"=,:;/\\]+"
+_IN_A_TEXT = re.compile(rf"(?<![\w.:/\\~$}}-]){_ROOT}(?:{_PART}[\\/])*({_PART})[\\/]?")
+_QUOTED = re.compile(rf"(['\"]){_ROOT}(?:[^'\"/\\]+[\\/])*([^'\"/\\]+)[\\/]?\1")
 
 
 def expanded(text: str, key: str) -> Path:
@@ -26,3 +33,24 @@ def cache_folder() -> Path:
     """The folder of what can be made again, in `$XDG_CACHE_HOME` or `~/.cache`; every version has its own."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "signal-diffusion" / version("signal-diffusion")
+
+
+def from_here(path: Path) -> Path:
+    """A path as a person would write it: relative where it lies in the folder that the program runs in."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def is_place(text: str) -> bool:
+    """Whether a text is a path that begins at a root, at a home, or above where the program runs, of any system."""
+    return re.match(_ROOT, text) is not None
+
+
+def last_name(path: str) -> str:
+    """The last part of a path of any system."""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+def without_places(text: str) -> str:
+    """A text in which such paths are their last parts; those with spaces where they are quoted, or of this home."""
+    text = text.replace(str(Path.home()), "~") if len(Path.home().parts) > 1 else text
+    return _IN_A_TEXT.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     VALIDATION = 4
     SAMPLE = 5
     SIGNAL = 6
+    CONDITION = 7
 
 
 def derived_seed(purpose: Purpose, *key: int) -> int:

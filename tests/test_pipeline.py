@@ -1,24 +1,27 @@
-"""From a run to samples: the same ones whatever is around them, in microvolts, whole or not there."""
+"""A trained model in Python: the samples of the command, in every form, and what it cannot be asked for."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
-import mne
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from signal_diffusion import pipeline
+from signal_diffusion import conditions
 from signal_diffusion.cli import app
-from signal_diffusion.data.representations.spectrogram import DbOnly
 from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Caption, Conditioning
+from signal_diffusion.models.text import TextEncoder
+from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.sampling import trained
+from signal_diffusion.sampling.likeness import values_like
 from signal_diffusion.training.diffusion import train
+from tests import text_encoders
+from tests.models.tiny import CONDITIONINGS, tiny
 
 
 @pytest.fixture(scope="module")
@@ -28,168 +31,271 @@ def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def sample_with(run: Path, output: Path, *arguments: str) -> dict[str, np.ndarray]:
-    result = CliRunner().invoke(app, ["sample", str(run), "--output", str(output), *arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+@pytest.fixture(scope="module")
+def pipeline(run: Path) -> SignalDiffusionPipeline:
+    return SignalDiffusionPipeline.from_pretrained(run)
+
+
+@pytest.fixture(scope="module")
+def captions(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "captions"
+    encoder = text_encoders.clip(tmp_path_factory.mktemp("encoders") / "clip")
+    words = ("model.conditioning.type=caption", f"model.conditioning.text_encoder={encoder}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+        train(experiment_file, output_dir=folder, overrides=(*words, "training.max_steps=4"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def sampled(run: Path, output: Path, *arguments: str) -> dict[str, np.ndarray]:
+    words = ["sample", str(run), "--output", str(output), *arguments]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
     with np.load(output / "samples.npz") as file:
         return dict(file)
 
 
-def test_samples_are_tensors_and_microvolts_with_their_labels(run: Path, tmp_path: Path) -> None:
-    samples = sample_with(run, tmp_path / "out", "--num", "5")
-    assert samples["tensors"].shape == (5, 1, 64, 64) and samples["signals"].shape == (5, 2048)
-    assert samples["sampling_rate"] == 125.0
-    assert samples["label"].tolist() == ["alert", "relaxed", "alert", "relaxed", "alert"]
-    assert samples["ch_names"].tolist() == ["EEG"]
-    assert np.isfinite(samples["signals"]).all() and 0.01 < np.abs(samples["signals"]).mean() < 1000
-    assert (tmp_path / "out" / "samples.png").stat().st_size > 1000
-    settings = json.loads((tmp_path / "out" / "samples.json").read_text())
-    assert (settings["num_samples"], settings["sampler"], settings["seed"]) == (5, "euler", 0)
+# Samples --------------------------------------------------------------------------------------------------------------
 
 
-def test_samples_are_written_in_the_formats_asked_for(run: Path, tmp_path: Path) -> None:
-    samples = sample_with(run, tmp_path / "out", "--num", "3", "--format", "edf,npz, parquet,fif")
-    names = ["samples-epo.fif", "samples.edf", "samples.json", "samples.npz", "samples.parquet", "samples.png"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
-    raw = mne.io.read_raw_edf(tmp_path / "out" / "samples.edf", verbose="error")
-    step = json.loads((tmp_path / "out" / "samples.json").read_text())["edf_step_microvolts"]
-    off = np.abs(raw.get_data()[0, : 3 * 2048] * 1e6 - samples["signals"].reshape(-1))
-    assert 0 < off.max() <= step / 2 * (1 + 1e-4)
-    epochs = mne.read_epochs(tmp_path / "out" / "samples-epo.fif", verbose="error")
-    assert epochs.metadata["label"].tolist() == samples["label"].tolist()
+def test_the_pipeline_makes_what_the_command_makes_to_the_bit(
+    run: Path, pipeline: SignalDiffusionPipeline, tmp_path: Path
+) -> None:
+    arguments = ("--num", "3", "--label", "relaxed", "--seed", "5", "--steps", "3", "--sampler", "ddim")
+    by_command = sampled(run, tmp_path / "out", *arguments, "--guidance-scale", "2")
+    samples = pipeline(num=3, label="relaxed", seed=5, steps=3, sampler="ddim", guidance_scale=2.0)
+    assert samples.signals is not None
+    assert np.array_equal(samples.tensors, by_command["tensors"])
+    assert np.array_equal(samples.signals, by_command["signals"])
+    assert samples.columns["label"].tolist() == by_command["label"].tolist() == ["relaxed"] * 3
 
 
-def test_without_npz_there_is_none(run: Path, tmp_path: Path) -> None:
-    arguments = ["sample", str(run), "--output", str(tmp_path / "out"), "--num", "2", "--format", "parquet"]
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert "samples.parquet, samples.json, samples.png" in result.stdout
-    assert not (tmp_path / "out" / "samples.npz").exists()
+def test_conditions_are_drawn_like_those_of_a_split(pipeline: SignalDiffusionPipeline) -> None:
+    samples = pipeline(num=6, like="validation", seed=2)
+    drawn = values_like(pipeline.trained.experiment, ("label",), "validation", 6, seed=2)
+    assert samples.columns["label"].tolist() == drawn["label"] != ["alert", "relaxed"] * 3
 
 
-def without_signals(trained: pipeline.Trained) -> pipeline.Trained:
-    """The same model, of pictures that nobody can turn back."""
-    card = dataclasses.replace(trained.card, representation=trained.card.representation | {"inverse": "none"})
-
-    class Pictures(DbOnly):
-        inverse = "none"  # type: ignore[assignment]  # a property, in the class it replaces
-
-    representation = Pictures.from_parameters(trained.card.representation["parameters"])
-    return dataclasses.replace(trained, card=card, representation=representation)
-
-
-def test_pictures_without_signals_are_sampled_as_tensors(run: Path, tmp_path: Path) -> None:
-    trained = without_signals(pipeline.load_trained(run))
-    pipeline.sample(trained, pipeline.conditions(trained.attributes, {}, 2), 2, tmp_path / "out")
-    with np.load(tmp_path / "out" / "samples.npz") as file:
-        assert set(file) == {"tensors", "label"}
+def test_signals_come_with_their_names_and_rate_and_become_epochs_in_volts(pipeline: SignalDiffusionPipeline) -> None:
+    samples = pipeline(num=4)
+    assert samples.signals is not None and samples.signals.shape == (4, 2048) and len(samples) == 4
+    assert (samples.ch_names, samples.sfreq) == (["EEG"], 125.0)
+    epochs = samples.to_mne()
+    assert np.allclose(epochs.get_data()[:, 0] * 1e6, samples.signals, rtol=1e-6)
+    assert (epochs.ch_names, epochs.info["sfreq"]) == (["EEG"], 125.0)
+    assert epochs.metadata["label"].tolist() == ["alert", "relaxed", "alert", "relaxed"]
 
 
-def test_formats_of_signals_are_refused_before_pictures_are_generated(run: Path, tmp_path: Path) -> None:
-    trained = without_signals(pipeline.load_trained(run))
-    cond = pipeline.conditions(trained.attributes, {}, 2)
-    batches: list[int] = []
-    with pytest.raises(UserError, match="--format fif: db-only of this dataset do not become signals"):
-        pipeline.sample(trained, cond, 2, tmp_path / "out", formats=("npz", "fif"), on_batch=batches.append)
-    assert not batches and not (tmp_path / "out").exists()
+def test_pictures_are_the_decibels_in_grey(pipeline: SignalDiffusionPipeline) -> None:
+    samples = pipeline(num=2)
+    pictures = samples.to_pictures()
+    assert [(picture.mode, picture.size) for picture in pictures] == [("L", (64, 64))] * 2
+    levels = np.stack([np.asarray(picture) for picture in pictures]) / 127.5 - 1
+    assert np.abs(levels - samples.tensors[:, 0].clamp(-1, 1).numpy()).max() <= 0.5 / 127.5 + 1e-6
+    assert np.ptp(levels) > 0.5
 
 
-def test_a_sample_depends_on_its_number_and_seed_alone(run: Path, tmp_path: Path) -> None:
-    alone = sample_with(run, tmp_path / "a", "--num", "3", "--label", "relaxed", "--batch-size", "1")
-    among = sample_with(run, tmp_path / "b", "--num", "7", "--label", "relaxed", "--batch-size", "4")
-    assert np.abs(alone["tensors"] - among["tensors"][:3]).max() < 1e-5
-    other = sample_with(run, tmp_path / "c", "--num", "3", "--label", "relaxed", "--seed", "1")
-    assert np.abs(alone["tensors"] - other["tensors"]).max() > 0.1
+def test_what_one_call_is_told_is_forgotten_by_the_next(pipeline: SignalDiffusionPipeline) -> None:
+    before = pipeline(num=1)
+    other = pipeline(num=1, seed=1, steps=7)
+    assert not torch.equal(before.tensors, other.tensors)
+    assert torch.equal(before.tensors, pipeline(num=1).tensors)
 
 
-def test_the_label_and_guidance_change_the_sample(run: Path, tmp_path: Path) -> None:
-    relaxed = sample_with(run, tmp_path / "a", "--num", "2", "--label", "relaxed")
-    alert = sample_with(run, tmp_path / "b", "--num", "2", "--label", "alert")
-    guided = sample_with(run, tmp_path / "c", "--num", "2", "--label", "relaxed", "--guidance-scale", "3")
-    assert np.abs(relaxed["tensors"] - alert["tensors"]).max() > 0
-    assert np.abs(relaxed["tensors"] - guided["tensors"]).max() > 0
+def test_every_key_of_the_table_can_be_told_as_python_has_it(pipeline: SignalDiffusionPipeline) -> None:
+    unguided = pipeline(num=1, label="alert")
+    never = pipeline(num=1, label="alert", guidance_scale=3.0, guidance_interval=(0.0, 1e-9), seed=np.int64(0))
+    always = pipeline(num=1, label="alert", guidance_scale=3.0, guidance_interval=(0.0, 1.0))
+    assert torch.equal(unguided.tensors, never.tensors) and not torch.equal(unguided.tensors, always.tensors)
 
 
-def test_every_parameter_that_matters_is_in_the_checkpoint(run: Path, tmp_path: Path) -> None:
-    here = sample_with(run, tmp_path / "here", "--num", "2")
-    command = Path(sys.executable).parent / "signal-diffusion"
-    subprocess.run(
-        [command, "sample", str(run), "--num", "2", "--output", str(tmp_path / "there")],
-        check=True,
-        capture_output=True,
-    )
-    with np.load(tmp_path / "there" / "samples.npz") as there:
-        assert np.array_equal(here["tensors"], there["tensors"])
-        assert np.array_equal(here["signals"], there["signals"])
+def test_the_last_weights_are_others_than_the_averaged(run: Path, pipeline: SignalDiffusionPipeline) -> None:
+    last = SignalDiffusionPipeline.from_pretrained(run, use_ema=False)
+    assert not torch.equal(last(num=1).tensors, pipeline(num=1).tensors)
+    assert torch.equal(last(num=1, seed=0).tensors, last(num=1).tensors)
 
 
-def test_raw_weights_differ_from_the_average(run: Path) -> None:
-    average = pipeline.load_trained(run).model.state_dict()
-    raw = pipeline.load_trained(run, ["generation.sampling.use_ema=false"]).model.state_dict()
-    assert any(not torch.equal(average[name], raw[name]) for name in average)
+# Captions -------------------------------------------------------------------------------------------------------------
 
 
-def test_samples_already_there_are_not_touched(run: Path, tmp_path: Path) -> None:
-    sample_with(run, tmp_path / "out", "--num", "1")
-    before = (tmp_path / "out" / "samples.npz").read_bytes()
-    with pytest.raises(UserError, match="there already"):
-        CliRunner().invoke(app, ["sample", str(run), "--output", str(tmp_path / "out")], catch_exceptions=False)
-    assert (tmp_path / "out" / "samples.npz").read_bytes() == before
+def test_a_caption_is_embedded_when_it_is_asked_for_and_the_weights_stay(
+    captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = SignalDiffusionPipeline.from_pretrained(captions)
+    model = pipeline.trained.model
+    monkeypatch.setattr(trained, "load_weights", None)
+    woman, man = pipeline("a woman", num=2), pipeline("a man", num=2)
+    again, null = pipeline("a woman", num=2), pipeline(num=2)
+    monkeypatch.undo()
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    by_command = sampled(captions, tmp_path / "out", "--num", "2", "--caption", "a woman")
+    assert np.array_equal(woman.tensors, by_command["tensors"])
+    assert torch.equal(woman.tensors, again.tensors) and woman.columns["caption"].tolist() == ["a woman"] * 2
+    assert not torch.equal(woman.tensors, man.tensors) and not torch.equal(woman.tensors, null.tensors)
+    assert pipeline.trained.model is model
+
+
+def test_the_guide_of_a_call_hears_its_caption_too(captions: Path) -> None:
+    pipeline = SignalDiffusionPipeline.from_pretrained(captions)
+    table: dict[str, Any] = {
+        "guidance_type": "autoguidance",
+        "guidance_checkpoint": "checkpoint-1",
+        "guidance_scale": 3.0,
+    }
+    pipeline("a man")
+    guided = pipeline("a woman", num=2, **table)
+    overrides = [f"generation.sampling.{key}={value}" for key, value in table.items()]
+    told_first = SignalDiffusionPipeline(trained.load_trained(captions, overrides, ["a woman"]))
+    assert torch.equal(guided.tensors, told_first("a woman", num=2).tensors)
+    assert not torch.equal(guided.tensors, pipeline("a woman", num=2).tensors)
+
+
+def test_a_caption_is_encoded_once(captions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[list[str]] = []
+    original = conditions.embedded
+
+    def counted(encoder: TextEncoder, texts: Any, *arguments: Any) -> Any:
+        encoded.append(list(texts))
+        return original(encoder, texts, *arguments)
+
+    monkeypatch.setattr(conditions, "embedded", counted)
+    pipeline = SignalDiffusionPipeline.from_pretrained(captions)
+    for _ in range(2):
+        pipeline("a man")
+    assert encoded == [[""], ["", "a man"]]
+
+
+@pytest.mark.parametrize("backbone", ["dit", "sd35"])
+def test_a_network_that_is_given_captions_is_one_that_was_built_with_them(backbone: str) -> None:
+    [before] = CONDITIONINGS["caption"]
+    assert isinstance(before, Caption)
+    later = Caption("caption", ("", "new"), before.tokens[1:] + 1, before.pooled[1:] - 1)
+    network = tiny(backbone, (1, 64, 64), conditioning="caption")
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    CONDITIONINGS["later"] = (later,)
+    try:
+        built = tiny(backbone, (1, 64, 64), conditioning="later")
+    finally:
+        del CONDITIONINGS["later"]
+    built.load_state_dict(network.state_dict())
+    x, t, cond = torch.randn(2, 1, 64, 64), torch.tensor([0.3, 0.8]), Conditioning({"caption": torch.tensor([1, -1])})
+    with torch.no_grad():
+        untold = network.eval()(x, t, cond)
+        network.hold_captions(later)
+        assert torch.equal(network(x, t, cond), built.eval()(x, t, cond))
+        assert not torch.equal(network(x, t, cond), untold)
+
+
+# Mistakes -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("asked", "expected"),
     [
-        (["--label", "asleep"], "expected one of alert, relaxed"),
-        (["--attributes", "age=60"], "no attribute age; it has label"),
-        (["--caption", "a man"], "--caption: the model has no attribute caption; it has label"),
-        (["--attributes", "age"], "expected name=value"),
-        (["--label", "alert", "--attributes", "label"], "expected name=value"),
-        (["--sampler", "eulr"], "did you mean 'euler'"),
-        (["--format", "npz,csv"], "there is no 'csv'; use one of: npz, parquet, fif, edf"),
-        (["--steps", "0"], "expected a number greater than or equal to 1"),
+        ({"label": "asleep"}, "expected one of alert, relaxed"),
+        ({"attributes": {"age": 60}}, "the model has no attribute age; it has label"),
+        ({"caption": "a man"}, "the model has no attribute caption; it has label"),
+        ({"label": "alert", "attributes": {"label": "alert"}}, "attributes have a label too; expected one of the two"),
+        ({"sampler": "eulr"}, "did you mean 'euler'"),
+        ({"steps": 0}, "steps: expected a number greater than or equal to 1"),
+        ({"num": 0}, "num: 0; expected a whole number of at least 1"),
+        ({"num": 2.5}, "num: 2.5; expected a whole number of at least 1"),
+        ({"num_samples": 2}, "num_samples: is `num` here"),
+        ({"batch_size": 0}, "batch_size: 0; expected a whole number of at least 1"),
+        ({"batch_size": "many"}, "batch_size: 'many'; expected a whole number of at least 1"),
+        ({"label": 1}, "label: 1; expected text"),
+        ({"caption": ["a man"]}, "caption: ['a man']; expected text"),
+        ({"like": 1}, "like: 1; expected the name of a split"),
+        ({"attributes": [("label", "alert")]}, "attributes: [('label', 'alert')]; expected a mapping"),
+        ({"attributes": {"label": None}}, "attributes: 'label' is None; expected names with text or numbers"),
+        ({"guidance": 2}, "guidance: unknown key (did you mean"),
+        ({"eta": 0.5}, "eta: has no effect with generation.sampling.sampler = 'euler'"),
+        ({"use_ema": False}, "use_ema: chooses the weights; give it to from_pretrained"),
+        ({"seed": object()}, "expected text, a number"),
     ],
 )
-def test_what_cannot_be_sampled_is_one_line(run: Path, arguments: list[str], expected: str) -> None:
+def test_what_cannot_be_sampled_is_a_user_error_of_one_line(
+    pipeline: SignalDiffusionPipeline, asked: dict[str, Any], expected: str
+) -> None:
     with pytest.raises(UserError) as caught:
-        CliRunner().invoke(app, ["sample", str(run), *arguments], catch_exceptions=False)
-    assert len(caught.value.lines) == 1 and expected in str(caught.value)
-    assert not (run / "generated").exists()
+        pipeline(**asked)
+    assert len(caught.value.lines) == 1 and expected in str(caught.value) and "--set" not in str(caught.value)
 
 
-def test_a_truncated_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
-    import shutil
-
-    checkpoint = tmp_path / "checkpoint-4"
-    shutil.copytree(run / "checkpoint-4", checkpoint)
-    weights = checkpoint / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(UserError, match="cut short or changed"):
-        pipeline.load_trained(checkpoint)
+def test_values_of_attributes_are_read_without_the_space_around_them(pipeline: SignalDiffusionPipeline) -> None:
+    samples = pipeline(num=np.int64(2), attributes={"label": " relaxed "}, batch_size="auto")
+    assert samples.columns["label"].tolist() == ["relaxed"] * 2
 
 
-def test_a_model_of_attributes_is_asked_for_some_of_them(experiment_file: Path, tmp_path: Path) -> None:
-    conditioning = ("model.conditioning.type=attributes", "model.conditioning.attributes=['gender', 'health', 'age']")
-    overrides = (*conditioning, "training.max_steps=2", "training.validation.enabled=false")
-    train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
-    female, male = (
-        sample_with(tmp_path / "run", tmp_path / gender, "--num", "2", "--attributes", f"gender={gender},age=60")
-        for gender in ("female", "male")
-    )
-    assert female["gender"].tolist() == ["female"] * 2 and female["health"].tolist() == [""] * 2
-    assert female["age"].tolist() == [60.0] * 2
-    assert np.abs(female["tensors"] - male["tensors"]).max() > 0
+def test_a_dataset_that_was_moved_is_named_by_an_override(run: Path, tmp_path: Path) -> None:
+    gone = SignalDiffusionPipeline.from_pretrained(run, overrides=[f"data.paths.root={tmp_path}/gone"])
+    with pytest.raises(UserError, match=r"gone does not exist; if the dataset has been moved, name its folder with"):
+        gone(like="validation")
+    with pytest.raises(UserError, match=r"^overrides: \[generation.sampling\] steps: expected a number"):
+        SignalDiffusionPipeline.from_pretrained(run, overrides=["generation.sampling.steps=0"])
 
 
-@pytest.mark.parametrize("asked", [{}, {"age": "60"}, {"gender": "female", "age": "60", "health": "patient"}])
-def test_attributes_left_open_are_the_null(asked: dict[str, str]) -> None:
-    from signal_diffusion.models.conditioning import Categorical, Numeric
+def test_a_guide_that_has_gone_is_switched_off_by_an_override(run: Path) -> None:
+    table = ("guidance_type=autoguidance", "guidance_checkpoint=checkpoint-99", "guidance_scale=2")
+    guided = [f"generation.sampling.{each}" for each in table]
+    with pytest.raises(UserError, match="checkpoint-99: no such checkpoint"):
+        SignalDiffusionPipeline.from_pretrained(run, overrides=guided)
+    unguided = SignalDiffusionPipeline.from_pretrained(run, overrides=[*guided, "generation.sampling.guidance_scale=1"])
+    assert unguided.trained.guide is None
 
-    attributes = (
-        Categorical("gender", ("female", "male")),
-        Categorical("health", ("healthy", "patient")),
-        Numeric("age", 40.0, 10.0),
-    )
-    cond = pipeline.conditions(attributes, asked, 2)
-    assert cond.attributes["gender"].tolist() == [0 if "gender" in asked else -1] * 2
-    assert cond.attributes["health"].tolist() == [1 if "health" in asked else -1] * 2
-    assert [str(age) for age in cond.attributes["age"].tolist()] == ["60.0" if "age" in asked else "nan"] * 2
+
+def test_a_checkpoint_is_found_from_within_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run / "checkpoint-4")
+    here = SignalDiffusionPipeline.from_pretrained(".").trained
+    assert (here.checkpoint.name, here.run) == ("checkpoint-4", run.resolve())
+
+
+def test_the_command_names_what_lies_here_as_a_person_would(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    result = CliRunner().invoke(app, ["sample", run.name, "--num", "1", "--seed", "9"], catch_exceptions=False)
+    assert result.stdout.startswith("run/generated/checkpoint-4_1-samples_")
+    assert "1 samples of run/checkpoint-4: " in result.stdout
+
+
+def test_a_run_without_a_checkpoint_is_told_of_in_a_line(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes((run / "config.toml").read_bytes())
+    with pytest.raises(UserError, match="there is no whole checkpoint; expected one, which training writes"):
+        SignalDiffusionPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--sampler", "eulr"), ("--steps", "0"), ("--guidance-scale", "-1")])
+def test_a_mistake_in_an_option_of_the_command_is_blamed_on_it(run: Path, option: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"^{option}: expected"):
+        CliRunner().invoke(app, ["sample", str(run), option, value], catch_exceptions=False)
+
+
+def test_what_is_neither_here_nor_on_the_hub_is_told_in_a_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="owner/name: no such folder here, and it cannot be had from the Hub") as caught:
+        SignalDiffusionPipeline.from_pretrained("owner/name")
+    assert len(caught.value.lines) == 1
+    monkeypatch.chdir(run.parent.parent)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
+    with pytest.raises(UserError, match="no such folder; expected a run's"):
+        SignalDiffusionPipeline.from_pretrained(f"{run.parent.name}/rnu")
+
+
+def test_a_model_of_the_hub_is_brought_here(
+    pipeline: SignalDiffusionPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.save_pretrained(tmp_path / "snapshot")
+    asked: list[tuple[str, object]] = []
+
+    def download(name: str, *, revision: str | None, **options: Any) -> str:
+        asked.append((name, revision))
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    there = SignalDiffusionPipeline.from_pretrained("owner/name@v2")
+    assert asked == [("owner/name", "v2")]
+    assert torch.equal(there(num=1).tensors, pipeline(num=1).tensors)

@@ -8,15 +8,17 @@ import sys
 import typer
 
 from signal_diffusion.cli import benchmark, config, data
+from signal_diffusion.cli.export import export
 from signal_diffusion.cli.prepare import prepare
-from signal_diffusion.cli.sample import sample
+from signal_diffusion.cli.sample import SampleCommand, sample
 from signal_diffusion.errors import reported_to_user
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(prepare)
-app.command()(sample)
+app.command(cls=SampleCommand)(sample)
+app.command()(export)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(benchmark.app, name="benchmark")

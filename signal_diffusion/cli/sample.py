@@ -2,62 +2,173 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.errors import UserError
 
-__all__ = ["sample"]
+__all__ = ["SampleCommand", "sample"]
+
+MODULE = "signal_diffusion.cli"
+
+
+class SampleCommand(TyperCommand):
+    """A command whose help names what there is, and imports it for that alone."""
+
+    def format_help(self, *arguments: Any) -> None:
+        """Put the names into the options' help."""
+        from signal_diffusion.data.export import FORMATS
+        from signal_diffusion.diffusion.samplers import SAMPLERS
+
+        for option in self.params:
+            text = getattr(option, "help", None) or ""
+            option.help = text.format(samplers=", ".join(SAMPLERS), formats=", ".join(FORMATS))  # type: ignore[attr-defined]
+        super().format_help(*arguments)
 
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run's folder (its newest checkpoint), or a checkpoint's.")],
     num: Annotated[int | None, typer.Option(min=1, help="Samples to generate.")] = None,
     label: Annotated[str | None, typer.Option(help="Class of all samples; without it, all in turn.")] = None,
-    caption: Annotated[str | None, typer.Option(help="What all samples are, in words; without it, left open.")] = None,
     attributes: Annotated[str | None, typer.Option(metavar="NAME=VALUE,...", help="Others are left open.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="euler or ddim.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Evaluations of the network per sample.")] = None,
+    caption: Annotated[str | None, typer.Option(help="What all samples are, in words; without it, left open.")] = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Conditions of examples drawn from the run's dataset.")
+    ] = None,
+    windows: Annotated[
+        int | None, typer.Option(min=1, help="Whole windows of all electrodes, in the place of --num single ones.")
+    ] = None,
+    noise: Annotated[
+        str | None, typer.Option(help="Of a window's electrodes: shared or independent.", show_default="shared")
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="{samplers}.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 = conditional only.")] = None,
     seed: Annotated[int | None, typer.Option(help="Sample i depends on (seed, i) alone.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time; it changes them by rounding alone.")] = 64,
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="At a time. Another changes samples by rounding, db-only signals by up to 3 % of a peak.",
+        ),
+    ] = "auto",
     output: Annotated[Path | None, typer.Option(help="New folder.", show_default="in the run's generated/")] = None,
     formats: Annotated[
-        str, typer.Option("--format", metavar="NAME,...", help="Of the samples: npz, parquet, fif, edf.")
-    ] = "npz",
+        str | None, typer.Option("--format", metavar="NAME,...", help="Of the samples: {formats}.")
+    ] = None,
+    grid: Annotated[int | None, typer.Option(min=1, help="All samples in one PNG, so many in a row.")] = None,
+    trajectory: Annotated[
+        str | None, typer.Option(metavar="gif", help="An animation of the first samples, from noise to data.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as generation.sampling.use_ema=false."),
+    ] = None,
 ) -> None:
-    """Generate synthetic EEG from a trained model: files with them in microvolts, and a picture."""
-    from signal_diffusion import pipeline
-    from signal_diffusion.data.export import formats_named
+    """Generate synthetic EEG from a trained model: files with them in microvolts, and pictures.
 
-    wanted = formats_named(formats)
-    options = {
-        "num_samples": num,
-        "sampler": sampler,
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-        "seed": seed,
-    }
-    overrides = [f"generation.sampling.{key}={value}" for key, value in options.items() if value is not None]
-    asked = _asked(attributes, label=label, caption=caption)
-    trained = pipeline.load_trained(run, overrides, [asked["caption"]] if "caption" in asked else [])
-    total = trained.sampling.num_samples
-    cond = pipeline.conditions(trained.attributes, asked, total)
-    folder = output or pipeline.default_output(trained, asked)
-    with progress_bars() as progress:
-        files = pipeline.sample(
-            trained,
-            cond,
-            total,
-            folder,
-            formats=wanted,
-            batch_size=batch_size,
-            on_batch=lambda done: progress("sampling", done, total),
-        )
-    print(f"{folder}: {total} samples of {trained.checkpoint}: {', '.join(file.name for file in files)}")
+    What is not given is as the run's experiment has it. The same command goes on where it was killed.
+    """
+    from signal_diffusion.data.export import formats_named
+    from signal_diffusion.sampling.options import named_in_errors
+    from signal_diffusion.sampling.wishes import Wishes
+
+    options = {"num_samples": num, "sampler": sampler, "steps": steps, "guidance_scale": guidance_scale, "seed": seed}
+    overrides = [*(sets or ())]
+    overrides += [f"generation.sampling.{key}={value}" for key, value in options.items() if value is not None]
+    if formats is not None:
+        names = formats_named(formats)
+        files = json.dumps([name for name in names if name != "png"])
+        overrides += [f"generation.output.formats={files}"]
+        overrides += [f"generation.output.save_individual={str('png' in names).lower()}"]
+    if grid is not None:
+        overrides += ["generation.output.save_grid=true", f"generation.output.grid_nrow={grid}"]
+    if windows is not None and num is not None:
+        raise UserError(f"--windows {windows}: makes as many samples as they have electrodes; leave out --num {num}")
+    if noise is not None and windows is None:
+        raise UserError(f"--noise {noise}: is of the electrodes of --windows; leave it out")
+    if noise not in (None, "shared", "independent"):
+        raise UserError(f"--noise {noise}: expected shared or independent")
+    if trajectory not in (None, "gif"):
+        raise UserError(f"--trajectory {trajectory}: expected gif")
+    wishes = Wishes(
+        values=_asked(attributes, label=label, caption=caption),
+        like=(like or "").strip(),
+        windows=windows,
+        noise="independent" if noise == "independent" else "shared",
+    )
+    given = {key: f"--{key.replace('_', '-')}" for key, value in options.items() if value is not None}
+    with named_in_errors(given | ({"num_samples": "--num"} if num is not None else {})):
+        _sample(run, overrides, wishes, _batch_size(batch_size), output, animate=trajectory is not None)
+
+
+def _sample(
+    run: Path, overrides: list[str], wishes: Any, batch_size: int | None, output: Path | None, *, animate: bool
+) -> None:
+    """Check everything, then load the model, then draw."""
+    from accelerate.state import PartialState
+
+    from signal_diffusion import experiment as experiments
+    from signal_diffusion.data.card import DatasetCard
+    from signal_diffusion.data.export import check_formats
+    from signal_diffusion.places import from_here
+    from signal_diffusion.sampling import job
+    from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
+    from signal_diffusion.sampling.wishes import requested
+    from signal_diffusion.training.launching import start_missing_processes
+
+    start_missing_processes(MODULE)
+    found = checkpoint_at(run)
+    checkpoint = job.agreed(found, experiment_at(found, overrides).compute)
+    config = checkpoint / experiments.CONFIG_NAME
+    experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
+    table = experiment.generation.output
+    formats = (*table.formats, *(("png",) if table.save_individual else ()))
+    folder = output or from_here(job.default_output(checkpoint, experiment, wishes.named()))
+    check_formats(formats, card)
+    job.check_output(folder)
+    with experiments.naming(config):
+        request, captions = requested(wishes, experiment, card)
+    trained = load_trained(checkpoint, overrides, captions)
+
+    def is_first() -> bool:
+        return bool(PartialState().is_main_process)
+
+    try:
+        with progress_bars() as progress:
+            files = job.sample(
+                trained,
+                request,
+                folder,
+                formats=formats,
+                grid_nrow=table.grid_nrow if table.save_grid else None,
+                animate=animate,
+                batch_size=batch_size,
+                asked=wishes.named(),
+                on_batch=lambda done: progress("sampling", done, len(request)) if is_first() else None,
+            )
+    except (KeyboardInterrupt, SystemExit):
+        print(f"stopped; the same command goes on from {job.unfinished_folder(folder)}", file=sys.stderr)
+        raise
+    finally:
+        PartialState().destroy_process_group()
+    if files:  # of the first process
+        count = f"{wishes.windows} windows" if wishes.windows else f"{len(request)} samples"
+        print(f"{folder}: {count} of {from_here(trained.checkpoint)}: {', '.join(file.name for file in files)}")
+
+
+def _batch_size(text: str) -> int | None:
+    if text.strip() == "auto":
+        return None
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise UserError(f"--batch-size {text}: expected a number of at least 1, or auto")
+    return int(text)
 
 
 def _asked(attributes: str | None, **options: str | None) -> dict[str, str]:

@@ -20,10 +20,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import nested
+from signal_diffusion.data.picture_folder import write_pictures
+from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "Metadata",
+    "channel_names",
     "check_formats",
     "edf_step",
     "formats_named",
@@ -113,6 +117,12 @@ def to_raw(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
     return raw
 
 
+def channel_names(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> list[str]:
+    """The electrodes of signals, in order, as `to_mne` names them."""
+    signals, frame = _checked(samples, card, metadata)
+    return _channel_names(signals, card, frame)
+
+
 def reassembled(examples: Signals, card: DatasetCard, metadata: Metadata) -> tuple[np.ndarray, pd.DataFrame]:
     """Put the examples of single electrodes, signals or tensors (N · E, *), together to whole windows (N, E, *).
 
@@ -155,8 +165,8 @@ def formats_named(text: str) -> tuple[str, ...]:
 def check_formats(formats: Sequence[str], card: DatasetCard) -> None:
     """Raise a `UserError` where signals of such a card cannot be written in one of the formats."""
     for name in formats:
-        if name != "npz":
-            _check_signals(card, f"--format {name}", "use npz, which holds the tensors")
+        if name not in OF_TENSORS:
+            _check_signals(card, f"--format {name}", "use npz or png, which hold the tensors")
     if "edf" in formats and not float(card.sampling_rate or 0).is_integer():
         raise UserError(
             f"--format edf: a rate of {card.sampling_rate:g} Hz, and EDF has whole ones; use fif or parquet"
@@ -174,7 +184,7 @@ def write(
     *,
     tensors: Signals | None = None,
 ) -> Path:
-    """Write samples as one file, `stem` with the format's ending, over what is there; returns its path.
+    """Write samples as one file or folder, `stem` with the format's ending, over what is there; returns its path.
 
     npz
         `tensors` (N, C, H, W) where given, `signals` in µV, `sampling_rate` in Hz, `ch_names`, and an array per column
@@ -187,19 +197,24 @@ def write(
     edf
         `to_raw`'s recording, labels as annotations of EDF+; 16 bits over a range that nothing exceeds, so values are
         off by half an `edf_step` at most. Up to a second of edge values fills the last record, "BAD_ACQ_SKIP".
+    png
+        A folder with a picture per sample, 8 bits a value from -1 to 1, and `metadata.csv`: file_name and a column per
+        one of the metadata, empty for what is unknown. Tensors of one channel are grey, as `Representation.picture`
+        shows them, those of three are red, green and blue. So `datasets` reads it as an "imagefolder", and an
+        experiment as `docs/pictures.md` says.
 
     Raises `UserError` where there are no signals for a format that needs them, or it cannot hold them.
     """
     [name] = formats_named(format)
     check_formats([name], card)
     if samples is None:
-        if name != "npz" or tensors is None:
+        if name not in OF_TENSORS or tensors is None:
             raise UserError(f"--format {name}: there are no signals to write")
         out = _Samples(card=card, signals=None, tensors=_array(tensors), frame=_frame(metadata, card, len(tensors)))
     else:
         _, frame = _checked(samples, card, metadata)
         given = None if tensors is None else _array(tensors)
-        out = _Samples(card=card, signals=_array(samples).astype(np.float32), tensors=given, frame=frame)
+        out = _Samples(card=card, signals=_array(samples).astype(np.float32, copy=False), tensors=given, frame=frame)
     path = stem.with_name(stem.name + FORMATS[name].ending)
     FORMATS[name].write(path, out)
     return path
@@ -301,6 +316,13 @@ def _write_edf(path: Path, out: _Samples) -> None:
         export_raw(path, raw, fmt="edf", physical_range=(-limit, limit), overwrite=True, verbose="error")
 
 
+def _write_png(path: Path, out: _Samples) -> None:
+    if out.tensors is None:
+        raise UserError(f"{path}: there are no tensors to draw; expected them beside the signals")
+    _refuse_taken(out.frame, {"file_name"}, path)
+    write_pictures(path, torch.from_numpy(out.tensors), out.frame, representation_of(out.card))
+
+
 def _edf_range(signals: np.ndarray) -> int:
     return max(1, math.ceil(np.abs(signals).max(initial=0)))
 
@@ -310,7 +332,10 @@ FORMATS: dict[str, _Format] = {
     "parquet": _Format(ending=".parquet", write=_write_parquet),
     "fif": _Format(ending="-epo.fif", write=_write_fif),
     "edf": _Format(ending=".edf", write=_write_edf),
+    "png": _Format(ending="", write=_write_png),
 }
+OF_TENSORS = ("npz", "png")
+"""Formats that need no signals."""
 
 
 def _refuse_taken(frame: pd.DataFrame, taken: set[str], path: Path) -> None:

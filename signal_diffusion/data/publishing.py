@@ -16,11 +16,12 @@ __all__ = ["published"]
 
 
 @contextmanager
-def published(output: Path) -> Iterator[Path]:
+def published(output: Path, *, replaces: bool = True) -> Iterator[Path]:
     """Give a folder to write to, and put it in the place of `output` when all went well.
 
     What lies at `output` stays until then, and for good where something goes wrong; a kill between the two renames
-    that exchange them is made good by the next call. Raises `UserError` where another process is at it.
+    that exchange them is made good by the next call. Raises `UserError` where another process is at it, and, unless
+    it `replaces` what is there, where something has appeared at `output`.
     """
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +38,10 @@ def published(output: Path) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         _flush(partial)
-        _exchange(partial, output, old)
+        if replaces:
+            _exchange(partial, output, old)
+        else:
+            _place(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         lock_file.unlink(missing_ok=True)  # while it is locked, lest another process loses its own
@@ -55,6 +59,17 @@ def _exchange(partial: Path, output: Path, old: Path) -> None:
             old.rename(output)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _place(partial: Path, output: Path) -> None:
+    try:
+        partial.rename(output)  # refused by the system where there is a file, or a folder with something in it
+    except OSError:
+        if not output.exists():
+            raise
+        raise UserError(
+            f"{output}: has appeared while it was being made, and is left as it is; move it away and repeat the command"
+        ) from None
 
 
 def _flush(root: Path) -> None:

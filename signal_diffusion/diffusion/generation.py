@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from signal_diffusion.config import schema
-from signal_diffusion.diffusion.guidance import Droppable, classifier_free
+from signal_diffusion.diffusion.guidance import Droppable, Network, guided, rectified_cfg_plus_plus, unguided
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.diffusion.samplers import SAMPLERS
+from signal_diffusion.diffusion.samplers import SAMPLERS, Denoise, Sampler, ddim
+from signal_diffusion.diffusion.time_grids import TIME_GRIDS, shifted
+from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 
-__all__ = ["Conditions", "generate"]
+__all__ = ["Conditions", "generate", "sampler_of", "times_of"]
 
 
 class Conditions(Droppable, Protocol):
@@ -32,7 +35,7 @@ C = TypeVar("C", bound=Conditions)
 
 @torch.no_grad()
 def generate(
-    model: Callable[[Tensor, Tensor, C], Tensor],
+    model: Network[C],
     method: Method,
     cond: C,
     indices: Sequence[int],
@@ -40,8 +43,10 @@ def generate(
     shape: tuple[int, ...],
     sampling: schema.Sampling,
     device: torch.device | str,
+    guide: Network[C] | None = None,
     batch_size: int = 64,
     on_batch: Callable[[int], None] = lambda done: None,
+    on_step: Callable[[slice, int, Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Samples (N, *shape) on the CPU, in float32; sample i depends on (seed, indices[i]) and its condition alone.
 
@@ -54,17 +59,62 @@ def generate(
     indices
         Numbers of the N samples, from which their noise follows.
     sampling
-        Sampler, steps, guidance scale and seed.
+        Sampler, time grid, guidance and seed.
+    guide
+        The network that autoguidance guides away from; needed for that alone.
     on_batch
         Called with the number of samples finished, before each batch and after the last; may raise.
+    on_step
+        Called after each step of a batch with its rows, the step, and `on_step`'s x and x0 of samplers.
     """
-    sampler, parts = SAMPLERS[sampling.sampler], []
+    sampler, times, parts = sampler_of(sampling), times_of(method, sampling), []
     for start in range(0, len(indices), batch_size):
         on_batch(start)
-        generators = [generator_for(Purpose.SAMPLE, sampling.seed, i) for i in indices[start : start + batch_size]]
+        rows = slice(start, start + batch_size)
+        generators = [generator_for(Purpose.SAMPLE, sampling.seed, i) for i in indices[rows]]
         noise = noise_for(generators, shape).to(device)
-        part = cond[start : start + batch_size].to(device)
-        denoise = classifier_free(model, part, sampling.guidance_scale)
-        parts.append(sampler(denoise, method, noise, sampling.steps, generators).cpu())
+        denoise = _denoise(model, method, cond[rows].to(device), sampling, guide, noise)
+        report = partial(on_step, rows) if on_step else None
+        parts.append(sampler(denoise, method.schedule, noise, times, generators, on_step=report).cpu())
     on_batch(len(indices))
     return torch.cat(parts) if parts else torch.empty(0, *shape)
+
+
+def sampler_of(sampling: schema.Sampling) -> Sampler:
+    """The sampler that [generation.sampling] asks for."""
+    return ddim(sampling.eta) if sampling.sampler == "ddim" else SAMPLERS[sampling.sampler]
+
+
+def times_of(method: Method, sampling: schema.Sampling) -> Tensor:
+    """The times that its steps visit, (steps + 1,) float64; a UserError where they are too many."""
+    if sampling.time_grid == "shifted":
+        return shifted(method, sampling.steps, shift=sampling.time_shift)
+    return TIME_GRIDS[sampling.time_grid](method, sampling.steps)
+
+
+def _denoise(
+    model: Network[C],
+    method: Method,
+    cond: C,
+    sampling: schema.Sampling,
+    guide: Network[C] | None,
+    noise: Tensor,
+) -> Denoise:
+    """What a batch is sampled by: the model under its conditions, guided where that is asked for."""
+    scale, interval = sampling.guidance_scale, sampling.guidance_interval
+    conditional = unguided(model, method, cond)
+    if scale == 1:
+        return conditional
+    if sampling.guidance_type == "autoguidance":
+        if guide is None:
+            raise UserError(
+                "[generation.sampling] guidance_checkpoint: 'autoguidance' guides by another checkpoint, and none was "
+                "loaded; expected a guidance_scale other than 1 when the model is loaded, or another guidance_type"
+            )
+        other = unguided(guide, method, cond)
+    else:
+        other = unguided(model, method, cond.drop(torch.ones(len(noise), dtype=torch.bool, device=noise.device)))
+    if sampling.guidance_type == "cfg++":
+        return rectified_cfg_plus_plus(conditional, other, method.schedule, scale, interval=interval)
+    rescale = sampling.guidance_rescale
+    return guided(conditional, other, method.schedule, scale, interval=interval, rescale=rescale)

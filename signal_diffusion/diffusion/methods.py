@@ -34,9 +34,6 @@ SMALLEST = 1e-6
 TERMINAL_SNR = 1e-2
 """Floor of the SNR in the min-SNR weight of a method that ends at zero SNR."""
 
-LARGEST_ERROR_GAIN = 200.0
-"""Largest error of x0 per error of the prediction where sampling may start; linear schedules have 157."""
-
 
 @dataclass(frozen=True)
 class Method:
@@ -117,21 +114,10 @@ class Method:
         error = prediction.float() - self.target(x0, noise, t)
         return self.weight(t) * error.square().flatten(1).mean(1)
 
-    def time_grid(self, steps: int) -> Tensor:
-        """Times that a sampler visits, evenly from 1 to 0, (steps + 1,) float64.
-
-        A method of T timesteps is asked at those alone. An epsilon network is first asked where its error
-        makes one of x0 that is at most 200 times as large: from t = 1 of a cosine schedule, the first of 50
-        steps would multiply the network's error by 600.
-        """
-        num_timesteps = self.schedule.num_timesteps
-        if steps < 1 or steps > (num_timesteps or steps):
-            raise UserError(f"{steps} sampling steps: expected 1 to {num_timesteps or 'any number'}")
-        knots = torch.linspace(0, 1, (num_timesteps or 1000) + 1, dtype=torch.float64)
-        _, sigma, _, _, delta = self._solved(knots, knots)
-        first = knots[(sigma / delta).abs() <= LARGEST_ERROR_GAIN].max()
-        times = torch.linspace(1, 0, steps + 1, dtype=torch.float64) * first
-        return times if num_timesteps is None else (times * num_timesteps).round() / num_timesteps
+    def error_gain(self, t: Tensor) -> Tensor:
+        """Error of x0 per error of the prediction, |σ/Δ|, (B,)."""
+        _, sigma, _, _, delta = self._solved(t, t)
+        return (sigma / delta).abs()
 
     def _at(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """α and σ, shaped to multiply `like`."""

@@ -22,6 +22,9 @@ class Schedule(Protocol):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """α and σ at the times t."""
 
+    def time_of(self, angle: Tensor) -> Tensor:
+        """The times, in float64, whose angle atan2(σ, α) ∈ [0, π/2] this is: the inverse of the schedule."""
+
     @property
     def terminal_alpha(self) -> float:
         """What is left of the data at t = 1. Sampling starts from pure noise, so this has to be near 0."""
@@ -42,6 +45,11 @@ class LinearSchedule:
         """α and σ at the times t."""
         t = t.to(torch.promote_types(t.dtype, torch.float32))
         return 1 - t, t
+
+    def time_of(self, angle: Tensor) -> Tensor:
+        """The times whose angle atan2(σ, α) this is, sin φ/(sin φ + cos φ)."""
+        angle = angle.double()
+        return angle.sin() / (angle.sin() + angle.cos())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +87,14 @@ class BetaSchedule:
         to_data, to_noise = torch.lerp(angles[:, below], angles[:, below + 1], position - below)
         # sin of both angles, and not cos of one, is exact where α or σ is small or zero
         return to_data.sin(), to_noise.sin()
+
+    def time_of(self, angle: Tensor) -> Tensor:
+        """The times whose angle atan2(σ, α) this is; 1 for what is beyond the last step's."""
+        angles = _angles(self, angle.device, torch.float64)[1]
+        angle = angle.double().clamp(max=angles[-1])
+        above = torch.searchsorted(angles, angle).clamp(min=1)
+        below = above - 1
+        return (below + (angle - angles[below]) / (angles[above] - angles[below])) / self.num_timesteps
 
     @cached_property
     def terminal_alpha(self) -> float:

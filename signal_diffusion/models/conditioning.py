@@ -8,6 +8,7 @@ trained.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ __all__ = [
     "Categorical",
     "Conditioning",
     "ConditioningEmbedding",
+    "HoldsCaptions",
     "Numeric",
     "TimestepEmbedding",
 ]
@@ -110,6 +112,14 @@ class Caption:
 Attribute = Categorical | Numeric | Caption
 
 
+class HoldsCaptions(ABC):
+    """A module with a table of embeddings of captions, which is no part of its state."""
+
+    @abstractmethod
+    def hold(self, caption: Caption) -> None:
+        """Put the embeddings of these captions in the place of others, by the same encoder."""
+
+
 class ConditioningEmbedding(nn.Module):
     """The sum of the embeddings of the attributes, (B, width)."""
 
@@ -193,7 +203,7 @@ class _NumericEmbedding(nn.Module):
         return torch.where(missing[:, None], self.null.to(embedded.dtype), embedded)
 
 
-class _CaptionEmbedding(nn.Module):
+class _CaptionEmbedding(nn.Module, HoldsCaptions):
     """Pooled embedding of the text encoder → layer norm → MLP; −1 is the empty caption, row 0.
 
     The table is not saved: the captions of another run have other rows, and the encoder makes them again.
@@ -203,9 +213,12 @@ class _CaptionEmbedding(nn.Module):
 
     def __init__(self, attribute: Caption, width: int) -> None:
         super().__init__()
-        pooled = attribute.pooled.float()
+        self.hold(attribute)
+        self.mlp = _mlp(attribute.pooled.shape[1], width, variance=1.0)
+
+    def hold(self, caption: Caption) -> None:
+        pooled = caption.pooled.float()
         self.register_buffer("table", F.layer_norm(pooled, pooled.shape[1:]), persistent=False)
-        self.mlp = _mlp(pooled.shape[1], width, variance=1.0)
 
     def forward(self, index: Tensor) -> Tensor:
         return self.mlp(self.table[index.clamp(min=0)])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from signal_diffusion.models.attention import attention_kernel
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning import Caption, Conditioning, HoldsCaptions
 
 __all__ = ["Denoiser"]
 
@@ -40,6 +40,14 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The prediction for x (B, C, H, W) at the times t (B,) in [0, 1], 0 being data and 1 noise."""
+
+    def hold_captions(self, caption: Caption) -> None:
+        """Put other captions, by the same encoder, in the place of those that the network was built with."""
+        device = next(self.parameters()).device
+        for module in self.modules():
+            if isinstance(module, HoldsCaptions):
+                module.hold(caption)
+                module.to(device)
 
     def checkpoint_gradients(self) -> None:
         """Turn gradient checkpointing on."""

@@ -16,7 +16,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.denoiser import Denoiser
 
-__all__ = ["add_lora", "frozen_state", "is_change", "trained_state"]
+__all__ = ["add_lora", "frozen_state", "is_change", "merged_state", "trained_state"]
 
 
 def add_lora(model: Denoiser, config: schema.Lora) -> None:
@@ -59,6 +59,22 @@ def frozen_state(model: nn.Module) -> dict[str, Tensor]:
     """Of the model's state, what training with LoRA leaves as it was; nothing where there is no LoRA."""
     state = model.state_dict()
     return {name: value for name, value in state.items() if not _is_trained(name)} if _has_lora(state) else {}
+
+
+@torch.no_grad()
+def merged_state(model: nn.Module) -> dict[str, Tensor]:
+    """The model's state as that of one without LoRA: W + alpha / rank · B·A in the place of W, of each linear layer."""
+    state = model.state_dict()
+    if not _has_lora(state):
+        return state
+    from peft.tuners.lora import Linear
+
+    merged = {name.replace(".base_layer.", "."): value for name, value in state.items() if not is_change(name)}
+    for name, module in model.named_modules():
+        if isinstance(module, Linear):
+            for adapter in module.active_adapters:
+                merged[f"{name}.weight"] = merged[f"{name}.weight"] + module.get_delta_weight(adapter)
+    return merged
 
 
 def is_change(name: str) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Attribute, Caption, Conditioning, ConditioningEmbedding
+from signal_diffusion.models.conditioning import Attribute, Caption, Conditioning, ConditioningEmbedding, HoldsCaptions
 from signal_diffusion.models.pretrained import DiffusersDenoiser, read_config, settled
 
 __all__ = ["SD35", "SD35Architecture", "architecture_of"]
@@ -206,7 +206,7 @@ class _JointConditioning(nn.Module):
         return torch.cat(tokens, dim=1), torch.stack(pooled).sum(0)
 
 
-class _CaptionTable(nn.Module):
+class _CaptionTable(nn.Module, HoldsCaptions):
     """The embeddings of the captions, filled up with zeros as those of CLIP are; row 0, the empty caption, is the null.
 
     They are not saved: the captions of another run have other rows, and the encoder makes them again.
@@ -223,8 +223,12 @@ class _CaptionTable(nn.Module):
                 raise UserError(
                     f"{key}: {width}, but the text encoder makes {table.shape[-1]} channels; expected as many or more"
                 )
-        self.register_buffer("tokens", _widened(caption.tokens, joint_attention_dim), persistent=False)
-        self.register_buffer("pooled", _widened(caption.pooled, pooled_projection_dim), persistent=False)
+        self.widths = tuple(widths.values())
+        self.hold(caption)
+
+    def hold(self, caption: Caption) -> None:
+        self.register_buffer("tokens", _widened(caption.tokens, self.widths[0]), persistent=False)
+        self.register_buffer("pooled", _widened(caption.pooled, self.widths[1]), persistent=False)
 
     def forward(self, index: Tensor) -> tuple[Tensor, Tensor]:
         row = index.clamp(min=0)

@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -29,8 +30,10 @@ __all__ = [
     "load_weights",
     "prune",
     "remove_unfinished",
+    "step_of",
     "verify",
     "write_checkpoint",
+    "write_manifest",
 ]
 
 Writer = Callable[[Path], object]
@@ -58,9 +61,7 @@ def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> 
         unfinished.mkdir()
         for name, write in writers.items():
             write(unfinished / name)
-        files = {name: _fingerprint(unfinished / name) for name in writers}
-        manifest = {"format": 1, "step": step, "files": files}
-        (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        write_manifest(unfinished, step, writers)
         for name in (*writers, MANIFEST):
             _flush(unfinished / name)
         _flush(unfinished)
@@ -72,6 +73,27 @@ def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> 
         shutil.rmtree(unfinished, ignore_errors=True)
         raise UserError(f"{final}: cannot write the checkpoint: {error}; earlier ones are untouched") from error
     return final
+
+
+def write_manifest(folder: Path, step: int, names: Iterable[str]) -> None:
+    """Write sizes and SHA-256 sums of the files `names` below a folder, which `verify` checks.
+
+    The files become as open to others as any new one; safetensors writes them for their owner alone.
+    """
+    files = {name: _fingerprint(folder / name) for name in names}
+    manifest = {"format": 1, "step": step, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)  # asking for the umask itself would set it meanwhile
+    for name in files:
+        (folder / name).chmod(mode)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint says it is of; a `UserError` where it has gone."""
+    try:
+        return int(json.loads((checkpoint / MANIFEST).read_text())["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{checkpoint / MANIFEST}: missing or unreadable, so this is not a whole checkpoint") from None
 
 
 def verify(checkpoint: Path) -> int:
@@ -101,8 +123,10 @@ def verify(checkpoint: Path) -> int:
     return step
 
 
-def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> None:
+def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> bool:
     """Load the weights of a verified checkpoint, the averaged ones where asked for and there; strictly.
+
+    Returns whether it were those.
 
     A model with LoRA takes what is trained of it, and keeps its pretrained weights.
 
@@ -112,7 +136,7 @@ def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> None:
         Where the names or sizes are those of another architecture, or LoRA is in one and not in the other.
     """
     weights = load_file(checkpoint / WEIGHTS)
-    if use_ema and (checkpoint / EMA_WEIGHTS).is_file():
+    if averaged := use_ema and (checkpoint / EMA_WEIGHTS).is_file():
         weights |= load_file(checkpoint / EMA_WEIGHTS)
     frozen = frozen_state(model)
     if any(map(is_change, weights)) != bool(frozen):
@@ -129,6 +153,7 @@ def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> None:
         raise UserError(
             f"{checkpoint / WEIGHTS}: weights of another architecture: {textwrap.shorten(first, LONGEST_REASON)}"
         ) from None
+    return averaged
 
 
 def list_checkpoints(parent: Path) -> list[Path]:

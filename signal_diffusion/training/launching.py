@@ -38,7 +38,8 @@ def start_missing_processes(module: str) -> None:
     if num_processes > 1:
         torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(num_processes)]
         rendezvous = ["--master_addr", os.environ["MASTER_ADDR"], "--master_port", os.environ["MASTER_PORT"]]
-        os.execv(sys.executable, [sys.executable, *torchrun, *rendezvous, "-m", module, *sys.argv[1:]])
+        # "--": else it takes options of ours for its own, such as --num for --numa-binding
+        os.execv(sys.executable, [sys.executable, *torchrun, *rendezvous, "-m", "--", module, *sys.argv[1:]])
 
 
 def _asked_for(command_line: list[str]) -> int | None:

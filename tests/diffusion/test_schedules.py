@@ -60,6 +60,18 @@ def test_alpha_squared_and_sigma_squared_sum_to_1_between_steps_too():
     torch.testing.assert_close(alpha.square() + sigma.square(), torch.ones_like(alpha))
 
 
+@pytest.mark.parametrize("schedule", [LinearSchedule(), *(BetaSchedule(name=name) for name in BETA_SCHEDULES)])
+def test_a_time_is_found_again_by_its_angle(schedule):
+    t = torch.linspace(0, 1, 4999, dtype=torch.float64)
+    alpha, sigma = schedule(t)
+
+    torch.testing.assert_close(schedule.time_of(torch.atan2(sigma, alpha)), t, rtol=0, atol=1e-9)
+
+
+def test_an_angle_beyond_the_last_step_is_of_time_1():
+    assert BetaSchedule(name="linear").time_of(torch.tensor([1.57, 4.0])).tolist() == [1.0, 1.0]
+
+
 def test_float32_is_exact_to_its_last_digits_where_little_of_the_data_or_noise_is_left():
     schedule = BetaSchedule(name="cosine")
     t = torch.tensor([1 / 1000, 999 / 1000, 1.0])

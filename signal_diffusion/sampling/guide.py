@@ -1,0 +1,73 @@
+"""The weaker network that autoguidance guides away from: another checkpoint of the run that is sampled from.
+
+Karras et al., https://arxiv.org/abs/2406.02507: it has to make the same errors as the network that it guides, only
+larger, and so to be of the same architecture, data and conditions, and trained less (or smaller).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+from signal_diffusion.assembly import FROZEN_NAME, LATENTS_NAME
+from signal_diffusion.config import schema
+from signal_diffusion.continuity import check_same_run
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.places import expanded
+from signal_diffusion.training.checkpoints import load_weights, step_of, verify
+
+__all__ = ["guide_folder", "guide_of"]
+
+KEY = "[generation.sampling] guidance_checkpoint"
+ADVICE = "expected an earlier checkpoint of the same run"
+
+
+def guide_of(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard, model: Denoiser) -> Denoiser | None:
+    """A copy of `model` with the weights that [generation.sampling] guides it by; None where it guides by no network.
+
+    They are the averaged ones where those of the model are. What the checkpoint does not hold (the autoencoder, the
+    text encoder, the weights that LoRA changes) is the model's own.
+
+    Raises
+    ------
+    UserError
+        Where there is no such checkpoint, it is damaged, of another run, or not earlier than the one that is sampled
+        from.
+    """
+    sampling = experiment.generation.sampling
+    if sampling.guidance_type != "autoguidance" or sampling.guidance_scale == 1:
+        return None
+    folder = guide_folder(sampling, checkpoint)
+    try:
+        _check(folder, checkpoint, experiment, card)
+        guide = copy.deepcopy(model)
+        load_weights(guide, folder, use_ema=sampling.use_ema)
+    except UserError as error:
+        raise UserError(*(f"{KEY}: {line}" for line in error.lines)) from None
+    return guide.eval()
+
+
+def guide_folder(sampling: schema.Sampling, checkpoint: Path) -> Path:
+    """The folder that `guidance_checkpoint` names: one beside the checkpoint that is sampled from, or any other."""
+    name = sampling.guidance_checkpoint
+    return checkpoint.parent / name if re.fullmatch(r"checkpoint-\d+", name) else expanded(name, KEY)
+
+
+def _check(folder: Path, checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> None:
+    if folder.resolve() == checkpoint.resolve():
+        raise UserError(f"{folder} is sampled from itself, and guides nowhere; {ADVICE}")
+    verify(folder)
+    check_same_run(folder, experiment, card, ADVICE)
+    step, sampled = step_of(folder), step_of(checkpoint)
+    if step >= sampled:
+        raise UserError(f"{folder}: is of step {step}, and the one that is sampled from of {sampled}; {ADVICE}")
+    for name in (FROZEN_NAME, LATENTS_NAME):
+        if _text(folder / name) != _text(checkpoint / name):
+            raise UserError(f"{folder / name}: differs from that of {checkpoint}; {ADVICE}")
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

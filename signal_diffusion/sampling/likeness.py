@@ -1,0 +1,79 @@
+"""Conditions drawn from a split of the dataset: whole rows, so that its marginals and what goes together are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.config import schema
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import open_split, split_name
+from signal_diffusion.errors import UserError
+from signal_diffusion.randomness import Purpose, generator_for
+from signal_diffusion.sampling.requests import Value
+
+__all__ = ["values_like"]
+
+MOVED = (
+    "if the dataset has been moved, name its folder with --set data.paths.root=DIR "
+    '(in Python, from_pretrained(…, overrides=["data.paths.root=DIR"]))'
+)
+
+
+def values_like(
+    experiment: schema.Experiment, names: Sequence[str], split: str, num: int, *, seed: int
+) -> dict[str, list[Value]]:
+    """The attributes of `num` rows of a split of the run's dataset, drawn with replacement; row i by (seed, i) alone.
+
+    Raises
+    ------
+    UserError
+        Where there is nothing to draw, or the dataset has gone, or has no such split or column.
+    """
+    if not names:
+        raise UserError(f"--like {split}: the model is unconditional; leave it out")
+    data = experiment.data
+    try:
+        root = experiments.dataset_root(data, experiment.model.pretrained)
+        card = experiments.read_card(data, root)
+    except UserError as error:  # whose advice is for who trains
+        raise UserError(*(f"--like {split}: {line.partition('; ')[0]}; {MOVED}" for line in error.lines)) from None
+    try:
+        there = split_name(card, split, root)
+    except UserError:
+        raise UserError(f"--like {split}: {root} has no such split; it has {', '.join(card.splits)}") from None
+    dataset = open_split(root, there).with_format(None)
+    generators = (generator_for(Purpose.CONDITION, seed, i) for i in range(num))
+    rows = [int(torch.randint(len(dataset), (), generator=generator)) for generator in generators]
+    values = {}
+    for name in names:
+        column = getattr(data.columns, name, name)
+        if column not in dataset.column_names:
+            raise UserError(
+                f"--like {split}: {root} has no column {column!r}; it has {', '.join(dataset.column_names)}"
+            )
+        values[name] = _picked(dataset[column], rows, card, column)
+    if experiment.model.conditioning.type == "caption":  # which training reads without the space around them
+        return {
+            name: [text.strip() if isinstance(text, str) else text for text in each] for name, each in values.items()
+        }
+    return values
+
+
+def _picked(values: Iterable[Any], rows: Sequence[int], card: DatasetCard, column: str) -> list[Value]:
+    """The rows of a column: codes as their names, the unknown as None."""
+    names = card.columns.get(column, {}).get("names", ())
+    every = list(values)
+    return [_value(every[row], names) for row in rows]
+
+
+def _value(value: Any, names: Sequence[str]) -> Value:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, int) and names:
+        return names[value] if value >= 0 else None
+    return value if isinstance(value, str) else float(value)

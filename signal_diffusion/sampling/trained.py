@@ -1,0 +1,205 @@
+"""From a run's folder to a model that is ready to sample from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from signal_diffusion import assembly
+from signal_diffusion import experiment as experiments
+from signal_diffusion.conditions import attributes_of, caption_by, encoder_of
+from signal_diffusion.config import schema
+from signal_diffusion.config.loading import to_toml
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.diffusion.methods import Method
+from signal_diffusion.errors import UserError
+from signal_diffusion.hub import downloaded, is_hub_id
+from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.conditioning import Attribute
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.pretrained import PIPELINE
+from signal_diffusion.models.text import TextEncoder
+from signal_diffusion.sampling.guide import guide_of
+from signal_diffusion.training.checkpoints import MANIFEST, find_checkpoint, load_weights, verify
+
+__all__ = [
+    "Trained",
+    "checkpoint_at",
+    "experiment_at",
+    "is_exported",
+    "load_trained",
+    "with_captions",
+    "with_options",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A checkpoint, ready to sample from."""
+
+    checkpoint: Path
+    experiment: schema.Experiment
+    card: DatasetCard
+    representation: Representation
+    attributes: tuple[Attribute, ...]
+    method: Method
+    model: Denoiser
+    averaged: bool
+    """Whether its weights are averages over training, or those of the last step."""
+    autoencoder: Autoencoder | None
+    """Of the space that the model works in."""
+    encoder: TextEncoder | None = None
+    """Of a model of captions."""
+    guide: Denoiser | None = None
+    """An earlier state of the model, which autoguidance guides away from."""
+
+    @property
+    def run(self) -> Path:
+        """The folder of the run that the checkpoint lies in, if it does."""
+        checkpoints = experiments.RunPaths.of(Path(), self.experiment.output.subdirs).checkpoints
+        folder = self.checkpoint.parent
+        for _ in checkpoints.parts:
+            folder = folder.parent
+        return folder
+
+    @property
+    def sampling(self) -> schema.Sampling:
+        """How the experiment would have samples made."""
+        return self.experiment.generation.sampling
+
+
+def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[str] = ()) -> Trained:
+    """The model of a checkpoint's folder, or of the newest whole checkpoint of a run's folder, in eval mode.
+
+    An exported model is a checkpoint too, in a folder or, by "owner/name" or "owner/name@revision", on the Hub.
+
+    Nothing but the checkpoint is read, which has the experiment and the dataset's card beside the weights, and what it
+    was trained with and does not hold: the autoencoder, the text encoder, and the pretrained weights that LoRA changes.
+    `overrides` are those of an experiment file, such as "generation.sampling.steps=25". `captions` are those that a
+    model of captions will be asked for beside the empty one; for others there is `with_captions`.
+
+    Raises
+    ------
+    UserError
+        Where there is no checkpoint, it is damaged or of another architecture, or what it needs has gone or changed.
+    """
+    checkpoint = checkpoint_at(path)
+    verify(checkpoint)
+    experiment = experiment_at(checkpoint, overrides)
+    card = DatasetCard.load(checkpoint)
+    with experiments.naming(checkpoint / experiments.CONFIG_NAME):
+        vae = assembly.vae_of(experiment.model)
+        encoder = encoder_of(experiment)
+        caption = caption_by(encoder, _distinct(captions), experiment.compute) if encoder else None
+        parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
+    use_ema = experiment.generation.sampling.use_ema
+    averaged = load_weights(parts.model, checkpoint, use_ema=use_ema)
+    with experiments.naming(checkpoint / experiments.CONFIG_NAME):
+        guide = guide_of(checkpoint, experiment, card, parts.model)
+    return Trained(
+        checkpoint=checkpoint,
+        experiment=experiment,
+        card=card,
+        representation=representation_of(card),
+        attributes=attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption),
+        method=experiments.method_of(experiment.model.diffusion),
+        model=parts.model.eval(),
+        averaged=use_ema if is_exported(checkpoint) else averaged,  # the one file of which may be either
+        autoencoder=parts.autoencoder,
+        encoder=encoder,
+        guide=guide,
+    )
+
+
+def with_captions(trained: Trained, captions: Sequence[str]) -> Trained:
+    """The same model for other captions beside the empty one; its tables of captions are replaced in place."""
+    if trained.encoder is None:
+        return trained
+    caption = caption_by(trained.encoder, _distinct(captions), trained.experiment.compute)
+    for network in filter(None, (trained.model, trained.guide)):
+        network.hold_captions(caption)
+    return replace(trained, attributes=(caption,))
+
+
+def with_options(trained: Trained, overrides: Sequence[str]) -> Trained:
+    """The same model with more overrides of [generation.sampling], but for those that choose its weights.
+
+    The checkpoint is not read for it, which may have been removed by a run that goes on, but for another guide.
+
+    Raises
+    ------
+    UserError
+        As reading an experiment file does.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / experiments.CONFIG_NAME
+        path.write_text(to_toml(trained.experiment), encoding="utf-8")
+        try:
+            experiment = experiments.load(path, overrides)
+        except UserError as error:
+            named = str(trained.checkpoint / experiments.CONFIG_NAME)
+            raise UserError(*(line.replace(str(path), named) for line in error.lines)) from None
+    guide, before = trained.guide, trained.sampling.guidance_checkpoint
+    if guide is None or experiment.generation.sampling.guidance_checkpoint != before:
+        guide = guide_of(trained.checkpoint, experiment, trained.card, trained.model)
+    return replace(trained, experiment=experiment, guide=guide)
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder is an exported model's, which holds all that it needs."""
+    return (folder / PIPELINE).is_file() and (folder / experiments.CONFIG_NAME).is_file()
+
+
+def checkpoint_at(path: Path) -> Path:
+    """The absolute folder of a checkpoint itself, or of the newest whole checkpoint of a run's folder.
+
+    What lies around a checkpoint (its run, a guide) is found by its real path, so "." and links to one do too.
+
+    Raises
+    ------
+    UserError
+        Where there is none.
+    """
+    if not path.is_dir():
+        # "runs/nam" is more likely misspelt than on the Hub where there is a folder "runs"
+        if not is_hub_id(path.as_posix()) or path.parent.is_dir():
+            raise UserError(f"{path}: no such folder; expected a run's, a checkpoint's or an exported model's")
+        path = downloaded(path.as_posix())
+    path = path.resolve()
+    config = path / experiments.CONFIG_NAME
+    if path.name.startswith("checkpoint-") or (path / MANIFEST).is_file() or is_exported(path) or not config.is_file():
+        return path
+    parent = experiments.RunPaths.of(path, experiments.load(config).output.subdirs).checkpoints
+    try:
+        return find_checkpoint(parent, "latest", warn=print)
+    except UserError:
+        raise UserError(f"{parent}: there is no whole checkpoint; expected one, which training writes") from None
+
+
+def experiment_at(checkpoint: Path, overrides: Sequence[str]) -> schema.Experiment:
+    """A checkpoint's experiment with overrides; of an exported model, with the paths of what it holds.
+
+    Raises
+    ------
+    UserError
+        As reading an experiment file does, or where an exported model is asked for weights that it does not hold.
+    """
+    path = checkpoint / experiments.CONFIG_NAME
+    experiment = experiments.load(path, overrides)
+    if not is_exported(checkpoint):
+        return experiment
+    held = experiments.load(path).generation.sampling.use_ema
+    if experiment.generation.sampling.use_ema != held:
+        raise UserError(
+            f"{path}: [generation.sampling] use_ema: an exported model has one set of weights, here the "
+            f"{'averaged' if held else 'last'} ones; leave the key out, or sample from the run"
+        )
+    return assembly.placed(experiment, checkpoint)
+
+
+def _distinct(captions: Sequence[str]) -> list[str]:
+    return [text for text in dict.fromkeys(captions) if text]

@@ -1,0 +1,83 @@
+"""What a command asks for in words, as a request: checked against a checkpoint's tables before its weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from signal_diffusion.conditions import attributes_of
+from signal_diffusion.config import schema
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Caption
+from signal_diffusion.sampling.likeness import values_like
+from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, of_windows, with_values
+
+__all__ = ["Wishes", "requested"]
+
+CAPTION = "caption"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """Conditions and what they are for; how many samples is the experiment's to say."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Of all samples, by attribute; others are left open."""
+    like: str = ""
+    """Draw the conditions from this split instead."""
+    windows: int | None = None
+    """Whole windows to make, of all electrodes; None = single samples."""
+    noise: Noise = "shared"
+    """Of the electrodes of a window."""
+
+    def __post_init__(self) -> None:
+        if self.like and self.values:
+            name, value = next(iter(self.values.items()))
+            raise UserError(
+                f"--like {self.like}: takes all conditions from the split, and {name} = {value} is asked for too; "
+                "expected one of the two"
+            )
+
+    def named(self) -> dict[str, str]:
+        """All that is asked for, in words."""
+        special = {"like": self.like} if self.like else {}
+        if self.windows:
+            special |= {"windows": str(self.windows), "noise": self.noise}
+        return {**self.values, **special}
+
+
+def requested(wishes: Wishes, experiment: schema.Experiment, card: DatasetCard) -> tuple[Request, list[str]]:
+    """The request, and the captions that the model has to be loaded with (`load_trained`), in their order there.
+
+    Raises
+    ------
+    UserError
+        Where the model cannot be asked for it, or the dataset is needed and has gone.
+    """
+    table, sampling = experiment.model.conditioning, experiment.generation.sampling
+    num = wishes.windows or sampling.num_samples
+    names = (
+        (CAPTION,)
+        if table.type == "caption"
+        else tuple(each.name for each in attributes_of(table, card, experiment.data.columns))
+    )
+    drawn = values_like(experiment, names, wishes.like, num, seed=sampling.seed) if wishes.like else {}
+    asked = drawn.get(CAPTION, [wishes.values.get(CAPTION)]) if table.type == "caption" else []
+    captions = [text for text in dict.fromkeys(asked) if isinstance(text, str) and text]
+    caption = _unembedded(captions) if table.type == "caption" else None
+    attributes = attributes_of(table, card, experiment.data.columns, caption)
+    if wishes.windows:
+        check_windows(card, attributes, wishes.values)
+    request = with_values(attributes, drawn) if wishes.like else asked_for(attributes, wishes.values, num)
+    if wishes.windows:
+        request = of_windows(request, attributes, card, wishes.noise)
+    return request, captions
+
+
+def _unembedded(captions: Sequence[str]) -> Caption:
+    """The empty caption and others by their places, which are all that a request takes of them."""
+    texts = ("", *captions)
+    return Caption(CAPTION, texts, torch.empty(len(texts), 0, 0), torch.empty(len(texts), 0))

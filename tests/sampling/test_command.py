@@ -1,0 +1,182 @@
+"""The command: its defaults, its words, and one line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from signal_diffusion.cli import app, main
+from signal_diffusion.data.export import FORMATS
+from signal_diffusion.diffusion.samplers import SAMPLERS
+from signal_diffusion.exporting import export
+from signal_diffusion.sampling import job
+from signal_diffusion.sampling.trained import experiment_at, load_trained
+from signal_diffusion.training.checkpoints import MANIFEST, write_manifest
+
+
+def invoke(*words: str | Path) -> str:
+    result = CliRunner().invoke(app, ["sample", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says on its way out with code 2: a line."""
+    monkeypatch.setattr("sys.argv", ["signal-diffusion", "sample", *words])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--label asleep", "expected one of alert, relaxed"),
+        ("--attributes age=60", "no attribute age; it has label"),
+        ("--caption woman", "--caption: the model has no attribute caption; it has label"),
+        ("--attributes age", "expected name=value"),
+        ("--label alert --attributes label", "expected name=value"),
+        ("--label alert --attributes label=alert", "--attributes has a label too; expected one of the two"),
+        ("--like validation --label alert", "--like validation: takes all conditions from the split, and label"),
+        ("--like night", "db-only has no such split; it has train, validation, test"),
+        ("--sampler eulr", "error: --sampler: expected one of"),
+        ("--steps 0", "expected a number greater than or equal to 1"),
+        ("--set generation.sampling.eta=0.5", "eta: has no effect with generation.sampling.sampler = 'euler'"),
+        ("--set generation.sampling.steeps=3", "unknown key (did you mean 'steps'?)"),
+        ("--format npz,csv", "there is no 'csv'; use one of: npz, parquet, fif, edf, png"),
+        ("--batch-size many", "--batch-size many: expected a number of at least 1, or auto"),
+        ("--trajectory mp4", "--trajectory mp4: expected gif"),
+        ("--windows 2", "--windows: the model does not know which electrode an example is of"),
+        ("--windows 2 --num 3", "--windows 2: makes as many samples as they have electrodes; leave out --num 3"),
+        ("--noise shared", "--noise shared: is of the electrodes of --windows"),
+        ("--windows 2 --noise loud", "--noise loud: expected shared or independent"),
+    ],
+)
+def test_what_cannot_be_sampled_is_one_line_before_the_model_is_read(
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    expected: str,
+) -> None:
+    monkeypatch.setattr("signal_diffusion.sampling.trained.load_trained", None)
+    assert expected in refused([str(run), *arguments.split()], monkeypatch, capsys)
+    assert not (run / "generated").exists()
+
+
+def test_a_truncated_checkpoint_is_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = shutil.copytree(run / "checkpoint-4", tmp_path / "checkpoint-4")
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    line = refused([str(checkpoint)], monkeypatch, capsys)
+    assert line.startswith(f"error: {weights}: cut short or changed since it was written")
+
+
+def test_a_checkpoint_of_another_architecture_is_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = shutil.copytree(run / "checkpoint-4", tmp_path / "checkpoint-4")
+    config = checkpoint / "config.toml"
+    config.write_text(config.read_text().replace("attention_head_dim = 8", "attention_head_dim = 16"))
+    write_manifest(checkpoint, 4, json.loads((checkpoint / MANIFEST).read_text())["files"])
+    assert "weights of another architecture: size mismatch" in refused([str(checkpoint)], monkeypatch, capsys)
+
+
+def test_samples_already_there_are_one_line_and_are_not_touched(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    line = refused([str(run), "--output", str(tmp_path / "out")], monkeypatch, capsys)
+    assert line == f"error: {tmp_path / 'out'} is there already; choose another --output, or remove it"
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_help_names_every_sampler_and_format_that_there_is() -> None:
+    text = " ".join(invoke("--help").replace("│", " ").split())
+    assert f"{', '.join(SAMPLERS)}." in text and f"Of the samples: {', '.join(FORMATS)}." in text
+
+
+def test_the_experiment_says_what_an_option_does_not(electrodes_run: Path, tmp_path: Path) -> None:
+    own = ["generation.sampling.num_samples=3", "generation.output.formats=['parquet']"]
+    sets = [word for key in (*own, "generation.output.save_grid=true") for word in ("--set", key)]
+    invoke(electrodes_run, "--output", tmp_path / "own", *sets)
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {
+        "samples.parquet",
+        "samples.json",
+        "samples.png",
+        "grid.png",
+    }
+    invoke(electrodes_run, "--output", tmp_path / "told", *sets, "--num", "2", "--format", "png")
+    assert not (tmp_path / "told" / "samples.parquet").exists()
+    assert len(list((tmp_path / "told" / "samples").glob("*.png"))) == 2
+
+
+def test_what_is_asked_for_names_the_folder_and_is_in_samples_json(electrodes_run: Path) -> None:
+    said = invoke(electrodes_run, "--windows", "1", "--attributes", "gender=female", "--sampler", "ddim")
+    name = "checkpoint-2_ddim_2-steps_seed-0_gender-female_noise-shared_windows-1"
+    settings = json.loads((electrodes_run / "generated" / name / "samples.json").read_text())
+    assert f"{name}: 1 windows of" in said
+    assert settings["asked"] == {"gender": "female", "windows": "1", "noise": "shared"}
+    assert (settings["sampler"], settings["num_samples"], settings["evaluations_per_sample"]) == ("ddim", 19, 2.0)
+    assert settings["versions"].keys() >= {"signal-diffusion", "torch"}
+    assert settings["weights_sha256"].keys() == {"model.safetensors", "ema.safetensors"}
+
+
+def test_the_folders_of_other_numbers_of_samples_are_others(electrodes_run: Path) -> None:
+    experiments = [
+        experiment_at(electrodes_run / "checkpoint-2", [f"generation.sampling.num_samples={n}"]) for n in (8, 9)
+    ]
+    names = [job.default_output(electrodes_run / "checkpoint-2", each, {}).name for each in experiments]
+    assert names == [f"checkpoint-2_{n}-samples_euler_2-steps_seed-0" for n in (8, 9)]
+
+
+def test_all_processes_sample_from_the_checkpoint_that_the_first_one_found(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_the_first_process(objects: list[object]) -> list[object]:
+        return [run / "checkpoint-2" if each == run / "checkpoint-4" else each for each in objects]
+
+    monkeypatch.setattr("signal_diffusion.sampling.job.broadcast_object_list", of_the_first_process)
+    assert f"1 samples of {run / 'checkpoint-2'}: " in invoke(run, "--num", "1", "--output", tmp_path / "out")
+
+
+def test_guidance_is_counted_among_the_evaluations(electrodes_run: Path, tmp_path: Path) -> None:
+    invoke(electrodes_run, "--output", tmp_path / "out", "--num", "3", "--guidance-scale", "2.5", "--batch-size", "2")
+    assert json.loads((tmp_path / "out" / "samples.json").read_text())["evaluations_per_sample"] == 4.0
+
+
+def test_samples_of_signals_lie_beside_their_pictures(electrodes_run: Path, tmp_path: Path) -> None:
+    words = ("--num", "3", "--format", "npz,png", "--grid", "2", "--trajectory", "gif")
+    invoke(electrodes_run, "--output", tmp_path / "out", *words)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "samples.npz",
+        "samples",
+        "samples.json",
+        "samples.png",
+        "grid.png",
+        "trajectory.gif",
+    }
+    with np.load(tmp_path / "out" / "samples.npz") as file:
+        assert file["tensors"].shape == (3, 3, 64, 64)
+
+
+def test_samples_of_an_exported_model_are_put_where_one_is(
+    electrodes_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = export(load_trained(electrodes_run), tmp_path / "exported")
+    monkeypatch.chdir(tmp_path)
+    said = invoke(exported, "--num", "1", "--attributes", "gender=female")
+    [folder] = (tmp_path / "generated").iterdir()
+    assert (
+        folder.name == "exported_1-samples_euler_2-steps_seed-0_gender-female"
+        and f"generated/{folder.name}: 1 samples" in said
+    )

@@ -1,0 +1,24 @@
+"""docs/sampling.md: what it would have people write into their experiment file can be read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from signal_diffusion import experiment as experiments
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sampling.md"
+INDENTED = re.findall(r"(?:^    .*\n)+", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+TABLES = [block for block in INDENTED if re.match(r" {4}(\[|\w+ = )", block)]
+
+
+@pytest.mark.parametrize("block", TABLES)
+def test_tables_of_the_document_are_read(block: str, experiment_file: Path, tmp_path: Path) -> None:
+    assert len(TABLES) == 4
+    without, _, _ = experiment_file.read_text().partition("[generation.sampling]")
+    headed = block if block.lstrip().startswith("[") else f"[generation.sampling]\nguidance_scale = 2.0\n{block}"
+    (tmp_path / "experiment.toml").write_text(without + headed)
+
+    assert experiments.load(tmp_path / "experiment.toml").generation != experiments.load(experiment_file).generation

@@ -1,0 +1,51 @@
+"""Batches that fit into memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.sampling.drawing import BatchSize
+
+
+def full(*, batch_size: int) -> int:  # what CUDA says
+    if batch_size > 40:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+    return batch_size
+
+
+def test_an_automatic_batch_is_halved_until_it_fits_and_stays_so() -> None:
+    batch = BatchSize(None, shape=(1, 64, 64), device="cuda", most=1000)
+    assert batch.size == 250
+    assert batch.fit(full) == 31
+    assert batch.size == 31
+
+
+@pytest.mark.parametrize(
+    ("shape", "device", "most", "size"),
+    [
+        ((1, 64, 64), "cpu", 1000, 63),
+        ((1, 64, 64), "cpu", 65, 33),
+        ((1, 64, 64), "cpu", 5, 5),
+        ((3, 1024, 1024), "cpu", 9, 1),
+    ],
+)
+def test_an_automatic_batch_is_an_even_share_of_what_fits(
+    shape: tuple[int, ...], device: str, most: int, size: int
+) -> None:
+    assert BatchSize(None, shape=shape, device=device, most=most).size == size
+
+
+def test_a_number_is_taken_as_it_is() -> None:
+    batch = BatchSize(50, shape=(1, 64, 64), device="cuda", most=10)
+    with pytest.raises(UserError, match="--batch-size 50: there is not enough memory; use a smaller one, or auto"):
+        batch.fit(full)
+    assert batch.size == 50
+
+
+def test_other_failures_are_no_lack_of_memory() -> None:
+    def broken(*, batch_size: int) -> int:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        BatchSize(None, shape=(1, 64, 64), device="cuda", most=10).fit(broken)

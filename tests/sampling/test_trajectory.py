@@ -1,0 +1,68 @@
+"""The frames of an animation: where samples were, and what the network took them for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from signal_diffusion.sampling import job
+from signal_diffusion.sampling.drawing import draw
+from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.trained import Trained, load_trained
+from signal_diffusion.sampling.trajectory import trajectory
+
+
+@pytest.fixture(scope="module")
+def trained(electrodes_run: Path) -> Trained:
+    return load_trained(electrodes_run, ["generation.sampling.steps=4"])
+
+
+def test_frames_go_from_noise_to_the_samples_by_what_the_network_took_them_for(trained: Trained) -> None:
+    request = asked_for(trained.attributes, {}, 2)
+    frames = trajectory(trained, request)
+    samples = draw(trained, request).tensors
+    assert len(frames) == 5
+    assert 0.9 < frames[0][0].std() < 1.1
+    assert torch.equal(frames[-1][0], samples) and torch.equal(frames[-1][1], samples)
+    assert torch.equal(frames[3][1], samples)  # euler's last step goes to what it takes x0 for
+    t = torch.full((2,), 0.5)
+    x0, _ = trained.method.split(frames[2][0], trained.model(frames[2][0], t, request.cond), t)
+    assert (x0 - frames[2][1]).abs().max() < 1e-5
+
+
+def test_of_many_steps_fifty_frames_are_shown(electrodes_run: Path) -> None:
+    trained = load_trained(electrodes_run, ["generation.sampling.steps=60"])
+    assert len(trajectory(trained, asked_for(trained.attributes, {}, 1))) == 50
+
+
+def test_an_animation_takes_no_larger_batches_than_the_samples(electrodes_run: Path, tmp_path: Path) -> None:
+    trained = load_trained(electrodes_run)
+    sizes = set()
+    trained.model.register_forward_pre_hook(lambda module, arguments: sizes.add(len(arguments[0])))
+    job.sample(trained, asked_for(trained.attributes, {}, 3), tmp_path / "out", batch_size=2, animate=True)
+    assert sizes == {2} and (tmp_path / "out" / "trajectory.gif").exists()
+
+
+class Negative:
+    """A decoder that changes the sign."""
+
+    latent_shape = (3, 64, 64)
+
+    def to(self, device: str) -> Negative:
+        return self
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        return -z
+
+
+def test_latents_are_decoded_at_a_few_steps(electrodes_run: Path) -> None:
+    trained = load_trained(electrodes_run, ["generation.sampling.steps=20"])
+    decoder: Any = Negative()
+    decoded = trajectory(dataclasses.replace(trained, autoencoder=decoder), asked_for(trained.attributes, {}, 1))
+    plain = trajectory(trained, asked_for(trained.attributes, {}, 1))
+    assert len(decoded) == 13
+    assert torch.equal(decoded[0][0], -plain[0][0]) and torch.equal(decoded[-1][1], -plain[-1][1])

@@ -1,0 +1,90 @@
+"""All electrodes of a window together, from noise that they share or not."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from signal_diffusion.cli import app
+from signal_diffusion.data import export
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Categorical
+from signal_diffusion.sampling.drawing import draw
+from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, of_windows
+from signal_diffusion.sampling.trained import Trained, load_trained
+
+
+@pytest.fixture(scope="module")
+def trained(electrodes_run: Path) -> Trained:
+    return load_trained(electrodes_run)
+
+
+def windows(trained: Trained, num: int, noise: Noise) -> Request:
+    asked = asked_for(trained.attributes, {"gender": "female"}, num)
+    return of_windows(asked, trained.attributes, trained.card, noise)
+
+
+def test_a_window_has_one_condition_and_each_electrode_once(trained: Trained) -> None:
+    request = windows(trained, 2, "shared")
+    electrodes = request.cond.attributes["electrode"]
+    [names] = [each.names for each in trained.attributes if each.name == "electrode" and isinstance(each, Categorical)]
+    assert tuple(names[code] for code in electrodes) == trained.card.channels * 2
+    assert set(request.cond.attributes["gender"].tolist()) == {0}
+
+
+def test_shared_noise_is_the_windows_and_independent_noise_each_electrodes_own(trained: Trained) -> None:
+    shared, independent = (windows(trained, 2, noise) for noise in ("shared", "independent"))  # type: ignore[arg-type]
+    assert shared.noise == (0,) * 19 + (1,) * 19
+    assert independent.noise == tuple(range(38))
+    assert shared.phase == independent.phase == tuple(range(38))
+
+
+def test_electrodes_of_shared_noise_are_alike(trained: Trained) -> None:
+    shared, independent = (draw(trained, windows(trained, 1, noise)) for noise in ("shared", "independent"))  # type: ignore[arg-type]
+    correlations = [torch.corrcoef(each.tensors.flatten(1))[0, 1:].mean().item() for each in (shared, independent)]
+    assert correlations[0] > 0.8 > 0.4 > correlations[1]
+
+
+def test_pictures_of_shared_noise_become_signals_by_phases_of_their_own(run: Path) -> None:
+    trained = load_trained(run)
+    one = asked_for(trained.attributes, {"label": "alert"}, 2)
+    alike = draw(trained, dataclasses.replace(one, noise=(0, 0)))
+    own = draw(trained, dataclasses.replace(one, noise=(0, 0), phase=(0, 1)))
+    assert torch.equal(alike.tensors, own.tensors) and torch.equal(own.tensors[0], own.tensors[1])
+    assert alike.signals is not None and own.signals is not None
+    assert torch.equal(alike.signals[0], alike.signals[1])
+    assert abs(torch.corrcoef(own.signals)[0, 1].item()) < 0.5
+
+
+def test_windows_come_out_whole_as_reassembling_their_electrodes_would(electrodes_run: Path, tmp_path: Path) -> None:
+    words = ["sample", str(electrodes_run), "--windows", "2", "--format", "npz,fif,png", "--grid", "19"]
+    result = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "out")], catch_exceptions=False)
+    assert result.exit_code == 0
+    trained = load_trained(electrodes_run)
+    single = draw(trained, of_windows(asked_for(trained.attributes, {}, 2), trained.attributes, trained.card, "shared"))
+    assert single.signals is not None
+    numbers = {"recording": ["generated"] * 38, "window": np.arange(38) // 19, "electrode": single.columns["electrode"]}
+    signals, _ = export.reassembled(single.signals, trained.card, numbers)
+
+    with np.load(tmp_path / "out" / "samples.npz") as file:
+        assert np.abs(file["signals"] - signals).max() < 1e-3 * np.abs(signals).max()
+        assert file["tensors"].shape == (2, 19, 3, 64, 64) and file["ch_names"].tolist() == list(trained.card.channels)
+        assert file["gender"].tolist() == ["", ""] and "electrode" not in file
+    assert len(list((tmp_path / "out" / "samples").glob("*.png"))) == 38
+    assert (tmp_path / "out" / "samples" / "metadata.csv").read_text().splitlines()[20] == "000019.png,1,Fp1,,"
+
+
+def test_models_of_other_pictures_make_no_windows(trained: Trained) -> None:
+    card: DatasetCard = dataclasses.replace(
+        trained.card, representation=trained.card.representation | {"layout": "mosaic"}
+    )
+    with pytest.raises(UserError, match="--windows: an example of this model is a whole mosaic"):
+        check_windows(card, trained.attributes, {})
+    with pytest.raises(UserError, match="--attributes electrode=Cz: --windows makes all electrodes"):
+        check_windows(trained.card, trained.attributes, {"electrode": "Cz"})

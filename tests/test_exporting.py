@@ -1,0 +1,530 @@
+"""Exported models: the same samples where nothing else of the run is left, whole or not there, and honest about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from signal_diffusion import exporting
+from signal_diffusion.cli import app
+from signal_diffusion.errors import UserError
+from signal_diffusion.model_card import model_card
+from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.places import without_places
+from signal_diffusion.sampling import job
+from signal_diffusion.sampling.samples import Samples
+from signal_diffusion.sampling.trained import experiment_at
+from signal_diffusion.training.diffusion import train
+from tests import text_encoders
+from tests.latent_spaces import small_vae
+from tests.models.tiny import PICTURES
+from tests.training.test_foreign_runs import folder_of_pictures
+
+PICTURE_SPLITS = {"train": "train", "val": "validation"}
+PICTURE_OPTIONS = ("data.representation=image", "data.paths.root=", "training.validation.enabled=true")
+FEW = ("training.max_steps=2", "training.validation.enabled=false")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tiny-run"
+    train(experiment_file, output_dir=folder, overrides=("training.max_steps=4",))
+    return folder
+
+
+@pytest.fixture
+def exported(run: Path, tmp_path: Path) -> Path:
+    return SignalDiffusionPipeline.from_pretrained(run).save_pretrained(tmp_path / "exported")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """An exported model of which nothing else is left, and what the run made."""
+
+    folder: Path
+    made: Samples
+    work: Path
+    """Where everything lay."""
+
+
+@pytest.fixture(scope="module")
+def latents(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    work = tmp_path_factory.mktemp("latents") / "work"
+    train(experiment_file, output_dir=work / "run", overrides=(*FEW, *of_latents(work)))
+    return alone(work)
+
+
+@pytest.fixture(scope="module")
+def captions(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    work = tmp_path_factory.mktemp("captions") / "work"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(work / "cache"))
+        train(experiment_file, output_dir=work / "run", overrides=(*FEW, *of_captions(work)))
+        return alone(work, "a healthy woman")
+
+
+def alone(work: Path, *asked: str) -> Alone:
+    pipeline = SignalDiffusionPipeline.from_pretrained(work / "run")
+    made = pipeline(*asked, num=2)
+    folder = pipeline.save_pretrained(work.parent / "exported")
+    shutil.rmtree(work)
+    return Alone(folder, made, work)
+
+
+def exported_alone(experiment_file: Path, work: Path, *overrides: str) -> tuple[Path, SignalDiffusionPipeline]:
+    """The exported model of a run, of which nothing else is left in the folder `work`; and the run's, in memory."""
+    train(experiment_file, output_dir=work / "run", overrides=(*FEW, *overrides))
+    before = SignalDiffusionPipeline.from_pretrained(work / "run")
+    folder = before.save_pretrained(work.parent / "exported")
+    shutil.rmtree(work)
+    return folder, before
+
+
+def of_latents(work: Path) -> tuple[str, ...]:
+    small_vae().save_pretrained(work / "vae")
+    patches = "model.architecture.patch_size=[4, 4]"
+    return ("model.autoencoder.enabled=true", f"model.autoencoder.path={work / 'vae'}", patches)
+
+
+def of_captions(work: Path) -> tuple[str, ...]:
+    encoder = text_encoders.clip(work / "encoder")
+    tell_place(encoder / "tokenizer_config.json", name_or_path=str(work / "encoder"))
+    return ("model.conditioning.type=caption", f"model.conditioning.text_encoder={encoder}")
+
+
+def tell_place(path: Path, **place: str) -> None:
+    """As earlier versions of transformers do."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | place))
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+# The same samples -----------------------------------------------------------------------------------------------------
+
+
+def test_an_exported_model_makes_the_same_samples_when_its_run_has_gone(experiment_file: Path, tmp_path: Path) -> None:
+    folder, before = exported_alone(experiment_file, tmp_path / "work")
+    there, again = before(num=3, label="alert", seed=7), SignalDiffusionPipeline.from_pretrained(folder)
+    here = again(num=3, label="alert", seed=7)
+    assert there.signals is not None and here.signals is not None
+    assert torch.equal(there.tensors, here.tensors) and torch.equal(there.signals, here.signals)
+    basic = {"README.md", "config.toml", "manifest.json", "model.safetensors", "model_index.json"}
+    assert names_in(folder) == basic | {"signal_dataset.json"}
+
+
+def test_the_command_samples_from_an_exported_model(exported: Path, run: Path, tmp_path: Path) -> None:
+    words = ["sample", str(exported), "--num", "2", "--output", str(tmp_path / "samples")]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    with np.load(tmp_path / "samples" / "samples.npz") as made:
+        assert np.array_equal(made["tensors"], SignalDiffusionPipeline.from_pretrained(run)(num=2).tensors)
+
+
+def test_samples_of_an_exported_model_are_put_where_one_is(exported: Path) -> None:
+    folder = job.default_output(exported, experiment_at(exported, []), {})
+    assert folder == Path("generated") / "exported_64-samples_euler_2-steps_seed-0"
+
+
+def test_a_model_of_latents_takes_its_vae_along(latents: Alone) -> None:
+    made = SignalDiffusionPipeline.from_pretrained(latents.folder)(num=2)
+    assert made.latents is not None and latents.made.latents is not None
+    assert torch.equal(made.latents, latents.made.latents) and torch.equal(made.tensors, latents.made.tensors)
+    assert {"vae/config.json", "vae/diffusion_pytorch_model.safetensors", "latents.json"} <= names_in(latents.folder)
+    assert json.loads((latents.folder / "model_index.json").read_text())["vae"] == ["diffusers", "AutoencoderKL"]
+    card = (latents.folder / "README.md").read_text()
+    assert "`vae/` is a copy of a local model, vae, whose licence applies" in card
+
+
+def test_a_model_of_captions_takes_its_text_encoder_along(captions: Alone) -> None:
+    pipeline = SignalDiffusionPipeline.from_pretrained(captions.folder)
+    assert torch.equal(pipeline("a healthy woman", num=2).tensors, captions.made.tensors)
+    assert not torch.equal(pipeline("a man", num=2).tensors, captions.made.tensors)
+
+
+def test_changes_of_lora_are_added_to_the_weights_and_the_base_is_not_needed(
+    experiment_file: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    train(experiment_file, output_dir=work / "base", overrides=FEW)
+    changes = ("model.lora.enabled=true", "model.lora.rank=2", "training.optimizer.learning_rate=0.1")
+    folder, before = exported_alone(
+        experiment_file, work, *changes, f"model.pretrained={work / 'base' / 'checkpoint-2'}"
+    )
+    after = SignalDiffusionPipeline.from_pretrained(folder)
+    assert not any("lora" in name or "base_layer" in name for name in load_file(folder / "model.safetensors"))
+    x, t = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)), torch.tensor([0.2, 0.7])
+    cond = Conditioning({"label": torch.tensor([0, 1])})
+    with torch.no_grad():
+        unmerged, merged = before.trained.model(x, t, cond), after.trained.model(x, t, cond)
+        for name, change in before.trained.model.named_parameters():
+            if "lora_B" in name:
+                change.zero_()
+        unchanged = before.trained.model(x, t, cond)
+    assert (merged - unmerged).abs().max() < 2e-6 * unmerged.abs().max()
+    assert (merged - unchanged).abs().max() > 1e-3 * unmerged.abs().max()
+
+
+def test_a_model_that_is_guided_by_its_earlier_self_takes_that_along(experiment_file: Path, tmp_path: Path) -> None:
+    guided = ("guidance_type=autoguidance", "guidance_checkpoint=checkpoint-1", "guidance_scale=2.0")
+    folder, before = exported_alone(
+        experiment_file, tmp_path / "work", *(f"generation.sampling.{each}" for each in guided)
+    )
+    after = SignalDiffusionPipeline.from_pretrained(folder)
+    assert torch.equal(before(num=2).tensors, after(num=2).tensors)
+    assert not torch.equal(after(num=2).tensors, after(num=2, guidance_scale=1.0).tensors)
+    assert "away from what it was at step 1 (autoguidance)" in (folder / "README.md").read_text()
+    again = after.save_pretrained(tmp_path / "again")
+    shutil.rmtree(folder)
+    assert torch.equal(before(num=2).tensors, SignalDiffusionPipeline.from_pretrained(again)(num=2).tensors)
+
+
+def test_an_exported_model_is_exported_again_unchanged(exported: Path, tmp_path: Path) -> None:
+    again = SignalDiffusionPipeline.from_pretrained(exported).save_pretrained(tmp_path / "again")
+    assert names_in(again) == names_in(exported)
+    assert all((again / name).read_bytes() == (exported / name).read_bytes() for name in names_in(exported))
+
+
+def test_an_exported_model_has_the_averaged_weights_and_says_so_when_asked_for_others(exported: Path) -> None:
+    with pytest.raises(UserError, match="one set of weights, here the averaged ones; leave the key out") as caught:
+        SignalDiffusionPipeline.from_pretrained(exported, use_ema=False)
+    assert len(caught.value.lines) == 1
+
+
+def test_the_last_weights_are_exported_where_they_were_asked_for(run: Path, tmp_path: Path) -> None:
+    last = SignalDiffusionPipeline.from_pretrained(run, use_ema=False)
+    folder = last.save_pretrained(tmp_path / "exported")
+    assert torch.equal(SignalDiffusionPipeline.from_pretrained(folder)(num=1).tensors, last(num=1).tensors)
+    assert "weights are those of the last step" in (folder / "README.md").read_text()
+
+
+NEW_PROCESS = """
+import sys, numpy
+from signal_diffusion.pipeline import SignalDiffusionPipeline
+
+samples = SignalDiffusionPipeline.from_pretrained(sys.argv[1])(num=2, seed=3)
+numpy.savez(sys.argv[2], tensors=samples.tensors, signals=samples.signals)
+"""
+
+ATTRIBUTES = ("model.conditioning.type=attributes", "model.conditioning.attributes=['gender', 'age']")
+NO_OPTIONS: Callable[[Path], tuple[str, ...]] = lambda work: ()  # noqa: E731
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "overrides"),
+    [
+        ("dit", NO_OPTIONS),
+        ("hourglass", lambda work: ("model.conditioning.type=none",)),
+        ("localmamba", lambda work: ATTRIBUTES),
+        ("sd35", of_captions),
+        ("unet", lambda work: (*ATTRIBUTES, *of_latents(work)[:2])),
+    ],
+    ids=["dit-class", "hourglass-none", "localmamba-attributes", "sd35-captions", "unet-latents"],
+)
+def test_every_backbone_is_read_by_another_process_that_makes_the_same_to_the_bit(
+    backbone: str, overrides: Callable[[Path], tuple[str, ...]], experiment_file: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in PICTURES[backbone].items())
+    wanted = (f"model.name={backbone}", f"model.architecture={{{table}}}", *overrides(work))
+    folder, before = exported_alone(experiment_file, work, *wanted)
+    there = before(num=2, seed=3)
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "another"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", NEW_PROCESS, str(folder), str(tmp_path / "made.npz")]
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+    assert there.signals is not None
+    with np.load(tmp_path / "made.npz") as made:
+        assert np.array_equal(made["tensors"], there.tensors) and np.array_equal(made["signals"], there.signals)
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_diffusers_that_lora_changed_is_exported_with_all_three_encoders(
+    experiment_file: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    text_encoders.stable_diffusion_3(work / "sd3")
+    small_vae().save_pretrained(work / "sd3" / "vae")
+    head, _, tail = experiment_file.read_text().partition("[model.architecture]")
+    work.joinpath("sd35.toml").write_text(f'{head}[model]\nname = "sd35"\n{tail[tail.index("[model.diffusion]") :]}')
+    parts = (f"model.pretrained={work / 'sd3'}", "model.autoencoder.enabled=true", "model.conditioning.type=caption")
+    changes = ("model.lora.enabled=true", "model.lora.target_modules=['to_q', 'to_v']")
+    train(work / "sd35.toml", output_dir=work / "run", overrides=(*FEW, *parts, *changes))
+    exported = alone(work, "a healthy woman")
+    pipeline = SignalDiffusionPipeline.from_pretrained(exported.folder)
+    made, other = pipeline("a healthy woman", num=2).tensors, pipeline("a man", num=2).tensors
+    assert (made - exported.made.tensors).abs().max() < 1e-5 and not torch.equal(made, other)
+    assert "text_encoder/text_encoder_3/model.safetensors" in names_in(exported.folder)
+
+
+# The folder -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_place_of_this_machine_is_in_the_folder(latents: Alone, captions: Alone, synthetic_dataset: Path) -> None:
+    places = [latents.work, captions.work, synthetic_dataset, Path.home(), Path.cwd()]
+    found = [
+        (path.name, place)
+        for folder in (latents.folder, captions.folder)
+        for path in folder.rglob("*")
+        for place in places
+        if path.is_file() and str(place).encode() in path.read_bytes()
+    ]
+    assert not found
+
+
+def test_recordings_are_named_without_where_they_lay(run: Path, tmp_path: Path) -> None:
+    pipeline = SignalDiffusionPipeline.from_pretrained(run)
+    command = "signal-diffusion prepare /data/people/eegmat '/mnt/x y/bids' data/own --output DIR --splits-from=/a/b"
+    card = replace(pipeline.trained.card, command=command, skipped=["/data/people/one.edf", "sub-1/two.edf"])
+    folder = exporting.export(replace(pipeline.trained, card=card), tmp_path / "exported")
+    written = json.loads((folder / "signal_dataset.json").read_text())
+    assert written["command"] == "signal-diffusion prepare eegmat 'bids' data/own --output DIR --splits-from=b"
+    assert written["skipped"] == ["one.edf", "sub-1/two.edf"]
+
+
+def test_a_run_of_a_foreign_folder_names_no_place_and_knows_its_splits(experiment_file: Path, tmp_path: Path) -> None:
+    folder_of_pictures(tmp_path / "work" / "discs")
+    places = (f"data.paths.{key}={tmp_path}/work/discs/{name}" for key, name in PICTURE_SPLITS.items())
+    folder, _ = exported_alone(experiment_file, tmp_path / "work", *places, *PICTURE_OPTIONS)
+    assert not [path for path in folder.rglob("*") if path.is_file() and str(tmp_path).encode() in path.read_bytes()]
+    written = json.loads((folder / "signal_dataset.json").read_text())
+    assert written["preprocessing"]["splits"] == {"train": "train", "validation": "validation"}
+    card = (folder / "README.md").read_text()
+    assert "A diffusion model of pictures" in card and "EEG" not in card and "µV" not in card and "- eeg" not in card
+    assert len(SignalDiffusionPipeline.from_pretrained(folder)(num=1).to_pictures()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("~jane/eeg/one.edf: bad", "one.edf: bad"),
+        (r"C:\Users\Jane\eeg\two.edf: bad", "two.edf: bad"),
+        (r"'C:\Users\Jane Doe\two.edf'", "'two.edf'"),
+        ("file:///home/jane/a.edf", "a.edf"),
+        ("../../home/jane/b.edf", "b.edf"),
+        (r"\\host\share\x.edf", "x.edf"),
+        ("sub-1/two.edf of https://example.org/a/b", "sub-1/two.edf of https://example.org/a/b"),
+        ("eyes open / closed, µV²/Hz", "eyes open / closed, µV²/Hz"),
+    ],
+)
+def test_places_of_every_system_are_named_by_their_last_part(text: str, expected: str) -> None:
+    assert without_places(text) == expected
+
+
+def test_a_category_that_looks_like_a_place_stays_what_the_model_is_asked_for(run: Path, tmp_path: Path) -> None:
+    trained = SignalDiffusionPipeline.from_pretrained(run).trained
+    columns = {**trained.card.columns, "label": {"kind": "categorical", "names": ["/iy/", "/uw/"]}}
+    folder = exporting.export(replace(trained, card=replace(trained.card, columns=columns)), tmp_path / "exported")
+    assert json.loads((folder / "signal_dataset.json").read_text())["columns"] == columns
+
+
+def test_files_are_as_open_to_others_as_new_ones(exported: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    mode = (tmp_path / "new").stat().st_mode
+    files = [*exported.iterdir(), *(run / "checkpoint-4").iterdir()]
+    assert [path.name for path in files if path.stat().st_mode != mode] == []
+
+
+def test_a_folder_that_is_there_is_not_touched(exported: Path, run: Path) -> None:
+    before = (exported / "manifest.json").read_bytes()
+    with pytest.raises(UserError, match="exported is there already; choose another folder, or remove it"):
+        SignalDiffusionPipeline.from_pretrained(run).save_pretrained(exported)
+    assert (exported / "manifest.json").read_bytes() == before
+
+
+def test_a_folder_appears_whole_or_not_at_all(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting, "write_manifest", full)
+    with pytest.raises(OSError, match="No space"):
+        SignalDiffusionPipeline.from_pretrained(run).save_pretrained(tmp_path / "exported")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.toml", "signal_dataset.json"])
+def test_a_damaged_file_is_told_in_a_line(name: str, exported: Path) -> None:
+    (exported / name).write_bytes((exported / name).read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"exported/{name}: cut short or changed") as caught:
+        SignalDiffusionPipeline.from_pretrained(exported)
+    assert len(caught.value.lines) == 1
+
+
+def test_a_folder_without_its_manifest_is_not_taken_for_a_run(exported: Path) -> None:
+    (exported / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"manifest.json: missing or unreadable, so this is not a whole checkpoint"):
+        SignalDiffusionPipeline.from_pretrained(exported)
+
+
+def test_training_starts_from_an_exported_model(exported: Path, experiment_file: Path, tmp_path: Path) -> None:
+    nothing = ("training.optimizer.learning_rate=1e-12", "training.ema.enabled=false")
+    train(experiment_file, output_dir=tmp_path / "run", overrides=(*FEW, *nothing, f"model.pretrained={exported}"))
+    start, later = load_file(exported / "model.safetensors"), load_file(tmp_path / "run/checkpoint-2/model.safetensors")
+    assert max((later[name] - start[name]).abs().max() for name in start) < 1e-6
+
+
+# The model card -------------------------------------------------------------------------------------------------------
+
+
+def test_the_model_card_says_how_it_was_trained_and_evaluated(exported: Path, run: Path) -> None:
+    front, _, text = (exported / "README.md").read_text().removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(front) == {
+        "library_name": "signal-diffusion",
+        "tags": ["eeg", "diffusion", "synthetic-data", "dit", "db-only"],
+    }
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    [validated] = [row for row in rows if "validation/loss" in row]
+    assert f"{validated['validation/ema_loss']:.4f} with the averaged weights" in text
+    assert f"Lowest `ema_loss` so far: {validated['validation/ema_loss']:.4f}, at step 4." in text
+    assert "No evaluation report is attached" in text
+    assert "4 steps of 8 × 2 examples per process by adamw" in text
+    assert "| train | 3 | 228 | alert 114, relaxed 114 |" in text
+    assert "averages over training (EMA, decay 0.9999), in fp32" in text
+
+
+def test_a_damaged_row_of_the_metrics_is_passed_over(run: Path, tmp_path: Path) -> None:
+    there = shutil.copytree(run, tmp_path / "run")
+    with (there / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "validat\n')
+    folder = SignalDiffusionPipeline.from_pretrained(there).save_pretrained(tmp_path / "exported")
+    assert "Loss at step 4 on up to 24 examples of people who were not trained on" in (folder / "README.md").read_text()
+
+
+def test_a_base_model_is_named_to_the_hub_only_where_it_came_from_there(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = SignalDiffusionPipeline.from_pretrained(run).trained
+    model = replace(trained.experiment.model, pretrained="owner/name@v2")
+    trained = replace(trained, experiment=replace(trained.experiment, model=model))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    unknown = model_card(trained, "mine", 4)
+    (tmp_path / "models--owner--name").mkdir()
+    known = model_card(trained, "mine", 4)
+    assert "base_model" not in unknown and "Started from pretrained weights: owner/name@v2, whose" in unknown
+    assert "base_model: owner/name\n" in known
+
+
+def test_the_model_card_may_be_written_on(exported: Path) -> None:
+    card = exported / "README.md"
+    card.write_text(card.read_text().replace("library_name", "license: mit\nlibrary_name"))
+    assert len(SignalDiffusionPipeline.from_pretrained(exported)(num=1)) == 1
+
+
+def test_what_the_model_card_tells_to_run_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (exported / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(exported.parent)
+    told: dict[str, Any] = {}
+    exec(code, told)
+    assert told["samples"].columns["label"].tolist() == ["alert"] * 8
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_exports_as_the_pipeline_does(run: Path, exported: Path, tmp_path: Path) -> None:
+    words = ["export", str(run / "checkpoint-4"), "--output", str(tmp_path / "by-command" / "exported")]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0 and "signal-diffusion sample" in result.stdout
+    folder = tmp_path / "by-command" / "exported"
+    assert all((folder / name).read_bytes() == (exported / name).read_bytes() for name in names_in(exported))
+
+
+def test_the_command_exports_the_last_weights_where_a_key_is_set(run: Path, tmp_path: Path) -> None:
+    words = ["export", str(run), "--output", str(tmp_path / "exported"), "--set", "generation.sampling.use_ema=false"]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    assert "weights are those of the last step" in (tmp_path / "exported" / "README.md").read_text()
+
+
+def test_the_command_reads_no_model_where_the_folder_is_there(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SignalDiffusionPipeline, "from_pretrained", None)
+    with pytest.raises(UserError, match="is there already"):
+        CliRunner().invoke(app, ["export", str(run), "--output", str(tmp_path)], catch_exceptions=False)
+
+
+def test_without_a_token_nothing_is_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    words = ["export", str(run), "--output", str(tmp_path / "exported"), "--push-to-hub", "owner/name"]
+    with pytest.raises(UserError) as caught:
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    [line] = caught.value.lines
+    assert line == "--push-to-hub owner/name: there is no token of the Hub here; `hf auth login`, or set HF_TOKEN"
+    assert not (tmp_path / "exported").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--push-to-hub", "name"], "--push-to-hub name: expected owner/name"),
+        (["--push-to-hub", "owner/name@v1"], "--push-to-hub owner/name@v1: expected owner/name"),
+        (["--private"], "--private has no effect without --push-to-hub"),
+    ],
+)
+def test_what_cannot_be_pushed_is_told_first(run: Path, tmp_path: Path, arguments: list[str], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        CliRunner().invoke(
+            app, ["export", str(run), "--output", str(tmp_path / "exported"), *arguments], catch_exceptions=False
+        )
+    assert not (tmp_path / "exported").exists()
+
+
+def test_the_folder_is_put_on_the_hub(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def create(self: object, identifier: str, **options: Any) -> str:
+        asked.append((identifier, options))
+        return "https://huggingface.co/owner/name"
+
+    def upload(self: object, *, folder_path: Path, **options: Any) -> None:
+        asked.append((str(folder_path), options | {"names": names_in(folder_path)}))
+
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "a token")
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create)
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload)
+    output = tmp_path / "exported"
+    words = ["export", str(run), "--output", str(output), "--push-to-hub", "owner/name", "--private"]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.stdout.endswith("https://huggingface.co/owner/name\n")
+    (identifier, created), (folder, uploaded) = asked
+    assert (identifier, created["private"], created["exist_ok"]) == ("owner/name", True, True)
+    assert (folder, uploaded["repo_id"]) == (str(output), "owner/name")
+    assert "model.safetensors" in uploaded["names"]
+    assert 'from_pretrained("owner/name")' in (output / "README.md").read_text()
+
+
+def test_a_hub_that_refuses_is_one_line_and_the_folder_stays(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: object, identifier: str, **options: Any) -> None:
+        raise RuntimeError("403 Forbidden: no right to write\nMore.")
+
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "a token")
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", refuse)
+    words = ["export", str(run), "--output", str(tmp_path / "exported"), "--push-to-hub", "owner/name"]
+    with pytest.raises(UserError) as caught:
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    [line] = caught.value.lines
+    assert line.startswith("--push-to-hub owner/name: the Hub does not take it (403 Forbidden: no right to write); ")
+    assert (tmp_path / "exported" / "manifest.json").is_file()
