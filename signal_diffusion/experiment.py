@@ -7,7 +7,7 @@ the file and the dataset's card contradict each other in is told here, before an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,12 +19,14 @@ import numpy as np
 from signal_diffusion.conditions import attributes_of, codes_of
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.legacy.outcomes import Expectation
 from signal_diffusion.config.loading import Offer, is_of_autoencoder, load_autoencoder_experiment, load_experiment
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import REPRESENTATIONS, representation_of
+from signal_diffusion.diffusion.generation import times_of
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.errors import UserError
@@ -37,6 +39,7 @@ from signal_diffusion.places import cache_folder, expanded
 __all__ = [
     "CONFIG_NAME",
     "RunPaths",
+    "check_expected",
     "dataset_root",
     "examples_of",
     "grouping_of",
@@ -47,6 +50,7 @@ __all__ = [
     "model_of",
     "naming",
     "num_train_examples",
+    "offer",
     "order_of",
     "read_card",
     "steps_of",
@@ -83,7 +87,12 @@ def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
     UserError
         With one line per mistake.
     """
-    offer = Offer(
+    return load_experiment(path, offer(), overrides)
+
+
+def offer() -> Offer:
+    """All that an experiment file may name in this version."""
+    return Offer(
         architectures={name: backbone.architecture for name, backbone in BACKBONES.items()},
         representations=_REPRESENTATIONS,
         methods=METHODS,
@@ -91,7 +100,6 @@ def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
         samplers=SAMPLERS,
         check=_check,
     )
-    return load_experiment(path, offer, overrides)
 
 
 def load_autoencoder(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
@@ -129,7 +137,7 @@ def _check_method(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
         yield "model.diffusion.prediction", str(error)
         return
     try:
-        method.time_grid(experiment.generation.sampling.steps)
+        times_of(method, experiment.generation.sampling)
     except UserError as error:
         yield "generation.sampling.steps", str(error)
     if (terminal_alpha := method.schedule.terminal_alpha) > LARGEST_TERMINAL_ALPHA:
@@ -263,6 +271,33 @@ def read_card(data: schema.Data, root: Path) -> DatasetCard:
             "of data.representation and data.paths.root"
         )
     return card
+
+
+def check_expected(expected: Iterable[Expectation], card: DatasetCard) -> None:
+    """Hold what a file of an older layout says of the examples' size against the dataset's card.
+
+    Raises
+    ------
+    UserError
+        With a line per difference: today all of that follows from the dataset.
+    """
+    channels, height, width = card.shape
+    series = card.representation["name"] == "timeseries"
+    found: dict[str, tuple[Any, ...]] = {
+        "size": (width, [height, width]) if series or height == width else ([height, width],),
+        "channels": (channels,),
+        "electrodes": (height if series else len(card.channels),),
+        "samples": (width if series else card.window,),
+    }
+    wrong = [
+        f"[{table}] {key}: {each.value}, but the dataset has {found[each.quantity][-1]}; today it follows from there: "
+        "leave the key out, or take another data.paths.root"
+        for each in expected
+        for table, _, key in [each.key.rpartition(".")]
+        if each.value not in found[each.quantity]
+    ]
+    if wrong:
+        raise UserError(*wrong)
 
 
 def examples_of(

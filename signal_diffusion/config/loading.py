@@ -1,4 +1,7 @@
-"""Text → an experiment: TOML, overrides, and every mistake of a file in one go, each in one line."""
+"""Text → an experiment: TOML, overrides, and every mistake of a file in one go, each in one line.
+
+Older layouts, in TOML or YAML, are put into today's first (`legacy`), and told of once.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import json
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +21,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.config import rules, schema
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
+from signal_diffusion.config.legacy.plain import DEEPEST, is_plain
+from signal_diffusion.config.legacy.rows import ROWS
+from signal_diffusion.config.legacy.telling import warn_of_older_keys
+from signal_diffusion.config.legacy.translation import Translation, translated
+from signal_diffusion.config.legacy.yaml_files import read_yaml
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
 
@@ -25,9 +34,12 @@ __all__ = [
     "Problem",
     "WrongKindError",
     "is_of_autoencoder",
+    "known_keys",
+    "lines_of",
     "load_autoencoder_experiment",
     "load_experiment",
     "to_toml",
+    "translation_of",
     "written_keys",
 ]
 
@@ -46,6 +58,17 @@ class Offer:
     samplers: Collection[str]
     check: Callable[[Experiment], Iterable[tuple[str, str]]]
     """What only they can tell of an experiment, as (dotted key, message)."""
+
+    @property
+    def names(self) -> dict[str, Collection[str]]:
+        """The names that each of these dotted keys takes."""
+        return {
+            "model.name": self.architectures,
+            "data.representation": self.representations,
+            "model.diffusion.method": self.methods,
+            "model.diffusion.prediction": self.predictions,
+            "generation.sampling.sampler": self.samplers,
+        }
 
 
 class WrongKindError(UserError):
@@ -66,7 +89,7 @@ def load_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
     Parameters
     ----------
     path
-        TOML file in the layout of `schema`.
+        TOML file in the layout of `schema`, or a file of an older layout.
     offer
         The backbones, representations, methods, predictions and samplers that a file may name.
     overrides
@@ -79,14 +102,14 @@ def load_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
     WrongKindError
         Where the file is of an autoencoder.
     """
-    tables, overridden = _tables(path, overrides)
-    if _name(tables) == AUTOENCODER:
+    source = _source(path, overrides)
+    if _name(source.tables) == AUTOENCODER:
         raise WrongKindError(f"{path}: is an experiment of an autoencoder; expected one of a diffusion model")
 
     def parse(tables: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
         return _parse(tables, offer)
 
-    return _checked(path, tables, overridden, parse, offer.check)
+    return _checked(source, parse, offer.check)
 
 
 def load_autoencoder_experiment(
@@ -101,8 +124,8 @@ def load_autoencoder_experiment(
     WrongKindError
         Where the file is of a diffusion model: names one of the `backbones`, or no model.
     """
-    tables, overridden = _tables(path, overrides)
-    if (name := _name(tables)) is None or name in backbones:
+    source = _source(path, overrides)
+    if (name := _name(source.tables)) is None or name in backbones:
         found = f"is {name!r}" if name else "is not given"
         raise WrongKindError(
             f"{path}: is an experiment of a diffusion model; expected one of an autoencoder, whose [model] name, which "
@@ -113,12 +136,16 @@ def load_autoencoder_experiment(
         experiment, problems = _validate(AutoencoderExperiment, tables, ())
         return experiment, [*problems, *_unknown(tables, {("data", "representation"): representations})]
 
-    return _checked(path, tables, overridden, parse, lambda experiment: ())
+    def check(experiment: AutoencoderExperiment) -> Iterator[tuple[str, str]]:
+        for each in source.translation.expected:
+            yield each.key, "follows from the dataset; leave it out"
+
+    return _checked(source, parse, check)
 
 
 def is_of_autoencoder(path: Path, overrides: Sequence[str] = ()) -> bool:
     """Whether an experiment file says that it is of an autoencoder."""
-    return _name(_tables(path, overrides)[0]) == AUTOENCODER
+    return _name(_source(path, overrides).tables) == AUTOENCODER
 
 
 def _name(tables: Mapping[str, Any]) -> str | None:
@@ -128,32 +155,69 @@ def _name(tables: Mapping[str, Any]) -> str | None:
     return name if name is None or isinstance(name, str) else ""
 
 
-def _tables(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], set[Location]]:
-    """A file's tables with the overrides in them, and where those are."""
-    tables = _read(path)
-    return tables, {_override(tables, override) for override in overrides}
+def translation_of(path: Path, chosen: Mapping[str, Any] | None = None) -> Translation:
+    """A file in today's layout, and how it came there: unchanged, where it is of today's already.
+
+    `chosen` are the tables of overrides, which win over what the file says and over what follows from it.
+
+    Raises
+    ------
+    UserError
+        Where it is neither TOML nor, by its name, YAML. What else is wrong with it stands in the translation.
+    """
+    yaml = path.suffix in (".yaml", ".yml")
+    return translated(_read(path, yaml=yaml), known_keys(), yaml=yaml, chosen=chosen)
+
+
+@cache
+def known_keys() -> tuple[str, ...]:
+    """Today's keys and tables of a diffusion experiment, dotted, in order; those of an architecture are its own."""
+    return tuple(".".join(location) for location in _known_keys(Experiment, ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What a file and the overrides say."""
+
+    path: Path
+    translation: Translation
+    tables: dict[str, Any]
+    overridden: Collection[Location]
+
+
+def _source(path: Path, overrides: Sequence[str]) -> _Source:
+    chosen: dict[str, Any] = {}
+    overridden = {_override(chosen, override) for override in overrides}
+    translation = translation_of(path, chosen)
+    tables = copy.deepcopy(translation.tables)
+    for override in overrides:
+        _override(tables, override)
+    return _Source(path=path, translation=translation, tables=tables, overridden=overridden)
 
 
 def _checked(
-    path: Path,
-    tables: dict[str, Any],
-    overridden: Collection[Location],
+    source: _Source,
     parse: Callable[[dict[str, Any]], tuple[AnyExperiment | None, list[Problem]]],
     check: Callable[[AnyExperiment], Iterable[tuple[str, str]]],
 ) -> AnyExperiment:
     """The experiment, or all that is wrong with it: with its keys, with its tables beside each other, in `check`."""
-    experiment, problems = parse(tables)
+    tables = source.tables
+    warn_of_older_keys(source.path, source.translation)
+    problems = [Problem(tuple(key.split(".")), message) for key, message in source.translation.problems]
+    experiment, found_here = parse(_without(tables, problems))
+    problems += found_here
     if problems:  # what is left of the file without them may have mistakes of its own
         experiment, further = parse(_without(tables, problems))
         problems += [problem for problem in further if problem not in problems]
     written = set(_keys(_without(tables, problems)))
     found: list[tuple[str, str]] = []
     if experiment is not None:
-        found += rules.check(experiment, written, {".".join(problem.location) for problem in problems})
+        mistaken = {".".join(problem.location) for problem in problems}
+        found += rules.check(experiment, written, mistaken, {".".join(key) for key in source.overridden})
         found += () if problems else check(experiment)
     problems += [Problem(tuple(key.split(".")), message) for key, message in found]
     if experiment is None or problems:
-        raise UserError(*(_line(path, problem, overridden) for problem in problems))
+        raise UserError(*(_line(source, problem) for problem in problems))
     return experiment
 
 
@@ -174,7 +238,13 @@ def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, A
 
 def written_keys(path: Path, overrides: Sequence[str] = ()) -> set[str]:
     """The dotted keys that a file and its overrides give; all others have their defaults."""
-    return set(_keys(_tables(path, overrides)[0]))
+    return set(_keys(_source(path, overrides).tables))
+
+
+def lines_of(path: Path, overrides: Sequence[str], findings: Iterable[tuple[str, str]]) -> list[str]:
+    """What there is to say of dotted keys, in lines that begin with where they are: the file or `--set`, table, key."""
+    source = _source(path, overrides)
+    return [_line(source, Problem(tuple(key.split(".")), message)) for key, message in findings]
 
 
 def to_toml(experiment: Experiment | AutoencoderExperiment) -> str:
@@ -190,13 +260,14 @@ def _resolved(tables: dict[str, Any], prefix: str, without_effect: Collection[st
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, yaml: bool) -> dict[str, Any]:
+    form, parse = ("YAML", read_yaml) if yaml else ("TOML", tomllib.loads)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
-        raise UserError(f"{path}: expected a TOML file in UTF-8, found something else") from None
+        raise UserError(f"{path}: expected a {form} file in UTF-8, found something else") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+        raise UserError(f"{path}: not valid {form}: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot read the experiment file: {error.strerror}") from None
 
@@ -206,10 +277,16 @@ def _override(tables: dict[str, Any], override: str) -> Location:
     location = tuple(part.strip() for part in key.split("."))
     if not equals or not all(location):
         raise UserError(f"--set {override}: expected table.key=value, such as training.max_steps=100")
+    if any("\ud800" <= letter <= "\udfff" for letter in override) or len(location) > DEEPEST:
+        raise UserError(f"--set {override!r}: expected text in UTF-8, and a key in at most {DEEPEST - 1} tables")
+    name = ".".join(location)
+    if name not in known_keys() and (today := next((row.new[0] for row in ROWS if row.old == name and row.new), "")):
+        raise UserError(f"--set {override}: a key of an older layout; today it is {today}")
     try:
         value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except (ValueError, RecursionError):
         value = text
+    value = value if is_plain(value) else text  # which is refused with what it is
     table = tables
     for part in location[:-1]:
         table = table.setdefault(part, {})
@@ -225,7 +302,7 @@ def _parse(tables: dict[str, Any], offer: Offer) -> tuple[Experiment | None, lis
     problems += found
     model = tables.get("model")
     model = model if isinstance(model, dict) else {}
-    problems += _unknown_names(tables, offer)
+    problems += _unknown(tables, {tuple(key.split(".")): names for key, names in offer.names.items()})
     architecture = offer.architectures.get(str(model.get("name", schema.Model().name)))
     if architecture is not None:
         table, found = _validate(architecture, model.get("architecture", {}), ("model", "architecture"))
@@ -240,17 +317,12 @@ def _parse(tables: dict[str, Any], offer: Offer) -> tuple[Experiment | None, lis
 def _validate(kind: type, table: object, location: Location) -> tuple[Any, list[Problem]]:
     try:
         # By way of JSON, since there a list may stand for a tuple while everything else stays strict.
-        return TypeAdapter(kind).validate_json(json.dumps(table, default=_not_json)), []
+        return TypeAdapter(kind).validate_json(json.dumps(table)), []
     except ValidationError as error:
         return None, [
             Problem((*location, *map(str, item["loc"])), _message(kind, location, item))
             for item in error.errors(include_url=False)
         ]
-
-
-def _not_json(value: object) -> list[str]:
-    """TOML's dates and times, which no key takes: as a list, which no key of text takes either."""
-    return [str(value)]
 
 
 def _message(kind: type, root: Location, item: Mapping[str, Any]) -> str:
@@ -265,18 +337,6 @@ def _message(kind: type, root: Location, item: Mapping[str, Any]) -> str:
             str(item["input"]), [name.strip(" '") for name in expected[9:].replace(" or ", ",").split(",")]
         )
     return f"{expected}, found {item['input']!r}"
-
-
-def _unknown_names(tables: dict[str, Any], offer: Offer) -> list[Problem]:
-    """Names that only other rooms know: backbones, representations, methods, predictions, samplers."""
-    choices: dict[Location, Collection[str]] = {
-        ("model", "name"): offer.architectures,
-        ("data", "representation"): offer.representations,
-        ("model", "diffusion", "method"): offer.methods,
-        ("model", "diffusion", "prediction"): offer.predictions,
-        ("generation", "sampling", "sampler"): offer.samplers,
-    }
-    return _unknown(tables, choices)
 
 
 def _unknown(tables: Mapping[str, Any], choices: Mapping[Location, Collection[str]]) -> list[Problem]:
@@ -329,11 +389,13 @@ def _keys(tables: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def _line(path: Path, problem: Problem, overridden: Collection[Location]) -> str:
+def _line(source: _Source, problem: Problem) -> str:
     *tables, key = problem.location
     index = ""
     while key.isdigit() and tables:  # an element of a list: name the list
         index, key = f"[{key}]{index}", tables.pop()
-    source = "--set" if (*tables, key) in overridden else str(path)
+    overridden = (*tables, key) in source.overridden
     table = f" [{'.'.join(tables)}]" if tables else ""
-    return f"{source}:{table} {key}{index}: {problem.message}"
+    old = None if overridden else source.translation.origins.get(".".join((*tables, key)))
+    here = f" (here {old})" if old else ""
+    return f"{'--set' if overridden else source.path}:{table} {key}{index}{here}: {problem.message}"

@@ -16,7 +16,12 @@ Entry = tuple[str, str, str, tuple[object, ...]]
 AnyExperiment = Experiment | AutoencoderExperiment
 
 
-def check(experiment: AnyExperiment, written: Collection[str], mistaken: Collection[str] = ()) -> list[Finding]:
+def check(
+    experiment: AnyExperiment,
+    written: Collection[str],
+    mistaken: Collection[str] = (),
+    overridden: Collection[str] = (),
+) -> list[Finding]:
     """What contradicts what, as (dotted key, message).
 
     Parameters
@@ -27,9 +32,12 @@ def check(experiment: AnyExperiment, written: Collection[str], mistaken: Collect
         Dotted keys that the file or `--set` really contains: a default is never a contradiction.
     mistaken
         Dotted keys whose values were wrong, and which have their defaults instead: nothing follows from those.
+    overridden
+        Those of `written` that `--set` contains.
     """
     unread = without_effect(experiment, mistaken)
-    findings = [(key, reason) for key, reason in unread.items() if key in written]
+    unread_now = _set_aside(overridden)
+    findings = [(key, reason) for key, reason in unread.items() if key in written and key not in unread_now]
     findings += [finding for rule in SHARED_RULES for finding in rule(experiment, written)]
     if isinstance(experiment, AutoencoderExperiment):
         return [*findings, *_groups(experiment)]
@@ -67,11 +75,21 @@ READ_ONLY_WITH: tuple[Entry, ...] = (
         "training.scheduler.type",
         ("linear", "cosine", "step", "plateau"),
     ),
-    ("training.scheduler", "num_cycles", "training.scheduler.type", ("cosine",)),
+    ("training.scheduler", "num_cycles T_max", "training.scheduler.type", ("cosine",)),
     ("training.scheduler", "step_size", "training.scheduler.type", ("step",)),
     ("training.scheduler", "gamma", "training.scheduler.type", ("step", "plateau")),
     ("training.scheduler", "patience", "training.scheduler.type", ("plateau",)),
     ("training.performance", "compile_mode", "training.performance.compile_model", (True,)),
+    ("generation.sampling", "eta", "generation.sampling.sampler", ("ddim",)),
+    ("generation.sampling", "time_shift", "generation.sampling.time_grid", ("shifted",)),
+    (
+        "generation.sampling",
+        "guidance_rescale",
+        "generation.sampling.guidance_type",
+        ("classifier-free", "autoguidance"),
+    ),
+    ("generation.sampling", "guidance_checkpoint", "generation.sampling.guidance_type", ("autoguidance",)),
+    ("generation.output", "grid_nrow", "generation.output.save_grid", (True,)),
 )
 
 # The same of an autoencoder, beside those of the tables that it shares.
@@ -83,7 +101,8 @@ AUTOENCODER_READ_ONLY_WITH: tuple[Entry, ...] = (
 NOT_OF_AN_AUTOENCODER = (
     ("data.columns", "label gender health age caption"),
     ("data.balancing", "columns max_weight"),
-    ("training.visualization", "guidance_scale seed"),
+    ("training.visualization", "guidance_scale animation seed"),
+    ("validation_rules", "require_labels_if_conditional warn_if_batch_size_small"),
     ("output.subdirs", "generated"),
 )
 
@@ -93,7 +112,7 @@ def without_effect(experiment: AnyExperiment, mistaken: Collection[str] = ()) ->
     reasons: dict[str, str] = {}
     entries = READ_ONLY_WITH
     if isinstance(experiment, AutoencoderExperiment):
-        shared = (entry for entry in READ_ONLY_WITH if not entry[0].startswith("model."))
+        shared = (entry for entry in READ_ONLY_WITH if not entry[0].startswith(("model.", "generation.")))
         entries = (*shared, *AUTOENCODER_READ_ONLY_WITH)
         for table, keys in NOT_OF_AN_AUTOENCODER:
             reasons |= {f"{table}.{key}": "has no effect on an autoencoder; leave it out" for key in keys.split()}
@@ -103,20 +122,32 @@ def without_effect(experiment: AnyExperiment, mistaken: Collection[str] = ()) ->
             expected = " or ".join(map(repr, values))
             for key in keys.split():
                 reasons[f"{table}.{key}"] = f"has no effect with {chooser} = {found!r}; it goes with {expected}"
+    if experiment.training.scheduler.T_max is not None:
+        reasons.setdefault("training.scheduler.num_cycles", "has no effect with training.scheduler.T_max")
     if not experiment.data.balancing.columns and "data.balancing.max_weight" not in reasons:
         reasons["data.balancing.max_weight"] = "has no effect without data.balancing.columns"
     return reasons
 
 
+def _set_aside(overridden: Collection[str]) -> set[str]:
+    """Keys of [generation] that lost their effect by an override, and are no mistake of the file.
+
+    A checkpoint's file has all that goes with its own sampler, and is asked for others.
+    """
+    entries = (entry for entry in READ_ONLY_WITH if entry[0].startswith("generation.") and entry[2] in overridden)
+    return {f"{table}.{key}" for table, keys, _, _ in entries for key in keys.split()} - set(overridden)
+
+
 def _guidance(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
     """Guidance subtracts the null condition, which has to exist and to be trained."""
     conditioning = experiment.model.conditioning
+    by_another_network = experiment.generation.sampling.guidance_type == "autoguidance"
     scales = {
         "training.visualization.guidance_scale": experiment.training.visualization.guidance_scale,
         "generation.sampling.guidance_scale": experiment.generation.sampling.guidance_scale,
     }
     for key, scale in scales.items():
-        if scale == 1.0:
+        if scale == 1.0 or (key.startswith("generation") and by_another_network):
             continue
         if conditioning.type == "none":
             yield (
@@ -129,6 +160,28 @@ def _guidance(experiment: Experiment, written: Collection[str]) -> Iterator[Find
                 f"guidance {scale} needs a trained null condition, but model.conditioning.cfg_dropout is 0; "
                 "expected 1.0 here, or a cfg_dropout such as 0.1",
             )
+
+
+def _sampling(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    """Grids and guidance that are defined for straight paths alone, or that need something beside them."""
+    sampling, table = experiment.generation.sampling, "generation.sampling"
+    flow = experiment.model.diffusion.method == "rectified_flow"
+    if sampling.time_grid == "shifted" and not flow:
+        yield f"{table}.time_grid", "'shifted' is for model.diffusion.method = 'rectified_flow'; expected another"
+    if sampling.guidance_type == "cfg++" and not (flow and sampling.sampler == "euler"):
+        yield (
+            f"{table}.guidance_type",
+            "'cfg++' is a step of euler on a flow; expected model.diffusion.method = 'rectified_flow' and sampler = "
+            "'euler', or another guidance_type",
+        )
+    if sampling.guidance_type == "autoguidance" and not sampling.guidance_checkpoint:
+        yield (
+            f"{table}.guidance_checkpoint",
+            "expected the checkpoint that 'autoguidance' guides by, such as \"checkpoint-1000\"",
+        )
+    low, high = sampling.guidance_interval
+    if low >= high:
+        yield f"{table}.guidance_interval", f"expected [low, high] with low below high, found [{low}, {high}]"
 
 
 def _data(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
@@ -200,10 +253,11 @@ def _augmentation(experiment: AnyExperiment, written: Collection[str]) -> Iterat
 
 
 def _precision(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
-    if experiment.training.mixed_precision == "fp16" and experiment.compute.device == "cpu":
+    device = experiment.compute.device
+    if experiment.training.mixed_precision == "fp16" and device in ("cpu", "mps"):
         yield (
             "training.mixed_precision",
-            "'fp16' needs CUDA, but compute.device is 'cpu'; expected 'bf16' or 'no'",
+            f"'fp16' needs CUDA, but compute.device is {device!r}; expected 'bf16' or 'no'",
         )
 
 
@@ -266,6 +320,7 @@ SHARED_RULES: tuple[Callable[[AnyExperiment, Collection[str]], Iterator[Finding]
 )
 DIFFUSION_RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = (
     _guidance,
+    _sampling,
     _balancing,
     _frozen_parts,
     _cached_latents,

@@ -12,6 +12,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from signal_diffusion.config.data_tables import Augmentation, Balancing, ColorJitter, Columns, Data, Loading, Paths
+from signal_diffusion.config.diagnostics_tables import Debug, ValidationRules
+from signal_diffusion.config.generation_tables import Generation, GenerationOutput, Sampling
 from signal_diffusion.config.model_tables import Autoencoder, Conditioning, Diffusion, Lora, Model
 from signal_diffusion.config.types import (
     TABLE,
@@ -41,6 +43,7 @@ __all__ = [
     "Ema",
     "Experiment",
     "Generation",
+    "GenerationOutput",
     "Loading",
     "Logging",
     "Lora",
@@ -55,6 +58,7 @@ __all__ = [
     "Subdirs",
     "Training",
     "Validation",
+    "ValidationRules",
     "Visualization",
 ]
 
@@ -99,6 +103,9 @@ class Scheduler:
     """Lowest learning rate, as a share of the highest."""
     num_cycles: Count = 1
     """cosine: number of cosines, each of which starts from the full rate."""
+    T_max: Count | None = None
+    """cosine: epochs from the highest rate to the lowest, and as many back, as PyTorch's; absent = one way, to the end
+    of the run."""
     step_size: Count = 30
     """step: epochs between two decays."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -132,13 +139,16 @@ class Checkpointing:
     """[training.checkpointing]"""
 
     interval: CountOrNone = 1000
-    """Optimizer steps between two checkpoints; 0 = only at the end, or when stopped."""
+    """Time between two checkpoints; 0 = only at the end, or when stopped."""
+    unit: Literal["steps", "epochs"] = "steps"
+    """What `interval` counts: optimizer steps, or passes through the training split."""
     total_limit: Count | None = 3
     """Newest checkpoints that are kept, beside the best; absent = all."""
     save_best_only: bool = False
     """Write only checkpoints that are the best so far, and the last."""
     save_optimizer: bool = True
-    """Keep what resuming needs; false keeps the weights alone."""
+    """Keep the optimizer's state, as large as the weights twice over; without it, a checkpoint is resumed with
+    `training.resume.reset_optimizer` alone."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -148,7 +158,9 @@ class Validation:
     enabled: bool = True
     """Validate at all."""
     interval: Count = 500
-    """Optimizer steps between two validations."""
+    """Time between two validations."""
+    unit: Literal["steps", "epochs"] = "steps"
+    """What `interval` counts: optimizer steps, or passes through the training split."""
     at_start: bool = False
     """Validate before the first step too; that one is never the best."""
     batch_size: Count | None = None
@@ -166,13 +178,18 @@ class Visualization:
     enabled: bool = True
     """Draw them at all."""
     interval: Count = 1000
-    """Optimizer steps between two pictures."""
+    """Time between two pictures."""
+    unit: Literal["steps", "epochs"] = "steps"
+    """What `interval` counts: optimizer steps, or passes through the training split."""
     num_samples: Count = 16
     """Samples in a picture, shared evenly among the classes."""
     guidance_scale: NotNegative = 1.0
     """Guidance of the samples; 1 = conditional only."""
     seed: Seed = 0
     """Seed of their noise, the same in each picture."""
+    animation: bool = False
+    """Beside each picture, a GIF of how its first samples come out of noise: above what the sampler has reached, below
+    what the network takes the data for; a latent model's are decoded, of 12 of its steps."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -197,6 +214,13 @@ class Resume:
     """Resume at start."""
     checkpoint: Name = "latest"
     """"latest" (of this run), or a checkpoint's folder."""
+    reset_optimizer: bool = False
+    """Take the weights and their average, and begin the optimizer's state (momentum, second moments) anew, also that of
+    another `training.optimizer.type`; the step, the order of examples and the best value so far go on. The run's own
+    config.toml has it false again, and is resumed as usual."""
+    reset_scheduler: bool = False
+    """Begin the learning-rate schedule anew, its warm-up too: over the steps that are left, counted from the one that
+    is resumed from. False again in the run's own config.toml."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -226,31 +250,6 @@ class Training:
     visualization: Visualization = field(default_factory=Visualization)
     performance: Performance = field(default_factory=Performance)
     resume: Resume = field(default_factory=Resume)
-
-
-@dataclass(frozen=True, kw_only=True, config=TABLE)
-class Sampling:
-    """[generation.sampling]: the defaults of previews and of `signal-diffusion sample`."""
-
-    num_samples: Count = 64
-    """Samples to generate."""
-    sampler: Name = "euler"
-    """Sampler."""
-    steps: Count = 50
-    """Evaluations of the network per sample, without those of guidance."""
-    guidance_scale: NotNegative = 1.0
-    """Guidance; 1 = conditional only, without a second pass."""
-    use_ema: bool = True
-    """Sample from the averaged weights."""
-    seed: Seed = 0
-    """Sample i depends on (seed, i) alone."""
-
-
-@dataclass(frozen=True, kw_only=True, config=TABLE)
-class Generation:
-    """[generation]"""
-
-    sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -285,14 +284,6 @@ class Logging:
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
-class Debug:
-    """[debug]"""
-
-    detect_anomaly: bool = False
-    """Trace the operation that made a gradient NaN; several times slower."""
-
-
-@dataclass(frozen=True, kw_only=True, config=TABLE)
 class Experiment:
     """A whole experiment file."""
 
@@ -303,4 +294,5 @@ class Experiment:
     generation: Generation = field(default_factory=Generation)
     output: Output = field(default_factory=Output)
     logging: Logging = field(default_factory=Logging)
+    validation_rules: ValidationRules = field(default_factory=ValidationRules)
     debug: Debug = field(default_factory=Debug)

@@ -57,7 +57,7 @@ def test_all_mistakes_are_told_at_once_with_table_key_and_what_was_expected(tmp_
     ("text", "expected"),
     [
         ("[trainng]\nepochs = 3", "trainng: unknown key (did you mean 'training'?)"),
-        ("[training]\nlearning_rate = 1e-3", "(did you mean training.optimizer.learning_rate?)"),
+        ("[training]\nweight_decay = 1e-3", "(did you mean training.optimizer.weight_decay?)"),
         ("[model.architecture]\nnum_layer = 3", "num_layer: unknown key (did you mean 'num_layers'?)"),
         ("[model]\nname = 'dti'", "expected one of 'dit'"),
         ("[data]\nrepresentation = 'db-onli'", "(did you mean 'db-only'?)"),
@@ -108,6 +108,7 @@ def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) ->
             "model.pretrained = '.' is no pipeline of diffusers to take it from",
         ),
         (["compute.device=cpu", "training.mixed_precision=fp16"], "'fp16' needs CUDA"),
+        (["compute.device=mps", "training.mixed_precision=fp16"], "'fp16' needs CUDA"),
         (
             ["training.scheduler.type=plateau", "training.validation.enabled=false"],
             "watches the validation loss",

@@ -1,14 +1,16 @@
-"""The list of keys without effect keeps up with the schema."""
+"""The list of keys without effect keeps up with the schema, and guidance does not contradict itself."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from operator import attrgetter
+from typing import Any
 
 import pytest
 
 from signal_diffusion.config import rules
-from signal_diffusion.config.schema import Experiment
+from signal_diffusion.config.schema import Conditioning, Data, Diffusion, Experiment, Generation, Model, Sampling
 
 
 @pytest.mark.parametrize("entry", rules.READ_ONLY_WITH, ids=lambda entry: f"{entry[0]}.{entry[1]} with {entry[2]}")
@@ -17,3 +19,55 @@ def test_every_key_of_the_rules_exists(entry: tuple[str, str, str, tuple[object,
     names = {field.name for field in dataclasses.fields(attrgetter(table)(Experiment()))}
     assert set(keys.split()) <= names
     assert attrgetter(chooser)(Experiment()) is not None
+
+
+FLOW = Diffusion(method="rectified_flow")
+FLOW_OF_CLASSES = Experiment(
+    data=Data(source="synthetic"), model=Model(diffusion=FLOW, conditioning=Conditioning(type="class"))
+)
+
+
+def findings(experiment: Experiment, overridden: Collection[str] = (), **sampling: Any) -> dict[str, str]:
+    """What is wrong with an experiment whose [generation.sampling] is this."""
+    generation = Generation(sampling=Sampling(**sampling))
+    written = {f"generation.sampling.{name}" for name in sampling}
+    return dict(rules.check(dataclasses.replace(experiment, generation=generation), written, (), overridden))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "key", "message"),
+    [
+        ({"guidance_type": "cfg++", "sampler": "heun"}, "guidance_type", "'cfg++' is a step of euler on a flow"),
+        ({"guidance_type": "autoguidance"}, "guidance_checkpoint", "expected the checkpoint that 'autoguidance'"),
+        ({"guidance_interval": (0.5, 0.5)}, "guidance_interval", "expected [low, high] with low below high"),
+        ({"guidance_type": "cfg++", "guidance_rescale": 0.5}, "guidance_rescale", "has no effect with"),
+        ({"guidance_checkpoint": "checkpoint-1"}, "guidance_checkpoint", "has no effect with"),
+    ],
+)
+def test_guidance_that_contradicts_itself_is_told_by_its_key(sampling: dict[str, Any], key: str, message: str) -> None:
+    [(found, told)] = findings(FLOW_OF_CLASSES, **sampling).items()
+
+    assert found == f"generation.sampling.{key}" and told.startswith(message)
+
+
+def test_cfg_plus_plus_is_for_flows() -> None:
+    ddpm = dataclasses.replace(FLOW_OF_CLASSES, model=Model(conditioning=Conditioning(type="class")))
+
+    assert "generation.sampling.guidance_type" in findings(ddpm, guidance_type="cfg++", guidance_scale=2.0)
+    assert not findings(FLOW_OF_CLASSES, guidance_type="cfg++", guidance_scale=2.0)
+
+
+def test_autoguidance_alone_needs_neither_conditions_nor_their_null() -> None:
+    unconditional = Experiment(data=Data(source="synthetic"))
+    by_an_earlier_one = {"guidance_type": "autoguidance", "guidance_checkpoint": "checkpoint-1"}
+
+    assert findings(unconditional, guidance_scale=2.0).keys() == {"generation.sampling.guidance_scale"}
+    assert not findings(unconditional, guidance_scale=2.0, **by_an_earlier_one)
+
+
+def test_what_goes_with_the_sampler_of_a_file_is_no_mistake_beside_another_that_is_set() -> None:
+    chooser, idle = "generation.sampling.guidance_type", "generation.sampling.guidance_rescale"
+    sampling = {"guidance_type": "cfg++", "guidance_rescale": 0.5}
+
+    assert not findings(FLOW_OF_CLASSES, {chooser}, **sampling)
+    assert findings(FLOW_OF_CLASSES, {chooser, idle}, **sampling).keys() == {idle}

@@ -1,0 +1,237 @@
+"""`scripts/migrate_config_v1_to_v2.py`: an older file and what becomes of it are the same experiment."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.config.legacy.comments import Comments, comments_in
+from signal_diffusion.config.legacy.telling import summary
+from signal_diffusion.config.loading import translation_of
+from signal_diffusion.training.diffusion import train
+from tests.config import older_files
+from tests.training.runs import metrics_of
+
+ROOT = Path(__file__).parents[2]
+OLDER = {
+    "flat.toml": older_files.FLAT_TOML,
+    "flat.yaml": older_files.FLAT_YAML,
+    "grouped.yml": older_files.GROUPED_YAML,
+}
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def command() -> Iterator[typer.Typer]:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(script("migrate_config_v1_to_v2").main)
+    yield app
+
+
+def migrated(command: typer.Typer, source: Path, target: Path, *options: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    result = CliRunner().invoke(command, ["--input", str(source), "--output", str(target), *options])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_a_migrated_file_is_the_same_experiment(name: str, command: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(OLDER[name].format(root="/data"))
+    code, _, told = migrated(command, tmp_path / name, tmp_path / "new.toml")
+    assert code == 0 and told.endswith(f"wrote {tmp_path / 'new.toml'}\n") and "rewrites" not in told
+    assert experiments.load(tmp_path / "new.toml") == experiments.load(tmp_path / name)
+    assert summary(translation_of(tmp_path / "new.toml")) == []
+
+
+def test_a_migrated_file_trains_to_the_same_losses(
+    command: typer.Typer, synthetic_dataset: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "old.toml").write_text(older_files.FLAT_TOML.format(root=synthetic_dataset))
+    assert migrated(command, tmp_path / "old.toml", tmp_path / "new.toml")[0] == 0
+    for name in ("old", "new"):
+        train(tmp_path / f"{name}.toml", output_dir=tmp_path / name, overrides=("compute.device=cpu",))
+    assert [row["train/loss"] for row in metrics_of(tmp_path / "old") if "train/loss" in row][1] > 0
+    assert metrics_of(tmp_path / "old") == metrics_of(tmp_path / "new")
+
+
+def test_comments_go_with_their_keys_and_what_is_left_behind_is_at_the_end(
+    command: typer.Typer, tmp_path: Path
+) -> None:
+    (tmp_path / "old.toml").write_text(older_files.FLAT_TOML.format(root="/data"))
+    code, printed, _ = migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--dry-run")
+    assert code == 0 and not (tmp_path / "new.toml").exists()
+    assert printed == EXPECTED
+
+
+EXPECTED = """\
+# A small transformer.
+# Of one evening.
+# Made by scripts/migrate_config_v1_to_v2.py from old.toml, which had the layout flat TOML
+
+[compute]
+seed = 5
+
+[data]
+representation = "db-only"
+
+[data.paths]
+# Where it is.
+root = "/data"  # made by `prepare` #1
+
+[data.columns]
+label = "label"
+
+[data.loading]
+batch_size = 8  # Reduce for smaller GPU, increase for larger GPU
+max_train_examples = 48
+
+[model]
+name = "dit"
+
+[model.architecture]
+patch_size = [16, 16]
+# One is enough.
+num_layers = 1
+num_attention_heads = 2
+attention_head_dim = 8
+
+[model.diffusion]
+method = "rectified_flow"
+prediction = "velocity"
+
+[model.conditioning]
+type = "class"
+num_classes = 2
+cfg_dropout = 0.1  # 0.0 = disabled, 0.1-0.2 = typical
+
+[training]
+max_steps = 2
+mixed_precision = "no"
+log_interval = 1
+
+[training.optimizer]
+type = "adamw"
+learning_rate = 0.001
+# momentum
+betas = [0.9, 0.95]  # both
+
+[training.scheduler]
+type = "constant"
+warmup_steps = 0
+
+[training.ema]
+decay = 0.9
+update_every = 10
+warmup = true
+
+[training.checkpointing]
+interval = 2
+
+[training.validation]
+interval = 2
+
+[training.visualization]
+enabled = false
+
+[logging]
+tensorboard = false
+
+# Of the older file, but not in this one:
+#   settings.config = "config/default.toml": the command names the file
+#   settings.trainer = "diffusion": the command decides
+#   objective.flow_match_timesteps = 1000: times are continuous
+#   training.eval_mmd_samples = 16: has no counterpart in this version  # some
+#   logging.wandb_project = "eeg": has no counterpart in this version
+#   dataset.resolution = 64: derived from the dataset
+#   model.extras.in_channels = 1: derived from the dataset
+# The end.
+"""
+
+
+def test_comments_are_told_from_text() -> None:
+    text = """# head
+
+# of the table
+[a] # beside it
+b = "no # comment" # yes # all of it
+c = '''
+# no comment
+''' # of c
+d = [ # of d
+  1, "#", # of one
+]
+"e.f" = 1
+# tail"""
+    assert comments_in(text) == Comments(
+        head=["# head"],
+        above={
+            "a.b": ["# of the table", "# beside it"],
+            "a.c": [],
+            "a.d": ["# of d", "# of one"],
+            "a.e.f": [],
+        },
+        beside={"a.b": "# yes # all of it", "a.c": "# of c", "a.d": "", "a.e.f": ""},
+        tail=["# tail"],
+    )
+
+
+def test_comments_of_keys_that_become_one_are_all_kept(command: typer.Typer, tmp_path: Path) -> None:
+    text = "[dataset]\nname = '/a'  # a\n# above\x0bit\nidentifier = '/a'  # b\n"
+    (tmp_path / "old.toml").write_text(text.replace("\x0b", "\u2028"))
+    _, printed, _ = migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--dry-run")
+    assert '# above\u2028it\nroot = "/a"  # a  # b\n' in printed
+
+
+def test_nothing_is_left_where_a_file_cannot_be_replaced(command: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / "old.toml").write_text(older_files.FLAT_TOML.format(root="/data"))
+    (tmp_path / "new.toml").mkdir()
+    assert migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--force")[0] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.toml", "old.toml"]
+
+
+def test_a_file_is_not_overwritten_unasked(command: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / "old.toml").write_text(older_files.FLAT_TOML.format(root="/data"))
+    (tmp_path / "new.toml").write_text("mine")
+    code, _, told = migrated(command, tmp_path / "old.toml", tmp_path / "new.toml")
+    assert code == 2 and "is there already; take another name, or --force" in told
+    assert (tmp_path / "new.toml").read_text() == "mine"
+    assert migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--force")[0] == 0
+    assert "[data.loading]" in (tmp_path / "new.toml").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.toml", "old.toml"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("dataset = 3", "new.toml", "error: {old}: dataset: unknown key"),
+        ("[dataset]\nname = '/a'", "new.yaml", "today's layout is TOML; expected a name that ends in .toml"),
+        ("a = [", "new.toml", "not valid TOML"),
+    ],
+)
+def test_what_cannot_be_migrated_is_told_in_a_line(
+    source: str, target: str, message: str, command: typer.Typer, tmp_path: Path
+) -> None:
+    old = tmp_path / "old.toml"
+    old.write_text(source)
+    code, _, told = migrated(command, old, tmp_path / target)
+    assert code == 2 and message.format(old=old) in told
+    assert not (tmp_path / target).exists()
+
+
+def test_the_document_of_the_migration_is_that_of_the_table() -> None:
+    for path, text in script("document_config").documents().items():
+        assert path.read_text(encoding="utf-8") == text, "run `uv run python scripts/document_config.py`"
