@@ -1,10 +1,15 @@
-"""What an experiment would take, found out without training: `signal-diffusion config check`."""
+"""What an experiment would take, and what is doubtful about it, found out without training.
+
+`signal-diffusion config check` tells both, and a run begins with the latter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -13,12 +18,18 @@ from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
 from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.doubts import Doubt, Extent, doubts
+from signal_diffusion.config.legacy.outcomes import Expectation
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import split_files, split_name
+from signal_diffusion.data.loaders import spread
 from signal_diffusion.models.conditioning import Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.lora import add_lora
 
-__all__ = ["Inspection", "inspect"]
+__all__ = ["Inspection", "doubts_of", "inspect"]
 
 FP32 = 4
 COPIES = {"adamw": 2, "adam": 2, "sgd": 1}
@@ -43,11 +54,14 @@ class Inspection:
     kernels: dict[str, str]
 
 
-def inspect(experiment: schema.Experiment, written: Collection[str] = ()) -> Inspection:
+def inspect(
+    experiment: schema.Experiment, written: Collection[str] = (), expected: Iterable[Expectation] = ()
+) -> Inspection:
     """Build the model without memory, and read the dataset's card and the columns that it is balanced by.
 
     A dataset that has to be downloaded, converted or generated is so first, as for training. `written` are the dotted
-    keys that the file gives, which pretrained weights must not contradict.
+    keys that the file gives, which pretrained weights must not contradict; `expected` is what a file of an older layout
+    says of the dataset.
 
     Raises
     ------
@@ -58,6 +72,7 @@ def inspect(experiment: schema.Experiment, written: Collection[str] = ()) -> Ins
     vae = assembly.vae_of(experiment.model)
     root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
     card = experiments.read_card(experiment.data, root)
+    experiments.check_expected(expected, card)
     autoencoder = assembly.autoencoder_of(experiment.model, vae, card)
     latent_shape = autoencoder.latent_shape if autoencoder else None
     training, loading = experiment.training, experiment.data.loading
@@ -102,6 +117,38 @@ def inspect(experiment: schema.Experiment, written: Collection[str] = ()) -> Ins
         flops=flops,
         kernels=model.kernels,
     )
+
+
+def doubts_of(
+    experiment: schema.Experiment | AutoencoderExperiment, root: Path, card: DatasetCard, *, num_processes: int = 1
+) -> list[Doubt]:
+    """What the experiment may say of this dataset and seldom means, as (dotted key, message).
+
+    Raises
+    ------
+    UserError
+        Where a split is missing, or too small for one step.
+    """
+    examples = experiments.num_train_examples(experiment, root, card)
+    order = experiments.order_of(experiment, examples, num_processes=num_processes)
+    extent = Extent(
+        num_steps=experiments.steps_of(experiment.training, order.steps_per_epoch),
+        steps_per_epoch=order.steps_per_epoch,
+        examples_per_step=order.examples_per_step,
+        num_examples=examples,
+        num_unlabelled=_num_unlabelled(experiment, root, card) if isinstance(experiment, schema.Experiment) else 0,
+    )
+    return doubts(experiment, extent)
+
+
+def _num_unlabelled(experiment: schema.Experiment, root: Path, card: DatasetCard) -> int:
+    """Training examples without a label, where the model is conditioned on it alone."""
+    data = experiment.data
+    if experiment.model.conditioning.type != "class" or data.columns.label not in card.columns:
+        return 0
+    files = split_files(root, split_name(card, data.paths.train, root))
+    labels = [label for path in files for label in pq.read_table(path, columns=[data.columns.label])[0].to_pylist()]
+    return sum(labels[row] is None for row in spread(len(labels), data.loading.max_train_examples))
 
 
 def _kept_bytes(model: Denoiser, x: Tensor, cond: Conditioning, *, bf16: bool) -> int:

@@ -12,7 +12,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from signal_diffusion.config.data_tables import Data
-from signal_diffusion.config.schema import Compute, Debug, Logging, Output, Training
+from signal_diffusion.config.diagnostics_tables import Debug, ValidationRules
+from signal_diffusion.config.schema import Compute, Logging, Output, Training
 from signal_diffusion.config.types import TABLE, Count, NotNegative
 
 __all__ = ["AUTOENCODER", "AutoencoderExperiment", "AutoencoderModel", "KlArchitecture", "Loss"]
@@ -37,7 +38,7 @@ class KlArchitecture:
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Loss:
-    """[model.loss]: reconstruction + stft_weight · STFT + signal_weight · signal + kl_weight · KL."""
+    """[model.loss]: the sum reconstruction + stft_weight · STFT + signal_weight · signal + kl_weight · KL."""
 
     reconstruction: Literal["l1", "l2"] = "l2"
     """Mean absolute or mean squared error of the tensors, whose values lie in [-1, 1]."""
@@ -69,4 +70,5 @@ class AutoencoderExperiment:
     training: Training = field(default_factory=Training)
     output: Output = field(default_factory=Output)
     logging: Logging = field(default_factory=Logging)
+    validation_rules: ValidationRules = field(default_factory=ValidationRules)
     debug: Debug = field(default_factory=Debug)

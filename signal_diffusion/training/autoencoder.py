@@ -40,10 +40,13 @@ from signal_diffusion.training.reconstruction import (
 from signal_diffusion.training.running import (
     accelerator_of,
     checkpoint_to_resume,
+    resume_from,
     run,
     run_command_line,
     sent_to,
+    warn,
     with_run_directory,
+    without_resets,
 )
 from signal_diffusion.training.trainer import Parts, Trainer
 
@@ -84,7 +87,7 @@ def train(
     """
     experiment = load(config, overrides)
     with experiments.naming(config):
-        return _train(with_run_directory(experiment, config, output_dir, resume))
+        return _train(with_run_directory(experiment, config, output_dir, resume), config, overrides)
 
 
 def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoencoder:
@@ -117,18 +120,20 @@ def outline(experiment: AutoencoderExperiment) -> str:
     )
 
 
-def _train(experiment: AutoencoderExperiment) -> bool:
+def _train(experiment: AutoencoderExperiment, config: Path, overrides: Sequence[str]) -> bool:
     accelerator = accelerator_of(experiment)
     paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
     checkpoint = checkpoint_to_resume(experiment, paths, accelerator)
+    resumption, experiment = experiment.training.resume, without_resets(experiment)
     with accelerator.main_process_first():  # what has to be made or brought here is so by one
         root = experiments.dataset_root(experiment.data)
         card = experiments.read_card(experiment.data, root)
+        _check_loss(experiment, card)
+        warn(experiment, config, overrides, root, card, accelerator)
         if checkpoint:
             _check_same_run(checkpoint, experiment, card)
     trainer = _trainer(experiment, accelerator, paths, root, card)
-    if checkpoint:
-        trainer.resume(checkpoint)
+    anew = resume_from(trainer, checkpoint, resumption)
 
     def use() -> list[str]:
         progress = trainer.progress
@@ -140,7 +145,7 @@ def _train(experiment: AutoencoderExperiment) -> bool:
         experiment,
         paths,
         checkpoint,
-        announcement=_announcement(experiment, trainer),
+        announcement=[*_announcement(experiment, trainer), *anew],
         module=MODULE,
         after=use,
     )
@@ -170,7 +175,6 @@ def _trainer(
 ) -> Trainer:
     """Build all that the loop works with."""
     data, training, representation = experiment.data, experiment.training, representation_of(card)
-    _check_loss(experiment, card)
     wants_held_out = training.validation.enabled or training.visualization.enabled
     with accelerator.main_process_first():  # the first to open a split converts it for all
         examples = experiments.examples_of(data, root, card, data.paths.train, (), data.loading.max_train_examples)
@@ -203,6 +207,8 @@ def _trainer(
         checkpoint_dir=paths.checkpoints,
         attachments={CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()},
         exported=_Exported(examples),
+        trace_dir=paths.logs if experiment.debug.profile else None,
+        log_gradients=experiment.debug.log_gradients,
     )
     return Trainer(parts, accelerator, training=training, loading=data.loading, seed=experiment.compute.seed)
 

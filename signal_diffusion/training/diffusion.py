@@ -7,7 +7,7 @@ accelerate launch --multi_gpu -m signal_diffusion.training.diffusion EXPERIMENT.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
 from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
-from signal_diffusion.config.loading import to_toml, written_keys
+from signal_diffusion.config.loading import to_toml, translation_of, written_keys
 from signal_diffusion.continuity import check_same_run
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
@@ -37,10 +37,13 @@ from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.running import (
     accelerator_of,
     checkpoint_to_resume,
+    resume_from,
     run,
     run_command_line,
     sent_to,
+    warn,
     with_run_directory,
+    without_resets,
 )
 from signal_diffusion.training.trainer import Parts, Trainer
 from signal_diffusion.training.validation import Validation
@@ -68,7 +71,7 @@ def train(
     experiment = _load(config, overrides)
     with experiments.naming(config):
         experiment = with_run_directory(experiment, config, output_dir, resume)
-        return _train(experiment, written_keys(config, overrides))
+        return _train(experiment, config, overrides)
 
 
 def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
@@ -76,15 +79,18 @@ def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
         return experiments.load(config, overrides)
 
 
-def _train(experiment: schema.Experiment, written: Collection[str]) -> bool:
+def _train(experiment: schema.Experiment, config: Path, overrides: Sequence[str]) -> bool:
     accelerator = accelerator_of(experiment)
     paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
     checkpoint = checkpoint_to_resume(experiment, paths, accelerator)
+    resumption, experiment = experiment.training.resume, without_resets(experiment)
     with accelerator.main_process_first():  # what has to be made or brought here is so by one
-        experiment = assembly.with_architecture(experiment, written, checkpoint=checkpoint)
+        experiment = assembly.with_architecture(experiment, written_keys(config, overrides), checkpoint=checkpoint)
         vae = assembly.vae_of(experiment.model)
         root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
         card = experiments.read_card(experiment.data, root)
+        experiments.check_expected(translation_of(config).expected, card)
+        warn(experiment, config, overrides, root, card, accelerator)
         caption = caption_of(experiment, captions_in(experiment, root, card))
         if checkpoint:
             check_same_run(checkpoint, experiment, card)
@@ -92,14 +98,13 @@ def _train(experiment: schema.Experiment, written: Collection[str]) -> bool:
         del vae  # which the autoencoder alone holds from here on, and may let go of
     attributes = attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
     trainer, odd = _trainer(experiment, accelerator, paths, root, card, parts, attributes)
-    if checkpoint:
-        trainer.resume(checkpoint)
+    anew = resume_from(trainer, checkpoint, resumption)
     return run(
         trainer,
         experiment,
         paths,
         checkpoint,
-        announcement=[*_announcement(experiment, trainer, parts, attributes), *odd],
+        announcement=[*_announcement(experiment, trainer, parts, attributes), *odd, *anew],
         module=MODULE,
         after=lambda: [f"sample      uv run signal-diffusion sample {paths.base} --num 64"],
     )
@@ -161,6 +166,8 @@ def _trainer(
         else None,
         checkpoint_dir=paths.checkpoints,
         attachments=_attachments(experiment, card, assembled),
+        trace_dir=paths.logs if experiment.debug.profile else None,
+        log_gradients=experiment.debug.log_gradients,
     )
     trainer = Trainer(parts, accelerator, training=training, loading=data.loading, seed=experiment.compute.seed)
     return trainer, odd

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from signal_diffusion.config import schema
 
-__all__ = ["SkippingStep", "build_optimizer", "learning_rate_schedule"]
+__all__ = ["LearningRate", "SkippingStep", "build_optimizer", "learning_rate_schedule"]
 
 WARMUP_START = 1e-3
 WARMUP_SHARE = 0.1
@@ -41,7 +43,7 @@ def learning_rate_schedule(config: schema.Scheduler, *, num_steps: int, steps_pe
     """Share of the highest learning rate at optimizer step `step` (from 0).
 
     A linear warm-up from 0.1 % takes at most a tenth of the run; the shapes follow it. "plateau" is constant here:
-    its decays depend on the validation loss, and the trainer multiplies them in.
+    its decays depend on the validation loss, and `LearningRate` multiplies them in.
     """
     warmup = min(config.warmup_steps, int(num_steps * WARMUP_SHARE))
     low = config.min_lr_ratio
@@ -51,6 +53,9 @@ def learning_rate_schedule(config: schema.Scheduler, *, num_steps: int, steps_pe
         match config.type:
             case "linear":
                 return 1.0 - (1.0 - low) * progress
+            case "cosine" if config.T_max:
+                half_waves = (step - warmup) / (config.T_max * steps_per_epoch)
+                return low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * half_waves))
             case "cosine":
                 cycle = progress * config.num_cycles % 1.0 if progress < 1.0 else 1.0
                 return low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * cycle))
@@ -65,6 +70,48 @@ def learning_rate_schedule(config: schema.Scheduler, *, num_steps: int, steps_pe
         return shape(step)
 
     return ratio
+
+
+class LearningRate:
+    """The learning rate of each optimizer step: the highest one, by its schedule, by the decays of "plateau"."""
+
+    def __init__(self, training: schema.Training, *, num_steps: int, steps_per_epoch: int) -> None:
+        self._training, self._num_steps, self._steps_per_epoch = training, num_steps, steps_per_epoch
+        self._plateau = _plateau(training.scheduler)
+        self.resume(0, None)
+
+    def __call__(self, step: int) -> float:
+        """The rate of step `step`, from 0, of the run."""
+        decay = self._plateau.optimizer.param_groups[0]["lr"] if self._plateau else 1.0
+        return self._training.optimizer.learning_rate * self._share(step - self._first) * decay
+
+    def validated(self, loss: float) -> None:
+        """Watch the validation loss, for "plateau"."""
+        if self._plateau:
+            self._plateau.step(loss)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Where "plateau" stands; None for all others, which follow from the step."""
+        return self._plateau.state_dict() if self._plateau else None
+
+    def resume(self, first: int, plateau: dict[str, Any] | None) -> None:
+        """Span the steps from `first` to the last, counted from there; with the decays of a `state_dict`, if any."""
+        self._first = first
+        num_steps = max(0, self._num_steps - first)
+        self._share = learning_rate_schedule(
+            self._training.scheduler, num_steps=num_steps, steps_per_epoch=self._steps_per_epoch
+        )
+        if self._plateau and plateau:
+            self._plateau.load_state_dict(plateau)
+            self._plateau.optimizer.param_groups[0]["lr"] = plateau["_last_lr"][0]
+
+
+def _plateau(scheduler: schema.Scheduler) -> ReduceLROnPlateau | None:
+    """torch's plateau schedule over a factor of its own, which multiplies the learning rate."""
+    if scheduler.type != "plateau":
+        return None
+    factor = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    return ReduceLROnPlateau(factor, factor=scheduler.gamma, patience=scheduler.patience, min_lr=scheduler.min_lr_ratio)
 
 
 class SkippingStep:

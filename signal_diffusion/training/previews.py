@@ -18,16 +18,21 @@ from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
+from signal_diffusion.diffusion.trajectory import MOST_DECODED, MOST_FRAMES, Beginnings
 from signal_diffusion.errors import UserError
 from signal_diffusion.figures import Row, draw_latents, draw_samples
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
+from signal_diffusion.pixels import draw_animation
+from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from signal_diffusion.training.evaluating import in_eval_mode
 
 __all__ = ["Group", "Previews", "groups_of"]
 
 REAL_EXAMPLES = 1024
 MOST_CAPTIONS = 4
+ANIMATED = 8
+"""Samples of all groups together in an animation, where there are not more groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +82,24 @@ def _titles(attributes: Sequence[Attribute], values: Mapping[str, Tensor]) -> di
     return {index: attribute.texts[index] for index in commonest.tolist()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Share:
+    """What one process has sampled of a group."""
+
+    numbers: list[int]
+    samples: Tensor
+    """As they leave the network, (n, C, H, W)."""
+    frames: list[tuple[Tensor, Tensor]]
+    """Of its first samples: x_t and x0 at the beginning of some steps; empty where nothing is animated."""
+
+
 class Previews:
     """Draws `step-XXXXXXXX.png` into a folder, the same samples each time, by the work of all processes.
 
     Beside it, `step-XXXXXXXX-latents.png` has some of the latents that they were decoded from: the share of the first
-    process. Where a VAE that was let go of cannot be had again, there is a line and no picture: training goes on.
+    process. With `animation`, `step-XXXXXXXX.gif` shows how its first samples of each group come out of noise; those
+    of latents are decoded on the way, noise and all. Where a VAE that was let go of cannot be had again, there is a
+    line and no picture: training goes on.
     """
 
     def __init__(
@@ -99,8 +117,13 @@ class Previews:
         self._folder, self._method, self._representation = folder, method, representation
         self._groups = groups_of(examples, attributes, visualization.num_samples)
         self._shape, self._autoencoder = examples.shape, autoencoder
+        self._num_animated = max(1, ANIMATED // len(self._groups)) if visualization.animation else 0
         self._sampling = dataclasses.replace(
-            sampling, guidance_scale=visualization.guidance_scale, seed=visualization.seed
+            sampling,
+            guidance_scale=visualization.guidance_scale,
+            # as samples will be, but by this network alone
+            guidance_type="classifier-free" if sampling.guidance_type == "autoguidance" else sampling.guidance_type,
+            seed=visualization.seed,
         )
 
     def __call__(
@@ -112,9 +135,10 @@ class Previews:
         try:
             with self._autoencoder.borrowed() if self._autoencoder else nullcontext():
                 samples = [
-                    self._gathered(own, part, group, accelerator)
-                    for group, (own, part) in zip(self._groups, generated, strict=True)
+                    self._gathered(share, group, accelerator)
+                    for group, share in zip(self._groups, generated, strict=True)
                 ]
+                frames = self._frames(generated, samples) if self._num_animated else []
         except UserError as error:  # which all processes raise
             accelerator.print(f"warning: no pictures of step {step}: {error}")
             return {}
@@ -128,32 +152,52 @@ class Previews:
             ]
             draw_samples(pictures["samples"], rows, self._representation, title=f"step {step}")
             if self._autoencoder:
-                latents = torch.cat([part for _, part in generated])
+                latents = torch.cat([share.samples for share in generated])
                 draw_latents(pictures["latents"], latents, title=f"step {step}")
+            if frames:
+                draw_animation(pictures["samples"].with_suffix(".gif"), frames, self._representation)
         return pictures
 
-    def _generate(
-        self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]
-    ) -> tuple[list[int], Tensor]:
-        """This process's share of a group: numbers, and samples as they leave the network."""
+    def _generate(self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> _Share:
+        """This process's share of a group."""
         rank, world = accelerator.process_index, accelerator.num_processes
         share = -(-group.num_samples // world)
         # The last ones may come out twice: every process has to poll equally often.
         own = [min(i, group.num_samples - 1) for i in range(rank, rank + share * world, world)]
+        shape = self._autoencoder.latent_shape if self._autoencoder else self._shape
+        beginnings = None
+        if self._num_animated and accelerator.is_main_process:
+            first = [generator_for(Purpose.SAMPLE, self._sampling.seed, i) for i in own[: self._num_animated]]
+            most = MOST_DECODED if self._autoencoder else MOST_FRAMES
+            beginnings = Beginnings(noise_for(first, shape), spread(self._sampling.steps, most - 1))
         part = generate(
             model,
             self._method,
             group.cond[torch.tensor(own)],
             own,
-            shape=self._autoencoder.latent_shape if self._autoencoder else self._shape,
+            shape=shape,
             sampling=self._sampling,
             device=accelerator.device,
             on_batch=lambda done: poll(),
+            on_step=beginnings,
         )
-        return own, part
+        return _Share(numbers=own, samples=part, frames=beginnings.frames if beginnings else [])
 
-    def _gathered(self, own: list[int], part: Tensor, group: Group, accelerator: Accelerator) -> Tensor:
+    def _frames(self, shares: Sequence[_Share], samples: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The frames of an animation of all groups, as data, with the samples at its end; none but on one process."""
+        if not shares[0].frames:
+            return []
+        steps = zip(*(share.frames for share in shares), strict=True)
+        frames = [(torch.cat([xt for xt, _ in step]), torch.cat([x0 for _, x0 in step])) for step in steps]
+        if self._autoencoder:
+            frames = [(self._autoencoder.decode(xt), self._autoencoder.decode(x0)) for xt, x0 in frames]
+        firsts = [share.numbers[: self._num_animated] for share in shares]
+        end = torch.cat([values[numbers] for values, numbers in zip(samples, firsts, strict=True)])
+        return [*frames, (end, end)]
+
+    def _gathered(self, share: _Share, group: Group, accelerator: Accelerator) -> Tensor:
         """A group's samples as data, from the shares of all processes."""
+        own, part = share.numbers, share.samples
         if self._autoencoder:
             part = self._autoencoder.decode(part)
         gathered = gather_object([(own, part)]) if accelerator.num_processes > 1 else [(own, part)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,11 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import WrongKindError, to_toml
+from signal_diffusion.config.loading import WrongKindError, lines_of, to_toml
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
+from signal_diffusion.inspection import doubts_of
 from signal_diffusion.places import expanded
 from signal_diffusion.training import checkpoints
 from signal_diffusion.training.launching import start_missing_processes
@@ -28,10 +31,13 @@ __all__ = [
     "accelerator_of",
     "checkpoint_to_resume",
     "cpu_has_bf16",
+    "resume_from",
     "run",
     "run_command_line",
     "sent_to",
+    "warn",
     "with_run_directory",
+    "without_resets",
 ]
 
 
@@ -58,8 +64,35 @@ def with_run_directory(
     experiment = dataclasses.replace(experiment, output=dataclasses.replace(experiment.output, base_dir=base))
     if resume is None:
         return experiment
-    training = dataclasses.replace(experiment.training, resume=schema.Resume(enabled=True, checkpoint=resume))
-    return dataclasses.replace(experiment, training=training)
+    table = dataclasses.replace(experiment.training.resume, enabled=True, checkpoint=resume)
+    return dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, resume=table))
+
+
+def without_resets(experiment: AnyExperiment) -> AnyExperiment:
+    """The experiment as the run keeps it: what began anew at one resume goes on at the next."""
+    table = dataclasses.replace(experiment.training.resume, reset_optimizer=False, reset_scheduler=False)
+    return dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, resume=table))
+
+
+def warn(
+    experiment: AnyExperiment,
+    config: Path,
+    overrides: Sequence[str],
+    root: Path,
+    card: DatasetCard,
+    accelerator: Accelerator,
+) -> None:
+    """Say on standard error, once, what is doubtful about the experiment on this dataset.
+
+    Raises
+    ------
+    UserError
+        On every process, where the dataset is too small for one step.
+    """
+    found = doubts_of(experiment, root, card, num_processes=accelerator.num_processes)
+    if accelerator.is_main_process:
+        for line in lines_of(config, overrides, found):
+            print(f"warning: {line}", file=sys.stderr)
 
 
 def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Accelerator:
@@ -89,6 +122,9 @@ def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Acc
         cpu=on_cpu,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
     )
+    in_bf16_on_cuda = accelerator.device.type == "cuda" and accelerator.mixed_precision == "bf16"
+    if in_bf16_on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+        accelerator.print("this GPU has no bf16, which torch emulates slowly: 'fp16' is faster")
     if emulated:
         accelerator.print("this CPU has no bf16, which torch would emulate several times slower: computing in fp32")
     return accelerator
@@ -106,6 +142,12 @@ def checkpoint_to_resume(
 ) -> Path | None:
     """The checkpoint to go on from; a run that is there already is neither continued nor overwritten unasked."""
     resume = experiment.training.resume
+    for key in ("reset_optimizer", "reset_scheduler"):
+        if getattr(resume, key) and not resume.enabled:
+            raise UserError(
+                f"[training.resume] {key}: has no effect on a run that is not resumed; expected "
+                "--resume-from-checkpoint, or training.resume.enabled = true"
+            )
     if accelerator.is_main_process:
         checkpoints.remove_unfinished(paths.checkpoints)
     checkpoint = None
@@ -119,6 +161,16 @@ def checkpoint_to_resume(
             "choose another --output-dir"
         )
     return checkpoint
+
+
+def resume_from(trainer: Trainer, checkpoint: Path | None, table: schema.Resume) -> list[str]:
+    """Have a trainer go on from a checkpoint, if there is one; a line of what begins anew there."""
+    if checkpoint is None:
+        return []
+    trainer.resume(checkpoint, reset_optimizer=table.reset_optimizer, reset_scheduler=table.reset_scheduler)
+    anew = {"the optimizer's state": table.reset_optimizer, "the learning-rate schedule": table.reset_scheduler}
+    names = [name for name, begins in anew.items() if begins]
+    return [f"begun anew at step {trainer.progress.step}: {' and '.join(names)}"] if names else []
 
 
 def run(

@@ -39,6 +39,8 @@ class Progress:
     """Step of the last validation."""
     pictured: int = -1
     """Step of the last preview."""
+    schedule_start: int = 0
+    """Step at which the learning-rate schedule was begun."""
     best_step: int | None = None
     best_value: float | None = None
     plateau: dict[str, Any] | None = None

@@ -11,16 +11,28 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["METRICS_NAME", "Tracker"]
+__all__ = ["METRICS_NAME", "Histogram", "Tracker", "read_rows"]
 
 METRICS_NAME = "metrics.jsonl"
 SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """How many values lie in each bin."""
+
+    edges: Sequence[float]
+    """Upper edges of the bins, rising."""
+    counts: Sequence[int]
+    norm: float
+    """Root of the sum of the squared values."""
 
 
 class Tracker:
@@ -88,6 +100,23 @@ class Tracker:
 
             self._writer.add_image(name, image.imread(path)[..., :3], step, dataformats="HWC")
 
+    def histogram(self, step: int, name: str, values: Histogram) -> None:
+        """Show a histogram in TensorBoard."""
+        filled = [index for index, count in enumerate(values.counts) if count]
+        if self._writer is None or not filled:
+            return
+        self._writer.add_histogram_raw(
+            name,
+            min=values.edges[max(0, filled[0] - 1)],
+            max=values.edges[filled[-1]],
+            num=sum(values.counts),
+            sum=0.0,  # which TensorBoard does not show
+            sum_squares=values.norm**2,
+            bucket_limits=list(values.edges),
+            bucket_counts=list(values.counts),
+            global_step=step,
+        )
+
     def hyperparameters(self, values: Mapping[str, Any], text: str) -> None:
         """The experiment, as TensorBoard's table of hyper-parameters and as text."""
         if self._writer is None:
@@ -116,19 +145,27 @@ class Tracker:
             self._writer.close()
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl, without damaged ones, which a kill or a full disk leaves; none without the file."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            float(row["step"])
+        except (ValueError, KeyError, TypeError):
+            print(f"warning: dropped a damaged row of {METRICS_NAME}", file=sys.stderr)
+        else:
+            rows.append(row)
+    return rows
+
+
 def _drop_rows_after(path: Path, step: int) -> None:
     """Rows that a killed run wrote after the checkpoint will be written again."""
     if not path.exists():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+    kept = [row for row in read_rows(path) if row["step"] <= step]
     replacement = path.with_suffix(".partial")
-    replacement.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    replacement.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
     replacement.replace(path)
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        print(f"warning: dropped a damaged row of {METRICS_NAME}", file=sys.stderr)
-        return float("inf")

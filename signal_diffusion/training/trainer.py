@@ -14,15 +14,16 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
 from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
 from signal_diffusion.training import checkpoints, state
+from signal_diffusion.training.cadence import in_steps
+from signal_diffusion.training.diagnostics import BlockGradients, traced
 from signal_diffusion.training.ema import Ema
-from signal_diffusion.training.optimizers import SkippingStep, build_optimizer, learning_rate_schedule
+from signal_diffusion.training.optimizers import LearningRate, SkippingStep, build_optimizer
 from signal_diffusion.training.stopping import Stopped, StopRequest
 from signal_diffusion.training.tracking import Tracker
 
@@ -70,6 +71,10 @@ class Parts:
     """Text files that every checkpoint has beside the weights, such as the dataset's card."""
     exported: Callable[[nn.Module], Mapping[str, checkpoints.Writer]] = lambda model: {}
     """More files of a checkpoint, made while the averaged weights are in the model's place."""
+    trace_dir: Path | None = None
+    """Where a profile of a few steps goes; None = there is none."""
+    log_gradients: bool = False
+    """Log the gradient of each block."""
 
 
 class Trainer:
@@ -84,7 +89,8 @@ class Trainer:
         loading: schema.Loading,
         seed: int,
     ) -> None:
-        self.parts, self.accelerator, self.training, self.loading = parts, accelerator, training, loading
+        self.parts, self.accelerator, self.loading = parts, accelerator, loading
+        self.training = training = in_steps(training, parts.order.steps_per_epoch)
         self.seed = seed
         assert isinstance(parts.model, nn.Module)
         self.model = parts.model
@@ -93,16 +99,17 @@ class Trainer:
         self._compile()
         optimizer = build_optimizer(self.model.to(accelerator.device), training.optimizer)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
-        self.learning_rate = learning_rate_schedule(
-            training.scheduler, num_steps=parts.num_steps, steps_per_epoch=parts.order.steps_per_epoch
+        self.learning_rate = LearningRate(
+            training, num_steps=parts.num_steps, steps_per_epoch=parts.order.steps_per_epoch
         )
-        self.plateau = _plateau(training.scheduler)
         self.ema = Ema(self.model, training.ema) if training.ema.enabled else None
         self.skipping = SkippingStep(optimizer, accelerator.device)
         self.progress = state.Progress()
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
         self.saved_step = -1
+        wanted = parts.log_gradients and accelerator.is_main_process  # they are the same on all
+        self.gradients = BlockGradients(self.model, parts.model.blocks, accelerator.device) if wanted else None
 
     # The loop -------------------------------------------------------------------------------------------------------
 
@@ -117,14 +124,16 @@ class Trainer:
         with StopRequest() as stop:
             try:
                 self._due_after_step(tracker, stop)  # what a stop had cut short at the step resumed from
-                self._train(tracker, stop)
+                trace_dir = self.parts.trace_dir if self.accelerator.is_main_process else None
+                with traced(trace_dir, tracker.message) as trace_step:
+                    self._train(tracker, stop, trace_step)
             except Stopped:
                 name = stop.signal.name if stop.signal else "another process"
                 tracker.message(f"stopped by {name} at step {self.progress.step}")
             self._save(tracker)
         return self.progress.step >= self.parts.num_steps
 
-    def _train(self, tracker: Tracker, stop: StopRequest) -> None:
+    def _train(self, tracker: Tracker, stop: StopRequest, trace_step: Callable[[], None]) -> None:
         first, last = self.progress.step, self.parts.num_steps
         stream = batches(
             self.parts.examples,
@@ -138,7 +147,8 @@ class Trainer:
         for step in range(first, last):
             grad_norm = self._step(step, stream)
             self.progress.step = step + 1
-            if (step + 1) % self.training.log_interval == 0 or step + 1 == last:
+            trace_step()
+            if self._is_logged(step + 1):
                 elapsed, log_time = time.perf_counter() - log_time, time.perf_counter()
                 speed = (step + 1 - log_step) * self.parts.order.examples_per_step / elapsed
                 log_step = step + 1
@@ -154,11 +164,14 @@ class Trainer:
         generator = generator_for(Purpose.STEP, self.seed, step, accelerator.process_index, device=accelerator.device)
         torch.manual_seed(derived_seed(Purpose.DROPOUT, self.seed, step, accelerator.process_index))
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(step)
+            group["lr"] = self.learning_rate(step)
         for micro in range(accumulation):
             waits = accelerator.no_sync(self.wrapped) if micro + 1 < accumulation else nullcontext()
             with waits:
                 self._backward(next(stream), generator)
+        self.accelerator.unscale_gradients()
+        if self.gradients and self._is_logged(step + 1):
+            self.gradients.measure()
         grad_norm = self._clip()
         if accelerator.scaler is None:
             self.skipping.guard(grad_norm, step + 1)
@@ -179,12 +192,11 @@ class Trainer:
         self.losses += torch.stack([torch.where(finite, loss.detach(), 0.0), finite.float()])
 
     def _clip(self) -> Tensor:
-        self.accelerator.unscale_gradients()
         limit = self.training.optimizer.gradient_clip_norm or float("inf")
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
-    def _learning_rate(self, step: int) -> float:
-        return self.training.optimizer.learning_rate * self.learning_rate(step) * self._plateau_factor()
+    def _is_logged(self, step: int) -> bool:
+        return step % self.training.log_interval == 0 or step == self.parts.num_steps
 
     # What is due after a step ---------------------------------------------------------------------------------------
 
@@ -218,11 +230,15 @@ class Trainer:
             "epoch": step / self.parts.order.steps_per_epoch,
             "train/loss": loss,
             "train/grad_norm": grad_norm.item(),
-            "train/learning_rate": self._learning_rate(step - 1),
+            "train/learning_rate": self.learning_rate(step - 1),
             "time/examples_per_second": examples_per_second,
         }
         if self.training.on_nonfinite == "skip":
             row["train/skipped_steps"] = int(self.skipping.num_skipped.item())
+        if self.gradients:
+            row |= self.gradients.norms()
+            for name, histogram in self.gradients.histograms().items():
+                tracker.histogram(step, name, histogram)
         tracker.metrics(step, row)
         tracker.progress(step, loss, examples_per_second)
 
@@ -251,8 +267,7 @@ class Trainer:
         tracker.message(f"step {step}  validation loss {value:.4f}")
         if step == 0:
             return
-        if self.plateau:
-            self.plateau.step(value)
+        self.learning_rate.validated(value)
         if progress.best_value is None or value < progress.best_value:
             progress.best_step, progress.best_value = step, value
             self._save(tracker)
@@ -279,7 +294,7 @@ class Trainer:
         progress.optimizer = self.training.optimizer.type
         progress.skipped_steps = int(self.skipping.num_skipped.item())
         progress.ema_updates = self.ema.num_updates if self.ema else 0
-        progress.plateau = self.plateau.state_dict() if self.plateau else None
+        progress.plateau = self.learning_rate.state_dict()
         scaler = self.accelerator.scaler
         progress.scaler = scaler.state_dict() if scaler else None
         if self.accelerator.is_main_process:
@@ -294,31 +309,28 @@ class Trainer:
         self.saved_step = step
         self.accelerator.wait_for_everyone()
 
-    def resume(self, checkpoint: Path) -> None:
-        """Go on from a verified checkpoint, as if it had never been left.
+    def resume(self, checkpoint: Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False) -> None:
+        """Go on from a verified checkpoint, as if it had never been left, but for what is begun anew.
+
+        With `reset_optimizer` that is the optimizer's state, its type may be another, and a checkpoint without any
+        serves too; fp16's loss scale goes on. With `reset_scheduler` it is the learning-rate schedule, which then
+        spans the steps that are left, and its plateaus. All else goes on from the checkpoint's step in either case:
+        its counter, the weights and their average, the examples, the noise, the best value so far.
 
         Raises
         ------
         UserError
-            Where the checkpoint is of another model or another optimizer.
+            Where the checkpoint is of another model, or has no state for this optimizer.
         """
-        if not (checkpoint / state.OPTIMIZER).is_file():
-            raise UserError(
-                f"{checkpoint}: has no {state.OPTIMIZER} (training.checkpointing.save_optimizer was false), so it "
-                "cannot be resumed; start a new run"
-            )
         checkpoints.load_weights(self.model, checkpoint, use_ema=False)
         progress = self.progress = state.Progress.of(checkpoint)
-        if progress.optimizer != self.training.optimizer.type:
-            raise UserError(
-                f"[training.optimizer] type: {self.training.optimizer.type!r}, but {checkpoint} was trained with "
-                f"{progress.optimizer!r}; expected the same, or a new run"
-            )
-        self._resume_optimizer(checkpoint)
+        if not reset_optimizer:
+            self._check_optimizer(checkpoint)
+            self._resume_optimizer(checkpoint)
         self._resume_ema(checkpoint)
-        if self.plateau and progress.plateau:
-            self.plateau.load_state_dict(progress.plateau)
-            self.plateau.optimizer.param_groups[0]["lr"] = progress.plateau["_last_lr"][0]
+        if reset_scheduler:
+            progress.schedule_start, progress.plateau = progress.step, None
+        self.learning_rate.resume(progress.schedule_start, progress.plateau)
         if self.accelerator.scaler and progress.scaler:
             self.accelerator.scaler.load_state_dict(progress.scaler)
         saved = torch.tensor(progress.losses, dtype=self.losses.dtype)
@@ -330,6 +342,20 @@ class Trainer:
             self.saved_step = progress.step
         else:  # the best so far stays in another folder
             progress.best_step = progress.best_value = None
+
+    def _check_optimizer(self, checkpoint: Path) -> None:
+        """Hold the checkpoint's optimizer against the experiment's."""
+        advice = "set training.resume.reset_optimizer = true, which begins its state anew, or start a new run"
+        if not (checkpoint / state.OPTIMIZER).is_file():
+            raise UserError(
+                f"{checkpoint}: has no {state.OPTIMIZER} to go on with (training.checkpointing.save_optimizer was "
+                f"false); {advice}"
+            )
+        if self.progress.optimizer != self.training.optimizer.type:
+            raise UserError(
+                f"[training.optimizer] type: {self.training.optimizer.type!r}, but {checkpoint} was trained with "
+                f"{self.progress.optimizer!r}; expected the same, or {advice}"
+            )
 
     def _resume_optimizer(self, checkpoint: Path) -> None:
         """Its state is the checkpoint's; what the experiment says of it (rates, decay, betas) is the experiment's."""
@@ -362,14 +388,3 @@ class Trainer:
         torch._dynamo.config.recompile_limit = 64
         for block in self.parts.model.blocks:
             block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=False)
-
-    def _plateau_factor(self) -> float:
-        return self.plateau.optimizer.param_groups[0]["lr"] if self.plateau else 1.0
-
-
-def _plateau(scheduler: schema.Scheduler) -> ReduceLROnPlateau | None:
-    """torch's plateau schedule over a factor of its own, which multiplies the learning rate."""
-    if scheduler.type != "plateau":
-        return None
-    factor = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    return ReduceLROnPlateau(factor, factor=scheduler.gamma, patience=scheduler.patience, min_lr=scheduler.min_lr_ratio)

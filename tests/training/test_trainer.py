@@ -158,8 +158,9 @@ def test_a_nan_loss_is_skipped_and_counted_where_asked_for(
     assert all(torch.equal(five[name], six[name]) and torch.equal(five[name], seven[name]) for name in names)
 
 
+@pytest.mark.parametrize("log_gradients", ["false", "true"])
 def test_a_step_that_does_not_log_reads_nothing_back_from_the_device(
-    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log_gradients: str, experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the CPU `.item()` is cheap; on CUDA each one waits for the device. So they are counted here."""
     reads: list[str] = []
@@ -179,7 +180,11 @@ def test_a_step_that_does_not_log_reads_nothing_back_from_the_device(
     train(
         experiment_file,
         output_dir=tmp_path,
-        overrides=("training.max_steps=3", "training.validation.enabled=false"),
+        overrides=(
+            "training.max_steps=3",
+            "training.validation.enabled=false",
+            f"debug.log_gradients={log_gradients}",
+        ),
     )
     assert reads == []
     with Watch():

@@ -1,0 +1,162 @@
+"""What is possible and seldom meant is told once, before training, and can be switched off."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.cli.config import check
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.diagnostics_tables import Debug, ValidationRules
+from signal_diffusion.config.doubts import Extent, doubts
+from signal_diffusion.config.schema import (
+    Checkpointing,
+    Ema,
+    Experiment,
+    Optimizer,
+    Scheduler,
+    Training,
+    Validation,
+    Visualization,
+)
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.inspection import doubts_of
+from signal_diffusion.training.diffusion import train
+
+SHIPPED = sorted((Path(__file__).parents[2] / "config").glob("*/*.toml"))
+RUN = Extent(num_steps=1000, steps_per_epoch=100, examples_per_step=32, num_examples=3200)
+
+
+@pytest.mark.parametrize(
+    ("tables", "key", "message"),
+    [
+        ({"optimizer": Optimizer(gradient_clip_norm=0.005)}, "optimizer.gradient_clip_norm", "0.005: every step is"),
+        ({"optimizer": Optimizer(gradient_clip_norm=500.0)}, "optimizer.gradient_clip_norm", "500.0: no gradient"),
+        ({"checkpointing": Checkpointing(interval=1001)}, "checkpointing.interval", "1001 steps are more than the"),
+        ({"checkpointing": Checkpointing(interval=11, unit="epochs")}, "checkpointing.interval", "1100 steps are"),
+        ({"validation": Validation(interval=2000)}, "validation.interval", "2000 steps are more than the run's 1000"),
+        ({"visualization": Visualization(interval=2000)}, "visualization.interval", "2000 steps are more"),
+        ({"scheduler": Scheduler(warmup_steps=101)}, "scheduler.warmup_steps", "101, but warm-up takes at most"),
+        ({"ema": Ema(warmup=False)}, "ema.decay", "0.9999, once in 10 steps and without warm-up, remembers 100000"),
+        ({"ema": Ema(update_after_step=1000)}, "ema.update_after_step", "1000, in a run of 1000 steps: the average"),
+        ({"ema": Ema(update_every=1001)}, "ema.update_every", "1001, in a run of 1000 steps: the average is never"),
+    ],
+)
+def test_what_is_seldom_meant_is_told_by_its_key(tables: dict[str, Any], key: str, message: str) -> None:
+    experiment = Experiment(training=Training(**tables))
+
+    [(found, told)] = doubts(experiment, RUN)
+
+    assert found == f"training.{key}" and told.startswith(message)
+    assert not doubts(replace(experiment, validation_rules=ValidationRules(warn_if_suspicious=False)), RUN)
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"optimizer": Optimizer(gradient_clip_norm=0.0)},
+        {"optimizer": Optimizer(gradient_clip_norm=0.01)},
+        {"optimizer": Optimizer(gradient_clip_norm=100.0)},
+        {"checkpointing": Checkpointing(interval=0)},
+        {"checkpointing": Checkpointing(interval=1001, save_best_only=True)},
+        {"checkpointing": Checkpointing(interval=10, unit="epochs")},
+        {"validation": Validation(interval=2000, enabled=False)},
+        {"visualization": Visualization(interval=2000, enabled=False)},
+        {"scheduler": Scheduler(warmup_steps=100)},
+        {"ema": Ema(warmup=False, decay=0.99)},
+        {"ema": Ema(update_every=1000)},
+        {"ema": Ema(warmup=False, enabled=False)},
+    ],
+)
+def test_what_may_well_be_meant_is_not_told(tables: dict[str, Any]) -> None:
+    assert not doubts(Experiment(training=Training(**tables)), RUN)
+
+
+def test_intervals_are_one_line_together() -> None:
+    training = Training(checkpointing=Checkpointing(interval=1500), validation=Validation(interval=2000))
+
+    [(key, message)] = doubts(Experiment(training=training), RUN)
+
+    assert key == "training.checkpointing.interval" and message.endswith("likewise training.validation.interval")
+
+
+def test_a_default_is_not_doubted_however_short_the_run() -> None:
+    short = Extent(num_steps=3, steps_per_epoch=3, examples_per_step=8, num_examples=24)
+
+    assert not doubts(Experiment(), short) and not doubts(AutoencoderExperiment(), short)
+
+
+def test_steps_of_few_examples_are_told_of_a_diffusion_model_alone() -> None:
+    few = replace(RUN, examples_per_step=7)
+
+    [(key, message)] = doubts(Experiment(), few)
+
+    assert key == "data.loading.batch_size" and message.startswith("7 examples make an optimizer step")
+    assert not doubts(AutoencoderExperiment(), few)
+    assert not doubts(Experiment(validation_rules=ValidationRules(warn_if_batch_size_small=False)), few)
+
+
+def test_a_profile_needs_its_steps() -> None:
+    experiment = Experiment(debug=Debug(profile=True))
+
+    assert [key for key, _ in doubts(experiment, replace(RUN, num_steps=8))] == ["debug.profile"]
+    assert not doubts(experiment, replace(RUN, num_steps=9))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_of_the_shipped_experiments_nothing_is_doubtful(path: Path) -> None:
+    experiment = experiments.load_any(path)
+    extent = replace(
+        RUN,
+        num_steps=experiments.steps_of(experiment.training, 100),
+        examples_per_step=experiment.data.loading.batch_size,
+    )
+
+    assert not doubts(experiment, extent)
+
+
+def test_unlabelled_examples_of_a_model_of_classes_are_counted(
+    synthetic_dataset: Path, experiment_file: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(synthetic_dataset, root)
+    [file] = (root / "train").iterdir()
+    table = pq.read_table(file)
+    labels = [None, None, None, *table["label"].to_pylist()[3:]]
+    place, field = table.schema.get_field_index("label"), table.schema.field("label")
+    pq.write_table(table.set_column(place, field, pa.array(labels, field.type)), file)
+    card = DatasetCard.load(root)
+    experiment = experiments.load(experiment_file, ["data.loading.max_train_examples=228"])
+
+    [(key, message)] = doubts_of(experiment, root, card)
+
+    assert key == "model.conditioning.type" and message.startswith("3 of 228 training examples have no label")
+    silent = replace(experiment, validation_rules=ValidationRules(require_labels_if_conditional=False))
+    assert not doubts_of(silent, root, card) and not doubts_of(experiment, synthetic_dataset, card)
+
+
+def test_a_run_and_a_check_tell_each_doubt_once_with_the_file_or_the_override(
+    experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / "odd.toml"
+    text = experiment_file.read_text().replace("batch_size = 8", "batch_size = 1").replace("max_steps = 15", "")
+    file.write_text(text)
+    overrides = ("training.max_steps=2", "training.validation.interval=50", "training.optimizer.gradient_clip_norm=0")
+
+    train(file, output_dir=tmp_path / "run", overrides=overrides)
+    of_run = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    check([file], list(overrides))
+    of_check = capsys.readouterr().err.splitlines()
+
+    assert of_run == of_check
+    assert [line.split(": ")[1:3] for line in of_run] == [
+        [f"{file}", "[data.loading] batch_size"],
+        ["--set", "[training.validation] interval"],
+    ]

@@ -1,0 +1,166 @@
+"""What a resume may begin anew, what it takes along all the same, and what checkpoints are kept for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from signal_diffusion.cli.config import check
+from signal_diffusion.config.schema import Optimizer, Scheduler, Training
+from signal_diffusion.errors import UserError
+from signal_diffusion.training.checkpoints import list_checkpoints
+from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.optimizers import LearningRate, learning_rate_schedule
+from tests.training.runs import largest_difference, metrics_of
+
+QUIET = ("training.validation.enabled=false",)
+
+
+@pytest.fixture(scope="module")
+def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    train(experiment_file, output_dir=folder, overrides=(*QUIET, "training.max_steps=5"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_without_state(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "weights"
+    overrides = (*QUIET, "training.max_steps=5", "training.checkpointing.save_optimizer=false")
+    train(experiment_file, output_dir=folder, overrides=overrides)
+    return folder
+
+
+def steps_of_optimizer(checkpoint: Path) -> set[float]:
+    state = torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
+    return {float(each["step"]) for each in state.values()}
+
+
+def test_an_optimizer_begun_anew_has_the_weights_the_average_and_the_step(
+    run: Path, experiment_file: Path, tmp_path: Path
+) -> None:
+    before, reset = run / "checkpoint-5", "training.resume.reset_optimizer=true"
+    overrides = (*QUIET, "training.max_steps=6", "training.optimizer.learning_rate=1e-30", reset)
+
+    train(experiment_file, output_dir=tmp_path, resume=str(before), overrides=overrides)
+
+    after = tmp_path / "checkpoint-6"
+    assert steps_of_optimizer(before) == {5.0} and steps_of_optimizer(after) == {1.0}
+    weights, same = (load_file(folder / "model.safetensors") for folder in (before, after))
+    assert all(torch.allclose(weights[name], same[name], rtol=0, atol=1e-20) for name in weights)
+    updates = [json.loads((folder / "progress.json").read_text())["ema_updates"] for folder in (before, after)]
+    assert updates == [2, 3]
+
+
+def test_a_checkpoint_without_the_optimizers_state_says_what_resumes_it(
+    run_without_state: Path, experiment_file: Path, tmp_path: Path
+) -> None:
+    checkpoint, longer = run_without_state / "checkpoint-5", (*QUIET, "training.max_steps=7")
+    assert not (checkpoint / "optimizer.pt").exists()
+
+    with pytest.raises(UserError, match=r"has no optimizer.pt .*set training.resume.reset_optimizer = true"):
+        train(experiment_file, output_dir=tmp_path / "refused", resume=str(checkpoint), overrides=longer)
+    reset = (*longer, "training.resume.reset_optimizer=true")
+    assert train(experiment_file, output_dir=tmp_path / "run", resume=str(checkpoint), overrides=reset)
+
+    assert steps_of_optimizer(tmp_path / "run" / "checkpoint-7") == {2.0}
+
+
+def test_another_optimizer_goes_on_where_its_state_begins_anew(
+    run: Path, experiment_file: Path, tmp_path: Path
+) -> None:
+    overrides = (*QUIET, "training.max_steps=6", "training.optimizer.type=sgd", "training.optimizer.betas=[0.5, 0.9]")
+    resume = str(run / "checkpoint-5")
+
+    with pytest.raises(UserError, match=r"\[training.optimizer\] type: 'sgd'.*training.resume.reset_optimizer = true"):
+        train(experiment_file, output_dir=tmp_path / "refused", resume=resume, overrides=overrides)
+    reset = (*overrides, "training.resume.reset_optimizer=true")
+    train(experiment_file, output_dir=tmp_path / "run", resume=resume, overrides=reset)
+
+    saved = torch.load(tmp_path / "run" / "checkpoint-6" / "optimizer.pt", weights_only=True)
+    assert {group["momentum"] for group in saved["param_groups"]} == {0.5}
+    assert json.loads((tmp_path / "run" / "checkpoint-6" / "progress.json").read_text())["optimizer"] == "sgd"
+
+
+def test_a_schedule_begun_anew_spans_the_steps_that_are_left(run: Path, experiment_file: Path, tmp_path: Path) -> None:
+    overrides = (*QUIET, "training.log_interval=1", "training.resume.reset_scheduler=true")
+
+    train(experiment_file, output_dir=tmp_path, resume=str(run / "checkpoint-5"), overrides=overrides)
+
+    share = learning_rate_schedule(Scheduler(), num_steps=10, steps_per_epoch=6)
+    rates = [row["train/learning_rate"] for row in metrics_of(tmp_path)]
+    assert rates == [1e-2 * share(step) for step in range(10)]
+    assert rates[0] == pytest.approx(1e-5) and rates[1] == 1e-2 and rates[-1] < 1e-3
+    assert steps_of_optimizer(tmp_path / "checkpoint-15") == {15.0}
+
+
+def test_what_began_anew_goes_on_to_the_bit_at_the_next_resume(
+    run: Path, experiment_file: Path, tmp_path: Path
+) -> None:
+    anew, again = tmp_path / "anew", tmp_path / "again"
+    resets = ("training.resume.reset_optimizer=true", "training.resume.reset_scheduler=true")
+    train(experiment_file, output_dir=anew, resume=str(run / "checkpoint-5"), overrides=(*QUIET, *resets))
+    again.mkdir()
+    shutil.copytree(anew / "checkpoint-9", again / "checkpoint-9")
+
+    train(anew / "config.toml", output_dir=again, resume="latest")  # by the run's own file
+
+    assert largest_difference(again / "checkpoint-15", anew / "checkpoint-15") == 0
+    assert steps_of_optimizer(again / "checkpoint-15") == {10.0}
+
+
+def test_a_check_holds_an_experiment_against_the_checkpoint_that_it_goes_on_from(
+    run: Path, experiment_file: Path
+) -> None:
+    def overrides(name: str) -> list[str]:
+        return ["training.resume.enabled=true", f"training.resume.checkpoint={run / name}"]
+
+    check([experiment_file], overrides("checkpoint-5"))
+    with pytest.raises(UserError, match=r"checkpoint-9: no such checkpoint; there are checkpoint-1, "):
+        check([experiment_file], overrides("checkpoint-9"))
+    with pytest.raises(UserError, match=r"\[model.diffusion\] method: 'ddpm', but .*checkpoint-5 was trained with"):
+        check([experiment_file], [*overrides("checkpoint-5"), "model.diffusion.method=ddpm"])
+
+
+@pytest.mark.parametrize("key", ["reset_optimizer", "reset_scheduler"])
+def test_a_run_that_is_not_resumed_has_nothing_to_begin_anew(key: str, experiment_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"tiny.toml: \[training.resume\] {key}: has no effect"):
+        train(experiment_file, output_dir=tmp_path / "run", overrides=(f"training.resume.{key}=true",))
+    assert not (tmp_path / "run").exists()
+
+
+def test_decays_of_a_plateau_are_taken_along_or_left() -> None:
+    training = Training(
+        scheduler=Scheduler(type="plateau", patience=0, warmup_steps=0, gamma=0.1),
+        optimizer=Optimizer(learning_rate=1.0),
+    )
+    before, resumed, anew = (LearningRate(training, num_steps=100, steps_per_epoch=10) for _ in range(3))
+    before.validated(1.0)
+    before.validated(2.0)
+
+    resumed.resume(0, before.state_dict())
+    anew.resume(50, None)
+
+    assert [rate(60) for rate in (before, resumed, anew)] == pytest.approx([0.1, 0.1, 1.0])
+    resumed.validated(0.5)
+    resumed.validated(0.75)
+    assert resumed(60) == pytest.approx(0.01)
+
+
+def test_where_the_best_alone_is_saved_each_checkpoint_was_the_best_when_it_was_written(
+    experiment_file: Path, tmp_path: Path
+) -> None:
+    overrides = ("training.checkpointing.save_best_only=true", "training.validation.interval=2")
+
+    train(experiment_file, output_dir=tmp_path, overrides=overrides)
+
+    losses = {row["step"]: row["validation/ema_loss"] for row in metrics_of(tmp_path) if "validation/ema_loss" in row}
+    records = [step for step in losses if losses[step] == min(losses[before] for before in losses if before <= step)]
+    saved = [int(path.name.split("-")[1]) for path in list_checkpoints(tmp_path)]
+    assert list(losses) == [2, 4, 6, 8, 10, 12, 14, 15]
+    assert saved == sorted({*records, 15})
