@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
+
+if TYPE_CHECKING:
+    from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+    from signal_diffusion.config.schema import Experiment
 
 __all__ = ["app"]
 
@@ -16,7 +22,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
 ]
 
-app = typer.Typer(help="Look at experiment files, without training.", no_args_is_help=True)
+app = typer.Typer(help="Begin, look at and compare experiment files.", no_args_is_help=True)
 
 
 @app.command()
@@ -49,18 +55,111 @@ def check(
         raise UserError(*complaints)
 
 
+@app.command()
+def new(
+    backbone: Annotated[str, typer.Option(help="Backbone, such as dit.")],
+    representation: Annotated[str, typer.Option(help="Such as db-iq; image is any pictures.")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write; else it is printed.")] = None,
+) -> None:
+    """Write an experiment file to begin with; a comment above each key says what it means and may be."""
+    from signal_diffusion.config.drafts import draft
+    from signal_diffusion.experiment import offer
+
+    known = offer()
+    choices = {
+        "--backbone": (backbone, known.architectures),
+        "--representation": (representation, known.representations),
+    }
+    for option, (found, names) in choices.items():
+        if found not in names:
+            raise UserError(f"{option}: expected one of {listed(list(names), len(names))}, found {found!r}")
+    text = draft(backbone, representation, known)
+    if output is None:
+        print(text, end="")
+        return
+    if output.exists():
+        raise UserError(f"--output {output}: is there already; take another name")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(output)
+    print(f"wrote {output}", file=sys.stderr)
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Experiment file of any layout, run or checkpoint.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+) -> None:
+    """Tell which keys two experiments differ in, after defaults; – is a key without value or effect.
+
+    The exit code is 0 where they are equal, 1 where they differ.
+    """
+    ours, theirs = _in_effect(first), _in_effect(second)
+    rows = [
+        (key, _shown(ours.get(key)), _shown(theirs.get(key)))
+        for key in _in_order({**ours, **theirs})
+        if ours.get(key) != theirs.get(key)
+    ]
+    if not rows:
+        print(f"{first} and {second} are the same experiment")
+        return
+    table = [("", str(first), str(second)), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(2)]
+    for key, mine, other in table:
+        print(f"{key:<{widths[0]}}  {mine:<{widths[1]}}  {other}")
+    raise typer.Exit(1)
+
+
+def _in_effect(path: Path) -> dict[str, Any]:
+    """The keys that an experiment has, with its defaults and without those that nothing reads, dotted."""
+    from signal_diffusion.config.loading import to_toml
+    from signal_diffusion.experiment import CONFIG_NAME, load_any
+
+    file = path / CONFIG_NAME if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise UserError(f"{path}: has no {CONFIG_NAME}; expected an experiment file, a run or a checkpoint")
+    return dict(_flat(tomllib.loads(to_toml(load_any(file)))))
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _in_order(keys: Iterable[str]) -> list[str]:
+    """The keys by table, in the order of the experiment file."""
+    from signal_diffusion.config.loading import known_keys
+
+    tables = {key: place for place, key in enumerate(known_keys())}
+    return sorted(keys, key=lambda key: tables.get(key.rpartition(".")[0], len(tables)))
+
+
+def _shown(value: Any) -> str:
+    from signal_diffusion.config.documentation import toml
+
+    return "–" if value is None else toml(value)
+
+
 def _told(file: Path, overrides: Sequence[str]) -> str:
     """What is known of an experiment of either kind, a line each."""
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-    from signal_diffusion.config.loading import written_keys
+    from signal_diffusion.config.loading import translation_of, written_keys
     from signal_diffusion.experiment import load_any
     from signal_diffusion.inspection import inspect
     from signal_diffusion.training.autoencoder import outline
 
     experiment = load_any(file, overrides)
     if isinstance(experiment, AutoencoderExperiment):
-        return outline(experiment)
-    found, gib = inspect(experiment, written_keys(file, overrides)), 2**30
+        told = outline(experiment)
+        _warn(file, overrides, experiment)
+        return told
+    _check_resume(experiment)
+    found, gib = inspect(experiment, written_keys(file, overrides), translation_of(file).expected), 2**30
+    _warn(file, overrides, experiment)
     memory = (found.state_bytes + found.activation_bytes) / gib
     return (
         f"  parameters       {found.parameters:,}\n"
@@ -73,3 +172,27 @@ def _told(file: Path, overrides: Sequence[str]) -> str:
         f"gradients, optimizer and average, {found.activation_bytes / gib:.2f} for activations\n"
         f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items())}"
     )
+
+
+def _check_resume(experiment: Experiment) -> None:
+    """Hold an experiment against the checkpoint that it names to go on from; the latest of a run is known with that."""
+    from signal_diffusion.continuity import check_same_run
+    from signal_diffusion.experiment import dataset_root, read_card
+    from signal_diffusion.training.checkpoints import verify
+
+    table = experiment.training.resume
+    if table.enabled and table.checkpoint != "latest":
+        verify(Path(table.checkpoint))
+        card = read_card(experiment.data, dataset_root(experiment.data, experiment.model.pretrained))
+        check_same_run(Path(table.checkpoint), experiment, card)
+
+
+def _warn(file: Path, overrides: Sequence[str], experiment: Experiment | AutoencoderExperiment) -> None:
+    """Say on standard error what is doubtful about an experiment, as a run of it would."""
+    from signal_diffusion.config.loading import lines_of
+    from signal_diffusion.experiment import dataset_root, read_card
+    from signal_diffusion.inspection import doubts_of
+
+    root = dataset_root(experiment.data, getattr(experiment.model, "pretrained", ""))
+    for line in lines_of(file, overrides, doubts_of(experiment, root, read_card(experiment.data, root))):
+        print(f"warning: {line}", file=sys.stderr)
