@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, workers are faster with a core each than with all of them
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # more are processes, each of which imports torch
 _CACHE = tempfile.TemporaryDirectory(prefix="signal-diffusion-tests-")
 os.environ["HF_DATASETS_CACHE"] = _CACHE.name
 

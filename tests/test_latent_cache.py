@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.latent_cache import describe, place_of
 from signal_diffusion.models.autoencoder import Autoencoder
 from tests.latent_spaces import autoencoder, pictures
+from tests.training.processes import two_processes
 
 NUM_EXAMPLES, PER_SHARD = 20, 6
 
@@ -262,62 +261,40 @@ def test_a_run_waits_for_another_that_encodes_the_same_and_says_so_once(
     assert said[1].startswith("encoding 20 examples of train") and len(said) == 3
 
 
-PROCESSES = """
-import errno, os, pathlib, sys
+def fill_three_caches(root: Path, folder: Path) -> None:
+    """In a process of its own: a cache whose second half does not fit, one for each process, and one for both."""
+    latent_cache.BYTES_PER_SHARD = PER_SHARD * 8 * 8 * 8 * 4
+    rank, space, write = os.environ["RANK"], autoencoder(), latent_cache._Shard.write
 
-from accelerate import Accelerator
+    def full(self: latent_cache._Shard, parts: Any) -> None:
+        if rank == "1":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, parts)
 
-from signal_diffusion import latent_cache
-from signal_diffusion.errors import UserError
-from tests import test_latent_cache as tests
+    def noted(self: latent_cache._Shard, parts: Any) -> None:
+        write(self, parts)
+        (folder / f"{self.path.name} by {rank}").touch()
 
-root, folder, rank = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), os.environ["RANK"]
-latent_cache.BYTES_PER_SHARD = tests.PER_SHARD * 8 * 8 * 8 * 4
-accelerator, space = Accelerator(cpu=True), tests.autoencoder()
-write = latent_cache._Shard.write
+    def attempt(name: str, place: str, write: Callable[..., None]) -> None:
+        os.environ["XDG_CACHE_HOME"] = str(folder / place)
+        latent_cache._Shard.write = write  # type: ignore[method-assign]
+        try:
+            found = cached(root, space)
+            told = f"mean {found[range(NUM_EXAMPLES)][0].mean():.5f}"
+        except UserError as error:
+            told = f"{len(error.lines)} {error}"
+        (folder / f"{name}-{rank}").write_text(told)
 
-
-def full(self, parts):
-    if rank == "1":
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    write(self, parts)
-
-
-def noted(self, parts):
-    write(self, parts)
-    (folder / f"{self.path.name} by {rank}").touch()
-
-
-def attempt(name, place, write):
-    os.environ["XDG_CACHE_HOME"], latent_cache._Shard.write = str(folder / place), write
-    try:
-        found = tests.cached(root, space)
-        told = f"mean {found[range(tests.NUM_EXAMPLES)][0].mean():.5f}"
-    except UserError as error:
-        told = f"{len(error.lines)} {error}"
-    (folder / f"{name}-{rank}").write_text(told)
-
-
-attempt("full", "caches/full", full)
-attempt("elsewhere", f"caches/{rank}", write)
-attempt("shared", "caches/shared", noted)
-"""
+    attempt("full", "caches/full", full)
+    attempt("elsewhere", f"caches/{rank}", write)
+    attempt("shared", "caches/shared", noted)
 
 
 @pytest.mark.slow
 def test_two_processes_share_the_work_and_fail_together(synthetic_dataset: Path, tmp_path: Path) -> None:
-    (tmp_path / "processes.py").write_text(PROCESSES)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    arguments = [tmp_path / "processes.py", synthetic_dataset, tmp_path]
-    finished = subprocess.run(
-        [*torchrun, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )
+    finished = two_processes(fill_three_caches, synthetic_dataset, tmp_path)
 
-    assert finished.returncode == 0, finished.stderr
+    assert finished.exit_codes == [0, 0], finished.output
     told = {
         name: [(tmp_path / f"{name}-{rank}").read_text() for rank in "01"] for name in ("full", "elsewhere", "shared")
     }

@@ -205,12 +205,13 @@ from pathlib import Path
 from signal_diffusion.data import prepare
 from signal_diffusion.data.preparing import building
 building.write_readme = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-prepare.prepare_synthetic(Path({str(tmp_path / "out")!r}), "db-only")
+tiny = prepare.SyntheticOptions(num_subjects=3, num_windows=1)
+prepare.prepare_synthetic(Path({str(tmp_path / "out")!r}), "db-only", tiny)
 """
     assert subprocess.run([sys.executable, "-c", killed]).returncode == -9
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.rglob(CARD_NAME))
-    prepare_synthetic(tmp_path / "out", "db-only")
+    prepare_synthetic(tmp_path / "out", "db-only", TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

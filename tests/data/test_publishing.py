@@ -50,6 +50,17 @@ def test_a_kill_between_the_two_renames_is_made_good(tmp_path: Path):
     assert (tmp_path / "out" / "file").read_text() == "old"
 
 
+def test_what_appears_meanwhile_stays_where_nothing_is_to_be_replaced(tmp_path: Path):
+    with (
+        pytest.raises(UserError, match="out: has appeared while it was being made"),
+        published(tmp_path / "out", replaces=False),
+    ):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "file").write_text("theirs")
+    assert (tmp_path / "out" / "file").read_text() == "theirs"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_two_at_a_time_are_refused(tmp_path: Path):
     with published(tmp_path / "out"), pytest.raises(UserError, match="another process is writing it"):
         write(tmp_path / "out", "second")
@@ -63,7 +74,7 @@ from pathlib import Path
 from signal_diffusion.data.benchmark import write_recordings
 from signal_diffusion.data.prepare import PrepareOptions, prepare
 if __name__ == "__main__":
-    write_recordings(Path({str(tmp_path / "in")!r}), 4, 20)
+    write_recordings(Path({str(tmp_path / "in")!r}), 8, 3)
     print("written", flush=True)
     prepare([Path({str(tmp_path / "in")!r})], Path({str(tmp_path / "out")!r}), PrepareOptions(workers=2))
 """

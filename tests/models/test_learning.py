@@ -14,8 +14,10 @@ PICTURES = {"dit": (300, 2), "hourglass": (200, 2), "localmamba": (200, 2), "sd3
 SIGNALS = {"dit": (300, 8), "hourglass": (200, 2), "localmamba": (200, 2), "sd35": (500, 8), "unet": (400, 2)}
 """Steps, and the batch that two examples are repeated to: the quiet end of a signal's spectrum is learnt last."""
 
-LARGE_PATCHES = {"patch_size": 32, "num_layers": 1, "attention_head_dim": 64}
-"""For sd35, whose square patches are mostly padding over four electrodes."""
+SIZES_FOR_SIGNALS = {
+    "sd35": {"patch_size": 32, "num_layers": 1, "attention_head_dim": 64},  # its patches, square, are mostly padding
+    "unet": {"model_channels": 8},  # convolutions at every sample take the longest
+}
 
 
 @pytest.mark.slow
@@ -26,7 +28,8 @@ def test_samples_have_the_spectrum_of_the_batch_that_was_learnt(backbone, name):
     signals, shape = name == "timeseries", tuple(x0.shape[1:])
     steps, batch = (SIGNALS if signals else PICTURES)[backbone]
     x0 = x0.repeat(batch // 2, 1, 1, 1)
-    model = tiny(backbone, shape, electrode_rows=signals, **(LARGE_PATCHES if signals and backbone == "sd35" else {}))
+    sizes = SIZES_FOR_SIGNALS.get(backbone, {}) if signals else {}
+    model = tiny(backbone, shape, electrode_rows=signals, **sizes)
     method, rate = rectified_flow(), 6e-3 if backbone == "unet" else 4e-3
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)

@@ -26,11 +26,12 @@ PICTURES = {
     | {"scan_directions": ["h", "v_flip"]},
     "sd35": {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 16, "patch_size": 4}
     | {"joint_attention_dim": 32, "pooled_projection_dim": 32, "pos_embed_max_size": 64, "dual_attention_layers": [0]},
-    "unet": {"model_channels": 12, "channel_multipliers": [1, 2], "use_attention": [False, True]},
+    "unet": {"model_channels": 12, "channel_multipliers": [1, 2], "use_attention": [False, True]}
+    | {"layers_per_block": 1},
 }
 """`[model.architecture]` by backbone, for pictures."""
 SIGNALS = {"dit": {"patch_size": [1, 64]}, "hourglass": {"patch_size": [1, 16]}, "localmamba": {"patch_size": [1, 16]}}
-SIGNALS["sd35"] = {"patch_size": 16, "attention_head_dim": 32}
+SIGNALS |= {"sd35": {"patch_size": 16, "attention_head_dim": 32}, "unet": {"layers_per_block": 2}}
 """What differs for time series."""
 
 CONDITIONINGS: dict[str, tuple[Attribute, ...]] = {

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -24,11 +21,12 @@ from signal_diffusion.data.representations.representation import PictureOptions
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.autoencoder import Autoencoder, load_vae
 from signal_diffusion.models.kl_autoencoder import KlAutoencoder
-from signal_diffusion.pipeline import load_trained
 from signal_diffusion.round_trip import BANDS
+from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training import autoencoder as entry
 from signal_diffusion.training import diffusion
 from signal_diffusion.training.autoencoder import load, network_of, train
+from tests.training.processes import two_processes
 from tests.training.runs import largest_difference, metrics_of
 
 CONFIGS = Path(__file__).parents[2] / "config" / "autoencoder"
@@ -183,7 +181,7 @@ def test_another_optimizer_asks_for_nothing_that_an_autoencoder_does_not_have(
     run: Path, datasets: dict[str, Path], tmp_path: Path
 ) -> None:
     overrides = (*TINY, f"data.paths.root={datasets['db-iq']}", "training.optimizer.type=adam")
-    with pytest.raises(UserError, match=r"expected the same, or a new run$"):
+    with pytest.raises(UserError, match=r"reset_optimizer = true, which begins its state anew, or start a new run$"):
         train(CONFIGS / "eeg-db-iq.toml", output_dir=tmp_path, resume=str(run / "checkpoint-5"), overrides=overrides)
 
 
@@ -272,14 +270,10 @@ def test_two_processes_validate_draw_and_save_the_same_figures_as_one(
     at_start = ("training.validation.at_start=true",)
     one, two = tmp_path / "one", tmp_path / "two"
     train(CONFIGS / "eeg-db-iq.toml", output_dir=one, overrides=(*overrides, *at_start))
-    command = [Path(sys.executable).parent / "accelerate", "launch", "--num_processes", "2", "--cpu"]
-    command += ["--main_process_port", 20_000 + os.getpid() % 20_000, "-m", "signal_diffusion.training.autoencoder"]
-    sets = [word for override in (*overrides, *at_start) for word in ("--set", override)]
-    sets += ["--set", "training.gradient_accumulation_steps=1"]
-    launched = [*command, CONFIGS / "eeg-db-iq.toml", "--output-dir", two, *sets]
-    finished = subprocess.run([*map(str, launched)], capture_output=True, text=True, timeout=300)
+    shared = (*overrides, *at_start, "training.gradient_accumulation_steps=1")
+    finished = two_processes(train, CONFIGS / "eeg-db-iq.toml", output_dir=two, overrides=shared)
 
-    assert finished.returncode == 0, finished.stderr
+    assert finished.exit_codes == [0, 0], finished.output
     first, second = (metrics_of(run)[0] for run in (one, two))
     assert first["step"] == 0 and first == pytest.approx(second, abs=1e-4)
     assert (two / "samples" / "step-00000002.png").exists()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +15,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from signal_diffusion import conditions
 from signal_diffusion import experiment as experiments
-from signal_diffusion import pipeline
 from signal_diffusion.cli import app
 from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config.schema import Augmentation
@@ -29,10 +26,14 @@ from signal_diffusion.diffusion.methods import rectified_flow
 from signal_diffusion.errors import UserError
 from signal_diffusion.inspection import inspect
 from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.sampling import job
+from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.denoising import Denoising
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.previews import groups_of
 from tests import text_encoders
+from tests.training.processes import two_processes
 from tests.training.runs import largest_difference, metrics_of
 
 WOMAN = "an EEG spectrogram of a healthy woman, relaxed"
@@ -89,8 +90,30 @@ def test_a_run_of_captions_resumes_to_the_bit_though_its_cache_has_gone(
     assert list((tmp_path / "another").rglob("*.embedding"))
 
 
+def test_captions_like_those_of_a_split_are_what_the_model_is_told(
+    run: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    encoders: list[bool] = []
+    original = conditions.text_encoder
+
+    def counted(source: str, tokens: int, *, weights: bool = True):  # type: ignore[no-untyped-def]
+        encoders.append(weights)
+        return original(source, tokens, weights=weights)
+
+    monkeypatch.setattr(conditions, "text_encoder", counted)
+    like = sampled(run, tmp_path / "like", "--like", "validation")
+    first = str(like["caption"][0])
+    told = sampled(run, tmp_path / "told", "--caption", first)
+    assert encoders.count(True) == 2  # once per command
+    assert (
+        first
+        in open_split(experiments.dataset_root(experiments.load(run / "config.toml").data), "validation")["caption"]
+    )
+    assert np.abs(like["tensors"][0] - told["tensors"][0]).max() < 1e-5
+
+
 def test_the_embeddings_are_not_in_the_checkpoint(run: Path, encoder: Path):
-    names = pipeline.load_trained(run).model.state_dict()
+    names = load_trained(run).model.state_dict()
     assert any("conditioning" in name for name in names) and not any("table" in name for name in names)
 
 
@@ -111,25 +134,43 @@ def test_the_empty_caption_is_the_null_of_training_and_of_guidance(run: Path, ca
     unguided = sampled(run, tmp_path / "zero", "--caption", WOMAN, "--guidance-scale", "0")
     assert np.array_equal(open_["tensors"], empty["tensors"])
     assert np.abs(open_["tensors"] - unguided["tensors"]).max() < 1e-5
-    trained = pipeline.load_trained(run)
+    trained = load_trained(run)
     x, t = torch.randn(2, 1, 64, 64), torch.rand(2)
-    dropped = pipeline.conditions(trained.attributes, {}, 2)
+    dropped = asked_for(trained.attributes, {}, 2).cond
     row = Conditioning({"caption": torch.tensor([0, 0])})
     assert torch.equal(trained.model(x, t, dropped), trained.model(x, t, row))
 
 
 def test_samples_of_a_caption_have_a_folder_that_can_be_named(run: Path, cache: Path):
-    trained = pipeline.load_trained(run)
-    names = [pipeline.default_output(trained, {"caption": caption}).name for caption in (WOMAN, f"{WOMAN}/..", "")]
+    trained = load_trained(run)
+    asked = ({"caption": caption} for caption in (WOMAN, f"{WOMAN}/..", ""))
+    names = [job.default_output(trained.checkpoint, trained.experiment, each).name for each in asked]
     assert len(set(names)) == 3 and all("/" not in name and len(name) < 150 for name in names)
-    assert names[2] == "checkpoint-6_euler_2-steps_seed-0"
+    assert names[2] == "checkpoint-6_64-samples_euler_2-steps_seed-0"
+
+
+def test_samples_of_one_caption_are_not_finished_as_those_of_another(run: Path, cache: Path, tmp_path: Path):
+    """Each command embeds its own one, so that both are its first."""
+
+    def stop(done: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    woman, man = (load_trained(run, captions=[caption]) for caption in (WOMAN, "a man"))
+    first, second = (
+        asked_for(trained.attributes, {"caption": caption}, 2) for trained, caption in ((woman, WOMAN), (man, "a man"))
+    )
+    with pytest.raises(KeyboardInterrupt):
+        job.sample(woman, first, tmp_path / "out", batch_size=1, on_batch=stop)
+    with pytest.raises(UserError, match=r"unfinished samples of other settings .*conditions_sha256"):
+        job.sample(man, second, tmp_path / "out", batch_size=1)
 
 
 def test_a_caption_that_was_not_embedded_is_refused(run: Path, cache: Path):
-    trained = pipeline.load_trained(run, captions=[WOMAN])
-    assert pipeline.conditions(trained.attributes, {"caption": WOMAN}, 1).attributes["caption"].tolist() == [1]
+    trained = load_trained(run, captions=[WOMAN])
+    assert asked_for(trained.attributes, {"caption": WOMAN}, 1).cond.attributes["caption"].tolist() == [1]
     with pytest.raises(UserError, match="name it among the `captions` of load_trained"):
-        pipeline.conditions(trained.attributes, {"caption": "a man"}, 1)
+        asked_for(trained.attributes, {"caption": "a man"}, 1)
 
 
 def test_a_label_is_not_asked_of_a_model_of_captions(run: Path, cache: Path):
@@ -140,11 +181,11 @@ def test_a_label_is_not_asked_of_a_model_of_captions(run: Path, cache: Path):
 def test_an_encoder_that_has_gone_or_changed_is_told_in_a_line(run: Path, cache: Path, tmp_path: Path):
     gone = ["model.conditioning.text_encoder=/gone/away"]
     with pytest.raises(UserError, match=r"\[model.conditioning\] text_encoder: /gone/away: no such folder") as caught:
-        pipeline.load_trained(run, gone)
+        load_trained(run, gone)
     assert len(caught.value.lines) == 1
     other = text_encoders.clip(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match=r"text_encoder: other weights than .* was trained with"):
-        pipeline.load_trained(run, [f"model.conditioning.text_encoder={other}"])
+        load_trained(run, [f"model.conditioning.text_encoder={other}"])
 
 
 def test_an_experiment_of_captions_is_checked_without_the_encoder_s_weights(
@@ -153,7 +194,7 @@ def test_an_experiment_of_captions_is_checked_without_the_encoder_s_weights(
     shutil.copytree(encoder, tmp_path / "clip")
     (tmp_path / "clip" / "model.safetensors").unlink()
     found = inspect(experiments.load(experiment_file, of_captions(tmp_path / "clip")))
-    model = pipeline.load_trained(run).model
+    model = load_trained(run).model
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -254,28 +295,21 @@ def test_stable_diffusion_3_takes_captions_with_the_encoders_of_its_own_pipeline
     woman = sampled(tmp_path / "run", tmp_path / "woman", "--caption", WOMAN)
     open_ = sampled(tmp_path / "run", tmp_path / "open")
     assert np.abs(woman["tensors"] - open_["tensors"]).max() > 1e-4
-    [caption] = pipeline.load_trained(tmp_path / "run").attributes
+    [caption] = load_trained(tmp_path / "run").attributes
     assert isinstance(caption, Caption) and caption.tokens.shape == (1, 77 + 77, 48)
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_embeddings(experiment_file: Path, encoder: Path, cache: Path, tmp_path: Path):
-    sets = [word for override in of_captions(encoder) for word in ("--set", override)]
-    short = ["--set", "training.max_steps=4", "--set", "training.gradient_accumulation_steps=1"]
-    port = ["--main_process_port", str(20_000 + os.getpid() % 20_000)]
-    launch = [Path(sys.executable).parent / "accelerate", "launch", "--num_processes", "2", "--cpu", *port]
-    module = ["-m", "signal_diffusion.training.diffusion", experiment_file, "--output-dir", tmp_path / "two"]
-    finished = subprocess.run(
-        [*map(str, [*launch, *module]), *sets, *short],
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert finished.returncode == 0 and "2 × cpu" in finished.stderr, finished.stderr
+def test_two_processes_share_the_embeddings(
+    experiment_file: Path, encoder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    overrides = (*of_captions(encoder), "training.max_steps=4", "training.gradient_accumulation_steps=1")
+    finished = two_processes(train, experiment_file, output_dir=tmp_path / "two", overrides=overrides)
+    assert finished.exit_codes == [0, 0] and "2 × cpu" in finished.output, finished.output
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.name.startswith(".")]
     assert len(list((tmp_path / "cache").rglob("*.embedding"))) == 1 + 8  # the empty one, and those of the dataset
-    trained = pipeline.load_trained(tmp_path / "two", captions=[WOMAN])
+    trained = load_trained(tmp_path / "two", captions=[WOMAN])
     assert trained.checkpoint.name == "checkpoint-4"
 
 
@@ -365,7 +399,7 @@ def test_a_run_of_attributes_resumes_to_the_bit(experiment_file: Path, tmp_path:
         shutil.rmtree(tmp_path / "cut" / f"checkpoint-{step}")
     train(experiment_file, output_dir=tmp_path / "cut", overrides=overrides, resume="latest")
     assert largest_difference(tmp_path / "whole" / "checkpoint-4", tmp_path / "cut" / "checkpoint-4") == 0
-    attributes = pipeline.load_trained(tmp_path / "cut").attributes
+    attributes = load_trained(tmp_path / "cut").attributes
     assert [(attribute.name, type(attribute)) for attribute in attributes] == [
         ("gender", Categorical),
         ("age", Numeric),
@@ -378,18 +412,18 @@ def test_ages_are_normalised_by_what_is_stored_with_the_weights(experiment_file:
     once = ("training.max_steps=2", "training.validation.enabled=false")
     train(experiment_file, output_dir=tmp_path, overrides=(*once, *named))
     checkpoint = tmp_path / "checkpoint-2"
-    before = pipeline.load_trained(checkpoint)
+    before = load_trained(checkpoint)
     card = json.loads((checkpoint / "signal_dataset.json").read_text())
     card["columns"]["age"] |= {"mean": 0.0, "std": 1.0}
     (checkpoint / "signal_dataset.json").write_text(json.dumps(card))
     manifest_free = pytest.MonkeyPatch()
-    manifest_free.setattr(pipeline, "verify", lambda checkpoint: 0)
-    after = pipeline.load_trained(checkpoint)
+    manifest_free.setattr("signal_diffusion.sampling.trained.verify", lambda checkpoint: 0)
+    after = load_trained(checkpoint)
     manifest_free.undo()
     x, t, cond = (
         torch.randn(1, 1, 64, 64),
         torch.tensor([0.5]),
-        pipeline.conditions(before.attributes, {"age": "60"}, 1),
+        asked_for(before.attributes, {"age": "60"}, 1).cond,
     )
     assert torch.equal(before.model(x, t, cond), after.model(x, t, cond))
     assert after.attributes[0].mean == 0.0  # type: ignore[union-attr]  # so the card was read, and not believed
@@ -459,7 +493,7 @@ def test_one_model_is_asked_for_a_woman_or_for_a_woman_of_sixty(tmp_path: Path):
     (tmp_path / "toy.toml").write_text(TOY.format(root=tmp_path / "data"))
     train(tmp_path / "toy.toml", output_dir=tmp_path / "run")
 
-    trained = pipeline.load_trained(tmp_path / "run")
+    trained = load_trained(tmp_path / "run")
     expected = {  # mean and deviation of what is asked for
         "gender=female,age=60": (0.0, 0.0),
         "gender=male,age=20": (0.0, 0.0),

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from signal_diffusion.experiment import load
-from signal_diffusion.pipeline import load_trained
+from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 from tests.training.runs import largest_difference, metrics_of
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
@@ -18,7 +17,7 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from signal_diffusion import assembly, latents, pipeline
+from signal_diffusion import assembly, latent_cache, latents
 from signal_diffusion.cli.config import check
 from signal_diffusion.config.model_tables import Autoencoder as Table
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
@@ -28,10 +27,14 @@ from signal_diffusion.experiment import load
 from signal_diffusion.inspection import inspect
 from signal_diffusion.latents import Encoding
 from signal_diffusion.models.autoencoder import Autoencoder, load_vae
+from signal_diffusion.sampling import job
+from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training import diffusion
 from signal_diffusion.training.denoising import Denoising
 from signal_diffusion.training.diffusion import train
 from tests.latent_spaces import small_vae
+from tests.training.processes import two_processes
 from tests.training.runs import largest_difference, metrics_of
 
 LATENT = (4, 8, 8)
@@ -99,11 +102,11 @@ def test_resume_in_latent_space_is_bit_identical(run: Path, experiment_file: Pat
 
 
 def test_previews_and_samples_are_decoded_into_signals(run: Path, tmp_path: Path) -> None:
-    trained = pipeline.load_trained(run)
+    trained = load_trained(run)
     sizes: list[tuple[int, ...]] = []
     trained.model.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
 
-    pipeline.sample(trained, pipeline.conditions(trained.attributes, {}, 3), 3, tmp_path / "out")
+    job.sample(trained, asked_for(trained.attributes, {}, 3), tmp_path / "out")
 
     with np.load(tmp_path / "out" / "samples.npz") as samples:
         assert samples["tensors"].shape == (3, 1, 64, 64) and samples["signals"].shape == (3, 2048)
@@ -145,7 +148,7 @@ def test_a_transformer_and_its_vae_come_from_one_pipeline_and_are_changed_by_lor
         "training.max_steps=2",
     )
     train(tmp_path / "sd35.toml", output_dir=tmp_path / "run", overrides=wanted)
-    trained = pipeline.load_trained(tmp_path / "run")
+    trained = load_trained(tmp_path / "run")
 
     saved = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
     assert all("lora_" in name or name.startswith("conditioning.") for name in saved)
@@ -173,7 +176,7 @@ def test_the_log_tells_the_space_and_what_is_padded(
 
     told = "4 × 3 × 256 latents by AutoencoderKL of examples of 1 × 19 × 2048, padded to 24 × 2048"
     assert capsys.readouterr().err.count(told) == 1
-    trained = pipeline.load_trained(tmp_path / "run")
+    trained = load_trained(tmp_path / "run")
     assert trained.autoencoder is not None and trained.autoencoder.latent_shape == (4, 3, 256)
 
 
@@ -206,11 +209,11 @@ def test_a_latent_space_without_a_vae_is_told_when_the_file_is_read(experiment_f
 def test_a_vae_that_has_gone_or_changed_is_one_line(experiment_file: Path, tmp_path: Path) -> None:
     vae = save_vae(tmp_path / "vae")
     train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), "training.max_steps=1"))
-    expected = pipeline.load_trained(tmp_path / "run").autoencoder
+    expected = load_trained(tmp_path / "run").autoencoder
     assert expected is not None and expected.scaling == 1.5
     save_vae(tmp_path / "vae", seed=1)
     for act in (
-        lambda: pipeline.load_trained(tmp_path / "run"),
+        lambda: load_trained(tmp_path / "run"),
         lambda: train(experiment_file, output_dir=tmp_path / "run", resume="latest", overrides=overrides(vae)),
     ):
         with pytest.raises(UserError, match=r"toml: \[model.autoencoder\] path: other weights than .*checkpoint-1 was"):
@@ -219,16 +222,16 @@ def test_a_vae_that_has_gone_or_changed_is_one_line(experiment_file: Path, tmp_p
     config.write_text(config.read_text().replace('"scaling_factor": 1.5', '"scaling_factor": 0.5'))
     assert "0.5" in config.read_text()
     with pytest.raises(UserError, match=r"\[model.autoencoder\] path: other weights"):
-        pipeline.load_trained(tmp_path / "run")
+        load_trained(tmp_path / "run")
     shutil.rmtree(tmp_path / "vae")
     with pytest.raises(UserError, match=r"checkpoint-1.*\[model.autoencoder\] path: .*no such folder"):
-        pipeline.load_trained(tmp_path / "run")
+        load_trained(tmp_path / "run")
 
 
 def test_what_a_checkpoint_needs_is_told_by_hash(run: Path, vae: Path) -> None:
     frozen = json.loads((run / "checkpoint-6" / "frozen.json").read_text())
     assert frozen.keys() == {"autoencoder"} and len(frozen["autoencoder"]) == 64
-    trained = pipeline.load_trained(run)
+    trained = load_trained(run)
     table = trained.experiment.model.autoencoder
     assert table == Table(enabled=True, path=str(vae), sample_posterior=True, cache_latents=False, tiling=False)
     assert not any("vae" in name or "decoder" in name for name in trained.model.state_dict())
@@ -378,7 +381,7 @@ def test_data_that_changed_under_the_same_card_are_encoded_anew(
 def test_a_checkpoint_holds_the_statistics_that_samples_are_decoded_with(
     run: Path, experiment_file: Path, vae: Path, tmp_path: Path
 ) -> None:
-    trained = pipeline.load_trained(run)
+    trained = load_trained(run)
     assert trained.autoencoder is not None and trained.autoencoder.statistics is not None
     stored = json.loads((run / "checkpoint-6" / "latents.json").read_text())
     assert stored == {
@@ -391,7 +394,7 @@ def test_a_checkpoint_holds_the_statistics_that_samples_are_decoded_with(
     (tmp_path / "checkpoint-6" / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "checkpoint-6" / "latents.json").unlink()
     with pytest.raises(UserError, match=r"checkpoint-6: has no latents.json, so .*: start a new run$") as caught:
-        pipeline.load_trained(tmp_path / "checkpoint-6")
+        load_trained(tmp_path / "checkpoint-6")
     assert len(caught.value.lines) == 1
     earlier = (*overrides(vae), f"model.pretrained={tmp_path / 'checkpoint-6'}")
     with pytest.raises(
@@ -472,23 +475,16 @@ def test_sd35_without_the_hub_says_which_of_the_two_to_set(data: str, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
-SMALL_SHARDS = """
-import os, pathlib
+def train_with_small_shards(experiment: Path, run: Path, overrides: tuple[str, ...]) -> None:
+    """In a process of its own: shards of 16 examples, each with a note of who encoded it."""
+    write = latent_cache._Shard.write
 
-from signal_diffusion import latent_cache
-from signal_diffusion.training import diffusion
+    def noted(self: latent_cache._Shard, parts: Any) -> None:
+        write(self, parts)
+        self.path.with_name(f"{self.path.stem} by {os.environ['RANK']}").touch()
 
-write = latent_cache._Shard.write
-
-
-def noted(self, parts):
-    write(self, parts)
-    self.path.with_name(f"{self.path.stem} by {os.environ['RANK']}").touch()
-
-
-latent_cache.BYTES_PER_SHARD, latent_cache._Shard.write = 2**15, noted  # 16 examples each
-diffusion.main()
-"""
+    latent_cache.BYTES_PER_SHARD, latent_cache._Shard.write = 2**15, noted  # type: ignore[method-assign]
+    train(experiment, output_dir=run, overrides=overrides)
 
 
 @pytest.mark.slow
@@ -497,16 +493,10 @@ def test_two_processes_share_the_encoding_and_measure_what_one_does(
 ) -> None:
     drawn = ("training.visualization.enabled=true", "training.visualization.num_samples=3")
     many = (*overrides(vae), CACHED, *drawn, "data.loading.batch_size=4")
-    (tmp_path / "small_shards.py").write_text(SMALL_SHARDS)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    arguments = [tmp_path / "small_shards.py", experiment_file, "--output-dir", tmp_path / "two"]
-    sets = [word for each in many for word in ("--set", each)]
-    finished = subprocess.run(
-        [*torchrun, *map(str, arguments), *sets], capture_output=True, text=True, timeout=300, env=os.environ
-    )
+    finished = two_processes(train_with_small_shards, experiment_file, tmp_path / "two", many)
 
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("encoding 100 examples of train into ") == 1
+    assert finished.exit_codes == [0, 0], finished.output
+    assert finished.output.count("encoding 100 examples of train into ") == 1
     by = sorted(path.name for path in own_cache.rglob("* by *"))
     assert by == sorted([f"{n:05d} by {n % 2}" for count in (7, 5) for n in range(count)])  # two splits
     assert (tmp_path / "two" / "samples" / "step-00000006-latents.png").is_file()

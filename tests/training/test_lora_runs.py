@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from signal_diffusion import pipeline
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load
 from signal_diffusion.inspection import inspect
 from signal_diffusion.models.conditioning import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
 from tests.training.runs import largest_difference, metrics_of, tensors_of
@@ -55,7 +55,7 @@ def test_checkpoints_hold_what_is_trained_and_nothing_else(run: Path, base: Path
 
 
 def test_training_changes_the_changes_and_not_the_pretrained_weights(run: Path, base: Path) -> None:
-    state = pipeline.load_trained(run).model.state_dict()
+    state = load_trained(run).model.state_dict()
     pretrained = load_file(base / "ema.safetensors")
     changes = {name: value for name, value in state.items() if "lora_B" in name}
     frozen = {name.replace(".base_layer", ""): value for name, value in state.items() if "lora_" not in name}
@@ -87,10 +87,10 @@ def test_what_is_loaded_to_sample_from_is_what_was_trained(
 
     monkeypatch.setattr(Trainer, "run", kept)
     train(experiment_file, output_dir=tmp_path, overrides=(*overrides(base), "training.max_steps=2"))
-    loaded = pipeline.load_trained(tmp_path, ["generation.sampling.use_ema=false"]).model
+    loaded = load_trained(tmp_path, ["generation.sampling.use_ema=false"]).model
 
     assert torch.equal(predicted(loaded), predicted(models[0].eval()))
-    assert not torch.equal(predicted(loaded), predicted(pipeline.load_trained(base).model))
+    assert not torch.equal(predicted(loaded), predicted(load_trained(base).model))
 
 
 @torch.no_grad()
@@ -106,14 +106,14 @@ def test_a_base_that_changed_or_has_gone_is_one_line(experiment_file: Path, base
     shutil.rmtree(moved)
     shutil.copytree(base.with_name("checkpoint-1"), moved)
     for act in (
-        lambda: pipeline.load_trained(run),
+        lambda: load_trained(run),
         lambda: train(experiment_file, output_dir=run, resume="latest", overrides=overrides(moved)),
     ):
         with pytest.raises(UserError, match=r"toml: \[model\] pretrained: other weights than .*checkpoint-1 was"):
             act()
     shutil.rmtree(moved)
     with pytest.raises(UserError, match="not a checkpoint"):
-        pipeline.load_trained(run)
+        load_trained(run)
 
 
 def test_changes_are_no_base_for_a_run_without_them(run: Path, experiment_file: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from signal_diffusion import experiment as experiments
 from signal_diffusion.config.loading import written_keys
 from signal_diffusion.errors import UserError
 from signal_diffusion.inspection import inspect
-from signal_diffusion.pipeline import load_trained
+from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 
 from .runs import largest_difference, tensors_of

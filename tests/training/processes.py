@@ -1,0 +1,65 @@
+"""Two processes over gloo, with the environment that torchrun gives them.
+
+torchrun would import torch in itself and all of the package in each process it starts. These are forked from a process
+that has imported everything and done nothing else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.distributed import TCPStore
+
+TIMEOUT = 300  # s
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["signal_diffusion.training.diffusion", "signal_diffusion.training.autoencoder"])
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What two processes said, one after the other; None for a process that had to be killed."""
+
+    exit_codes: list[int | None]
+    output: str
+
+
+def two_processes(function: Callable[..., object], *arguments: object, **named: object) -> Finished:
+    """Call a function of a module, with the same arguments, in two processes that find each other."""
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder) / str(rank) for rank in range(2)]
+        started = []
+        for rank, path in enumerate(said):
+            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+            environment = os.environ | meeting | ranks
+            process = _processes.Process(target=_call, args=(function, arguments, named, environment, path))
+            process.start()
+            started.append(process)
+        for process in started:
+            process.join(TIMEOUT)
+        codes = [process.exitcode for process in started]
+        for process in started:
+            process.kill()
+        return Finished(codes, "".join(path.read_text() for path in said))
+
+
+def _call(
+    function: Callable[..., object],
+    arguments: tuple[object, ...],
+    named: dict[str, object],
+    environment: dict[str, str],
+    said: Path,
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    with said.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    function(*arguments, **named)
