@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,21 +113,14 @@ def diff(
 
 def _in_effect(path: Path) -> dict[str, Any]:
     """The keys that an experiment has, with its defaults and without those that nothing reads, dotted."""
+    from signal_diffusion.config.dotted import dotted
     from signal_diffusion.config.loading import to_toml
     from signal_diffusion.experiment import CONFIG_NAME, load_any
 
     file = path / CONFIG_NAME if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise UserError(f"{path}: has no {CONFIG_NAME}; expected an experiment file, a run or a checkpoint")
-    return dict(_flat(tomllib.loads(to_toml(load_any(file)))))
-
-
-def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tables.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return dict(dotted(tomllib.loads(to_toml(load_any(file)))))
 
 
 def _in_order(keys: Iterable[str]) -> list[str]:

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.config import rules, schema
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
+from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.legacy.plain import DEEPEST, is_plain
 from signal_diffusion.config.legacy.rows import ROWS
 from signal_diffusion.config.legacy.telling import warn_of_older_keys
@@ -209,7 +210,7 @@ def _checked(
     if problems:  # what is left of the file without them may have mistakes of its own
         experiment, further = parse(_without(tables, problems))
         problems += [problem for problem in further if problem not in problems]
-    written = set(_keys(_without(tables, problems)))
+    written = set(dict(dotted(_without(tables, problems))))
     found: list[tuple[str, str]] = []
     if experiment is not None:
         mistaken = {".".join(problem.location) for problem in problems}
@@ -238,7 +239,7 @@ def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, A
 
 def written_keys(path: Path, overrides: Sequence[str] = ()) -> set[str]:
     """The dotted keys that a file and its overrides give; all others have their defaults."""
-    return set(_keys(_source(path, overrides).tables))
+    return set(dict(dotted(_source(path, overrides).tables)))
 
 
 def lines_of(path: Path, overrides: Sequence[str], findings: Iterable[tuple[str, str]]) -> list[str]:
@@ -379,14 +380,6 @@ def _known_keys(kind: type, root: Location) -> list[Location]:
         if dataclasses.is_dataclass(member.default_factory):
             known += _known_keys(member.default_factory, (*root, member.name))
     return known
-
-
-def _keys(tables: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in tables.items():
-        if isinstance(value, dict):
-            yield from _keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def _line(source: _Source, problem: Problem) -> str:

@@ -6,7 +6,6 @@ Every file is read, trained and resumed elsewhere; here is how they are written.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER
 from signal_diffusion.config.documentation import tables_of
+from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
 from signal_diffusion.config.legacy.comments import comments_in
 from signal_diffusion.experiment import offer
@@ -44,17 +44,9 @@ OF_THE_BACKBONE = ("model.architecture.", "model.pretrained", "model.autoencoder
 files = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 
 
-def flat(tables: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tables.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def written(path: Path) -> dict[str, Any]:
     """A file's values by dotted key, in its order."""
-    return dict(flat(tomllib.loads(path.read_text(encoding="utf-8"))))
+    return dict(dotted(tomllib.loads(path.read_text(encoding="utf-8"))))
 
 
 def uncommented(path: Path) -> set[str]:

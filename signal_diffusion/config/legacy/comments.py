@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import tomli_w
 
+from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.legacy.plain import shown
 from signal_diffusion.config.legacy.translation import Translation
 
@@ -84,7 +85,7 @@ def rewritten(translation: Translation, known: Iterable[str], comments: Comments
     """
     places = {old: key for key, old in translation.origins.items()}
     places |= {move.old: next(iter(move.new)) for move in translation.moved if move.new}
-    written = dict(_flat(translation.tables))
+    written = dict(dotted(translation.tables))
     moved = comments.renamed(places)
     rank = {key: number for number, key in enumerate(known)}
     lines, table = [*comments.head, f"# Made by {command}"], ""
@@ -141,14 +142,6 @@ def _path(tables: Mapping[str, Any]) -> str:
         [(key, tables)] = tables.items()
         path.append(key)
     return ".".join(path)
-
-
-def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tables.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _rank(key: str, rank: Mapping[str, int]) -> tuple[int, ...]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from signal_diffusion.config import rules, schema
+from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.legacy.outcomes import HERE, Expectation, MistakeError, Outcome, Written
 from signal_diffusion.config.legacy.plain import plain, shown
 from signal_diffusion.config.legacy.rows import (
@@ -125,7 +126,7 @@ class _Reading:
     def __init__(self, written: Written, layout: str, known: Collection[str], problems: list[tuple[str, str]]) -> None:
         self.layout, self.known, self.problems = layout, known, problems
         self.written = written
-        self.chosen = set(_keys(written.chosen))
+        self.chosen = set(dict(dotted(written.chosen)))
         self.tables: dict[str, Any] = copy.deepcopy(dict(written.tables))
         self.moved: list[Move] = []
         self.implied: dict[str, Any] = {}
@@ -338,14 +339,6 @@ def _drop_nulls(tables: dict[str, Any], known: Collection[str], prefix: str = ""
             del tables[key]
         elif isinstance(value, dict):
             _drop_nulls(value, known, f"{prefix}{key}.")
-
-
-def _keys(tables: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in tables.items():
-        if isinstance(value, Mapping):
-            yield from _keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def _merged(defaults: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
