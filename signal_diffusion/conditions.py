@@ -61,7 +61,9 @@ def caption_of(experiment: schema.Experiment, texts: Sequence[str], *, embed: bo
     encoder = encoder_of(experiment, weights=embed)
     if encoder is None:
         return None
-    return caption_by(encoder, texts, experiment.compute) if embed else _sized_caption(encoder, texts)
+    if embed:
+        return caption_by(encoder, texts, experiment)
+    return _sized_caption(encoder, texts)
 
 
 def encoder_of(experiment: schema.Experiment, *, weights: bool = True) -> TextEncoder | None:
@@ -74,10 +76,11 @@ def encoder_of(experiment: schema.Experiment, *, weights: bool = True) -> TextEn
     return text_encoder(source.as_posix(), conditioning.max_caption_tokens, weights=weights)
 
 
-def caption_by(encoder: TextEncoder, texts: Sequence[str], compute: schema.Compute) -> Caption:
+def caption_by(encoder: TextEncoder, texts: Sequence[str], experiment: schema.Experiment) -> Caption:
     """The empty caption and `texts`, with their embeddings by an encoder, from the cache where they are."""
-    on_cuda = compute.device in ("auto", "cuda") and torch.cuda.is_available()
-    return _embedded_caption(encoder, texts, cache_folder() / "captions", "cuda" if on_cuda else "cpu")
+    on_cuda = experiment.compute.device in ("auto", "cuda") and torch.cuda.is_available()
+    cache = cache_folder(experiment.data.loading.cache_dir) / "captions"
+    return _embedded_caption(encoder, texts, cache, "cuda" if on_cuda else "cpu")
 
 
 def codes_of(

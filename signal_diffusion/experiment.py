@@ -198,7 +198,7 @@ def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
     that knows colours.
     """
     if data.source == "synthetic":
-        return _synthetic_root(data.representation)
+        return _synthetic_root(data)
     root = None
     if data.source == "hub":
         root = downloaded(data.paths.root, key="[data.paths] root", repo_type="dataset")
@@ -212,11 +212,12 @@ def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
     return root
 
 
-def _synthetic_root(representation: str) -> Path:
+def _synthetic_root(data: schema.Data) -> Path:
     from signal_diffusion.data import synthetic
     from signal_diffusion.data.prepare import prepare_synthetic  # what makes data need not slow every start
 
-    root = cache_folder() / f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}" / representation
+    representation, cache = data.representation, cache_folder(data.loading.cache_dir)
+    root = cache / f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}" / representation
     root.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root.with_name(f".{representation}.wait")):  # a run that starts meanwhile uses it too
         if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
@@ -246,7 +247,8 @@ def _converted_root(data: schema.Data, root: Path | None, pretrained: str) -> Pa
         sampling_rate=data.sampling_rate,
         min_channels=3 if channels == 3 else 1,
     )
-    return foreign.convert(places, wanted, cache_folder() / "converted", name=name, aliases=aliases)
+    cache = cache_folder(data.loading.cache_dir) / "converted"
+    return foreign.convert(places, wanted, cache, name=name, aliases=aliases)
 
 
 def read_card(data: schema.Data, root: Path) -> DatasetCard:

@@ -146,13 +146,18 @@ def _portable(trained: Trained) -> schema.Experiment:
     return dataclasses.replace(
         experiment,
         compute=dataclasses.replace(experiment.compute, device="auto"),
-        data=dataclasses.replace(experiment.data, paths=_named(experiment.data.paths)),
+        data=dataclasses.replace(
+            experiment.data,
+            paths=_named(experiment.data.paths),
+            loading=dataclasses.replace(experiment.data.loading, cache_dir=""),
+        ),
         model=dataclasses.replace(
             model, pretrained="", autoencoder=autoencoder, conditioning=conditioning, lora=schema.Lora()
         ),
         training=dataclasses.replace(experiment.training, resume=schema.Resume()),
         generation=dataclasses.replace(experiment.generation, sampling=sampling),
         output=schema.Output(),
+        logging=schema.Logging(tensorboard=experiment.logging.tensorboard),  # without the names of accounts
     )
 
 

@@ -68,9 +68,9 @@ def describe(
     }
 
 
-def place_of(key: dict[str, Any]) -> Path:
-    """The folder in the cache for what `describe` says."""
-    return cache_folder() / "latents" / hashlib.sha256(_text(key).encode()).hexdigest()[:32]
+def place_of(key: dict[str, Any], cache_dir: str = "") -> Path:
+    """The folder in the cache for what `describe` says; `cache_dir` as `cache_folder` takes it."""
+    return cache_folder(cache_dir) / "latents" / hashlib.sha256(_text(key).encode()).hexdigest()[:32]
 
 
 def cached(
@@ -81,6 +81,7 @@ def cached(
     *,
     memory_limit_mb: int,
     say: Callable[[str], None],
+    cache_dir: str = "",
 ) -> Examples:
     """The examples with `autoencoder.moments` in the place of their data, encoded where they are not in the cache yet.
 
@@ -91,7 +92,7 @@ def cached(
     UserError
         On all processes, where the folder refuses one of them, or they do not see the same cache.
     """
-    folder, shape = place_of(key), autoencoder.moments_shape
+    folder, shape = place_of(key, cache_dir), autoencoder.moments_shape
     shards = _shards(folder, len(examples), shape)
     states = _states(shards, accelerator)
     if damaged := [shard.path.name for shard, state in zip(shards, states, strict=True) if state == "damaged"]:
@@ -149,8 +150,8 @@ class _Shard:
         """The moments (n, 2c or c, h, w), memory-mapped."""
         if not self.path.is_file():
             raise UserError(
-                f"{self.path}: encoded by another process, which writes elsewhere; set $XDG_CACHE_HOME to a folder "
-                "that all processes share, or model.autoencoder.cache_latents to false"
+                f"{self.path}: encoded by another process, which writes elsewhere; set data.loading.cache_dir to a "
+                "folder that all processes share, or model.autoencoder.cache_latents to false"
             )
         return np.memmap(self.path, "<f4", "r", offset=DIGEST, shape=self._shape)
 
@@ -243,8 +244,8 @@ def _refusals(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{folder}: latents cannot be kept there ({error.strerror or error}); make room, set $XDG_CACHE_HOME to "
-            "another folder, or model.autoencoder.cache_latents to false"
+            f"{folder}: latents cannot be kept there ({error.strerror or error}); make room, set "
+            "data.loading.cache_dir to another folder, or model.autoencoder.cache_latents to false"
         ) from None
 
 

@@ -46,8 +46,8 @@ class SignalDiffusionPipeline:
         Parameters
         ----------
         path
-            A run's folder (its newest checkpoint), a checkpoint's, one that `save_pretrained` wrote, or such a one on
-            the Hub, "owner/name" or "owner/name@revision".
+            A run's folder (its newest checkpoint, unless `generation.checkpoint` says another), a checkpoint's, one
+            that `save_pretrained` wrote, or such a one on the Hub, "owner/name" or "owner/name@revision".
         use_ema
             Whether to take the averaged weights; None = as the experiment says. Exported models have one set alone.
         overrides

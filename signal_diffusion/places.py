@@ -29,9 +29,14 @@ def expanded(text: str, key: str) -> Path:
     return Path(path).expanduser()
 
 
-def cache_folder() -> Path:
-    """The folder of what can be made again, in `$XDG_CACHE_HOME` or `~/.cache`; every version has its own."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def cache_folder(cache_dir: str = "") -> Path:
+    """The folder of what can be made again, in `data.loading.cache_dir`, or where that is "" in `$XDG_CACHE_HOME` or
+    `~/.cache`; every version has its own.
+    """
+    if cache_dir:
+        base = expanded(cache_dir, "[data.loading] cache_dir")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "signal-diffusion" / version("signal-diffusion")
 
 

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     SAMPLE = 5
     SIGNAL = 6
     CONDITION = 7
+    COMPARISON = 8
 
 
 def derived_seed(purpose: Purpose, *key: int) -> int:

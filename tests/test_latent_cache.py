@@ -221,8 +221,8 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(synthetic_dataset: Path, m
 
     folder = place_of(key_of(synthetic_dataset, space))
     assert caught.value.lines == (
-        f"{folder}: latents cannot be kept there (No space left on device); make room, set $XDG_CACHE_HOME to another "
-        "folder, or model.autoencoder.cache_latents to false",
+        f"{folder}: latents cannot be kept there (No space left on device); make room, set data.loading.cache_dir to "
+        "another folder, or model.autoencoder.cache_latents to false",
     )
     assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == ["key.json"]
 

@@ -13,7 +13,9 @@ __all__ = ["export"]
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder (its newest checkpoint), or a checkpoint's.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder (generation.checkpoint of it: the newest), or a checkpoint's.")
+    ],
     output: Annotated[Path, typer.Option(help="New folder.")],
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Put it on the Hugging Face Hub too.")

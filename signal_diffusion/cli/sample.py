@@ -33,7 +33,9 @@ class SampleCommand(TyperCommand):
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="A run's folder (its newest checkpoint), or a checkpoint's.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder (generation.checkpoint of it: the newest), or a checkpoint's.")
+    ],
     num: Annotated[int | None, typer.Option(min=1, help="Samples to generate.")] = None,
     label: Annotated[str | None, typer.Option(help="Class of all samples; without it, all in turn.")] = None,
     attributes: Annotated[str | None, typer.Option(metavar="NAME=VALUE,...", help="Others are left open.")] = None,
@@ -124,7 +126,7 @@ def _sample(
     from signal_diffusion.training.launching import start_missing_processes
 
     start_missing_processes(MODULE)
-    found = checkpoint_at(run)
+    found = checkpoint_at(run, overrides)
     checkpoint = job.agreed(found, experiment_at(found, overrides).compute)
     config = checkpoint / experiments.CONFIG_NAME
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)

@@ -66,6 +66,9 @@ class Loading:
     """Let validation choose from this many examples, spread evenly over the split; absent = all."""
     memory_limit_mb: CountOrNone = 4096
     """A split larger than this, in MiB, stays on disk, memory-mapped."""
+    cache_dir: str = ""
+    """Folder of what can be made again: built-in and converted datasets, embedded captions, latents; "" =
+    `$XDG_CACHE_HOME` or `~/.cache`. Sampling on a machine that has no such folder uses that, too."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

@@ -10,7 +10,10 @@ from pydantic.dataclasses import dataclass
 
 from signal_diffusion.config.types import TABLE, Count, Fraction, Name, NotNegative, Positive, Seed
 
-__all__ = ["Generation", "GenerationOutput", "Sampling"]
+__all__ = ["CHECKPOINT", "Generation", "GenerationOutput", "Sampling"]
+
+CHECKPOINT = r"latest|best|checkpoint-\d+"
+"""What `generation.checkpoint` matches."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -71,5 +74,8 @@ class GenerationOutput:
 class Generation:
     """[generation]"""
 
+    checkpoint: Name = "latest"
+    """Checkpoint that a run's folder stands for in `sample`, `export` and the pipeline: "latest", the newest whole one;
+    "best", that of the best validation; or "checkpoint-<step>". A checkpoint's own folder stands for itself."""
     sampling: Sampling = field(default_factory=Sampling)
     output: GenerationOutput = field(default_factory=GenerationOutput)

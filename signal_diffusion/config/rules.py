@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
 
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.schema import Augmentation, Experiment, Paths
+from signal_diffusion.config.schema import CHECKPOINT, Augmentation, Experiment, Paths
 from signal_diffusion.hub import is_hub_id
 
 __all__ = ["check", "without_effect"]
@@ -68,6 +69,12 @@ READ_ONLY_WITH: tuple[Entry, ...] = (
     ("model.conditioning", "text_encoder max_caption_tokens", "model.conditioning.type", ("caption",)),
     ("model.autoencoder", "path sample_posterior cache_latents tiling", "model.autoencoder.enabled", (True,)),
     ("model.lora", "rank alpha dropout target_modules", "model.lora.enabled", (True,)),
+    (
+        "training.validation",
+        "num_generated",
+        "data.representation",
+        ("db-only", "db-iq", "db-polar", "timeseries"),
+    ),
     ("training.optimizer", "eps", "training.optimizer.type", ("adamw", "adam")),
     (
         "training.scheduler",
@@ -101,6 +108,7 @@ AUTOENCODER_READ_ONLY_WITH: tuple[Entry, ...] = (
 NOT_OF_AN_AUTOENCODER = (
     ("data.columns", "label gender health age caption"),
     ("data.balancing", "columns max_weight"),
+    ("training.validation", "num_generated"),
     ("training.visualization", "guidance_scale animation seed"),
     ("validation_rules", "require_labels_if_conditional warn_if_batch_size_small"),
     ("output.subdirs", "generated"),
@@ -126,6 +134,9 @@ def without_effect(experiment: AnyExperiment, mistaken: Collection[str] = ()) ->
         reasons.setdefault("training.scheduler.num_cycles", "has no effect with training.scheduler.T_max")
     if not experiment.data.balancing.columns and "data.balancing.max_weight" not in reasons:
         reasons["data.balancing.max_weight"] = "has no effect without data.balancing.columns"
+    if not experiment.logging.wandb_project and "logging.wandb_project" not in mistaken:
+        for key in ("wandb_entity", "run_name"):
+            reasons[f"logging.{key}"] = "has no effect without logging.wandb_project"
     return reasons
 
 
@@ -160,6 +171,12 @@ def _guidance(experiment: Experiment, written: Collection[str]) -> Iterator[Find
                 f"guidance {scale} needs a trained null condition, but model.conditioning.cfg_dropout is 0; "
                 "expected 1.0 here, or a cfg_dropout such as 0.1",
             )
+
+
+def _sampled_checkpoint(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    name = experiment.generation.checkpoint
+    if not re.fullmatch(CHECKPOINT, name):
+        yield "generation.checkpoint", f"expected 'latest', 'best' or 'checkpoint-<step>', found {name!r}"
 
 
 def _sampling(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
@@ -320,6 +337,7 @@ SHARED_RULES: tuple[Callable[[AnyExperiment, Collection[str]], Iterator[Finding]
 )
 DIFFUSION_RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = (
     _guidance,
+    _sampled_checkpoint,
     _sampling,
     _balancing,
     _frozen_parts,

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from signal_diffusion.config.data_tables import Augmentation, Balancing, ColorJitter, Columns, Data, Loading, Paths
 from signal_diffusion.config.diagnostics_tables import Debug, ValidationRules
-from signal_diffusion.config.generation_tables import Generation, GenerationOutput, Sampling
+from signal_diffusion.config.generation_tables import CHECKPOINT, Generation, GenerationOutput, Sampling
 from signal_diffusion.config.model_tables import Autoencoder, Conditioning, Diffusion, Lora, Model
 from signal_diffusion.config.types import (
     TABLE,
@@ -28,6 +28,7 @@ from signal_diffusion.config.types import (
 )
 
 __all__ = [
+    "CHECKPOINT",
     "TABLE",
     "Augmentation",
     "Autoencoder",
@@ -169,6 +170,9 @@ class Validation:
     """Examples that are used, spread evenly over the split; fewer where there are fewer."""
     metric: Literal["loss", "ema_loss"] = "ema_loss"
     """What the best checkpoint has the lowest of; "ema_loss" is "loss" where there is no average."""
+    num_generated: CountOrNone = 0
+    """Samples that each validation draws, by `[generation.sampling]` and the guidance of the pictures, and compares
+    with its examples by their mean spectra: `validation/spectral_distance` in dB (docs/training.md); 0 = none."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -281,6 +285,12 @@ class Logging:
 
     tensorboard: bool = True
     """Write TensorBoard event files too."""
+    wandb_project: str = ""
+    """Project of Weights & Biases that gets metrics and pictures too, which needs `pip install wandb`; "" = none."""
+    wandb_entity: str = ""
+    """Its account or team; "" = the one that `wandb login` knows."""
+    run_name: str = ""
+    """Name of the run there; "" = made up by Weights & Biases."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +24,10 @@ from signal_diffusion.models.conditioning import Attribute
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.pretrained import PIPELINE
 from signal_diffusion.models.text import TextEncoder
+from signal_diffusion.places import expanded
 from signal_diffusion.sampling.guide import guide_of
 from signal_diffusion.training.checkpoints import MANIFEST, find_checkpoint, load_weights, verify
+from signal_diffusion.training.state import Progress
 
 __all__ = [
     "Trained",
@@ -73,7 +76,7 @@ class Trained:
 
 
 def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[str] = ()) -> Trained:
-    """The model of a checkpoint's folder, or of the newest whole checkpoint of a run's folder, in eval mode.
+    """The model of a checkpoint's folder, or of the one that a run's folder stands for, in eval mode.
 
     An exported model is a checkpoint too, in a folder or, by "owner/name" or "owner/name@revision", on the Hub.
 
@@ -87,14 +90,14 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
     UserError
         Where there is no checkpoint, it is damaged or of another architecture, or what it needs has gone or changed.
     """
-    checkpoint = checkpoint_at(path)
+    checkpoint = checkpoint_at(path, overrides)
     verify(checkpoint)
     experiment = experiment_at(checkpoint, overrides)
     card = DatasetCard.load(checkpoint)
     with experiments.naming(checkpoint / experiments.CONFIG_NAME):
         vae = assembly.vae_of(experiment.model)
         encoder = encoder_of(experiment)
-        caption = caption_by(encoder, _distinct(captions), experiment.compute) if encoder else None
+        caption = caption_by(encoder, _distinct(captions), experiment) if encoder else None
         parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
     use_ema = experiment.generation.sampling.use_ema
     averaged = load_weights(parts.model, checkpoint, use_ema=use_ema)
@@ -119,7 +122,7 @@ def with_captions(trained: Trained, captions: Sequence[str]) -> Trained:
     """The same model for other captions beside the empty one; its tables of captions are replaced in place."""
     if trained.encoder is None:
         return trained
-    caption = caption_by(trained.encoder, _distinct(captions), trained.experiment.compute)
+    caption = caption_by(trained.encoder, _distinct(captions), trained.experiment)
     for network in filter(None, (trained.model, trained.guide)):
         network.hold_captions(caption)
     return replace(trained, attributes=(caption,))
@@ -154,8 +157,11 @@ def is_exported(folder: Path) -> bool:
     return (folder / PIPELINE).is_file() and (folder / experiments.CONFIG_NAME).is_file()
 
 
-def checkpoint_at(path: Path) -> Path:
-    """The absolute folder of a checkpoint itself, or of the newest whole checkpoint of a run's folder.
+def checkpoint_at(path: Path, overrides: Sequence[str] = ()) -> Path:
+    """The absolute folder of a checkpoint itself, or of the one that a run's folder stands for.
+
+    That is what `generation.checkpoint` says, of the `overrides` or of the run's experiment: the newest whole one, the
+    best, or one by its name.
 
     What lies around a checkpoint (its run, a guide) is found by its real path, so "." and links to one do too.
 
@@ -173,11 +179,10 @@ def checkpoint_at(path: Path) -> Path:
     config = path / experiments.CONFIG_NAME
     if path.name.startswith("checkpoint-") or (path / MANIFEST).is_file() or is_exported(path) or not config.is_file():
         return path
-    parent = experiments.RunPaths.of(path, experiments.load(config).output.subdirs).checkpoints
-    try:
-        return find_checkpoint(parent, "latest", warn=print)
-    except UserError:
-        raise UserError(f"{parent}: there is no whole checkpoint; expected one, which training writes") from None
+    chosen = [each for each in overrides if each.partition("=")[0].strip() == "generation.checkpoint"]
+    experiment = experiments.load(config, chosen)
+    parent = experiments.RunPaths.of(path, experiment.output.subdirs).checkpoints
+    return _of_run(parent, experiment.generation.checkpoint)
 
 
 def experiment_at(checkpoint: Path, overrides: Sequence[str]) -> schema.Experiment:
@@ -189,7 +194,7 @@ def experiment_at(checkpoint: Path, overrides: Sequence[str]) -> schema.Experime
         As reading an experiment file does, or where an exported model is asked for weights that it does not hold.
     """
     path = checkpoint / experiments.CONFIG_NAME
-    experiment = experiments.load(path, overrides)
+    experiment = _with_cache_of_this_machine(experiments.load(path, overrides), path)
     if not is_exported(checkpoint):
         return experiment
     held = experiments.load(path).generation.sampling.use_ema
@@ -199,6 +204,42 @@ def experiment_at(checkpoint: Path, overrides: Sequence[str]) -> schema.Experime
             f"{'averaged' if held else 'last'} ones; leave the key out, or sample from the run"
         )
     return assembly.placed(experiment, checkpoint)
+
+
+def _of_run(parent: Path, name: str) -> Path:
+    """The checkpoint below `parent` that `generation.checkpoint` names."""
+    if name not in ("latest", "best"):
+        verify(parent / name)
+        return parent / name
+    try:
+        newest = find_checkpoint(parent, "latest", warn=print)
+    except UserError:
+        raise UserError(f"{parent}: there is no whole checkpoint; expected one, which training writes") from None
+    if name == "latest":
+        return newest
+    step = Progress.of(newest).best_step
+    if step is None:
+        raise UserError(
+            f"[generation] checkpoint: 'best', but {newest} knows of none, which validation finds; expected 'latest' "
+            "or 'checkpoint-<step>'"
+        )
+    verify(parent / f"checkpoint-{step}")
+    return parent / f"checkpoint-{step}"
+
+
+def _with_cache_of_this_machine(experiment: schema.Experiment, path: Path) -> schema.Experiment:
+    """The experiment with the usual cache, where the file names the folder of another machine, and no override does."""
+    loading = experiment.data.loading
+    if not loading.cache_dir or loading.cache_dir != experiments.load(path).data.loading.cache_dir:
+        return experiment
+    try:
+        folder = expanded(loading.cache_dir, "[data.loading] cache_dir")
+    except UserError:  # of a variable of that machine
+        folder = None
+    if folder and os.access(folder, os.W_OK | os.X_OK):
+        return experiment
+    data = replace(experiment.data, loading=replace(loading, cache_dir=""))
+    return replace(experiment, data=data)
 
 
 def _distinct(captions: Sequence[str]) -> list[str]:

@@ -32,6 +32,7 @@ from signal_diffusion.latent_cache import cached, describe
 from signal_diffusion.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption
+from signal_diffusion.training.comparison import SpectralComparison
 from signal_diffusion.training.denoising import Denoising
 from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.running import (
@@ -164,6 +165,7 @@ def _trainer(
         )
         if training.visualization.enabled
         else None,
+        comparison=_comparison(experiment, real.get("validation"), card, method, autoencoder),
         checkpoint_dir=paths.checkpoints,
         attachments=_attachments(experiment, card, assembled),
         trace_dir=paths.logs if experiment.debug.profile else None,
@@ -221,8 +223,15 @@ def _encoding(
         split = split_name(card, data.paths.train if name == "train" else data.paths.val, root)
         files = _digests(root, split, accelerator)
         key = describe(autoencoder, card, files=files, split=split, column=column, num_examples=len(examples))
-        limit = data.loading.memory_limit_mb
-        splits[name] = cached(examples, autoencoder, key, accelerator, memory_limit_mb=limit, say=accelerator.print)
+        splits[name] = cached(
+            examples,
+            autoencoder,
+            key,
+            accelerator,
+            memory_limit_mb=data.loading.memory_limit_mb,
+            say=accelerator.print,
+            cache_dir=data.loading.cache_dir,
+        )
     autoencoder.release()
     return encoding, splits
 
@@ -263,6 +272,29 @@ def _validation(
         batch_size=table.batch_size or experiment.data.loading.batch_size,
         seed=experiment.compute.seed,
         encoding=encoding,
+    )
+
+
+def _comparison(
+    experiment: schema.Experiment,
+    held_out: Examples | None,
+    card: DatasetCard,
+    method: Method,
+    autoencoder: Autoencoder | None,
+) -> SpectralComparison | None:
+    table = experiment.training.validation
+    if held_out is None or not table.num_generated:
+        return None
+    return SpectralComparison(
+        held_out,
+        representation=representation_of(card),
+        method=method,
+        sampling=experiment.generation.sampling,
+        guidance_scale=experiment.training.visualization.guidance_scale,
+        num_samples=table.num_generated,
+        num_examples=table.num_examples,
+        seed=experiment.compute.seed,
+        autoencoder=autoencoder,
     )
 
 

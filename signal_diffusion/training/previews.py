@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.representation import Representation
-from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.diffusion.trajectory import MOST_DECODED, MOST_FRAMES, Beginnings
 from signal_diffusion.errors import UserError
@@ -26,6 +23,7 @@ from signal_diffusion.models.conditioning import Attribute, Caption, Categorical
 from signal_diffusion.pixels import draw_animation
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from signal_diffusion.training.evaluating import in_eval_mode
+from signal_diffusion.training.shares import by_itself, draw, gathered, own_numbers
 
 __all__ = ["Group", "Previews", "groups_of"]
 
@@ -118,13 +116,8 @@ class Previews:
         self._groups = groups_of(examples, attributes, visualization.num_samples)
         self._shape, self._autoencoder = examples.shape, autoencoder
         self._num_animated = max(1, ANIMATED // len(self._groups)) if visualization.animation else 0
-        self._sampling = dataclasses.replace(
-            sampling,
-            guidance_scale=visualization.guidance_scale,
-            # as samples will be, but by this network alone
-            guidance_type="classifier-free" if sampling.guidance_type == "autoguidance" else sampling.guidance_type,
-            seed=visualization.seed,
-        )
+        scale, seed = visualization.guidance_scale, visualization.seed
+        self._sampling = by_itself(sampling, guidance_scale=scale, seed=seed)
 
     def __call__(
         self, model: nn.Module, accelerator: Accelerator, step: int, poll: Callable[[], None]
@@ -160,25 +153,22 @@ class Previews:
 
     def _generate(self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> _Share:
         """This process's share of a group."""
-        rank, world = accelerator.process_index, accelerator.num_processes
-        share = -(-group.num_samples // world)
-        # The last ones may come out twice: every process has to poll equally often.
-        own = [min(i, group.num_samples - 1) for i in range(rank, rank + share * world, world)]
+        own = own_numbers(group.num_samples, accelerator)
         shape = self._autoencoder.latent_shape if self._autoencoder else self._shape
         beginnings = None
         if self._num_animated and accelerator.is_main_process:
             first = [generator_for(Purpose.SAMPLE, self._sampling.seed, i) for i in own[: self._num_animated]]
             most = MOST_DECODED if self._autoencoder else MOST_FRAMES
             beginnings = Beginnings(noise_for(first, shape), spread(self._sampling.steps, most - 1))
-        part = generate(
+        part = draw(
             model,
             self._method,
-            group.cond[torch.tensor(own)],
+            group.cond,
             own,
+            accelerator,
             shape=shape,
             sampling=self._sampling,
-            device=accelerator.device,
-            on_batch=lambda done: poll(),
+            poll=poll,
             on_step=beginnings,
         )
         return _Share(numbers=own, samples=part, frames=beginnings.frames if beginnings else [])
@@ -197,11 +187,7 @@ class Previews:
 
     def _gathered(self, share: _Share, group: Group, accelerator: Accelerator) -> Tensor:
         """A group's samples as data, from the shares of all processes."""
-        own, part = share.numbers, share.samples
-        if self._autoencoder:
-            part = self._autoencoder.decode(part)
-        gathered = gather_object([(own, part)]) if accelerator.num_processes > 1 else [(own, part)]
-        samples = torch.empty(group.num_samples, *self._shape)
-        for indices, values in gathered:
-            samples[indices] = values
-        return samples
+        count, shape = group.num_samples, self._shape
+        return gathered(
+            share.numbers, share.samples, accelerator, count=count, shape=shape, autoencoder=self._autoencoder
+        )

@@ -24,7 +24,7 @@ from signal_diffusion.inspection import doubts_of
 from signal_diffusion.places import expanded
 from signal_diffusion.training import checkpoints
 from signal_diffusion.training.launching import start_missing_processes
-from signal_diffusion.training.tracking import METRICS_NAME, Tracker
+from signal_diffusion.training.tracking import METRICS_NAME, Tracker, wandb_module
 from signal_diffusion.training.trainer import Trainer
 
 __all__ = [
@@ -201,6 +201,8 @@ def run(
         Gives the lines to end with, where the end is reached.
     """
     accelerator = trainer.accelerator
+    if experiment.logging.wandb_project:
+        wandb_module()  # on every process, before anything is written
     if accelerator.is_main_process:
         _start_run_directory(paths, experiment)
     accelerator.wait_for_everyone()
@@ -211,6 +213,7 @@ def run(
         first_step=trainer.progress.step,
         last_step=trainer.parts.num_steps,
         resumed=checkpoint is not None,
+        wandb=experiment.logging if experiment.logging.wandb_project else None,
     )
     try:
         for line in announcement:

@@ -1,4 +1,4 @@
-"""What a run tells people and files: metrics.jsonl, TensorBoard, a progress bar.
+"""What a run tells people and files: metrics.jsonl, TensorBoard, Weights & Biases, a progress bar.
 
 Only the first process writes. Metrics are rows {"step": …, name: value}; names starting with "time/" depend on the
 machine, all others are the same in a resumed run and in one that was never interrupted.
@@ -10,17 +10,24 @@ import json
 import math
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["METRICS_NAME", "Histogram", "Tracker", "read_rows"]
+from signal_diffusion.config import schema
+from signal_diffusion.errors import UserError
+
+__all__ = ["METRICS_NAME", "Histogram", "Tracker", "read_rows", "wandb_module"]
 
 METRICS_NAME = "metrics.jsonl"
+WANDB_ID_NAME = "wandb-id"
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -39,11 +46,20 @@ class Tracker:
     """Metrics and messages of one run; a tracker that is not `active` does nothing."""
 
     def __init__(
-        self, run_dir: Path, logs: Path | None, *, active: bool, first_step: int, last_step: int, resumed: bool
+        self,
+        run_dir: Path,
+        logs: Path | None,
+        *,
+        active: bool,
+        first_step: int,
+        last_step: int,
+        resumed: bool,
+        wandb: schema.Logging | None = None,
     ) -> None:
+        """Begin to write: TensorBoard's files into `logs`, if given, and to Weights & Biases as `wandb` says."""
         self.active = active
         self._console = Console(stderr=True, quiet=not active, highlight=False)
-        self._metrics = self._writer = None
+        self._metrics = self._writer = self._wandb_run = None
         self._last_line = time.monotonic()
         self._last_step = last_step
         self._bar = Progress(
@@ -65,6 +81,8 @@ class Tracker:
                 from torch.utils.tensorboard.writer import SummaryWriter
 
                 self._writer = SummaryWriter(str(logs), purge_step=first_step + 1 if resumed else 0)
+            if wandb is not None:
+                self._wandb_run = _begun(run_dir, wandb, resumed=resumed)
         self._bar.start()
 
     def message(self, text: str) -> None:
@@ -81,6 +99,8 @@ class Tracker:
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
+        if self._wandb_run is not None:
+            self._wandb_run.log(values, step=step)
 
     def progress(self, step: int, loss: float, examples_per_second: float) -> None:
         """Move the bar; where there is no terminal, print a line every ten seconds instead."""
@@ -94,11 +114,13 @@ class Tracker:
             self.message(f"step {step}/{self._last_step}  {status}{remaining}")
 
     def picture(self, step: int, name: str, path: Path) -> None:
-        """Show a PNG file in TensorBoard too."""
+        """Show a PNG file in TensorBoard and Weights & Biases too."""
         if self._writer is not None:
             from matplotlib import image
 
             self._writer.add_image(name, image.imread(path)[..., :3], step, dataformats="HWC")
+        if self._wandb_run is not None:
+            self._wandb_run.log({name: wandb_module().Image(str(path))}, step=step)
 
     def histogram(self, step: int, name: str, values: Histogram) -> None:
         """Show a histogram in TensorBoard."""
@@ -118,7 +140,9 @@ class Tracker:
         )
 
     def hyperparameters(self, values: Mapping[str, Any], text: str) -> None:
-        """The experiment, as TensorBoard's table of hyper-parameters and as text."""
+        """The experiment, as TensorBoard's table of hyper-parameters and as text, and the configuration at W&B."""
+        if self._wandb_run is not None:
+            self._wandb_run.config.update(dict(values))
         if self._writer is None:
             return
         from torch.utils.tensorboard.summary import hparams
@@ -143,6 +167,18 @@ class Tracker:
             self._metrics.close()
         if self._writer is not None:
             self._writer.close()
+        if self._wandb_run is not None:
+            self._wandb_run.finish()
+
+
+def wandb_module() -> ModuleType:
+    """Weights & Biases' package, which is imported for runs that name a project alone; a `UserError` without it."""
+    try:
+        return import_module("wandb")
+    except ImportError:
+        raise UserError(
+            "[logging] wandb_project: wandb is not installed; expected it (`pip install wandb`), or no project"
+        ) from None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -159,6 +195,27 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         else:
             rows.append(row)
     return rows
+
+
+def _begun(run_dir: Path, table: schema.Logging, *, resumed: bool) -> Any:
+    """A run at Weights & Biases: a new one, or that of the folder, where it is gone on with."""
+    wandb, path = wandb_module(), run_dir / WANDB_ID_NAME
+    if not (resumed and path.is_file()):
+        path.write_text(uuid.uuid4().hex, encoding="utf-8")
+    try:
+        return wandb.init(
+            project=table.wandb_project,
+            entity=table.wandb_entity or None,
+            name=table.run_name or None,
+            id=path.read_text(encoding="utf-8"),
+            resume="allow",
+            dir=str(run_dir),
+        )
+    except wandb.Error as error:
+        raise UserError(
+            f"[logging] wandb_project: Weights & Biases: {' '.join(str(error).split())}; log in with `wandb login`, "
+            "set WANDB_MODE=offline, or leave the key out"
+        ) from None
 
 
 def _drop_rows_after(path: Path, step: int) -> None:

@@ -71,6 +71,8 @@ class Parts:
     """Text files that every checkpoint has beside the weights, such as the dataset's card."""
     exported: Callable[[nn.Module], Mapping[str, checkpoints.Writer]] = lambda model: {}
     """More files of a checkpoint, made while the averaged weights are in the model's place."""
+    comparison: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None = None
+    """More figures at each validation, as that gives them, of the averaged weights alone where there are any."""
     trace_dir: Path | None = None
     """Where a profile of a few steps goes; None = there is none."""
     log_gradients: bool = False
@@ -260,6 +262,9 @@ class Trainer:
             with self.ema.applied():
                 averaged = self.parts.validation(self.model, self.accelerator, stop.check)
             losses |= {f"ema_{name}": value for name, value in averaged.items()}
+        if self.parts.comparison:
+            with self.ema.applied() if self.ema else nullcontext():
+                losses |= self.parts.comparison(self.model, self.accelerator, stop.check)
         step, progress = self.progress.step, self.progress
         progress.validated = step
         tracker.metrics(step, {f"validation/{name}": value for name, value in losses.items()})

@@ -163,6 +163,6 @@ eval_mmd_samples = 16      # some
 
 [logging]
 tensorboard = false
-wandb_project = "eeg"
+wandb_entity = "lab"
 # The end.
 """

@@ -46,6 +46,7 @@ def test_shipped_files_read_and_survive_the_round_trip(path: Path, tmp_path: Pat
         ("[model.diffusion]\nmethod = 'ddpm'", "[model] diffusion: unknown key"),
         ("[generation.sampling]\nsteps = 3", "generation: unknown key"),
         ("[training.visualization]\nguidance_scale = 2.0", "guidance_scale: has no effect on an autoencoder"),
+        ("[training.validation]\nnum_generated = 2", "num_generated: has no effect on an autoencoder"),
         ("[data.balancing]\ncolumns = ['label']", "columns: has no effect on an autoencoder"),
         ("[data.balancing]\nmax_weight = 2.0", "max_weight: has no effect on an autoencoder"),
         ("[training.scheduler]\ngamma = 0.5", "has no effect with training.scheduler.type = 'cosine'"),

@@ -212,6 +212,12 @@ SERIES = '[data]\ndata_type = "timeseries"\n'
             },
         ),
         ("[dataset]\n[training]\nmax_train_steps = 0", {}),
+        ('[dataset]\ncache_dir = "/scratch"', {"data.loading.cache_dir": "/scratch"}),
+        ("[dataset]\n[training]\neval_mmd_samples = 9", {"training.validation.num_generated": 9}),
+        (
+            '[dataset]\n[logging]\nwandb_project = "a"\nwandb_entity = "b"\nrun_name = "c"',
+            {"logging.wandb_project": "a", "logging.wandb_entity": "b", "logging.run_name": "c"},
+        ),
         (
             "[dataset]\n[training]\ncheckpoint_interval = 5\ncheckpoint_total_limit = 2",
             {"training.checkpointing.interval": 5, "training.checkpointing.total_limit": 2},
@@ -286,12 +292,10 @@ def test_the_flat_toml_becomes_todays(text: str, expected: dict[str, Any]) -> No
         ('[settings]\ntrainer = "diffusion"', "settings.trainer"),
         ("[dataset]\ncenter_crop = true", "dataset.center_crop"),
         ("[dataset]\ncenter_crop = false", "dataset.center_crop"),
-        ('[dataset]\ncache_dir = "a"', "dataset.cache_dir"),
         ("[objective]\nflow_match_timesteps = 1000", "objective.flow_match_timesteps"),
         ('[optimizer]\nname = "adamw_8bit"', "optimizer.name"),
         ('[dataset]\n[model.lora]\nbias = "none"', "model.lora.bias"),
-        ("[dataset]\n[training]\neval_mmd_samples = 9", "training.eval_mmd_samples"),
-        ('[dataset]\n[logging]\nwandb_project = "a"', "logging.wandb_project"),
+        ('[dataset]\n[logging]\nwandb_entity = "a"', "logging.wandb_entity"),
         ('[dataset]\n[logging]\nrun_name = "a"', "logging.run_name"),
         ("[model.extras]\ncfg_dropout = 0.1", "model.extras.cfg_dropout"),
         ("[inference]\ncfg_scale = 2.0", "inference.cfg_scale"),
@@ -560,6 +564,24 @@ def test_a_mistake_in_a_yaml_file_is_one_line(tmp_path: Path, text: str, expecte
     lines = lines_of(tmp_path / "old.yaml", text)
     assert [line for line in lines if expected in line], lines
     assert not [line for line in lines if "\n" in line]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("latest", "latest"), ("runs/a/checkpoints/best.pt", "best"), ("runs/a/checkpoint-500", "checkpoint-500")],
+)
+def test_a_path_to_the_checkpoint_to_sample_from_is_its_name_today(written: str, name: str) -> None:
+    translation = of_yaml(f"generation: {{checkpoint: {written}}}\nmodel: {{num_classes: 3}}")
+
+    assert flat(translation.tables)["generation.checkpoint"] == name
+
+
+def test_a_checkpoint_that_has_no_name_today_is_told_as_the_argument_of_sample() -> None:
+    told = summary(of_yaml("generation: {checkpoint: runs/a/epoch_7.pt}\nmodel: {num_classes: 3}"))
+
+    assert "  generation.checkpoint = 'runs/a/epoch_7.pt': left behind: is the argument of" in "\n".join(told).replace(
+        '"', "'"
+    )
 
 
 def test_a_file_that_generated_is_told_the_command_that_does() -> None:

@@ -143,6 +143,7 @@ interval = 2
 
 [training.validation]
 interval = 2
+num_generated = 16  # some
 
 [training.visualization]
 enabled = false
@@ -154,8 +155,7 @@ tensorboard = false
 #   settings.config = "config/default.toml": the command names the file
 #   settings.trainer = "diffusion": the command decides
 #   objective.flow_match_timesteps = 1000: times are continuous
-#   training.eval_mmd_samples = 16: has no counterpart in this version  # some
-#   logging.wandb_project = "eeg": has no counterpart in this version
+#   logging.wandb_entity = "lab": has no effect without logging.wandb_project
 #   dataset.resolution = 64: derived from the dataset
 #   model.extras.in_channels = 1: derived from the dataset
 # The end.

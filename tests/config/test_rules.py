@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from signal_diffusion.config import rules
-from signal_diffusion.config.schema import Conditioning, Data, Diffusion, Experiment, Generation, Model, Sampling
+from signal_diffusion.config.schema import (
+    Conditioning,
+    Data,
+    Diffusion,
+    Experiment,
+    Generation,
+    Logging,
+    Model,
+    Paths,
+    Sampling,
+)
 
 
 @pytest.mark.parametrize("entry", rules.READ_ONLY_WITH, ids=lambda entry: f"{entry[0]}.{entry[1]} with {entry[2]}")
@@ -48,6 +58,32 @@ def test_guidance_that_contradicts_itself_is_told_by_its_key(sampling: dict[str,
     [(found, told)] = findings(FLOW_OF_CLASSES, **sampling).items()
 
     assert found == f"generation.sampling.{key}" and told.startswith(message)
+
+
+def test_the_checkpoint_to_sample_from_is_one_of_three_things() -> None:
+    def told(name: str) -> list[tuple[str, str]]:
+        return rules.check(dataclasses.replace(FLOW_OF_CLASSES, generation=Generation(checkpoint=name)), ())
+
+    assert not [finding for name in ("latest", "best", "checkpoint-500") for finding in told(name)]
+    assert told("runs/a") == [
+        ("generation.checkpoint", "expected 'latest', 'best' or 'checkpoint-<step>', found 'runs/a'")
+    ]
+
+
+def test_samples_are_compared_where_there_is_a_spectrum_alone() -> None:
+    written = {"training.validation.num_generated"}
+    image = Experiment(data=Data(representation="image", source="hub", paths=Paths(root="a/b")))
+
+    assert [key for key, _ in rules.check(image, written)] == ["training.validation.num_generated"]
+    assert not rules.check(FLOW_OF_CLASSES, written)
+
+
+def test_a_run_of_weights_and_biases_needs_its_project() -> None:
+    written = {"logging.wandb_entity", "logging.run_name"}
+    named = dataclasses.replace(FLOW_OF_CLASSES, logging=Logging(wandb_project="eeg", wandb_entity="lab"))
+
+    assert {key for key, _ in rules.check(FLOW_OF_CLASSES, written)} == written
+    assert not rules.check(named, written)
 
 
 def test_cfg_plus_plus_is_for_flows() -> None:

@@ -20,6 +20,7 @@ from tests.training.runs import largest_difference, metrics_of
 WITH_PREVIEWS = (
     "training.visualization.enabled=true",
     "training.visualization.num_samples=3",
+    "training.validation.num_generated=3",
     "training.max_steps=8",
 )
 
@@ -37,6 +38,7 @@ def test_two_processes_validate_draw_and_save_what_one_can_load(by_two: Path) ->
     assert (by_two / "samples" / "step-00000008.png").stat().st_size > 1000
     trained = load_trained(by_two)
     assert trained.checkpoint.name == "checkpoint-8"
+    assert metrics_of(by_two)[-1]["validation/spectral_distance"] > 0
     assert isinstance(trained.card, DatasetCard)
     names = load_file(by_two / "checkpoint-8" / "model.safetensors").keys()
     assert names == trained.model.state_dict().keys()

@@ -114,7 +114,7 @@ _FLAT_TOML_DATA = _rows(
     ("model.extras.num_classes", "model.conditioning.num_classes", "", toml_values.num_classes),
     ("dataset.max_train_samples", "data.loading.max_train_examples"),
     ("dataset.max_eval_samples", "data.loading.max_val_examples"),
-    ("dataset.cache_dir", "data.loading.cache_dir", "$XDG_CACHE_HOME and $HF_DATASETS_CACHE say where caches are"),
+    ("dataset.cache_dir", "data.loading.cache_dir", "downloads stay where $HF_HOME says"),
     ("dataset.extras.gaussian_noise_std", "data.augmentation.gaussian_noise_std"),
 )  # fmt: skip
 
@@ -181,7 +181,8 @@ _FLAT_TOML_TRAINING = _rows(
     ("training.eval_num_examples", f"{_PREVIEWS}.num_samples {_PREVIEWS}.enabled", "0 = none",
      toml_values.eval_num_examples),
     ("training.eval_gen_seed", f"{_PREVIEWS}.seed"),
-    ("training.eval_mmd_samples", f"{_VALIDATION}.num_generated"),
+    ("training.eval_mmd_samples", f"{_VALIDATION}.num_generated",
+     "as many samples, for another measure than MMD: the distance of mean spectra in dB"),
     ("training.eval_mmd_fallback_ntrain", "", "ignored: the reference is what validation uses",
      to.ignored("the reference is what validation uses")),
     ("training.output_dir", "output.base_dir"),
@@ -205,7 +206,6 @@ _BOTH_YAML = _rows(
     ("mode", "", "the command decides; generate is `signal-diffusion sample`", yaml_values.mode),
     ("data.return_labels", "", "derived from model.conditioning.type: another value is an error",
      yaml_values.return_labels),
-    ("generation.checkpoint", "generation.checkpoint", "the argument of `signal-diffusion sample`"),
     ("validation_rules.require_labels_if_conditional", "validation_rules.require_labels_if_conditional"),
     ("validation_rules.warn_if_batch_size_small", "validation_rules.warn_if_batch_size_small",
      "a number → true, 0 → false", yaml_values.on_or_off),
@@ -294,6 +294,14 @@ _FLAT_AND_GROUPED_YAML = _both(
      yaml_values.use_amp),
 )  # fmt: skip
 
+_YAML_ALONE = _rows(
+    YAML,
+    ("generation.checkpoint", "generation.checkpoint",
+     "latest, best or checkpoint-<step>, by its name; others are the argument of `signal-diffusion sample`",
+     yaml_values.checkpoint),
+    only=YAML,
+)  # fmt: skip
+
 _GROUPED_YAML_ALONE = _rows(
     (GROUPED_YAML,),
     ("compute.seed", "compute.seed", "null → 0", to.null_is(0)),
@@ -311,6 +319,7 @@ _GROUPED_YAML_ALONE = _rows(
 _ROWS = (
     *_FLAT_TOML_ALONE,
     *_FLAT_YAML_ALONE,
+    *_YAML_ALONE,
     *_GROUPED_YAML_ALONE,
     *_FLAT_TOML_DATA,
     *_FLAT_TOML_MODEL,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
+from signal_diffusion.config.generation_tables import CHECKPOINT
 from signal_diffusion.config.legacy.outcomes import (
     HERE,
     Convert,
@@ -20,6 +22,7 @@ from signal_diffusion.config.legacy.outcomes import (
 
 __all__ = [
     "EPOCHS",
+    "checkpoint",
     "classes_or_none",
     "directory",
     "guidance_of_generation",
@@ -42,7 +45,8 @@ def mode(value: Any, written: Written) -> Outcome:
     """The command decides; one that generated is now another command."""
     if value != "generate":
         return ignored("the command decides", "train")(value, written)
-    command = f"signal-diffusion sample {written('generation.checkpoint', default='CHECKPOINT')}"
+    place = written("generation.checkpoint", default="CHECKPOINT")
+    command = f"signal-diffusion sample {'RUN' if place in ('latest', 'best') else place}"
     options = {"num": "num_samples", "guidance-scale": "guidance_scale"}
     for option, key in options.items():
         number = written(f"generation.{key}", f"generation.sampling.{key}")
@@ -63,6 +67,16 @@ def return_labels(value: Any, written: Written) -> Outcome:
     if value is not conditional:
         raise MistakeError(f"{value!r}, but the model is {'' if conditional else 'not '}conditioned on labels")
     return Outcome(left="follows from model.conditioning.type")
+
+
+def checkpoint(value: Any, written: Written) -> Outcome:
+    """generation.checkpoint: of a path, the name, which the run's folder is searched for."""
+    if not isinstance(value, str) or not value:
+        return Outcome(values={} if value is None else {HERE: value})
+    name = PurePosixPath(value).stem
+    if re.fullmatch(CHECKPOINT, name):
+        return Outcome(values={HERE: name})
+    return Outcome(left="is the argument of `signal-diffusion sample`")
 
 
 def directory(name: str, key: str) -> Convert:

@@ -1,0 +1,126 @@
+"""Which checkpoint a run's folder stands for, and where a checkpoint of another machine keeps what it makes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from signal_diffusion.cli import app
+from signal_diffusion.errors import UserError
+from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
+from signal_diffusion.training.diffusion import train
+from tests import text_encoders
+
+
+@pytest.fixture(scope="module")
+def validated(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three checkpoints, which keeps what it can make again in a folder of its own."""
+    folder = tmp_path_factory.mktemp("runs") / "validated"
+    (folder.parent / "cache").mkdir()
+    short = ("training.max_steps=3", "training.validation.interval=2", "data.loading.max_train_examples=32")
+    train(experiment_file, output_dir=folder, overrides=(*short, f"data.loading.cache_dir={folder.parent / 'cache'}"))
+    return folder
+
+
+def best_step(run: Path) -> int:
+    return json.loads((run / "checkpoint-3" / "progress.json").read_text())["best_step"]
+
+
+def test_a_run_stands_for_its_newest_its_best_or_a_named_checkpoint(validated: Path) -> None:
+    chosen = {name: checkpoint_at(validated, [f"generation.checkpoint={name}"]).name for name in ("latest", "best")}
+
+    assert chosen == {"latest": "checkpoint-3", "best": f"checkpoint-{best_step(validated)}"}
+    assert checkpoint_at(validated) == validated / "checkpoint-3"
+    assert checkpoint_at(validated, ["generation.checkpoint=checkpoint-1"]).name == "checkpoint-1"
+    assert checkpoint_at(validated / "checkpoint-1", ["generation.checkpoint=best"]).name == "checkpoint-1"
+
+
+def test_the_best_is_not_the_newest_where_validation_has_it_so(validated: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(validated, tmp_path / "run")
+    progress = run / "checkpoint-3" / "progress.json"
+    text = json.dumps(json.loads(progress.read_text()) | {"best_step": 1})
+    manifest = json.loads((run / "checkpoint-3" / "manifest.json").read_text())
+    del manifest["files"]["progress.json"]  # whose hash is of another text now
+    (run / "checkpoint-3" / "manifest.json").write_text(json.dumps(manifest))
+    progress.write_text(text)
+
+    assert checkpoint_at(run, ["generation.checkpoint=best"]) == run / "checkpoint-1"
+
+
+def test_the_run_s_own_file_says_which_and_all_ways_of_sampling_hear_it(validated: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(validated, tmp_path / "run")
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(
+        text.replace('checkpoint = "latest"\n\n[gen', 'checkpoint = "checkpoint-1"\n\n[gen')
+    )
+
+    words = ["sample", str(run), "--num", "1", "--output", str(tmp_path / "out")]
+    sampled = CliRunner().invoke(app, words, catch_exceptions=False)
+    exported = CliRunner().invoke(
+        app, ["export", str(run), "--output", str(tmp_path / "model")], catch_exceptions=False
+    )
+
+    assert sampled.exit_code == exported.exit_code == 0
+    assert json.loads((tmp_path / "out" / "samples.json").read_text())["checkpoint"] == str(run / "checkpoint-1")
+    assert json.loads((tmp_path / "model" / "manifest.json").read_text())["step"] == 1
+    assert load_trained(run, ["generation.checkpoint=latest"]).checkpoint.name == "checkpoint-3"
+
+
+def test_an_exported_model_names_no_cache(validated: Path, tmp_path: Path) -> None:
+    place = str(validated.parent / "cache")
+    assert load_trained(validated).experiment.data.loading.cache_dir == place
+
+    SignalDiffusionPipeline.from_pretrained(validated).save_pretrained(tmp_path / "model")
+
+    assert place not in (tmp_path / "model" / "config.toml").read_text()
+
+
+def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(validated: Path) -> None:
+    with pytest.raises(UserError, match=r"checkpoint-9: no such checkpoint; there are checkpoint-1, checkpoint-2"):
+        checkpoint_at(validated, ["generation.checkpoint=checkpoint-9"])
+
+
+def test_there_is_no_best_without_a_validation(run: Path) -> None:
+    with pytest.raises(UserError, match=r"^\[generation\] checkpoint: 'best', but .*checkpoint-4 knows of none"):
+        checkpoint_at(run, ["generation.checkpoint=best"])
+
+
+# The cache ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_cache_lies_in_the_folder_that_the_file_names_and_sampling_needs_none_of_it(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "usual"))
+    encoder = text_encoders.clip(tmp_path / "clip")
+    words = ("model.conditioning.type=caption", f"model.conditioning.text_encoder={encoder}")
+    named = (f"data.loading.cache_dir={tmp_path / 'own'}", "training.max_steps=1", "training.validation.enabled=false")
+    train(experiment_file, output_dir=tmp_path / "run", overrides=(*words, *named))
+    assert list((tmp_path / "own").rglob("*.embedding")) and not (tmp_path / "usual").exists()
+
+    shutil.rmtree(tmp_path / "own")  # as on another machine
+    trained = load_trained(tmp_path / "run", captions=["relaxed"])
+
+    assert trained.experiment.data.loading.cache_dir == ""
+    assert list((tmp_path / "usual").rglob("*.embedding")) and not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("place", ["/nowhere/at/all", "$NO_SUCH_VARIABLE/cache"])
+def test_a_folder_of_another_machine_is_not_missed_but_one_that_is_asked_for_is_taken(
+    run: Path, tmp_path: Path, place: str
+) -> None:
+    checkpoint = shutil.copytree(run / "checkpoint-4", tmp_path / "checkpoint-4")
+    text = (checkpoint / "config.toml").read_text()
+    (checkpoint / "config.toml").write_text(text.replace('cache_dir = ""', f'cache_dir = "{place}"'))
+
+    assert place in (checkpoint / "config.toml").read_text()
+    usual = experiment_at(checkpoint, [])
+    asked = experiment_at(checkpoint, [f"data.loading.cache_dir={tmp_path / 'new'}"])
+
+    assert usual.data.loading.cache_dir == ""
+    assert asked.data.loading.cache_dir == str(tmp_path / "new")

@@ -1,0 +1,156 @@
+"""The spectral distance of samples, while a model is trained, is that of the very examples and weights it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.representations.pictures import Picture
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.diffusion.generation import generate
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.randomness import Purpose, derived_seed
+from signal_diffusion.sampling.trained import Trained, load_trained
+from signal_diffusion.training.comparison import SpectralComparison
+from signal_diffusion.training.diffusion import train
+from tests.latent_spaces import small_vae
+from tests.training.runs import largest_difference, metrics_of
+
+SHORT = ("training.max_steps=4", "data.loading.max_train_examples=32")
+COMPARED = (*SHORT, "training.validation.num_generated=5")
+NAME = "validation/spectral_distance"
+
+
+@pytest.fixture(scope="module")
+def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "compared"
+    train(experiment_file, output_dir=folder, overrides=COMPARED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(run: Path) -> Trained:
+    return load_trained(run)
+
+
+def held_out(trained: Trained, root: Path) -> Examples:
+    return experiments.examples_of(trained.experiment.data, root, trained.card, "validation", trained.attributes, None)
+
+
+def comparison(trained: Trained, examples: Examples, **others: object) -> SpectralComparison:
+    options = {
+        "representation": trained.representation,
+        "method": trained.method,
+        "sampling": trained.sampling,
+        "guidance_scale": 1.0,
+        "num_samples": 5,
+        "num_examples": 24,
+        "seed": 0,
+        "autoencoder": None,
+    }
+    return SpectralComparison(examples, **(options | others))  # type: ignore[arg-type]
+
+
+def test_it_is_the_root_mean_square_of_the_spectra_from_1_to_45_hz_of_the_averaged_weights(
+    run: Path, trained: Trained, synthetic_dataset: Path
+) -> None:
+    assert trained.averaged
+    x, values = held_out(trained, synthetic_dataset)[spread(76, 24)]
+    cond = Conditioning({"label": values["label"][[0, 5, 11, 17, 23]]})
+    sampling = experiments.load(run / "config.toml", [f"generation.sampling.seed={derived_seed(8, 0)}"])
+
+    samples = generate(
+        trained.model,
+        trained.method,
+        cond,
+        range(5),
+        shape=(1, 64, 64),
+        sampling=sampling.generation.sampling,
+        device="cpu",
+    )
+
+    representation = representation_of(DatasetCard.load(synthetic_dataset))
+    frequencies, real = representation.mean_spectrum(x)
+    _, generated = representation.mean_spectrum(samples)
+    inside = (frequencies >= 1) & (frequencies <= 45)
+    distance = (generated - real)[inside].square().mean().sqrt().item()
+    assert 0 < inside.sum() < len(frequencies) and Purpose.COMPARISON == 8
+    assert metrics_of(run)[-1][NAME] == pytest.approx(distance, rel=1e-4)
+
+
+def test_nothing_that_is_learnt_or_measured_changes_by_it(run: Path, experiment_file: Path, tmp_path: Path) -> None:
+    train(experiment_file, output_dir=tmp_path, overrides=SHORT)
+
+    assert largest_difference(run / "checkpoint-4", tmp_path / "checkpoint-4") == 0
+    without = [{name: value for name, value in row.items() if name != NAME} for row in metrics_of(run)]
+    assert without == metrics_of(tmp_path) != metrics_of(run)
+
+
+def test_examples_are_no_distance_from_themselves(
+    trained: Trained, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = held_out(trained, synthetic_dataset)
+    x, _ = examples[spread(76, 24)]
+    monkeypatch.setattr("signal_diffusion.training.comparison.draw", lambda *given, **more: x)
+
+    found = comparison(trained, examples, num_samples=24)(trained.model, Accelerator(cpu=True), lambda: None)
+
+    assert found == {"spectral_distance": 0.0}
+
+
+def test_a_request_to_stop_is_heard_between_its_batches(trained: Trained, synthetic_dataset: Path) -> None:
+    compare = comparison(trained, held_out(trained, synthetic_dataset))
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        compare(trained.model.train(), Accelerator(cpu=True), stop)
+    assert trained.model.training
+    trained.model.eval()
+
+
+def test_the_global_random_state_is_left_alone(trained: Trained, synthetic_dataset: Path) -> None:
+    compare = comparison(trained, held_out(trained, synthetic_dataset))
+    before = torch.get_rng_state()
+
+    first, second = (compare(trained.model, Accelerator(cpu=True), lambda: None) for _ in range(2))
+
+    assert first == second and torch.equal(torch.get_rng_state(), before)
+
+
+def test_pictures_without_a_spectrum_are_refused(trained: Trained, synthetic_dataset: Path) -> None:
+    picture = Picture.from_parameters({"channels": 1, "size": 64})
+    with pytest.raises(UserError, match=r"^\[training.validation\] num_generated: these examples have no spectrum"):
+        comparison(trained, held_out(trained, synthetic_dataset), representation=picture)
+
+
+def test_latents_are_decoded_for_it_and_a_vae_that_has_gone_costs_a_line_alone(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_vae().save_pretrained(tmp_path / "vae")
+    latent = ("model.autoencoder.enabled=true", f"model.autoencoder.path={tmp_path / 'vae'}")
+    cached = ("model.autoencoder.cache_latents=true", f"data.loading.cache_dir={tmp_path / 'cache'}")
+    small = ("model.architecture.patch_size=[4, 4]", "training.max_steps=4", "training.validation.interval=2")
+
+    original, calls = SpectralComparison.__call__, []
+
+    def watched(self: SpectralComparison, *given: object) -> dict[str, float]:
+        calls.append(given)
+        if len(calls) == 2:
+            (tmp_path / "vae").rename(tmp_path / "moved")
+        return original(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SpectralComparison, "__call__", watched)
+    train(experiment_file, output_dir=tmp_path / "run", overrides=(*COMPARED, *latent, *cached, *small))
+
+    found = [row.get(NAME) for row in metrics_of(tmp_path / "run") if "validation/loss" in row]
+    assert found[0] > 0 and found[1:] == [None]
+    assert "warning: no spectral_distance: " in capsys.readouterr().out
