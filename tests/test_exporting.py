@@ -304,9 +304,9 @@ def test_recordings_are_named_without_where_they_lay(run: Path, tmp_path: Path) 
 
 
 def test_a_run_of_a_foreign_folder_names_no_place_and_knows_its_splits(experiment_file: Path, tmp_path: Path) -> None:
-    folder_of_pictures(tmp_path / "work" / "discs")
-    places = (f"data.paths.{key}={tmp_path}/work/discs/{name}" for key, name in PICTURE_SPLITS.items())
-    folder, _ = exported_alone(experiment_file, tmp_path / "work", *places, *PICTURE_OPTIONS)
+    folder_of_pictures(tmp_path / "old" / "discs")
+    places = (f"data.paths.{key}={tmp_path}/old/discs/{name}" for key, name in PICTURE_SPLITS.items())
+    folder, _ = exported_alone(experiment_file, tmp_path / "old", *places, *PICTURE_OPTIONS)
     assert not [path for path in folder.rglob("*") if path.is_file() and str(tmp_path).encode() in path.read_bytes()]
     written = json.loads((folder / "signal_dataset.json").read_text())
     assert written["preprocessing"]["splits"] == {"train": "train", "validation": "validation"}

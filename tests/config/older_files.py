@@ -1,6 +1,19 @@
-"""The same experiments as files of older layouts have them."""
+"""The same experiments as files of older layouts have them, and what is read of such a file."""
 
 from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.config.dotted import dotted
+from signal_diffusion.config.legacy.translation import Translation, translated
+from signal_diffusion.config.loading import known_keys
+from signal_diffusion.errors import UserError
 
 FLAT_YAML = """
 experiment: diffusion
@@ -166,3 +179,22 @@ tensorboard = false
 wandb_entity = "lab"
 # The end.
 """
+
+
+def of_toml(text: str) -> Translation:
+    return translated(tomllib.loads(text), known_keys())
+
+
+def of_yaml(text: str) -> Translation:
+    return translated(yaml.safe_load(text), known_keys(), yaml=True)
+
+
+def flat(tables: dict[str, Any]) -> dict[str, Any]:
+    return dict(dotted(tables))
+
+
+def lines_of(path: Path, text: str, *overrides: str) -> list[str]:
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        experiments.load(path, overrides)
+    return [line.removeprefix(f"{path}: ") for line in caught.value.lines]

@@ -1,0 +1,243 @@
+"""The two YAML layouts: every row of their tables, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from signal_diffusion import experiment as experiments
+from signal_diffusion.config.legacy.rows import FLAT_YAML, GROUPED_YAML
+from signal_diffusion.config.legacy.telling import summary
+from signal_diffusion.config.loading import translation_of
+from tests.config import older_files
+from tests.config.older_files import flat, lines_of, of_yaml
+
+
+def test_both_yaml_layouts_are_the_same_experiment(tmp_path: Path) -> None:
+    (tmp_path / "flat.yaml").write_text(older_files.FLAT_YAML.format(root="/pictures"))
+    (tmp_path / "grouped.yml").write_text(older_files.GROUPED_YAML.format(root="/pictures"))
+    flat_one, grouped = experiments.load(tmp_path / "flat.yaml"), experiments.load(tmp_path / "grouped.yml")
+    assert translation_of(tmp_path / "flat.yaml").layout == FLAT_YAML
+    assert translation_of(tmp_path / "grouped.yml").layout == GROUPED_YAML
+    assert flat_one == grouped
+
+
+def test_the_yaml_of_pictures_becomes_todays() -> None:
+    found = flat(of_yaml(older_files.FLAT_YAML.format(root="/pictures")).tables)
+    assert found == {
+        "compute.device": "cpu",
+        "compute.seed": 3,
+        "data.representation": "image",
+        "data.image_size": 16,
+        "data.paths.train": "/pictures/train",
+        "data.paths.val": "/pictures/validation",
+        "data.loading.batch_size": 8,
+        "data.loading.num_workers": 0,
+        "data.loading.pin_memory": True,
+        "data.loading.shuffle_train": True,
+        "data.loading.drop_last": False,
+        "data.augmentation.horizontal_flip": True,
+        "data.augmentation.rotation_degrees": 10,
+        "data.augmentation.color_jitter.enabled": True,
+        "data.augmentation.color_jitter.strength": 0.1,
+        "model.name": "unet",
+        "model.architecture.model_channels": 8,
+        "model.architecture.channel_multipliers": [1, 2],
+        "model.architecture.use_attention": [False, True],
+        "model.diffusion.method": "ddpm",
+        "model.diffusion.num_timesteps": 100,
+        "model.diffusion.beta_schedule": "cosine",
+        "model.conditioning.type": "class",
+        "model.conditioning.num_classes": 2,
+        "model.conditioning.cfg_dropout": 0.2,
+        "training.epochs": 1,
+        "training.mixed_precision": "no",
+        "training.optimizer.type": "adam",
+        "training.optimizer.learning_rate": 0.001,
+        "training.optimizer.weight_decay": 0.01,
+        "training.optimizer.betas": [0.9, 0.99],
+        "training.optimizer.gradient_clip_norm": 0.0,
+        "training.scheduler.type": "cosine",
+        "training.scheduler.min_lr_ratio": 1e-5 / 0.001,
+        "training.scheduler.warmup_steps": 0,
+        "training.ema.enabled": True,
+        "training.ema.decay": 0.99,
+        "training.ema.update_every": 10,
+        "training.checkpointing.interval": 1,
+        "training.checkpointing.unit": "epochs",
+        "training.checkpointing.save_best_only": False,
+        "training.validation.interval": 1,
+        "training.validation.unit": "epochs",
+        "training.validation.metric": "loss",
+        "training.visualization.enabled": True,
+        "training.visualization.interval": 1,
+        "training.visualization.unit": "epochs",
+        "training.visualization.num_samples": 4,
+        "training.visualization.guidance_scale": 3.0,
+        "generation.sampling.num_samples": 4,
+        "generation.sampling.guidance_scale": 3.0,
+        "generation.sampling.use_ema": True,
+        "generation.output.save_individual": True,
+        "generation.output.save_grid": True,
+        "generation.output.grid_nrow": 2,
+        "output.base_dir": "outputs",
+        "output.subdirs.logs": "logs",
+        "output.subdirs.checkpoints": "checkpoints",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed: null", {"compute.seed": 0}),
+        ("model: {num_classes: null, class_dropout_prob: 0.1}", {"model.conditioning.type": "none"}),
+        ("model: {conditioning: {type: null, num_classes: null}}", {"model.conditioning.type": "none"}),
+        ("data: {val_path: null}", {"training.validation.enabled": False}),
+        ("training: {scheduler: null}", {"training.scheduler.type": "constant", "training.scheduler.warmup_steps": 0}),
+        (
+            "training: {scheduler: step, scheduler_kwargs: {step_size: 4, gamma: 0.5}}",
+            {"training.scheduler.gamma": 0.5},
+        ),
+        (
+            "training: {scheduler: plateau, scheduler_kwargs: {factor: 0.5, patience: 2}}",
+            {"training.scheduler.gamma": 0.5, "training.scheduler.patience": 2},
+        ),
+        ("training: {epochs: 9, scheduler: {type: cosine, T_max: 4}}", {"training.scheduler.T_max": 4}),
+        ("training: {use_amp: true}", {"training.mixed_precision": "fp16"}),
+        ("training: {performance: {use_amp: true}}", {"training.mixed_precision": "fp16"}),
+        ("training: {optimizer: adamw}", {"training.optimizer.type": "adamw"}),
+        ("validation: {frequency: 3}", {"training.validation.interval": 3, "training.validation.unit": "epochs"}),
+        (
+            "training: {visualization: {sample_interval: 3, samples_per_class: 5}}",
+            {"training.visualization.interval": 3, "training.visualization.num_samples": 5},
+        ),
+        (
+            "output: {log_dir: a/b/logs}\ntraining: {checkpoint_dir: a/ckpt}\ngeneration: {output_dir: a/out}",
+            {
+                "output.base_dir": "a",
+                "output.subdirs.logs": "b/logs",
+                "output.subdirs.checkpoints": "ckpt",
+                "output.subdirs.generated": "out",
+            },
+        ),
+        ("output: {log_dir: logs}\ntraining: {checkpoint_dir: /ckpt}", {"output.subdirs.checkpoints": "ckpt"}),
+        ("model: {num_timesteps: 20}", {"generation.sampling.steps": 20}),
+        ("model: {name: dit}", {"model.name": "dit"}),
+        ("training: {optimizer: {type: AdamW}}", {"training.optimizer.type": "adamw"}),
+        ("validation_rules: {warn_if_batch_size_small: 1}", {"validation_rules.warn_if_batch_size_small": True}),
+        (
+            "device: cpu",
+            {
+                "training.epochs": 200,
+                "generation.sampling.num_samples": 100,
+                "training.validation.metric": "loss",
+                "training.visualization.num_samples": 8,
+            },
+        ),
+        ("compute: {device: cpu}", {"training.visualization.num_samples": 16}),
+        ("data: {color_jitter: true}", {"data.augmentation.color_jitter.strength": 0.1}),
+        (
+            "model: {num_classes: 3}",
+            {
+                "training.visualization.num_samples": 6,
+                "training.visualization.guidance_scale": 3.0,
+                "generation.sampling.guidance_scale": 3.0,
+            },
+        ),
+    ],
+)
+def test_values_of_the_yaml_layouts(text: str, expected: dict[str, Any]) -> None:
+    translation = of_yaml(text)
+    assert not translation.problems
+    assert flat(translation.tables).items() >= expected.items()
+
+
+def test_what_has_no_effect_in_an_unconditional_model_is_left_behind_and_told() -> None:
+    text = """
+model: {num_classes: null, class_dropout_prob: 0.1}
+data: {val_path: null}
+training: {scheduler: null, scheduler_kwargs: {T_max: 200, eta_min: 1.0e-6}}
+validation: {enabled: true}
+generation: {guidance_scale: 3.0}
+"""
+    translation = of_yaml(text)
+    assert not translation.problems
+    assert {left.old: left.value for left in translation.left} == {
+        "model.class_dropout_prob": 0.1,
+        "training.validation.enabled": True,
+        "training.scheduler_kwargs.T_max": 200,
+        "training.scheduler_kwargs.eta_min": 1.0e-6,
+        "generation.guidance_scale": 3.0,
+    }
+    assert "guidance_scale" not in str(translation.tables)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model: {image_size: 16}\ndata: {image_size: 32}", "32 as data.image_size and 16 as model.image_size"),
+        ("data: {return_labels: true}", "but the model is not conditioned on labels"),
+        ("experiment: gan", "experiment: expected 'diffusion', found 'gan'"),
+        (
+            "training: {learning_rate: fast}",
+            "[training.optimizer] learning_rate (here training.learning_rate): expected",
+        ),
+        ("training: {optimizer_kwargs: {weigth_decay: 0.1}}", "unknown key (did you mean 'weight_decay'?)"),
+        ("training: {scheduler_kwargs: {gama: 0.1}}", "gama: unknown key (did you mean 'gamma'?)"),
+        ("model: {chanels: 3}", "[model] chanels: unknown key"),
+        ("a: 1\na: 2", "'a' is given twice"),
+        ("a: [", "not valid YAML: "),
+        ("- 1", "not valid YAML: expected tables, found list"),
+        ("", "not valid YAML: expected tables, found NoneType"),
+        ("a: &a [*a]", "not valid YAML: "),
+        ("? [1, 2]\n: 3", "not valid YAML: "),
+        ("no: 3", "False: unknown key"),
+        ("training: {epochs: 2020-01-01}", "epochs: expected text, or a number of at most 64 bits, found 2020-01-01"),
+        ("training: {epochs: !!bool x}", "not valid YAML: expected tables of plain values: KeyError: 'x'"),
+        ("training: {epochs: !!timestamp x}", "not valid YAML: expected tables of plain values: AttributeError"),
+        ('data: {train_path: "\\uD800"}', "not valid YAML: expected tables of plain values: UnicodeEncodeError"),
+        (f"training: {{scheduler_kwargs: {{eta_min: {'9' * 400}}}}}", "eta_min: expected text, or a number of at most"),
+        (f"generation: {{samples_per_class: 0x{'f' * 4000}}}", "not valid YAML: expected tables of plain values: Val"),
+        (f"training: {{epochs: {'[' * 200}{']' * 200}}}", "epochs: expected text, or a number of at most 64 bits"),
+        ("training: 3", "training: expected a table, found 3"),
+        ("training: {scheduler_kwargs: {eta_min: 0.1}}", "expected a learning rate from 0 to the highest, 0.0001, fou"),
+        ("training: {optimizer_kwargs: {weigth: null}}", "weigth (here training.optimizer_kwargs.weigth): unknown key"),
+        ("training: {epoch: null}", "[training] epoch: unknown key (did you mean 'epochs'?)"),
+        (
+            "training: {checkpointing: {interval: 5, save_frequency: 5}}",
+            "5 as training.checkpointing.interval (steps) and 5 as training.checkpointing.save_frequency (epochs)",
+        ),
+    ],
+)
+def test_a_mistake_in_a_yaml_file_is_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    lines = lines_of(tmp_path / "old.yaml", text)
+    assert [line for line in lines if expected in line], lines
+    assert not [line for line in lines if "\n" in line]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("latest", "latest"), ("runs/a/checkpoints/best.pt", "best"), ("runs/a/checkpoint-500", "checkpoint-500")],
+)
+def test_a_path_to_the_checkpoint_to_sample_from_is_its_name_today(written: str, name: str) -> None:
+    translation = of_yaml(f"generation: {{checkpoint: {written}}}\nmodel: {{num_classes: 3}}")
+
+    assert flat(translation.tables)["generation.checkpoint"] == name
+
+
+def test_a_checkpoint_that_has_no_name_today_is_told_as_the_argument_of_sample() -> None:
+    told = summary(of_yaml("generation: {checkpoint: runs/a/epoch_7.pt}\nmodel: {num_classes: 3}"))
+
+    assert "  generation.checkpoint = 'runs/a/epoch_7.pt': left behind: is the argument of" in "\n".join(told).replace(
+        '"', "'"
+    )
+
+
+def test_a_file_that_generated_is_told_the_command_that_does() -> None:
+    text = (
+        "mode: generate\ngeneration: {checkpoint: runs/a, num_samples: 9, guidance_scale: 2.0}\nmodel: {num_classes: 3}"
+    )
+    told = "\n".join(summary(of_yaml(text)))
+    assert "`signal-diffusion sample runs/a --num 9 --guidance-scale 2.0`" in told
