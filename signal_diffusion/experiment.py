@@ -116,6 +116,10 @@ def _check(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
     """What contradicts itself only in view of what there is."""
     yield from _check_method(experiment)
     model = experiment.model
+    try:
+        BACKBONES[model.name].builder.check(model.architecture)
+    except UserError as error:
+        yield "model.architecture", str(error)
     if model.conditioning.type == "caption" and not model.conditioning.text_encoder and model.pretrained:
         folder = Path(os.path.expandvars(model.pretrained)).expanduser()
         if folder.is_dir() and not (folder / "model_index.json").is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,10 @@ class Denoiser(nn.Module, ABC):
     """Names (their last parts) of the linear layers that LoRA adapts; () = not a transformer, and no LoRA."""
     gradient_checkpointing: bool = False
     """Whether blocks are computed again in the backward pass instead of being kept."""
+
+    @staticmethod
+    def check(architecture: Any) -> None:
+        """Raise a `UserError` where numbers of an architecture contradict each other, whatever the examples are."""
 
     @property
     @abstractmethod

@@ -75,6 +75,7 @@ class DiT(Denoiser):
         electrode_rows: bool = False,
     ) -> None:
         super().__init__()
+        self.check(architecture)
         channels, width = shape[0], _width(architecture)
         (grid,) = token_grids(shape, architecture.patch_size, electrode_rows=electrode_rows)
         self.patch_size, self.grid = architecture.patch_size, grid
@@ -89,6 +90,15 @@ class DiT(Denoiser):
         self.modulation = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, token_size)
         self._reset_parameters()
+
+    @staticmethod
+    def check(architecture: DiTArchitecture) -> None:
+        """See `Denoiser.check`."""
+        if (width := _width(architecture)) % 4:
+            raise UserError(
+                f"num_attention_heads × attention_head_dim = {width}: expected a multiple of 4, "
+                "for the sines and cosines of rows and columns"
+            )
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -178,13 +188,7 @@ def _head_norm(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _width(architecture: DiTArchitecture) -> int:
-    width = architecture.num_attention_heads * architecture.attention_head_dim
-    if width % 4:
-        raise UserError(
-            f"num_attention_heads × attention_head_dim = {width}: expected a multiple of 4, "
-            "for the sines and cosines of rows and columns"
-        )
-    return width
+    return architecture.num_attention_heads * architecture.attention_head_dim
 
 
 def _positions(grid: tuple[int, int], width: int, *, electrode_rows: bool) -> Tensor:

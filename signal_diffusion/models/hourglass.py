@@ -69,7 +69,7 @@ class Hourglass(Hierarchy):
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
     ) -> None:
-        _check(architecture)
+        self.check(architecture)
         widths, mapping_width = architecture.widths, architecture.mapping_width
 
         def layer(level: int, grid: Grid, _: int) -> nn.Module:
@@ -96,6 +96,20 @@ class Hourglass(Hierarchy):
         self.output_norm = RMSNorm(widths[0])
         self.output = nn.Linear(widths[0], shape[0] * math.prod(self.patch_size), bias=False)
         nn.init.zeros_(self.output.weight)
+
+    @staticmethod
+    def check(architecture: HourglassArchitecture) -> None:
+        """See `Denoiser.check`."""
+        depths, widths, kernel_sizes = architecture.depths, architecture.widths, architecture.kernel_sizes
+        check_levels(depths=depths, widths=widths, kernel_sizes=kernel_sizes)
+        if wrong := [width for width in widths if width % architecture.attention_head_dim]:
+            raise UserError(
+                f"widths has {wrong[0]}: expected multiples of attention_head_dim = {architecture.attention_head_dim}"
+            )
+        if wrong := [kernel for kernel in kernel_sizes if kernel and (kernel < 3 or kernel % 2 == 0)]:
+            raise UserError(
+                f"kernel_sizes has {wrong[0]}: expected odd numbers from 3, or 0 for attention to all tokens"
+            )
 
     @property
     def kernels(self) -> dict[str, str]:
@@ -220,15 +234,3 @@ class _Mapping(nn.Module):
         for norm, layer in zip(self.norms, self.layers, strict=True):
             x = x + layer(norm(x))
         return self.output_norm(x)
-
-
-def _check(architecture: HourglassArchitecture) -> None:
-    """What a level's numbers contradict each other in."""
-    depths, widths, kernel_sizes = architecture.depths, architecture.widths, architecture.kernel_sizes
-    check_levels(depths=depths, widths=widths, kernel_sizes=kernel_sizes)
-    if wrong := [width for width in widths if width % architecture.attention_head_dim]:
-        raise UserError(
-            f"widths has {wrong[0]}: expected multiples of attention_head_dim = {architecture.attention_head_dim}"
-        )
-    if wrong := [kernel for kernel in kernel_sizes if kernel and (kernel < 3 or kernel % 2 == 0)]:
-        raise UserError(f"kernel_sizes has {wrong[0]}: expected odd numbers from 3, or 0 for attention to all tokens")

@@ -84,7 +84,7 @@ class LocalMamba(Hierarchy):
         electrode_rows: bool = False,
     ) -> None:
         dims, directions = architecture.dims, architecture.scan_directions
-        check_levels(depths=architecture.depths, dims=dims)
+        self.check(architecture)
 
         def layer(level: int, grid: Grid, number: int) -> nn.Module:
             return _Block(architecture, dims[level], grid, _turn(directions, number), electrode_rows)
@@ -104,6 +104,11 @@ class LocalMamba(Hierarchy):
         self.output = nn.Linear(dims[0], shape[0] * math.prod(self.patch_size))
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
+
+    @staticmethod
+    def check(architecture: LocalMambaArchitecture) -> None:
+        """See `Denoiser.check`."""
+        check_levels(depths=architecture.depths, dims=architecture.dims)
 
     @property
     def kernels(self) -> dict[str, str]:

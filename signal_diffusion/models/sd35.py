@@ -77,7 +77,7 @@ class SD35(DiffusersDenoiser):
         super().__init__()
         from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel  # slow, and needed here only
 
-        _check(architecture)
+        self.check(architecture)
         channels, *size = shape
         self.patch_size = patch = architecture.patch_size
         self.grid = (math.ceil(size[0] / patch), math.ceil(size[1] / patch))
@@ -102,6 +102,17 @@ class SD35(DiffusersDenoiser):
         self.conditioning = _JointConditioning(attributes, architecture)
         nn.init.zeros_(self.network.proj_out.weight)
         nn.init.zeros_(self.network.proj_out.bias)
+
+    @staticmethod
+    def check(architecture: SD35Architecture) -> None:
+        """See `Denoiser.check`."""
+        if architecture.width % 4:
+            raise UserError(
+                f"num_attention_heads × attention_head_dim = {architecture.width}: expected a multiple of 4, for the "
+                "sines and cosines of rows and columns"
+            )
+        if architecture.sample_size < architecture.patch_size:
+            raise UserError(f"sample_size: {architecture.sample_size}, expected at least the patch_size")
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -237,16 +248,6 @@ class _CaptionTable(nn.Module, HoldsCaptions):
 
 def _widened(table: Tensor, width: int) -> Tensor:
     return F.pad(table.float(), (0, width - table.shape[-1]))
-
-
-def _check(architecture: SD35Architecture) -> None:
-    if architecture.width % 4:
-        raise UserError(
-            f"num_attention_heads × attention_head_dim = {architecture.width}: expected a multiple of 4, for the sines "
-            "and cosines of rows and columns"
-        )
-    if architecture.sample_size < architecture.patch_size:
-        raise UserError(f"sample_size: {architecture.sample_size}, expected at least the patch_size")
 
 
 def _positions(grid: tuple[int, int], architecture: SD35Architecture) -> Tensor:

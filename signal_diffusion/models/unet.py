@@ -58,7 +58,7 @@ class UNet(DiffusersDenoiser):
         from diffusers.models.unets.unet_2d import UNet2DModel  # slow, and needed here only
 
         channels, height, width = shape
-        _check(architecture)
+        self.check(architecture)
         self.missing_rows = -height % _factor(architecture) if electrode_rows else 0
         _check_size(architecture, height + self.missing_rows, width)
         self.num_tokens = (height + self.missing_rows) * width
@@ -72,6 +72,22 @@ class UNet(DiffusersDenoiser):
         self.conditioning = ConditioningEmbedding(attributes, time_width) if attributes else None
         nn.init.zeros_(self.network.conv_out.weight)
         nn.init.zeros_(self.network.conv_out.bias)
+
+    @staticmethod
+    def check(architecture: UNetArchitecture) -> None:
+        """See `Denoiser.check`."""
+        widths, attention = _widths(architecture), architecture.use_attention
+        if len(widths) != len(attention):
+            raise UserError(
+                f"use_attention has {len(attention)} levels and channel_multipliers {len(widths)}; expected as many"
+            )
+        with_attention = [width for width, each in zip(widths, attention, strict=True) if each]
+        for width in (*with_attention, widths[-1]):
+            if width % architecture.attention_head_dim:
+                raise UserError(
+                    f"attention_head_dim: {architecture.attention_head_dim}, expected a divisor of the {width} "
+                    "channels of a level with attention"
+                )
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -135,21 +151,6 @@ def _widths(architecture: UNetArchitecture) -> tuple[int, ...]:
 def _factor(architecture: UNetArchitecture) -> int:
     """What the deepest level has fewer rows and columns by."""
     return 2 ** (len(architecture.channel_multipliers) - 1)
-
-
-def _check(architecture: UNetArchitecture) -> None:
-    widths, attention = _widths(architecture), architecture.use_attention
-    if len(widths) != len(attention):
-        raise UserError(
-            f"use_attention has {len(attention)} levels and channel_multipliers {len(widths)}; expected as many"
-        )
-    with_attention = [width for width, each in zip(widths, attention, strict=True) if each]
-    for width in (*with_attention, widths[-1]):
-        if width % architecture.attention_head_dim:
-            raise UserError(
-                f"attention_head_dim: {architecture.attention_head_dim}, expected a divisor of the {width} channels of "
-                "a level with attention"
-            )
 
 
 def _check_size(architecture: UNetArchitecture, height: int, width: int) -> None:

@@ -1,6 +1,7 @@
 import pytest
 from pydantic import TypeAdapter
 
+from signal_diffusion import experiment as experiments
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.dit import DiT, DiTArchitecture
 from signal_diffusion.models.registry import BACKBONES, build
@@ -20,3 +21,23 @@ def test_a_backbone_is_built_by_name_from_its_table():
 def test_an_unknown_backbone_is_refused():
     with pytest.raises(UserError, match="expected one of dit"):
         build("dyt", DiTArchitecture(), shape=(1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "message"),
+    [
+        ("dit", "num_attention_heads=3 attention_head_dim=9", "× attention_head_dim = 27: expected a multiple of 4"),
+        ("hourglass", "depths=[2,2]", "numbers of levels differ: depths 2, widths 3"),
+        ("localmamba", "dims=[64,128]", "numbers of levels differ: depths 4, dims 2"),
+        ("sd35", "sample_size=1", "sample_size: 1, expected at least the patch_size"),
+        ("unet", "channel_multipliers=[1,2]", "use_attention has 3 levels and channel_multipliers 2"),
+    ],
+)
+def test_numbers_that_contradict_each_other_are_told_when_the_file_is_read(name, numbers, message, tmp_path):
+    path = tmp_path / "experiment.toml"
+    path.write_text(f'[data]\nsource = "synthetic"\n[model]\nname = "{name}"\n')
+
+    with pytest.raises(UserError, match=message) as caught:
+        experiments.load(path, [f"model.architecture.{number}" for number in numbers.split()])
+
+    assert caught.value.lines[0].startswith(f"{path}: [model] architecture: ")
