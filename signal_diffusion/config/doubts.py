@@ -19,7 +19,7 @@ from signal_diffusion.config.schema import (
     Visualization,
 )
 
-__all__ = ["Doubt", "Extent", "doubts"]
+__all__ = ["TRACED_STEPS", "Doubt", "Extent", "doubts"]
 
 Doubt = tuple[str, str]
 """Dotted key and message."""
@@ -27,6 +27,7 @@ FEW_EXAMPLES = 8
 USUAL_CLIP_NORMS = (0.01, 100.0)
 WARMUP_SHARE = 10  # of which warm-up is at most one
 TRACED_STEPS = 9
+"""Steps after which a profile is there."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from signal_diffusion.diffusion.time_grids import TIME_GRIDS, shifted
 from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 
-__all__ = ["Conditions", "generate", "sampler_of", "times_of"]
+__all__ = ["Conditions", "first_noise", "generate", "sampler_of", "times_of"]
 
 
 class Conditions(Droppable, Protocol):
@@ -78,6 +78,11 @@ def generate(
         parts.append(sampler(denoise, method.schedule, noise, times, generators, on_step=report).cpu())
     on_batch(len(indices))
     return torch.cat(parts) if parts else torch.empty(0, *shape)
+
+
+def first_noise(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """What `generate` begins samples from, (N, *shape) on the CPU."""
+    return noise_for([generator_for(Purpose.SAMPLE, seed, i) for i in indices], shape)
 
 
 def sampler_of(sampling: schema.Sampling) -> Sampler:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from signal_diffusion.data.loaders import spread
+from signal_diffusion.diffusion.generation import first_noise
 from signal_diffusion.diffusion.trajectory import MOST_DECODED, MOST_FRAMES, Beginnings
-from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from signal_diffusion.sampling.drawing import draw, latent_or_data_shape
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.trained import Trained
@@ -24,18 +21,11 @@ def trajectory(trained: Trained, request: Request) -> list[tuple[Tensor, Tensor]
     decoded, of 12 of its steps: noise looks like what the decoder makes of noise.
     """
     most = MOST_DECODED if trained.autoencoder else MOST_FRAMES
-    beginnings = Beginnings(_noise(trained, request), spread(trained.sampling.steps, most - 1))
+    noise = first_noise(trained.sampling.seed, request.noise, latent_or_data_shape(trained))
+    beginnings = Beginnings(noise, spread(trained.sampling.steps, most - 1))
     samples = draw(trained, request, on_step=beginnings)
     frames = beginnings.frames
     if trained.autoencoder:
         decode = trained.autoencoder.decode
         frames = [(decode(xt), decode(x0)) for xt, x0 in frames]
     return [*frames, (samples.tensors, samples.tensors)]
-
-
-def _noise(trained: Trained, request: Request) -> Tensor:
-    """What the samples begin from, (N, C, H, W)."""
-    generators: Sequence[torch.Generator] = [
-        generator_for(Purpose.SAMPLE, trained.sampling.seed, number) for number in request.noise
-    ]
-    return noise_for(generators, latent_or_data_shape(trained))

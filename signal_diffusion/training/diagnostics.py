@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
 
+from signal_diffusion.config.doubts import TRACED_STEPS
 from signal_diffusion.training.tracking import Histogram
 
-__all__ = ["LAST_TRACED", "BlockGradients", "traced"]
+__all__ = ["BlockGradients", "traced"]
 
-SKIPPED, WARM_UP, TRACED = 2, 2, 5
-LAST_TRACED = SKIPPED + WARM_UP + TRACED
-"""Steps after which there is a trace."""
+SKIPPED, WARM_UP = 2, 2
 EXPONENTS, EDGES_PER_DECADE = (-12, 4), 4
 """The edges of histograms: powers of ten on either side of 0."""
 
@@ -39,7 +38,7 @@ def traced(folder: Path | None, say: Callable[[str], None]) -> Iterator[Callable
         say(f"traced      {newest}  (TensorBoard's profile plugin, chrome://tracing or ui.perfetto.dev)")
 
     devices = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
-    steps = schedule(wait=SKIPPED, warmup=WARM_UP, active=TRACED, repeat=1)
+    steps = schedule(wait=SKIPPED, warmup=WARM_UP, active=TRACED_STEPS - SKIPPED - WARM_UP, repeat=1)
     with profile(
         activities=[ProfilerActivity.CPU, *devices], schedule=steps, on_trace_ready=write_and_say, record_shapes=True
     ) as profiler:

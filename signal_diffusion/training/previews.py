@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.diffusion.generation import first_noise
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.diffusion.trajectory import MOST_DECODED, MOST_FRAMES, Beginnings
 from signal_diffusion.errors import UserError
@@ -21,7 +22,6 @@ from signal_diffusion.figures import Row, draw_latents, draw_samples
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.pixels import draw_animation
-from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from signal_diffusion.training.evaluating import in_eval_mode
 from signal_diffusion.training.shares import by_itself, draw, gathered, own_numbers
 
@@ -157,9 +157,9 @@ class Previews:
         shape = self._autoencoder.latent_shape if self._autoencoder else self._shape
         beginnings = None
         if self._num_animated and accelerator.is_main_process:
-            first = [generator_for(Purpose.SAMPLE, self._sampling.seed, i) for i in own[: self._num_animated]]
+            noise = first_noise(self._sampling.seed, own[: self._num_animated], shape)
             most = MOST_DECODED if self._autoencoder else MOST_FRAMES
-            beginnings = Beginnings(noise_for(first, shape), spread(self._sampling.steps, most - 1))
+            beginnings = Beginnings(noise, spread(self._sampling.steps, most - 1))
         part = draw(
             model,
             self._method,

@@ -230,8 +230,3 @@ def test_what_cannot_be_migrated_is_told_in_a_line(
     code, _, told = migrated(command, old, tmp_path / target)
     assert code == 2 and message.format(old=old) in told
     assert not (tmp_path / target).exists()
-
-
-def test_the_document_of_the_migration_is_that_of_the_table() -> None:
-    for path, text in script("document_config").documents().items():
-        assert path.read_text(encoding="utf-8") == text, "run `uv run python scripts/document_config.py`"
