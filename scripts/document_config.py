@@ -17,7 +17,6 @@ from signal_diffusion.config.documentation import configuration
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
 from signal_diffusion.config.legacy.plain import shown
 from signal_diffusion.config.legacy.rows import FLAT_TOML, FLAT_YAML, GROUPED_YAML, IMPLIED, ROWS, Row
-from signal_diffusion.config.loading import known_keys
 from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.experiment import offer
 
@@ -37,7 +36,6 @@ rewrites a file in today's layout, with the comments of a TOML file; `--dry-run`
 is left behind stands at its end.
 
 - A value under both its old and its new name is an error, unless they are equal.
-- A key marked † has no counterpart in this version: it is told, and has no effect.
 - What has no effect beside the other keys, such as `beta_start` with a cosine schedule, is left behind and told.
 - Sizes and channels are derived from the dataset; those of an older file are checked against it before training.
 - `--set TABLE.KEY=VALUE` takes today's keys, and wins over what is translated or goes without saying. An `interval`
@@ -105,7 +103,7 @@ def _place(row: Row) -> tuple[bool, str]:
 def _table(rows: Iterable[Row]) -> str:
     lines = ["| old | today | |", "|---|---|---|"]
     for row in rows:
-        new = "†" if row.has_no_counterpart(known_keys()) else ", ".join(f"`{key}`" for key in row.new) or "–"
+        new = ", ".join(f"`{key}`" for key in row.new) or "–"
         lines.append(f"| `{row.old}` | {new} | {row.note} |")
     return "\n".join(lines) + "\n"
 

@@ -201,7 +201,7 @@ def test_a_network_that_is_given_captions_is_one_that_was_built_with_them(backbo
         ({"label": "asleep"}, "expected one of alert, relaxed"),
         ({"attributes": {"age": 60}}, "the model has no attribute age; it has label"),
         ({"caption": "a man"}, "the model has no attribute caption; it has label"),
-        ({"label": "alert", "attributes": {"label": "alert"}}, "attributes have a label too; expected one of the two"),
+        ({"label": "alert", "attributes": {"label": "alert"}}, "attributes has a label too; expected one of the two"),
         ({"sampler": "eulr"}, "did you mean 'euler'"),
         ({"steps": 0}, "steps: expected a number greater than or equal to 1"),
         ({"num": 0}, "num: 0; expected a whole number of at least 1"),

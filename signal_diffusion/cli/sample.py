@@ -78,7 +78,7 @@ def sample(
     What is not given is as the run's experiment has it. The same command goes on where it was killed.
     """
     from signal_diffusion.data.export import formats_named
-    from signal_diffusion.sampling.options import named_in_errors
+    from signal_diffusion.sampling.options import asked, named_in_errors
     from signal_diffusion.sampling.wishes import Wishes
 
     options = {"num_samples": num, "sampler": sampler, "steps": steps, "guidance_scale": guidance_scale, "seed": seed}
@@ -100,7 +100,7 @@ def sample(
     if trajectory not in (None, "gif"):
         raise UserError(f"--trajectory {trajectory}: expected gif")
     wishes = Wishes(
-        values=_asked(attributes, label=label, caption=caption),
+        values=asked(_pairs(attributes or ""), prefix="--", label=label, caption=caption),
         like=(like or "").strip(),
         windows=windows,
         noise="independent" if noise == "independent" else "shared",
@@ -173,22 +173,14 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
-def _asked(attributes: str | None, **options: str | None) -> dict[str, str]:
-    """What samples are asked to be, by attribute; blank options ask for nothing."""
-    asked: dict[str, str] = {}
-    for word in (attributes or "").split(","):
+def _pairs(text: str) -> dict[str, str]:
+    """The values by name of `--attributes NAME=VALUE,...`."""
+    pairs: dict[str, str] = {}
+    for word in filter(str.strip, text.split(",")):
         name, equals, value = (part.strip() for part in word.partition("="))
-        if not word.strip():
-            continue
         if not (name and equals and value):
             raise UserError(f"--attributes {word}: expected name=value")
-        if name in asked:
+        if name in pairs:
             raise UserError(f"--attributes {word}: {name} is given twice; expected one value")
-        asked[name] = value
-    for name, text in options.items():
-        if text is None or not text.strip():
-            continue
-        if name in asked:
-            raise UserError(f"--{name} {text}: --attributes has a {name} too; expected one of the two")
-        asked[name] = text.strip()
-    return asked
+        pairs[name] = value
+    return pairs

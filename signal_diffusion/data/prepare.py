@@ -21,8 +21,8 @@ from signal_diffusion.data.preparing.inputs import extra_columns, recordings_of,
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.staging import Progress, Staging
 from signal_diffusion.data.recordings.channels import channel_names
-from signal_diffusion.data.recordings.finding import Recording
 from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_channels, read_recording
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.representations.registry import representation_named
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES
 from signal_diffusion.errors import UserError

@@ -51,8 +51,10 @@ def whole_number(name: str, value: object) -> int:
     return number
 
 
-def asked(attributes: Mapping[str, str | float] | None, **options: str | None) -> dict[str, str]:
+def asked(attributes: Mapping[str, str | float] | None, *, prefix: str = "", **options: str | None) -> dict[str, str]:
     """What samples are asked to be, by attribute; blank options ask for nothing.
+
+    `prefix` is that of the options' names, such as "--".
 
     Raises
     ------
@@ -72,7 +74,7 @@ def asked(attributes: Mapping[str, str | float] | None, **options: str | None) -
         if option is None or not option.strip():
             continue
         if name in found:
-            raise UserError(f"{name} {option!r}: attributes have a {name} too; expected one of the two")
+            raise UserError(f"{prefix}{name} {option}: {prefix}attributes has a {name} too; expected one of the two")
         found[name] = option.strip()
     return found
 

@@ -14,7 +14,7 @@ import pytest
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config.legacy.rows import ROWS, TODAY
 from signal_diffusion.config.legacy.telling import summary
-from signal_diffusion.config.loading import translation_of
+from signal_diffusion.config.loading import known_keys, translation_of
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
 from tests.config import older_files
@@ -131,6 +131,12 @@ def test_no_key_of_today_is_an_older_one_there() -> None:
     today = flat(dataclasses.asdict(Experiment()))
     everywhere = [row for row in ROWS if not row.only or TODAY in row.only]
     assert [row.old for row in everywhere if row.old in today and row.new != (row.old,)] == []
+
+
+def test_each_older_key_becomes_keys_that_there_are() -> None:
+    new = {key for row in ROWS for key in row.new}
+    architecture = {key for key in new if key.startswith("model.architecture.")}  # of a backbone, which checks them
+    assert new - architecture - set(known_keys()) == {"training.optimizer.*"}
 
 
 def test_older_keys_work_in_a_file_of_todays_layout() -> None:

@@ -6,7 +6,7 @@ experiment with pictures, a U-Net and DDPM.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Row:
     old: str
     """Dotted; a last part * is every other key of the table."""
     new: tuple[str, ...] = ()
-    """Today's keys that it may set, or will in a version that has them; none = derived, or decided elsewhere."""
+    """Today's keys that it may set; none = derived, decided elsewhere, or left behind."""
     convert: Convert | None = None
     """How; None = the same value at the one new key."""
     note: str = ""
@@ -49,14 +49,6 @@ class Row:
     """Where it is from."""
     only: tuple[str, ...] = ()
     """The layouts in which it is read so, where it has another meaning in others; none = in all, today's too."""
-
-    def has_no_counterpart(self, known: Collection[str]) -> bool:
-        """Whether none of its keys is among those that are `known` today; of a whole table, today's check says that."""
-        return (
-            bool(self.new)
-            and not self.old.endswith("*")
-            and not any(key in known or key.startswith("model.architecture.") for key in self.new)
-        )
 
 
 def _rows(layouts: tuple[str, ...], *rows: tuple[Any, ...], only: tuple[str, ...] = ()) -> tuple[Row, ...]:

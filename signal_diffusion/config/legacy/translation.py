@@ -32,7 +32,6 @@ from signal_diffusion.config.legacy.rows import (
 
 __all__ = ["Left", "Move", "Translation", "layout_of", "translated"]
 
-MISSING = "has no counterpart in this version"
 _TODAYS_TABLES = (
     *("compute", "data.paths", "data.columns", "data.loading", "data.augmentation", "data.balancing"),
     *("model.architecture", "model.diffusion", "model.conditioning", "model.autoencoder"),
@@ -171,10 +170,6 @@ class _Reading:
         new = [key.replace("*", last) for key in row.new]
         if value is None and row.convert is None and ("*" not in row.old or new[0] in self.known):
             return  # a null is no value
-        if row.has_no_counterpart(self.known):
-            reason = f"{MISSING}: {row.note}" if row.note else MISSING
-            self.left.append(Left(old, value, reason))
-            return
         try:
             outcome = row.convert(value, self.written) if row.convert else Outcome(values={HERE: value})
         except MistakeError as mistake:

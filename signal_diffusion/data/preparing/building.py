@@ -28,7 +28,7 @@ from signal_diffusion.data.preparing.describing import attributes_of, describe_c
 from signal_diffusion.data.preparing.splitting import read_splits, split_groups, write_splits
 from signal_diffusion.data.preparing.staging import Progress, Staged, Staging, reported, stage
 from signal_diffusion.data.publishing import published
-from signal_diffusion.data.recordings.finding import Recording
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import number_in
 from signal_diffusion.data.recordings.windows import windows_in
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES, PictureOptions, Representation

@@ -10,7 +10,7 @@ import numpy as np
 from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import MOST_NAMES
 from signal_diffusion.data.preparing.staging import Staged
-from signal_diffusion.data.recordings.finding import Recording
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import number_in
 
 __all__ = ["RESERVED", "attributes_of", "describe_columns", "describe_splits"]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.data.preparing.describing import RESERVED
-from signal_diffusion.data.recordings.finding import Recording, find_recordings, source_of
+from signal_diffusion.data.recordings.finding import find_recordings, source_of
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import described, other_columns, read_subjects, row_of
 from signal_diffusion.errors import UserError, listed
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from signal_diffusion.data.recordings.finding import Recording
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.spans import Span
 from signal_diffusion.data.recordings.windows import label_windows
 from signal_diffusion.errors import UserError

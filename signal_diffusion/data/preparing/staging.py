@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from signal_diffusion.data.preparing.labelling import Labelling
-from signal_diffusion.data.recordings.finding import Recording
 from signal_diffusion.data.recordings.reading import Reading
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.windows import kept_windows, window_starts, windows_in
 from signal_diffusion.errors import UserError
 

@@ -9,43 +9,20 @@ import json
 import logging
 import re
 import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import described, read_subjects, row_of
 from signal_diffusion.errors import UserError
 
-__all__ = ["Recording", "find_recordings", "source_of"]
+__all__ = ["find_recordings", "source_of"]
 
 logger = logging.getLogger(__name__)
 
 FORMATS = (".edf", ".bdf", ".fif", ".fif.gz", ".set", ".vhdr")
 
 _ENTITY = re.compile(r"(?<![^_])(sub|task)-([A-Za-z0-9]+)")  # of names in BIDS: sub-01_task-rest_eeg.edf
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recording:
-    """One file of EEG, what is known about it before it is read."""
-
-    path: Path
-    recording: str
-    """The file's path within its input: unique in a dataset."""
-    subject: str
-    dataset: str
-    folder: str | None = None
-    """In a plain folder, the folder directly under the input that the file lies in, if any."""
-    task: str | None = None
-    gender: str | None = None
-    """`female` or `male` where the source says so in any usual way, else as it stands there."""
-    health: str | None = None
-    age: float | None = None
-    """Years."""
-    participant: dict[str, str] = field(default_factory=dict)
-    """The person's row of the table of subjects, missing values left out."""
-    bids: Any = None
-    """The file's `mne_bids.BIDSPath`, where it lies in a BIDS folder."""
 
 
 def find_recordings(root: Path, *, folder_is_label: bool = False) -> list[Recording]:

@@ -14,7 +14,7 @@ from signal_diffusion.errors import UserError
 if TYPE_CHECKING:
     import mne
 
-    from signal_diffusion.data.recordings.finding import Recording
+    from signal_diffusion.data.recordings.recording import Recording
 
 __all__ = ["errors_named", "one_line", "open_recording", "rates_of", "with_one_rate"]
 

@@ -27,7 +27,7 @@ from signal_diffusion.errors import UserError
 if TYPE_CHECKING:
     import mne
 
-    from signal_diffusion.data.recordings.finding import Recording
+    from signal_diffusion.data.recordings.recording import Recording
 
 __all__ = ["ReadOptions", "Reading", "eeg_channels", "read_recording"]
 

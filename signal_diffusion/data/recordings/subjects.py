@@ -8,12 +8,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError
-
-if TYPE_CHECKING:
-    from signal_diffusion.data.recordings.finding import Recording
 
 __all__ = ["described", "number_in", "other_columns", "read_subjects", "row_of"]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import mne
 import numpy as np
 
-from signal_diffusion.data.recordings.finding import Recording, find_recordings
+from signal_diffusion.data.recordings.finding import find_recordings
 from signal_diffusion.data.recordings.reading import Reading, ReadOptions, read_recording
+from signal_diffusion.data.recordings.recording import Recording
 
 OPTIONS = ReadOptions(
     channels=("Fz", "Cz", "Pz"),

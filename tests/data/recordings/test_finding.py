@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.recordings.finding import Recording, find_recordings
+from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import noise, staged, write_edf, write_fif
 

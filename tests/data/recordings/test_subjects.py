@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.recordings.finding import Recording
+from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import described, other_columns, read_subjects, row_of
 from signal_diffusion.errors import UserError
 
