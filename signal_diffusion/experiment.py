@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,12 @@ def method_of(diffusion: schema.Diffusion) -> Method:
     if diffusion.prediction is not None:
         options["prediction"] = diffusion.prediction
     return METHODS[diffusion.method](**options, snr_gamma=diffusion.snr_gamma)
+
+
+def method_on(model: schema.Model, card: DatasetCard) -> Method:
+    """The same, for what the network works on: examples of a dataset, or latents, which have unit variance."""
+    data_std = 1.0 if model.autoencoder.enabled else representation_of(card).data_std
+    return replace(method_of(model.diffusion), data_std=data_std)
 
 
 def model_of(

@@ -65,7 +65,7 @@ def generate(
     on_batch
         Called with the number of samples finished, before each batch and after the last; may raise.
     on_step
-        Called after each step of a batch with its rows, the step, and `on_step`'s x and x0 of samplers.
+        Called after each step of a batch with its rows, the step, and `on_step`'s x and x0 of samplers, times data_std.
     """
     sampler, times, parts = sampler_of(sampling), times_of(method, sampling), []
     for start in range(0, len(indices), batch_size):
@@ -74,15 +74,16 @@ def generate(
         generators = [generator_for(Purpose.SAMPLE, sampling.seed, i) for i in indices[rows]]
         noise = noise_for(generators, shape).to(device)
         denoise = _denoise(model, method, cond[rows].to(device), sampling, guide, noise)
-        report = partial(on_step, rows) if on_step else None
-        parts.append(sampler(denoise, method.schedule, noise, times, generators, on_step=report).cpu())
+        report = partial(_report, on_step, rows, method.data_std) if on_step else None
+        x0 = sampler(denoise, method.schedule, noise, times, generators, on_step=report)
+        parts.append(x0.cpu() * method.data_std)
     on_batch(len(indices))
     return torch.cat(parts) if parts else torch.empty(0, *shape)
 
 
-def first_noise(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """What `generate` begins samples from, (N, *shape) on the CPU."""
-    return noise_for([generator_for(Purpose.SAMPLE, seed, i) for i in indices], shape)
+def first_noise(method: Method, seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """What `generate` begins samples from, (N, *shape) on the CPU, times data_std."""
+    return noise_for([generator_for(Purpose.SAMPLE, seed, i) for i in indices], shape) * method.data_std
 
 
 def sampler_of(sampling: schema.Sampling) -> Sampler:
@@ -95,6 +96,12 @@ def times_of(method: Method, sampling: schema.Sampling) -> Tensor:
     if sampling.time_grid == "shifted":
         return shifted(method, sampling.steps, shift=sampling.time_shift)
     return TIME_GRIDS[sampling.time_grid](method, sampling.steps)
+
+
+def _report(
+    on_step: Callable[[slice, int, Tensor, Tensor], None], rows: slice, scale: float, step: int, x: Tensor, x0: Tensor
+) -> None:
+    on_step(rows, step, x * scale, x0 * scale)
 
 
 def _denoise(

@@ -47,6 +47,8 @@ class Method:
     """Inverse of the distribution function of the training times: uniform u ∈ [0, 1) → t."""
     snr_gamma: float | None = None
     """γ of the min-SNR weight, > 0; None weighs every time alike."""
+    data_std: float = 1.0
+    """What examples are divided by to be the x0 of all that is here; samples are multiplied by it."""
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:

@@ -17,7 +17,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 from signal_diffusion.hub import downloaded, is_hub_id
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute
@@ -26,7 +26,7 @@ from signal_diffusion.models.pretrained import PIPELINE
 from signal_diffusion.models.text import TextEncoder
 from signal_diffusion.places import expanded
 from signal_diffusion.sampling.guide import guide_of
-from signal_diffusion.training.checkpoints import MANIFEST, find_checkpoint, load_weights, verify
+from signal_diffusion.training.checkpoints import MANIFEST, WEIGHTS, find_checkpoint, load_weights, verify
 from signal_diffusion.training.state import Progress
 
 __all__ = [
@@ -109,7 +109,7 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
         card=card,
         representation=representation_of(card),
         attributes=attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption),
-        method=experiments.method_of(experiment.model.diffusion),
+        method=experiments.method_on(experiment.model, card),
         model=parts.model.eval(),
         averaged=use_ema if is_exported(checkpoint) else averaged,  # the one file of which may be either
         autoencoder=parts.autoencoder,
@@ -175,9 +175,15 @@ def checkpoint_at(path: Path, overrides: Sequence[str] = ()) -> Path:
         if not is_hub_id(path.as_posix()) or path.parent.is_dir():
             raise UserError(f"{path}: no such folder; expected a run's, a checkpoint's or an exported model's")
         path = downloaded(path.as_posix())
-    path = path.resolve()
-    config = path / experiments.CONFIG_NAME
-    if path.name.startswith("checkpoint-") or (path / MANIFEST).is_file() or is_exported(path) or not config.is_file():
+    path, given = path.resolve(), path
+    config, manifest = path / experiments.CONFIG_NAME, path / MANIFEST
+    if not config.is_file() and not manifest.is_file():
+        names = sorted(each.parent.name for each in path.glob(f"*/{config.name}"))
+        such = f", such as {listed(names)} in it" if names else ""
+        raise UserError(
+            f"{given}: holds no model; expected a run's, a checkpoint's or an exported model's folder{such}"
+        )
+    if manifest.is_file() or (path / WEIGHTS).is_file():  # not by its name, which may be a run's
         return path
     chosen = [each for each in overrides if each.partition("=")[0].strip() == "generation.checkpoint"]
     experiment = experiments.load(config, chosen)

@@ -21,7 +21,7 @@ def trajectory(trained: Trained, request: Request) -> list[tuple[Tensor, Tensor]
     decoded, of 12 of its steps: noise looks like what the decoder makes of noise.
     """
     most = MOST_DECODED if trained.autoencoder else MOST_FRAMES
-    noise = first_noise(trained.sampling.seed, request.noise, latent_or_data_shape(trained))
+    noise = first_noise(trained.method, trained.sampling.seed, request.noise, latent_or_data_shape(trained))
     beginnings = Beginnings(noise, spread(trained.sampling.steps, most - 1))
     samples = draw(trained, request, on_step=beginnings)
     frames = beginnings.frames

@@ -37,6 +37,7 @@ class Denoising:
         x0 = augment(x, self.augmentation, generator)
         if self.encoding:
             x0 = self.encoding(x0, generator)
+        x0 = x0 / self.method.data_std
         t = self.method.sample_time(
             len(x0),
             generator,

@@ -157,7 +157,7 @@ class Previews:
         shape = self._autoencoder.latent_shape if self._autoencoder else self._shape
         beginnings = None
         if self._num_animated and accelerator.is_main_process:
-            noise = first_noise(self._sampling.seed, own[: self._num_animated], shape)
+            noise = first_noise(self._method, self._sampling.seed, own[: self._num_animated], shape)
             most = MOST_DECODED if self._autoencoder else MOST_FRAMES
             beginnings = Beginnings(noise, spread(self._sampling.steps, most - 1))
         part = draw(

@@ -71,9 +71,8 @@ class Validation:
         x, attributes = self._examples[[self._indices[position] for position in positions]]
         generators = [generator_for(Purpose.VALIDATION, self._seed, int(i)) for i in positions]
         x = x.to(device)
-        if self._encoding:
-            x = self._encoding(x)
-        noise = noise_for(generators, tuple(x.shape[1:])).to(device)
+        x0 = (self._encoding(x) if self._encoding else x) / self._method.data_std
+        noise = noise_for(generators, tuple(x0.shape[1:])).to(device)
         t = self._times[torch.from_numpy(positions)].to(device)
-        prediction = model(self._method.add_noise(x, noise, t), t, Conditioning(attributes).to(device))
-        return self._method.loss(prediction, x, noise, t)
+        prediction = model(self._method.add_noise(x0, noise, t), t, Conditioning(attributes).to(device))
+        return self._method.loss(prediction, x0, noise, t)

@@ -87,6 +87,14 @@ class Representation(ABC):
     def shape(self) -> tuple[int, int, int]:
         """Of one example: (C, H, W)."""
 
+    @property
+    def data_std(self) -> float:
+        """What diffusion divides examples by, as noise of standard deviation 1 would drown them; 1 = nothing.
+
+        Values that fill [-1, 1] need nothing.
+        """
+        return 1.0
+
     @abstractmethod
     def to_tensor(self, signal: Tensor) -> Tensor:
         """Turn µV, (*, window) or (*, electrodes, window), into values in [-1, 1], (*, C, H, W), float32."""

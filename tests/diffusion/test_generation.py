@@ -1,0 +1,78 @@
+"""From a network to samples of the data's own size."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from signal_diffusion.config import schema
+from signal_diffusion.diffusion.generation import first_noise, generate
+from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
+from signal_diffusion.models.conditioning import Conditioning
+from tests.diffusion import oracles
+
+LENGTH, COUNT = 32, 2000
+COVARIANCE = oracles.autoregression((1.2, -0.6), LENGTH)
+COVARIANCE /= COVARIANCE.diagonal().mean()
+VARIANCES, AXES = torch.linalg.eigh(COVARIANCE)  # 0.1 to 7 of the mean
+
+
+def perfect(method: Method, size: float) -> torch.nn.Module:
+    """A network that knows all of Gaussian data of standard deviation `size`, and the method it was trained by."""
+
+    class Perfect(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
+            alpha, sigma = (value.double()[:, None] for value in method.schedule(t))
+            variances = VARIANCES * (size / method.data_std) ** 2
+            mean = torch.zeros(LENGTH)
+            x0, noise = oracles.gaussian(x.double().flatten(1), alpha, sigma, mean=mean, variances=variances, axes=AXES)
+            a, b = PREDICTIONS[method.prediction](alpha, sigma)
+            return (a * x0 + b * noise).float().view_as(x)
+
+    return Perfect()
+
+
+def powers(method: Method, size: float) -> torch.Tensor:
+    """Along each axis, the power of samples by the defaults of an experiment file over that of the data."""
+    samples = generate(
+        perfect(method, size),
+        method,
+        Conditioning(),
+        range(COUNT),
+        shape=(1, 1, LENGTH),
+        sampling=schema.Sampling(),
+        device="cpu",
+        batch_size=COUNT,
+    )
+    return (samples.flatten(1).double() @ AXES).square().mean(0) / (VARIANCES * size**2)
+
+
+@pytest.mark.parametrize("name", ["rectified_flow", "ddpm"])
+def test_small_data_that_are_divided_by_their_size_keep_their_power_in_every_direction(name: str) -> None:
+    method, size = METHODS[name](), 0.04
+    # most of the tolerance is for Euler in 50 steps
+    assert powers(replace(method, data_std=size), size).numpy() == pytest.approx(1, abs=0.2)
+
+
+def test_drowned_in_noise_they_lose_the_power_of_their_weakest_directions() -> None:
+    found = powers(METHODS["rectified_flow"](), 0.04)
+    assert found[: LENGTH // 2].mean() < 0.5
+
+
+def test_what_a_sampler_passes_on_its_way_is_of_the_size_of_the_data() -> None:
+    method, seen = replace(METHODS["rectified_flow"](), data_std=0.04), []
+    samples = generate(
+        perfect(method, 0.04),
+        method,
+        Conditioning(),
+        range(3),
+        shape=(1, 1, LENGTH),
+        sampling=schema.Sampling(steps=4),
+        device="cpu",
+        on_step=lambda rows, step, x, x0: seen.append((x, x0)),
+    )
+    assert torch.equal(seen[-1][0], samples) and torch.allclose(seen[-1][1], samples)
+    noise = first_noise(method, 0, range(3), (1, 1, LENGTH))
+    assert noise.std() == pytest.approx(0.04, rel=0.2)
+    # the first of four Euler steps along the straight line from the noise to what the network took the data for
+    assert torch.allclose(seen[0][0], 0.75 * noise + 0.25 * seen[0][1], atol=1e-6)

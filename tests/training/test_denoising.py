@@ -1,0 +1,59 @@
+"""What a denoiser is trained on, and validated on: x0 of unit variance, whatever the size of the data."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from signal_diffusion.config.schema import Augmentation
+from signal_diffusion.diffusion.methods import rectified_flow
+from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.training.denoising import Denoising
+from signal_diffusion.training.validation import Validation
+
+SIZE = 0.04
+METHOD = replace(rectified_flow(), data_std=SIZE)
+DATA = SIZE * torch.randn(512, 1, 4, 16, generator=torch.Generator().manual_seed(1))
+
+
+class Silent(nn.Module):
+    """A network that sees all and says nothing: its loss is the power of the target, ε − x0."""
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
+        self.seen = (x.square().mean((1, 2, 3)) / ((1 - t) ** 2 + t**2)).mean().item()
+        return torch.zeros_like(x)
+
+
+class Data:
+    """Examples without attributes."""
+
+    def __len__(self) -> int:
+        return len(DATA)
+
+    def __getitem__(self, rows: list[int]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return DATA[rows], {}
+
+
+@pytest.fixture
+def accelerator() -> Accelerator:
+    return Accelerator(cpu=True)
+
+
+def test_in_training(accelerator: Accelerator) -> None:
+    objective = Denoising(
+        method=METHOD, encoding=None, augmentation=Augmentation(), cfg_dropout=0.0, attribute_dropout=0.0
+    )
+    network = Silent()
+    loss = objective(network, (DATA, {}), torch.Generator().manual_seed(0), accelerator)
+    assert network.seen == pytest.approx(1, rel=0.03)
+    assert loss.item() == pytest.approx(2, rel=0.03)
+
+
+def test_in_validation(accelerator: Accelerator) -> None:
+    validation = Validation(Data(), METHOD, num_examples=512, batch_size=512, seed=0, encoding=None)  # type: ignore[arg-type]
+    network = Silent()
+    found = validation(network, accelerator, lambda: None)
+    assert network.seen == pytest.approx(1, rel=0.03)
+    assert found["loss"] == pytest.approx(2, rel=0.03)
