@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-MAX_WEIGHT = 10.0  # balancing.DEFAULT_MAX_WEIGHT, whose import would slow down every --help
+MAX_WEIGHT = 10.0  # balancing.DEFAULT_MAX_WEIGHT, whose import would slow down every --help; a test holds them together
 
 app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 Root = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")]

@@ -53,7 +53,8 @@ class DatasetCard:
     rejected: dict[str, int] = field(default_factory=dict)
     """Windows left out, by reason."""
     skipped: list[str] = field(default_factory=list)
-    """Recordings that could not be used, and why."""
+    """Recordings that gave no example, and why, as "sub-01/eeg/one.edf: the file is empty; fetch it again". Of several
+    inputs, the name begins with that of the input. Older datasets have only the names."""
     command: str
     """What makes it again, but for the output's name."""
     made_from: str

@@ -394,6 +394,11 @@ def _info(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame) -> mne.In
     info = mne.create_info(_channel_names(signals, card, frame), card.sampling_rate, "eeg", verbose="error")
     # Ignored: names that the 10-20 system does not know, which stay without a position.
     info.set_montage("standard_1020", match_case=False, on_missing="ignore", verbose="error")
+    with info._unlock():  # MNE has no other way to tell of filters that it did not apply itself
+        if "band" in card.preprocessing:
+            info["highpass"], info["lowpass"] = map(float, card.preprocessing["band"])
+        if card.preprocessing.get("reference", "none") != "none":  # an average too, as `set_eeg_reference` has it
+            info["custom_ref_applied"] = mne.io.constants.FIFF.FIFFV_MNE_CUSTOM_REF_ON
     return info
 
 

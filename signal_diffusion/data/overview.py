@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from signal_diffusion.data.balancing import balanced_weights, marginals
-from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import split_files
 from signal_diffusion.data.export import with_names
+from signal_diffusion.data.representations.mosaic import Mosaic
+from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 
 __all__ = ["Balanced", "balanced_marginals", "in_words", "read_columns"]
@@ -34,6 +36,7 @@ _WORDS = {
     "size": "rows and columns",
     "frequency": "spacing of the rows",
 }
+_SKIPPED_SHOWN = 10
 _INVERSE = {
     "exact": "to microvolts exactly",
     "approximate": "to microvolts, up to a phase that is searched for",
@@ -56,11 +59,26 @@ def in_words(card: DatasetCard) -> list[tuple[str, str]]:
     given = {"sampling_rate", "window", "electrodes"} if card.window is not None else set()
     parameters = [(name, value) for name, value in kind["parameters"].items() if name not in given]
     rows += [(_WORDS.get(name, name), _value_in_words(value)) for name, value in parameters]
+    if kind["layout"] == Mosaic.layout:
+        rows += _rows_in_words(card)
     if card.captions:
         rows.append(("captions", card.captions))
     rows += [(f"windows rejected, {reason}", str(count)) for reason, count in card.rejected.items() if count]
     if card.skipped:
-        rows.append(("recordings skipped", str(len(card.skipped))))
+        rows.append(("recordings without examples", str(len(card.skipped))))
+        rows += [("", each) for each in card.skipped[:_SKIPPED_SHOWN]]
+    if len(card.skipped) > _SKIPPED_SHOWN:
+        rows.append(("", f"…, all of them in {CARD_NAME}"))
+    return rows
+
+
+def _rows_in_words(card: DatasetCard) -> list[tuple[str, str]]:
+    """What slow rhythms take of a mosaic: logarithmic rows may leave little to the others."""
+    mosaic = getattr(representation_of(card), "transform", None)
+    assert isinstance(mosaic, Mosaic)
+    rows = [("rows below 4 Hz", f"{mosaic.rows_below_4_hz} of {mosaic.size}")]
+    if mosaic.rows_per_octave is not None:
+        rows.append(("rows per octave", f"{mosaic.rows_per_octave:.1f}"))
     return rows
 
 

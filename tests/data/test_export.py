@@ -173,6 +173,23 @@ def test_fif_reads_back_with_mne(card: DatasetCard, windows: np.ndarray, tmp_pat
     assert epochs.metadata["age"].tolist()[:2] == [31.0, 72.5]
 
 
+@pytest.mark.parametrize(("reference", "applied"), [("average", True), ("A1,A2", True), ("none", False)])
+def test_fif_states_the_filters_and_the_reference_of_the_recordings(
+    card: DatasetCard, windows: np.ndarray, tmp_path: Path, reference: str, applied: bool
+) -> None:
+    recorded = replace(card, preprocessing={"band": [0.5, 40.0], "reference": reference})
+    path = export.write(tmp_path / "samples", windows, recorded, METADATA, "fif")
+    info = mne.read_epochs(path, verbose="error").info
+    assert (info["highpass"], info["lowpass"], bool(info["custom_ref_applied"])) == (0.5, 40.0, applied)
+
+
+def test_edf_states_the_filters_of_the_recordings(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
+    recorded = replace(card, preprocessing={"band": [0.5, 40.0], "reference": "average"})
+    path = export.write(tmp_path / "samples", windows, recorded, METADATA, "edf")
+    info = mne.io.read_raw_edf(path, verbose="error").info
+    assert (info["highpass"], info["lowpass"]) == (0.5, 40.0)
+
+
 def test_edf_reads_back_to_half_a_step(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
     path = export.write(tmp_path / "samples", windows, card, METADATA, "edf")
     raw = mne.io.read_raw_edf(path, preload=True, verbose="error")

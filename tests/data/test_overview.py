@@ -9,15 +9,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
+from signal_diffusion import cli
 from signal_diffusion.cli import app
-from signal_diffusion.data import overview
+from signal_diffusion.config.data_tables import Balancing
+from signal_diffusion.data import balancing, overview
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.overview_figure import draw_overview
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.representations.pictures import Picture
+from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.data.representations.representation import PictureOptions
 from signal_diffusion.errors import UserError
 
@@ -42,6 +46,32 @@ def test_the_card_in_words(synthetic_dataset: Path) -> None:
     assert words["turns back"] == "to microvolts, up to a phase that is searched for"
     assert words["electrodes"].startswith("19: Fp1 Fp2")
     assert "level of the value -1, dB re 1 µV" in words
+
+
+@pytest.mark.parametrize(
+    ("frequency", "told"),
+    [
+        ("linear", {"rows below 4 Hz": "5 of 64"}),
+        ("log", {"rows below 4 Hz": "22 of 64", "rows per octave": "10.6"}),
+        (None, {}),
+    ],
+)
+def test_what_slow_rhythms_take_of_a_mosaic_is_told(
+    synthetic_dataset: Path, frequency: str | None, told: dict[str, str]
+) -> None:
+    card = DatasetCard.load(synthetic_dataset)
+    if frequency is not None:
+        pictures = PictureOptions(layout="mosaic", frequency=frequency)
+        options = {"sampling_rate": 125.0, "window": 2048, "pictures": pictures}
+        fitted = REPRESENTATIONS["db-only"].fit([torch.randn(2, 19, 2048)], **options)
+        mosaic = {"layout": "mosaic", "parameters": fitted.parameters()}
+        card = replace(card, representation=card.representation | mosaic)
+    words = dict(overview.in_words(card))
+    assert {name: words[name] for name in ("rows below 4 Hz", "rows per octave") if name in words} == told
+
+
+def test_the_limit_of_weights_is_the_same_everywhere() -> None:
+    assert cli.data.MAX_WEIGHT == balancing.DEFAULT_MAX_WEIGHT == Balancing().max_weight
 
 
 def test_balancing_by_combinations_evens_out_each_of_them(synthetic_dataset: Path) -> None:

@@ -7,8 +7,9 @@ import mne
 import numpy as np
 import pytest
 
-from signal_diffusion.data.card import CARD_NAME
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import open_split
+from signal_diffusion.data.overview import in_words
 from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
 from signal_diffusion.data.preparing import building
 from signal_diffusion.errors import UserError
@@ -141,14 +142,32 @@ def test_a_bad_file_stops_everything_unless_skipped(bids: Path, tmp_path: Path):
     assert not (tmp_path / "out").exists()
     skipping = PrepareOptions(channels="Fz,Cz,Pz", window=256, skip_bad=True)
     card = prepare([bids], tmp_path / "out", skipping)
-    assert card.skipped == ["sub-00/eeg/sub-00_task-rest_eeg.edf"]
+    assert card.skipped == ["sub-00/eeg/sub-00_task-rest_eeg.edf: the file is empty; fetch it again"]
     assert sum(split["windows"] for split in card.splits.values()) == 19 * 6
+
+
+def test_recordings_of_which_nothing_is_left_are_named_with_the_reason(
+    bids: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    flat = eeg(0)
+    flat[1, :950] = 0
+    for task in ("rest", "work"):
+        write_eeg(bids / "sub-00" / "eeg" / f"sub-00_task-{task}_eeg.edf", flat)
+    card = prepare([bids], tmp_path / "out", OPTIONS)
+    why = "no window is left (6 flat)"
+    names = [f"sub-00/eeg/sub-00_task-{task}_eeg.edf: {why}" for task in ("rest", "work")]
+    assert card.skipped == names
+    assert f"2 of 20 recordings give no example: {', '.join(names)}" in caplog.text
+    words = in_words(DatasetCard.load(tmp_path / "out"))
+    assert words[-3:] == [("recordings without examples", "2"), ("", names[0]), ("", names[1])]
 
 
 def test_people_of_two_inputs_stay_apart(bids: Path, tmp_path: Path):
     bids.rename(tmp_path / "first")
     write_eeg(tmp_path / "second" / "sub-00.edf", eeg(7))
+    write_eeg(tmp_path / "second" / "sub-01.edf", eeg(7) * 100)
     card = prepare([tmp_path / "first", tmp_path / "second"], tmp_path / "out", OPTIONS)
+    assert card.skipped == ["second/sub-01.edf: no window is left (6 amplitude)"]
     subjects = {subject for split in card.splits.values() for subject in split["subjects"]}
     assert {"first/sub-00", "second/sub-00"} < subjects
     assert card.columns["dataset"]["names"] == ["first", "second"]

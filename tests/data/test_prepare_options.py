@@ -156,7 +156,7 @@ def test_workers_make_the_same_dataset_and_tell_of_the_same_files(six_people: Pa
     options = replace(OPTIONS, skip_bad=True)
     card = prepare([tmp_path / "lab"], tmp_path / "one", options)
     assert prepare([tmp_path / "lab"], tmp_path / "two", replace(options, workers=2)) == card
-    assert card.skipped == ["p2/one.edf"]
+    assert card.skipped == ["p2/one.edf: the file is empty; fetch it again"]
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert files
     for file in files:

@@ -27,7 +27,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return root
 
 
-def test_a_model_learns_each_representation_and_its_samples_become_microvolts(
+def test_each_representation_is_trained_and_sampled_and_its_samples_are_the_microvolts_of_their_tensors(
     dataset: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     overrides = (
@@ -47,7 +47,9 @@ def test_a_model_learns_each_representation_and_its_samples_become_microvolts(
         card = DatasetCard.load(dataset)
         assert samples["tensors"].shape == (2, *card.shape)
         assert samples["signals"].shape == ((2, 19, 2048) if dataset.name == "timeseries" else (2, 2048))
-        assert np.isfinite(samples["signals"]).all()
+        meant = representation_of(card).to_signal(torch.from_numpy(samples["tensors"])).numpy()
+        # Two steps teach nothing: what has to be right is the scale, whatever phase db-only found.
+        assert samples["signals"].std() == pytest.approx(meant.std(), rel=0.1)
 
 
 def test_what_is_stored_becomes_the_generated_signal_again(dataset: Path) -> None:

@@ -11,7 +11,7 @@ import multiprocessing.connection
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.windows import kept_windows, window_starts, windows_in
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 
 __all__ = ["Progress", "Staged", "Staging", "reported", "stage"]
 
@@ -76,35 +76,46 @@ def stage(
     skip_bad: bool,
     progress: Progress,
 ) -> tuple[list[Staged], dict[str, int], list[str]]:
-    """Read all recordings; returns those with windows, the windows rejected by reason, and the files skipped.
+    """Read all recordings; returns those with windows, the windows rejected by reason, and of the others "name: why".
 
     Raises `UserError` at the first recording that cannot be used, unless `skip_bad`; and where no window is left.
     """
-    staged, rejected, skipped = [], Counter({"flat": 0, "amplitude": 0, "annotation": 0, "unlabelled": 0}), []
+    staged, rejected = [], Counter({"flat": 0, "amplitude": 0, "annotation": 0, "unlabelled": 0})
+    unusable: list[str] = []
+    empty: list[str] = []
     annotations: set[str] = set()
+    several = len({recording.dataset for recording in recordings}) > 1
     results = _results(recordings, folder, staging, workers)
     for number, (recording, result) in enumerate(zip(recordings, results, strict=True)):
         progress("reading", number, len(recordings))
+        name = f"{recording.dataset}/{recording.recording}" if several else recording.recording
         if isinstance(result, UserError):
             if not skip_bad:
                 raise UserError(*result.lines, "nothing was written; --skip-bad goes on without such files")
             logger.warning("skipped %s", result)
-            skipped.append(recording.recording)
+            unusable.append(f"{name}: {str(result).removeprefix(f'{recording.path}: ')}")
             continue
         rejected.update(result.rejected)
         annotations.update(result.annotations)
         if len(result.kept):
             staged.append(result)
+        else:
+            empty.append(f"{name}: no window is left ({_in_words(result.rejected)})")
     progress("reading", len(recordings), len(recordings))
     _check_annotations(staging.labelling, annotations)
     if not staged:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
         there = f"; the recordings' annotations are: {', '.join(sorted(annotations))}" if annotations else ""
         raise UserError(
-            f"no window is left: {len(skipped)} recordings skipped, windows rejected: {reasons}; see --reject-above, "
-            f"--reject-flat and --label{there}"
+            f"no window is left: {len(unusable)} recordings skipped, windows rejected: {_in_words(rejected)}; see "
+            f"--reject-above, --reject-flat and --label{there}"
         )
-    return staged, dict(rejected), skipped
+    if empty:
+        logger.warning("%d of %d recordings give no example: %s", len(empty), len(recordings), listed(empty))
+    return staged, dict(rejected), sorted([*unusable, *empty])
+
+
+def _in_words(rejected: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in rejected.items() if count) or "none"
 
 
 def _check_annotations(labelling: Labelling, there: Collection[str]) -> None:

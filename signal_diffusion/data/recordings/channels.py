@@ -40,12 +40,12 @@ def channel_names(channels: str) -> tuple[str, ...]:
     return names
 
 
-def find_channels(wanted: Sequence[str], raw: mne.io.BaseRaw) -> list[int]:
-    """Find each wanted name: as it stands among all channels, else by electrode among those of type EEG."""
+def find_channels(wanted: Sequence[str], raw: mne.io.BaseRaw, option: str = "--channels") -> list[int]:
+    """Find each name of an option: as it stands among all channels, else by electrode among those of type EEG."""
     found = _found(wanted, raw)
     missing = [name for name, index in found.items() if index is None]
     if missing:
-        raise UserError(f"no channel {', '.join(missing)}; it has {_there(raw)}; name those to use with --channels")
+        raise UserError(f"no channel {', '.join(missing)}; it has {_there(raw)}; name those to use with {option}")
     return [index for name in wanted if (index := found[name]) is not None]
 
 

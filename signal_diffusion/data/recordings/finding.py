@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from signal_diffusion.data.recordings.opening import leads_nowhere
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import described, read_subjects, row_of
 from signal_diffusion.errors import UserError
@@ -89,9 +90,25 @@ def _find_bids(root: Path) -> list[Recording]:
             task=path.task,
             bids=path,
         )
-        recordings.append(described(recording, row_of(people, recording.subject) or {}))
+        recordings.append(recording)
+    recordings = sorted([*recordings, *_not_fetched(root)], key=lambda recording: recording.path)
     _warn_of_others(root, {recording.path for recording in recordings})
-    return recordings
+    return [described(each, row_of(people, each.subject) or {}) for each in recordings]
+
+
+def _not_fetched(root: Path) -> list[Recording]:
+    """List the recordings that are links to nothing, which MNE-BIDS leaves out in silence: to be told when opened."""
+    return [
+        Recording(
+            path=path,
+            recording=path.relative_to(root).as_posix(),
+            subject=_subject_in(path.name),
+            dataset=_dataset_name(root),
+            task=dict(_ENTITY.findall(path.name)).get("task"),
+        )
+        for path in root.glob("sub-*/**/eeg/sub-*_eeg.*")
+        if path.name.lower().endswith(FORMATS) and leads_nowhere(path) and not _is_hidden(path.relative_to(root))
+    ]
 
 
 def _warn_of_others(root: Path, known: set[Path]) -> None:
@@ -117,7 +134,8 @@ def _find_plain(root: Path, folder_is_label: bool) -> list[Recording]:
     files = [root]
     if root.is_dir():
         files = [path for path in sorted(root.rglob("*")) if not _is_hidden(path.relative_to(root))]
-    files = [path for path in files if path.name.lower().endswith(FORMATS) and path.is_file()]
+    # A link to nothing is one, too, which is told when it is opened.
+    files = [path for path in files if path.name.lower().endswith(FORMATS) and not path.is_dir()]
     _refuse_nested(base, files)
     further = _further_parts(files)
     recordings = []

@@ -16,16 +16,22 @@ if TYPE_CHECKING:
 
     from signal_diffusion.data.recordings.recording import Recording
 
-__all__ = ["errors_named", "one_line", "open_recording", "rates_of", "with_one_rate"]
+__all__ = ["errors_named", "leads_nowhere", "one_line", "open_recording", "rates_of", "with_one_rate"]
 
 
 def open_recording(recording: Recording) -> mne.io.BaseRaw:
-    """Open a file without reading its signals; refuse one that is empty or truncated."""
+    """Open a file without reading its signals; refuse one that is not there, empty, discontinuous or truncated."""
     import mne
     import mne_bids
 
+    if leads_nowhere(recording.path):
+        raise UserError("is a link to what is not there; fetch it (datalad get, git annex get) or remove the link")
     if recording.path.stat().st_size == 0:
         raise UserError("the file is empty; fetch it again")
+    if _discontinuous(recording.path):
+        raise UserError(
+            "a discontinuous recording (EDF+D or BDF+D), whose gaps would be lost; convert it to EDF+C or FIF"
+        )
     with _mne_silenced() as caught:
         if recording.bids is not None:
             raw = mne_bids.read_raw_bids(recording.bids, verbose="WARNING")
@@ -36,6 +42,11 @@ def open_recording(recording: Recording) -> mne.io.BaseRaw:
     if short and not _length_left_open(recording.path):
         raise UserError("the file is shorter or longer than its header says; fetch it again")
     return raw
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Tell whether a path is a link to what is not there, as git-annex leaves for each file until it is fetched."""
+    return path.is_symlink() and not path.exists()
 
 
 def with_one_rate(recording: Recording, raw: mne.io.BaseRaw, picks: Sequence[int]) -> tuple[mne.io.BaseRaw, list[int]]:
@@ -108,6 +119,15 @@ def _mne_silenced() -> Iterator[list[warnings.WarningMessage]]:
 
 def _nothing(record: logging.LogRecord) -> bool:
     return False
+
+
+def _discontinuous(path: Path) -> bool:
+    """Tell whether an EDF or BDF says that its records do not follow each other, which MNE does not heed."""
+    if path.suffix.lower() not in (".edf", ".bdf"):
+        return False
+    with path.open("rb") as file:
+        file.seek(192)
+        return file.read(5) in (b"EDF+D", b"BDF+D")
 
 
 def _length_left_open(path: Path) -> bool:

@@ -2,14 +2,16 @@
 
 MNE-Python does the decoding. A recording goes through in blocks, each with margins as wide as all filters reach,
 and the recording continued beyond its ends by odd reflection; so the blocks fit together to what the whole at
-once would have given, and a day takes no more memory than ten minutes.
+once would have given, and a day takes no more memory than ten minutes. Where a recording was interrupted, what
+lies before and after are two recordings to the filters.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -93,7 +95,8 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
             shape = (len(options.channels), source.num_resampled)
             np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
             data_start = file.tell()
-            for start, signal, seconds in _blocks(recording, source, kernel, options):
+            stretches = _stretches(source, spans)
+            for start, signal, seconds in _blocks(recording, source, stretches, kernel, options):
                 flat.append(seconds)
                 medians.append(float(np.median(np.abs(signal))))
                 # Plain writes: a full disk is then an error, where a memory map would end the process.
@@ -132,6 +135,8 @@ class _Source:
     """The same with all channels, of which `raw` may have fewer."""
     picks: list[int]
     """Into the channels of `raw`: those of the dataset, then references."""
+    good: np.ndarray
+    """Whether each channel of the dataset is not marked as bad (channels,) bool; an average is of these, as in MNE."""
     ratio: Fraction
     """Sampling rate of the dataset ÷ that of the file."""
 
@@ -155,65 +160,89 @@ class _Source:
         return data if ordered == self.picks else data[np.searchsorted(ordered, self.picks)]
 
 
+def _stretches(source: _Source, spans: Sequence[Span]) -> list[tuple[int, int]]:
+    """List the stretches (first sample, end) between the marks of interruptions, each of a resampled sample at least.
+
+    MNE fills a gap of the acquisition with zeros: a stretch of its own.
+    """
+    times = [time for span in spans if span.join for time in (span.onset, span.end)]
+    # Rounded up from the middle, where EEGLAB's boundaries are: 99.5 lies between 99 and 100.
+    cuts = [math.floor(time * source.sfreq + 0.501) for time in times]
+    inside = [cut for cut in cuts if 0 < cut < source.num_samples]
+    borders = sorted({math.ceil(cut * source.ratio): cut for cut in (*inside, 0, source.num_samples)}.values())
+    return list(itertools.pairwise(borders))
+
+
 def _blocks(
-    recording: Recording, source: _Source, kernel: np.ndarray, options: ReadOptions
+    recording: Recording,
+    source: _Source,
+    stretches: Sequence[tuple[int, int]],
+    kernel: np.ndarray,
+    options: ReadOptions,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Give the first sample, the finished µV (channels, samples) and the flat seconds (seconds,) of each block."""
     up, down = source.ratio.numerator, source.ratio.denominator
     lowpass = _anti_aliasing(source.ratio)
     reach = (len(kernel) // 2 + 1) / source.ratio + len(lowpass) // 2 / up
     margin = down * math.ceil(max(reach, source.sfreq + 1) / down)
-    # A block is at least as long as its margins, so that only those at the ends of the recording are reflected.
+    # A block is at least as long as its margins, so that only those at the ends of a stretch are reflected.
     step = down * math.ceil(max(_samples_at_once(source), 4 * margin) / down)
-    for start in range(0, source.num_samples, step):
-        stop = min(start + step, source.num_samples)
-        with errors_named(recording.path):
-            data = _with_margins(source, start, stop, margin)
-        flat = _flat(data[: len(options.channels)], start, stop, margin, source, options.flat_below)
-        if source.ratio != 1:
-            data = scipy.signal.upfirdn(lowpass, data, up, down, axis=-1)
-        first, last = start * up // down, math.ceil(stop * source.ratio)
-        # Where `first` lies in `data`: behind the margin, and the delay of the anti-aliasing filter.
-        offset = margin * up // down + len(lowpass) // 2 // down
-        half = len(kernel) // 2
-        data = data[:, offset - half : offset + last - first + half]
-        data = scipy.signal.fftconvolve(data, kernel[None], mode="valid", axes=-1)
-        yield first, _referenced(data, options), flat
+    half = len(kernel) // 2
+    for within in stretches:
+        # From a sample of both rates, which may lie just before the stretch.
+        for origin in range(within[0] - within[0] % down, within[1], step):
+            start, stop = max(origin, within[0]), min(origin + step, within[1])
+            with errors_named(recording.path):
+                data = _with_margins(source, within, origin - margin, stop + margin)
+            flat = _flat(data, origin - margin, (start, stop), within[1], source, options.flat_below)
+            if source.ratio != 1:
+                data = scipy.signal.upfirdn(lowpass, data, up, down, axis=-1)
+            first, last = math.ceil(start * source.ratio), math.ceil(stop * source.ratio)
+            # Where `first` lies in `data`: behind the margin, and the delay of the anti-aliasing filter.
+            offset = first - (origin - margin) * up // down + len(lowpass) // 2 // down
+            data = data[:, offset - half : offset + last - first + half]
+            data = scipy.signal.fftconvolve(data, kernel[None], mode="valid", axes=-1)
+            yield first, _referenced(data, source.good, options), flat
 
 
-def _with_margins(source: _Source, start: int, stop: int, margin: int) -> np.ndarray:
-    """Read µV from `margin` samples before `start` to `margin` after `stop`, continued beyond the recording's ends."""
-    first, last = max(0, start - margin), min(source.num_samples, stop + margin)
+def _with_margins(source: _Source, within: tuple[int, int], start: int, stop: int) -> np.ndarray:
+    """Read µV from `start` to `stop`, continued beyond the ends of the stretch that it is `within`."""
+    first, last = max(within[0], start), min(within[1], stop)
     data = source.microvolts(first, last)
     finite = np.isfinite(data).all(axis=0)
     if not finite.all():
         second = (first + int(finite.argmin())) / source.sfreq
         raise UserError(f"has samples that are not finite, the first at {second:.6g} s; repair or leave out the file")
-    before, after = margin - (start - first), margin - (last - stop)
-    if not before and not after:
+    if first == start and last == stop:
         return data
     # Odd reflection continues value and slope, of which the filters leave nothing.
-    return np.pad(data, ((0, 0), (before, after)), mode="reflect", reflect_type="odd")
+    return np.pad(data, ((0, 0), (first - start, stop - last)), mode="reflect", reflect_type="odd")
 
 
-def _flat(data: np.ndarray, start: int, stop: int, margin: int, source: _Source, threshold: float) -> np.ndarray:
-    """Tell the flat seconds among those that begin in a block; `data` is the block with its margins."""
-    sfreq = source.sfreq
+def _flat(
+    data: np.ndarray, origin: int, block: tuple[int, int], end: int, source: _Source, threshold: float
+) -> np.ndarray:
+    """Tell the flat seconds among those that begin in a block; `data` begins at `origin`, the stretch ends at `end`.
+
+    A second that an interruption divides is not flat: what lies on the other side of it is not known here.
+    """
+    sfreq, (start, stop) = source.sfreq, block
     seconds = np.arange(math.floor(start / sfreq), math.ceil(stop / sfreq) + 2)
     borders = np.round(seconds * sfreq).astype(int)  # a second is no whole number of samples everywhere
     begins = (borders[:-1] >= start) & (borders[:-1] < stop) & (borders[1:] <= source.num_samples)
     if not begins.any():
         return np.zeros(0, dtype=bool)
     chosen = np.flatnonzero(begins)
-    return flat_stretches(data, borders[chosen[0] : chosen[-1] + 2] - start + margin, threshold)
+    borders = borders[chosen[0] : chosen[-1] + 2]
+    return flat_stretches(data, borders - origin, threshold) & (borders[1:] <= end)
 
 
-def _referenced(data: np.ndarray, options: ReadOptions) -> np.ndarray:
-    count = len(options.channels)
+def _referenced(data: np.ndarray, good: np.ndarray, options: ReadOptions) -> np.ndarray:
+    count = len(good)
     signal, others = data[:count], data[count:]
     if len(others):
         return signal - others.mean(axis=0)
-    return signal - signal.mean(axis=0) if options.reference == "average" else signal
+    return signal - signal[good].mean(axis=0) if options.reference == "average" else signal
 
 
 def _design(options: ReadOptions) -> np.ndarray:
@@ -256,15 +285,23 @@ def _samples_at_once(source: _Source) -> int:
 def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     raw = open_recording(recording)
     references = () if options.reference in ("average", "none") else channel_names(options.reference)
-    wanted = (*options.channels, *references)
-    picks = find_channels(wanted, raw)
-    if bads := [name for name in raw.info["bads"] if raw.ch_names.index(name) in picks]:
-        logger.warning("%s: marked as bad, and used: %s; leave it out with --channels", recording.path, ", ".join(bads))
+    picks = [*find_channels(options.channels, raw), *find_channels(references, raw, "--reference")]
+    names = [raw.ch_names[index] for index in picks]
+    bads = [name for name in names if name in raw.info["bads"]]
+    good = np.array([name not in bads for name in names[: len(options.channels)]])
+    if options.reference == "average" and not good.any():
+        raise UserError("all channels are marked as bad, which leaves none for an average; use --reference none")
+    if bads:
+        used = "used, but not for the average" if options.reference == "average" else "used"
+        logger.warning(
+            "%s: marked as bad, and %s: %s; leave it out with --channels", recording.path, used, ", ".join(bads)
+        )
     narrow, picks = with_one_rate(recording, raw, picks)
     sfreq, rate = float(narrow.info["sfreq"]), options.sampling_rate
     if sfreq < rate * (1 - 1e-4):
         raise UserError(f"sampled at {sfreq:g} Hz, below the dataset's {rate:g} Hz; use --rate {sfreq:g}")
-    source = _Source(raw=narrow, annotated=raw, picks=picks, ratio=Fraction(rate / sfreq).limit_denominator(10_000))
+    ratio = Fraction(rate / sfreq).limit_denominator(10_000)
+    source = _Source(raw=narrow, annotated=raw, picks=picks, good=good, ratio=ratio)
     if source.num_resampled < options.min_samples:
         raise UserError(
             f"lasts {narrow.n_times / sfreq:.3g} s, less than one window of {options.min_samples / rate:.3g} s"

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Span", "spans_of"]
 
-# BAD as in MNE; the others mark where pieces were joined: in MNE, EEGLAB and BrainVision.
-_BAD = re.compile(r"bad|(edge[ _]?)?boundary$|edge$|new segment/?$", re.IGNORECASE)
+# Where pieces were joined, in MNE, EEGLAB and BrainVision; and where MNE filled a gap in the acquisition.
+_CUT = re.compile(r"((bad|edge)[ _]?)?boundary$|edge$|new segment/?$", re.IGNORECASE)
+_SKIP = re.compile(r"bad_acq_skip", re.IGNORECASE)
+_BAD = re.compile(r"bad", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,29 +32,36 @@ class Span:
     @property
     def bad(self) -> bool:
         """Whether it says that nothing should be learnt from it, or that the recording was interrupted there."""
-        return _BAD.match(self.description.strip()) is not None
+        return self.join or _BAD.match(self.description.strip()) is not None
+
+    @property
+    def join(self) -> bool:
+        """Whether it says that the recording was interrupted there: neither filters nor events reach across."""
+        return any(pattern.match(self.description.strip()) for pattern in (_CUT, _SKIP))
 
 
 def spans_of(raw: mne.io.BaseRaw, samples_at_once: int) -> tuple[Span, ...]:
-    """List annotations by onset, or the triggers of the stim channels where there are no annotations.
+    """List annotations by onset; where none but bad ones are there, also the triggers of the stim channels.
 
-    An event, with a duration of no more than a sample, lasts until the next one or the end of the recording;
-    unless it is bad.
+    An event, with a duration of no more than a sample, lasts until the next one, or until the recording is interrupted
+    or ends; unless it is bad.
     """
     sfreq = float(raw.info["sfreq"])
     # Onsets count from where the acquisition began, which a cropped FIF keeps in `first_samp`.
     before = raw.first_samp / sfreq
     marks = [
-        Span(onset=onset - before, end=onset - before + duration, description=str(name))
+        _mark(onset - before, duration, str(name))
         for onset, duration, name in zip(
             raw.annotations.onset.tolist(),
             raw.annotations.duration.tolist(),
             raw.annotations.description,
             strict=True,
         )
-    ] or _triggers(raw, samples_at_once)
-    events = sorted({mark.onset for mark in marks if _is_event(mark, sfreq)})
-    following = dict(itertools.pairwise([*events, int(raw.n_times) / sfreq]))
+    ]
+    if all(mark.bad for mark in marks):
+        marks += _triggers(raw, samples_at_once)
+    borders = sorted({mark.onset for mark in marks if mark.join or _is_event(mark, sfreq)})
+    following = dict(itertools.pairwise([*borders, int(raw.n_times) / sfreq]))
     spans = [
         Span(onset=mark.onset, end=following[mark.onset], description=mark.description)
         if _is_event(mark, sfreq)
@@ -60,6 +69,12 @@ def spans_of(raw: mne.io.BaseRaw, samples_at_once: int) -> tuple[Span, ...]:
         for mark in marks
     ]
     return tuple(sorted(spans, key=lambda span: span.onset))
+
+
+def _mark(onset: float, duration: float, description: str) -> Span:
+    # To EEGLAB, a boundary lasts as long as what was cut out there, which may be unknown (NaN).
+    instant = _CUT.match(description.strip())
+    return Span(onset=onset, end=onset if instant else onset + duration, description=description)
 
 
 def _is_event(mark: Span, sfreq: float) -> bool:

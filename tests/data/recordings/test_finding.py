@@ -83,6 +83,20 @@ def test_recordings_that_bids_has_no_name_for_are_told_of(tmp_path: Path, caplog
     assert "1 recordings are left out" in caplog.text and "sub-02_rest.EDF" in caplog.text
 
 
+def test_recordings_that_were_not_fetched_are_recordings_and_others_are_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    names = ["sub-01/eeg/sub-01_task-rest_eeg.edf", "sub-02/ses-1/eeg/sub-02_ses-1_task-rest_eeg.edf"]
+    write(tmp_path, "dataset_description.json", "sub-03/eeg/sub-03_task-work_eeg.edf", "sub-01/meg/sub-01_meg.json")
+    for name in (*names, "sub-01/meg/sub-01_task-rest_meg.fif", "sourcedata/sub-01/eeg/sub-01_task-rest_eeg.edf"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    there = found(tmp_path)
+    assert list(there) == [*names, "sub-03/eeg/sub-03_task-work_eeg.edf"]
+    assert [(there[name].subject, there[name].task) for name in names] == [("sub-01", "rest"), ("sub-02", "rest")]
+    assert not [record for record in caplog.records if "sub-01_task-rest_eeg" in record.getMessage()]
+
+
 def test_only_what_bids_calls_eeg_is_found_in_a_bids_folder(tmp_path: Path):
     write(tmp_path, "dataset_description.json", "sub-01/eeg/sub-01_task-rest_eeg.edf")
     write(tmp_path, "sub-01/eeg/._sub-01_task-rest_eeg.edf", "derivatives/x/sub-01/eeg/sub-01_task-rest_eeg.edf")

@@ -105,6 +105,17 @@ def without_channel(folder: Path) -> None:
     write_edf(folder / "a.edf", noise(["Fz", "Cz"]))
 
 
+def discontinuous(folder: Path) -> None:
+    path = write_edf(folder / "a.edf", noise(["Fz", "Cz", "Pz"]))
+    contents = path.read_bytes()
+    assert contents[192:197] == b"EDF+C"
+    path.write_bytes(contents[:192] + b"EDF+D" + contents[197:])
+
+
+def not_fetched(folder: Path) -> None:
+    (folder / "a.edf").symlink_to(folder / ".git" / "annex" / "objects" / "XY.edf")
+
+
 def short(folder: Path) -> None:
     write_edf(folder / "a.edf", noise(["Fz", "Cz", "Pz"], seconds=2.0))
 
@@ -135,6 +146,8 @@ def broken_fif(folder: Path) -> None:
     [
         (truncated, "is shorter or longer than its header says; fetch it again"),
         (empty, "is empty; fetch it again"),
+        (discontinuous, "a discontinuous recording (EDF+D or BDF+D), whose gaps would be lost; convert it to EDF+C or"),
+        (not_fetched, "is a link to what is not there; fetch it (datalad get, git annex get) or remove the link"),
         (text, "cannot be read as .edf"),
         (header_alone, "cannot be read as .edf"),
         (not_finite, "has samples that are not finite, the first at 5 s; repair or leave out the file"),

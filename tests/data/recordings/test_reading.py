@@ -63,7 +63,8 @@ def test_blocks_fit_together_to_the_whole_in_spite_of_offset_and_drift(
 def num_blocks(path: Path, notch: tuple[float, ...]) -> int:
     options = replace(OPTIONS, notch=notch)
     source = reading._open_picked(the_recording(path), options)
-    return len(list(reading._blocks(the_recording(path), source, reading._design(options), options)))
+    stretches = reading._stretches(source, ())
+    return len(list(reading._blocks(the_recording(path), source, stretches, reading._design(options), options)))
 
 
 def test_it_is_what_mne_makes_of_it(tmp_path: Path, output: Path):
@@ -71,6 +72,58 @@ def test_it_is_what_mne_makes_of_it(tmp_path: Path, output: Path):
     signal, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output, band=(1.0, 40.0), notch=(30.0,))
     expected = raw.copy().filter(1.0, 40.0, verbose="ERROR").notch_filter([30.0], verbose="ERROR").get_data() * 1e6
     assert np.abs(signal - expected)[:, 1000:-1000].max() < 1e-3
+
+
+def interrupted(raw: mne.io.Raw, time: float, description: str) -> mne.io.Raw:
+    """The same, 300 µV higher from a time on, with a mark there."""
+    raw._data[:, round(time * raw.info["sfreq"]) :] += 300e-6
+    return raw.set_annotations(mne.Annotations([time], [0.0], [description]))
+
+
+def test_around_an_interruption_it_is_what_mne_makes_of_it(tmp_path: Path, output: Path):
+    raw = interrupted(noise(["Fz", "Cz", "Pz"], 125.0, seconds=40), 17.0, "EDGE boundary")
+    signal, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output, band=(1.0, 40.0))
+    expected = raw.copy().filter(1.0, 40.0, verbose="ERROR").get_data() * 1e6
+    assert np.abs(signal - expected).max() < 1e-3
+    assert np.abs(signal).max() < 100
+
+
+@pytest.mark.parametrize("mark", ["boundary", "New Segment/", "BAD_ACQ_SKIP"])
+@pytest.mark.parametrize("sfreq", [125.0, 300.7])
+def test_filters_do_not_carry_an_offset_across_an_interruption(
+    tmp_path: Path, output: Path, mark: str, sfreq: float, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", 3)
+    time = 3000 / sfreq
+    raw = noise(["Fz", "Cz", "Pz"], sfreq, seconds=90)
+    before, after = raw.copy().crop(0, time, include_tmax=False), raw.copy().crop(time)
+    path = write_fif(tmp_path / "a_raw.fif", interrupted(raw, time, mark))
+    signal, made = staged(path, output)
+    assert made.num_samples == signal.shape[1] and len(made.flat) == 90 and not made.flat.any()
+    alone, _ = staged(write_fif(tmp_path / "before_raw.fif", before), output)
+    assert np.abs(signal[:, : alone.shape[1]] - alone).max() < 1e-3
+    if sfreq == 125.0:  # otherwise the second part has other samples when it is alone
+        alone, _ = staged(write_fif(tmp_path / "after_raw.fif", after), output)
+        assert np.abs(signal[:, -alone.shape[1] :] - alone).max() < 1e-3
+    assert np.abs(signal).max() < 120
+
+
+def test_marks_that_lie_beside_each_other_are_one_interruption(tmp_path: Path, output: Path):
+    raw = noise(["Fz", "Cz", "Pz"], 500.0, seconds=20)
+    one, _ = staged(write_fif(tmp_path / "one_raw.fif", interrupted(raw.copy(), 10.0, "boundary")), output)
+    marks = [0.0, 10.0, 10.0 + 1e-6, 10.002, 20.0]
+    raw = interrupted(raw, 10.0, "boundary").set_annotations(mne.Annotations(marks, [0.0] * 5, ["boundary"] * 5))
+    several, made = staged(write_fif(tmp_path / "several_raw.fif", raw), output)
+    assert np.isfinite(several).all() and len(made.flat) == 20
+    assert np.abs(several - one)[:, :1000].max() < 1e-3 and np.abs(several).max() < 120
+
+
+def test_a_second_that_ends_in_another_piece_is_not_flat(tmp_path: Path, output: Path):
+    raw = noise(["Fz", "Cz", "Pz"], 125.0, seconds=20)
+    raw._data[:, 500:1062] = 0  # from second 4 to the middle of second 8
+    raw.set_annotations(mne.Annotations([4.0], [4.496], ["BAD_ACQ_SKIP"]))
+    _, made = staged(write_fif(tmp_path / "a_raw.fif", raw), output)
+    assert np.flatnonzero(made.flat).tolist() == [4, 5, 6, 7]
 
 
 def test_resampling_keeps_what_fits_and_removes_what_would_alias(tmp_path: Path, output: Path):
@@ -97,6 +150,35 @@ def test_references_are_subtracted(tmp_path: Path, output: Path):
     assert np.allclose(average, plain[:3] - plain[:3].mean(axis=0), atol=1e-3)
     mastoids, _ = staged(path, output, reference="A1,A2")
     assert np.allclose(mastoids, plain[:3] - plain[3:].mean(axis=0), atol=1e-3)
+
+
+def test_bad_channels_are_left_out_of_the_average_as_in_mne(
+    tmp_path: Path, output: Path, caplog: pytest.LogCaptureFixture
+):
+    raw = noise(["Fz", "Cz", "Pz"], 125.0, seconds=20)
+    raw._data[1] *= 30
+    raw.info["bads"] = ["Cz"]
+    average, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output, reference="average")
+    expected = raw.copy().filter(0.5, 60.0, verbose="ERROR").set_eeg_reference("average", verbose="ERROR").get_data()
+    assert np.abs(average - 1e6 * expected)[[0, 2]].max() < 1e-3
+    assert "a_raw.fif: marked as bad, and used, but not for the average: Cz; leave it out" in caplog.text
+    raw.info["bads"] = ["Fz", "Cz", "Pz"]
+    with pytest.raises(UserError, match="all channels are marked as bad, which leaves none for an average; use"):
+        staged(write_fif(tmp_path / "b_raw.fif", raw), output, reference="average")
+
+
+def test_a_dead_reference_is_flat(tmp_path: Path, output: Path):
+    raw = noise(["Fz", "Cz", "Pz", "A1", "A2"])
+    raw._data[4, 500:1250] = 0  # seconds 2 to 5
+    path = write_edf(tmp_path / "a.edf", raw)
+    assert np.flatnonzero(staged(path, output, reference="A1,A2")[1].flat).tolist() == [2, 3, 4]
+    assert not staged(path, output, reference="A1")[1].flat.any()
+
+
+def test_a_reference_that_is_not_there_is_named_with_its_option(tmp_path: Path, output: Path):
+    path = write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz"]))
+    with pytest.raises(UserError, match=r"no channel A1; it has Fz, Cz, Pz; name those to use with --reference$"):
+        staged(path, output, reference="A1")
 
 
 def test_a_dead_channel_is_flat_though_the_average_reference_hides_it(tmp_path: Path, output: Path):

@@ -24,8 +24,19 @@ def test_annotations_keep_their_length_and_events_last_until_the_next():
 
 
 def test_bad_ones_and_borders_are_no_events():
-    raw = annotated([1, 3, 4, 8], [0, 0, 2, 0], ["a", "BAD boundary", "bad blink", "b"])
-    assert told(raw) == [(1, 8, "a"), (3, 3, "BAD boundary"), (4, 6, "bad blink"), (8, 20, "b")]
+    raw = annotated([1, 3, 4, 8], [0, 0, 2, 0], ["a", "BAD jump", "bad blink", "b"])
+    assert told(raw) == [(1, 8, "a"), (3, 3, "BAD jump"), (4, 6, "bad blink"), (8, 20, "b")]
+
+
+@pytest.mark.parametrize("join", ["boundary", "BAD boundary", "EDGE boundary", "New Segment/", "BAD_ACQ_SKIP"])
+def test_an_event_ends_where_the_recording_was_interrupted(join: str):
+    raw = annotated([1, 3, 8, 12], [0, 0, 0, 3], ["a", join, "b", "c"])
+    assert told(raw) == [(1, 3, "a"), (3, 3, join), (8, 20, "b"), (12, 15, "c")]
+
+
+@pytest.mark.parametrize("duration", [5.0, float("nan")])
+def test_what_was_cut_out_at_a_boundary_is_no_part_of_the_recording(duration: float):
+    assert told(annotated([3], [duration], ["boundary"])) == [(3, 3, "boundary")]
 
 
 @pytest.mark.parametrize("acquired", [None, datetime(2020, 1, 1, tzinfo=UTC)])
@@ -54,6 +65,8 @@ def test_triggers_stand_in_where_there_are_no_annotations():
     assert spans[-1].end == 20
     raw.set_annotations(mne.Annotations([1], [2], ["rest"]))
     assert told(raw) == [(1, 3, "rest")]
+    raw.set_annotations(mne.Annotations([1], [2], ["BAD blink"]))
+    assert len(spans_of(raw, 70)) == len(spans) + 1 and (1, 3, "BAD blink") in told(raw)
 
 
 def test_a_recording_that_says_nothing_has_none():
