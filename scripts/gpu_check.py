@@ -2,8 +2,9 @@
 
     uv run python scripts/gpu_check.py --output gpu_check.json
 
-Needs torch, pydantic, safetensors and this package's source; where a check needs more, and it is not installed, the
-check is skipped and says so. Nothing is downloaded. The exit code is 0 where there is no GPU, and 1 if a check fails.
+Needs torch, NumPy, pydantic, safetensors and this package's source; where a check needs more, and it is not installed,
+the check is skipped and says so. Nothing is downloaded. The exit code is 0 where there is no GPU, and 1 if a check
+fails.
 
 Each backend of the two kernels is held to a float64 reference on the CPU; each network of config/diffusion, at its real
 size and batch, trains a few steps on noise, as it is and compiled, under bf16 and fp32 with the same weights and data.
@@ -15,11 +16,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import random
 import statistics
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -46,6 +48,16 @@ __all__ = ["Network", "Result", "checks", "main", "run"]
 CONFIG = Path(__file__).parents[1] / "config" / "diffusion"
 SHAPES = {"db-only": (1, 64, 64), "timeseries": (1, 20, 2048)}
 LATENT_SHAPES = {"db-only": (16, 8, 8), "timeseries": (16, 3, 256)}
+DRAW = random.Random(2)
+# Rows, columns, kernel: at borders, on a grid that is not square; rows of electrodes, all of them in the kernel; and
+# some that nobody thought of. All are of more tokens than a mask is for.
+GRIDS = [(17, 24, 7, 7), (20, 64, 20, 7)]
+GRIDS += [(DRAW.randint(17, 33), DRAW.randint(16, 40), DRAW.randint(2, 15), DRAW.randint(2, 15)) for _ in range(2)]
+# Groups, channels of each, length: one that no chunk divides; some that nobody thought of; and several groups, of more
+# positions than the 2048 that mamba-ssm's kernel takes at once.
+SCANS = [(1, 16, 133)]
+SCANS += [(DRAW.randint(1, 4), DRAW.randint(1, 8), DRAW.randint(1, 300)) for _ in range(2)]
+SCANS += [(4, 2, 2100)]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 LOSS_TOLERANCE = 0.05
 COMPARED_STEPS, COMPARED_BATCH = 8, 4
@@ -139,12 +151,15 @@ def run(checks: dict[str, Check], *, seconds: float) -> Iterator[Result]:
 def checks(networks: list[Network], device: torch.device, *, tiny: bool) -> dict[str, Check]:
     """All checks of a device by name, the most important first."""
     found: dict[str, Check] = {}
+    grids, scans = (GRIDS[:1], SCANS[:1]) if tiny else (GRIDS, SCANS)
     for dtype in TOLERANCE:
         kind = str(dtype).removeprefix("torch.")
         for backend in neighbourhood_backends(device):
-            found[f"neighbourhood attention, {backend}, {kind}"] = partial(check_attention, backend, dtype, device)
+            found[f"neighbourhood attention, {backend}, {kind}"] = partial(
+                check_attention, backend, dtype, device, grids
+            )
         for backend in selective_scan_backends(device):
-            found[f"selective scan, {backend}, {kind}"] = partial(check_scan, backend, dtype, device)
+            found[f"selective scan, {backend}, {kind}"] = partial(check_scan, backend, dtype, device, scans)
     for network in networks:
         found[f"{network.name}, bf16 against fp32"] = partial(check_precision, network, device)
     rates: dict[str, float] = {}  # the first check of speed finds it, for all of them
@@ -184,41 +199,58 @@ def tiny_networks() -> list[Network]:
     ]
 
 
-def check_attention(backend: str, dtype: torch.dtype, device: torch.device) -> dict[str, float]:
-    """Neighbourhood attention and its gradients, at borders and on a grid that is not square."""
-    height, width, dim, kernel = 17, 24, 32, 7
-    inputs = [torch.randn(2, 2, height, width, dim, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+def check_attention(
+    backend: str, dtype: torch.dtype, device: torch.device, grids: Sequence[tuple[int, int, int, int]]
+) -> dict[str, float]:
+    """Neighbourhood attention and its gradients: the largest errors over grids, as `GRIDS` has them."""
+    return _largest(_check_grid(backend, dtype, device, *grid) for grid in grids)
+
+
+def _check_grid(
+    backend: str, dtype: torch.dtype, device: torch.device, height: int, width: int, rows: int, columns: int
+) -> dict[str, float]:
+    dim = 32
+    inputs = [torch.randn(1, 2, height, width, dim, generator=torch.Generator().manual_seed(i)) for i in range(3)]
 
     def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         mask = torch.zeros(height, width, height, width, dtype=torch.bool)
         for row in range(height):
             for column in range(width):
-                top = min(max(row - kernel // 2, 0), height - kernel)
-                left = min(max(column - kernel // 2, 0), width - kernel)
-                mask[row, column, top : top + kernel, left : left + kernel] = True
+                top = min(max(row - rows // 2, 0), height - rows)
+                left = min(max(column - columns // 2, 0), width - columns)
+                mask[row, column, top : top + rows, left : left + columns] = True
         scores = torch.einsum("bhnd,bhmd->bhnm", q.flatten(2, 3), k.flatten(2, 3)) / dim**0.5
         weights = scores.masked_fill(~mask.reshape(height * width, -1), -torch.inf).softmax(-1)
         return (weights @ v.flatten(2, 3)).unflatten(2, (height, width))
 
     def ours(*inputs: Tensor) -> Tensor:
-        return neighbourhood_attention(*inputs, (kernel, kernel), backend=backend)
+        return neighbourhood_attention(*inputs, (rows, columns), backend=backend)
 
     return _compare(ours, reference, inputs, [dtype] * 3, device)
 
 
-def check_scan(backend: str, dtype: torch.dtype, device: torch.device) -> dict[str, float]:
-    """The selective scan and its gradients, over a length that no chunk divides."""
+def check_scan(
+    backend: str, dtype: torch.dtype, device: torch.device, scans: Sequence[tuple[int, int, int]]
+) -> dict[str, float]:
+    """The selective scan and its gradients: the largest errors over sequences, as `SCANS` has them."""
+    return _largest(_check_sequence(backend, dtype, device, *scan) for scan in scans)
+
+
+def _check_sequence(
+    backend: str, dtype: torch.dtype, device: torch.device, groups: int, channels: int, length: int
+) -> dict[str, float]:
     torch.manual_seed(0)
-    batch, dim, states, length = 2, 16, 8, 133
+    batch, dim, states = 2, groups * channels, 8
     inputs = [torch.randn(batch, dim, length), torch.randn(batch, dim, length), -torch.rand(dim, states) - 0.1]
-    inputs += [torch.randn(batch, 1, states, length), torch.randn(batch, 1, states, length)]
+    inputs += [torch.randn(batch, groups, states, length), torch.randn(batch, groups, states, length)]
     inputs += [torch.randn(dim), torch.randn(dim)]
 
     def reference(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, bias: Tensor) -> Tensor:
         dt, h, ys = torch.nn.functional.softplus(delta + bias[:, None]), torch.zeros_like(u[..., :1] * a), []
-        for i in range(length):
-            h = (dt[..., i, None] * a).exp() * h + (dt * u)[..., i, None] * b[..., i]
-            ys.append((h * c[..., i]).sum(-1))
+        b, c = (x.repeat_interleave(channels, 1).unbind(-1) for x in (b, c))  # (B, D, N) each
+        for dt_i, x_i, b_i, c_i in zip(dt.unbind(-1), (dt * u).unbind(-1), b, c, strict=True):
+            h = (dt_i[..., None] * a).exp() * h + x_i[..., None] * b_i
+            ys.append((h * c_i).sum(-1))
         return torch.stack(ys, -1) + d[:, None] * u
 
     def ours(*inputs: Tensor) -> Tensor:
@@ -337,6 +369,12 @@ def _compare(
     if not max(errors) <= TOLERANCE[dtypes[0]]:
         raise ComparisonError(f"relative error {max(errors):.1e}, of {TOLERANCE[dtypes[0]]:.0e} that it may be")
     return figures
+
+
+def _largest(found: Iterable[dict[str, float]]) -> dict[str, float]:
+    """The largest of each figure."""
+    rows = list(found)
+    return {name: max(row[name] for row in rows) for name in rows[0]}
 
 
 def _wait(device: torch.device) -> None:

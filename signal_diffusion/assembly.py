@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
-from signal_diffusion.continuity import check_same_network
+from signal_diffusion.continuity import check_same_network, other_conditions
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.autoencoder import Autoencoder, LatentStatistics, load_vae
@@ -44,6 +44,7 @@ __all__ = [
     "autoencoder_of",
     "check_pretrained",
     "placed",
+    "pretrained_conditions",
     "vae_of",
     "with_architecture",
 ]
@@ -166,8 +167,8 @@ def assemble(
         latent_shape = autoencoder.latent_shape if autoencoder else None
         model = experiments.model_of(table, card, experiment.data.columns, latent_shape, caption)
         if table.pretrained and (table.lora.enabled or checkpoint is None):
-            check_pretrained(model, experiment, card)
-            _load_pretrained(model, table)
+            check_pretrained(model, experiment)
+            _load_pretrained(model, experiment, card)
         if table.lora.enabled:
             add_lora(model, table.lora)
     states = {"pretrained": frozen_state(model)}
@@ -235,7 +236,20 @@ def _trained_with(checkpoint: Path) -> dict[str, str]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def check_pretrained(model: Denoiser, experiment: schema.Experiment, card: DatasetCard) -> None:
+def pretrained_conditions(experiment: schema.Experiment, card: DatasetCard) -> str:
+    """The conditions of the checkpoint of ours that [model] pretrained names, where they are others; "" else.
+
+    What embeds conditions is fresh then, as it is beside weights in diffusers' layout.
+    """
+    if not experiment.model.pretrained:
+        return ""
+    with _told():
+        folder = expanded(experiment.model.pretrained, "[model] pretrained")
+        ours = (folder / checkpoints.MANIFEST).is_file()
+        return other_conditions(folder, experiment, card) if ours else ""
+
+
+def check_pretrained(model: Denoiser, experiment: schema.Experiment) -> None:
     """Hold the weights that [model] pretrained names against the network that they are for, before they are read.
 
     Raises
@@ -252,17 +266,35 @@ def check_pretrained(model: Denoiser, experiment: schema.Experiment, card: Datas
         if not (folder / checkpoints.MANIFEST).is_file():
             raise UserError(f"{folder}: not a checkpoint; expected the checkpoint-<step> folder of an earlier run")
         checkpoints.verify(folder)
-        check_same_network(folder, experiment, card)
+        check_same_network(folder, experiment)
 
 
-def _load_pretrained(model: Denoiser, table: schema.Model) -> None:
-    """Put them into a fresh network; of a checkpoint of ours, the averaged ones."""
+def _load_pretrained(model: Denoiser, experiment: schema.Experiment, card: DatasetCard) -> None:
+    """Put them into a fresh network; of a checkpoint of ours, the averaged ones, as far as they mean the same here."""
+    table = experiment.model
     with _told():
         if isinstance(model, DiffusersDenoiser) and _in_diffusers_layout(table):
             model.load_pretrained(_folder(table))
         else:
             folder = expanded(table.pretrained, "[model] pretrained")
-            checkpoints.load_weights(model, folder, use_ema=True)
+            with _own_conditioning(model) if pretrained_conditions(experiment, card) else nullcontext():
+                checkpoints.load_weights(model, folder, use_ema=True)
+
+
+@contextmanager
+def _own_conditioning(model: Denoiser) -> Iterator[None]:
+    """Have a network keep its `conditioning` in place of that, or of none, of a state that is loaded meanwhile."""
+
+    def keep(module: torch.nn.Module, state: dict[str, Any], *_: object) -> None:
+        for name in [name for name in state if name.startswith("conditioning.")]:
+            del state[name]
+        state.update({name: own for name, own in module.state_dict().items() if name.startswith("conditioning.")})
+
+    hook = model.register_load_state_dict_pre_hook(keep)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _in_diffusers_layout(model: schema.Model) -> bool:

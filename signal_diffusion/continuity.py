@@ -8,21 +8,43 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.conditions import attributes_of
 from signal_diffusion.config import schema
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import Attribute, Categorical
 
-__all__ = ["check_same_dataset", "check_same_network", "check_same_run", "compare"]
+__all__ = [
+    "check_same_dataset",
+    "check_same_network",
+    "check_same_run",
+    "compare",
+    "measured_otherwise",
+    "other_conditions",
+]
 
 _SCHEDULE = ("method", "num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr")
 _LATENTS = ("sample_posterior", "tiling")
 _LORA = ("enabled", "rank", "alpha", "target_modules")
+
+# What the figure that the best is chosen by depends on beside the weights, and a run may change: which figure it is and
+# of which examples; the seed of their times and noise; and of diffusion the density of the times and the loss's weight.
+_MEASURE = (
+    "training.validation.metric",
+    "training.validation.num_examples",
+    "data.paths.val",
+    "data.loading.max_val_examples",
+    "compute.seed",
+)
+_MEASURE_OF_DIFFUSION = tuple(
+    f"model.diffusion.{name}" for name in ("snr_gamma", "time_sampling", "logit_mean", "logit_std")
+)
 
 
 def check_same_run(
@@ -40,12 +62,12 @@ def check_same_run(
     """
     check_same_dataset(checkpoint, card, ("representation", "shape", "columns", "files"), advice)
     then = experiments.load(checkpoint / experiments.CONFIG_NAME)
-    before, now = ({**_network(each, card), **_process(each)} for each in (then, experiment))
+    before, now = ({**_network(each), **_conditions(each, card), **_process(each)} for each in (then, experiment))
     compare(checkpoint, before, now, advice)
 
 
-def check_same_network(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> None:
-    """Hold an experiment's network and its conditions against those of a checkpoint whose weights it starts from.
+def check_same_network(checkpoint: Path, experiment: schema.Experiment) -> None:
+    """Hold an experiment's network, without what embeds conditions, against that of a checkpoint that it starts from.
 
     Raises
     ------
@@ -53,8 +75,14 @@ def check_same_network(checkpoint: Path, experiment: schema.Experiment, card: Da
         With a line per difference.
     """
     then = experiments.load(checkpoint / experiments.CONFIG_NAME)
-    before, now = _network(then, DatasetCard.load(checkpoint)), _network(experiment, card)
-    compare(checkpoint, before, now, "expected the same, or another model.pretrained")
+    compare(checkpoint, _network(then), _network(experiment), "expected the same, or another model.pretrained")
+
+
+def other_conditions(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> str:
+    """The conditions of a checkpoint whose weights an experiment starts from; "" where they are the experiment's."""
+    then = experiments.load(checkpoint / experiments.CONFIG_NAME)
+    before = _conditions(then, DatasetCard.load(checkpoint))
+    return "" if before == _conditions(experiment, card) else ", ".join(before.values())
 
 
 def check_same_dataset(checkpoint: Path, card: DatasetCard, names: Sequence[str], advice: str) -> None:
@@ -79,16 +107,31 @@ def compare(checkpoint: Path, before: Mapping[str, Any], now: Mapping[str, Any],
         )
 
 
-def _network(experiment: schema.Experiment, card: DatasetCard) -> dict[str, Any]:
-    """What decides what weights mean, by table and key."""
+def measured_otherwise(checkpoint: Path, experiment: schema.Experiment | AutoencoderExperiment) -> list[str]:
+    """The keys by which a validation measures something else than that of the run that wrote a checkpoint did."""
+    then = experiments.load_any(checkpoint / experiments.CONFIG_NAME)
+    keys = [*_MEASURE, *(_MEASURE_OF_DIFFUSION if isinstance(experiment, schema.Experiment) else ())]
+    return [
+        "[{}] {}".format(*key.rsplit(".", 1)) for key in keys if attrgetter(key)(then) != attrgetter(key)(experiment)
+    ]
+
+
+def _network(experiment: schema.Experiment) -> dict[str, Any]:
+    """What decides what weights mean, but for those of `_conditions`, by table and key."""
     model = experiment.model
     keys = {"[model] name": model.name, "[model.autoencoder] enabled": model.autoencoder.enabled}
     for field in dataclasses.fields(model.architecture):
         if not field.name.startswith("dropout"):
             keys[f"[model.architecture] {field.name}"] = getattr(model.architecture, field.name)
-    keys["[model.conditioning] type"] = model.conditioning.type
-    if model.conditioning.type in ("class", "attributes"):
-        attributes = attributes_of(model.conditioning, card, experiment.data.columns)
+    return keys
+
+
+def _conditions(experiment: schema.Experiment, card: DatasetCard) -> dict[str, str]:
+    """What decides what the weights of `conditioning` mean, by table and key."""
+    conditioning = experiment.model.conditioning
+    keys: dict[str, str] = {"[model.conditioning] type": conditioning.type}
+    if conditioning.type in ("class", "attributes"):
+        attributes = attributes_of(conditioning, card, experiment.data.columns)
         keys["[model.conditioning] attributes"] = "; ".join(map(_described, attributes))
     return keys
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,8 @@ class Inspection:
     steps_per_epoch: int
     num_steps: int
     state_bytes: int
-    """Weights, those of an autoencoder that stays in memory too, and gradients, optimizer state and average of the
-    trained ones; in fp32."""
+    """Weights, tables of what is looked up, such as captions, those of an autoencoder that stays in memory too, and
+    gradients, optimizer state and average of the trained weights; in fp32."""
     activation_bytes: int
     """What the forward pass of one batch keeps for the backward pass."""
     flops: int
@@ -97,9 +97,10 @@ def inspect(
         activations = _kept_bytes(model, x, cond, bf16=training.mixed_precision != "no")
         flops = forward_flops(model, x[:1], cond[:1])
     if experiment.model.pretrained:
-        assembly.check_pretrained(model, experiment, card)
+        assembly.check_pretrained(model, experiment)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    tables = sum(buffer.numel() for buffer in model.buffers())
     stays = not experiment.model.autoencoder.cache_latents
     frozen = autoencoder.num_parameters if autoencoder and stays else 0
     examples = experiments.num_train_examples(experiment, root, card)
@@ -112,7 +113,7 @@ def inspect(
         train_examples=examples,
         steps_per_epoch=order.steps_per_epoch,
         num_steps=experiments.steps_of(training, order.steps_per_epoch),
-        state_bytes=(parameters + frozen + trained * copies) * FP32,
+        state_bytes=(parameters + tables + frozen + trained * copies) * FP32,
         activation_bytes=activations,
         flops=flops,
         kernels=model.kernels,
@@ -138,7 +139,18 @@ def doubts_of(
         num_examples=examples,
         num_unlabelled=_num_unlabelled(experiment, root, card) if isinstance(experiment, schema.Experiment) else 0,
     )
-    return doubts(experiment, extent)
+    return [*_fresh_conditioning(experiment, card), *doubts(experiment, extent)]
+
+
+def _fresh_conditioning(experiment: schema.Experiment | AutoencoderExperiment, card: DatasetCard) -> Iterator[Doubt]:
+    """That a new run starts from weights of other conditions."""
+    if not isinstance(experiment, schema.Experiment) or experiment.training.resume.enabled:
+        return
+    if before := assembly.pretrained_conditions(experiment, card):
+        yield (
+            "model.pretrained",
+            f"trained with other conditions ({before}): what embeds conditions starts fresh, and all else from there",
+        )
 
 
 def _num_unlabelled(experiment: schema.Experiment, root: Path, card: DatasetCard) -> int:

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,54 @@ def test_a_wrong_kernel_fails_the_check_and_the_command(gpu_check, monkeypatch, 
     assert gpu_check.main() == 1
 
     assert "failed  selective scan, torch, float32" in capsys.readouterr().out
+
+
+def test_attention_is_right_of_every_shape(gpu_check):
+    found = gpu_check.check_attention("tiles", torch.float32, torch.device("cpu"), gpu_check.GRIDS)
+
+    assert max(found.values()) < 1e-6
+
+
+def test_the_selective_scan_is_right_of_every_shape(gpu_check):
+    found = gpu_check.check_scan("torch", torch.float32, torch.device("cpu"), gpu_check.SCANS)
+
+    assert max(found.values()) < 1e-6
+
+
+def broken_scan(right, wrong):
+    """The selective scan, which gives nothing where `wrong` says so of (groups, length)."""
+    return lambda *x, backend: right(*x, backend=backend) * (not wrong(x[3].shape[1], x[0].shape[2]))
+
+
+def broken_attention(right, wrong):
+    """Neighbourhood attention, which gives nothing where `wrong` says so of (rows, columns, kernel)."""
+    return lambda *x, backend: right(*x, backend=backend) * (not wrong(*x[0].shape[2:4], x[3]))
+
+
+@pytest.mark.parametrize(
+    ("function", "check", "broken"),
+    [
+        ("selective_scan", "check_scan", partial(broken_scan, wrong=lambda groups, length: groups > 1)),
+        ("selective_scan", "check_scan", partial(broken_scan, wrong=lambda groups, length: length > 2048)),
+        (
+            "neighbourhood_attention",
+            "check_attention",
+            partial(broken_attention, wrong=lambda rows, columns, kernel: kernel[0] != kernel[1]),
+        ),
+        (
+            "neighbourhood_attention",
+            "check_attention",
+            partial(broken_attention, wrong=lambda rows, columns, kernel: kernel[0] == rows),
+        ),
+    ],
+    ids=["groups", "long", "kernel not square", "all rows"],
+)
+def test_a_kernel_that_is_wrong_of_some_shapes_alone_fails(gpu_check, monkeypatch, function, check, broken):
+    monkeypatch.setattr(gpu_check, function, broken(getattr(gpu_check, function)))
+    backend, shapes = ("torch", gpu_check.SCANS) if check == "check_scan" else ("tiles", gpu_check.GRIDS)
+
+    with pytest.raises(gpu_check.ComparisonError, match="relative error"):
+        getattr(gpu_check, check)(backend, torch.float32, torch.device("cpu"), shapes)
 
 
 def test_losses_that_bf16_changes_too_much_fail(gpu_check, monkeypatch):

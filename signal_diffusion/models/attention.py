@@ -76,11 +76,12 @@ def neighbourhood_attention(
     """
     if min(kernel_size) < 1:
         raise UserError(f"neighbourhood attention: kernel_size is {kernel_size}: expected two integers of 1 or more")
-    kernel = min(kernel_size[0], q.shape[2]), min(kernel_size[1], q.shape[3])
+    kernel = _within(kernel_size, q.shape[2:4])
     if q.device.type != "meta" and torch.is_autocast_enabled(q.device.type):
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    backend = backend or _choose(q, kernel)
+    exact = q.dtype == torch.float64
+    backend = backend or _choose(q.device, (q.shape[2], q.shape[3]), kernel, q.shape[4], exact=exact)
     if backend not in _BACKENDS:
         raise UserError(f"neighbourhood attention: backend {backend!r} is unknown: expected {', '.join(_BACKENDS)}")
     return _BACKENDS[backend](q, k, v, kernel, q.shape[-1] ** -0.5 if scale is None else scale)
@@ -95,20 +96,27 @@ def neighbourhood_backends(device: torch.device) -> tuple[str, ...]:
     return *attention_cuda.installed(), "tiles", "dense"
 
 
-def neighbourhood_kernel(device: torch.device) -> str:
-    """What computes `neighbourhood_attention` on a device."""
-    names = {"natten": "NATTEN", "flex": "torch FlexAttention", "tiles": "torch, in tiles"}
-    return f"{names[neighbourhood_backends(device)[0]]} (up to {DENSE_TOKENS} tokens torch SDPA, masked)"
+def neighbourhood_kernel(device: torch.device, size: tuple[int, int], kernel_size: tuple[int, int], dim: int) -> str:
+    """What computes `neighbourhood_attention` on a device, of a grid of a size and heads of `dim` channels."""
+    names = {"natten": "NATTEN", "flex": "torch FlexAttention", "tiles": "torch, in tiles", "dense": "torch SDPA"}
+    return names[_choose(device, size, _within(kernel_size, size), dim)]
 
 
-def _choose(q: Tensor, kernel: tuple[int, int]) -> str:
-    _, _, height, width, dim = q.shape
-    if height * width <= DENSE_TOKENS or kernel == (height, width):
+def _within(kernel_size: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
+    """The kernel, of no more than the grid."""
+    return min(kernel_size[0], size[0]), min(kernel_size[1], size[1])
+
+
+def _choose(
+    device: torch.device, size: tuple[int, int], kernel: tuple[int, int], dim: int, *, exact: bool = False
+) -> str:
+    """The backend for a grid and a kernel within it; `exact` is in float64."""
+    if math.prod(size) <= DENSE_TOKENS or kernel == size:
         return "dense"
-    if q.device.type != "cuda" or q.dtype == torch.float64:
+    if device.type != "cuda" or exact:
         return "tiles"
     able = {"natten": min(kernel) > 1 and dim % 8 == 0, "flex": dim >= FLEX_DIM, "tiles": True}
-    return next(backend for backend in neighbourhood_backends(q.device) if able[backend])
+    return next(backend for backend in neighbourhood_backends(device) if able[backend])
 
 
 # dense

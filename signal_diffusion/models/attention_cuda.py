@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from signal_diffusion.models.compilation import allow_many_shapes
+
 __all__ = ["flex", "installed", "natten"]
 
 
@@ -64,6 +66,7 @@ def _has_libnatten() -> bool:
 
 @functools.cache
 def _compiled_flex() -> Callable[..., Tensor]:
+    allow_many_shapes()  # left as it is, it would be dense
     return torch.compile(flex_attention, dynamic=False)
 
 

@@ -3,7 +3,7 @@
 Transformer layers on a hierarchy of grids: tokens attend to their neighbours where there are many, and to all of them
 in the middle, so that the cost grows linearly with the size of an example. With attention made global and no places
 (see `PlaceEmbedding`), it gives the numbers of `image_transformer_v2` of k-diffusion, the authors' own implementation,
-for the same weights.
+for the same weights: tests/models/test_hourglass_as_published.py holds it to that where their source is on the path.
 
 Ours also takes patches that are not square, and rows that are electrodes: they have no order, so they are told by their
 places and not by a rotation, every token attends to all of them, and only time is merged.
@@ -72,10 +72,12 @@ class Hourglass(Hierarchy):
         self.check(architecture)
         widths, mapping_width = architecture.widths, architecture.mapping_width
 
-        def layer(level: int, grid: Grid, _: int) -> nn.Module:
+        def kernel(level: int, grid: Grid) -> tuple[int, int] | None:
             columns = architecture.kernel_sizes[level]
-            kernel = (grid[0] if electrode_rows else columns, columns) if columns else None
-            return _Layer(architecture, widths[level], kernel)
+            return (grid[0] if electrode_rows else columns, columns) if columns else None
+
+        def layer(level: int, grid: Grid, _: int) -> nn.Module:
+            return _Layer(architecture, widths[level], kernel(level, grid))
 
         super().__init__(
             layer,
@@ -87,7 +89,8 @@ class Hourglass(Hierarchy):
             attributes=attributes,
             electrode_rows=electrode_rows,
         )
-        self.has_neighbourhoods = any(architecture.kernel_sizes)
+        self.neighbourhoods = [(grid, kernel(level, grid)) for level, grid in enumerate(self.grids)]
+        self.head_dim = architecture.attention_head_dim
         self.mapping = _Mapping(architecture)
         self.rotations = nn.ModuleList(
             _Rotation(architecture, width, grid, shape, electrode_rows)
@@ -114,9 +117,10 @@ class Hourglass(Hierarchy):
     @property
     def kernels(self) -> dict[str, str]:
         """What computes both kinds of attention, or the one that there is."""
-        if not self.has_neighbourhoods:
-            return super().kernels
-        return super().kernels | {"neighbourhood attention": neighbourhood_kernel(self.output.weight.device)}
+        device = self.output.weight.device
+        local = [(grid, kernel) for grid, kernel in self.neighbourhoods if kernel]
+        names = dict.fromkeys(neighbourhood_kernel(device, grid, kernel, self.head_dim) for grid, kernel in local)
+        return super().kernels | ({"neighbourhood attention": " and ".join(names)} if names else {})
 
     def layer_inputs(self, level: int) -> tuple[Tensor, ...]:
         """The rotations of the tokens of a level."""

@@ -218,7 +218,9 @@ class _JointConditioning(nn.Module):
 
 
 class _CaptionTable(nn.Module, HoldsCaptions):
-    """The embeddings of the captions, filled up with zeros as those of CLIP are; row 0, the empty caption, is the null.
+    """The embeddings of the captions; row 0, the empty caption, is the null.
+
+    Those of a batch are filled up with zeros, as CLIP's are: the whole table is narrower, and may be of many captions.
 
     They are not saved: the captions of another run have other rows, and the encoder makes them again.
     """
@@ -238,16 +240,16 @@ class _CaptionTable(nn.Module, HoldsCaptions):
         self.hold(caption)
 
     def hold(self, caption: Caption) -> None:
-        self.register_buffer("tokens", _widened(caption.tokens, self.widths[0]), persistent=False)
-        self.register_buffer("pooled", _widened(caption.pooled, self.widths[1]), persistent=False)
+        self.register_buffer("tokens", caption.tokens.float(), persistent=False)
+        self.register_buffer("pooled", caption.pooled.float(), persistent=False)
 
     def forward(self, index: Tensor) -> tuple[Tensor, Tensor]:
         row = index.clamp(min=0)
-        return self.tokens[row], self.pooled[row]
-
-
-def _widened(table: Tensor, width: int) -> Tensor:
-    return F.pad(table.float(), (0, width - table.shape[-1]))
+        tokens, pooled = (
+            F.pad(table[row], (0, width - table.shape[-1]))
+            for table, width in zip((self.tokens, self.pooled), self.widths, strict=True)
+        )
+        return tokens, pooled
 
 
 def _positions(grid: tuple[int, int], architecture: SD35Architecture) -> Tensor:

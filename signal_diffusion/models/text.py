@@ -33,13 +33,19 @@ KEY = "[model.conditioning] text_encoder"
 PIPELINE = "model_index.json"
 FORMAT = 1  # of a cached embedding: to be counted up with every change of what is computed
 
-# What is read of a repository on the Hub: `*` stands for slashes too, and other models may lie beside the encoder.
-_WANTED = ["config.json", "model*.safetensors*", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json"]
-_WANTED += ["added_tokens.json", "spiece.model", "sentencepiece*", PIPELINE, "transformer/config.json"]
-_WANTED += ["text_encoder/*", "text_encoder_2/*", "text_encoder_3/*"]
-_UNWANTED = ["*.fp16*", "*.bin", "*.msgpack", "*.h5"]
-_WEIGHTS = ["*.safetensors*"]
+# What transformers reads of an encoder's folder, or a tokenizer's, beside weights: adapters of peft too. Other tools
+# keep files of their own there.
+_SETTINGS = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json"]
+_SETTINGS += ["*.model", "adapter_*"]
 _VOCABULARIES = ("tokenizer.json", "vocab*", "*.model")
+_SAFETENSORS, _PICKLES = "model*.safetensors*", "pytorch_model*.bin*"
+_HALF_PRECISION = "*.fp16*"
+
+# What is read of a repository on the Hub: `*` stands for slashes too, and other models may lie beside the encoder.
+_WANTED = [*_SETTINGS, _SAFETENSORS, PIPELINE, "transformer/config.json"]
+_WANTED += ["text_encoder/*", "text_encoder_2/*", "text_encoder_3/*"]
+_UNWANTED = [_HALF_PRECISION, "*.bin", "*.msgpack", "*.h5"]
+_WEIGHTS = ["*.safetensors*"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,17 @@ class TextEncoder(ABC):
     @abstractmethod
     def files(self) -> list[Path]:
         """The files that embeddings depend on, in order."""
+
+    @abstractmethod
+    def tokenizers(self) -> list[tuple[Any, int]]:
+        """That of each encoder, and the length that it pads or cuts captions to."""
+
+    def cut(self, texts: Sequence[str]) -> tuple[list[str], int]:
+        """The captions that no encoder reads to their end, and the tokens that are read of those at the most."""
+        pairs = self.tokenizers()
+        # not verbose: transformers would warn that they are too long
+        longer = (all(len(own(text, verbose=False)["input_ids"]) > length for own, length in pairs) for text in texts)
+        return [text for text, over in zip(texts, longer, strict=True) if over], max(length for _, length in pairs)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -108,13 +125,18 @@ class _Single(TextEncoder):
 
     @property
     def sizes(self) -> tuple[int, int, int]:
+        [(_, length)] = self.tokenizers()
         with _readable(self.folder):
             config = _config(self.folder)
-            length = _length(_tokenizer(self.folder), config, self.max_tokens)
         return length, config.hidden_size, _pooled_size(config)
 
     def files(self) -> list[Path]:
         return _files(self.folder)
+
+    def tokenizers(self) -> list[tuple[Any, int]]:
+        with _readable(self.folder):
+            tokenizer = _tokenizer(self.folder)
+            return [(tokenizer, _length(tokenizer, _config(self.folder), self.max_tokens))]
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
@@ -151,12 +173,10 @@ class _StableDiffusion3(TextEncoder):
 
     @property
     def sizes(self) -> tuple[int, int, int]:
+        lengths = [length for _, length in self.tokenizers()]
         with _readable(self.folder):
             parts = self._parts()
             configs = [_config(self.folder / name) for name in parts]
-            tokenizers = [_tokenizer(self.folder / _beside(name)) for name in parts]
-            pairs = zip(tokenizers, configs, strict=True)
-            lengths = [_length(tokenizer, config, self.max_tokens) for tokenizer, config in pairs]
             width = configs[2].hidden_size if parts[2:] else self._joint_width()
         length = lengths[0] + (lengths[2] if parts[2:] else self.max_tokens)
         return length, width, sum(config.projection_dim for config in configs[:2])
@@ -166,6 +186,13 @@ class _StableDiffusion3(TextEncoder):
         more = [] if "tokenizer_3" in tokenizers else [self.folder / "transformer" / "config.json"]
         folders = [self.folder / name for name in (*self._parts(), *tokenizers)]
         return [self.folder / PIPELINE, *(path for folder in folders for path in _files(folder)), *more]
+
+    def tokenizers(self) -> list[tuple[Any, int]]:
+        with _readable(self.folder):
+            parts = self._parts()
+            found = [_tokenizer(self.folder / _beside(name)) for name in parts]
+            configs = [_config(self.folder / name) for name in parts]
+        return [(each, _length(each, config, self.max_tokens)) for each, config in zip(found, configs, strict=True)]
 
     def encode(self, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
         parts = self._parts()
@@ -326,8 +353,13 @@ def _beside(name: str) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    kinds = (".json", ".txt", ".model", ".safetensors", ".bin")
-    return sorted(path for path in folder.iterdir() if path.suffix in kinds and ".fp16." not in path.name)
+    """What transformers reads of a folder: settings, and weights, which are pickles only without safetensors."""
+    weights = _matching(folder, _SAFETENSORS) or _matching(folder, _PICKLES)
+    return sorted({*weights, *(path for pattern in _SETTINGS for path in _matching(folder, pattern))})
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    return [path for path in folder.glob(pattern) if path.is_file() and not path.match(_HALF_PRECISION)]
 
 
 def _release() -> None:

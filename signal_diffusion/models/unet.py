@@ -95,7 +95,11 @@ class UNet(DiffusersDenoiser):
         return nn.ModuleList([*self.network.down_blocks, self.network.mid_block, *self.network.up_blocks])
 
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """The prediction for x (B, C, H, W) at the times t (B,)."""
+        """The prediction for x (B, C, H, W) at the times t (B,).
+
+        Of T steps, ours are at t = 1/T … 1 and those of diffusers are told as 0 … T − 1: 1000·t tells weights of its
+        pipelines, which have T = 1000, one step more than they were trained with.
+        """
         condition = None if self.conditioning is None else self.conditioning(cond)
         padded = F.pad(x, (0, 0, 0, self.missing_rows))
         return self.network(padded, 1000 * t, class_labels=condition, return_dict=False)[0][:, :, : x.shape[2]]

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 import random
@@ -93,6 +94,20 @@ def test_flex_attention_makes_a_mask_once(monkeypatch):
 
     (second,) = attention_cuda._masks.values()
     assert second is first
+
+
+def test_flex_attention_outside_a_graph_is_compiled_for_more_shapes_than_torch_would(monkeypatch):
+    graphs = []
+    monkeypatch.setattr(attention_cuda, "flex_attention", torch.square)
+    backend = lambda graph, inputs: graphs.append(graph) or graph.forward  # noqa: E731
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+
+    with torch._dynamo.config.patch(recompile_limit=8):
+        compiled = attention_cuda._compiled_flex.__wrapped__()
+        for batch in range(1, 10):
+            compiled(torch.ones(batch, 16))
+
+    assert len(graphs) == 9
 
 
 def test_natten_is_given_its_layout_and_gives_back_ours(monkeypatch):
@@ -198,7 +213,7 @@ def test_what_cannot_be_computed_is_refused(arguments, message):
 @pytest.mark.parametrize("device", ["cpu", "meta", "mps"])
 def test_without_cuda_there_are_tiles_and_the_mask(device):
     assert neighbourhood_backends(torch.device(device)) == ("tiles", "dense")
-    assert neighbourhood_kernel(torch.device(device)).startswith("torch, in tiles")
+    assert neighbourhood_kernel(torch.device(device), (17, 16), (7, 7), 64) == "torch, in tiles"
 
 
 def test_on_cuda_natten_comes_first_only_if_it_has_its_library(monkeypatch):
@@ -212,6 +227,23 @@ def test_on_cuda_natten_comes_first_only_if_it_has_its_library(monkeypatch):
     attention_cuda._has_libnatten.cache_clear()
 
     assert found == [("flex", "tiles", "dense"), ("natten", "flex", "tiles", "dense")]
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "dim", "found"),
+    [
+        ((32, 32), (7, 7), 64, ["FlexAttention", "NATTEN"]),
+        ((32, 32), (7, 7), 8, ["tiles", "NATTEN"]),
+        ((1, 300), (7, 7), 64, ["FlexAttention", "FlexAttention"]),
+        ((16, 16), (7, 7), 64, ["SDPA", "SDPA"]),
+    ],
+)
+def test_the_kernel_told_is_the_one_that_computes(monkeypatch, size, kernel, dim, found):
+    cuda = torch.device("cuda", 0)
+    for installed, name in zip([("flex",), ("natten", "flex")], found, strict=True):
+        monkeypatch.setattr(attention_cuda, "installed", lambda installed=installed: installed)
+
+        assert neighbourhood_kernel(cuda, size, kernel, dim).endswith(name)
 
 
 def inputs(height, width, batch=2, heads=2, dim=8):

@@ -84,9 +84,16 @@ def test_both_embeddings_of_a_caption_matter(table):
     x, t, cond = inputs()
     before = model(x, t, cond)
 
-    getattr(model.conditioning.captions[0], table).add_(1)
+    captions = model.conditioning.captions[0]
+    setattr(captions, table, getattr(captions, table) + 1)
 
     assert not torch.allclose(model(x, t, cond), before, atol=1e-3)
+
+
+def test_captions_are_as_wide_as_they_were_made_until_they_are_looked_up():
+    model = tiny()
+
+    assert sum(table.nbytes for table in model.conditioning.buffers()) == CAPTION.tokens.nbytes + CAPTION.pooled.nbytes
 
 
 def test_conditions_that_are_missing_are_named():

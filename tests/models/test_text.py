@@ -249,12 +249,54 @@ def test_another_file_is_another_encoder(tmp_path: Path, name):
     assert text_encoder(str(folder), 16).fingerprint != before != text_encoder(str(folder), 17).fingerprint
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "preprocessor_config.json",
+        "generation_config.json",
+        "LICENSE.txt",
+        "pytorch_model.bin",
+        "model.fp16.safetensors",
+    ],
+)
+def test_a_file_that_is_not_read_is_no_other_encoder(tmp_path: Path, name):
+    encoder = text_encoder(str(tiny.clip(tmp_path)), 16)
+    before = encoder.fingerprint
+    (tmp_path / name).write_text("{}")
+    assert text_encoder(str(tmp_path), 16).fingerprint == before
+
+
+def test_pickled_weights_are_part_of_an_encoder_that_has_no_others(tmp_path: Path):
+    (tiny.clip(tmp_path) / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
+    assert tmp_path / "pytorch_model.bin" in text_encoder(str(tmp_path), 16).files()
+
+
 def test_an_encoder_that_was_moved_is_the_same(tmp_path: Path):
     tiny.stable_diffusion_3(tmp_path / "here")
     before = text_encoder(str(tmp_path / "here"), 16).fingerprint
     shutil.move(tmp_path / "here", tmp_path / "there")
     (tmp_path / "there" / "transformer" / "config.json").write_text("{}")
     assert text_encoder(str(tmp_path / "there"), 16).fingerprint == before
+
+
+LONG = "an eeg of a healthy relaxed woman "
+
+
+def test_captions_that_are_cut_are_told_in_a_line(tmp_path: Path, capsys):
+    encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
+    tokens, _ = embedded(encoder, ["", "an eeg", LONG + "alert", LONG], tmp_path / "cache", "cpu")
+    [told] = capsys.readouterr().err.splitlines()
+    assert torch.equal(tokens[2], tokens[3])
+    assert "max_caption_tokens: 2 of 4 captions are longer than the 16 tokens that are read of them" in told
+    embedded(encoder, ["an eeg of a"], tmp_path / "cache", "cpu")
+    assert capsys.readouterr().err == ""
+
+
+def test_what_one_of_several_encoders_reads_to_its_end_is_not_cut(tmp_path: Path):
+    tiny.stable_diffusion_3(tmp_path)  # of 77 letters each, and of words
+    assert text_encoder(str(tmp_path), 100).cut(["", 6 * LONG]) == ([], 100)
+    assert text_encoder(str(tmp_path), 32).cut(["", 6 * LONG]) == ([6 * LONG], 32)
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
@@ -315,6 +357,7 @@ def test_of_a_repository_nothing_is_downloaded_but_the_encoders():
         "model.safetensors",
         "tokenizer.json",
         "vocab.txt",
+        "spm.model",
     ]
     others = [
         "sd3.5_medium.safetensors",
