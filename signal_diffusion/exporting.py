@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from signal_diffusion.assembly import FROZEN_NAME, GUIDE_FOLDER, LATENTS_NAME, TEXT_ENCODER_FOLDER, VAE_FOLDER
@@ -34,7 +35,7 @@ from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.publishing import published
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import CONFIG_NAME
-from signal_diffusion.model_card import README, model_card
+from signal_diffusion.model_card import README, model_card, with_defaults
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
@@ -55,23 +56,16 @@ def export(trained: Trained, output: Path, *, name: str = "") -> Path:
     Raises
     ------
     UserError
-        Where it is there already, or the checkpoint has gone.
+        Where it is there already, the checkpoint has gone, or the disk does not take the weights.
     """
     check_new(output)
-    step = step_of(trained.checkpoint)
-    with published(output, replaces=False) as folder:
-        index, texts = _write_parts(trained, folder)
-        texts |= {CONFIG_NAME: to_toml(_portable(trained)), CARD_NAME: _portable_card(trained.card).to_json()}
-        _write_network(trained.model, texts, folder)
-        if trained.guide is not None:
-            index["guide"] = index["denoiser"]
-            _write_network(trained.guide, texts, folder / GUIDE_FOLDER)
-            earlier = step_of(guide_folder(trained.sampling, trained.checkpoint))
-            write_manifest(folder / GUIDE_FOLDER, earlier, [WEIGHTS, *texts])
-        _write(folder / PIPELINE, json.dumps(index, indent=2) + "\n")
-        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        write_manifest(folder, step, names)
-        _write(folder / README, _readme(trained, name or output.name, step))
+    try:
+        with published(output, replaces=False) as folder:
+            _write_model(trained, folder, name or output.name)
+    except SafetensorError as error:  # which is no OSError, though the disk is what is full
+        raise UserError(
+            f"{output}: cannot write the weights: {error}; check the path, its permissions and the space left"
+        ) from error
     return output
 
 
@@ -79,6 +73,23 @@ def check_new(output: Path) -> None:
     """Raise a `UserError` where there is something already."""
     if output.exists():
         raise UserError(f"{output} is there already; choose another folder, or remove it")
+
+
+def _write_model(trained: Trained, folder: Path, name: str) -> None:
+    """All files of an exported model."""
+    step = step_of(trained.checkpoint)
+    index, texts = _write_parts(trained, folder)
+    texts |= {CONFIG_NAME: to_toml(_portable(trained)), CARD_NAME: _portable_card(trained.card).to_json()}
+    _write_network(trained.model, texts, folder)
+    if trained.guide is not None:
+        index["guide"] = index["denoiser"]
+        _write_network(trained.guide, texts, folder / GUIDE_FOLDER)
+        earlier = step_of(guide_folder(trained.sampling, trained.checkpoint))
+        write_manifest(folder / GUIDE_FOLDER, earlier, [WEIGHTS, *texts])
+    _write(folder / PIPELINE, json.dumps(index, indent=2) + "\n")
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    write_manifest(folder, step, names)
+    _write(folder / README, _readme(trained, name, step))
 
 
 def _write_network(model: Denoiser, texts: Mapping[str, str], folder: Path) -> None:
@@ -115,12 +126,8 @@ def _write_parts(trained: Trained, folder: Path) -> tuple[dict[str, str | list[s
 
 
 def _copied(encoder: TextEncoder, folder: Path) -> TextEncoder:
-    """What an encoder is read from, in another folder; pickles only where there are no safetensors."""
-    files = encoder.files()
-    safe = {path.parent for path in files if path.suffix == ".safetensors"}
-    for path in files:
-        if path.suffix == ".bin" and path.parent in safe:
-            continue
+    """What an encoder is read from, in another folder."""
+    for path in encoder.files():
         place = folder / path.relative_to(encoder.folder)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
@@ -208,11 +215,11 @@ def _is_place(name: str, value: object) -> bool:
 
 
 def _readme(trained: Trained, name: str, step: int) -> str:
-    """The model card; that of an exported model, which is all that is known of it, is handed on as it is."""
+    """The model card; that of an exported model, which is all that is known of it, but for how it samples now."""
     if not is_exported(trained.checkpoint):
         return model_card(trained, name, step)
     card = trained.checkpoint / README
-    return card.read_text(encoding="utf-8") if card.is_file() else ""
+    return with_defaults(card.read_text(encoding="utf-8"), trained) if card.is_file() else ""
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ from signal_diffusion.training.checkpoints import step_of
 from signal_diffusion.training.state import Progress
 from signal_diffusion.training.tracking import METRICS_NAME, read_rows
 
-__all__ = ["README", "model_card"]
+__all__ = ["README", "model_card", "with_defaults"]
 
 README = "README.md"
+_DEFAULTS = re.compile(r"Unless told otherwise it samples by .*?(?= From the shell: )")
 
 
 def model_card(trained: Trained, name: str, step: int) -> str:
@@ -38,6 +40,11 @@ def model_card(trained: Trained, name: str, step: int) -> str:
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
     return f"---\n{_front_matter(trained)}\n---\n\n# {name}\n\n{_summary(trained)}\n\n{body}\n"
+
+
+def with_defaults(card: str, trained: Trained) -> str:
+    """A model card, as it may have been written on, with the defaults of sampling that the experiment has now."""
+    return _DEFAULTS.sub(lambda found: _defaults(trained), card)
 
 
 def _front_matter(trained: Trained) -> str:
@@ -76,11 +83,6 @@ def _is_eeg(card: DatasetCard) -> bool:
 def _use(trained: Trained, name: str) -> str:
     words = [_asked(attribute) for attribute in trained.attributes]
     asked = "It can be asked for " + "; ".join(words) + "." if words else "It takes no conditions."
-    sampling = trained.sampling
-    guide = ""
-    if trained.guide is not None:
-        earlier = step_of(guide_folder(sampling, trained.checkpoint))
-        guide = f" away from what it was at step {earlier:,} (autoguidance), which is in `guide/`"
     forms = ["samples.tensors                                          # in [-1, 1]"]
     if trained.representation.inverse != "none":
         forms.append("samples.signals, samples.ch_names, samples.sfreq         # µV")
@@ -93,8 +95,19 @@ samples = SignalDiffusionPipeline.from_pretrained({json.dumps(name, ensure_ascii
 {shown}
 ```
 
-{asked} Unless told otherwise it samples by `{sampling.sampler}` in {sampling.steps} steps, with a guidance scale of \
-{sampling.guidance_scale:g}{guide}. From the shell: `signal-diffusion sample {shlex.quote(name)} --num 8`."""
+{asked} {_defaults(trained)} From the shell: `signal-diffusion sample {shlex.quote(name)} --num 8`."""
+
+
+def _defaults(trained: Trained) -> str:
+    """How it samples, in the sentence that `_DEFAULTS` finds."""
+    sampling, guide = trained.sampling, ""
+    if trained.guide is not None:
+        earlier = step_of(guide_folder(sampling, trained.checkpoint))
+        guide = f" away from what it was at step {earlier:,} (autoguidance), which is in `guide/`"
+    return (
+        f"Unless told otherwise it samples by `{sampling.sampler}` in {sampling.steps} steps, with a guidance scale of "
+        f"{sampling.guidance_scale:g}{guide}."
+    )
 
 
 def _call(trained: Trained) -> str:

@@ -12,10 +12,11 @@ from signal_diffusion import exporting
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import Caption
 from signal_diffusion.sampling.drawing import BatchSize, device_of, draw
-from signal_diffusion.sampling.options import asked, named_in_errors, override, whole_number
+from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
+from signal_diffusion.sampling.requests import Noise
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, load_trained, with_captions, with_options
-from signal_diffusion.sampling.wishes import Wishes, requested
+from signal_diffusion.sampling.wishes import requested, wished
 
 __all__ = ["SignalDiffusionPipeline"]
 
@@ -23,7 +24,7 @@ __all__ = ["SignalDiffusionPipeline"]
 class SignalDiffusionPipeline:
     """Samples of a trained model, those that `signal-diffusion sample` makes.
 
-    Mistakes are a `UserError`, whose message is the command's.
+    Mistakes are a `UserError`, whose message is the command's with arguments for options.
 
     Examples
     --------
@@ -68,10 +69,12 @@ class SignalDiffusionPipeline:
         self,
         caption: str | None = None,
         *,
-        num: int = 1,
+        num: int | None = None,
         label: str | None = None,
         attributes: Mapping[str, str | float] | None = None,
         like: str | None = None,
+        windows: int | None = None,
+        noise: Noise | None = None,
         seed: int | None = None,
         steps: int | None = None,
         sampler: str | None = None,
@@ -86,9 +89,14 @@ class SignalDiffusionPipeline:
         caption, label, attributes
             What all samples are to be, as the model was trained; attributes that are not named are left open.
         num
-            How many.
+            How many; None = one.
         like
             A split of the run's dataset, whose conditions are drawn instead.
+        windows
+            So many whole windows of all electrodes in the place of `num`, where a sample is an electrode that the model
+            knows by name: signals are (windows, electrodes, samples).
+        noise
+            Of a window's electrodes: "shared" (None) or "independent".
         seed, steps, sampler, guidance_scale, **sampling
             Keys of [generation.sampling] for this call; None = as the experiment says. Sample i of a seed and a
             condition is always the same.
@@ -100,19 +108,27 @@ class SignalDiffusionPipeline:
         UserError
             For what the model does not know, or a value that a key does not take.
         """
-        num = whole_number("num", num)
         fitting = batch_size is None or (isinstance(batch_size, str) and batch_size == "auto")
         size = None if fitting else whole_number("batch_size", batch_size)
-        wishes = Wishes(values=asked(attributes, label=label, caption=caption), like=_split(like))
         if "num_samples" in sampling:
             raise UserError("num_samples: is `num` here; expected num=…")
         options = {"seed": seed, "steps": steps, "sampler": sampler, "guidance_scale": guidance_scale, **sampling}
-        trained = self._with(options | {"num_samples": num})
-        request, captions = requested(wishes, trained.experiment, trained.card)
-        trained = self._held(trained, captions)
-        device = device_of(trained.experiment.compute)
-        batch = BatchSize(size, shape=trained.card.shape, device=device, most=num)
-        return batch.fit(partial(draw, trained, request))
+        with named_as_arguments():
+            wishes = wished(
+                attributes=attributes,
+                label=label,
+                caption=caption,
+                like=like,
+                num=num,
+                windows=windows,
+                noise=noise,
+            )
+            trained = self._with(options | {"num_samples": 1 if num is None else whole_number("num", num)})
+            request, captions = requested(wishes, trained.experiment, trained.card)
+            trained = self._held(trained, captions)
+            device = device_of(trained.experiment.compute)
+            batch = BatchSize(size, shape=trained.card.shape, device=device, most=len(request))
+            return batch.fit(partial(draw, trained, request)).as_windows(request.electrodes)
 
     def save_pretrained(self, folder: str | Path, *, name: str = "") -> Path:
         """Write the model into a new folder that holds all it needs, and that `from_pretrained` reads anywhere.
@@ -145,9 +161,3 @@ class SignalDiffusionPipeline:
             self.trained.guide.hold_captions(caption)
         self.trained = replace(self.trained, attributes=told.attributes)
         return told
-
-
-def _split(like: str | None) -> str:
-    if like is not None and not isinstance(like, str):
-        raise UserError(f"like: {like!r}; expected the name of a split")
-    return (like or "").strip()

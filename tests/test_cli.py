@@ -60,6 +60,14 @@ def test_show_prints_a_file_that_reads_back_the_same(tmp_path: Path):
     assert load(tmp_path / "resolved.toml") == load(SHIPPED[0], ["training.max_steps=7"])
 
 
+def test_a_run_s_folder_stands_for_its_file(tmp_path: Path, experiment_file: Path):
+    (tmp_path / "config.toml").write_bytes(experiment_file.read_bytes())
+    assert run("config", "show", str(tmp_path)).stdout == run("config", "show", str(experiment_file)).stdout
+    assert run("config", "check", str(tmp_path)).stdout.startswith(f"{tmp_path}: ok\n  parameters ")
+    with pytest.raises(UserError, match=r"has no config.toml; expected an experiment file, a run or a checkpoint"):
+        run("config", "check", str(tmp_path.parent))
+
+
 def test_show_prints_a_file_of_an_autoencoder_too(tmp_path: Path):
     from signal_diffusion.experiment import load_autoencoder
 
@@ -93,7 +101,8 @@ def test_the_parameters_told_are_those_of_the_model(synthetic_dataset: Path, exp
     model = experiments.model_of(experiment.model, DatasetCard.load(synthetic_dataset), experiment.data.columns)
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert (found.tokens, found.train_examples, found.steps_per_epoch, found.num_steps) == (16, 100, 6, 15)
-    assert found.state_bytes == found.parameters * 4 * 5
+    tables = sum(buffer.numel() for buffer in model.buffers())
+    assert found.state_bytes == 4 * (5 * found.parameters + tables)
     assert found.flops == 507_392  # two layers 229,376, patches in and out 262,144, the rest of the time's embedding
 
 

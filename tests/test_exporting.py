@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -206,6 +207,17 @@ def test_an_exported_model_is_exported_again_unchanged(exported: Path, tmp_path:
     assert all((again / name).read_bytes() == (exported / name).read_bytes() for name in names_in(exported))
 
 
+def test_an_exported_model_that_is_exported_to_sample_otherwise_says_so(exported: Path, tmp_path: Path) -> None:
+    card = exported / "README.md"
+    card.write_text(card.read_text().replace("library_name", "license: mit\nlibrary_name"))
+    sets = ["generation.sampling.steps=7", "generation.sampling.sampler=heun"]
+
+    again = SignalDiffusionPipeline.from_pretrained(exported, overrides=sets).save_pretrained(tmp_path / "again")
+
+    assert "by `euler` in 2 steps, with a guidance scale of 1. From" in card.read_text()
+    assert (again / "README.md").read_text() == card.read_text().replace("`euler` in 2", "`heun` in 7")
+
+
 def test_an_exported_model_has_the_averaged_weights_and_says_so_when_asked_for_others(exported: Path) -> None:
     with pytest.raises(UserError, match="one set of weights, here the averaged ones; leave the key out") as caught:
         SignalDiffusionPipeline.from_pretrained(exported, use_ema=False)
@@ -363,6 +375,18 @@ def test_a_folder_appears_whole_or_not_at_all(run: Path, tmp_path: Path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+def test_a_disk_that_is_too_small_for_the_weights_is_a_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(exporting, "save_file", full)
+    with pytest.raises(UserError, match=r"exported: cannot write the weights: .*No space left.*; check the path"):
+        SignalDiffusionPipeline.from_pretrained(run).save_pretrained(tmp_path / "exported")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.toml", "signal_dataset.json"])
 def test_a_damaged_file_is_told_in_a_line(name: str, exported: Path) -> None:
     (exported / name).write_bytes((exported / name).read_bytes()[:-1])
@@ -443,10 +467,10 @@ def test_what_the_model_card_tells_to_run_runs(exported: Path, monkeypatch: pyte
 
 
 def test_the_command_exports_as_the_pipeline_does(run: Path, exported: Path, tmp_path: Path) -> None:
-    words = ["export", str(run / "checkpoint-4"), "--output", str(tmp_path / "by-command" / "exported")]
+    folder = tmp_path / "by command" / "exported"
+    words = ["export", str(run / "checkpoint-4"), "--output", str(folder)]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert result.exit_code == 0 and "signal-diffusion sample" in result.stdout
-    folder = tmp_path / "by-command" / "exported"
+    assert result.exit_code == 0 and f"`signal-diffusion sample '{folder}'`" in result.stdout
     assert all((folder / name).read_bytes() == (exported / name).read_bytes() for name in names_in(exported))
 
 

@@ -198,9 +198,15 @@ def test_a_network_that_is_given_captions_is_one_that_was_built_with_them(backbo
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ({"label": "asleep"}, "expected one of alert, relaxed"),
-        ({"attributes": {"age": 60}}, "the model has no attribute age; it has label"),
-        ({"caption": "a man"}, "the model has no attribute caption; it has label"),
+        ({"label": "asleep"}, "label asleep: expected one of alert, relaxed"),
+        ({"attributes": {"label": "asleep"}}, "attributes label=asleep: expected one of alert, relaxed"),
+        ({"attributes": {"age": 60}}, "attributes age: the model has no attribute age; it has label"),
+        ({"caption": "a man"}, "caption: the model has no attribute caption; it has label"),
+        ({"like": "night"}, "like night: "),
+        ({"like": "validation", "label": "alert"}, "like validation: takes all conditions from the split"),
+        ({"label": " "}, "label: is blank; leave it out for any class"),
+        ({"like": ""}, "like: is blank; leave it out for conditions that are not drawn"),
+        ({"windows": 2}, "windows: the model does not know which electrode an example is of"),
         ({"label": "alert", "attributes": {"label": "alert"}}, "attributes has a label too; expected one of the two"),
         ({"sampler": "eulr"}, "did you mean 'euler'"),
         ({"steps": 0}, "steps: expected a number greater than or equal to 1"),
@@ -211,7 +217,7 @@ def test_a_network_that_is_given_captions_is_one_that_was_built_with_them(backbo
         ({"batch_size": "many"}, "batch_size: 'many'; expected a whole number of at least 1"),
         ({"label": 1}, "label: 1; expected text"),
         ({"caption": ["a man"]}, "caption: ['a man']; expected text"),
-        ({"like": 1}, "like: 1; expected the name of a split"),
+        ({"like": 1}, "like: 1; expected text"),
         ({"attributes": [("label", "alert")]}, "attributes: [('label', 'alert')]; expected a mapping"),
         ({"attributes": {"label": None}}, "attributes: 'label' is None; expected names with text or numbers"),
         ({"guidance": 2}, "guidance: unknown key (did you mean"),
@@ -225,7 +231,7 @@ def test_what_cannot_be_sampled_is_a_user_error_of_one_line(
 ) -> None:
     with pytest.raises(UserError) as caught:
         pipeline(**asked)
-    assert len(caught.value.lines) == 1 and expected in str(caught.value) and "--set" not in str(caught.value)
+    assert len(caught.value.lines) == 1 and expected in str(caught.value) and "--" not in str(caught.value)
 
 
 def test_values_of_attributes_are_read_without_the_space_around_them(pipeline: SignalDiffusionPipeline) -> None:

@@ -26,17 +26,19 @@ app = typer.Typer(help="Begin, look at and compare experiment files.", no_args_i
 
 
 @app.command()
-def show(file: Annotated[Path, typer.Argument(help="Experiment file.")], overrides: Overrides = None) -> None:
+def show(
+    file: Annotated[Path, typer.Argument(help="Experiment file, run or checkpoint.")], overrides: Overrides = None
+) -> None:
     """Print the whole experiment, with its defaults, as a file that reads back the same."""
     from signal_diffusion.config.loading import to_toml
     from signal_diffusion.experiment import load_any
 
-    print(to_toml(load_any(file, overrides or ())), end="")
+    print(to_toml(load_any(_file_of(file), overrides or ())), end="")
 
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Experiment files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Experiment files, runs or checkpoints.")],
     overrides: Overrides = None,
 ) -> None:
     """Hold experiment files against their datasets, and tell what training them would take."""
@@ -46,7 +48,7 @@ def check(
     for file in files:
         try:
             with naming(file):
-                told = _told(file, overrides or ())
+                told = _told(_file_of(file), overrides or ())
         except UserError as error:
             complaints += error.lines
             continue
@@ -115,12 +117,19 @@ def _in_effect(path: Path) -> dict[str, Any]:
     """The keys that an experiment has, with its defaults and without those that nothing reads, dotted."""
     from signal_diffusion.config.dotted import dotted
     from signal_diffusion.config.loading import to_toml
-    from signal_diffusion.experiment import CONFIG_NAME, load_any
+    from signal_diffusion.experiment import load_any
+
+    return dict(dotted(tomllib.loads(to_toml(load_any(_file_of(path))))))
+
+
+def _file_of(path: Path) -> Path:
+    """An experiment file, which a run's or a checkpoint's folder stands for."""
+    from signal_diffusion.experiment import CONFIG_NAME
 
     file = path / CONFIG_NAME if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise UserError(f"{path}: has no {CONFIG_NAME}; expected an experiment file, a run or a checkpoint")
-    return dict(dotted(tomllib.loads(to_toml(load_any(file)))))
+    return file
 
 
 def _in_order(keys: Iterable[str]) -> list[str]:

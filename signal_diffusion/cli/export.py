@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from signal_diffusion.cli.sample import Run
 from signal_diffusion.errors import UserError
 
 __all__ = ["export"]
 
 
 def export(
-    run: Annotated[
-        Path, typer.Argument(help="A run's folder (generation.checkpoint of it: the newest), or a checkpoint's.")
-    ],
+    run: Run,
     output: Annotated[Path, typer.Option(help="New folder.")],
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Put it on the Hugging Face Hub too.")
@@ -38,6 +38,6 @@ def export(
     check_new(output)
     pipeline = SignalDiffusionPipeline.from_pretrained(run, overrides=sets or ())
     folder = pipeline.save_pretrained(output, name=push_to_hub or "")
-    print(f"{folder}: the model, to be sampled from with `signal-diffusion sample {folder}`")
+    print(f"{folder}: the model, to be sampled from with `signal-diffusion sample {shlex.quote(str(folder))}`")
     if push_to_hub is not None:
         print(hub.uploaded(folder, push_to_hub, option="--push-to-hub", private=private))

@@ -171,7 +171,7 @@ def _summarise(card: DatasetCard, output: Path) -> None:
             f"{counts['examples']:7d} examples  {labels_in_words(counts)}"
         )
     rejected = ", ".join(f"{count} {reason}" for reason, count in card.rejected.items())
-    print(f"  windows rejected: {rejected}; recordings skipped: {len(card.skipped)}")
+    print(f"  windows rejected: {rejected}; recordings without examples: {len(card.skipped)}")
     if "label" not in card.columns:
         print("  no labels: see --label")
     print(

@@ -13,9 +13,16 @@ from typer.core import TyperCommand
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.errors import UserError
 
-__all__ = ["SampleCommand", "sample"]
+__all__ = ["Run", "SampleCommand", "sample"]
 
 MODULE = "signal_diffusion.cli"
+Run = Annotated[
+    Path,
+    typer.Argument(
+        help="A run's folder (generation.checkpoint of it: the newest), a checkpoint's, an exported model's, or "
+        "owner/name of the Hub."
+    ),
+]
 
 
 class SampleCommand(TyperCommand):
@@ -33,10 +40,8 @@ class SampleCommand(TyperCommand):
 
 
 def sample(
-    run: Annotated[
-        Path, typer.Argument(help="A run's folder (generation.checkpoint of it: the newest), or a checkpoint's.")
-    ],
-    num: Annotated[int | None, typer.Option(min=1, help="Samples to generate.")] = None,
+    run: Run,
+    num: Annotated[int | None, typer.Option(help="Samples to generate.")] = None,
     label: Annotated[str | None, typer.Option(help="Class of all samples; without it, all in turn.")] = None,
     attributes: Annotated[str | None, typer.Option(metavar="NAME=VALUE,...", help="Others are left open.")] = None,
     caption: Annotated[str | None, typer.Option(help="What all samples are, in words; without it, left open.")] = None,
@@ -44,7 +49,7 @@ def sample(
         str | None, typer.Option(metavar="SPLIT", help="Conditions of examples drawn from the run's dataset.")
     ] = None,
     windows: Annotated[
-        int | None, typer.Option(min=1, help="Whole windows of all electrodes, in the place of --num single ones.")
+        int | None, typer.Option(help="Whole windows of all electrodes, in the place of --num single ones.")
     ] = None,
     noise: Annotated[
         str | None, typer.Option(help="Of a window's electrodes: shared or independent.", show_default="shared")
@@ -78,8 +83,8 @@ def sample(
     What is not given is as the run's experiment has it. The same command goes on where it was killed.
     """
     from signal_diffusion.data.export import formats_named
-    from signal_diffusion.sampling.options import asked, named_in_errors
-    from signal_diffusion.sampling.wishes import Wishes
+    from signal_diffusion.sampling.options import named_in_errors
+    from signal_diffusion.sampling.wishes import wished
 
     options = {"num_samples": num, "sampler": sampler, "steps": steps, "guidance_scale": guidance_scale, "seed": seed}
     overrides = [*(sets or ())]
@@ -91,20 +96,10 @@ def sample(
         overrides += [f"generation.output.save_individual={str('png' in names).lower()}"]
     if grid is not None:
         overrides += ["generation.output.save_grid=true", f"generation.output.grid_nrow={grid}"]
-    if windows is not None and num is not None:
-        raise UserError(f"--windows {windows}: makes as many samples as they have electrodes; leave out --num {num}")
-    if noise is not None and windows is None:
-        raise UserError(f"--noise {noise}: is of the electrodes of --windows; leave it out")
-    if noise not in (None, "shared", "independent"):
-        raise UserError(f"--noise {noise}: expected shared or independent")
     if trajectory not in (None, "gif"):
         raise UserError(f"--trajectory {trajectory}: expected gif")
-    wishes = Wishes(
-        values=asked(_pairs(attributes or ""), prefix="--", label=label, caption=caption),
-        like=(like or "").strip(),
-        windows=windows,
-        noise="independent" if noise == "independent" else "shared",
-    )
+    pairs = None if attributes is None else _pairs(attributes)
+    wishes = wished(attributes=pairs, label=label, caption=caption, like=like, num=num, windows=windows, noise=noise)
     given = {key: f"--{key.replace('_', '-')}" for key, value in options.items() if value is not None}
     with named_in_errors(given | ({"num_samples": "--num"} if num is not None else {})):
         _sample(run, overrides, wishes, _batch_size(batch_size), output, animate=trajectory is not None)
@@ -183,4 +178,6 @@ def _pairs(text: str) -> dict[str, str]:
         if name in pairs:
             raise UserError(f"--attributes {word}: {name} is given twice; expected one value")
         pairs[name] = value
+    if not pairs:
+        raise UserError("--attributes: is blank; leave it out for any values")
     return pairs

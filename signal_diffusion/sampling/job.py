@@ -44,6 +44,8 @@ ANIMATED = 8
 """First samples whose trajectories are drawn."""
 PATIENCE = timedelta(days=7)
 """With which a process that has done its share waits for the others; one that fails tells them at once."""
+LONGEST_NAME = 180
+"""Bytes of a folder's name: file systems take 255, and there are prefixes and suffixes while it is made."""
 PACKAGES = ("signal-diffusion", "torch", "diffusers", "numpy")
 
 
@@ -74,7 +76,7 @@ def default_output(checkpoint: Path, experiment: schema.Experiment, asked: Mappi
         f"{name.replace('_', '-')}-{_as_file_name(str(value))}" for name, value in others.items() if name not in named
     ]
     words += [f"{name}-{_as_file_name(value)}" for name, value in sorted(asked.items()) if value]
-    return base / subdirs.generated / "_".join(words)
+    return base / subdirs.generated / _cut("_".join(words))
 
 
 def check_output(output: Path) -> None:
@@ -170,7 +172,20 @@ def sample(
 def _as_file_name(value: str) -> str:
     """The value, or its beginning and a hash where it is long or has signs that mean something in a path."""
     short = re.sub(r"[^\w.+-]+", "-", value)[:40]
-    return short if short == value else f"{short}-{hashlib.sha256(value.encode()).hexdigest()[:8]}"
+    return short if short == value else f"{short}-{_digest(value)}"
+
+
+def _cut(name: str) -> str:
+    """A folder's name, or its beginning and a hash of the whole where file systems may refuse it."""
+    encoded = name.encode()
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    end = f"-{_digest(name)}"
+    return encoded[: LONGEST_NAME - len(end)].decode(errors="ignore") + end
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _state(compute: schema.Compute) -> PartialState:

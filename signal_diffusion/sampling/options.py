@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["asked", "named_in_errors", "override", "whole_number"]
+__all__ = ["asked", "named_as_arguments", "named_in_errors", "override", "said", "whole_number"]
 
 _TABLE = "generation.sampling"
 _OVERRIDDEN = re.compile(r"^--set: \[generation\.sampling\] (\w+)")
+_OPTION = re.compile(r"--(label|caption|attributes|like|num|windows|noise|batch-size)(?![\w-])")
 
 
 @contextmanager
@@ -22,13 +23,20 @@ def named_in_errors(names: Mapping[str, str], others: str = "--set") -> Iterator
 
     `others` is what all other overrides came by.
     """
-    try:
+
+    def named(line: str) -> str:
+        line = _OVERRIDDEN.sub(lambda found: names.get(found[1], found[0]), line)
+        return re.sub(r"^--set\b", others, line)
+
+    with _reworded(named):
         yield
-    except UserError as error:
-        lines = (_OVERRIDDEN.sub(lambda found: names.get(found[1], found[0]), line) for line in error.lines)
-        error.lines = tuple(re.sub(r"^--set\b", others, line) for line in lines)
-        error.args = ("\n".join(error.lines),)
-        raise
+
+
+@contextmanager
+def named_as_arguments() -> Iterator[None]:
+    """Name options as Python's arguments in mistakes that are told in the command's words: "label" for "--label"."""
+    with _reworded(lambda line: _OPTION.sub(lambda found: found[1].replace("-", "_"), line)):
+        yield
 
 
 def override(key: str, value: Any) -> str:
@@ -51,10 +59,25 @@ def whole_number(name: str, value: object) -> int:
     return number
 
 
-def asked(attributes: Mapping[str, str | float] | None, *, prefix: str = "", **options: str | None) -> dict[str, str]:
-    """What samples are asked to be, by attribute; blank options ask for nothing.
+def said(option: str, text: object, *, without: str = "") -> str:
+    """The text of an option without the space around it; "" where it is not given, or blank where that means something.
 
-    `prefix` is that of the options' names, such as "--".
+    Raises
+    ------
+    UserError
+        For what is no text, or is blank, as an unset variable of a script is, where what comes `without` it is named.
+    """
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise UserError(f"{option}: {text!r}; expected text")
+    if without and not text.strip():
+        raise UserError(f"{option}: is blank; leave it out for {without}")
+    return text.strip()
+
+
+def asked(attributes: Mapping[str, str | float] | None, *, label: str | None, caption: str | None) -> dict[str, str]:
+    """What samples are asked to be, by attribute; a blank caption is the null.
 
     Raises
     ------
@@ -68,15 +91,22 @@ def asked(attributes: Mapping[str, str | float] | None, *, prefix: str = "", **o
         if not isinstance(name, str) or isinstance(value, bool) or not (text := _text(value)):
             raise UserError(f"attributes: {name!r} is {value!r}; expected names with text or numbers; leave others out")
         found[name.strip()] = text
-    for name, option in options.items():
-        if option is not None and not isinstance(option, str):
-            raise UserError(f"{name}: {option!r}; expected text")
-        if option is None or not option.strip():
-            continue
-        if name in found:
-            raise UserError(f"{prefix}{name} {option}: {prefix}attributes has a {name} too; expected one of the two")
-        found[name] = option.strip()
-    return found
+    texts = {"label": said("--label", label, without="any class"), "caption": said("--caption", caption)}
+    for name, text in texts.items():
+        if text and name in found:
+            raise UserError(f"--{name} {text}: --attributes has a {name} too; expected one of the two")
+    return found | {name: text for name, text in texts.items() if text}
+
+
+@contextmanager
+def _reworded(change: Callable[[str], str]) -> Iterator[None]:
+    """Change every line of a mistake."""
+    try:
+        yield
+    except UserError as error:
+        error.lines = tuple(map(change, error.lines))
+        error.args = ("\n".join(error.lines),)
+        raise
 
 
 def _text(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,11 +46,14 @@ class Request:
         return dataclasses.replace(self, cond=self.cond[rows], noise=self.noise[rows], phase=self.phase[rows])
 
 
-def asked_for(attributes: Sequence[Attribute], asked: Mapping[str, str], num: int) -> Request:
+def asked_for(
+    attributes: Sequence[Attribute], asked: Mapping[str, str], num: int, *, options: Collection[str] = ()
+) -> Request:
     """Ask for `num` samples of the named values; the null for other attributes.
 
     Of a category, the beginning of one name alone stands for it, in any case: "F" for "female". A model of one
-    categorical attribute that is not asked for anything makes its classes in turn.
+    categorical attribute that is not asked for anything makes its classes in turn. Mistakes are blamed on
+    `--attributes`, or on an option by the attribute's name, of those in `options`.
 
     Raises
     ------
@@ -58,28 +61,31 @@ def asked_for(attributes: Sequence[Attribute], asked: Mapping[str, str], num: in
         For an attribute that the model does not have, or a value that the attribute does not have.
     """
     known = {attribute.name: attribute for attribute in attributes}
-    if unknown := asked.keys() - known.keys():
+    given = {name: f"--{name} " if name in options else f"--attributes {name}=" for name in asked}
+    if unknown := sorted(asked.keys() - known.keys()):
         has = f"it has {', '.join(known)}" if known else "it is unconditional"
-        option = f"--{min(unknown)}" if unknown <= {"label", "caption"} else "--attributes"
-        raise UserError(f"{option}: the model has no attribute {', '.join(sorted(unknown))}; {has}")
+        raise UserError(*(f"{given[name][:-1]}: the model has no attribute {name}; {has}" for name in unknown))
     meant = {name: _meant(known[name], text) for name, text in asked.items()}
     only = attributes[0] if len(attributes) == 1 else None
     if not asked and isinstance(only, Categorical):
         values = {only.name: torch.arange(num) % len(only.names)}
     else:
-        values = {name: _coded(attribute, [meant.get(name)]).expand(num) for name, attribute in known.items()}
+        values = {
+            name: _coded(attribute, [meant.get(name)], given.get(name, "")).expand(num)
+            for name, attribute in known.items()
+        }
     return Request(cond=Conditioning(values), noise=tuple(range(num)))
 
 
 def with_values(attributes: Sequence[Attribute], values: Mapping[str, Sequence[Value]]) -> Request:
-    """Ask for a sample of each row of `values`, which has to have every attribute.
+    """Ask for a sample of each row of `values`, drawn from a split, which has to have every attribute.
 
     Raises
     ------
     UserError
         For a value that an attribute does not have.
     """
-    cond = {attribute.name: _coded(attribute, values[attribute.name]) for attribute in attributes}
+    cond = {each.name: _coded(each, values[each.name], f"--like: {each.name} = ") for each in attributes}
     return Request(cond=Conditioning(cond), noise=tuple(range(len(next(iter(values.values()))))))
 
 
@@ -122,7 +128,7 @@ def of_windows(windows: Request, attributes: Sequence[Attribute], card: DatasetC
     num, electrodes = len(windows), len(card.channels)
     [attribute] = [each for each in attributes if each.name == ELECTRODE]
     repeated = {name: values.repeat_interleave(electrodes) for name, values in windows.cond.attributes.items()}
-    repeated[ELECTRODE] = _coded(attribute, card.channels).repeat(num)
+    repeated[ELECTRODE] = _coded(attribute, card.channels, "--windows: electrode ").repeat(num)
     own = tuple(range(num * electrodes))
     shared = tuple(number for number in windows.noise for _ in range(electrodes))
     return Request(
@@ -141,10 +147,10 @@ def _meant(attribute: Attribute, text: str) -> str:
     return found[0] if text and len(found) == 1 else text
 
 
-def _coded(attribute: Attribute, values: Sequence[Value]) -> Tensor:
-    """Values as a model takes them, (N,)."""
+def _coded(attribute: Attribute, values: Sequence[Value], given: str) -> Tensor:
+    """Values as a model takes them, (N,); an error begins with what they were `given` by, and the value."""
     if not isinstance(attribute, Categorical | Caption):
-        return torch.tensor([_number(attribute.name, value) for value in values])
+        return torch.tensor([_number(value, given) for value in values])
     names = attribute.names if isinstance(attribute, Categorical) else attribute.texts
     place: dict[Value, int] = {name: index for index, name in enumerate(names)} | {None: -1}
     if isinstance(attribute, Caption):
@@ -152,11 +158,11 @@ def _coded(attribute: Attribute, values: Sequence[Value]) -> Tensor:
     if unknown := [str(value) for value in values if value not in place]:
         if isinstance(attribute, Caption):
             raise UserError(f"caption {unknown[0]!r}: not embedded; name it among the `captions` of load_trained")
-        raise UserError(f"--attributes {attribute.name}={unknown[0]}: expected one of {listed(names, most=100)}")
+        raise UserError(f"{given}{unknown[0]}: expected one of {listed(names, most=100)}")
     return torch.tensor([place[value] for value in values])
 
 
-def _number(name: str, value: Value) -> float:
+def _number(value: Value, given: str) -> float:
     if value is None:
         return math.nan
     try:
@@ -164,5 +170,5 @@ def _number(name: str, value: Value) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f"--attributes {name}={value}: expected a number")
+        raise UserError(f"{given}{value}: expected a number")
     return number

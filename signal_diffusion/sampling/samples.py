@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from signal_diffusion.data import export
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.sampling.requests import ELECTRODE
 
 if TYPE_CHECKING:
     import mne
@@ -22,12 +23,12 @@ __all__ = ["Samples"]
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """N samples on the CPU, in the order that they were asked for."""
+    """N samples, or N whole windows, on the CPU, in the order that they were asked for."""
 
     tensors: Tensor
-    """(N, C, H, W) in [-1, 1], float32: what the dataset has examples of."""
+    """(N, C, H, W) in [-1, 1], float32: what the dataset has examples of; (N, electrodes, C, H, W) of whole windows."""
     latents: Tensor | None
-    """What they were decoded from, (N, c, h, w), for a model of latents."""
+    """What they were decoded from, (N, c, h, w) or (N, electrodes, c, h, w), for a model of latents."""
     signals: Tensor | None
     """µV, float32, (N, electrodes, samples), or (N, samples) of one electrode each; None where the tensors hold no
     signals."""
@@ -51,6 +52,18 @@ class Samples:
         """Electrodes of the signals, in order; "EEG" of one that was left open, [] without signals."""
         return [] if self.signals is None else export.channel_names(self.signals, self.card, self.columns)
 
+    def as_windows(self, electrodes: int) -> Samples:
+        """The same with so many in a row as the electrodes of one window, which is one of N then; 0 = as they are."""
+        if not electrodes:
+            return self
+        tensors, latents, signals = (
+            None if each is None else each.unflatten(0, (-1, electrodes))
+            for each in (self.tensors, self.latents, self.signals)
+        )
+        assert tensors is not None
+        columns = {name: values[::electrodes] for name, values in self.columns.items() if name != ELECTRODE}
+        return replace(self, tensors=tensors, latents=latents, signals=signals, columns=columns)
+
     def to_mne(self) -> mne.EpochsArray:
         """An epoch per sample, as `data.export.to_mne` makes them: volts, names, positions, and columns as metadata.
 
@@ -63,11 +76,11 @@ class Samples:
         return export.to_mne(signals, self.card, self.columns)
 
     def to_pictures(self) -> list[Image]:
-        """A picture per sample of what its representation shows: 8-bit grey for one value per pixel, or colour.
+        """A picture per sample, or electrode, of what its representation shows: 8-bit grey for one value, or colour.
 
         -1 is black and 1 is white; what exceeds them is cut off.
         """
         from PIL import Image
 
-        shown = (self.representation.picture(tensor) for tensor in self.tensors)
+        shown = (self.representation.picture(tensor) for tensor in self.tensors.flatten(0, -4))
         return [Image.fromarray(((each.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()) for each in shown]

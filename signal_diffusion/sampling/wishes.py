@@ -1,8 +1,10 @@
-"""What a command asks for in words, as a request: checked against a checkpoint's tables before its weights are read."""
+"""What a command or a call asks for in words, as a request: checked against a checkpoint's tables before its weights
+are read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,9 +15,10 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import Caption
 from signal_diffusion.sampling.likeness import values_like
+from signal_diffusion.sampling.options import asked, said, whole_number
 from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, of_windows, with_values
 
-__all__ = ["Wishes", "requested"]
+__all__ = ["Wishes", "requested", "wished"]
 
 CAPTION = "caption"
 
@@ -26,6 +29,8 @@ class Wishes:
 
     values: Mapping[str, str] = field(default_factory=dict)
     """Of all samples, by attribute; others are left open."""
+    options: Collection[str] = ()
+    """Attributes that were asked for by an option of their own, which mistakes name."""
     like: str = ""
     """Draw the conditions from this split instead."""
     windows: int | None = None
@@ -49,6 +54,43 @@ class Wishes:
         return {**self.values, **special}
 
 
+def wished(
+    *,
+    attributes: Mapping[str, str | float] | None = None,
+    label: str | None = None,
+    caption: str | None = None,
+    like: str | None = None,
+    num: int | None = None,
+    windows: int | None = None,
+    noise: str | None = None,
+) -> Wishes:
+    """What options of the command or arguments in Python say; None = not given.
+
+    Raises
+    ------
+    UserError
+        In the command's words, which `options.named_as_arguments` changes, for what is none or goes not together.
+    """
+    if windows is not None:
+        windows = whole_number("--windows", windows)
+        if num is not None:
+            raise UserError(
+                f"--windows {windows}: makes as many samples as they have electrodes; leave out --num {num}"
+            )
+    elif noise is not None:
+        raise UserError(f"--noise {noise}: is of the electrodes of --windows; leave it out")
+    if noise not in (None, "shared", "independent"):
+        raise UserError(f"--noise {noise}: expected shared or independent")
+    options = {"label": label, "caption": caption}
+    return Wishes(
+        values=asked(attributes, label=label, caption=caption),
+        options=[name for name, text in options.items() if text is not None],
+        like=said("--like", like, without="conditions that are not drawn"),
+        windows=windows,
+        noise="independent" if noise == "independent" else "shared",
+    )
+
+
 def requested(wishes: Wishes, experiment: schema.Experiment, card: DatasetCard) -> tuple[Request, list[str]]:
     """The request, and the captions that the model has to be loaded with (`load_trained`), in their order there.
 
@@ -65,13 +107,16 @@ def requested(wishes: Wishes, experiment: schema.Experiment, card: DatasetCard) 
         else tuple(each.name for each in attributes_of(table, card, experiment.data.columns))
     )
     drawn = values_like(experiment, names, wishes.like, num, seed=sampling.seed) if wishes.like else {}
-    asked = drawn.get(CAPTION, [wishes.values.get(CAPTION)]) if table.type == "caption" else []
-    captions = [text for text in dict.fromkeys(asked) if isinstance(text, str) and text]
+    texts = drawn.get(CAPTION, [wishes.values.get(CAPTION)]) if table.type == "caption" else []
+    captions = [text for text in dict.fromkeys(texts) if isinstance(text, str) and text]
     caption = _unembedded(captions) if table.type == "caption" else None
     attributes = attributes_of(table, card, experiment.data.columns, caption)
     if wishes.windows:
         check_windows(card, attributes, wishes.values)
-    request = with_values(attributes, drawn) if wishes.like else asked_for(attributes, wishes.values, num)
+    if wishes.like:
+        request = with_values(attributes, drawn)
+    else:
+        request = asked_for(attributes, wishes.values, num, options=wishes.options)
     if wishes.windows:
         request = of_windows(request, attributes, card, wishes.noise)
     return request, captions

@@ -13,7 +13,6 @@ from torch import Tensor
 from signal_diffusion.data import export
 from signal_diffusion.figures import Row, draw_latents, draw_samples
 from signal_diffusion.pixels import draw_animation, draw_grid
-from signal_diffusion.sampling.requests import ELECTRODE
 from signal_diffusion.sampling.samples import Samples
 
 __all__ = ["write_samples"]
@@ -49,14 +48,13 @@ def write_samples(
     frames
         Of `trajectory.gif`; () = no such file.
     """
-    tensors, signals, columns = samples.tensors, samples.signals, samples.columns
-    if electrodes:
-        tensors = tensors.unflatten(0, (-1, electrodes))  # (windows, E, C, H, W)
-        signals = None if signals is None else signals.unflatten(0, (-1, electrodes))
-        columns = {name: values[::electrodes] for name, values in columns.items() if name != ELECTRODE}
+    whole = samples.as_windows(electrodes)
+    signals = whole.signals
     written = []
     for name in formats:
-        content, table = (samples.tensors, _numbered(samples, electrodes)) if name == "png" else (tensors, columns)
+        content, table = whole.tensors, whole.columns
+        if name == "png":
+            content, table = samples.tensors, _numbered(samples, electrodes)
         of_signals = None if name == "png" else signals
         path = export.write(folder / "samples", of_signals, samples.card, table, name, tensors=content)
         written.append(path.name)

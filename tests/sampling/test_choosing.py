@@ -85,6 +85,26 @@ def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(validated: P
         checkpoint_at(validated, ["generation.checkpoint=checkpoint-9"])
 
 
+def test_a_run_may_be_called_as_a_checkpoint_is(validated: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(validated, tmp_path / "checkpoint-7")
+    assert checkpoint_at(run) == run / "checkpoint-3"
+
+
+def test_a_checkpoint_that_lost_its_manifest_is_no_run(validated: Path, tmp_path: Path) -> None:
+    checkpoint = shutil.copytree(validated / "checkpoint-3", tmp_path / "checkpoint-3")
+    (checkpoint / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"manifest.json: missing or unreadable, so this is not a whole checkpoint"):
+        load_trained(checkpoint)
+
+
+def test_a_folder_that_is_none_of_a_model_is_told_with_the_runs_in_it(validated: Path, tmp_path: Path) -> None:
+    expected = "expected a run's, a checkpoint's or an exported model's folder"
+    with pytest.raises(UserError, match=f"^{validated.parent}: holds no model; {expected}, such as validated in it$"):
+        checkpoint_at(validated.parent)
+    with pytest.raises(UserError, match=f"^{tmp_path}: holds no model; {expected}$"):
+        checkpoint_at(tmp_path)
+
+
 def test_there_is_no_best_without_a_validation(run: Path) -> None:
     with pytest.raises(UserError, match=r"^\[generation\] checkpoint: 'best', but .*checkpoint-4 knows of none"):
         checkpoint_at(run, ["generation.checkpoint=best"])

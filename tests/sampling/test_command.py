@@ -16,6 +16,7 @@ from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.exporting import export
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.trained import experiment_at, load_trained
+from signal_diffusion.sampling.wishes import wished
 from signal_diffusion.training.checkpoints import MANIFEST, write_manifest
 
 
@@ -38,16 +39,23 @@ def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("--label asleep", "expected one of alert, relaxed"),
-        ("--attributes age=60", "no attribute age; it has label"),
-        ("--caption woman", "--caption: the model has no attribute caption; it has label"),
+        ("--label asleep", "error: --label asleep: expected one of alert, relaxed"),
+        ("--attributes label=asleep", "error: --attributes label=asleep: expected one of alert, relaxed"),
+        ("--attributes age=60", "error: --attributes age: the model has no attribute age; it has label"),
+        ("--caption woman", "error: --caption: the model has no attribute caption; it has label"),
+        ("--label=", "error: --label: is blank; leave it out for any class"),
+        ("--attributes=", "error: --attributes: is blank; leave it out for any values"),
+        ("--attributes=,", "error: --attributes: is blank; leave it out for any values"),
+        ("--like=", "error: --like: is blank; leave it out for conditions that are not drawn"),
         ("--attributes age", "expected name=value"),
         ("--label alert --attributes label", "expected name=value"),
         ("--label alert --attributes label=alert", "--attributes has a label too; expected one of the two"),
         ("--like validation --label alert", "--like validation: takes all conditions from the split, and label"),
         ("--like night", "db-only has no such split; it has train, validation, test"),
         ("--sampler eulr", "error: --sampler: expected one of"),
-        ("--steps 0", "expected a number greater than or equal to 1"),
+        ("--steps 0", "error: --steps: expected a number greater than or equal to 1"),
+        ("--num 0", "error: --num: expected a number greater than or equal to 1"),
+        ("--windows 0", "error: --windows: 0; expected a whole number of at least 1"),
         ("--set generation.sampling.eta=0.5", "eta: has no effect with generation.sampling.sampler = 'euler'"),
         ("--set generation.sampling.steeps=3", "unknown key (did you mean 'steps'?)"),
         ("--format npz,csv", "there is no 'csv'; use one of: npz, parquet, fif, edf, png"),
@@ -69,6 +77,10 @@ def test_what_cannot_be_sampled_is_one_line_before_the_model_is_read(
     monkeypatch.setattr("signal_diffusion.sampling.trained.load_trained", None)
     assert expected in refused([str(run), *arguments.split()], monkeypatch, capsys)
     assert not (run / "generated").exists()
+
+
+def test_a_blank_caption_is_the_null_and_no_mistake() -> None:
+    assert wished(caption=" ").values == wished().values == {}
 
 
 def test_a_truncated_checkpoint_is_one_line(
@@ -102,6 +114,7 @@ def test_samples_already_there_are_one_line_and_are_not_touched(
 
 def test_help_names_every_sampler_and_format_that_there_is() -> None:
     text = " ".join(invoke("--help").replace("│", " ").split())
+    assert "an exported model's, or owner/name of the Hub." in text
     assert f"{', '.join(SAMPLERS)}." in text and f"Of the samples: {', '.join(FORMATS)}." in text
 
 
@@ -137,6 +150,29 @@ def test_the_folders_of_other_numbers_of_samples_are_others(electrodes_run: Path
     ]
     names = [job.default_output(electrodes_run / "checkpoint-2", each, {}).name for each in experiments]
     assert names == [f"checkpoint-2_{n}-samples_euler_2-steps_seed-0" for n in (8, 9)]
+
+
+def test_the_folder_of_many_settings_has_a_name_that_file_systems_take(electrodes_run: Path) -> None:
+    table = {
+        "guidance_type": "autoguidance",
+        "guidance_checkpoint": f"{electrodes_run}/checkpoint-1",
+        "guidance_scale": 2.5,
+        "guidance_interval": [0.25, 0.75],
+        "guidance_rescale": 0.7,
+        "use_ema": "false",
+        "time_grid": "karras",
+    }
+    told = [f"generation.sampling.{key}={value}" for key, value in table.items()]
+    experiment = experiment_at(electrodes_run / "checkpoint-2", told)
+
+    folders = [job.default_output(electrodes_run / "checkpoint-2", experiment, {"label": each}) for each in "éè"]
+
+    names = {folder.name for folder in folders}
+
+    assert len(names) == 2
+    for name in names:
+        assert name.startswith("checkpoint-2_64-samples_euler_2-steps_seed-0_guidance-2.5_")
+        assert len(job.unfinished_folder(Path(name)).name.encode()) <= 200
 
 
 def test_all_processes_sample_from_the_checkpoint_that_the_first_one_found(

@@ -15,7 +15,9 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.errors import UserError
+from signal_diffusion.models.conditioning import Categorical
 from signal_diffusion.sampling.likeness import values_like
+from signal_diffusion.sampling.requests import with_values
 from signal_diffusion.sampling.wishes import Wishes, requested
 from tests import text_encoders
 
@@ -85,6 +87,11 @@ def test_a_dataset_that_has_gone_is_missed(experiment: schema.Experiment, tmp_pa
         match=r"^--like validation: \[data.paths\] root: .*/gone does not exist; if the dataset has been moved",
     ):
         values_like(gone, NAMES, "validation", 3, seed=0)
+
+
+def test_a_category_that_the_model_has_not_seen_is_blamed_on_the_split() -> None:
+    with pytest.raises(UserError, match=r"^--like: label = asleep: expected one of alert, relaxed$"):
+        with_values([Categorical("label", ("alert", "relaxed"))], {"label": ["alert", "asleep"]})
 
 
 def test_an_unconditional_model_is_like_nothing(experiment: schema.Experiment) -> None:

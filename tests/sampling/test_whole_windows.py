@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from signal_diffusion.data import export
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import Categorical
+from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling.drawing import draw
 from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, of_windows
 from signal_diffusion.sampling.trained import Trained, load_trained
@@ -78,6 +80,48 @@ def test_windows_come_out_whole_as_reassembling_their_electrodes_would(electrode
         assert file["gender"].tolist() == ["", ""] and "electrode" not in file
     assert len(list((tmp_path / "out" / "samples").glob("*.png"))) == 38
     assert (tmp_path / "out" / "samples" / "metadata.csv").read_text().splitlines()[20] == "000019.png,1,Fp1,,"
+
+
+def test_the_pipeline_makes_the_windows_that_the_command_makes(trained: Trained, tmp_path: Path) -> None:
+    words = [
+        "--windows",
+        "2",
+        "--noise",
+        "independent",
+        "--attributes",
+        "gender=female",
+        "--output",
+        str(tmp_path / "o"),
+    ]
+    result = CliRunner().invoke(app, ["sample", str(trained.run), *words], catch_exceptions=False)
+    assert result.exit_code == 0
+
+    samples = SignalDiffusionPipeline(trained)(windows=2, noise="independent", attributes={"gender": "female"})
+
+    assert samples.signals is not None and samples.ch_names == list(trained.card.channels) and len(samples) == 2
+    with np.load(tmp_path / "o" / "samples.npz") as file:
+        assert np.array_equal(file["tensors"], samples.tensors) and np.array_equal(file["signals"], samples.signals)
+        assert {name: file[name].tolist() for name in ("gender",)} == {"gender": samples.columns["gender"].tolist()}
+    assert samples.to_mne().get_data().shape == (2, 19, samples.signals.shape[-1])
+    assert len(samples.to_pictures()) == 38
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"windows": 2, "num": 3}, "windows 2: makes as many samples as they have electrodes; leave out num 3"),
+        ({"windows": 0}, "windows: 0; expected a whole number of at least 1"),
+        ({"noise": "shared"}, "noise shared: is of the electrodes of windows; leave it out"),
+        ({"windows": 1, "noise": "loud"}, "noise loud: expected shared or independent"),
+        ({"windows": 1, "attributes": {"electrode": "Cz"}}, "attributes electrode=Cz: windows makes all electrodes"),
+    ],
+)
+def test_windows_that_the_pipeline_cannot_make_are_told_as_it_was_asked(
+    trained: Trained, asked: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        SignalDiffusionPipeline(trained)(**asked)
+    assert str(caught.value).startswith(expected)
 
 
 def test_models_of_other_pictures_make_no_windows(trained: Trained) -> None:
