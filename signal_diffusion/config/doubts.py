@@ -55,7 +55,8 @@ def doubts(experiment: Experiment | AutoencoderExperiment, extent: Extent) -> li
             found += _batch_size(extent)
     if rules.warn_if_suspicious:
         training = experiment.training
-        found += [*_clip_norm(training), *_intervals(training, extent), *_warmup(training.scheduler, extent)]
+        found += [*_clip_norm(training), *_best_only(training.checkpointing)]
+        found += [*_intervals(training, extent), *_warmup(training.scheduler, extent)]
         found += [*_average(training.ema, extent), *_profile(experiment, extent)]
     return found
 
@@ -88,6 +89,15 @@ def _clip_norm(training: Training) -> Iterator[Doubt]:
     else:
         return
     yield "training.optimizer.gradient_clip_norm", f"{norm}: {harm}; usual are 0.1 to 10"
+
+
+def _best_only(saving: Checkpointing) -> Iterator[Doubt]:
+    if saving.save_best_only and saving.interval not in (0, Checkpointing().interval):
+        yield (
+            "training.checkpointing.interval",
+            f"{saving.interval}, but save_best_only writes none between two that are the best so far: a kill costs all "
+            "since the last of them; total_limit = 1 instead keeps the newest and the best",
+        )
 
 
 def _intervals(training: Training, extent: Extent) -> Iterator[Doubt]:

@@ -31,22 +31,21 @@ from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.models.kl_autoencoder import KlAutoencoder
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training.checkpoints import Writer
+from signal_diffusion.training.locking import alone_in
 from signal_diffusion.training.reconstruction import (
     FRAMES,
     Reconstruction,
     ReconstructionPreviews,
     ReconstructionValidation,
 )
+from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, without_resume
 from signal_diffusion.training.running import (
     accelerator_of,
-    checkpoint_to_resume,
-    resume_from,
     run,
     run_command_line,
     sent_to,
     warn,
     with_run_directory,
-    without_resets,
 )
 from signal_diffusion.training.trainer import Parts, Trainer
 
@@ -87,7 +86,10 @@ def train(
     """
     experiment = load(config, overrides)
     with experiments.naming(config):
-        return _train(with_run_directory(experiment, config, output_dir, resume), config, overrides)
+        experiment = with_run_directory(experiment, config, output_dir, resume)
+        accelerator = accelerator_of(experiment)
+        with alone_in(Path(experiment.output.base_dir), accelerator):
+            return _train(experiment, accelerator, config, overrides)
 
 
 def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoencoder:
@@ -120,11 +122,10 @@ def outline(experiment: AutoencoderExperiment) -> str:
     )
 
 
-def _train(experiment: AutoencoderExperiment, config: Path, overrides: Sequence[str]) -> bool:
-    accelerator = accelerator_of(experiment)
+def _train(experiment: AutoencoderExperiment, accelerator: Accelerator, config: Path, overrides: Sequence[str]) -> bool:
     paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
     checkpoint = checkpoint_to_resume(experiment, paths, accelerator)
-    resumption, experiment = experiment.training.resume, without_resets(experiment)
+    resumption, experiment = experiment.training.resume, without_resume(experiment)
     with accelerator.main_process_first():  # what has to be made or brought here is so by one
         root = experiments.dataset_root(experiment.data)
         card = experiments.read_card(experiment.data, root)
@@ -133,7 +134,7 @@ def _train(experiment: AutoencoderExperiment, config: Path, overrides: Sequence[
         if checkpoint:
             _check_same_run(checkpoint, experiment, card)
     trainer = _trainer(experiment, accelerator, paths, root, card)
-    anew = resume_from(trainer, checkpoint, resumption)
+    otherwise = resume_from(trainer, checkpoint, resumption, experiment)
 
     def use() -> list[str]:
         progress = trainer.progress
@@ -145,7 +146,7 @@ def _train(experiment: AutoencoderExperiment, config: Path, overrides: Sequence[
         experiment,
         paths,
         checkpoint,
-        announcement=[*_announcement(experiment, trainer), *anew],
+        announcement=[*_announcement(experiment, trainer), *otherwise],
         module=MODULE,
         after=use,
     )

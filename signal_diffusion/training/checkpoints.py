@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -26,6 +27,7 @@ __all__ = [
     "WEIGHTS",
     "Writer",
     "find_checkpoint",
+    "leave_later",
     "list_checkpoints",
     "load_weights",
     "prune",
@@ -38,6 +40,8 @@ __all__ = [
 
 Writer = Callable[[Path], object]
 MANIFEST = "manifest.json"
+FORMAT = 1
+"""Of a checkpoint's files; another number for what an older version would misread."""
 WEIGHTS = "model.safetensors"
 EMA_WEIGHTS = "ema.safetensors"
 PREFIX = "checkpoint-"
@@ -69,7 +73,7 @@ def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> 
         unfinished.rename(final)
         _flush(parent)
         remove_unfinished(parent)
-    except (OSError, RuntimeError) as error:  # safetensors and torch.save report a full disk as RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as error:  # RuntimeError is what torch.save makes of a full disk
         shutil.rmtree(unfinished, ignore_errors=True)
         raise UserError(f"{final}: cannot write the checkpoint: {error}; earlier ones are untouched") from error
     return final
@@ -81,7 +85,7 @@ def write_manifest(folder: Path, step: int, names: Iterable[str]) -> None:
     The files become as open to others as any new one; safetensors writes them for their owner alone.
     """
     files = {name: _fingerprint(folder / name) for name in names}
-    manifest = {"format": 1, "step": step, "files": files}
+    manifest = {"format": FORMAT, "step": step, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)  # asking for the umask itself would set it meanwhile
     for name in files:
@@ -107,8 +111,15 @@ def verify(checkpoint: Path) -> int:
     manifest = checkpoint / MANIFEST
     if not checkpoint.is_dir():
         raise UserError(f"{checkpoint}: no such checkpoint{_available(checkpoint.parent)}")
+    if not manifest.exists() and (held := _available(checkpoint)):
+        raise UserError(f"{checkpoint}: a run's folder, and no checkpoint{held}, of which 'latest' is the newest")
     try:
         contents = json.loads(manifest.read_text())
+        if contents["format"] != FORMAT:
+            raise UserError(
+                f"{manifest}: of format {contents['format']!r}, and this version of signal-diffusion reads {FORMAT}; "
+                "expected a newer version"
+            )
         files, step = dict(contents["files"]), int(contents["step"])
         if not files:
             raise ValueError("no files")
@@ -163,7 +174,7 @@ def list_checkpoints(parent: Path) -> list[Path]:
 
 
 def find_checkpoint(parent: Path, name: str, warn: Callable[[str], None]) -> Path:
-    """The checkpoint that `name` means: "latest" is the newest whole one below `parent`, else a folder.
+    """The checkpoint that `name` means: "latest" is the newest whole one below `parent`, else a folder, or one there.
 
     Raises
     ------
@@ -171,8 +182,11 @@ def find_checkpoint(parent: Path, name: str, warn: Callable[[str], None]) -> Pat
         Where there is none, or the one that was named is not whole.
     """
     if name != "latest":
-        verify(Path(name))
-        return Path(name)
+        folder = Path(name)
+        if len(folder.parts) == 1 and not folder.is_dir():
+            folder = parent / name
+        verify(folder)
+        return folder
     for checkpoint in reversed(list_checkpoints(parent)):
         try:
             verify(checkpoint)
@@ -188,15 +202,23 @@ def prune(parent: Path, limit: int | None, *, newest: int, keep: int | None) -> 
 
     Those of later steps go too: they are of a run that was left when this one went on from an earlier step.
     """
-    checkpoints = list_checkpoints(parent)
-    for checkpoint in checkpoints:
-        if _step(checkpoint) > newest:
-            _retire(checkpoint)
-    checkpoints = [checkpoint for checkpoint in checkpoints if _step(checkpoint) <= newest]
-    for checkpoint in checkpoints[: -limit if limit else 0]:
+    leave_later(parent, newest)
+    for checkpoint in list_checkpoints(parent)[: -limit if limit else 0]:
         if _step(checkpoint) != keep:
             _retire(checkpoint)
     remove_unfinished(parent)
+
+
+def leave_later(parent: Path, step: int) -> list[str]:
+    """Remove the checkpoints after `step`, from which a run goes on, and what is half-written; the names of the former.
+
+    Were they there until the first checkpoint is written, a run that was killed before it would go on from them.
+    """
+    later = [checkpoint for checkpoint in list_checkpoints(parent) if _step(checkpoint) > step]
+    for checkpoint in later:
+        _retire(checkpoint)
+    remove_unfinished(parent)
+    return [checkpoint.name for checkpoint in later]
 
 
 def remove_unfinished(parent: Path) -> None:

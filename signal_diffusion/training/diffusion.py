@@ -34,17 +34,16 @@ from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption
 from signal_diffusion.training.comparison import SpectralComparison
 from signal_diffusion.training.denoising import Denoising
+from signal_diffusion.training.locking import alone_in
 from signal_diffusion.training.previews import Previews
+from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, without_resume
 from signal_diffusion.training.running import (
     accelerator_of,
-    checkpoint_to_resume,
-    resume_from,
     run,
     run_command_line,
     sent_to,
     warn,
     with_run_directory,
-    without_resets,
 )
 from signal_diffusion.training.trainer import Parts, Trainer
 from signal_diffusion.training.validation import Validation
@@ -72,7 +71,9 @@ def train(
     experiment = _load(config, overrides)
     with experiments.naming(config):
         experiment = with_run_directory(experiment, config, output_dir, resume)
-        return _train(experiment, config, overrides)
+        accelerator = accelerator_of(experiment)
+        with alone_in(Path(experiment.output.base_dir), accelerator):
+            return _train(experiment, accelerator, config, overrides)
 
 
 def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
@@ -80,11 +81,10 @@ def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
         return experiments.load(config, overrides)
 
 
-def _train(experiment: schema.Experiment, config: Path, overrides: Sequence[str]) -> bool:
-    accelerator = accelerator_of(experiment)
+def _train(experiment: schema.Experiment, accelerator: Accelerator, config: Path, overrides: Sequence[str]) -> bool:
     paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
     checkpoint = checkpoint_to_resume(experiment, paths, accelerator)
-    resumption, experiment = experiment.training.resume, without_resets(experiment)
+    resumption, experiment = experiment.training.resume, without_resume(experiment)
     with accelerator.main_process_first():  # what has to be made or brought here is so by one
         experiment = assembly.with_architecture(experiment, written_keys(config, overrides), checkpoint=checkpoint)
         vae = assembly.vae_of(experiment.model)
@@ -98,14 +98,14 @@ def _train(experiment: schema.Experiment, config: Path, overrides: Sequence[str]
         parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
         del vae  # which the autoencoder alone holds from here on, and may let go of
     attributes = attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
-    trainer, odd = _trainer(experiment, accelerator, paths, root, card, parts, attributes)
-    anew = resume_from(trainer, checkpoint, resumption)
+    trainer, odd = _trainer(experiment, accelerator, paths, root, card, parts, attributes, checkpoint)
+    otherwise = resume_from(trainer, checkpoint, resumption, experiment)
     return run(
         trainer,
         experiment,
         paths,
         checkpoint,
-        announcement=[*_announcement(experiment, trainer, parts, attributes), *odd, *anew],
+        announcement=[*_announcement(experiment, trainer, parts, attributes), *odd, *otherwise],
         module=MODULE,
         after=lambda: [f"sample      uv run signal-diffusion sample {paths.base} --num 64"],
     )
@@ -119,6 +119,7 @@ def _trainer(
     card: DatasetCard,
     assembled: assembly.Assembly,
     attributes: Sequence[Attribute],
+    checkpoint: Path | None,
 ) -> tuple[Trainer, list[str]]:
     """Build everything else that the loop works with; and what is odd about the latents, a line each."""
     data, model_table, training = experiment.data, experiment.model, experiment.training
@@ -137,9 +138,9 @@ def _trainer(
         if not autoencoder.statistics:
             accelerator.print("measuring the latents of the training examples")
             odd = fit_statistics(encoding, splits["train"], accelerator)
-        elif not training.resume.enabled:  # they are of model.pretrained, which saw other examples
+        elif checkpoint is None:  # they are of model.pretrained, which saw other examples
             odd = check_statistics(encoding, splits["train"], accelerator)
-    method = experiments.method_of(model_table.diffusion)
+    method = experiments.method_on(model_table, card)
     parts = Parts(
         model=assembled.model,
         objective=Denoising(

@@ -12,10 +12,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from signal_diffusion.config import schema
 
-__all__ = ["LearningRate", "SkippingStep", "build_optimizer", "learning_rate_schedule"]
+__all__ = ["LearningRate", "SkippingStep", "build_optimizer", "learning_rate_schedule", "with_momentum"]
 
 WARMUP_START = 1e-3
 WARMUP_SHARE = 0.1
+PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
+"""Of torch's schedule, what has come of the losses; all else of its state is settings."""
 
 
 def build_optimizer(model: nn.Module, config: schema.Optimizer) -> torch.optim.Optimizer:
@@ -34,9 +36,23 @@ def build_optimizer(model: nn.Module, config: schema.Optimizer) -> torch.optim.O
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if config.type == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.betas[0], fused=True)
+        return with_momentum(torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.betas[0], fused=True))
     kind = torch.optim.AdamW if config.type == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+
+
+def with_momentum(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """An optimizer whose momentum, where SGD has none yet, is zero: its first step is the same to the bit.
+
+    Without it, torch's fused form allocates the momentum at the first step and leaves it as it is, which is anything,
+    where that step is skipped.
+    """
+    if isinstance(optimizer, torch.optim.SGD):
+        for group in optimizer.param_groups:
+            for parameter in group["params"] if group["momentum"] else ():
+                if optimizer.state[parameter].get("momentum_buffer") is None:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def learning_rate_schedule(config: schema.Scheduler, *, num_steps: int, steps_per_epoch: int) -> Callable[[int], float]:
@@ -95,15 +111,24 @@ class LearningRate:
         return self._plateau.state_dict() if self._plateau else None
 
     def resume(self, first: int, plateau: dict[str, Any] | None) -> None:
-        """Span the steps from `first` to the last, counted from there; with the decays of a `state_dict`, if any."""
+        """Span the steps from `first` to the last, counted from there; with the decays of a `state_dict`, if any.
+
+        How "plateau" decays from here on is the experiment's to say.
+        """
         self._first = first
         num_steps = max(0, self._num_steps - first)
         self._share = learning_rate_schedule(
             self._training.scheduler, num_steps=num_steps, steps_per_epoch=self._steps_per_epoch
         )
         if self._plateau and plateau:
-            self._plateau.load_state_dict(plateau)
-            self._plateau.optimizer.param_groups[0]["lr"] = plateau["_last_lr"][0]
+            self._plateau.load_state_dict({name: plateau[name] for name in PLATEAU_STATE})
+            [lowest] = self._plateau.min_lrs
+            self._plateau.optimizer.param_groups[0]["lr"] = max(lowest, plateau["_last_lr"][0])
+
+    def forget_best(self) -> None:
+        """Have "plateau" hold the next validation loss against none before it; its decays so far stay."""
+        if self._plateau:
+            self._plateau.load_state_dict({"best": math.inf, "num_bad_epochs": 0})
 
 
 def _plateau(scheduler: schema.Scheduler) -> ReduceLROnPlateau | None:
@@ -126,9 +151,14 @@ class SkippingStep:
         self.num_skipped = torch.zeros((), device=device)
         self.first_skipped = torch.full((), -1, dtype=torch.int64, device=device)
 
-    def guard(self, grad_norm: Tensor, step: int) -> None:
-        """Arm the next `optimizer.step()` with the norm of the gradient that it is going to use."""
+    def guard(self, grad_norm: Tensor, step: int, *, by_scaler: bool = False) -> None:
+        """Arm the next `optimizer.step()` with the norm of the gradient that it is going to use.
+
+        Of a step that fp16's scaler guards, it is counted alone whether it is skipped: there, that is usual.
+        """
         bad = ~torch.isfinite(grad_norm)
-        self._optimizer.found_inf = bad.to(torch.float32)  # type: ignore[attr-defined]
         self.num_skipped += bad
+        if by_scaler:
+            return
+        self._optimizer.found_inf = bad.to(torch.float32)  # type: ignore[attr-defined]
         self.first_skipped = torch.where(bad & (self.first_skipped < 0), step, self.first_skipped)

@@ -18,7 +18,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import WrongKindError, lines_of, to_toml
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.errors import UserError, listed, raised_by_all, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.inspection import doubts_of
 from signal_diffusion.places import expanded
@@ -29,15 +29,12 @@ from signal_diffusion.training.trainer import Trainer
 
 __all__ = [
     "accelerator_of",
-    "checkpoint_to_resume",
     "cpu_has_bf16",
-    "resume_from",
     "run",
     "run_command_line",
     "sent_to",
     "warn",
     "with_run_directory",
-    "without_resets",
 ]
 
 
@@ -65,12 +62,6 @@ def with_run_directory(
     if resume is None:
         return experiment
     table = dataclasses.replace(experiment.training.resume, enabled=True, checkpoint=resume)
-    return dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, resume=table))
-
-
-def without_resets(experiment: AnyExperiment) -> AnyExperiment:
-    """The experiment as the run keeps it: what began anew at one resume goes on at the next."""
-    table = dataclasses.replace(experiment.training.resume, reset_optimizer=False, reset_scheduler=False)
     return dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, resume=table))
 
 
@@ -137,42 +128,6 @@ def cpu_has_bf16() -> bool:
     return any(there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
 
 
-def checkpoint_to_resume(
-    experiment: schema.Experiment | AutoencoderExperiment, paths: RunPaths, accelerator: Accelerator
-) -> Path | None:
-    """The checkpoint to go on from; a run that is there already is neither continued nor overwritten unasked."""
-    resume = experiment.training.resume
-    for key in ("reset_optimizer", "reset_scheduler"):
-        if getattr(resume, key) and not resume.enabled:
-            raise UserError(
-                f"[training.resume] {key}: has no effect on a run that is not resumed; expected "
-                "--resume-from-checkpoint, or training.resume.enabled = true"
-            )
-    if accelerator.is_main_process:
-        checkpoints.remove_unfinished(paths.checkpoints)
-    checkpoint = None
-    if resume.enabled:
-        checkpoint = checkpoints.find_checkpoint(paths.checkpoints, resume.checkpoint, warn=accelerator.print)
-        if checkpoint.resolve().parent == paths.checkpoints.resolve():
-            return checkpoint
-    if existing := checkpoints.list_checkpoints(paths.checkpoints):
-        raise UserError(
-            f"{paths.base} holds a run already ({existing[-1].name}); go on with --resume-from-checkpoint latest, or "
-            "choose another --output-dir"
-        )
-    return checkpoint
-
-
-def resume_from(trainer: Trainer, checkpoint: Path | None, table: schema.Resume) -> list[str]:
-    """Have a trainer go on from a checkpoint, if there is one; a line of what begins anew there."""
-    if checkpoint is None:
-        return []
-    trainer.resume(checkpoint, reset_optimizer=table.reset_optimizer, reset_scheduler=table.reset_scheduler)
-    anew = {"the optimizer's state": table.reset_optimizer, "the learning-rate schedule": table.reset_scheduler}
-    names = [name for name, begins in anew.items() if begins]
-    return [f"begun anew at step {trainer.progress.step}: {' and '.join(names)}"] if names else []
-
-
 def run(
     trainer: Trainer,
     experiment: schema.Experiment | AutoencoderExperiment,
@@ -203,9 +158,11 @@ def run(
     accelerator = trainer.accelerator
     if experiment.logging.wandb_project:
         wandb_module()  # on every process, before anything is written
-    if accelerator.is_main_process:
-        _start_run_directory(paths, experiment)
-    accelerator.wait_for_everyone()
+    later: list[str] = []
+    with raised_by_all():
+        if accelerator.is_main_process:
+            _start_run_directory(paths, experiment)
+            later = checkpoints.leave_later(paths.checkpoints, trainer.progress.step)  # before their rows go
     tracker = Tracker(
         paths.base,
         paths.logs if experiment.logging.tensorboard else None,
@@ -219,7 +176,8 @@ def run(
         for line in announcement:
             tracker.message(line)
         if checkpoint:
-            tracker.message(f"resumed from {checkpoint} at step {trainer.progress.step}")
+            left = f"; removed what came after it: {listed(later)}" if later else ""
+            tracker.message(f"resumed from {checkpoint} at step {trainer.progress.step}{left}")
         else:
             tracker.hyperparameters(_flattened(dataclasses.asdict(experiment)), to_toml(experiment))
         finished = trainer.run(tracker)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
 from signal_diffusion.errors import UserError
+from signal_diffusion.models.compilation import allow_many_shapes
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
 from signal_diffusion.training import checkpoints, state
 from signal_diffusion.training.cadence import in_steps
@@ -106,7 +107,7 @@ class Trainer:
         )
         self.ema = Ema(self.model, training.ema) if training.ema.enabled else None
         self.skipping = SkippingStep(optimizer, accelerator.device)
-        self.progress = state.Progress()
+        self.progress = state.Progress(steps_per_epoch=parts.order.steps_per_epoch)
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
         self.saved_step = -1
@@ -123,17 +124,19 @@ class Trainer:
         UserError
             Where a gradient is not finite, or the disk refuses a checkpoint.
         """
+        finished = False
         with StopRequest() as stop:
             try:
                 self._due_after_step(tracker, stop)  # what a stop had cut short at the step resumed from
                 trace_dir = self.parts.trace_dir if self.accelerator.is_main_process else None
                 with traced(trace_dir, tracker.message) as trace_step:
                     self._train(tracker, stop, trace_step)
+                finished = True
             except Stopped:
                 name = stop.signal.name if stop.signal else "another process"
                 tracker.message(f"stopped by {name} at step {self.progress.step}")
             self._save(tracker)
-        return self.progress.step >= self.parts.num_steps
+        return finished
 
     def _train(self, tracker: Tracker, stop: StopRequest, trace_step: Callable[[], None]) -> None:
         first, last = self.progress.step, self.parts.num_steps
@@ -175,8 +178,7 @@ class Trainer:
         if self.gradients and self._is_logged(step + 1):
             self.gradients.measure()
         grad_norm = self._clip()
-        if accelerator.scaler is None:
-            self.skipping.guard(grad_norm, step + 1)
+        self.skipping.guard(grad_norm, step + 1, by_scaler=accelerator.scaler is not None)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
@@ -267,13 +269,16 @@ class Trainer:
                 losses |= self.parts.comparison(self.model, self.accelerator, stop.check)
         step, progress = self.progress.step, self.progress
         progress.validated = step
+        self.saved_step = -1  # a checkpoint of this step, of a run that was stopped in here, does not know of it
         tracker.metrics(step, {f"validation/{name}": value for name, value in losses.items()})
         value = losses.get(self.training.validation.metric, losses["loss"])
         tracker.message(f"step {step}  validation loss {value:.4f}")
         if step == 0:
             return
         self.learning_rate.validated(value)
-        if progress.best_value is None or value < progress.best_value:
+        if not math.isfinite(value):
+            tracker.message(f"warning: the validation loss of step {step} is not finite, and never the best")
+        elif progress.best_value is None or value < progress.best_value:
             progress.best_step, progress.best_value = step, value
             self._save(tracker)
 
@@ -320,7 +325,8 @@ class Trainer:
         With `reset_optimizer` that is the optimizer's state, its type may be another, and a checkpoint without any
         serves too; fp16's loss scale goes on. With `reset_scheduler` it is the learning-rate schedule, which then
         spans the steps that are left, and its plateaus. All else goes on from the checkpoint's step in either case:
-        its counter, the weights and their average, the examples, the noise, the best value so far.
+        its counter, the weights and their average, the examples, the noise, and the best value so far where its
+        checkpoint is still there.
 
         Raises
         ------
@@ -329,9 +335,11 @@ class Trainer:
         """
         checkpoints.load_weights(self.model, checkpoint, use_ema=False)
         progress = self.progress = state.Progress.of(checkpoint)
+        progress.steps_per_epoch = self.parts.order.steps_per_epoch
         if not reset_optimizer:
-            self._check_optimizer(checkpoint)
-            self._resume_optimizer(checkpoint)
+            state.resume_optimizer(
+                self.optimizer.optimizer, self.training.optimizer.type, checkpoint, progress.optimizer
+            )
         self._resume_ema(checkpoint)
         if reset_scheduler:
             progress.schedule_start, progress.plateau = progress.step, None
@@ -345,33 +353,14 @@ class Trainer:
         self.skipping.num_skipped.fill_(progress.skipped_steps)
         if checkpoint.resolve().parent == self.parts.checkpoint_dir.resolve():
             self.saved_step = progress.step
-        else:  # the best so far stays in another folder
+        best = self.parts.checkpoint_dir / f"checkpoint-{progress.best_step}"
+        if not best.is_dir():  # it stays in another folder, or went when a better one came, which was left behind
             progress.best_step = progress.best_value = None
 
-    def _check_optimizer(self, checkpoint: Path) -> None:
-        """Hold the checkpoint's optimizer against the experiment's."""
-        advice = "set training.resume.reset_optimizer = true, which begins its state anew, or start a new run"
-        if not (checkpoint / state.OPTIMIZER).is_file():
-            raise UserError(
-                f"{checkpoint}: has no {state.OPTIMIZER} to go on with (training.checkpointing.save_optimizer was "
-                f"false); {advice}"
-            )
-        if self.progress.optimizer != self.training.optimizer.type:
-            raise UserError(
-                f"[training.optimizer] type: {self.training.optimizer.type!r}, but {checkpoint} was trained with "
-                f"{self.progress.optimizer!r}; expected the same, or {advice}"
-            )
-
-    def _resume_optimizer(self, checkpoint: Path) -> None:
-        """Its state is the checkpoint's; what the experiment says of it (rates, decay, betas) is the experiment's."""
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        path = checkpoint / state.OPTIMIZER
-        try:
-            self.optimizer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{path}: of another model: {error}") from None
-        for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(setting)
+    def forget_best(self) -> None:
+        """Hold the next validation against none before it."""
+        self.progress.best_step = self.progress.best_value = None
+        self.learning_rate.forget_best()
 
     def _resume_ema(self, checkpoint: Path) -> None:
         if self.ema is None:
@@ -389,7 +378,6 @@ class Trainer:
         performance = self.training.performance
         if not performance.compile_model:
             return
-        # A kernel for each level, and those again for validation and previews, with their batches: over torch's 8.
-        torch._dynamo.config.recompile_limit = 64
+        allow_many_shapes()
         for block in self.parts.model.blocks:
             block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=False)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from unittest import mock
 
+import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +27,7 @@ from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training import autoencoder as entry
 from signal_diffusion.training import diffusion
 from signal_diffusion.training.autoencoder import load, network_of, train
+from signal_diffusion.training.locking import LOCK_NAME
 from tests.training.processes import two_processes
 from tests.training.runs import largest_difference, metrics_of
 
@@ -196,10 +198,19 @@ def test_sampling_and_starting_from_an_autoencoder_tell_what_it_is(
         diffusion.train(DIT, output_dir=tmp_path / "run", overrides=(*overrides, "training.mixed_precision=no"))
 
 
+def test_a_folder_that_another_command_trains_in_is_refused(datasets: dict[str, Path], tmp_path: Path) -> None:
+    root = f"data.paths.root={datasets['db-iq']}"
+    with (
+        filelock.FileLock(tmp_path / LOCK_NAME),
+        pytest.raises(UserError, match="a run is being trained there already"),
+    ):
+        train(CONFIGS / "eeg-db-iq.toml", output_dir=tmp_path, overrides=(*TINY, root))
+
+
 def test_the_closing_line_names_the_best_checkpoint(
     run: Path, datasets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After a last step that spoilt the weights, and then of a run that had gone further than it is told to."""
+    """After a last step that spoilt the weights, and then of a run that is resumed at its end."""
     went_on = tmp_path / "run"
     shutil.copytree(run, went_on)
     far = (
@@ -207,7 +218,7 @@ def test_the_closing_line_names_the_best_checkpoint(
         "training.optimizer.learning_rate=10.0",
         "training.scheduler.warmup_steps=0",
     )
-    for overrides in ((*far, "training.max_steps=6", "training.ema.enabled=false"), ("training.max_steps=3",)):
+    for overrides in ((*far, "training.max_steps=6", "training.ema.enabled=false"), ("training.max_steps=6",)):
         root = f"data.paths.root={datasets['db-iq']}"
         train(
             CONFIGS / "eeg-db-iq.toml",

@@ -16,6 +16,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.optimizers import LearningRate, learning_rate_schedule
+from signal_diffusion.training.validation import Validation
 from tests.training.runs import largest_difference, metrics_of
 
 QUIET = ("training.validation.enabled=false",)
@@ -150,6 +151,75 @@ def test_decays_of_a_plateau_are_taken_along_or_left() -> None:
     resumed.validated(0.5)
     resumed.validated(0.75)
     assert resumed(60) == pytest.approx(0.01)
+
+
+def plateau(**settings: object) -> LearningRate:
+    scheduler = Scheduler(type="plateau", warmup_steps=0, **settings)  # type: ignore[arg-type]
+    training = Training(scheduler=scheduler, optimizer=Optimizer(learning_rate=1.0))
+    return LearningRate(training, num_steps=100, steps_per_epoch=10)
+
+
+def test_a_plateau_decays_as_the_experiment_says_now() -> None:
+    before = plateau(patience=10, gamma=0.1, min_lr_ratio=0.01)
+    now = plateau(patience=0, gamma=0.5, min_lr_ratio=0.2)
+    before.validated(1.0)
+    now.resume(0, before.state_dict())
+
+    rates = []
+    for loss in (0.5, 1.0, 1.0, 1.0):
+        now.validated(loss)
+        rates.append(now(60))
+    assert rates == pytest.approx([1.0, 0.5, 0.25, 0.2])
+
+
+def test_a_rate_that_had_decayed_below_the_lowest_is_the_lowest() -> None:
+    before, now = plateau(patience=0, gamma=0.1, min_lr_ratio=0.01), plateau(patience=0, gamma=0.1, min_lr_ratio=0.2)
+    for loss in (1.0, 2.0):
+        before.validated(loss)
+    now.resume(0, before.state_dict())
+    assert [before(60), now(60)] == pytest.approx([0.1, 0.2])
+
+
+def test_a_plateau_that_forgets_its_best_keeps_its_decays() -> None:
+    rate = plateau(patience=0, gamma=0.1, min_lr_ratio=0.0)
+    for loss in (1.0, 2.0):
+        rate.validated(loss)
+    rate.forget_best()
+    rate.validated(3.0)
+    assert rate(60) == pytest.approx(0.1)
+    rate.validated(4.0)
+    assert rate(60) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (("data.paths.val=test", "training.validation.num_examples=4"), "num_examples, [data.paths] val"),
+        (("training.validation.metric=loss",), "[training.validation] metric"),
+        (("model.diffusion.time_sampling=uniform",), "[model.diffusion] time_sampling"),
+        ((), ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_best_of_other_figures_is_forgotten(
+    changed: tuple[str, ...],
+    told: str,
+    experiment_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    losses = iter((1.0, 1.0, 2.0, 2.0))  # of the weights and of their average, at steps 2 and 3
+    monkeypatch.setattr(Validation, "__call__", lambda *arguments: {"loss": next(losses)})
+    overrides = ("training.validation.interval=2", "training.max_steps=2")
+    train(experiment_file, output_dir=tmp_path, overrides=overrides)
+
+    train(experiment_file, output_dir=tmp_path, resume="latest", overrides=("training.max_steps=3", *changed))
+
+    progress = json.loads((tmp_path / "checkpoint-3" / "progress.json").read_text())
+    assert (progress["best_step"], progress["best_value"]) == ((3, 2.0) if changed else (2, 1.0))
+    said = capsys.readouterr().err
+    assert ("the best so far is forgotten at step 2" in said) == bool(changed) and told in said
 
 
 def test_where_the_best_alone_is_saved_each_checkpoint_was_the_best_when_it_was_written(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import resource
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.training import checkpoints
+from signal_diffusion.training.state import PROGRESS, Progress
 
 
 def write(parent: Path, step: int, text: str = "weights") -> Path:
@@ -50,6 +55,37 @@ def test_a_checkpoint_that_is_not_there_tells_which_are(tmp_path: Path) -> None:
     write(tmp_path, 5)
     with pytest.raises(UserError, match="no such checkpoint; there are checkpoint-5"):
         checkpoints.find_checkpoint(tmp_path, str(tmp_path / "checkpoint-6"), print)
+
+
+def test_a_bare_name_is_of_the_run_and_a_runs_folder_tells_its_checkpoints(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 5)
+    assert checkpoints.find_checkpoint(tmp_path, "checkpoint-5", print) == checkpoint
+    with pytest.raises(UserError, match="checkpoint-6: no such checkpoint; there are checkpoint-5"):
+        checkpoints.find_checkpoint(tmp_path, "checkpoint-6", print)
+    with pytest.raises(UserError, match="a run's folder, and no checkpoint; there are checkpoint-5, of which 'latest'"):
+        checkpoints.find_checkpoint(tmp_path, str(tmp_path), print)
+
+
+def test_what_a_newer_version_wrote_is_refused_in_a_line(tmp_path: Path) -> None:
+    manifest = write(tmp_path, 5) / checkpoints.MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 2}))
+    with pytest.raises(UserError, match=r"manifest.json: of format 2, .* expected a newer version"):
+        checkpoints.verify(manifest.parent)
+    (tmp_path / PROGRESS).write_text(json.dumps({"step": 5, "phase": 1}))
+    with pytest.raises(UserError, match=r"progress.json: unknown phase, which a newer version"):
+        Progress.of(tmp_path)
+
+
+def test_a_disk_that_is_full_of_weights_is_told_and_cleared(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    weights = {"weight": torch.zeros(2**16)}
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**12, limits[1]))
+        with pytest.raises(UserError, match=r"checkpoint-5: cannot write the checkpoint: .*[Ff]ile too large"):
+            checkpoints.write_checkpoint(tmp_path, 5, {"a": lambda path: save_file(weights, path)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:

@@ -196,6 +196,9 @@ def test_an_experiment_of_captions_is_checked_without_the_encoder_s_weights(
     found = inspect(experiments.load(experiment_file, of_captions(tmp_path / "clip")))
     model = load_trained(run).model
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+    plain = inspect(experiments.load(experiment_file, ("model.conditioning.type=none",)))
+    captions = (8 + 1) * 12  # with the empty one, of which the whole alone is held
+    assert found.state_bytes - plain.state_bytes == 4 * (captions + 5 * (found.parameters - plain.parameters))
 
 
 @pytest.mark.parametrize(

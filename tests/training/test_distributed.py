@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import filelock
 import pytest
 from safetensors.torch import load_file
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.sampling.trained import load_trained
+from signal_diffusion.training.checkpoints import verify
 from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.locking import LOCK_NAME
+from signal_diffusion.training.trainer import Trainer
 from tests.training.processes import two_processes
 from tests.training.runs import largest_difference, metrics_of
 
@@ -53,6 +58,34 @@ def test_resume_is_bit_identical_with_two_processes(by_two: Path, experiment_fil
     assert finished.exit_codes == [0, 0], finished.output
     assert largest_difference(run / "checkpoint-8", by_two / "checkpoint-8") == 0
     assert metrics_of(run) == metrics_of(by_two)
+
+
+def test_two_processes_are_refused_as_one_is(experiment_file: Path, tmp_path: Path) -> None:
+    with filelock.FileLock(tmp_path / LOCK_NAME):
+        finished = two_processes(train, experiment_file, output_dir=tmp_path)
+    assert finished.exit_codes == [1, 1] and finished.output.count("UserError: ") == 2, finished.output
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
+
+
+def stopped_at(step: int, rank: int, experiment_file: Path, run: Path) -> bool:
+    """Train, and have one process asked to stop at a step."""
+    original = Trainer._step
+
+    def with_signal(self: Trainer, now: int, *arguments: object) -> object:
+        if now == step and self.accelerator.process_index == rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, now, *arguments)  # type: ignore[arg-type]
+
+    Trainer._step = with_signal  # type: ignore[method-assign,assignment]
+    return train(experiment_file, output_dir=run, overrides=WITH_PREVIEWS)
+
+
+def test_a_signal_to_one_process_stops_both_at_the_same_step(experiment_file: Path, tmp_path: Path) -> None:
+    finished = two_processes(stopped_at, 5, 1, experiment_file, tmp_path)
+    assert finished.exit_codes == [0, 0], finished.output
+    assert finished.output.count("stopped by another process at step 7") == 1  # what one poll gathers, the next tells
+    assert "paused at step 7 of 8" in finished.output
+    verify(tmp_path / "checkpoint-7")
 
 
 @pytest.mark.slow

@@ -188,7 +188,8 @@ def test_the_experiment_is_checked_at_the_size_of_the_latents(
 
     found = inspect(load(experiment_file, overrides(vae)))
     of_vae = sum(parameter.numel() for parameter in load_vae(str(vae)).parameters())
-    assert found.state_bytes == 4 * (of_vae + 5 * found.parameters)
+    positions, frequencies = 4 * 16, 128
+    assert found.state_bytes == 4 * (of_vae + 5 * found.parameters + positions + frequencies)
     with pytest.raises(UserError, match=r"\[model.architecture\] patch_size .* does not divide examples of 8 × 8"):
         inspect(load(experiment_file, (*overrides(vae), "model.architecture.patch_size=[16, 16]")))
 

@@ -153,6 +153,6 @@ def test_a_layer_that_is_not_there_is_told_before_anything_is_written(
 def test_what_is_frozen_has_neither_gradient_nor_optimizer_state_nor_average(experiment_file: Path, base: Path) -> None:
     whole, changes = (inspect(load(experiment_file, o)) for o in ((), overrides(base)))
     added = changes.parameters - whole.parameters
-    embedding = 3 * 16
+    embedding, tables = 3 * 16, 16 * 16 + 128  # positions, and the frequencies of time
     assert added == 2 * 2 * ((16 + 48) + (16 + 16) + (16 + 64) + (64 + 16))  # layers × rank × (inputs + outputs)
-    assert changes.state_bytes == 4 * (changes.parameters + 4 * (added + embedding))
+    assert changes.state_bytes == 4 * (changes.parameters + 4 * (added + embedding) + tables)

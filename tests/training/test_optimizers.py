@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -66,18 +67,21 @@ def test_what_a_module_names_does_not_decay_though_it_is_a_matrix() -> None:
     assert sorted(tuple(p.shape) for p in free["params"]) == [(3,), (3, 3), (8,)]
 
 
+def guarded_step(
+    model: nn.Linear, optimizer: torch.optim.Optimizer, skipping: SkippingStep, number: int, factor: float
+) -> None:
+    optimizer.zero_grad()
+    (model(torch.ones(2, 4)).sum() * factor).backward()
+    skipping.guard(torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]), number)
+    optimizer.step()
+
+
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
 def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_state(kind: str) -> None:
     model = nn.Linear(4, 4)
     optimizer = build_optimizer(model, schema.Optimizer(type=kind, learning_rate=0.1))  # type: ignore[arg-type]
     skipping = SkippingStep(optimizer, torch.device("cpu"))
-
-    def step(number: int, factor: float) -> None:
-        optimizer.zero_grad()
-        (model(torch.ones(2, 4)).sum() * factor).backward()
-        skipping.guard(torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]), number)
-        optimizer.step()
-
+    step = partial(guarded_step, model, optimizer, skipping)
     step(1, 1.0)
     weights = model.weight.detach().clone()
     state = [{key: value.clone() for key, value in s.items() if value is not None} for s in optimizer.state.values()]
@@ -89,3 +93,38 @@ def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_state(kind: s
     assert (skipping.num_skipped.item(), skipping.first_skipped.item()) == (2, 2)
     step(4, 1.0)
     assert not torch.equal(model.weight, weights)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_a_first_gradient_that_is_not_finite_leaves_nothing_behind(kind: str) -> None:
+    with_it = nn.Linear(4, 4)
+    without = copy.deepcopy(with_it)
+    for model, factors in ((with_it, (float("nan"), 1.0)), (without, (1.0,))):
+        optimizer = build_optimizer(model, schema.Optimizer(type=kind, learning_rate=0.1))  # type: ignore[arg-type]
+        skipping = SkippingStep(optimizer, torch.device("cpu"))
+        for number, factor in enumerate(factors):
+            guarded_step(model, optimizer, skipping, number, factor)
+    assert torch.equal(with_it.weight, without.weight)
+
+
+def test_momentum_begins_at_zero_which_is_the_first_step_to_the_bit() -> None:
+    ours = nn.Linear(4, 4)
+    plain = copy.deepcopy(ours)
+    optimizer = build_optimizer(ours, schema.Optimizer(type="sgd", learning_rate=0.1, weight_decay=0.0))
+    assert all(torch.equal(optimizer.state[p]["momentum_buffer"], torch.zeros_like(p)) for p in ours.parameters())
+    optimizers = (optimizer, torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, fused=True))
+    for model, each in zip((ours, plain), optimizers, strict=True):
+        for _ in range(3):
+            each.zero_grad()
+            model(torch.ones(2, 4)).square().sum().backward()
+            each.step()
+    assert torch.equal(ours.weight, plain.weight)
+
+
+def test_steps_that_a_scaler_skips_are_counted_and_left_to_it() -> None:
+    optimizer = build_optimizer(nn.Linear(4, 4), schema.Optimizer())
+    skipping = SkippingStep(optimizer, torch.device("cpu"))
+    for number, norm in enumerate((1.0, float("inf"), float("nan"))):
+        skipping.guard(torch.tensor(norm), number, by_scaler=True)
+    assert (skipping.num_skipped.item(), skipping.first_skipped.item()) == (2, -1)
+    assert not hasattr(optimizer, "found_inf")

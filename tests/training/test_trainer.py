@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from signal_diffusion.training import running
 from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
+from signal_diffusion.training.validation import Validation
 from tests.training.runs import metrics_of, tensors_of
 
 
@@ -119,6 +121,21 @@ def test_the_first_evaluation_of_random_weights_is_never_the_best(experiment_fil
     progress = json.loads((tmp_path / "checkpoint-4" / "progress.json").read_text())
     assert steps_with(tmp_path, "validation/loss") == [0, 4]
     assert progress["best_step"] == 4
+
+
+def test_a_validation_loss_that_is_not_finite_is_never_the_best(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = iter((math.nan, math.nan, 2.0, 2.0, math.inf, math.inf, 1.0, 1.0))
+    monkeypatch.setattr(Validation, "__call__", lambda *arguments: {"loss": next(losses)})
+    overrides = ("training.checkpointing.save_best_only=true", "training.validation.interval=1", "training.max_steps=4")
+
+    train(experiment_file, output_dir=tmp_path, overrides=overrides)
+
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-4"]
+    progress = json.loads((tmp_path / "checkpoint-4" / "progress.json").read_text())
+    assert (progress["best_step"], progress["best_value"]) == (4, 1.0)
+    assert capsys.readouterr().err.count("is not finite, and never the best") == 2
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
