@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +32,7 @@ from signal_diffusion.training.diffusion import train
 from tests import text_encoders
 from tests.latent_spaces import small_vae
 from tests.models.tiny import PICTURES
+from tests.training.processes import another_process
 from tests.training.test_foreign_runs import folder_of_pictures
 
 PICTURE_SPLITS = {"train": "train", "val": "validation"}
@@ -231,13 +229,11 @@ def test_the_last_weights_are_exported_where_they_were_asked_for(run: Path, tmp_
     assert "weights are those of the last step" in (folder / "README.md").read_text()
 
 
-NEW_PROCESS = """
-import sys, numpy
-from signal_diffusion.pipeline import SignalDiffusionPipeline
+def draw_two(folder: Path, file: Path) -> None:
+    samples = SignalDiffusionPipeline.from_pretrained(folder)(num=2, seed=3)
+    assert samples.signals is not None
+    np.savez(file, tensors=samples.tensors, signals=samples.signals)
 
-samples = SignalDiffusionPipeline.from_pretrained(sys.argv[1])(num=2, seed=3)
-numpy.savez(sys.argv[2], tensors=samples.tensors, signals=samples.signals)
-"""
 
 ATTRIBUTES = ("model.conditioning.type=attributes", "model.conditioning.attributes=['gender', 'age']")
 NO_OPTIONS: Callable[[Path], tuple[str, ...]] = lambda work: ()  # noqa: E731
@@ -263,9 +259,8 @@ def test_every_backbone_is_read_by_another_process_that_makes_the_same_to_the_bi
     wanted = (f"model.name={backbone}", f"model.architecture={{{table}}}", *overrides(work))
     folder, before = exported_alone(experiment_file, work, *wanted)
     there = before(num=2, seed=3)
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "another"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", NEW_PROCESS, str(folder), str(tmp_path / "made.npz")]
-    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+    made_there = another_process(draw_two, folder, tmp_path / "made.npz", XDG_CACHE_HOME=str(tmp_path / "another"))
+    assert made_there.exit_codes == [0], made_there.output
     assert there.signals is not None
     with np.load(tmp_path / "made.npz") as made:
         assert np.array_equal(made["tensors"], there.tensors) and np.array_equal(made["signals"], there.signals)

@@ -13,7 +13,7 @@ STEPS = 150
 @pytest.mark.parametrize("method", ["rectified_flow", pytest.param("ddpm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "conditioning",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "class")), "caption", "attributes"],
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "class", "caption")), "attributes"],
 )
 @pytest.mark.parametrize("representation", ["db-only", "db-iq", "db-polar", "timeseries"])
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -125,6 +125,7 @@ def test_the_label_and_guidance_change_the_sample(run: Path) -> None:
     assert np.abs(tensors[0] - tensors[2]).max() > 0
 
 
+@pytest.mark.slow
 def test_every_parameter_that_matters_is_in_the_checkpoint(run: Path, tmp_path: Path) -> None:
     here = sample_with(run, tmp_path / "here", "--num", "2")
     command = Path(sys.executable).parent / "signal-diffusion"

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -214,23 +213,15 @@ def test_a_killed_command_goes_on_to_the_same_samples(electrodes_run: Path, tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_of_accelerate_make_the_samples_of_one(electrodes_run: Path, tmp_path: Path) -> None:
+def test_two_processes_make_the_samples_of_one(electrodes_run: Path, tmp_path: Path) -> None:
     words = ["sample", str(electrodes_run), "--num", "7", "--batch-size", "2", "--output"]
-    launch = ["accelerate", "launch", "--num_processes", "2", "--cpu", "--main_process_port", free_port()]
-    command = [Path(sys.executable).parent / launch[0], *launch[1:], "-m", "signal_diffusion.cli", *words]
-    together = subprocess.run([*command, tmp_path / "two"], capture_output=True, text=True)
-    assert together.returncode == 0, together.stderr
+    together = two_processes(app, [*words, str(tmp_path / "two")], standalone_mode=False)
+    assert together.exit_codes == [0, 0], together.output
     CliRunner().invoke(app, [*words, str(tmp_path / "one")], catch_exceptions=False)
 
     assert_same(tmp_path / "two", tmp_path / "one")
-    assert together.stdout.count("7 samples of") == 1
+    assert together.output.count("7 samples of") == 1
     assert json.loads((tmp_path / "two" / "samples.json").read_text())["num_processes"] == 2
-
-
-def free_port() -> str:
-    with socket.socket() as listening:
-        listening.bind(("localhost", 0))
-        return str(listening.getsockname()[1])
 
 
 def sample_with_a_second_process_that_fails(run: Path, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two processes over gloo, with the environment that torchrun gives them.
+"""Other processes: two over gloo, with the environment that torchrun gives them, or one in an environment of its own.
 
 torchrun would import torch in itself and all of the package in each process it starts. These are forked from a process
 that has imported everything and done nothing else.
@@ -23,7 +23,7 @@ _processes.set_forkserver_preload(["signal_diffusion.training.diffusion", "signa
 
 @dataclass(frozen=True)
 class Finished:
-    """What two processes said, one after the other; None for a process that had to be killed."""
+    """What the processes said, one after the other; None for a process that had to be killed."""
 
     exit_codes: list[int | None]
     output: str
@@ -33,12 +33,26 @@ def two_processes(function: Callable[..., object], *arguments: object, **named: 
     """Call a function of a module, with the same arguments, in two processes that find each other."""
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    meeting |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    return _finished(function, arguments, named, [os.environ | meeting | rank for rank in ranks])
+
+
+def another_process(function: Callable[..., object], *arguments: object, **variables: str) -> Finished:
+    """Call a function of a module in a process that has nothing of this one but its environment and `variables`."""
+    return _finished(function, arguments, {}, [os.environ | variables])
+
+
+def _finished(
+    function: Callable[..., object],
+    arguments: tuple[object, ...],
+    named: dict[str, object],
+    environments: list[dict[str, str]],
+) -> Finished:
     with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder) / str(rank) for rank in range(2)]
+        said = [Path(folder) / str(number) for number in range(len(environments))]
         started = []
-        for rank, path in enumerate(said):
-            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-            environment = os.environ | meeting | ranks
+        for path, environment in zip(said, environments, strict=True):
             process = _processes.Process(target=_call, args=(function, arguments, named, environment, path))
             process.start()
             started.append(process)
