@@ -1,4 +1,4 @@
-"""Where things are on this machine: the paths that an experiment file names, and our folder in the cache."""
+"""Where things are on this machine: the paths that an experiment file names, links, and our folder in the cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["cache_folder", "expanded", "from_here", "is_place", "last_name", "without_places"]
+__all__ = ["cache_folder", "expanded", "from_here", "is_place", "last_name", "leads_nowhere", "without_places"]
 
 _ROOT = r"(?:file:/{0,2}|~[\w.-]*|[A-Za-z]:|(?:\.\.[\\/])*\.\.|\\)?[\\/]"
 """What a path of a machine begins with: /, ~/, ~name/, ../, C:\\, \\\\host, file:///."""
@@ -27,6 +27,11 @@ def expanded(text: str, key: str) -> Path:
     if "$" in path:
         raise UserError(f"{key}: {path!r} names a variable that is not set")
     return Path(path).expanduser()
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Whether a path is a link to what is not there, as git-annex leaves for each file until it is fetched."""
+    return path.is_symlink() and not path.exists()
 
 
 def cache_folder(cache_dir: str = "") -> Path:

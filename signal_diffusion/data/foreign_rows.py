@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from signal_diffusion.data.card import MOST_NAMES
 from signal_diffusion.data.representations.pictures import RawPicture
 from signal_diffusion.errors import UserError
+from signal_diffusion.places import leads_nowhere
 
 __all__ = ["METADATA", "Rows", "described_columns", "files_in", "folder_rows", "parquet_rows", "stated"]
 
@@ -56,7 +57,7 @@ def files_in(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             files.append(path)
-        elif path.is_symlink() and not path.exists() and path.suffix.lower() in EXTENSIONS:
+        elif leads_nowhere(path) and path.suffix.lower() in EXTENSIONS:
             raise UserError(f"{path}: a link to {path.readlink()}, which is not there; repair the link or remove it")
     return files
 

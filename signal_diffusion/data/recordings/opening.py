@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.places import leads_nowhere
 
 if TYPE_CHECKING:
     import mne
 
     from signal_diffusion.data.recordings.recording import Recording
 
-__all__ = ["errors_named", "leads_nowhere", "one_line", "open_recording", "rates_of", "with_one_rate"]
+__all__ = ["errors_named", "one_line", "open_recording", "rates_of", "with_one_rate"]
 
 
 def open_recording(recording: Recording) -> mne.io.BaseRaw:
@@ -42,11 +43,6 @@ def open_recording(recording: Recording) -> mne.io.BaseRaw:
     if short and not _length_left_open(recording.path):
         raise UserError("the file is shorter or longer than its header says; fetch it again")
     return raw
-
-
-def leads_nowhere(path: Path) -> bool:
-    """Tell whether a path is a link to what is not there, as git-annex leaves for each file until it is fetched."""
-    return path.is_symlink() and not path.exists()
 
 
 def with_one_rate(recording: Recording, raw: mne.io.BaseRaw, picks: Sequence[int]) -> tuple[mne.io.BaseRaw, list[int]]:
