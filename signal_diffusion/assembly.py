@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from signal_diffusion import checkpoints
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.continuity import check_same_network, other_conditions
@@ -29,9 +30,8 @@ from signal_diffusion.models.fingerprint import fingerprint
 from signal_diffusion.models.lora import add_lora, frozen_state
 from signal_diffusion.models.pretrained import CONFIG, PIPELINE, DiffusersDenoiser, located
 from signal_diffusion.models.registry import BACKBONES
-from signal_diffusion.places import expanded
+from signal_diffusion.paths import expanded
 from signal_diffusion.randomness import Purpose, derived_seed
-from signal_diffusion.training import checkpoints
 
 __all__ = [
     "FROZEN_NAME",

@@ -34,7 +34,7 @@ from signal_diffusion.hub import downloaded
 from signal_diffusion.models.conditioning import Attribute, Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.registry import BACKBONES, build
-from signal_diffusion.places import cache_folder, expanded
+from signal_diffusion.paths import cache_folder, expanded
 
 __all__ = [
     "CONFIG_NAME",

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from signal_diffusion.assembly import FROZEN_NAME, GUIDE_FOLDER, LATENTS_NAME, TEXT_ENCODER_FOLDER, VAE_FOLDER
+from signal_diffusion.checkpoints import WEIGHTS, step_of, write_manifest
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
@@ -40,10 +41,9 @@ from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
 from signal_diffusion.models.text import TextEncoder, text_encoder
-from signal_diffusion.places import is_place, last_name, without_places
+from signal_diffusion.paths import is_place, last_name, without_places
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.trained import Trained, is_exported
-from signal_diffusion.training.checkpoints import WEIGHTS, step_of, write_manifest
 
 __all__ = ["check_new", "export"]
 

@@ -27,7 +27,7 @@ from signal_diffusion.data.dataset import MappedTensors
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.errors import UserError, listed, raised_by_all
 from signal_diffusion.models.autoencoder import Autoencoder
-from signal_diffusion.places import cache_folder
+from signal_diffusion.paths import cache_folder
 
 __all__ = ["cached", "describe", "place_of"]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from signal_diffusion.checkpoints import step_of
 from signal_diffusion.data.card import DatasetCard, labels_in_words
 from signal_diffusion.data.dataset import split_name
 from signal_diffusion.experiment import method_of
@@ -17,7 +18,6 @@ from signal_diffusion.models.conditioning import Attribute, Caption, Categorical
 from signal_diffusion.models.lora import is_change
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.trained import Trained
-from signal_diffusion.training.checkpoints import step_of
 from signal_diffusion.training.state import Progress
 from signal_diffusion.training.tracking import METRICS_NAME, read_rows
 

@@ -178,9 +178,9 @@ def _told(file: Path, overrides: Sequence[str]) -> str:
 
 def _check_resume(experiment: Experiment) -> None:
     """Hold an experiment against the checkpoint that it names to go on from; the latest of a run is known with that."""
+    from signal_diffusion.checkpoints import verify
     from signal_diffusion.continuity import check_same_run
     from signal_diffusion.experiment import dataset_root, read_card
-    from signal_diffusion.training.checkpoints import verify
 
     table = experiment.training.resume
     if table.enabled and table.checkpoint != "latest":

@@ -114,7 +114,7 @@ def _sample(
     from signal_diffusion import experiment as experiments
     from signal_diffusion.data.card import DatasetCard
     from signal_diffusion.data.export import check_formats
-    from signal_diffusion.places import from_here
+    from signal_diffusion.paths import from_here
     from signal_diffusion.sampling import job
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
     from signal_diffusion.sampling.wishes import requested

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from signal_diffusion.data.card import MOST_NAMES
 from signal_diffusion.data.representations.pictures import RawPicture
 from signal_diffusion.errors import UserError
-from signal_diffusion.places import leads_nowhere
+from signal_diffusion.paths import leads_nowhere
 
 __all__ = ["METADATA", "Rows", "described_columns", "files_in", "folder_rows", "parquet_rows", "stated"]
 

@@ -24,6 +24,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from signal_diffusion import experiment as experiments
+from signal_diffusion.checkpoints import MANIFEST
 from signal_diffusion.config import schema
 from signal_diffusion.data import export
 from signal_diffusion.data.publishing import published
@@ -36,7 +37,6 @@ from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, is_exported
 from signal_diffusion.sampling.trajectory import trajectory
 from signal_diffusion.sampling.writing import write_samples
-from signal_diffusion.training.checkpoints import MANIFEST
 
 __all__ = ["agreed", "check_output", "default_output", "sample", "unfinished_folder"]
 

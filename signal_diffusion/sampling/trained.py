@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from signal_diffusion import assembly
 from signal_diffusion import experiment as experiments
+from signal_diffusion.checkpoints import MANIFEST, WEIGHTS, find_checkpoint, load_weights, verify
 from signal_diffusion.conditions import attributes_of, caption_by, encoder_of
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
@@ -24,9 +25,8 @@ from signal_diffusion.models.conditioning import Attribute
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.pretrained import PIPELINE
 from signal_diffusion.models.text import TextEncoder
-from signal_diffusion.places import expanded
+from signal_diffusion.paths import expanded
 from signal_diffusion.sampling.guide import guide_of
-from signal_diffusion.training.checkpoints import MANIFEST, WEIGHTS, find_checkpoint, load_weights, verify
 from signal_diffusion.training.state import Progress
 
 __all__ = [

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from signal_diffusion import experiment as experiments
+from signal_diffusion.checkpoints import Writer
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.rules import without_effect
@@ -30,7 +31,6 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.models.kl_autoencoder import KlAutoencoder
 from signal_diffusion.randomness import Purpose, derived_seed
-from signal_diffusion.training.checkpoints import Writer
 from signal_diffusion.training.locking import alone_in
 from signal_diffusion.training.reconstruction import (
     FRAMES,

@@ -14,6 +14,7 @@ import typer
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
+from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import WrongKindError, lines_of, to_toml
@@ -21,8 +22,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed, raised_by_all, reported_to_user
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.inspection import doubts_of
-from signal_diffusion.places import expanded
-from signal_diffusion.training import checkpoints
+from signal_diffusion.paths import expanded
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker, wandb_module
 from signal_diffusion.training.trainer import Trainer

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from signal_diffusion import checkpoints
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.lora import trained_state
-from signal_diffusion.training import checkpoints
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.optimizers import with_momentum
 

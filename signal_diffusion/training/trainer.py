@@ -15,12 +15,13 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.compilation import allow_many_shapes
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
-from signal_diffusion.training import checkpoints, state
+from signal_diffusion.training import state
 from signal_diffusion.training.cadence import in_steps
 from signal_diffusion.training.diagnostics import BlockGradients, traced
 from signal_diffusion.training.ema import Ema

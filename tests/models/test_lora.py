@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from signal_diffusion.checkpoints import load_weights
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import add_lora, frozen_state, trained_state
-from signal_diffusion.training.checkpoints import load_weights
 from tests.models.tiny import tiny
 
 TRANSFORMERS = ["dit", "hourglass", "sd35"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from signal_diffusion.checkpoints import MANIFEST, write_manifest
 from signal_diffusion.cli import app, main
 from signal_diffusion.data.export import FORMATS
 from signal_diffusion.diffusion.samplers import SAMPLERS
@@ -17,7 +18,6 @@ from signal_diffusion.exporting import export
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.trained import experiment_at, load_trained
 from signal_diffusion.sampling.wishes import wished
-from signal_diffusion.training.checkpoints import MANIFEST, write_manifest
 
 
 def invoke(*words: str | Path) -> str:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from signal_diffusion.checkpoints import write_manifest
 from signal_diffusion.errors import UserError
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.drawing import draw
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import Trained, load_trained, with_options
-from signal_diffusion.training.checkpoints import write_manifest
 from signal_diffusion.training.diffusion import train
 
 QUIET = ("training.validation.enabled=false", "training.max_steps=3")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from signal_diffusion.checkpoints import list_checkpoints
 from signal_diffusion.cli.config import check
 from signal_diffusion.config.schema import Optimizer, Scheduler, Training
 from signal_diffusion.errors import UserError
-from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.optimizers import LearningRate, learning_rate_schedule
 from signal_diffusion.training.validation import Validation

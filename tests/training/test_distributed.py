@@ -13,9 +13,9 @@ import filelock
 import pytest
 from safetensors.torch import load_file
 
+from signal_diffusion.checkpoints import verify
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.sampling.trained import load_trained
-from signal_diffusion.training.checkpoints import verify
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.locking import LOCK_NAME
 from signal_diffusion.training.trainer import Trainer

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from signal_diffusion.checkpoints import list_checkpoints
 from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load
 from signal_diffusion.inspection import inspect
 from signal_diffusion.training import state
-from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.stopping import Stopped
 from signal_diffusion.training.trainer import Trainer

@@ -11,9 +11,9 @@ from typing import NoReturn
 import filelock
 import pytest
 
+from signal_diffusion.checkpoints import list_checkpoints, write_manifest
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load
-from signal_diffusion.training.checkpoints import list_checkpoints, write_manifest
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.locking import LOCK_NAME
 from signal_diffusion.training.trainer import Trainer

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from signal_diffusion.checkpoints import list_checkpoints
 from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import Conditioning
 from signal_diffusion.training import running
-from signal_diffusion.training.checkpoints import list_checkpoints
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
 from signal_diffusion.training.validation import Validation

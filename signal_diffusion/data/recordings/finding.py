@@ -15,7 +15,7 @@ from typing import Any
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import described, read_subjects, row_of
 from signal_diffusion.errors import UserError
-from signal_diffusion.places import leads_nowhere
+from signal_diffusion.paths import leads_nowhere
 
 __all__ = ["find_recordings", "source_of"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.places import leads_nowhere
+from signal_diffusion.paths import leads_nowhere
 
 if TYPE_CHECKING:
     import mne

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from signal_diffusion import checkpoints
 from signal_diffusion.errors import UserError
-from signal_diffusion.training import checkpoints
 from signal_diffusion.training.state import PROGRESS, Progress
 
 
