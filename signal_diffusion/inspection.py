@@ -19,8 +19,8 @@ from signal_diffusion import experiment as experiments
 from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.doubts import Doubt, Extent, doubts
 from signal_diffusion.config.legacy.outcomes import Expectation
+from signal_diffusion.config.warnings import Doubt, Extent, doubts
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import split_files, split_name
 from signal_diffusion.data.loaders import spread

@@ -64,7 +64,7 @@ def new(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write; else it is printed.")] = None,
 ) -> None:
     """Write an experiment file to begin with; a comment above each key says what it means and may be."""
-    from signal_diffusion.config.drafts import draft
+    from signal_diffusion.config.templates import draft
     from signal_diffusion.experiment import offer
 
     known = offer()

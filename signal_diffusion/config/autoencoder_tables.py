@@ -12,8 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from signal_diffusion.config.data_tables import Data
-from signal_diffusion.config.diagnostics_tables import Debug, ValidationRules
-from signal_diffusion.config.schema import Compute, Logging, Output, Training
+from signal_diffusion.config.schema import Compute, Debug, Logging, Output, Training, ValidationRules
 from signal_diffusion.config.types import TABLE, Count, NotNegative
 
 __all__ = ["AUTOENCODER", "AutoencoderExperiment", "AutoencoderModel", "KlArchitecture", "Loss"]

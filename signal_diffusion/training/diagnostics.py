@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
 
-from signal_diffusion.config.doubts import TRACED_STEPS
+from signal_diffusion.config.warnings import TRACED_STEPS
 from signal_diffusion.training.tracking import Histogram
 
 __all__ = ["BlockGradients", "traced"]

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
-from signal_diffusion.config.drafts import draft
 from signal_diffusion.config.legacy.comments import comments_in
 from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.templates import draft
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load, offer
 from tests.config import older_files

@@ -14,18 +14,19 @@ import pytest
 from signal_diffusion import experiment as experiments
 from signal_diffusion.cli.config import check
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.diagnostics_tables import Debug, ValidationRules
-from signal_diffusion.config.doubts import Extent, doubts
 from signal_diffusion.config.schema import (
     Checkpointing,
+    Debug,
     Ema,
     Experiment,
     Optimizer,
     Scheduler,
     Training,
     Validation,
+    ValidationRules,
     Visualization,
 )
+from signal_diffusion.config.warnings import Extent, doubts
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.inspection import doubts_of
 from signal_diffusion.training.diffusion import train
