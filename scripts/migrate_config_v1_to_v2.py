@@ -16,8 +16,8 @@ import typer
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config.legacy.comments import Comments, comments_in, rewritten
+from signal_diffusion.config.legacy.report import summary, unwarned
 from signal_diffusion.config.legacy.rows import TODAY
-from signal_diffusion.config.legacy.telling import summary, unwarned
 from signal_diffusion.config.loading import known_keys, translation_of
 from signal_diffusion.errors import UserError, reported_to_user
 

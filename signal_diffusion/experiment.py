@@ -19,7 +19,7 @@ import numpy as np
 from signal_diffusion.conditions import attributes_of, codes_of
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.legacy.outcomes import Expectation
+from signal_diffusion.config.legacy.toml_values import Expectation
 from signal_diffusion.config.loading import Offer, is_of_autoencoder, load_autoencoder_experiment, load_experiment
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files, split_name

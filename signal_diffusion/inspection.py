@@ -19,7 +19,7 @@ from signal_diffusion import experiment as experiments
 from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.legacy.outcomes import Expectation
+from signal_diffusion.config.legacy.toml_values import Expectation
 from signal_diffusion.config.warnings import Doubt, Extent, doubts
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import split_files, split_name

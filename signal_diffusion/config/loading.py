@@ -23,8 +23,8 @@ from signal_diffusion.config import rules, schema
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
 from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.legacy.plain import DEEPEST, is_plain
+from signal_diffusion.config.legacy.report import warn_of_older_keys
 from signal_diffusion.config.legacy.rows import ROWS
-from signal_diffusion.config.legacy.telling import warn_of_older_keys
 from signal_diffusion.config.legacy.translation import Translation, translated
 from signal_diffusion.config.legacy.yaml_files import read_yaml
 from signal_diffusion.config.schema import Experiment

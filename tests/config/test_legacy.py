@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from signal_diffusion import experiment as experiments
+from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.rows import ROWS, TODAY
-from signal_diffusion.config.legacy.telling import summary
 from signal_diffusion.config.loading import known_keys, translation_of
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError

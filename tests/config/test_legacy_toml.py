@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from signal_diffusion import experiment as experiments
+from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.rows import FLAT_TOML
-from signal_diffusion.config.legacy.telling import summary
 from tests.config.older_files import flat, lines_of, of_toml
 
 FLOW = {"model.diffusion.method": "rectified_flow"}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from signal_diffusion import experiment as experiments
+from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.rows import FLAT_YAML, GROUPED_YAML
-from signal_diffusion.config.legacy.telling import summary
 from signal_diffusion.config.loading import translation_of
 from tests.config import older_files
 from tests.config.older_files import flat, lines_of, of_yaml

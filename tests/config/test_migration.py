@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from signal_diffusion import experiment as experiments
 from signal_diffusion.config.legacy.comments import Comments, comments_in
-from signal_diffusion.config.legacy.telling import summary
+from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.loading import translation_of
 from signal_diffusion.training.diffusion import train
 from tests.config import older_files
