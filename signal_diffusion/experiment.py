@@ -236,7 +236,7 @@ def _synthetic_root(data: schema.Data) -> Path:
 
 
 def _converted_root(data: schema.Data, root: Path | None, pretrained: str) -> Path:
-    from signal_diffusion.data import foreign
+    from signal_diffusion.data.foreign import convert as foreign
 
     paths = data.paths
     if root is not None:

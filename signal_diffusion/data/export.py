@@ -25,7 +25,7 @@ from torch import Tensor
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import nested
-from signal_diffusion.data.picture_folder import write_pictures
+from signal_diffusion.data.foreign.picture_folder import write_pictures
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 

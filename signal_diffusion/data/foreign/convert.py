@@ -24,7 +24,7 @@ import torch
 from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, SPLITS, DatasetCard, write_readme
 from signal_diffusion.data.dataset import write_split
-from signal_diffusion.data.foreign_rows import (
+from signal_diffusion.data.foreign.rows import (
     METADATA,
     Rows,
     described_columns,
