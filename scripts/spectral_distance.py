@@ -28,7 +28,7 @@ from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import spread
-from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.samplers import SAMPLERS

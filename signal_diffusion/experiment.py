@@ -224,7 +224,7 @@ def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
 
 def _synthetic_root(data: schema.Data) -> Path:
     from signal_diffusion.data import synthetic
-    from signal_diffusion.data.prepare import prepare_synthetic  # what makes data need not slow every start
+    from signal_diffusion.data.preparing.prepare import prepare_synthetic  # what makes data need not slow every start
 
     representation, cache = data.representation, cache_folder(data.loading.cache_dir)
     root = cache / f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}" / representation

@@ -16,7 +16,7 @@ os.environ["HF_DATASETS_CACHE"] = _CACHE.name
 import pytest  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
-from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic  # noqa: E402
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic  # noqa: E402
 from signal_diffusion.data.representations.registry import REPRESENTATIONS  # noqa: E402
 
 

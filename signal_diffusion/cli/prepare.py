@@ -109,8 +109,8 @@ def prepare(
     _refuse(context, OF_RECORDINGS if synthetic else OF_SYNTHETIC, "--synthetic" if synthetic else "recordings")
     if splits_from is not None:
         _refuse(context, ("splits", "split_by", *(() if synthetic else ("seed",))), "--splits-from")
-    from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare_synthetic
-    from signal_diffusion.data.prepare import prepare as prepare_recordings
+    from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare_synthetic
+    from signal_diffusion.data.preparing.prepare import prepare as prepare_recordings
     from signal_diffusion.data.representations.representation import PictureOptions
 
     shared: dict[str, Any] = {

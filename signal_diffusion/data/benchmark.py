@@ -17,7 +17,7 @@ from signal_diffusion.data import synthetic
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import ExampleOrder, Examples, batches
-from signal_diffusion.data.prepare import PrepareOptions, prepare
+from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 
 __all__ = ["loading", "peak_memory", "preparing", "steps_of_preparing", "write_recordings"]
 
@@ -91,7 +91,7 @@ def peak_memory(recordings: Path, output: Path) -> float:
     """Prepare in a process of its own; its peak memory in MiB, as the kernel of Linux tells it."""
     code = (
         "import re, sys; from pathlib import Path; "
-        "from signal_diffusion.data.prepare import PrepareOptions, prepare; "
+        "from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare; "
         "prepare([Path(sys.argv[1])], Path(sys.argv[2]), PrepareOptions(representation='db-iq')); "
         # Not `getrusage`, whose maximum starts from that of the parent process.
         "print(re.search(r'VmHWM:\\s*(\\d+) kB', Path('/proc/self/status').read_text())[1])"

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME, write_splits
 from signal_diffusion.data.verification import check_dataset
 from signal_diffusion.errors import UserError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.training.diffusion import train
 
 

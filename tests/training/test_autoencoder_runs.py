@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from signal_diffusion.config.autoencoder_tables import KlArchitecture
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.representations.representation import PictureOptions
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.autoencoder import Autoencoder, load_vae

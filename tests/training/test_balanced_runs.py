@@ -11,7 +11,7 @@ import pytest
 from signal_diffusion import experiment as experiments
 from signal_diffusion.data.balancing import balanced_weights
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.prepare import PrepareOptions, prepare
+from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.errors import UserError
 from signal_diffusion.training.diffusion import train
 from tests.training.runs import largest_difference, metrics_of

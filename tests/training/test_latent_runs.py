@@ -20,7 +20,7 @@ from torch import Tensor
 from signal_diffusion import assembly, latent_cache, latents
 from signal_diffusion.cli.config import check
 from signal_diffusion.config.model_tables import Autoencoder as Table
-from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load

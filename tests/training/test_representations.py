@@ -13,7 +13,7 @@ from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.representations.registry import REPRESENTATIONS, representation_of
 from signal_diffusion.training.diffusion import train
 

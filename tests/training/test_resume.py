@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from signal_diffusion.checkpoints import list_checkpoints
-from signal_diffusion.data.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load
 from signal_diffusion.inspection import inspect

@@ -10,8 +10,8 @@ import pytest
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.overview import in_words
-from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
 from signal_diffusion.data.preparing import building
+from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
 from signal_diffusion.errors import UserError
 
 OPTIONS = PrepareOptions(channels="Fz,Cz,Pz", window=256)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
-from signal_diffusion.data.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
+from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
 from signal_diffusion.data.recordings.finding import find_recordings
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import PictureOptions
