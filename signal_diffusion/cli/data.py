@@ -45,7 +45,7 @@ def show(
         raise UserError(f"data show: --output {path}: expected the name of a PNG file")
     from signal_diffusion.data.card import DatasetCard
     from signal_diffusion.data.overview import balanced_marginals
-    from signal_diffusion.data.overview_figure import draw_overview
+    from signal_diffusion.figures.dataset import draw_overview
 
     card = DatasetCard.load(root)
     balanced = balanced_marginals(root, [word.strip() for word in balance.split(",")], max_weight) if balance else None

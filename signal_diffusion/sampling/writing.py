@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from signal_diffusion.data import export
-from signal_diffusion.figures import Row, draw_latents, draw_samples
-from signal_diffusion.pixels import draw_animation, draw_grid
+from signal_diffusion.figures.pixels import draw_animation, draw_grid
+from signal_diffusion.figures.samples import Row, draw_latents, draw_samples
 from signal_diffusion.sampling.samples import Samples
 
 __all__ = ["write_samples"]

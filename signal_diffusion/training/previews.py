@@ -18,10 +18,10 @@ from signal_diffusion.diffusion.generation import first_noise
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.diffusion.trajectory import MOST_DECODED, MOST_FRAMES, Beginnings
 from signal_diffusion.errors import UserError
-from signal_diffusion.figures import Row, draw_latents, draw_samples
+from signal_diffusion.figures.pixels import draw_animation
+from signal_diffusion.figures.samples import Row, draw_latents, draw_samples
 from signal_diffusion.models.autoencoder import Autoencoder
 from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
-from signal_diffusion.pixels import draw_animation
 from signal_diffusion.training.evaluating import in_eval_mode
 from signal_diffusion.training.shares import by_itself, draw, gathered, own_numbers
 

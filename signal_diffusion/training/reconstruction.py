@@ -20,7 +20,7 @@ from signal_diffusion.config.autoencoder_tables import Loss
 from signal_diffusion.data.augmentation import augment
 from signal_diffusion.data.loaders import Batch, Examples, spread
 from signal_diffusion.data.representations.representation import Representation
-from signal_diffusion.figures import COLUMNS, draw_reconstructions
+from signal_diffusion.figures.samples import COLUMNS, draw_reconstructions
 from signal_diffusion.round_trip import mean_over_electrodes, round_trip_figures
 from signal_diffusion.training.evaluating import in_eval_mode, of_each
 

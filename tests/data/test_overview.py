@@ -18,12 +18,12 @@ from signal_diffusion.cli import app
 from signal_diffusion.config.data_tables import Balancing
 from signal_diffusion.data import balancing, overview
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.overview_figure import draw_overview
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.data.representations.representation import PictureOptions
 from signal_diffusion.errors import UserError
+from signal_diffusion.figures.dataset import draw_overview
 
 FEW = SyntheticOptions(num_subjects=4, num_windows=1)
 

@@ -15,7 +15,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.foreign.rows import folder_rows
 from signal_diffusion.data.representations.pictures import Picture, read_picture
 from signal_diffusion.data.representations.registry import representation_of
-from signal_diffusion.pixels import draw_animation, draw_grid
+from signal_diffusion.figures.pixels import draw_animation, draw_grid
 
 
 def pictures(count: int, channels: int = 3, size: int = 8) -> torch.Tensor:
