@@ -24,8 +24,8 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import spread
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_figures
 from signal_diffusion.models.autoencoder import Autoencoder, load_vae
-from signal_diffusion.round_trip import BANDS, round_trip_figures
 
 WIDTH = 160  # a table in a file or a pipe is not folded to 80 columns
 

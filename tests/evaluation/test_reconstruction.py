@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.data.representations.representation import Representation
-from signal_diffusion.round_trip import BANDS, round_trip_figures
+from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_figures
 
 WINDOW, RATE = 2048, 125.0
 BROAD = {"delta": 2, "theta": 6, "alpha": 10, "beta": 20, "low_gamma": 38}
