@@ -25,7 +25,7 @@ from signal_diffusion.data.loaders import spread
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_figures
-from signal_diffusion.models.autoencoder import Autoencoder, load_vae
+from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 
 WIDTH = 160  # a table in a file or a pipe is not folded to 80 columns
 

@@ -26,7 +26,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import MappedTensors
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.errors import UserError, listed, raised_by_all
-from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.paths import cache_folder
 
 __all__ = ["cached", "describe", "place_of"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.autoencoder import Autoencoder, LatentStatistics
+from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
 
 __all__ = ["Encoding", "check_statistics", "fit_statistics"]
 

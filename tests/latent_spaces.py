@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
 
 
 def small_vae(seed: int = 0, **settings: Any) -> AutoencoderKL:

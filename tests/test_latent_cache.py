@@ -21,7 +21,7 @@ from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.errors import UserError
 from signal_diffusion.latent_cache import describe, place_of
-from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from tests.latent_spaces import autoencoder, pictures
 from tests.training.processes import two_processes
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from signal_diffusion import latents
 from signal_diffusion.errors import UserError
 from signal_diffusion.latents import Encoding, check_statistics, fit_statistics
-from signal_diffusion.models.autoencoder import Autoencoder, LatentStatistics
+from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
 from tests.latent_spaces import autoencoder, pictures
 
 

@@ -20,7 +20,7 @@ from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.hub import downloaded, is_hub_id
-from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning import Attribute
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.pretrained import PIPELINE

@@ -29,7 +29,7 @@ from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
-from signal_diffusion.models.kl_autoencoder import KlAutoencoder
+from signal_diffusion.models.autoencoders.trainable import KlAutoencoder
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training.locking import alone_in
 from signal_diffusion.training.reconstruction import (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.models.autoencoder import Autoencoder
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning import Conditioning
 
 __all__ = ["by_itself", "draw", "gathered", "own_numbers"]

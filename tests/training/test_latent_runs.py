@@ -26,7 +26,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load
 from signal_diffusion.inspection import inspect
 from signal_diffusion.latents import Encoding
-from signal_diffusion.models.autoencoder import Autoencoder, load_vae
+from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import load_trained

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from signal_diffusion.config.autoencoder_tables import KlArchitecture
-from signal_diffusion.models.autoencoder import LOG_VARIANCES, padded, padding_of
+from signal_diffusion.models.autoencoders.frozen import LOG_VARIANCES, padded, padding_of
 
 __all__ = ["KlAutoencoder"]
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models import autoencoder as autoencoders
-from signal_diffusion.models.autoencoder import Autoencoder, LatentStatistics, load_vae
+from signal_diffusion.models.autoencoders import frozen as autoencoders
+from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics, load_vae
 
 
 def kl(channels: int = 3, levels: int = 4, **factors: Any) -> AutoencoderKL:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from signal_diffusion.config.autoencoder_tables import KlArchitecture
-from signal_diffusion.models.kl_autoencoder import KlAutoencoder
+from signal_diffusion.models.autoencoders.trainable import KlAutoencoder
 
 SMALL = KlArchitecture(block_out_channels=(4, 4, 8, 8), norm_num_groups=2, latent_channels=4)
 
