@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the source is enough: noth
 
 from signal_diffusion.config import schema
 from signal_diffusion.models.attention import neighbourhood_attention, neighbourhood_backends
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.registry import BACKBONES, build

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from signal_diffusion.config import schema
 from signal_diffusion.models.attention import neighbourhood_attention
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.dit import DiTArchitecture
 from signal_diffusion.models.flops import forward_flops

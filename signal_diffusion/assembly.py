@@ -24,7 +24,7 @@ from signal_diffusion.continuity import check_same_network, other_conditions
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics, load_vae
-from signal_diffusion.models.conditioning import Caption
+from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.fingerprint import fingerprint
 from signal_diffusion.models.lora import add_lora, frozen_state

@@ -12,9 +12,9 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split, split_name
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.caption_cache import embedded
-from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Numeric
-from signal_diffusion.models.text import TextEncoder, text_encoder
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Numeric
+from signal_diffusion.models.conditioning.caption_cache import embedded
+from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
 from signal_diffusion.paths import cache_folder, expanded
 
 __all__ = ["attributes_of", "caption_by", "caption_of", "captions_in", "codes_of", "encoder_of"]

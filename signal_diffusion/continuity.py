@@ -18,7 +18,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Attribute, Categorical
+from signal_diffusion.models.conditioning.attributes import Attribute, Categorical
 
 __all__ = [
     "check_same_dataset",

@@ -31,7 +31,7 @@ from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.errors import UserError
 from signal_diffusion.hub import downloaded
-from signal_diffusion.models.conditioning import Attribute, Caption
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.registry import BACKBONES, build
 from signal_diffusion.paths import cache_folder, expanded

@@ -24,7 +24,7 @@ from signal_diffusion.config.warnings import Doubt, Extent, doubts
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import split_files, split_name
 from signal_diffusion.data.loaders import spread
-from signal_diffusion.models.conditioning import Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.lora import add_lora

@@ -14,7 +14,7 @@ from signal_diffusion.data.card import DatasetCard, labels_in_words
 from signal_diffusion.data.dataset import split_name
 from signal_diffusion.experiment import method_of
 from signal_diffusion.hub import is_cached, is_hub_id
-from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Numeric
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Numeric
 from signal_diffusion.models.lora import is_change
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.trained import Trained

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from signal_diffusion import exporting
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Caption
+from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling.drawing import BatchSize, device_of, draw
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.requests import Noise

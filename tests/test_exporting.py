@@ -22,7 +22,7 @@ from signal_diffusion import exporting
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
 from signal_diffusion.model_card import model_card
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.paths import without_places
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling import job

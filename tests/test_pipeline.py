@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from signal_diffusion import conditions
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Caption, Conditioning
-from signal_diffusion.models.text import TextEncoder
+from signal_diffusion.models.conditioning.attributes import Caption, Conditioning
+from signal_diffusion.models.conditioning.text import TextEncoder
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling import trained
 from signal_diffusion.sampling.likeness import values_like

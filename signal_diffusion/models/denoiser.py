@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from signal_diffusion.models.attention import attention_kernel
-from signal_diffusion.models.conditioning import Caption, Conditioning, HoldsCaptions
+from signal_diffusion.models.conditioning.attributes import Caption, Conditioning
+from signal_diffusion.models.conditioning.embeddings import HoldsCaptions
 
 __all__ = ["Denoiser"]
 

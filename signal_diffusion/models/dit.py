@@ -20,12 +20,8 @@ from torch import Tensor, nn
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.attention import attention
-from signal_diffusion.models.conditioning import (
-    Attribute,
-    Conditioning,
-    ConditioningEmbedding,
-    TimestepEmbedding,
-)
+from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
+from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.hierarchy import token_grids
 

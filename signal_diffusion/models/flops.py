@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from signal_diffusion.models import attention, selective_scan  # noqa: F401  (the scan's operator has to be known)
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 
 __all__ = ["forward_flops"]

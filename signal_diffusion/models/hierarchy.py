@@ -14,7 +14,8 @@ from itertools import chain, pairwise
 from torch import Tensor, nn
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Attribute, Conditioning, ConditioningEmbedding, TimestepEmbedding
+from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
+from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.levels import PlaceEmbedding, TokenMerge, TokenSplit, split_tokens
 

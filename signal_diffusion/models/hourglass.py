@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.attention import attention, neighbourhood_attention, neighbourhood_kernel
-from signal_diffusion.models.conditioning import Attribute
+from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels
 from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, RMSNorm
 

@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from signal_diffusion.config.schema import TABLE
-from signal_diffusion.models.conditioning import Attribute
+from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels
 from signal_diffusion.models.levels import AdaRMSNorm
 from signal_diffusion.models.scan_orders import Direction, inverse_order, scan, scan_order, unscan

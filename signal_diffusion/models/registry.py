@@ -9,7 +9,7 @@ from typing import Any
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.models import sd35, unet
-from signal_diffusion.models.conditioning import Attribute
+from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.dit import DiT, DiTArchitecture
 from signal_diffusion.models.hourglass import Hourglass, HourglassArchitecture

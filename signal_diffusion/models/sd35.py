@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Attribute, Caption, Conditioning, ConditioningEmbedding, HoldsCaptions
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Conditioning
+from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, HoldsCaptions
 from signal_diffusion.models.pretrained import DiffusersDenoiser, read_config, settled
 
 __all__ = ["SD35", "SD35Architecture", "architecture_of"]

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Attribute, Conditioning, ConditioningEmbedding
+from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
+from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding
 from signal_diffusion.models.pretrained import DiffusersDenoiser, read_config, settled
 
 __all__ = ["UNet", "UNetArchitecture", "architecture_of"]

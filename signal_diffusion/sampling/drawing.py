@@ -16,7 +16,7 @@ from torch import Tensor
 from signal_diffusion.config import schema
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.samples import Samples

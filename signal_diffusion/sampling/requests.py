@@ -13,7 +13,7 @@ from torch import Tensor
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed
-from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
 
 __all__ = ["ELECTRODE", "Noise", "Request", "Value", "asked_for", "check_windows", "of_windows", "with_values"]
 

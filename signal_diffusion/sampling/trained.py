@@ -21,10 +21,10 @@ from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.hub import downloaded, is_hub_id
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
-from signal_diffusion.models.conditioning import Attribute
+from signal_diffusion.models.conditioning.attributes import Attribute
+from signal_diffusion.models.conditioning.text import TextEncoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.pretrained import PIPELINE
-from signal_diffusion.models.text import TextEncoder
 from signal_diffusion.paths import expanded
 from signal_diffusion.sampling.guide import guide_of
 from signal_diffusion.training.state import Progress

@@ -13,7 +13,7 @@ from signal_diffusion.data.augmentation import augment
 from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.latents import Encoding
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 
 __all__ = ["Denoising"]
 

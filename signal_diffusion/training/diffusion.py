@@ -31,7 +31,7 @@ from signal_diffusion.experiment import CONFIG_NAME, RunPaths
 from signal_diffusion.latent_cache import cached, describe
 from signal_diffusion.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
-from signal_diffusion.models.conditioning import Attribute, Caption
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption
 from signal_diffusion.training.comparison import SpectralComparison
 from signal_diffusion.training.denoising import Denoising
 from signal_diffusion.training.locking import alone_in

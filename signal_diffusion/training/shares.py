@@ -14,7 +14,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 
 __all__ = ["by_itself", "draw", "gathered", "own_numbers"]
 

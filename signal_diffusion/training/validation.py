@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.latents import Encoding
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from signal_diffusion.training.evaluating import in_eval_mode, of_each
 

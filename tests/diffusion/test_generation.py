@@ -8,7 +8,7 @@ import torch
 from signal_diffusion.config import schema
 from signal_diffusion.diffusion.generation import first_noise, generate
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from tests.diffusion import oracles
 
 LENGTH, COUNT = 32, 2000

@@ -18,7 +18,7 @@ from signal_diffusion.diffusion.guidance import guided, rectified_cfg_plus_plus,
 from signal_diffusion.diffusion.methods import PREDICTIONS, Method, ddpm, rectified_flow
 from signal_diffusion.diffusion.samplers import Denoise, Step
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from tests.diffusion.oracles import mixture
 

@@ -6,7 +6,7 @@ from diffusers import DiTTransformer2DModel
 from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Caption, Categorical, Conditioning, Numeric
 from signal_diffusion.models.dit import DiT, DiTArchitecture, patchify, unpatchify
 from signal_diffusion.models.flops import forward_flops
 

@@ -5,7 +5,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Categorical, Conditioning, Numeric
 from signal_diffusion.models.hourglass import Hourglass, HourglassArchitecture
 
 LABEL = Categorical("label", ("relaxed", "alert"))

@@ -8,7 +8,7 @@ import torch
 from signal_diffusion.config.schema import Sampling
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.methods import rectified_flow
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.registry import BACKBONES
 from tests.models.tiny import examples, tiny
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError
 from signal_diffusion.models import localmamba
-from signal_diffusion.models.conditioning import Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Categorical, Conditioning, Numeric
 from signal_diffusion.models.localmamba import SCANS_PER_BLOCK, LocalMamba, LocalMambaArchitecture
 from signal_diffusion.models.scan_orders import scan_order
 from signal_diffusion.training.optimizers import build_optimizer

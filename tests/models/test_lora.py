@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from signal_diffusion.checkpoints import load_weights
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import add_lora, frozen_state, trained_state
 from tests.models.tiny import tiny

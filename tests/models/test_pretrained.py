@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.models import sd35, unet
-from signal_diffusion.models.conditioning import Categorical, Conditioning
+from signal_diffusion.models.conditioning.attributes import Categorical, Conditioning
 from signal_diffusion.models.pretrained import located
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -4,7 +4,7 @@ from diffusers import SD3Transformer2DModel
 from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Caption, Categorical, Conditioning, Numeric
 from signal_diffusion.models.sd35 import SD35, SD35Architecture
 
 LABEL = Categorical("label", ("relaxed", "alert"))

@@ -4,7 +4,7 @@ from diffusers import UNet2DModel
 from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Caption, Categorical, Conditioning, Numeric
 from signal_diffusion.models.unet import UNet, UNetArchitecture
 
 LABEL = Categorical("label", ("relaxed", "alert"))

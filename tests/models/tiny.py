@@ -12,7 +12,7 @@ from torch import Tensor
 from signal_diffusion.data.representations.registry import representation_named
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.synthetic import person, simulate
-from signal_diffusion.models.conditioning import Attribute, Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.registry import BACKBONES, build
 

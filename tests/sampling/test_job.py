@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from signal_diffusion.cli import app
 from signal_diffusion.data.representations.spectrogram import DbOnly
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Categorical, Numeric
+from signal_diffusion.models.conditioning.attributes import Categorical, Numeric
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.drawing import draw
 from signal_diffusion.sampling.requests import asked_for

@@ -15,7 +15,7 @@ from signal_diffusion.cli import app
 from signal_diffusion.data import export
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Categorical
+from signal_diffusion.models.conditioning.attributes import Categorical
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling.drawing import draw
 from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, of_windows

@@ -15,7 +15,7 @@ from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.sampling.trained import Trained, load_trained
 from signal_diffusion.training.comparison import SpectralComparison

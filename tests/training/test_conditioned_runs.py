@@ -25,7 +25,7 @@ from signal_diffusion.data.dataset import open_split
 from signal_diffusion.diffusion.methods import rectified_flow
 from signal_diffusion.errors import UserError
 from signal_diffusion.inspection import inspect
-from signal_diffusion.models.conditioning import Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Caption, Categorical, Conditioning, Numeric
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import load_trained

@@ -9,7 +9,7 @@ from torch import nn
 
 from signal_diffusion.config.schema import Augmentation
 from signal_diffusion.diffusion.methods import rectified_flow
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.training.denoising import Denoising
 from signal_diffusion.training.validation import Validation
 

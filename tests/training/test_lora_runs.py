@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load
 from signal_diffusion.inspection import inspect
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train

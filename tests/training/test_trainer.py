@@ -14,7 +14,7 @@ from signal_diffusion.checkpoints import list_checkpoints
 from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import Conditioning
+from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.training import running
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer

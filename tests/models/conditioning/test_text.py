@@ -24,9 +24,9 @@ from transformers import (
 )
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models import caption_cache, text
-from signal_diffusion.models.caption_cache import embedded
-from signal_diffusion.models.text import text_encoder
+from signal_diffusion.models.conditioning import caption_cache, text
+from signal_diffusion.models.conditioning.caption_cache import embedded
+from signal_diffusion.models.conditioning.text import text_encoder
 from tests import text_encoders as tiny
 
 TEXTS = ["", "an eeg of a healthy woman", "an eeg of a man"]

@@ -4,14 +4,8 @@ import pytest
 import torch
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import (
-    Caption,
-    Categorical,
-    Conditioning,
-    ConditioningEmbedding,
-    Numeric,
-    TimestepEmbedding,
-)
+from signal_diffusion.models.conditioning.attributes import Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 
 ATTRIBUTES = [
     Categorical("label", ("relaxed", "alert")),
