@@ -22,8 +22,8 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, derived_seed
-from signal_diffusion.training.evaluating import in_eval_mode
-from signal_diffusion.training.shares import by_itself, draw, gathered, own_numbers
+from signal_diffusion.training.sampling import by_itself, draw, gathered, own_numbers
+from signal_diffusion.training.validation import in_eval_mode
 
 __all__ = ["SpectralComparison"]
 

@@ -28,13 +28,13 @@ from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import raised_by_all
 from signal_diffusion.experiment import CONFIG_NAME, RunPaths
-from signal_diffusion.latent_cache import cached, describe
-from signal_diffusion.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption
 from signal_diffusion.training.comparison import SpectralComparison
-from signal_diffusion.training.denoising import Denoising
+from signal_diffusion.training.latent_cache import cached, describe
+from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.training.locking import alone_in
+from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, without_resume
 from signal_diffusion.training.running import (

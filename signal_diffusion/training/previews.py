@@ -22,8 +22,8 @@ from signal_diffusion.figures.pixels import draw_animation
 from signal_diffusion.figures.samples import Row, draw_latents, draw_samples
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
-from signal_diffusion.training.evaluating import in_eval_mode
-from signal_diffusion.training.shares import by_itself, draw, gathered, own_numbers
+from signal_diffusion.training.sampling import by_itself, draw, gathered, own_numbers
+from signal_diffusion.training.validation import in_eval_mode
 
 __all__ = ["Group", "Previews", "groups_of"]
 

@@ -22,7 +22,7 @@ from signal_diffusion.data.loaders import Batch, Examples, spread
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.evaluation.reconstruction import mean_over_electrodes, round_trip_figures
 from signal_diffusion.figures.samples import COLUMNS, draw_reconstructions
-from signal_diffusion.training.evaluating import in_eval_mode, of_each
+from signal_diffusion.training.validation import in_eval_mode, of_each
 
 __all__ = ["FRAMES", "Reconstruction", "ReconstructionPreviews", "ReconstructionValidation", "stft_loss"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,14 +23,23 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.compilation import allow_many_shapes
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
 from signal_diffusion.training import state
-from signal_diffusion.training.cadence import in_steps
 from signal_diffusion.training.diagnostics import BlockGradients, traced
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.optimizers import LearningRate, SkippingStep, build_optimizer
 from signal_diffusion.training.stopping import Stopped, StopRequest
 from signal_diffusion.training.tracking import Tracker
 
-__all__ = ["Objective", "Parts", "Trainable", "Trainer"]
+__all__ = ["Objective", "Parts", "Trainable", "Trainer", "in_steps"]
+
+
+def in_steps(training: schema.Training, steps_per_epoch: int) -> schema.Training:
+    """[training] with every interval of its tables in optimizer steps."""
+    tables = {}
+    for name in ("checkpointing", "validation", "visualization"):
+        table = getattr(training, name)
+        if table.unit == "epochs":
+            tables[name] = dataclasses.replace(table, interval=table.interval * steps_per_epoch, unit="steps")
+    return dataclasses.replace(training, **tables)
 
 
 class Trainable(Protocol):

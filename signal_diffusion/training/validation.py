@@ -5,7 +5,8 @@ So its curve moves for one reason alone, and does not depend on the batch size o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -15,12 +16,11 @@ from torch import Tensor, nn
 
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.latents import Encoding
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
-from signal_diffusion.training.evaluating import in_eval_mode, of_each
+from signal_diffusion.training.latents import Encoding
 
-__all__ = ["Validation"]
+__all__ = ["Validation", "in_eval_mode", "of_each"]
 
 QUARTERS = 4
 
@@ -76,3 +76,34 @@ class Validation:
         t = self._times[torch.from_numpy(positions)].to(device)
         prediction = model(self._method.add_noise(x0, noise, t), t, Conditioning(attributes).to(device))
         return self._method.loss(prediction, x0, noise, t)
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Have a model in eval mode for a while, and in the mode that it was in after that."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def of_each(
+    count: int,
+    batch_size: int,
+    accelerator: Accelerator,
+    poll: Callable[[], None],
+    batch: Callable[[np.ndarray], Tensor],
+) -> Tensor:
+    """What `batch` says of positions 0 to `count` - 1, (count, …) float64 on the CPU, in their order.
+
+    On every process; `poll` is called before each batch, equally often on all of them, and may raise.
+    """
+    share = -(-count // accelerator.num_processes)  # the last process repeats, and is cut off
+    own = np.minimum(np.arange(share) + accelerator.process_index * share, count - 1)
+    parts = []
+    for start in range(0, share, batch_size):
+        poll()
+        parts.append(batch(own[start : start + batch_size]))
+    return accelerator.gather(torch.cat(parts)).cpu()[:count].double()

@@ -16,9 +16,9 @@ from signal_diffusion import experiment as experiments
 from signal_diffusion.cli import app
 from signal_diffusion.config.schema import Checkpointing, Experiment, Scheduler, Training, Validation
 from signal_diffusion.errors import UserError
-from signal_diffusion.training.cadence import in_steps
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.optimizers import learning_rate_schedule
+from signal_diffusion.training.trainer import in_steps
 from tests import text_encoders
 from tests.config import older_files
 from tests.training.runs import metrics_of

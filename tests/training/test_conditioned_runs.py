@@ -29,8 +29,8 @@ from signal_diffusion.models.conditioning.attributes import Caption, Categorical
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import load_trained
-from signal_diffusion.training.denoising import Denoising
 from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.previews import groups_of
 from tests import text_encoders
 from tests.training.processes import two_processes

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from signal_diffusion import assembly, latent_cache, latents
+from signal_diffusion import assembly
 from signal_diffusion.cli.config import check
 from signal_diffusion.config.model_tables import Autoencoder as Table
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
@@ -25,14 +25,14 @@ from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import load
 from signal_diffusion.inspection import inspect
-from signal_diffusion.latents import Encoding
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import load_trained
-from signal_diffusion.training import diffusion
-from signal_diffusion.training.denoising import Denoising
+from signal_diffusion.training import diffusion, latent_cache, latents
 from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.latents import Encoding
+from signal_diffusion.training.objective import Denoising
 from tests.latent_spaces import small_vae
 from tests.training.processes import two_processes
 from tests.training.runs import largest_difference, metrics_of

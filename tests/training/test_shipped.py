@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from signal_diffusion import latent_cache
 from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
@@ -22,6 +21,7 @@ from signal_diffusion.experiment import load
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import load_trained
+from signal_diffusion.training import latent_cache
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
 from tests.models.tiny import PICTURES

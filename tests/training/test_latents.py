@@ -9,10 +9,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from signal_diffusion import latents
 from signal_diffusion.errors import UserError
-from signal_diffusion.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
+from signal_diffusion.training import latents
+from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
 from tests.latent_spaces import autoencoder, pictures
 
 

@@ -12,8 +12,8 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.augmentation import augment
 from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.latents import Encoding
 from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.training.latents import Encoding
 
 __all__ = ["Denoising"]
 

@@ -15,13 +15,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from signal_diffusion import latent_cache
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.errors import UserError
-from signal_diffusion.latent_cache import describe, place_of
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
+from signal_diffusion.training import latent_cache
+from signal_diffusion.training.latent_cache import describe, place_of
 from tests.latent_spaces import autoencoder, pictures
 from tests.training.processes import two_processes
 

@@ -10,7 +10,7 @@ from torch import nn
 from signal_diffusion.config.schema import Augmentation
 from signal_diffusion.diffusion.methods import rectified_flow
 from signal_diffusion.models.conditioning.attributes import Conditioning
-from signal_diffusion.training.denoising import Denoising
+from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.validation import Validation
 
 SIZE = 0.04
