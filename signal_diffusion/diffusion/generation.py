@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol, Self, TypeVar
 
@@ -17,7 +17,20 @@ from signal_diffusion.diffusion.time_grids import TIME_GRIDS, shifted
 from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 
-__all__ = ["Conditions", "first_noise", "generate", "sampler_of", "times_of"]
+__all__ = [
+    "MOST_DECODED",
+    "MOST_FRAMES",
+    "Beginnings",
+    "Conditions",
+    "first_noise",
+    "generate",
+    "sampler_of",
+    "times_of",
+]
+
+MOST_FRAMES = 50
+MOST_DECODED = 13
+"""Frames of a model of latents, each of which takes the decoder."""
 
 
 class Conditions(Droppable, Protocol):
@@ -130,3 +143,29 @@ def _denoise(
         return rectified_cfg_plus_plus(conditional, other, method.schedule, scale, interval=interval)
     rescale = sampling.guidance_rescale
     return guided(conditional, other, method.schedule, scale, interval=interval, rescale=rescale)
+
+
+class Beginnings:
+    """An `on_step` of `generate` that keeps x_t and x0 of the first samples, at the beginning of some steps.
+
+    Parameters
+    ----------
+    noise
+        What the first samples begin from (n, C, H, W), n at most the size of a batch.
+    steps
+        Steps to keep, from 0.
+    """
+
+    def __init__(self, noise: Tensor, steps: Collection[int]) -> None:
+        self._xt, self._steps = noise, frozenset(steps)
+        self.frames: list[tuple[Tensor, Tensor]] = []
+        """(n, C, H, W) each, on the CPU."""
+
+    def __call__(self, rows: slice, step: int, x: Tensor, x0: Tensor) -> None:
+        """Take up where a step of a batch has led."""
+        if rows.start:
+            return
+        count = len(self._xt)
+        if step in self._steps:
+            self.frames.append((self._xt.float().cpu(), x0[:count].float().cpu()))
+        self._xt = x[:count]

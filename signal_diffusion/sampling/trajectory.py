@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from signal_diffusion.data.loaders import spread
-from signal_diffusion.diffusion.generation import first_noise
-from signal_diffusion.diffusion.trajectory import MOST_DECODED, MOST_FRAMES, Beginnings
+from signal_diffusion.diffusion.generation import MOST_DECODED, MOST_FRAMES, Beginnings, first_noise
 from signal_diffusion.sampling.drawing import draw, latent_or_data_shape
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.trained import Trained

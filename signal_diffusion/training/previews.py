@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.representation import Representation
-from signal_diffusion.diffusion.generation import first_noise
+from signal_diffusion.diffusion.generation import MOST_DECODED, MOST_FRAMES, Beginnings, first_noise
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.diffusion.trajectory import MOST_DECODED, MOST_FRAMES, Beginnings
 from signal_diffusion.errors import UserError
 from signal_diffusion.figures.pixels import draw_animation
 from signal_diffusion.figures.samples import Row, draw_latents, draw_samples
