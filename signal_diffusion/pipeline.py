@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from signal_diffusion import exporting
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Caption
+from signal_diffusion.sampling import export as exporting
 from signal_diffusion.sampling.drawing import BatchSize, device_of, draw
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.requests import Noise

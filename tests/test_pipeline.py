@@ -18,7 +18,7 @@ from signal_diffusion.models.conditioning.attributes import Caption, Conditionin
 from signal_diffusion.models.conditioning.text import TextEncoder
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling import trained
-from signal_diffusion.sampling.likeness import values_like
+from signal_diffusion.sampling.dataset_conditions import values_like
 from signal_diffusion.training.diffusion import train
 from tests import text_encoders
 from tests.models.tiny import CONDITIONINGS, tiny

@@ -28,8 +28,8 @@ def export(
 ) -> None:
     """Write a trained model as a folder in diffusers' style that sampling needs nothing beside."""
     from signal_diffusion import hub
-    from signal_diffusion.exporting import check_new
     from signal_diffusion.pipeline import SignalDiffusionPipeline
+    from signal_diffusion.sampling.export import check_new
 
     if push_to_hub is None and private:
         raise UserError("--private has no effect without --push-to-hub; leave it out")

@@ -29,13 +29,12 @@ from signal_diffusion.config import schema
 from signal_diffusion.data import export
 from signal_diffusion.data.publishing import published
 from signal_diffusion.errors import UserError, raised_by_all
-from signal_diffusion.sampling.drawing import BatchSize, columns_of, counted, device_of, draw, rounded_up
+from signal_diffusion.sampling.drawing import BatchSize, columns_of, counted, device_of, draw, rounded_up, trajectory
 from signal_diffusion.sampling.guide import guide_folder
-from signal_diffusion.sampling.parts import Parts, kept_settings
+from signal_diffusion.sampling.partial import Parts, kept_settings
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, is_exported
-from signal_diffusion.sampling.trajectory import trajectory
 from signal_diffusion.sampling.writing import write_samples
 
 __all__ = ["agreed", "check_output", "default_output", "sample", "unfinished_folder"]

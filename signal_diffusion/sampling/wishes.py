@@ -14,7 +14,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Caption
-from signal_diffusion.sampling.likeness import values_like
+from signal_diffusion.sampling.dataset_conditions import values_like
 from signal_diffusion.sampling.options import asked, said, whole_number
 from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, of_windows, with_values
 

@@ -14,8 +14,8 @@ from signal_diffusion.checkpoints import MANIFEST, write_manifest
 from signal_diffusion.cli import app, main
 from signal_diffusion.data.export import FORMATS
 from signal_diffusion.diffusion.samplers import SAMPLERS
-from signal_diffusion.exporting import export
 from signal_diffusion.sampling import job
+from signal_diffusion.sampling.export import export
 from signal_diffusion.sampling.trained import experiment_at, load_trained
 from signal_diffusion.sampling.wishes import wished
 

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from signal_diffusion.sampling import job
-from signal_diffusion.sampling.drawing import draw
+from signal_diffusion.sampling.drawing import draw, trajectory
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import Trained, load_trained
-from signal_diffusion.sampling.trajectory import trajectory
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,3 @@
-"""Autoencoders: the frozen one that a diffusion model works behind (`frozen`), and the one that we train (`trainable`)."""
+"""Autoencoders: the frozen one that a diffusion model works behind (`frozen`), and the one that we train
+(`trainable`).
+"""

@@ -1,4 +1,4 @@
-"""What a network is told of an example: attributes with their nulls, the time, and the embeddings of both.
+"""Attributes of an example with their nulls, and the values of a batch.
 
 Every attribute has a null of its own: a learnt one, or for captions the empty caption. A missing value and a dropped
 one are the same thing, from the loader to the embedding, so the unconditional model of guidance is the one that was

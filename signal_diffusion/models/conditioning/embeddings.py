@@ -1,9 +1,4 @@
-"""What a network is told of an example: attributes with their nulls, the time, and the embeddings of both.
-
-Every attribute has a null of its own: a learnt one, or for captions the empty caption. A missing value and a dropped
-one are the same thing, from the loader to the embedding, so the unconditional model of guidance is the one that was
-trained.
-"""
+"""Layers that embed the time and the attributes of an example; see `attributes` for the nulls."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from signal_diffusion import exporting
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
-from signal_diffusion.model_card import model_card
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.paths import without_places
 from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.sampling import export as exporting
 from signal_diffusion.sampling import job
+from signal_diffusion.sampling.model_card import model_card
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import experiment_at
 from signal_diffusion.training.diffusion import train

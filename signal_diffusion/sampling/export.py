@@ -36,13 +36,13 @@ from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.publishing import published
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import CONFIG_NAME
-from signal_diffusion.model_card import README, model_card, with_defaults
 from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
 from signal_diffusion.paths import is_place, last_name, without_places
 from signal_diffusion.sampling.guide import guide_folder
+from signal_diffusion.sampling.model_card import README, model_card, with_defaults
 from signal_diffusion.sampling.trained import Trained, is_exported
 
 __all__ = ["check_new", "export"]

@@ -16,7 +16,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Categorical
-from signal_diffusion.sampling.likeness import values_like
+from signal_diffusion.sampling.dataset_conditions import values_like
 from signal_diffusion.sampling.requests import with_values
 from signal_diffusion.sampling.wishes import Wishes, requested
 from tests import text_encoders
