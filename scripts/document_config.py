@@ -18,7 +18,7 @@ from signal_diffusion.config.json_schema import autoencoder_schema, experiment_s
 from signal_diffusion.config.legacy.plain import shown
 from signal_diffusion.config.legacy.rows import FLAT_TOML, FLAT_YAML, GROUPED_YAML, IMPLIED, ROWS, Row
 from signal_diffusion.errors import UserError, reported_to_user
-from signal_diffusion.experiment import offer
+from signal_diffusion.experiment.loading import offer
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,12 +14,12 @@ from typing import Annotated
 
 import typer
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config.legacy.comments import Comments, comments_in, rewritten
 from signal_diffusion.config.legacy.report import summary, unwarned
 from signal_diffusion.config.legacy.rows import TODAY
 from signal_diffusion.config.loading import known_keys, translation_of
 from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.experiment.loading import load_any_experiment
 
 
 def main(
@@ -52,7 +52,7 @@ def migrated(source: Path) -> str:
     """The text of the new file; what becomes of the older one is told, to standard error, and it is checked first."""
     translation = translation_of(source)
     with unwarned():
-        experiments.load_any(source)
+        load_any_experiment(source)
     told = summary(translation)
     layout = f"has {TODAY} already" if not told else f"what becomes of the {translation.layout}:"
     print("\n".join([f"{source}: {layout}", *told]), file=sys.stderr)

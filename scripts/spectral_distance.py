@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import spread
@@ -34,6 +33,7 @@ from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.diffusion.time_grids import TIME_GRIDS
 from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.experiment.dataset import dataset_root, examples_of
 from signal_diffusion.sampling.drawing import counted, device_of
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import Trained, load_trained
@@ -72,9 +72,7 @@ def main(
         ways = [way for text in tried or () for way in ways_named(text, base)] or [base]
         [exact] = ways_named(reference, base) if reference else [None]
         names = trained.card.columns["label"]["names"]
-        true = [
-            spectrum_of_class(trained, experiments.dataset_root(trained.experiment.data), i) for i in range(len(names))
-        ]
+        true = [spectrum_of_class(trained, dataset_root(trained.experiment.data), i) for i in range(len(names))]
         table = Table("sampler", "grid", "steps", "evaluations", "s", *(f"{name}, dB" for name in names), "mean, dB")
         table.add_column("RMS to reference")
         for levels, what in references(trained, Path(folder) / "second", true, num):
@@ -156,7 +154,7 @@ def spectrum_of_class(trained: Trained, root: Path, index: int, limit: int | Non
     """Mean level in dB (F,) of the training pictures of one class, or of `limit` of them."""
     card = DatasetCard.load(root)
     data = trained.experiment.data
-    examples = experiments.examples_of(data, root, card, "train", trained.attributes, None)
+    examples = examples_of(data, root, card, "train", trained.attributes, None)
     rows = (examples.attributes["label"] == index).nonzero().flatten().tolist()
     pictures, _ = examples[[rows[i] for i in spread(len(rows), limit)]]
     return representation_of(card).mean_spectrum(pictures)[1]

@@ -53,11 +53,11 @@ AUTOENCODER = CONFIG / "autoencoder" / "eeg-db-only.toml"
 
 
 def test_show_prints_a_file_that_reads_back_the_same(tmp_path: Path):
-    from signal_diffusion.experiment import load
+    from signal_diffusion.experiment.loading import load_experiment
 
     result = run("config", "show", str(SHIPPED[0]), "--set", "training.max_steps=7")
     (tmp_path / "resolved.toml").write_text(result.stdout)
-    assert load(tmp_path / "resolved.toml") == load(SHIPPED[0], ["training.max_steps=7"])
+    assert load_experiment(tmp_path / "resolved.toml") == load_experiment(SHIPPED[0], ["training.max_steps=7"])
 
 
 def test_a_run_s_folder_stands_for_its_file(tmp_path: Path, experiment_file: Path):
@@ -69,11 +69,13 @@ def test_a_run_s_folder_stands_for_its_file(tmp_path: Path, experiment_file: Pat
 
 
 def test_show_prints_a_file_of_an_autoencoder_too(tmp_path: Path):
-    from signal_diffusion.experiment import load_autoencoder
+    from signal_diffusion.experiment.loading import load_autoencoder_experiment
 
     result = run("config", "show", str(AUTOENCODER), "--set", "training.max_steps=7")
     (tmp_path / "resolved.toml").write_text(result.stdout)
-    assert load_autoencoder(tmp_path / "resolved.toml") == load_autoencoder(AUTOENCODER, ["training.max_steps=7"])
+    assert load_autoencoder_experiment(tmp_path / "resolved.toml") == load_autoencoder_experiment(
+        AUTOENCODER, ["training.max_steps=7"]
+    )
 
 
 def test_check_tells_what_an_autoencoder_would_take(synthetic_dataset: Path):
@@ -93,12 +95,13 @@ def test_check_tells_of_all_files(tmp_path: Path, synthetic_dataset: Path, exper
 
 
 def test_the_parameters_told_are_those_of_the_model(synthetic_dataset: Path, experiment_file: Path):
-    from signal_diffusion import experiment as experiments
-    from signal_diffusion.inspection import inspect
+    from signal_diffusion.experiment.inspection import inspect
+    from signal_diffusion.experiment.loading import load_experiment
+    from signal_diffusion.experiment.network import model_of
 
-    experiment = experiments.load(experiment_file)
+    experiment = load_experiment(experiment_file)
     found = inspect(experiment)
-    model = experiments.model_of(experiment.model, DatasetCard.load(synthetic_dataset), experiment.data.columns)
+    model = model_of(experiment.model, DatasetCard.load(synthetic_dataset), experiment.data.columns)
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert (found.tokens, found.train_examples, found.steps_per_epoch, found.num_steps) == (16, 100, 6, 15)
     tables = sum(buffer.numel() for buffer in model.buffers())

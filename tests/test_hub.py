@@ -9,9 +9,9 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from signal_diffusion.conditions import caption_of
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import load
+from signal_diffusion.experiment.conditions import caption_of
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.hub import downloaded, is_hub_id
 from tests import text_encoders
 
@@ -90,6 +90,6 @@ def test_captions_whose_sizes_are_enough_leave_the_encoders_weights_on_the_hub(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     overrides = ("model.conditioning.type=caption", "model.conditioning.text_encoder=owner/encoder")
-    caption = caption_of(load(experiment_file, overrides), ["a man"], embed=embed)
+    caption = caption_of(load_experiment(experiment_file, overrides), ["a man"], embed=embed)
     assert caption is not None and caption.texts == ("", "a man")
     assert ("*.safetensors*" in unwanted) == (not embed)

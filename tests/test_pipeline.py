@@ -11,9 +11,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from signal_diffusion import conditions
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment import conditions
 from signal_diffusion.models.conditioning.attributes import Caption, Conditioning
 from signal_diffusion.models.conditioning.text import TextEncoder
 from signal_diffusion.pipeline import SignalDiffusionPipeline

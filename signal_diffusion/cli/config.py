@@ -31,9 +31,9 @@ def show(
 ) -> None:
     """Print the whole experiment, with its defaults, as a file that reads back the same."""
     from signal_diffusion.config.loading import to_toml
-    from signal_diffusion.experiment import load_any
+    from signal_diffusion.experiment.loading import load_any_experiment
 
-    print(to_toml(load_any(_file_of(file), overrides or ())), end="")
+    print(to_toml(load_any_experiment(_file_of(file), overrides or ())), end="")
 
 
 @app.command()
@@ -42,12 +42,12 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Hold experiment files against their datasets, and tell what training them would take."""
-    from signal_diffusion.experiment import naming
+    from signal_diffusion.experiment.loading import file_in_errors
 
     complaints: list[str] = []
     for file in files:
         try:
-            with naming(file):
+            with file_in_errors(file):
                 told = _told(_file_of(file), overrides or ())
         except UserError as error:
             complaints += error.lines
@@ -65,7 +65,7 @@ def new(
 ) -> None:
     """Write an experiment file to begin with; a comment above each key says what it means and may be."""
     from signal_diffusion.config.templates import draft
-    from signal_diffusion.experiment import offer
+    from signal_diffusion.experiment.loading import offer
 
     known = offer()
     choices = {
@@ -117,14 +117,14 @@ def _in_effect(path: Path) -> dict[str, Any]:
     """The keys that an experiment has, with its defaults and without those that nothing reads, dotted."""
     from signal_diffusion.config.dotted import dotted
     from signal_diffusion.config.loading import to_toml
-    from signal_diffusion.experiment import load_any
+    from signal_diffusion.experiment.loading import load_any_experiment
 
-    return dict(dotted(tomllib.loads(to_toml(load_any(_file_of(path))))))
+    return dict(dotted(tomllib.loads(to_toml(load_any_experiment(_file_of(path))))))
 
 
 def _file_of(path: Path) -> Path:
     """An experiment file, which a run's or a checkpoint's folder stands for."""
-    from signal_diffusion.experiment import CONFIG_NAME
+    from signal_diffusion.experiment.loading import CONFIG_NAME
 
     file = path / CONFIG_NAME if path.is_dir() else path
     if path.is_dir() and not file.is_file():
@@ -150,11 +150,11 @@ def _told(file: Path, overrides: Sequence[str]) -> str:
     """What is known of an experiment of either kind, a line each."""
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
     from signal_diffusion.config.loading import translation_of, written_keys
-    from signal_diffusion.experiment import load_any
-    from signal_diffusion.inspection import inspect
+    from signal_diffusion.experiment.inspection import inspect
+    from signal_diffusion.experiment.loading import load_any_experiment
     from signal_diffusion.training.autoencoder import outline
 
-    experiment = load_any(file, overrides)
+    experiment = load_any_experiment(file, overrides)
     if isinstance(experiment, AutoencoderExperiment):
         told = outline(experiment)
         _warn(file, overrides, experiment)
@@ -179,8 +179,8 @@ def _told(file: Path, overrides: Sequence[str]) -> str:
 def _check_resume(experiment: Experiment) -> None:
     """Hold an experiment against the checkpoint that it names to go on from; the latest of a run is known with that."""
     from signal_diffusion.checkpoints import verify
-    from signal_diffusion.continuity import check_same_run
-    from signal_diffusion.experiment import dataset_root, read_card
+    from signal_diffusion.experiment.compatibility import check_same_run
+    from signal_diffusion.experiment.dataset import dataset_root, read_card
 
     table = experiment.training.resume
     if table.enabled and table.checkpoint != "latest":
@@ -192,8 +192,8 @@ def _check_resume(experiment: Experiment) -> None:
 def _warn(file: Path, overrides: Sequence[str], experiment: Experiment | AutoencoderExperiment) -> None:
     """Say on standard error what is doubtful about an experiment, as a run of it would."""
     from signal_diffusion.config.loading import lines_of
-    from signal_diffusion.experiment import dataset_root, read_card
-    from signal_diffusion.inspection import doubts_of
+    from signal_diffusion.experiment.dataset import dataset_root, read_card
+    from signal_diffusion.experiment.inspection import doubts_of
 
     root = dataset_root(experiment.data, getattr(experiment.model, "pretrained", ""))
     for line in lines_of(file, overrides, doubts_of(experiment, root, read_card(experiment.data, root))):

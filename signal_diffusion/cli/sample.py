@@ -111,9 +111,9 @@ def _sample(
     """Check everything, then load the model, then draw."""
     from accelerate.state import PartialState
 
-    from signal_diffusion import experiment as experiments
     from signal_diffusion.data.card import DatasetCard
     from signal_diffusion.data.export import check_formats
+    from signal_diffusion.experiment.loading import CONFIG_NAME, file_in_errors
     from signal_diffusion.paths import from_here
     from signal_diffusion.sampling import job
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
@@ -123,14 +123,14 @@ def _sample(
     start_missing_processes(MODULE)
     found = checkpoint_at(run, overrides)
     checkpoint = job.agreed(found, experiment_at(found, overrides).compute)
-    config = checkpoint / experiments.CONFIG_NAME
+    config = checkpoint / CONFIG_NAME
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
     table = experiment.generation.output
     formats = (*table.formats, *(("png",) if table.save_individual else ()))
     folder = output or from_here(job.default_output(checkpoint, experiment, wishes.named()))
     check_formats(formats, card)
     job.check_output(folder)
-    with experiments.naming(config):
+    with file_in_errors(config):
         request, captions = requested(wishes, experiment, card)
     trained = load_trained(checkpoint, overrides, captions)
 

@@ -37,8 +37,8 @@ __all__ = [
     "is_of_autoencoder",
     "known_keys",
     "lines_of",
-    "load_autoencoder_experiment",
-    "load_experiment",
+    "read_autoencoder_experiment",
+    "read_experiment",
     "to_toml",
     "translation_of",
     "written_keys",
@@ -84,7 +84,7 @@ class Problem:
     message: str
 
 
-def load_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> Experiment:
+def read_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> Experiment:
     """Read an experiment file.
 
     Parameters
@@ -113,7 +113,7 @@ def load_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
     return _checked(source, parse, offer.check)
 
 
-def load_autoencoder_experiment(
+def read_autoencoder_experiment(
     path: Path, backbones: Collection[str], representations: Collection[str], overrides: Sequence[str] = ()
 ) -> AutoencoderExperiment:
     """Read the experiment file of an autoencoder, of one of the `representations` that there are.
@@ -121,7 +121,7 @@ def load_autoencoder_experiment(
     Raises
     ------
     UserError
-        With one line per mistake, as `load_experiment`.
+        With one line per mistake, as `read_experiment`.
     WrongKindError
         Where the file is of a diffusion model: names one of the `backbones`, or no model.
     """

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from signal_diffusion.config import schema
 from signal_diffusion.diffusion.schedules import BetaSchedule, LinearSchedule, Schedule
 from signal_diffusion.errors import UserError
 
-__all__ = ["METHODS", "PREDICTIONS", "TIME_SAMPLINGS", "Method", "ddpm", "rectified_flow"]
+__all__ = ["METHODS", "PREDICTIONS", "TIME_SAMPLINGS", "Method", "ddpm", "method_of", "rectified_flow"]
 
 PREDICTIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "epsilon": lambda alpha, sigma: (torch.zeros_like(alpha), torch.ones_like(sigma)),
@@ -27,10 +29,8 @@ PREDICTIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "velocity": lambda alpha, sigma: (-torch.ones_like(alpha), torch.ones_like(sigma)),
 }
 """(α, σ) → (a, b) of the prediction a·x0 + b·ε. v: https://arxiv.org/abs/2202.00512; velocity: ε − x0."""
-
 SMALLEST = 1e-6
 """Floor of α and σ where they divide: under the α = 5e-5 at which a cosine schedule of 1000 steps ends."""
-
 TERMINAL_SNR = 1e-2
 """Floor of the SNR in the min-SNR weight of a method that ends at zero SNR."""
 
@@ -209,3 +209,14 @@ def rectified_flow(
 
 
 METHODS: dict[str, Callable[..., Method]] = {"ddpm": ddpm, "rectified_flow": rectified_flow}
+
+
+def method_of(diffusion: schema.Diffusion) -> Method:
+    """The method that [model.diffusion] describes."""
+    names = ["time_sampling", "logit_mean", "logit_std"]
+    if diffusion.method == "ddpm":
+        names = ["num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"]
+    options: dict[str, Any] = {name: getattr(diffusion, name) for name in names}
+    if diffusion.prediction is not None:
+        options["prediction"] = diffusion.prediction
+    return METHODS[diffusion.method](**options, snr_gamma=diffusion.snr_gamma)

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split, split_name
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.dataset import dataset_root, read_card
 from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.sampling.requests import Value
 
@@ -38,8 +38,8 @@ def values_like(
         raise UserError(f"--like {split}: the model is unconditional; leave it out")
     data = experiment.data
     try:
-        root = experiments.dataset_root(data, experiment.model.pretrained)
-        card = experiments.read_card(data, root)
+        root = dataset_root(data, experiment.model.pretrained)
+        card = read_card(data, root)
     except UserError as error:  # whose advice is for who trains
         raise UserError(*(f"--like {split}: {line.partition('; ')[0]}; {MOVED}" for line in error.lines)) from None
     try:

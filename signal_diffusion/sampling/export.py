@@ -28,14 +28,15 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from signal_diffusion.assembly import FROZEN_NAME, GUIDE_FOLDER, LATENTS_NAME, TEXT_ENCODER_FOLDER, VAE_FOLDER
 from signal_diffusion.checkpoints import WEIGHTS, step_of, write_manifest
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.publishing import published
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import CONFIG_NAME
+from signal_diffusion.experiment.loading import CONFIG_NAME
+from signal_diffusion.experiment.network import GUIDE_FOLDER, TEXT_ENCODER_FOLDER, VAE_FOLDER
+from signal_diffusion.experiment.pretrained import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state

@@ -10,12 +10,12 @@ import copy
 import re
 from pathlib import Path
 
-from signal_diffusion.assembly import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.checkpoints import load_weights, step_of, verify
 from signal_diffusion.config import schema
-from signal_diffusion.continuity import check_same_run
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.compatibility import check_same_run
+from signal_diffusion.experiment.pretrained import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.paths import expanded
 

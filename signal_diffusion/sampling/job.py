@@ -23,12 +23,12 @@ from accelerate.state import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.checkpoints import MANIFEST
 from signal_diffusion.config import schema
 from signal_diffusion.data import export
 from signal_diffusion.data.publishing import published
 from signal_diffusion.errors import UserError, raised_by_all
+from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.sampling.drawing import BatchSize, columns_of, counted, device_of, draw, rounded_up, trajectory
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.partial import Parts, kept_settings
@@ -58,7 +58,7 @@ def agreed(checkpoint: Path, compute: schema.Compute) -> Path:
 def default_output(checkpoint: Path, experiment: schema.Experiment, asked: Mapping[str, str]) -> Path:
     """A folder in the run's generated/, or here in that of an exported model, named after what decides the samples."""
     sampling, subdirs = experiment.generation.sampling, experiment.output.subdirs
-    checkpoints = experiments.RunPaths.of(Path(), subdirs).checkpoints
+    checkpoints = RunPaths.of(Path(), subdirs).checkpoints
     base = checkpoint.parent
     for _ in checkpoints.parts:
         base = base.parent

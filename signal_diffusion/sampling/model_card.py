@@ -12,7 +12,7 @@ from typing import Any
 from signal_diffusion.checkpoints import step_of
 from signal_diffusion.data.card import DatasetCard, labels_in_words
 from signal_diffusion.data.dataset import split_name
-from signal_diffusion.experiment import method_of
+from signal_diffusion.diffusion.methods import method_of
 from signal_diffusion.hub import is_cached, is_hub_id
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Numeric
 from signal_diffusion.models.lora import is_change

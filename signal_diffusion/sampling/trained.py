@@ -8,10 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from signal_diffusion import assembly
-from signal_diffusion import experiment as experiments
 from signal_diffusion.checkpoints import MANIFEST, WEIGHTS, find_checkpoint, load_weights, verify
-from signal_diffusion.conditions import attributes_of, caption_by, encoder_of
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import DatasetCard
@@ -19,6 +16,9 @@ from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.experiment.conditions import attributes_of, caption_by, encoder_of
+from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors, load_experiment
+from signal_diffusion.experiment.network import assemble, method_on, vae_of, with_exported_paths
 from signal_diffusion.hub import downloaded, is_hub_id
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute
@@ -63,7 +63,7 @@ class Trained:
     @property
     def run(self) -> Path:
         """The folder of the run that the checkpoint lies in, if it does."""
-        checkpoints = experiments.RunPaths.of(Path(), self.experiment.output.subdirs).checkpoints
+        checkpoints = RunPaths.of(Path(), self.experiment.output.subdirs).checkpoints
         folder = self.checkpoint.parent
         for _ in checkpoints.parts:
             folder = folder.parent
@@ -94,14 +94,14 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
     verify(checkpoint)
     experiment = experiment_at(checkpoint, overrides)
     card = DatasetCard.load(checkpoint)
-    with experiments.naming(checkpoint / experiments.CONFIG_NAME):
-        vae = assembly.vae_of(experiment.model)
+    with file_in_errors(checkpoint / CONFIG_NAME):
+        vae = vae_of(experiment.model)
         encoder = encoder_of(experiment)
         caption = caption_by(encoder, _distinct(captions), experiment) if encoder else None
-        parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
+        parts = assemble(experiment, card, vae, caption, checkpoint=checkpoint)
     use_ema = experiment.generation.sampling.use_ema
     averaged = load_weights(parts.model, checkpoint, use_ema=use_ema)
-    with experiments.naming(checkpoint / experiments.CONFIG_NAME):
+    with file_in_errors(checkpoint / CONFIG_NAME):
         guide = guide_of(checkpoint, experiment, card, parts.model)
     return Trained(
         checkpoint=checkpoint,
@@ -109,7 +109,7 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
         card=card,
         representation=representation_of(card),
         attributes=attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption),
-        method=experiments.method_on(experiment.model, card),
+        method=method_on(experiment.model, card),
         model=parts.model.eval(),
         averaged=use_ema if is_exported(checkpoint) else averaged,  # the one file of which may be either
         autoencoder=parts.autoencoder,
@@ -139,12 +139,12 @@ def with_options(trained: Trained, overrides: Sequence[str]) -> Trained:
         As reading an experiment file does.
     """
     with TemporaryDirectory() as folder:
-        path = Path(folder) / experiments.CONFIG_NAME
+        path = Path(folder) / CONFIG_NAME
         path.write_text(to_toml(trained.experiment), encoding="utf-8")
         try:
-            experiment = experiments.load(path, overrides)
+            experiment = load_experiment(path, overrides)
         except UserError as error:
-            named = str(trained.checkpoint / experiments.CONFIG_NAME)
+            named = str(trained.checkpoint / CONFIG_NAME)
             raise UserError(*(line.replace(str(path), named) for line in error.lines)) from None
     guide, before = trained.guide, trained.sampling.guidance_checkpoint
     if guide is None or experiment.generation.sampling.guidance_checkpoint != before:
@@ -154,7 +154,7 @@ def with_options(trained: Trained, overrides: Sequence[str]) -> Trained:
 
 def is_exported(folder: Path) -> bool:
     """Whether a folder is an exported model's, which holds all that it needs."""
-    return (folder / PIPELINE).is_file() and (folder / experiments.CONFIG_NAME).is_file()
+    return (folder / PIPELINE).is_file() and (folder / CONFIG_NAME).is_file()
 
 
 def checkpoint_at(path: Path, overrides: Sequence[str] = ()) -> Path:
@@ -176,7 +176,7 @@ def checkpoint_at(path: Path, overrides: Sequence[str] = ()) -> Path:
             raise UserError(f"{path}: no such folder; expected a run's, a checkpoint's or an exported model's")
         path = downloaded(path.as_posix())
     path, given = path.resolve(), path
-    config, manifest = path / experiments.CONFIG_NAME, path / MANIFEST
+    config, manifest = path / CONFIG_NAME, path / MANIFEST
     if not config.is_file() and not manifest.is_file():
         names = sorted(each.parent.name for each in path.glob(f"*/{config.name}"))
         such = f", such as {listed(names)} in it" if names else ""
@@ -186,8 +186,8 @@ def checkpoint_at(path: Path, overrides: Sequence[str] = ()) -> Path:
     if manifest.is_file() or (path / WEIGHTS).is_file():  # not by its name, which may be a run's
         return path
     chosen = [each for each in overrides if each.partition("=")[0].strip() == "generation.checkpoint"]
-    experiment = experiments.load(config, chosen)
-    parent = experiments.RunPaths.of(path, experiment.output.subdirs).checkpoints
+    experiment = load_experiment(config, chosen)
+    parent = RunPaths.of(path, experiment.output.subdirs).checkpoints
     return _of_run(parent, experiment.generation.checkpoint)
 
 
@@ -199,17 +199,17 @@ def experiment_at(checkpoint: Path, overrides: Sequence[str]) -> schema.Experime
     UserError
         As reading an experiment file does, or where an exported model is asked for weights that it does not hold.
     """
-    path = checkpoint / experiments.CONFIG_NAME
-    experiment = _with_cache_of_this_machine(experiments.load(path, overrides), path)
+    path = checkpoint / CONFIG_NAME
+    experiment = _with_cache_of_this_machine(load_experiment(path, overrides), path)
     if not is_exported(checkpoint):
         return experiment
-    held = experiments.load(path).generation.sampling.use_ema
+    held = load_experiment(path).generation.sampling.use_ema
     if experiment.generation.sampling.use_ema != held:
         raise UserError(
             f"{path}: [generation.sampling] use_ema: an exported model has one set of weights, here the "
             f"{'averaged' if held else 'last'} ones; leave the key out, or sample from the run"
         )
-    return assembly.placed(experiment, checkpoint)
+    return with_exported_paths(experiment, checkpoint)
 
 
 def _of_run(parent: Path, name: str) -> Path:
@@ -236,7 +236,7 @@ def _of_run(parent: Path, name: str) -> Path:
 def _with_cache_of_this_machine(experiment: schema.Experiment, path: Path) -> schema.Experiment:
     """The experiment with the usual cache, where the file names the folder of another machine, and no override does."""
     loading = experiment.data.loading
-    if not loading.cache_dir or loading.cache_dir != experiments.load(path).data.loading.cache_dir:
+    if not loading.cache_dir or loading.cache_dir != load_experiment(path).data.loading.cache_dir:
         return experiment
     try:
         folder = expanded(loading.cache_dir, "[data.loading] cache_dir")

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from signal_diffusion.conditions import attributes_of
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling.dataset_conditions import values_like
 from signal_diffusion.sampling.options import asked, said, whole_number

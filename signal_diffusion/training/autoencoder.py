@@ -18,17 +18,24 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.checkpoints import Writer
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.rules import without_effect
-from signal_diffusion.continuity import check_same_dataset, compare
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import CONFIG_NAME, RunPaths
+from signal_diffusion.experiment.compatibility import check_same_dataset, compare
+from signal_diffusion.experiment.dataset import (
+    dataset_root,
+    examples_of,
+    num_train_examples,
+    order_of,
+    read_card,
+    steps_of,
+)
+from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors, load_autoencoder_experiment
 from signal_diffusion.models.autoencoders.trainable import KlAutoencoder
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training.locking import alone_in
@@ -67,7 +74,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
         With one line per mistake; one line, with the command to use, where it is of a diffusion model.
     """
     with sent_to("signal_diffusion.training.diffusion", path):
-        return experiments.load_autoencoder(path, overrides)
+        return load_autoencoder_experiment(path, overrides)
 
 
 def train(
@@ -85,7 +92,7 @@ def train(
         For what the user can put right, before anything is written where that is possible.
     """
     experiment = load(config, overrides)
-    with experiments.naming(config):
+    with file_in_errors(config):
         experiment = with_run_directory(experiment, config, output_dir, resume)
         accelerator = accelerator_of(experiment)
         with alone_in(Path(experiment.output.base_dir), accelerator):
@@ -108,13 +115,13 @@ def outline(experiment: AutoencoderExperiment) -> str:
     UserError
         For what training would refuse.
     """
-    root = experiments.dataset_root(experiment.data)
-    card = experiments.read_card(experiment.data, root)
+    root = dataset_root(experiment.data)
+    card = read_card(experiment.data, root)
     _check_loss(experiment, card)
     network = network_of(experiment, card)
-    examples = experiments.num_train_examples(experiment, root, card)
-    order = experiments.order_of(experiment, examples)
-    num_steps = experiments.steps_of(experiment.training, order.steps_per_epoch)
+    examples = num_train_examples(experiment, root, card)
+    order = order_of(experiment, examples)
+    num_steps = steps_of(experiment.training, order.steps_per_epoch)
     return (
         f"  parameters       {_num_parameters(network):,}\n"
         f"  latents          {_compression(network)}\n"
@@ -127,8 +134,8 @@ def _train(experiment: AutoencoderExperiment, accelerator: Accelerator, config: 
     checkpoint = checkpoint_to_resume(experiment, paths, accelerator)
     resumption, experiment = experiment.training.resume, without_resume(experiment)
     with accelerator.main_process_first():  # what has to be made or brought here is so by one
-        root = experiments.dataset_root(experiment.data)
-        card = experiments.read_card(experiment.data, root)
+        root = dataset_root(experiment.data)
+        card = read_card(experiment.data, root)
         _check_loss(experiment, card)
         warn(experiment, config, overrides, root, card, accelerator)
         if checkpoint:
@@ -156,7 +163,7 @@ def _check_same_run(checkpoint: Path, experiment: AutoencoderExperiment, card: D
     """Hold the experiment and its dataset against those of the checkpoint that it goes on from."""
     advice = "expected the same, or a new run"
     check_same_dataset(checkpoint, card, ("representation", "shape", "files"), advice)
-    then = experiments.load_autoencoder(checkpoint / CONFIG_NAME)
+    then = load_autoencoder_experiment(checkpoint / CONFIG_NAME)
     compare(checkpoint, _kept(then), _kept(experiment), advice)
 
 
@@ -178,11 +185,11 @@ def _trainer(
     data, training, representation = experiment.data, experiment.training, representation_of(card)
     wants_held_out = training.validation.enabled or training.visualization.enabled
     with accelerator.main_process_first():  # the first to open a split converts it for all
-        examples = experiments.examples_of(data, root, card, data.paths.train, (), data.loading.max_train_examples)
+        examples = examples_of(data, root, card, data.paths.train, (), data.loading.max_train_examples)
         held_out = None
         if wants_held_out:
-            held_out = experiments.examples_of(data, root, card, data.paths.val, (), data.loading.max_val_examples)
-    order = experiments.order_of(
+            held_out = examples_of(data, root, card, data.paths.val, (), data.loading.max_val_examples)
+    order = order_of(
         experiment,
         len(examples),
         num_processes=accelerator.num_processes,
@@ -200,7 +207,7 @@ def _trainer(
         objective=objective,
         examples=examples,
         order=order,
-        num_steps=experiments.steps_of(training, order.steps_per_epoch),
+        num_steps=steps_of(training, order.steps_per_epoch),
         validation=_validation(experiment, held_out, objective, card),
         previews=ReconstructionPreviews(paths.samples, held_out, representation, training.visualization.num_samples)
         if held_out is not None and training.visualization.enabled

@@ -14,12 +14,8 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from signal_diffusion import assembly
-from signal_diffusion import experiment as experiments
-from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml, translation_of, written_keys
-from signal_diffusion.continuity import check_same_run
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests, split_name
@@ -27,7 +23,20 @@ from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import raised_by_all
-from signal_diffusion.experiment import CONFIG_NAME, RunPaths
+from signal_diffusion.experiment.compatibility import check_same_run
+from signal_diffusion.experiment.conditions import attributes_of, caption_of, captions_in
+from signal_diffusion.experiment.dataset import (
+    check_expected,
+    dataset_root,
+    examples_of,
+    grouping_of,
+    order_of,
+    read_card,
+    steps_of,
+)
+from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors, load_experiment
+from signal_diffusion.experiment.network import Assembly, assemble, method_on, vae_of, with_architecture
+from signal_diffusion.experiment.pretrained import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption
 from signal_diffusion.training.comparison import SpectralComparison
@@ -69,7 +78,7 @@ def train(
         For what the user can put right, before anything is written where that is possible.
     """
     experiment = _load(config, overrides)
-    with experiments.naming(config):
+    with file_in_errors(config):
         experiment = with_run_directory(experiment, config, output_dir, resume)
         accelerator = accelerator_of(experiment)
         with alone_in(Path(experiment.output.base_dir), accelerator):
@@ -78,7 +87,7 @@ def train(
 
 def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
     with sent_to("signal_diffusion.training.autoencoder", config):
-        return experiments.load(config, overrides)
+        return load_experiment(config, overrides)
 
 
 def _train(experiment: schema.Experiment, accelerator: Accelerator, config: Path, overrides: Sequence[str]) -> bool:
@@ -86,16 +95,16 @@ def _train(experiment: schema.Experiment, accelerator: Accelerator, config: Path
     checkpoint = checkpoint_to_resume(experiment, paths, accelerator)
     resumption, experiment = experiment.training.resume, without_resume(experiment)
     with accelerator.main_process_first():  # what has to be made or brought here is so by one
-        experiment = assembly.with_architecture(experiment, written_keys(config, overrides), checkpoint=checkpoint)
-        vae = assembly.vae_of(experiment.model)
-        root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
-        card = experiments.read_card(experiment.data, root)
-        experiments.check_expected(translation_of(config).expected, card)
+        experiment = with_architecture(experiment, written_keys(config, overrides), checkpoint=checkpoint)
+        vae = vae_of(experiment.model)
+        root = dataset_root(experiment.data, experiment.model.pretrained)
+        card = read_card(experiment.data, root)
+        check_expected(translation_of(config).expected, card)
         warn(experiment, config, overrides, root, card, accelerator)
         caption = caption_of(experiment, captions_in(experiment, root, card))
         if checkpoint:
             check_same_run(checkpoint, experiment, card)
-        parts = assembly.assemble(experiment, card, vae, caption, checkpoint=checkpoint)
+        parts = assemble(experiment, card, vae, caption, checkpoint=checkpoint)
         del vae  # which the autoencoder alone holds from here on, and may let go of
     attributes = attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
     trainer, odd = _trainer(experiment, accelerator, paths, root, card, parts, attributes, checkpoint)
@@ -117,7 +126,7 @@ def _trainer(
     paths: RunPaths,
     root: Path,
     card: DatasetCard,
-    assembled: assembly.Assembly,
+    assembled: Assembly,
     attributes: Sequence[Attribute],
     checkpoint: Path | None,
 ) -> tuple[Trainer, list[str]]:
@@ -125,7 +134,7 @@ def _trainer(
     data, model_table, training = experiment.data, experiment.model, experiment.training
     autoencoder = assembled.autoencoder.to(accelerator.device) if assembled.autoencoder else None
     real = _splits(experiment, accelerator, root, card, attributes)
-    order = experiments.order_of(
+    order = order_of(
         experiment,
         len(real["train"]),
         num_processes=accelerator.num_processes,
@@ -140,7 +149,7 @@ def _trainer(
             odd = fit_statistics(encoding, splits["train"], accelerator)
         elif checkpoint is None:  # they are of model.pretrained, which saw other examples
             odd = check_statistics(encoding, splits["train"], accelerator)
-    method = experiments.method_on(model_table, card)
+    method = method_on(model_table, card)
     parts = Parts(
         model=assembled.model,
         objective=Denoising(
@@ -152,7 +161,7 @@ def _trainer(
         ),
         examples=splits["train"],
         order=order,
-        num_steps=experiments.steps_of(training, order.steps_per_epoch),
+        num_steps=steps_of(training, order.steps_per_epoch),
         validation=_validation(experiment, splits.get("validation"), method, encoding),
         previews=Previews(
             paths.samples,
@@ -176,13 +185,13 @@ def _trainer(
     return trainer, odd
 
 
-def _attachments(experiment: schema.Experiment, card: DatasetCard, assembled: assembly.Assembly) -> dict[str, str]:
+def _attachments(experiment: schema.Experiment, card: DatasetCard, assembled: Assembly) -> dict[str, str]:
     """What a checkpoint says of its weights, by file name."""
     texts = {CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()}
     if assembled.frozen:
-        texts[assembly.FROZEN_NAME] = json.dumps(assembled.frozen, indent=2) + "\n"
+        texts[FROZEN_NAME] = json.dumps(assembled.frozen, indent=2) + "\n"
     if assembled.autoencoder and assembled.autoencoder.statistics:
-        texts[assembly.LATENTS_NAME] = assembled.autoencoder.statistics.to_json()
+        texts[LATENTS_NAME] = assembled.autoencoder.statistics.to_json()
     return texts
 
 
@@ -200,8 +209,7 @@ def _splits(
         limits["validation"] = (data.paths.val, loading.max_val_examples)
     with accelerator.main_process_first():  # the first to open a split converts it for all
         return {
-            name: experiments.examples_of(data, root, card, split, attributes, limit)
-            for name, (split, limit) in limits.items()
+            name: examples_of(data, root, card, split, attributes, limit) for name, (split, limit) in limits.items()
         }
 
 
@@ -249,7 +257,7 @@ def _weights(
     experiment: schema.Experiment, root: Path, card: DatasetCard, accelerator: Accelerator
 ) -> np.ndarray | None:
     """Weights of the training examples where [data.balancing] asks for them; says what they change."""
-    columns = experiments.grouping_of(experiment.data, root, card)
+    columns = grouping_of(experiment.data, root, card)
     if not columns:
         return None
     weights = balanced_weights(list(columns.values()), experiment.data.balancing.max_weight)
@@ -300,7 +308,7 @@ def _comparison(
 
 
 def _announcement(
-    experiment: schema.Experiment, trainer: Trainer, parts: assembly.Assembly, attributes: Sequence[Attribute]
+    experiment: schema.Experiment, trainer: Trainer, parts: Assembly, attributes: Sequence[Attribute]
 ) -> list[str]:
     """What is trained on what, in a line each."""
     order, examples, accelerator = trainer.parts.order, trainer.parts.examples, trainer.accelerator

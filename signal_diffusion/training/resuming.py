@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.continuity import measured_otherwise
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import RunPaths
+from signal_diffusion.experiment.compatibility import measured_otherwise
+from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.training import state
 from signal_diffusion.training.trainer import Trainer
 

@@ -20,8 +20,8 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import WrongKindError, lines_of, to_toml
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed, raised_by_all, reported_to_user
-from signal_diffusion.experiment import CONFIG_NAME, RunPaths
-from signal_diffusion.inspection import doubts_of
+from signal_diffusion.experiment.inspection import doubts_of
+from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths
 from signal_diffusion.paths import expanded
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker, wandb_module

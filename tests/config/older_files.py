@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.legacy.translation import Translation, translated
 from signal_diffusion.config.loading import known_keys
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_experiment
 
 FLAT_YAML = """
 experiment: diffusion
@@ -196,5 +196,5 @@ def flat(tables: dict[str, Any]) -> dict[str, Any]:
 def lines_of(path: Path, text: str, *overrides: str) -> list[str]:
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        experiments.load(path, overrides)
+        load_experiment(path, overrides)
     return [line.removeprefix(f"{path}: ") for line in caught.value.lines]

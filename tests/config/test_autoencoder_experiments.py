@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config import rules
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_autoencoder_experiment, load_experiment
 from signal_diffusion.training import autoencoder, diffusion
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -89,14 +89,14 @@ def test_a_mistaken_model_is_no_experiment_of_the_other_kind(model: str, expecte
 
 def test_the_other_reader_knows_the_name_of_an_autoencoder_too() -> None:
     with pytest.raises(UserError, match=r"found 'autoencoder_lk' \(did you mean 'autoencoder_kl'\?\)"):
-        experiments.load(DIT, ["model.name=autoencoder_lk"])
+        load_experiment(DIT, ["model.name=autoencoder_lk"])
 
 
 def test_readers_tell_of_the_other_kind_as_a_fact() -> None:
     with pytest.raises(UserError) as of_autoencoder:
-        experiments.load(IQ)
+        load_experiment(IQ)
     with pytest.raises(UserError) as of_diffusion:
-        experiments.load_autoencoder(DIT)
+        load_autoencoder_experiment(DIT)
     assert of_autoencoder.value.lines == (
         f"{IQ}: is an experiment of an autoencoder; expected one of a diffusion model",
     )

@@ -14,7 +14,7 @@ from signal_diffusion.config.legacy.comments import comments_in
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.templates import draft
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import load, offer
+from signal_diffusion.experiment.loading import load_experiment, offer
 from tests.config import older_files
 from tests.config.test_shipped_files import BACKBONES, REPRESENTATIONS, written
 
@@ -41,20 +41,20 @@ def test_a_new_file_says_what_the_shipped_one_says(backbone: str, data: str, tmp
     code, printed, told = new(backbone, data, "--output", mine)
     assert (code, printed, told) == (0, "", f"wrote {mine}\n")
     assert list(written(mine).items()) == list(written(shipped).items())
-    assert load(mine) == load(shipped)
+    assert load_experiment(mine) == load_experiment(shipped)
 
 
 @pytest.mark.parametrize(("backbone", "data"), product(offer().architectures, offer().representations))
 def test_a_new_file_of_every_pair_loads(backbone: str, data: str, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(draft(backbone, data, offer()), encoding="utf-8")
-    experiment = load(tmp_path / "mine.toml")
+    experiment = load_experiment(tmp_path / "mine.toml")
     assert (experiment.model.name, experiment.data.representation) == (backbone, data)
 
 
 def test_a_backbone_without_a_shipped_file_begins_with_its_defaults(tmp_path: Path) -> None:
     code, printed, _ = new("unet", "image")
     (tmp_path / "mine.toml").write_text(printed, encoding="utf-8")
-    experiment = load(tmp_path / "mine.toml")
+    experiment = load_experiment(tmp_path / "mine.toml")
     assert code == 0
     assert experiment.model.architecture == offer().architectures["unet"]()
     assert experiment.model.conditioning.type == "none"
@@ -113,7 +113,7 @@ def test_diff_tells_each_key_with_both_values_in_the_order_of_the_file(tmp_path:
 
 
 def test_a_default_that_is_written_is_no_difference(tmp_path: Path) -> None:
-    (tmp_path / "explicit.toml").write_text(to_toml(load(DIT)))
+    (tmp_path / "explicit.toml").write_text(to_toml(load_experiment(DIT)))
     code, printed, _ = run("diff", DIT, tmp_path / "explicit.toml")
     assert (code, printed) == (0, f"{DIT} and {tmp_path / 'explicit.toml'} are the same experiment\n")
 
@@ -121,15 +121,15 @@ def test_a_default_that_is_written_is_no_difference(tmp_path: Path) -> None:
 def test_diff_reads_runs_and_checkpoints(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run" / "checkpoint-5"
     checkpoint.mkdir(parents=True)
-    (tmp_path / "run" / "config.toml").write_text(to_toml(load(DIT)))
-    (checkpoint / "config.toml").write_text(to_toml(load(DIT, ["compute.seed=3"])))
+    (tmp_path / "run" / "config.toml").write_text(to_toml(load_experiment(DIT)))
+    (checkpoint / "config.toml").write_text(to_toml(load_experiment(DIT, ["compute.seed=3"])))
     assert run("diff", DIT, tmp_path / "run")[0] == 0
     assert differences(tmp_path / "run", checkpoint) == [["compute.seed", "0", "3"]]
 
 
 def test_diff_reads_older_layouts(tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text(older_files.FLAT_YAML.format(root="/data"))
-    (tmp_path / "today.toml").write_text(to_toml(load(tmp_path / "old.yaml")))
+    (tmp_path / "today.toml").write_text(to_toml(load_experiment(tmp_path / "old.yaml")))
     other = older_files.FLAT_YAML.replace("ema_decay: 0.99", "ema_decay: 0.9")
     (tmp_path / "other.yaml").write_text(other.format(root="/data"))
     assert run("diff", tmp_path / "old.yaml", tmp_path / "today.toml")[0] == 0

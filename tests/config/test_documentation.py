@@ -14,13 +14,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.documentation import Key, configuration, tables_of
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
 from signal_diffusion.config.loading import known_keys, to_toml
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import load_any, offer
+from signal_diffusion.experiment.loading import load_any_experiment, load_experiment, offer
 from tests.config.json_schemas import refused
 
 ROOT = Path(__file__).parents[2]
@@ -124,13 +123,13 @@ def test_keys_that_autoencoders_do_not_read_are_marked() -> None:
 
 @pytest.mark.parametrize("path", DIFFUSION, ids=lambda path: path.stem)
 def test_the_schema_takes_shipped_experiments_and_all_that_they_come_to(path: Path) -> None:
-    for text in (path.read_text(encoding="utf-8"), to_toml(load_any(path))):
+    for text in (path.read_text(encoding="utf-8"), to_toml(load_any_experiment(path))):
         assert list(refused(tomllib.loads(text), SCHEMA, SCHEMA["$defs"])) == []
 
 
 @pytest.mark.parametrize("path", AUTOENCODERS, ids=lambda path: path.stem)
 def test_the_schema_of_autoencoders_takes_theirs(path: Path) -> None:
-    for text in (path.read_text(encoding="utf-8"), to_toml(load_any(path))):
+    for text in (path.read_text(encoding="utf-8"), to_toml(load_any_experiment(path))):
         assert list(refused(tomllib.loads(text), AUTOENCODER_SCHEMA, {})) == []
 
 
@@ -162,7 +161,7 @@ def test_what_the_schema_refuses_the_reader_refuses(text: str, key: str, tmp_pat
     path = tmp_path / "experiment.toml"
     path.write_text(text if "data" in tables else HEADER + text)
     with pytest.raises(UserError):
-        experiments.load(path)
+        load_experiment(path)
 
 
 def test_an_editor_is_not_told_of_an_autoencoder_that_it_is_a_diffusion_model() -> None:

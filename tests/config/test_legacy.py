@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.rows import ROWS, TODAY
 from signal_diffusion.config.loading import known_keys, translation_of
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.dataset import check_expected
+from signal_diffusion.experiment.loading import load_experiment
 from tests.config import older_files
 from tests.config.older_files import flat, lines_of, of_toml
 
@@ -26,7 +27,7 @@ SHIPPED = sorted((Path(__file__).parents[2] / "config").glob("*/*.toml"))
 def test_an_override_decides_what_has_an_effect(tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text(older_files.FLAT_YAML.format(root="/pictures"))
     overrides = ("model.diffusion.beta_schedule=linear", "model.diffusion.num_timesteps=1000")
-    assert experiments.load(tmp_path / "old.yaml", overrides).model.diffusion.beta_end == 0.03
+    assert load_experiment(tmp_path / "old.yaml", overrides).model.diffusion.beta_end == 0.03
 
 
 OVERRIDDEN = """
@@ -66,7 +67,7 @@ def test_an_override_wins_over_what_is_translated_and_implied(
     overrides: tuple[str, ...], expected: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "old.yaml").write_text(OVERRIDDEN)
-    experiment = experiments.load(tmp_path / "old.yaml", ("data.paths.train=/t", *overrides))
+    experiment = load_experiment(tmp_path / "old.yaml", ("data.paths.train=/t", *overrides))
     assert flat(dataclasses.asdict(experiment)).items() >= expected.items()
 
 
@@ -75,14 +76,14 @@ def test_an_override_of_an_interval_counts_steps_in_a_file_of_today_too(
 ) -> None:
     path = tmp_path / "new.toml"
     path.write_text('[data]\nsource = "synthetic"\n[training.validation]\ninterval = 2\nunit = "epochs"')
-    assert experiments.load(path, ("training.validation.interval=7",)).training.validation.unit == "steps"
+    assert load_experiment(path, ("training.validation.interval=7",)).training.validation.unit == "steps"
     line = '  training.validation.unit = "epochs": left behind: --set counts steps'
     assert caplog.messages == [f"{path}: not read of it:\n{line}"]
 
 
 def test_an_override_of_the_dataset_is_where_it_says(tmp_path: Path) -> None:
     (tmp_path / "old.toml").write_text('[dataset]\nname = "someone/eeg"')
-    data = experiments.load(tmp_path / "old.toml", ("data.paths.root=/here",)).data
+    data = load_experiment(tmp_path / "old.toml", ("data.paths.root=/here",)).data
     assert (data.source, data.paths.root) == ("dataset", "/here")
 
 
@@ -94,7 +95,7 @@ def test_an_override_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_a_number_with_an_exponent_is_a_number_in_yaml(tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text("training: {learning_rate: 1e-4, max_steps: 10}\ndata: {train_path: /t}")
-    assert experiments.load(tmp_path / "old.yaml").training.optimizer.learning_rate == 1e-4
+    assert load_experiment(tmp_path / "old.yaml").training.optimizer.learning_rate == 1e-4
 
 
 def test_a_value_in_the_place_of_a_table_is_told_once(tmp_path: Path) -> None:
@@ -160,8 +161,8 @@ def test_one_warning_lists_every_key_once(tmp_path: Path, caplog: pytest.LogCapt
     path = tmp_path / "old.toml"
     path.write_text(older_files.FLAT_TOML.format(root="/a"))
     with caplog.at_level(logging.WARNING):
-        experiments.load(path)
-        experiments.load(path)
+        load_experiment(path)
+        load_experiment(path)
     [record] = caplog.records
     told = record.getMessage()
     assert told.startswith(f"{path}: an older layout (flat TOML), read as today's; ")
@@ -179,12 +180,12 @@ def test_what_an_older_file_says_of_the_dataset_is_checked() -> None:
     right = (
         "[dataset]\nresolution = 64\n[model]\nsample_size = [64, 64]\n[model.extras]\nin_channels = 3\nout_channels = 3"
     )
-    experiments.check_expected(of_toml(right).expected, pictures)
+    check_expected(of_toml(right).expected, pictures)
     right = "[dataset]\nresolution = 2048\n[dataset.extras]\nn_eeg_channels = 19\nsequence_length = 2048"
-    experiments.check_expected(of_toml(right).expected, series)
+    check_expected(of_toml(right).expected, series)
     wrong = "[dataset]\nresolution = 32\n[model.extras]\nin_channels = 1\n[dataset.extras]\nn_eeg_channels = 20"
     with pytest.raises(UserError) as caught:
-        experiments.check_expected(of_toml(wrong).expected, pictures)
+        check_expected(of_toml(wrong).expected, pictures)
     assert [line.split(", but the dataset has ")[0] for line in caught.value.lines] == [
         "[dataset] resolution: 32",
         "[dataset.extras] n_eeg_channels: 20",

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.cli import app
 from signal_diffusion.config.schema import Checkpointing, Experiment, Scheduler, Training, Validation
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.optimizers import learning_rate_schedule
 from signal_diffusion.training.trainer import in_steps
@@ -109,7 +109,7 @@ def trained(folder: Path, root: Path, edit: str, *overrides: str) -> Experiment:
     """The experiment as a run of the edited file has it, in today's layout."""
     (folder / "old.toml").write_text(edited(SPECTROGRAMS.format(root=root), edit))
     assert train(folder / "old.toml", output_dir=folder / "run", overrides=overrides)
-    return experiments.load(folder / "run" / "config.toml")
+    return load_experiment(folder / "run" / "config.toml")
 
 
 def test_an_edited_batch_size_and_number_of_epochs(spectrograms: Path, tmp_path: Path) -> None:

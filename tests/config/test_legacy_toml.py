@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.rows import FLAT_TOML
+from signal_diffusion.experiment.loading import load_experiment
 from tests.config.older_files import flat, lines_of, of_toml
 
 FLOW = {"model.diffusion.method": "rectified_flow"}
@@ -322,4 +322,4 @@ def test_a_mistake_in_an_old_file_is_one_line_with_the_keys_that_it_has(
 def test_a_value_under_both_names_may_be_the_same(tmp_path: Path) -> None:
     path = tmp_path / "both.toml"
     path.write_text("[dataset]\nname = '/a'\nbatch_size = 3\n[data.loading]\nbatch_size = 3\n")
-    assert experiments.load(path).data.loading.batch_size == 3
+    assert load_experiment(path).data.loading.batch_size == 3

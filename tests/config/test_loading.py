@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config.loading import to_toml
+from signal_diffusion.diffusion.methods import method_of
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_experiment
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "diffusion").glob("*.toml"))
 
@@ -17,16 +18,16 @@ def lines_of(tmp_path: Path, text: str, *overrides: str) -> list[str]:
     path = tmp_path / "experiment.toml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        experiments.load(path, overrides)
+        load_experiment(path, overrides)
     return [line.removeprefix(f"{path}: ") for line in caught.value.lines]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_files_read_and_survive_the_round_trip(path: Path, tmp_path: Path) -> None:
-    experiment = experiments.load(path)
+    experiment = load_experiment(path)
     resolved = tmp_path / "config.toml"
     resolved.write_text(to_toml(experiment))
-    assert experiments.load(resolved) == experiment
+    assert load_experiment(resolved) == experiment
 
 
 def test_all_mistakes_are_told_at_once_with_table_key_and_what_was_expected(tmp_path: Path) -> None:
@@ -130,13 +131,13 @@ def test_zero_terminal_snr_mends_a_schedule_that_ends_too_early(tmp_path: Path) 
     path = tmp_path / "experiment.toml"
     path.write_text("[data]\nsource = 'synthetic'\n[model.diffusion]\nbeta_schedule = 'linear'\nnum_timesteps = 200")
     overrides = ["model.diffusion.zero_terminal_snr=true", "model.diffusion.prediction=v"]
-    assert experiments.method_of(experiments.load(path, overrides).model.diffusion).schedule.terminal_alpha == 0
+    assert method_of(load_experiment(path, overrides).model.diffusion).schedule.terminal_alpha == 0
 
 
 def test_overrides_win_and_are_typed_like_the_file(tmp_path: Path) -> None:
     path = tmp_path / "experiment.toml"
     path.write_text("[data]\nsource = 'synthetic'\n[training]\nepochs = 3")
-    experiment = experiments.load(
+    experiment = load_experiment(
         path,
         [
             "training.epochs=7",
@@ -206,4 +207,4 @@ def test_an_override_says_one_thing(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the experiment file"):
-        experiments.load(tmp_path / "none.toml")
+        load_experiment(tmp_path / "none.toml")

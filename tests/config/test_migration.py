@@ -11,10 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config.legacy.comments import Comments, comments_in
 from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.loading import translation_of
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train
 from tests.config import older_files
 from tests.training.runs import metrics_of
@@ -53,7 +53,7 @@ def test_a_migrated_file_is_the_same_experiment(name: str, command: typer.Typer,
     (tmp_path / name).write_text(OLDER[name].format(root="/data"))
     code, _, told = migrated(command, tmp_path / name, tmp_path / "new.toml")
     assert code == 0 and told.endswith(f"wrote {tmp_path / 'new.toml'}\n") and "rewrites" not in told
-    assert experiments.load(tmp_path / "new.toml") == experiments.load(tmp_path / name)
+    assert load_experiment(tmp_path / "new.toml") == load_experiment(tmp_path / name)
     assert summary(translation_of(tmp_path / "new.toml")) == []
 
 

@@ -18,7 +18,7 @@ from signal_diffusion.config.documentation import tables_of
 from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
 from signal_diffusion.config.legacy.comments import comments_in
-from signal_diffusion.experiment import offer
+from signal_diffusion.experiment.loading import offer
 
 CONFIG = Path(__file__).parents[2] / "config"
 SHIPPED = sorted(CONFIG.glob("*/*.toml"))

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.cli.config import check
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.schema import (
@@ -28,7 +27,9 @@ from signal_diffusion.config.schema import (
 )
 from signal_diffusion.config.warnings import Extent, doubts
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.inspection import doubts_of
+from signal_diffusion.experiment.dataset import steps_of
+from signal_diffusion.experiment.inspection import doubts_of
+from signal_diffusion.experiment.loading import load_any_experiment, load_experiment
 from signal_diffusion.training.diffusion import train
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config").glob("*/*.toml"))
@@ -119,10 +120,10 @@ def test_a_profile_needs_its_steps() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_of_the_shipped_experiments_nothing_is_doubtful(path: Path) -> None:
-    experiment = experiments.load_any(path)
+    experiment = load_any_experiment(path)
     extent = replace(
         RUN,
-        num_steps=experiments.steps_of(experiment.training, 100),
+        num_steps=steps_of(experiment.training, 100),
         examples_per_step=experiment.data.loading.batch_size,
     )
 
@@ -140,7 +141,7 @@ def test_unlabelled_examples_of_a_model_of_classes_are_counted(
     place, field = table.schema.get_field_index("label"), table.schema.field("label")
     pq.write_table(table.set_column(place, field, pa.array(labels, field.type)), file)
     card = DatasetCard.load(root)
-    experiment = experiments.load(experiment_file, ["data.loading.max_train_examples=228"])
+    experiment = load_experiment(experiment_file, ["data.loading.max_train_examples=228"])
 
     [(key, message)] = doubts_of(experiment, root, card)
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from signal_diffusion.config.schema import Augmentation, ColorJitter
 from signal_diffusion.data.augmentation import _grey, _jittered, augment
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import load
+from signal_diffusion.experiment.loading import load_experiment
 
 EVERYTHING = Augmentation(
     horizontal_flip=True,
@@ -130,10 +130,10 @@ def test_nothing_is_read_back_from_the_device() -> None:
 )
 def test_what_would_harm_eeg_is_refused_when_the_file_is_read(key: str, complaint: str, experiment_file: Path) -> None:
     with pytest.raises(UserError) as caught:
-        load(experiment_file, [f"data.augmentation.{key}"])
+        load_experiment(experiment_file, [f"data.augmentation.{key}"])
     assert len(caught.value.lines) == 1 and complaint in str(caught.value)
 
 
 def test_what_is_switched_off_is_no_harm_to_eeg(experiment_file: Path) -> None:
     off = ["horizontal_flip=false", "rotation_degrees=0.0", "color_jitter.enabled=false"]
-    load(experiment_file, [f"data.augmentation.{key}" for key in off])
+    load_experiment(experiment_file, [f"data.augmentation.{key}" for key in off])

@@ -7,7 +7,7 @@ from signal_diffusion.diffusion.methods import PREDICTIONS, ddpm, rectified_flow
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.diffusion.time_grids import TIME_GRIDS, karras, shifted, uniform
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import load
+from signal_diffusion.experiment.loading import load_experiment
 
 METHODS = [
     *(pytest.param(ddpm(prediction=p), id=f"ddpm-{p}") for p in PREDICTIONS),
@@ -96,7 +96,7 @@ def test_a_shifted_grid_of_ddpm_is_refused_when_the_file_is_read(tmp_path):
     path.write_text("[data]\nsource = 'synthetic'\n[generation.sampling]\ntime_grid = 'shifted'")
 
     with pytest.raises(UserError, match="'shifted' is for model"):
-        load(path)
+        load_experiment(path)
 
 
 def test_a_shift_of_1_changes_nothing():

@@ -1,8 +1,8 @@
 import pytest
 from pydantic import TypeAdapter
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.models.dit import DiT, DiTArchitecture
 from signal_diffusion.models.registry import BACKBONES, build
 
@@ -38,6 +38,6 @@ def test_numbers_that_contradict_each_other_are_told_when_the_file_is_read(name,
     path.write_text(f'[data]\nsource = "synthetic"\n[model]\nname = "{name}"\n')
 
     with pytest.raises(UserError, match=message) as caught:
-        experiments.load(path, [f"model.architecture.{number}" for number in numbers.split()])
+        load_experiment(path, [f"model.architecture.{number}" for number in numbers.split()])
 
     assert caught.value.lines[0].startswith(f"{path}: [model] architecture: ")

@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.models.conditioning.attributes import Categorical
 from signal_diffusion.sampling.dataset_conditions import values_like
 from signal_diffusion.sampling.requests import with_values
@@ -28,7 +28,7 @@ DRAWN = 4000
 @pytest.fixture(scope="module")
 def experiment(experiment_file: Path) -> schema.Experiment:
     conditioning = ("model.conditioning.type=attributes", f"model.conditioning.attributes={list(NAMES)}")
-    return experiments.load(experiment_file, conditioning)
+    return load_experiment(experiment_file, conditioning)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def of_captions(
 ) -> schema.Experiment:
     encoder = text_encoders.clip(tmp_path_factory.mktemp("encoders") / "clip")
     overrides = ("model.conditioning.type=caption", f"model.conditioning.text_encoder={encoder}")
-    return experiments.load(experiment_file, overrides)
+    return load_experiment(experiment_file, overrides)
 
 
 def test_the_captions_drawn_are_those_that_the_model_has_to_be_loaded_with(

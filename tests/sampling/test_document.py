@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion import experiment as experiments
+from signal_diffusion.experiment.loading import load_experiment
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sampling.md"
 INDENTED = re.findall(r"(?:^    .*\n)+", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
@@ -21,4 +21,4 @@ def test_tables_of_the_document_are_read(block: str, experiment_file: Path, tmp_
     headed = block if block.lstrip().startswith("[") else f"[generation.sampling]\nguidance_scale = 2.0\n{block}"
     (tmp_path / "experiment.toml").write_text(without + headed)
 
-    assert experiments.load(tmp_path / "experiment.toml").generation != experiments.load(experiment_file).generation
+    assert load_experiment(tmp_path / "experiment.toml").generation != load_experiment(experiment_file).generation

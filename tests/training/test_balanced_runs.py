@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.data.balancing import balanced_weights
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.dataset import grouping_of, order_of
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train
 from tests.training.runs import largest_difference, metrics_of
 
@@ -21,10 +22,10 @@ BY_GENDER = ("data.balancing.columns=['gender']",)
 
 def shares(config: Path, root: Path, *overrides: str) -> dict[str, float]:
     """How often an epoch of training has each gender."""
-    experiment = experiments.load(config, (f"data.paths.root={root}", *overrides))
-    columns = experiments.grouping_of(experiment.data, root, DatasetCard.load(root))
+    experiment = load_experiment(config, (f"data.paths.root={root}", *overrides))
+    columns = grouping_of(experiment.data, root, DatasetCard.load(root))
     weights = balanced_weights(list(columns.values()), experiment.data.balancing.max_weight)
-    order = experiments.order_of(experiment, len(weights), weights=weights)
+    order = order_of(experiment, len(weights), weights=weights)
     seen = [i for step in range(order.steps_per_epoch) for batch in order.indices(step) for i in batch]
     counts = Counter(columns["gender"][i] for i in seen)
     return {gender: count / len(seen) for gender, count in counts.items()}
@@ -63,7 +64,7 @@ def test_what_cannot_be_balanced_is_one_line(experiment_file: Path, tmp_path: Pa
 
 def test_balancing_without_shuffling_is_refused(experiment_file: Path):
     with pytest.raises(UserError, match="shuffle_train is false"):
-        experiments.load(experiment_file, (*BY_GENDER, "data.loading.shuffle_train=false"))
+        load_experiment(experiment_file, (*BY_GENDER, "data.loading.shuffle_train=false"))
 
 
 @pytest.mark.slow

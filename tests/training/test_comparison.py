@@ -8,13 +8,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.dataset import examples_of
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.sampling.trained import Trained, load_trained
@@ -41,7 +42,7 @@ def trained(run: Path) -> Trained:
 
 
 def held_out(trained: Trained, root: Path) -> Examples:
-    return experiments.examples_of(trained.experiment.data, root, trained.card, "validation", trained.attributes, None)
+    return examples_of(trained.experiment.data, root, trained.card, "validation", trained.attributes, None)
 
 
 def comparison(trained: Trained, examples: Examples, **others: object) -> SpectralComparison:
@@ -64,7 +65,7 @@ def test_it_is_the_root_mean_square_of_the_spectra_from_1_to_45_hz_of_the_averag
     assert trained.averaged
     x, values = held_out(trained, synthetic_dataset)[spread(76, 24)]
     cond = Conditioning({"label": values["label"][[0, 5, 11, 17, 23]]})
-    sampling = experiments.load(run / "config.toml", [f"generation.sampling.seed={derived_seed(8, 0)}"])
+    sampling = load_experiment(run / "config.toml", [f"generation.sampling.seed={derived_seed(8, 0)}"])
 
     samples = generate(
         trained.model,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from signal_diffusion.experiment import load
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 from tests.training.runs import largest_difference, metrics_of
@@ -104,7 +104,7 @@ def test_a_model_learns_from_a_dataset_that_prepare_did_not_make(
     assert (tmp_path / "run" / "samples" / "step-00000003.png").stat().st_size > 1000
     trained = load_trained(tmp_path / "run")
     assert trained.card.shape == shape
-    assert load(tmp_path / "run" / "config.toml").data == trained.experiment.data
+    assert load_experiment(tmp_path / "run" / "config.toml").data == trained.experiment.data
 
 
 def test_resume_is_bit_identical_with_augmentation(

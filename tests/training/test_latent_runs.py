@@ -17,14 +17,14 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from signal_diffusion import assembly
 from signal_diffusion.cli.config import check
 from signal_diffusion.config.model_tables import Autoencoder as Table
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import load
-from signal_diffusion.inspection import inspect
+from signal_diffusion.experiment import network
+from signal_diffusion.experiment.inspection import inspect
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
@@ -186,12 +186,12 @@ def test_the_experiment_is_checked_at_the_size_of_the_latents(
     check([experiment_file], list(overrides(vae)))
     assert "tokens           4 per example" in capsys.readouterr().out
 
-    found = inspect(load(experiment_file, overrides(vae)))
+    found = inspect(load_experiment(experiment_file, overrides(vae)))
     of_vae = sum(parameter.numel() for parameter in load_vae(str(vae)).parameters())
     positions, frequencies = 4 * 16, 128
     assert found.state_bytes == 4 * (of_vae + 5 * found.parameters + positions + frequencies)
     with pytest.raises(UserError, match=r"\[model.architecture\] patch_size .* does not divide examples of 8 × 8"):
-        inspect(load(experiment_file, (*overrides(vae), "model.architecture.patch_size=[16, 16]")))
+        inspect(load_experiment(experiment_file, (*overrides(vae), "model.architecture.patch_size=[16, 16]")))
 
 
 @pytest.mark.parametrize("path", ["nowhere/at/all", "$NOT_SET/vae", "owner/vae"])
@@ -204,7 +204,7 @@ def test_an_absent_vae_is_told_before_anything_is_done(path: str, experiment_fil
 
 def test_a_latent_space_without_a_vae_is_told_when_the_file_is_read(experiment_file: Path) -> None:
     with pytest.raises(UserError, match=r"\[model.autoencoder\] path: expected the folder, or the Hub id"):
-        load(experiment_file, TINY)
+        load_experiment(experiment_file, TINY)
 
 
 def test_a_vae_that_has_gone_or_changed_is_one_line(experiment_file: Path, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_the_vae_is_gone_while_training_from_the_cache_and_back_for_previews_alo
         decoding.append(len(loaded))
         return x
 
-    monkeypatch.setattr(assembly, "load_vae", loading)
+    monkeypatch.setattr(network, "load_vae", loading)
     monkeypatch.setattr(Denoising, "__call__", counting)
     monkeypatch.setattr(Autoencoder, "decode", decoded)
     drawn = ("training.visualization.enabled=true", "training.visualization.interval=1", "model.conditioning.type=none")
@@ -441,9 +441,9 @@ def test_what_makes_the_latents_cannot_change_in_mid_run(
 
 def test_what_is_encoded_once_is_not_augmented(experiment_file: Path, vae: Path) -> None:
     noise = "data.augmentation.gaussian_noise_std=0.1"
-    load(experiment_file, (*overrides(vae), noise))
+    load_experiment(experiment_file, (*overrides(vae), noise))
     with pytest.raises(UserError, match=r"\[model.autoencoder\] cache_latents: data.augmentation changes examples"):
-        load(experiment_file, (*overrides(vae), noise, CACHED))
+        load_experiment(experiment_file, (*overrides(vae), noise, CACHED))
 
 
 def test_what_is_wrong_with_an_experiment_is_told_before_anything_is_encoded(
@@ -456,7 +456,7 @@ def test_what_is_wrong_with_an_experiment_is_told_before_anything_is_encoded(
 
 
 def test_an_autoencoder_that_leaves_takes_no_memory_of_training(experiment_file: Path, vae: Path) -> None:
-    stays, leaves = (inspect(load(experiment_file, (*overrides(vae), *more))) for more in ((), (CACHED,)))
+    stays, leaves = (inspect(load_experiment(experiment_file, (*overrides(vae), *more))) for more in ((), (CACHED,)))
     of_vae = sum(parameter.numel() for parameter in load_vae(str(vae)).parameters())
     assert stays.state_bytes - leaves.state_bytes == 4 * of_vae
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import load
-from signal_diffusion.inspection import inspect
+from signal_diffusion.experiment.inspection import inspect
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.sampling.trained import load_trained
@@ -136,7 +136,7 @@ def test_lora_that_cannot_be_is_told_when_the_file_is_read(
     overrides: tuple[str, ...], expected: str, experiment_file: Path
 ) -> None:
     with pytest.raises(UserError, match=expected):
-        load(experiment_file, overrides)
+        load_experiment(experiment_file, overrides)
 
 
 def test_a_layer_that_is_not_there_is_told_before_anything_is_written(
@@ -146,12 +146,12 @@ def test_a_layer_that_is_not_there_is_told_before_anything_is_written(
     with pytest.raises(UserError, match=r"tiny.toml: \[model.lora\] target_modules: no linear layer ends in 'to_q'"):
         train(experiment_file, output_dir=tmp_path / "run", overrides=wrong)
     with pytest.raises(UserError, match="no linear layer ends in 'to_q'"):
-        inspect(load(experiment_file, wrong))
+        inspect(load_experiment(experiment_file, wrong))
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_frozen_has_neither_gradient_nor_optimizer_state_nor_average(experiment_file: Path, base: Path) -> None:
-    whole, changes = (inspect(load(experiment_file, o)) for o in ((), overrides(base)))
+    whole, changes = (inspect(load_experiment(experiment_file, o)) for o in ((), overrides(base)))
     added = changes.parameters - whole.parameters
     embedding, tables = 3 * 16, 16 * 16 + 128  # positions, and the frequencies of time
     assert added == 2 * 2 * ((16 + 48) + (16 + 16) + (16 + 64) + (64 + 16))  # layers × rank × (inputs + outputs)

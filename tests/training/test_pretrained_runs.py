@@ -7,10 +7,10 @@ import pytest
 import torch
 from diffusers import SD3Transformer2DModel, UNet2DModel
 
-from signal_diffusion import experiment as experiments
 from signal_diffusion.config.loading import written_keys
 from signal_diffusion.errors import UserError
-from signal_diffusion.inspection import inspect
+from signal_diffusion.experiment.inspection import inspect
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 
@@ -124,7 +124,7 @@ def test_a_key_that_contradicts_the_weights_is_told(config, tmp_path, value):
     with pytest.raises(UserError) as told:
         train(config, output_dir=tmp_path / "run", overrides=wrong)
     with pytest.raises(UserError) as told_by_check:
-        inspect(experiments.load(config, wrong), written_keys(config, wrong))
+        inspect(load_experiment(config, wrong), written_keys(config, wrong))
 
     [line] = told.value.lines
     assert line.endswith(told_by_check.value.lines[0])
@@ -182,13 +182,13 @@ def test_weights_for_latents_are_refused_for_pictures(config, pipeline, tmp_path
     ):
         train(config, output_dir=tmp_path / "run")
     with pytest.raises(UserError, match="for examples of 16 channels"):
-        inspect(experiments.load(config))
+        inspect(load_experiment(config))
 
 
 def test_an_inspection_counts_the_pretrained_network(config, pipeline):
     network = SD3Transformer2DModel.from_pretrained(pipeline / "transformer")
 
-    found = inspect(experiments.load(config))
+    found = inspect(load_experiment(config))
 
     conditioning = 3 * 12 + (12 * 10 + 10)  # two classes and their null, as tokens, and their part of the whole
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters()) + conditioning

@@ -13,7 +13,7 @@ import pytest
 
 from signal_diffusion.checkpoints import list_checkpoints, write_manifest
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment import load
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.locking import LOCK_NAME
 from signal_diffusion.training.trainer import Trainer
@@ -50,7 +50,10 @@ def test_a_run_keeps_nothing_of_how_it_was_resumed(short: Path, experiment_file:
         train(run / "config.toml")
 
     assert steps_of(fresh)[0] == 1 and contents(run) == before
-    assert all(load(path).training.resume == load(experiment_file).training.resume for path in run.rglob("config.toml"))
+    assert all(
+        load_experiment(path).training.resume == load_experiment(experiment_file).training.resume
+        for path in run.rglob("config.toml")
+    )
 
 
 def test_a_refused_command_leaves_what_is_being_written(short: Path, experiment_file: Path, tmp_path: Path) -> None:

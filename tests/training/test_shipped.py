@@ -17,7 +17,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.diffusion.generation import generate
-from signal_diffusion.experiment import load
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import load_trained
@@ -48,7 +48,7 @@ def marked(quick: tuple[str, ...]) -> list[Any]:
 def test_there_is_an_experiment_for_each_backbone_and_representation() -> None:
     assert {path.stem for path in SHIPPED} == {f"{backbone}-{data}" for backbone in BACKBONES for data in DATA}
     for path in SHIPPED:
-        experiment = load(path)
+        experiment = load_experiment(path)
         assert f"{experiment.model.name}-{experiment.data.representation}" == path.stem
 
 
@@ -71,7 +71,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def offline(path: Path, datasets: dict[str, Path], vae: Path) -> tuple[str, ...]:
     """What a shipped experiment needs said where there is no Hub."""
-    root = f"data.paths.root={datasets[load(path).data.representation]}"
+    root = f"data.paths.root={datasets[load_experiment(path).data.representation]}"
     return (root, "model.pretrained=", f"model.autoencoder.path={vae}") if "sd35" in path.stem else (root,)
 
 

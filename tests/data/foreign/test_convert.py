@@ -20,8 +20,6 @@ import pytest
 import torch
 from PIL import Image
 
-from signal_diffusion import experiment as experiments
-from signal_diffusion.conditions import attributes_of
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import open_split
@@ -32,6 +30,9 @@ from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.data.verification import check_dataset
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.conditions import attributes_of
+from signal_diffusion.experiment.dataset import dataset_root, examples_of, read_card
+from signal_diffusion.experiment.loading import load_experiment
 
 SPLITS = ("train", "validation")
 
@@ -87,8 +88,8 @@ def folder(tmp_path: Path) -> Path:
 def opened(**data: Any) -> tuple[Path, DatasetCard, schema.Data]:
     data = {"representation": "image", **data}
     table = schema.Data(**data)
-    root = experiments.dataset_root(table)
-    return root, experiments.read_card(table, root), table
+    root = dataset_root(table)
+    return root, read_card(table, root), table
 
 
 def root_of(path: Path | str) -> schema.Paths:
@@ -150,13 +151,13 @@ def test_train_and_val_may_be_folders_themselves(folder: Path) -> None:
     paths = schema.Paths(train=str(folder / "train"), val=str(folder / "validation"))
     root, card, data = opened(paths=paths)
     assert list(card.splits) == list(SPLITS)
-    assert [len(experiments.examples_of(data, root, card, split, (), None)) for split in (paths.train, paths.val)] == [
+    assert [len(examples_of(data, root, card, split, (), None)) for split in (paths.train, paths.val)] == [
         3,
         3,
     ]
     with pytest.raises(UserError, match="has no split 'validation'"):
         root, card, data = opened(paths=schema.Paths(train=str(folder / "train")))
-        experiments.examples_of(data, root, card, data.paths.val, (), None)
+        examples_of(data, root, card, data.paths.val, (), None)
 
 
 def test_a_conversion_is_made_once_and_again_where_something_changed(folder: Path) -> None:
@@ -228,7 +229,7 @@ def test_parquet_of_hugging_face_is_read_wherever_it_lies(layout: str, tmp_path:
     assert card.columns == {"label": {"kind": "categorical", "names": ["no", "yes"]}}
     conditioning = schema.Conditioning(type="class")
     attributes = attributes_of(conditioning, card, data.columns)
-    examples = experiments.examples_of(data, root, card, "train", attributes, None)
+    examples = examples_of(data, root, card, "train", attributes, None)
     x, values = examples[[69, 0]]
     assert np.abs(x[0, 0].numpy() - (pixels(69, 8, 8) / 127.5 - 1)).max() < 5e-4
     assert values["label"].tolist() == [0, 1]
@@ -311,7 +312,7 @@ def test_grey_pictures_become_coloured_for_a_model_that_knows_colours(folder: Pa
     (tmp_path / "checkpoint-1").mkdir()
     coloured = json.loads(card.to_json()) | {"shape": [3, 16, 16]}
     (tmp_path / "checkpoint-1" / CARD_NAME).write_text(json.dumps(coloured))
-    root = experiments.dataset_root(data, str(tmp_path / "checkpoint-1"))
+    root = dataset_root(data, str(tmp_path / "checkpoint-1"))
     assert card.shape == (1, 16, 16) and DatasetCard.load(root).shape == (3, 16, 16)
 
 
@@ -459,7 +460,7 @@ def test_what_contradicts_itself_is_told_when_the_file_is_read(
     overrides: list[str], complaint: str, experiment_file: Path
 ) -> None:
     with pytest.raises(UserError) as caught:
-        experiments.load(experiment_file, overrides)
+        load_experiment(experiment_file, overrides)
     assert complaint in str(caught.value) and len(caught.value.lines) == 1
 
 

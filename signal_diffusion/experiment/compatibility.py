@@ -12,12 +12,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from signal_diffusion import experiment as experiments
-from signal_diffusion.conditions import attributes_of
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.diffusion.methods import method_of
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.conditions import attributes_of
+from signal_diffusion.experiment.loading import CONFIG_NAME, load_any_experiment, load_experiment
 from signal_diffusion.models.conditioning.attributes import Attribute, Categorical
 
 __all__ = [
@@ -61,7 +62,7 @@ def check_same_run(
         With a line per difference that would change what the weights mean, and the `advice` at its end.
     """
     check_same_dataset(checkpoint, card, ("representation", "shape", "columns", "files"), advice)
-    then = experiments.load(checkpoint / experiments.CONFIG_NAME)
+    then = load_experiment(checkpoint / CONFIG_NAME)
     before, now = ({**_network(each), **_conditions(each, card), **_process(each)} for each in (then, experiment))
     compare(checkpoint, before, now, advice)
 
@@ -74,13 +75,13 @@ def check_same_network(checkpoint: Path, experiment: schema.Experiment) -> None:
     UserError
         With a line per difference.
     """
-    then = experiments.load(checkpoint / experiments.CONFIG_NAME)
+    then = load_experiment(checkpoint / CONFIG_NAME)
     compare(checkpoint, _network(then), _network(experiment), "expected the same, or another model.pretrained")
 
 
 def other_conditions(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> str:
     """The conditions of a checkpoint whose weights an experiment starts from; "" where they are the experiment's."""
-    then = experiments.load(checkpoint / experiments.CONFIG_NAME)
+    then = load_experiment(checkpoint / CONFIG_NAME)
     before = _conditions(then, DatasetCard.load(checkpoint))
     return "" if before == _conditions(experiment, card) else ", ".join(before.values())
 
@@ -109,7 +110,7 @@ def compare(checkpoint: Path, before: Mapping[str, Any], now: Mapping[str, Any],
 
 def measured_otherwise(checkpoint: Path, experiment: schema.Experiment | AutoencoderExperiment) -> list[str]:
     """The keys by which a validation measures something else than that of the run that wrote a checkpoint did."""
-    then = experiments.load_any(checkpoint / experiments.CONFIG_NAME)
+    then = load_any_experiment(checkpoint / CONFIG_NAME)
     keys = [*_MEASURE, *(_MEASURE_OF_DIFFUSION if isinstance(experiment, schema.Experiment) else ())]
     return [
         "[{}] {}".format(*key.rsplit(".", 1)) for key in keys if attrgetter(key)(then) != attrgetter(key)(experiment)
@@ -140,7 +141,7 @@ def _process(experiment: schema.Experiment) -> dict[str, Any]:
     """What else a run keeps from its beginning to its end."""
     diffusion, lora = experiment.model.diffusion, experiment.model.lora
     keys: dict[str, Any] = {f"[model.diffusion] {name}": getattr(diffusion, name) for name in _SCHEDULE}
-    keys["[model.diffusion] prediction"] = experiments.method_of(diffusion).prediction
+    keys["[model.diffusion] prediction"] = method_of(diffusion).prediction
     if experiment.model.autoencoder.enabled:  # what the latents are made by, and their statistics of
         for name in _LATENTS:
             keys[f"[model.autoencoder] {name}"] = getattr(experiment.model.autoencoder, name)

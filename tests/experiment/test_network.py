@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from signal_diffusion.assembly import assemble
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.experiment import load
-from signal_diffusion.inspection import doubts_of, inspect
+from signal_diffusion.experiment.inspection import doubts_of, inspect
+from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.network import assemble
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 
@@ -31,7 +31,7 @@ def base(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def state_of(experiment_file: Path, root: Path, *overrides: str) -> dict[str, Tensor]:
     """The state of an experiment's network before its training."""
-    return assemble(load(experiment_file, overrides), DatasetCard.load(root), None).model.state_dict()
+    return assemble(load_experiment(experiment_file, overrides), DatasetCard.load(root), None).model.state_dict()
 
 
 @pytest.mark.parametrize("override", [NONE, OTHER_CLASSES, ATTRIBUTES])
@@ -55,7 +55,7 @@ def test_that_conditions_are_others_is_told_of_a_new_run_and_not_when_it_goes_on
     card, start = DatasetCard.load(synthetic_dataset), f"model.pretrained={base}"
 
     def told(*overrides: str) -> list[tuple[str, str]]:
-        found = doubts_of(load(experiment_file, (start, *overrides)), synthetic_dataset, card)
+        found = doubts_of(load_experiment(experiment_file, (start, *overrides)), synthetic_dataset, card)
         return [each for each in found if each[0] == "model.pretrained"]
 
     [(_, message)] = told(OTHER_CLASSES)
@@ -74,7 +74,7 @@ def test_a_run_of_lora_from_weights_of_other_conditions_is_loaded_again(
 
     train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
 
-    assert inspect(load(experiment_file, overrides)).num_steps == 1
+    assert inspect(load_experiment(experiment_file, overrides)).num_steps == 1
     found, saved = load_trained(tmp_path / "run").model.state_dict(), tmp_path / "run/checkpoint-1/ema.safetensors"
     name = "conditioning.embeddings.0.table.weight"
     assert torch.equal(found[name], load_file(saved)[name])

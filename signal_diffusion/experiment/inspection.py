@@ -14,9 +14,6 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from signal_diffusion import assembly
-from signal_diffusion import experiment as experiments
-from signal_diffusion.conditions import attributes_of, caption_of, captions_in
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.legacy.toml_values import Expectation
@@ -24,6 +21,18 @@ from signal_diffusion.config.warnings import Doubt, Extent, doubts
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import split_files, split_name
 from signal_diffusion.data.loaders import spread
+from signal_diffusion.experiment.conditions import attributes_of, caption_of, captions_in
+from signal_diffusion.experiment.dataset import (
+    check_expected,
+    dataset_root,
+    grouping_of,
+    num_train_examples,
+    order_of,
+    read_card,
+    steps_of,
+)
+from signal_diffusion.experiment.network import autoencoder_of, model_of, vae_of, with_architecture
+from signal_diffusion.experiment.pretrained import check_pretrained, pretrained_conditions
 from signal_diffusion.models.conditioning.attributes import Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
@@ -68,18 +77,18 @@ def inspect(
     UserError
         For what training would refuse.
     """
-    experiment = assembly.with_architecture(experiment, written)
-    vae = assembly.vae_of(experiment.model)
-    root = experiments.dataset_root(experiment.data, experiment.model.pretrained)
-    card = experiments.read_card(experiment.data, root)
-    experiments.check_expected(expected, card)
-    autoencoder = assembly.autoencoder_of(experiment.model, vae, card)
+    experiment = with_architecture(experiment, written)
+    vae = vae_of(experiment.model)
+    root = dataset_root(experiment.data, experiment.model.pretrained)
+    card = read_card(experiment.data, root)
+    check_expected(expected, card)
+    autoencoder = autoencoder_of(experiment.model, vae, card)
     latent_shape = autoencoder.latent_shape if autoencoder else None
     training, loading = experiment.training, experiment.data.loading
     texts = captions_in(experiment, root, card)
     with FakeTensorMode():
         caption = caption_of(experiment, texts, embed=False)
-        model = experiments.model_of(experiment.model, card, experiment.data.columns, latent_shape, caption)
+        model = model_of(experiment.model, card, experiment.data.columns, latent_shape, caption)
         if experiment.model.lora.enabled:
             add_lora(model, experiment.model.lora)
         if training.gradient_checkpointing:
@@ -97,22 +106,22 @@ def inspect(
         activations = _kept_bytes(model, x, cond, bf16=training.mixed_precision != "no")
         flops = forward_flops(model, x[:1], cond[:1])
     if experiment.model.pretrained:
-        assembly.check_pretrained(model, experiment)
+        check_pretrained(model, experiment)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     tables = sum(buffer.numel() for buffer in model.buffers())
     stays = not experiment.model.autoencoder.cache_latents
     frozen = autoencoder.num_parameters if autoencoder and stays else 0
-    examples = experiments.num_train_examples(experiment, root, card)
-    experiments.grouping_of(experiment.data, root, card)
-    order = experiments.order_of(experiment, examples)
+    examples = num_train_examples(experiment, root, card)
+    grouping_of(experiment.data, root, card)
+    order = order_of(experiment, examples)
     copies = 1 + COPIES[training.optimizer.type] + training.ema.enabled
     return Inspection(
         parameters=parameters,
         tokens=model.num_tokens,
         train_examples=examples,
         steps_per_epoch=order.steps_per_epoch,
-        num_steps=experiments.steps_of(training, order.steps_per_epoch),
+        num_steps=steps_of(training, order.steps_per_epoch),
         state_bytes=(parameters + tables + frozen + trained * copies) * FP32,
         activation_bytes=activations,
         flops=flops,
@@ -130,10 +139,10 @@ def doubts_of(
     UserError
         Where a split is missing, or too small for one step.
     """
-    examples = experiments.num_train_examples(experiment, root, card)
-    order = experiments.order_of(experiment, examples, num_processes=num_processes)
+    examples = num_train_examples(experiment, root, card)
+    order = order_of(experiment, examples, num_processes=num_processes)
     extent = Extent(
-        num_steps=experiments.steps_of(experiment.training, order.steps_per_epoch),
+        num_steps=steps_of(experiment.training, order.steps_per_epoch),
         steps_per_epoch=order.steps_per_epoch,
         examples_per_step=order.examples_per_step,
         num_examples=examples,
@@ -146,7 +155,7 @@ def _fresh_conditioning(experiment: schema.Experiment | AutoencoderExperiment, c
     """That a new run starts from weights of other conditions."""
     if not isinstance(experiment, schema.Experiment) or experiment.training.resume.enabled:
         return
-    if before := assembly.pretrained_conditions(experiment, card):
+    if before := pretrained_conditions(experiment, card):
         yield (
             "model.pretrained",
             f"trained with other conditions ({before}): what embeds conditions starts fresh, and all else from there",

@@ -1,203 +1,38 @@
-"""An experiment file and what it asks for: the only place where all rooms meet.
-
-`load` reads a file against what the rooms offer; the functions below it build a file's data, model and method. What
-the file and the dataset's card contradict each other in is told here, before anything is trained.
-"""
+"""The dataset of an experiment: its folder, its card, its splits, and the order of its examples."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
 
-from signal_diffusion.conditions import attributes_of, codes_of
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.legacy.toml_values import Expectation
-from signal_diffusion.config.loading import Offer, is_of_autoencoder, load_autoencoder_experiment, load_experiment
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
-from signal_diffusion.data.representations.pictures import Picture
-from signal_diffusion.data.representations.registry import REPRESENTATIONS, representation_of
-from signal_diffusion.diffusion.generation import times_of
-from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
-from signal_diffusion.diffusion.samplers import SAMPLERS
+from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.conditions import codes_of
 from signal_diffusion.hub import downloaded
-from signal_diffusion.models.conditioning.attributes import Attribute, Caption
-from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.models.registry import BACKBONES, build
+from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.paths import cache_folder, expanded
 
 __all__ = [
-    "CONFIG_NAME",
-    "RunPaths",
     "check_expected",
     "dataset_root",
     "examples_of",
     "grouping_of",
-    "load",
-    "load_any",
-    "load_autoencoder",
-    "method_of",
-    "model_of",
-    "naming",
     "num_train_examples",
-    "offer",
     "order_of",
     "read_card",
     "steps_of",
 ]
-
-CONFIG_NAME = "config.toml"
-LARGEST_TERMINAL_ALPHA = 0.1
-_REPRESENTATIONS = (*REPRESENTATIONS, Picture.name)
-
-
-@dataclass(frozen=True)
-class RunPaths:
-    """The folders of a run."""
-
-    base: Path
-    logs: Path
-    checkpoints: Path
-    samples: Path
-    generated: Path
-
-    @classmethod
-    def of(cls, base: Path, subdirs: schema.Subdirs) -> RunPaths:
-        """The folders that [output.subdirs] names, inside the run directory `base`."""
-        return cls(
-            base, base / subdirs.logs, base / subdirs.checkpoints, base / subdirs.samples, base / subdirs.generated
-        )
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
-    """Read an experiment file, with `table.key=value` overrides, against all that this version has to offer.
-
-    Raises
-    ------
-    UserError
-        With one line per mistake.
-    """
-    return load_experiment(path, offer(), overrides)
-
-
-def offer() -> Offer:
-    """All that an experiment file may name in this version."""
-    return Offer(
-        architectures={name: backbone.architecture for name, backbone in BACKBONES.items()},
-        representations=_REPRESENTATIONS,
-        methods=METHODS,
-        predictions=PREDICTIONS,
-        samplers=SAMPLERS,
-        check=_check,
-    )
-
-
-def load_autoencoder(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
-    """Read the experiment file of an autoencoder, as `load` those of diffusion models."""
-    return load_autoencoder_experiment(path, BACKBONES, _REPRESENTATIONS, overrides)
-
-
-def load_any(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment | AutoencoderExperiment:
-    """Read an experiment file of either kind."""
-    return load_autoencoder(path, overrides) if is_of_autoencoder(path, overrides) else load(path, overrides)
-
-
-def _check(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
-    """What contradicts itself only in view of what there is."""
-    yield from _check_method(experiment)
-    model = experiment.model
-    try:
-        BACKBONES[model.name].builder.check(model.architecture)
-    except UserError as error:
-        yield "model.architecture", str(error)
-    if model.conditioning.type == "caption" and not model.conditioning.text_encoder and model.pretrained:
-        folder = Path(os.path.expandvars(model.pretrained)).expanduser()
-        if folder.is_dir() and not (folder / "model_index.json").is_file():
-            yield (
-                "model.conditioning.text_encoder",
-                f"expected the folder, or the Hub id, of a text encoder; model.pretrained = {model.pretrained!r} is no "
-                "pipeline of diffusers to take it from",
-            )
-
-
-def _check_method(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
-    """What contradicts itself in a method only once it is built, or in a backbone."""
-    if experiment.model.lora.enabled and not BACKBONES[experiment.model.name].builder.lora_targets:
-        able = [name for name, each in BACKBONES.items() if each.builder.lora_targets]
-        yield "model.lora.enabled", f"{experiment.model.name!r} is no transformer; expected one of {', '.join(able)}"
-    try:
-        method = method_of(experiment.model.diffusion)
-    except UserError as error:
-        yield "model.diffusion.prediction", str(error)
-        return
-    try:
-        times_of(method, experiment.generation.sampling)
-    except UserError as error:
-        yield "generation.sampling.steps", str(error)
-    if (terminal_alpha := method.schedule.terminal_alpha) > LARGEST_TERMINAL_ALPHA:
-        yield (
-            "model.diffusion.beta_schedule",
-            f"leaves {terminal_alpha:.2f} of the data at the last step, while sampling starts from noise; expected "
-            f"at most {LARGEST_TERMINAL_ALPHA}: use more num_timesteps, a larger beta_end, or zero_terminal_snr = true",
-        )
-
-
-def method_of(diffusion: schema.Diffusion) -> Method:
-    """The method that [model.diffusion] describes."""
-    names = ["time_sampling", "logit_mean", "logit_std"]
-    if diffusion.method == "ddpm":
-        names = ["num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"]
-    options: dict[str, Any] = {name: getattr(diffusion, name) for name in names}
-    if diffusion.prediction is not None:
-        options["prediction"] = diffusion.prediction
-    return METHODS[diffusion.method](**options, snr_gamma=diffusion.snr_gamma)
-
-
-def method_on(model: schema.Model, card: DatasetCard) -> Method:
-    """The same, for what the network works on: examples of a dataset, or latents, which have unit variance."""
-    data_std = 1.0 if model.autoencoder.enabled else representation_of(card).data_std
-    return replace(method_of(model.diffusion), data_std=data_std)
-
-
-def model_of(
-    model: schema.Model,
-    card: DatasetCard,
-    columns: schema.Columns,
-    latent_shape: tuple[int, int, int] | None = None,
-    caption: Caption | None = None,
-) -> Denoiser:
-    """The backbone with fresh weights, for what the card says examples are, or for latents of them."""
-    channels, height, width = latent_shape or card.shape
-    attributes = attributes_of(model.conditioning, card, columns, caption)
-    try:
-        return build(
-            model.name,
-            model.architecture,
-            shape=(channels, height, width),
-            attributes=attributes,
-            electrode_rows=card.representation["name"] == "timeseries" and latent_shape is None,
-        )
-    except UserError as error:
-        raise UserError(f"[model.architecture] {error}") from None
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the experiment file's name before what is wrong with one of its tables."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(*(f"{path}: {line}" if line.startswith("[") else line for line in error.lines)) from None
 
 
 def dataset_root(data: schema.Data, pretrained: str = "") -> Path:

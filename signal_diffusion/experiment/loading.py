@@ -1,0 +1,138 @@
+"""From an experiment file to an experiment, checked against all that this version has to offer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from signal_diffusion.config import schema
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.loading import Offer, is_of_autoencoder, read_autoencoder_experiment, read_experiment
+from signal_diffusion.data.representations.pictures import Picture
+from signal_diffusion.data.representations.registry import REPRESENTATIONS
+from signal_diffusion.diffusion.generation import times_of
+from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, method_of
+from signal_diffusion.diffusion.samplers import SAMPLERS
+from signal_diffusion.errors import UserError
+from signal_diffusion.models.registry import BACKBONES
+
+__all__ = [
+    "CONFIG_NAME",
+    "RunPaths",
+    "file_in_errors",
+    "load_any_experiment",
+    "load_autoencoder_experiment",
+    "load_experiment",
+    "offer",
+]
+
+CONFIG_NAME = "config.toml"
+LARGEST_TERMINAL_ALPHA = 0.1
+_REPRESENTATIONS = (*REPRESENTATIONS, Picture.name)
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The folders of a run."""
+
+    base: Path
+    logs: Path
+    checkpoints: Path
+    samples: Path
+    generated: Path
+
+    @classmethod
+    def of(cls, base: Path, subdirs: schema.Subdirs) -> RunPaths:
+        """The folders that [output.subdirs] names, inside the run directory `base`."""
+        return cls(
+            base, base / subdirs.logs, base / subdirs.checkpoints, base / subdirs.samples, base / subdirs.generated
+        )
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
+    """Read an experiment file, with `table.key=value` overrides, against all that this version has to offer.
+
+    Raises
+    ------
+    UserError
+        With one line per mistake.
+    """
+    return read_experiment(path, offer(), overrides)
+
+
+def offer() -> Offer:
+    """All that an experiment file may name in this version."""
+    return Offer(
+        architectures={name: backbone.architecture for name, backbone in BACKBONES.items()},
+        representations=_REPRESENTATIONS,
+        methods=METHODS,
+        predictions=PREDICTIONS,
+        samplers=SAMPLERS,
+        check=_check,
+    )
+
+
+def load_autoencoder_experiment(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
+    """Read the experiment file of an autoencoder, as `load_experiment` those of diffusion models."""
+    return read_autoencoder_experiment(path, BACKBONES, _REPRESENTATIONS, overrides)
+
+
+def load_any_experiment(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment | AutoencoderExperiment:
+    """Read an experiment file of either kind."""
+    return (
+        load_autoencoder_experiment(path, overrides)
+        if is_of_autoencoder(path, overrides)
+        else load_experiment(path, overrides)
+    )
+
+
+def _check(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
+    """What contradicts itself only in view of what there is."""
+    yield from _check_method(experiment)
+    model = experiment.model
+    try:
+        BACKBONES[model.name].builder.check(model.architecture)
+    except UserError as error:
+        yield "model.architecture", str(error)
+    if model.conditioning.type == "caption" and not model.conditioning.text_encoder and model.pretrained:
+        folder = Path(os.path.expandvars(model.pretrained)).expanduser()
+        if folder.is_dir() and not (folder / "model_index.json").is_file():
+            yield (
+                "model.conditioning.text_encoder",
+                f"expected the folder, or the Hub id, of a text encoder; model.pretrained = {model.pretrained!r} is no "
+                "pipeline of diffusers to take it from",
+            )
+
+
+def _check_method(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
+    """What contradicts itself in a method only once it is built, or in a backbone."""
+    if experiment.model.lora.enabled and not BACKBONES[experiment.model.name].builder.lora_targets:
+        able = [name for name, each in BACKBONES.items() if each.builder.lora_targets]
+        yield "model.lora.enabled", f"{experiment.model.name!r} is no transformer; expected one of {', '.join(able)}"
+    try:
+        method = method_of(experiment.model.diffusion)
+    except UserError as error:
+        yield "model.diffusion.prediction", str(error)
+        return
+    try:
+        times_of(method, experiment.generation.sampling)
+    except UserError as error:
+        yield "generation.sampling.steps", str(error)
+    if (terminal_alpha := method.schedule.terminal_alpha) > LARGEST_TERMINAL_ALPHA:
+        yield (
+            "model.diffusion.beta_schedule",
+            f"leaves {terminal_alpha:.2f} of the data at the last step, while sampling starts from noise; expected "
+            f"at most {LARGEST_TERMINAL_ALPHA}: use more num_timesteps, a larger beta_end, or zero_terminal_snr = true",
+        )
+
+
+@contextmanager
+def file_in_errors(path: Path) -> Iterator[None]:
+    """Put the experiment file's name before what is wrong with one of its tables."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(*(f"{path}: {line}" if line.startswith("[") else line for line in error.lines)) from None
