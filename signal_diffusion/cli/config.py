@@ -152,10 +152,11 @@ def _told(file: Path, overrides: Sequence[str]) -> str:
     from signal_diffusion.config.loading import translation_of, written_keys
     from signal_diffusion.experiment.inspection import inspect
     from signal_diffusion.experiment.loading import load_any_experiment
-    from signal_diffusion.training.autoencoder import outline
 
     experiment = load_any_experiment(file, overrides)
     if isinstance(experiment, AutoencoderExperiment):
+        from signal_diffusion.training.autoencoder import outline  # imports diffusers, which takes seconds
+
         told = outline(experiment)
         _warn(file, overrides, experiment)
         return told

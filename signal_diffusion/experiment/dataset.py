@@ -17,6 +17,7 @@ from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.synthetic import VERSION as SYNTHETIC_VERSION
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.conditions import codes_of
 from signal_diffusion.hub import downloaded
@@ -58,14 +59,13 @@ def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
 
 
 def _synthetic_root(data: schema.Data) -> Path:
-    from signal_diffusion.data import synthetic
-    from signal_diffusion.data.preparing.prepare import prepare_synthetic  # what makes data need not slow every start
-
     representation, cache = data.representation, cache_folder(data.loading.cache_dir)
-    root = cache / f"synthetic-{synthetic.VERSION}-{FORMAT_VERSION}" / representation
+    root = cache / f"synthetic-{SYNTHETIC_VERSION}-{FORMAT_VERSION}" / representation
     root.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root.with_name(f".{representation}.wait")):  # a run that starts meanwhile uses it too
         if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
+            from signal_diffusion.data.preparing.prepare import prepare_synthetic  # imports SciPy and MNE's readers
+
             prepare_synthetic(root, representation)
     return root
 

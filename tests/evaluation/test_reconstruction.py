@@ -56,7 +56,7 @@ def test_decibels_alone_tell_rhythms_and_no_correlation() -> None:
 
 
 def test_the_script_names_its_own_option(synthetic_dataset: Path, tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "scripts" / "round_trip.py"
+    script = Path(__file__).parents[2] / "scripts" / "round_trip.py"
     app = typer.Typer()
     app.command()(runpy.run_path(str(script))["main"])
     arguments = [str(synthetic_dataset), "--vae", str(tmp_path / "nowhere")]
