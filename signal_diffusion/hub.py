@@ -70,7 +70,7 @@ def downloaded(
         return Path(folder)
     where = f"{key}: {identifier}" if key else identifier
     found = "no such folder here, and it " if repo_type == "model" else ""
-    raise UserError(f"{where}: {found}cannot be had from the Hub ({reason}); {advice}")
+    raise UserError(f"{where}: {found}could not be downloaded from the Hub ({reason}); {advice}")
 
 
 def check_uploadable(identifier: str, *, option: str) -> None:
@@ -80,7 +80,7 @@ def check_uploadable(identifier: str, *, option: str) -> None:
     if not is_hub_id(identifier) or "@" in identifier:
         raise UserError(f"{option} {identifier}: expected owner/name")
     if huggingface_hub.get_token() is None:
-        raise UserError(f"{option} {identifier}: there is no token of the Hub here; `hf auth login`, or set HF_TOKEN")
+        raise UserError(f"{option} {identifier}: no Hugging Face token found; run `hf auth login` or set HF_TOKEN")
 
 
 def uploaded(folder: Path, identifier: str, *, option: str, private: bool) -> str:

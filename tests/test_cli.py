@@ -134,3 +134,15 @@ def test_training_needs_nothing_that_is_not_installed_with_the_package():
 def test_what_samples_are_asked_to_be_is_said_once(options: list[str], expected: str):
     with pytest.raises(UserError, match=expected):
         run("sample", "runs/none", *options)
+
+
+def test_the_version_names_what_results_depend_on() -> None:
+    shown = CliRunner().invoke(app, ["--version"])
+    assert shown.exit_code == 0
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == [
+        "signal-diffusion",
+        "torch",
+        "accelerate",
+        "diffusers",
+        "mne",
+    ]

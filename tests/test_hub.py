@@ -70,7 +70,7 @@ def test_every_refusal_is_a_line_with_the_key(monkeypatch: pytest.MonkeyPatch, e
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(UserError) as caught:
         downloaded("owner/name@v1", key="[model] pretrained")
-    start = "[model] pretrained: owner/name@v1: no such folder here, and it cannot be had from the Hub "
+    start = "[model] pretrained: owner/name@v1: no such folder here, and it could not be downloaded from the Hub "
     assert str(caught.value).startswith(start + told)
     assert len(caught.value.lines) == 1 and "\n" not in str(caught.value)
 

@@ -282,7 +282,9 @@ def test_a_mistake_in_an_option_of_the_command_is_blamed_on_it(run: Path, option
 
 
 def test_what_is_neither_here_nor_on_the_hub_is_told_in_a_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="owner/name: no such folder here, and it cannot be had from the Hub") as caught:
+    with pytest.raises(
+        UserError, match="owner/name: no such folder here, and it could not be downloaded from the Hub"
+    ) as caught:
         SignalDiffusionPipeline.from_pretrained("owner/name")
     assert len(caught.value.lines) == 1
     monkeypatch.chdir(run.parent.parent)

@@ -19,7 +19,7 @@ FLOORS = (
     ("config",),
     ("paths", "hub", "errors", "randomness"),
 )
-"""From top to bottom: a room imports rooms of lower floors; on one floor it may import its neighbours, without a circle."""
+"""From top to bottom: a room imports rooms of its own floor or of lower ones, without a circle."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 KNOWN_NOTHING_OF = {
     "diffusion": ("models", "data", "experiment"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -24,8 +26,25 @@ app.add_typer(data.app, name="data")
 app.add_typer(benchmark.app, name="benchmark")
 
 
+PACKAGES = ("signal-diffusion", "torch", "accelerate", "diffusers", "mne")
+
+
+def _print_versions(is_asked: bool) -> None:
+    if is_asked:
+        for name in PACKAGES:
+            print(f"{name} {version(name)}")  # of the installed files; nothing is imported
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_versions, is_eager=True, help="Print the versions in use, and leave."
+        ),
+    ] = False,
+) -> None:
     """Diffusion models of EEG: datasets, experiment files, samples. Training is a module of its own:
 
     python -m signal_diffusion.training.diffusion EXPERIMENT.toml

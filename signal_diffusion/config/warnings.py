@@ -1,4 +1,4 @@
-"""What an experiment may say and seldom means: told before training, in a line each, and never an error.
+"""Warnings about settings that are legal but suspicious: printed before training, one line each, never an error.
 
 Most of it hangs on the length of the run, which the dataset decides. A default is not doubted: it was not chosen.
 """

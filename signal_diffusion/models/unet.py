@@ -98,8 +98,8 @@ class UNet(DiffusersDenoiser):
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The prediction for x (B, C, H, W) at the times t (B,).
 
-        Of T steps, ours are at t = 1/T … 1 and those of diffusers are told as 0 … T − 1: 1000·t tells weights of its
-        pipelines, which have T = 1000, one step more than they were trained with.
+        diffusers' step k is our t = (k + 1)/T, so weights of its pipelines (T = 1000) are given 1000·t = k + 1, one
+        more than the step that they were trained with.
         """
         condition = None if self.conditioning is None else self.conditioning(cond)
         padded = F.pad(x, (0, 0, 0, self.missing_rows))

@@ -58,7 +58,7 @@ def guide_folder(sampling: schema.Sampling, checkpoint: Path) -> Path:
 
 def _check(folder: Path, checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> None:
     if folder.resolve() == checkpoint.resolve():
-        raise UserError(f"{folder} is sampled from itself, and guides nowhere; {ADVICE}")
+        raise UserError(f"{folder}: a checkpoint cannot guide itself; {ADVICE}")
     verify(folder)
     check_same_run(folder, experiment, card, ADVICE)
     step, sampled = step_of(folder), step_of(checkpoint)

@@ -69,7 +69,7 @@ def wished(
     Raises
     ------
     UserError
-        In the command's words, which `options.named_as_arguments` changes, for what is none or goes not together.
+        In the command's words, which `options.named_as_arguments` changes, if a value is invalid or options conflict.
     """
     if windows is not None:
         windows = whole_number("--windows", windows)

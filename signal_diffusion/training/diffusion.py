@@ -7,6 +7,7 @@ accelerate launch --multi_gpu -m signal_diffusion.training.diffusion EXPERIMENT.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def _train(experiment: schema.Experiment, accelerator: Accelerator, config: Path
         checkpoint,
         announcement=[*_announcement(experiment, trainer, parts, attributes), *odd, *otherwise],
         module=MODULE,
-        after=lambda: [f"sample      uv run signal-diffusion sample {paths.base} --num 64"],
+        after=lambda: [f"sample      uv run signal-diffusion sample {shlex.quote(str(paths.base))} --num 64"],
     )
 
 

@@ -1,4 +1,4 @@
-"""What a diffusion model learns: to predict, of an example with noise in it, what its method asks for."""
+"""Training objective: predict the method's target from a noised example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run starts: in a folder that holds none yet, or from a checkpoint, and what is otherwise from there on."""
+"""Start fresh or resume, and what changes on resuming."""
 
 from __future__ import annotations
 

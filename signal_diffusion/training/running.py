@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def sent_to(module: str, config: Path) -> Iterator[None]:
     try:
         yield
     except WrongKindError as error:
-        raise UserError(f"{error}; run this one with `python -m {module} {config}`") from None
+        raise UserError(f"{error}; run this one with `{shlex.join(['python', '-m', module, str(config)])}`") from None
 
 
 def with_run_directory(
@@ -181,8 +182,9 @@ def run(
         else:
             tracker.hyperparameters(_flattened(dataclasses.asdict(experiment)), to_toml(experiment))
         finished = trainer.run(tracker)
-        again = f"{paths.base / CONFIG_NAME} --output-dir {paths.base} --resume-from-checkpoint latest"
-        closing = after() if finished else [f"go on       uv run python -m {module} {again}"]
+        again = ["uv", "run", "python", "-m", module, str(paths.base / CONFIG_NAME), "--output-dir", str(paths.base)]
+        resume = shlex.join([*again, "--resume-from-checkpoint", "latest"])
+        closing = after() if finished else [f"resume      {resume}"]
         tracker.conclude([*_conclusion(paths, trainer, finished=finished), *closing])
     finally:
         tracker.close()

@@ -258,7 +258,7 @@ def test_a_folder_of_something_else_is_told(tmp_path):
 
 def test_without_the_hub_one_line_says_what_to_set():
     with pytest.raises(
-        UserError, match=r"owner/name@main: .* cannot be had from the Hub .*; check .* or set a local folder"
+        UserError, match=r"owner/name@main: .* could not be downloaded from the Hub .*; check .* or set a local folder"
     ) as told:
         located("owner/name@main", "transformer")
     assert "\n" not in str(told.value)

@@ -489,7 +489,7 @@ def test_without_a_token_nothing_is_written(run: Path, tmp_path: Path, monkeypat
     with pytest.raises(UserError) as caught:
         CliRunner().invoke(app, words, catch_exceptions=False)
     [line] = caught.value.lines
-    assert line == "--push-to-hub owner/name: there is no token of the Hub here; `hf auth login`, or set HF_TOKEN"
+    assert line == "--push-to-hub owner/name: no Hugging Face token found; run `hf auth login` or set HF_TOKEN"
     assert not (tmp_path / "exported").exists()
 
 

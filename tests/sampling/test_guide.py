@@ -98,7 +98,7 @@ def test_a_guide_of_another_folder_has_to_be_of_the_same_network(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("checkpoint-3", "checkpoint-3 is sampled from itself, and guides nowhere; expected an earlier checkpoint"),
+        ("checkpoint-3", "checkpoint-3: a checkpoint cannot guide itself; expected an earlier checkpoint"),
         ("checkpoint-7", "checkpoint-7: no such checkpoint; there are checkpoint-1, checkpoint-2, checkpoint-3"),
         ("$NOWHERE/checkpoint-1", "names a variable that is not set"),
     ],

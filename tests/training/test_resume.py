@@ -120,7 +120,7 @@ def test_a_stop_in_the_last_validation_is_no_end(
         patch.setattr(Trainer, "_validate", interrupted)
         assert not train(experiment_file, output_dir=run, resume="latest")
     said = capsys.readouterr().err
-    assert "paused at step 15 of 15" in said and "go on  " in said
+    assert "paused at step 15 of 15" in said and "resume      uv run python -m " in said
 
     for _ in range(2):
         assert train(experiment_file, output_dir=run, resume="latest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import NoReturn
@@ -170,3 +171,12 @@ def test_a_checkpoint_of_a_version_that_kept_no_length_of_epochs_goes_on(
 
     assert "steps per epoch:" not in capsys.readouterr().err
     assert metrics_of(tmp_path / "run")[-1]["epoch"] == pytest.approx(5 / 6)
+
+
+def test_the_command_that_samples_can_be_pasted_back_from_a_path_with_spaces(
+    experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "my runs" / "first"
+    train(experiment_file, output_dir=run, overrides=("training.max_steps=1",))
+    line = next(line for line in capsys.readouterr().err.splitlines() if "signal-diffusion sample" in line)
+    assert shlex.split(line)[-3:] == [str(run), "--num", "64"]

@@ -302,7 +302,9 @@ def test_another_one_on_the_hub_is_converted(folder: Path, monkeypatch: pytest.M
 
 def test_without_the_network_the_hub_is_one_line() -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "1"
-    with pytest.raises(UserError, match=r"^\[data.paths\] root: nobody/nothing: cannot be had from the Hub") as caught:
+    with pytest.raises(
+        UserError, match=r"^\[data.paths\] root: nobody/nothing: could not be downloaded from the Hub"
+    ) as caught:
         opened(source="hub", paths=root_of("nobody/nothing"))
     assert len(str(caught.value).splitlines()) == 1
 
