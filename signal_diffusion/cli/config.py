@@ -173,7 +173,7 @@ def _told(file: Path, overrides: Sequence[str]) -> str:
         f"{found.num_steps:,} in all\n"
         f"  memory           about {memory:.2f} GiB per process: {found.state_bytes / gib:.2f} for weights, "
         f"gradients, optimizer and average, {found.activation_bytes / gib:.2f} for activations\n"
-        f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items())}"
+        f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items()) or 'PyTorch'}"
     )
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from signal_diffusion.models.attention import attention_kernel
 from signal_diffusion.models.conditioning.attributes import Caption, Conditioning
 from signal_diffusion.models.conditioning.embeddings import HoldsCaptions
 
@@ -40,8 +39,8 @@ class Denoiser(nn.Module, ABC):
 
     @property
     def kernels(self) -> dict[str, str]:
-        """What computes the costly operations of this network on the device it is on, by operation."""
-        return {"attention": attention_kernel()}
+        """Backends of this network's costly operations on its device, by operation; {} if all is plain PyTorch."""
+        return {}
 
     @abstractmethod
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.attention import attention
+from signal_diffusion.models.attention import attention, attention_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser
@@ -100,6 +100,11 @@ class DiT(Denoiser):
     def blocks(self) -> nn.ModuleList:
         """The transformer blocks."""
         return self.layers
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """What computes attention."""
+        return {"attention": attention_kernel()}
 
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The prediction for x (B, C, H, W) at the times t (B,)."""

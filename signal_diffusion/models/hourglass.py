@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.attention import attention, neighbourhood_attention, neighbourhood_kernel
+from signal_diffusion.models.attention import attention, attention_kernel, neighbourhood_attention, neighbourhood_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels
 from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, RMSNorm
@@ -120,7 +120,7 @@ class Hourglass(Hierarchy):
         device = self.output.weight.device
         local = [(grid, kernel) for grid, kernel in self.neighbourhoods if kernel]
         names = dict.fromkeys(neighbourhood_kernel(device, grid, kernel, self.head_dim) for grid, kernel in local)
-        return super().kernels | ({"neighbourhood attention": " and ".join(names)} if names else {})
+        return {"attention": attention_kernel()} | ({"neighbourhood attention": " and ".join(names)} if names else {})
 
     def layer_inputs(self, level: int) -> tuple[Tensor, ...]:
         """The rotations of the tokens of a level."""

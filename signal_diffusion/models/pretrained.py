@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.hub import downloaded, is_hub_id
+from signal_diffusion.models.attention import attention_kernel
 from signal_diffusion.models.denoiser import Denoiser
 
 __all__ = ["CONFIG", "PIPELINE", "DiffusersDenoiser", "load_tensors", "located", "read_config", "settled"]
@@ -34,6 +35,11 @@ class DiffusersDenoiser(Denoiser):
     """A network of diffusers, `network`, behind our contract."""
 
     network: Any
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """What computes attention."""
+        return {"attention": attention_kernel()}
 
     def load_pretrained(self, folder: Path) -> None:
         """Read the weights of a model's folder into `network`, in fp32; what embeds conditions keeps its fresh ones.

@@ -322,7 +322,7 @@ def _announcement(
         f"{len(examples):,} examples, {'in memory' if examples.in_memory else 'memory-mapped'}, "
         f"{order.steps_per_epoch} steps per epoch, {trainer.parts.num_steps} steps; {accelerator.num_processes} × "
         f"{accelerator.device.type}, {accelerator.mixed_precision}; kernels: "
-        f"{', '.join(f'{name} by {kernel}' for name, kernel in parts.model.kernels.items())}"
+        f"{', '.join(f'{name} by {kernel}' for name, kernel in parts.model.kernels.items()) or 'PyTorch'}"
     ]
     for caption in [attribute for attribute in attributes if isinstance(attribute, Caption)]:
         count, length, width = caption.tokens.shape
