@@ -162,7 +162,10 @@ def test_another_run_starts_from_a_checkpoint_of_such_a_run(config, tmp_path):
         (("model.name=dit",), r"\[model\] pretrained: .*/pipeline is in diffusers' layout, which sd35, unet can start"),
         (("model.name=unet",), r"\[model\] pretrained: .*/pipeline: not in diffusers' layout; .* its folder unet/"),
         (("model.pretrained=nowhere",), r"\[model\] pretrained: nowhere: no such folder; expected .* a Hub id"),
-        (("model.pretrained=owner/name",), r"\[model\] pretrained: owner/name: no such folder here, and it could not be"),
+        (
+            ("model.pretrained=owner/name",),
+            r"\[model\] pretrained: owner/name: no such folder here, and it could not be",
+        ),
     ],
 )
 def test_what_cannot_be_started_from_is_told_before_anything_is_written(config, tmp_path, overrides, message):
