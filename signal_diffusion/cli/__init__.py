@@ -17,6 +17,9 @@ from signal_diffusion.errors import reported_to_user
 
 __all__ = ["app", "main"]
 
+PACKAGES = ("signal-diffusion", "torch", "accelerate", "diffusers", "mne")
+"""Whose versions `--version` prints."""
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(prepare)
 app.command(cls=SampleCommand)(sample)
@@ -24,9 +27,6 @@ app.command()(export)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(benchmark.app, name="benchmark")
-
-
-PACKAGES = ("signal-diffusion", "torch", "accelerate", "diffusers", "mne")
 
 
 def _print_versions(is_asked: bool) -> None:

@@ -111,6 +111,32 @@ def times_of(method: Method, sampling: schema.Sampling) -> Tensor:
     return TIME_GRIDS[sampling.time_grid](method, sampling.steps)
 
 
+class Beginnings:
+    """An `on_step` of `generate` that keeps x_t and x0 of the first samples, at the beginning of some steps.
+
+    Parameters
+    ----------
+    noise
+        What the first samples begin from (n, C, H, W), n at most the size of a batch.
+    steps
+        Steps to keep, from 0.
+    """
+
+    def __init__(self, noise: Tensor, steps: Collection[int]) -> None:
+        self._xt, self._steps = noise, frozenset(steps)
+        self.frames: list[tuple[Tensor, Tensor]] = []
+        """(n, C, H, W) each, on the CPU."""
+
+    def __call__(self, rows: slice, step: int, x: Tensor, x0: Tensor) -> None:
+        """Take up where a step of a batch has led."""
+        if rows.start:
+            return
+        count = len(self._xt)
+        if step in self._steps:
+            self.frames.append((self._xt.float().cpu(), x0[:count].float().cpu()))
+        self._xt = x[:count]
+
+
 def _report(
     on_step: Callable[[slice, int, Tensor, Tensor], None], rows: slice, scale: float, step: int, x: Tensor, x0: Tensor
 ) -> None:
@@ -143,29 +169,3 @@ def _denoise(
         return rectified_cfg_plus_plus(conditional, other, method.schedule, scale, interval=interval)
     rescale = sampling.guidance_rescale
     return guided(conditional, other, method.schedule, scale, interval=interval, rescale=rescale)
-
-
-class Beginnings:
-    """An `on_step` of `generate` that keeps x_t and x0 of the first samples, at the beginning of some steps.
-
-    Parameters
-    ----------
-    noise
-        What the first samples begin from (n, C, H, W), n at most the size of a batch.
-    steps
-        Steps to keep, from 0.
-    """
-
-    def __init__(self, noise: Tensor, steps: Collection[int]) -> None:
-        self._xt, self._steps = noise, frozenset(steps)
-        self.frames: list[tuple[Tensor, Tensor]] = []
-        """(n, C, H, W) each, on the CPU."""
-
-    def __call__(self, rows: slice, step: int, x: Tensor, x0: Tensor) -> None:
-        """Take up where a step of a batch has led."""
-        if rows.start:
-            return
-        count = len(self._xt)
-        if step in self._steps:
-            self.frames.append((self._xt.float().cpu(), x0[:count].float().cpu()))
-        self._xt = x[:count]

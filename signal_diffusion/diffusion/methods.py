@@ -29,8 +29,10 @@ PREDICTIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "velocity": lambda alpha, sigma: (-torch.ones_like(alpha), torch.ones_like(sigma)),
 }
 """(α, σ) → (a, b) of the prediction a·x0 + b·ε. v: https://arxiv.org/abs/2202.00512; velocity: ε − x0."""
+
 SMALLEST = 1e-6
 """Floor of α and σ where they divide: under the α = 5e-5 at which a cosine schedule of 1000 steps ends."""
+
 TERMINAL_SNR = 1e-2
 """Floor of the SNR in the min-SNR weight of a method that ends at zero SNR."""
 

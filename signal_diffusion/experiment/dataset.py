@@ -12,7 +12,7 @@ import numpy as np
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.legacy.toml_values import Expectation
+from signal_diffusion.config.legacy.outcomes import Expectation
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread

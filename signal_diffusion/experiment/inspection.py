@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.legacy.toml_values import Expectation
+from signal_diffusion.config.legacy.outcomes import Expectation
 from signal_diffusion.config.warnings import Doubt, Extent, doubts
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import split_files, split_name

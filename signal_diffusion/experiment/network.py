@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ __all__ = [
     "Assembly",
     "assemble",
     "autoencoder_of",
+    "method_on",
     "model_of",
     "vae_of",
     "with_architecture",
@@ -56,9 +57,9 @@ VAE_FOLDER, TEXT_ENCODER_FOLDER, GUIDE_FOLDER = "vae", "text_encoder", "guide"
 
 
 def method_on(model: schema.Model, card: DatasetCard) -> Method:
-    """The same, for what the network works on: examples of a dataset, or latents, which have unit variance."""
+    """The method of [model.diffusion], scaled to its examples; latents have unit variance."""
     data_std = 1.0 if model.autoencoder.enabled else representation_of(card).data_std
-    return replace(method_of(model.diffusion), data_std=data_std)
+    return dataclasses.replace(method_of(model.diffusion), data_std=data_std)
 
 
 def model_of(

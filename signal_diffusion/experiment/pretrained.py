@@ -1,4 +1,8 @@
-"""Weights that an experiment starts from, or that a checkpoint needs and does not hold."""
+"""Weights that an experiment starts from, or that a checkpoint needs and does not hold.
+
+A checkpoint holds what was trained. What else it takes to use it, the autoencoder, the text encoder and under LoRA the
+pretrained weights, is named by the experiment and recognised by its hash.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,20 @@ from signal_diffusion.models.pretrained import CONFIG, PIPELINE, DiffusersDenois
 from signal_diffusion.models.registry import BACKBONES
 from signal_diffusion.paths import expanded
 
-__all__ = ["FROZEN_NAME", "LATENTS_NAME", "check_pretrained", "pretrained_conditions"]
+__all__ = [
+    "FROZEN_NAME",
+    "KEYS",
+    "LATENTS_NAME",
+    "advice_without_hub",
+    "check_pretrained",
+    "check_same_frozen",
+    "in_diffusers_layout",
+    "latent_statistics",
+    "load_pretrained",
+    "pretrained_conditions",
+    "pretrained_in_errors",
+    "weights_folder",
+]
 
 FROZEN_NAME = "frozen.json"
 """File of a checkpoint: hashes of the weights that it needs and does not hold."""
@@ -32,12 +49,13 @@ KEYS = {
     "pretrained": "[model] pretrained",
     "text_encoder": "[model.conditioning] text_encoder",
 }
+"""Keys that name such weights, as errors show them, by their names in `FROZEN_NAME`."""
 
 
 def latent_statistics(
     model: schema.Model, autoencoder: Autoencoder, checkpoint: Path | None
 ) -> LatentStatistics | None:
-    """Those of the checkpoint, or else of the earlier run whose weights a new one starts from in the same space."""
+    """Statistics of the checkpoint's latents, or of the run whose weights a new one starts from in the same space."""
     if checkpoint is not None:
         return _statistics_in(checkpoint, "start a new run")
     if not model.pretrained:
@@ -49,17 +67,11 @@ def latent_statistics(
         return _statistics_in(folder, "expected a checkpoint of this version")
 
 
-def _statistics_in(checkpoint: Path, advice: str) -> LatentStatistics:
-    if not (checkpoint / LATENTS_NAME).is_file():
-        raise UserError(
-            f"{checkpoint}: has no {LATENTS_NAME}, so what its network takes for latents is not known; it was made "
-            f"by an earlier version: {advice}"
-        )
-    return LatentStatistics.from_json((checkpoint / LATENTS_NAME).read_text(encoding="utf-8"))
-
-
 def check_same_frozen(checkpoint: Path, frozen: Mapping[str, str]) -> None:
-    """Changes of other weights, or latents of another autoencoder, would give noise that looks like a result."""
+    """Raise a `UserError` unless the `frozen` hashes are those that a checkpoint was trained with.
+
+    LoRA changes of other weights, or latents of another autoencoder, would give noise that looks like a result.
+    """
     trained_with = _trained_with(checkpoint)
     for name, key in KEYS.items():
         then, now = trained_with.get(name, "none"), frozen.get(name, "none")
@@ -68,11 +80,6 @@ def check_same_frozen(checkpoint: Path, frozen: Mapping[str, str]) -> None:
                 f"{key}: other weights than {checkpoint} was trained with (SHA-256 {now[:12]}, and {then[:12]} then); "
                 "put those back, or start a new run"
             )
-
-
-def _trained_with(checkpoint: Path) -> dict[str, str]:
-    path = checkpoint / FROZEN_NAME
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def pretrained_conditions(experiment: schema.Experiment, card: DatasetCard) -> str:
@@ -109,7 +116,10 @@ def check_pretrained(model: Denoiser, experiment: schema.Experiment) -> None:
 
 
 def load_pretrained(model: Denoiser, experiment: schema.Experiment, card: DatasetCard) -> None:
-    """Put them into a fresh network; of a checkpoint of ours, the averaged ones, as far as they mean the same here."""
+    """Load the weights that [model] pretrained names into a fresh network.
+
+    From a checkpoint of ours they are the averaged ones; its conditioning is kept fresh if its conditions are others.
+    """
     table = experiment.model
     with pretrained_in_errors():
         if isinstance(model, DiffusersDenoiser) and in_diffusers_layout(table):
@@ -120,23 +130,8 @@ def load_pretrained(model: Denoiser, experiment: schema.Experiment, card: Datase
                 checkpoints.load_weights(model, folder, use_ema=True)
 
 
-@contextmanager
-def _own_conditioning(model: Denoiser) -> Iterator[None]:
-    """Have a network keep its `conditioning` in place of that, or of none, of a state that is loaded meanwhile."""
-
-    def keep(module: torch.nn.Module, state: dict[str, Any], *_: object) -> None:
-        for name in [name for name in state if name.startswith("conditioning.")]:
-            del state[name]
-        state.update({name: own for name, own in module.state_dict().items() if name.startswith("conditioning.")})
-
-    hook = model.register_load_state_dict_pre_hook(keep)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
 def in_diffusers_layout(model: schema.Model) -> bool:
+    """Whether [model] pretrained names weights in diffusers' layout; a `UserError` if the backbone cannot use them."""
     if not model.pretrained:
         return False
     root = expanded(model.pretrained, "[model] pretrained")
@@ -171,8 +166,39 @@ def advice_without_hub(model: schema.Model) -> str:
 
 @contextmanager
 def pretrained_in_errors(advice: str = "") -> Iterator[None]:
+    """Put the key [model] pretrained before errors that name no key, and `advice` behind all."""
     try:
         yield
     except UserError as error:
         lines = (line if line.startswith("[") else f"[model] pretrained: {line}" for line in error.lines)
         raise UserError(*(f"{line}{advice}" for line in lines)) from None
+
+
+def _statistics_in(checkpoint: Path, advice: str) -> LatentStatistics:
+    if not (checkpoint / LATENTS_NAME).is_file():
+        raise UserError(
+            f"{checkpoint}: has no {LATENTS_NAME}, so what its network takes for latents is not known; it was made "
+            f"by an earlier version: {advice}"
+        )
+    return LatentStatistics.from_json((checkpoint / LATENTS_NAME).read_text(encoding="utf-8"))
+
+
+def _trained_with(checkpoint: Path) -> dict[str, str]:
+    path = checkpoint / FROZEN_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+@contextmanager
+def _own_conditioning(model: Denoiser) -> Iterator[None]:
+    """Have a network keep its `conditioning` in place of that, or of none, of a state that is loaded meanwhile."""
+
+    def keep(module: torch.nn.Module, state: dict[str, Any], *_: object) -> None:
+        for name in [name for name in state if name.startswith("conditioning.")]:
+            del state[name]
+        state.update({name: own for name, own in module.state_dict().items() if name.startswith("conditioning.")})
+
+    hook = model.register_load_state_dict_pre_hook(keep)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -95,8 +95,8 @@ class Previews:
 
     Beside it, `step-XXXXXXXX-latents.png` has some of the latents that they were decoded from: the share of the first
     process. With `animation`, `step-XXXXXXXX.gif` shows how its first samples of each group come out of noise; those
-    of latents are decoded on the way, noise and all. If the VAE cannot be reloaded, it warns
-    and skips the preview: training continues.
+    of latents are decoded on the way, noise and all. If the VAE cannot be reloaded, it warns and skips the preview:
+    training continues.
     """
 
     def __init__(

@@ -32,16 +32,6 @@ from signal_diffusion.training.tracking import Tracker
 __all__ = ["Objective", "Parts", "Trainable", "Trainer", "in_steps"]
 
 
-def in_steps(training: schema.Training, steps_per_epoch: int) -> schema.Training:
-    """[training] with every interval of its tables in optimizer steps."""
-    tables = {}
-    for name in ("checkpointing", "validation", "visualization"):
-        table = getattr(training, name)
-        if table.unit == "epochs":
-            tables[name] = dataclasses.replace(table, interval=table.interval * steps_per_epoch, unit="steps")
-    return dataclasses.replace(training, **tables)
-
-
 class Trainable(Protocol):
     """What the loop asks of a network beside its being a module."""
 
@@ -392,3 +382,13 @@ class Trainer:
         allow_many_shapes()
         for block in self.parts.model.blocks:
             block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=False)
+
+
+def in_steps(training: schema.Training, steps_per_epoch: int) -> schema.Training:
+    """[training] with every interval of its tables in optimizer steps."""
+    tables = {}
+    for name in ("checkpointing", "validation", "visualization"):
+        table = getattr(training, name)
+        if table.unit == "epochs":
+            tables[name] = dataclasses.replace(table, interval=table.interval * steps_per_epoch, unit="steps")
+    return dataclasses.replace(training, **tables)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from signal_diffusion.config.legacy import outcomes as to
 from signal_diffusion.config.legacy import toml_values, yaml_values
-from signal_diffusion.config.legacy import toml_values as to
-from signal_diffusion.config.legacy.toml_values import Convert
+from signal_diffusion.config.legacy.outcomes import Convert
 
 __all__ = [
     "FLAT_TOML",

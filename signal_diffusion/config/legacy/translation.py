@@ -16,6 +16,7 @@ from typing import Any
 
 from signal_diffusion.config import rules, schema
 from signal_diffusion.config.dotted import dotted
+from signal_diffusion.config.legacy.outcomes import HERE, Expectation, MistakeError, Outcome, Written
 from signal_diffusion.config.legacy.plain import plain, shown
 from signal_diffusion.config.legacy.rows import (
     FLAT_TOML,
@@ -28,7 +29,6 @@ from signal_diffusion.config.legacy.rows import (
     TODAY,
     Row,
 )
-from signal_diffusion.config.legacy.toml_values import HERE, Expectation, MistakeError, Outcome, Written
 
 __all__ = ["Left", "Move", "Translation", "layout_of", "translated"]
 

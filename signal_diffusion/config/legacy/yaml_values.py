@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from signal_diffusion.config.generation_tables import CHECKPOINT
-from signal_diffusion.config.legacy.toml_values import (
+from signal_diffusion.config.legacy.outcomes import (
     HERE,
     Convert,
     MistakeError,
