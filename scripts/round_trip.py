@@ -24,7 +24,7 @@ from signal_diffusion.data.loaders import spread
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_figures
-from signal_diffusion.experiment.dataset import examples_of
+from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 
 WIDTH = 160  # a table in a file or a pipe is not folded to 80 columns
@@ -40,7 +40,7 @@ def main(
     with reported_to_user():
         card = DatasetCard.load(dataset)
         data = schema.Data(representation=card.representation["name"])
-        examples = examples_of(data, dataset, card, split, (), None)
+        examples = Dataset(data=data, root=dataset, card=card).examples(split)
         x = examples[spread(len(examples), num)][0]
         names = ("psnr", "correlation", *(f"band_error_{band}" for band in BANDS))
         table = Table("vae", "latents", "values", "PSNR, dB", "correlation", *(f"{band}, dB" for band in BANDS))

@@ -29,12 +29,11 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import spread
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.representations.registry import representation_of
-from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.diffusion.time_grids import TIME_GRIDS
 from signal_diffusion.errors import UserError, reported_to_user
-from signal_diffusion.experiment.dataset import dataset_root, examples_of
-from signal_diffusion.sampling.drawing import counted, device_of
+from signal_diffusion.experiment.dataset import Dataset, dataset_of
+from signal_diffusion.sampling.drawing import counted
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import Trained, load_trained
 
@@ -72,7 +71,8 @@ def main(
         ways = [way for text in tried or () for way in ways_named(text, base)] or [base]
         [exact] = ways_named(reference, base) if reference else [None]
         names = trained.card.columns["label"]["names"]
-        true = [spectrum_of_class(trained, dataset_root(trained.experiment.data), i) for i in range(len(names))]
+        root = dataset_of(trained.experiment.data).root
+        true = [spectrum_of_class(trained, root, i) for i in range(len(names))]
         table = Table("sampler", "grid", "steps", "evaluations", "s", *(f"{name}, dB" for name in names), "mean, dB")
         table.add_column("RMS to reference")
         for levels, what in references(trained, Path(folder) / "second", true, num):
@@ -102,17 +102,14 @@ def ways_named(text: str, base: schema.Sampling) -> Iterator[schema.Sampling]:
 
 def sampled(trained: Trained, way: schema.Sampling, names: Sequence[str], num: int) -> Result:
     """`num` pictures of each class, their noise the same every time."""
+    generator = replace(trained.generator, sampling=way)
     start = time.perf_counter()
     with counted(trained) as evaluations:
         pictures = [
-            generate(
-                trained.model.to(device_of(trained.experiment.compute)),
-                trained.method,
+            generator.generate(
+                trained.model.to(generator.device),
                 asked_for(trained.attributes, {"label": name}, num).cond,
                 range(num),
-                shape=trained.card.shape,
-                sampling=way,
-                device=device_of(trained.experiment.compute),
                 guide=trained.guide,
             )
             for name in names
@@ -153,8 +150,7 @@ def level_of(trained: Trained, pictures: Tensor) -> Tensor:
 def spectrum_of_class(trained: Trained, root: Path, index: int, limit: int | None = None) -> Tensor:
     """Mean level in dB (F,) of the training pictures of one class, or of `limit` of them."""
     card = DatasetCard.load(root)
-    data = trained.experiment.data
-    examples = examples_of(data, root, card, "train", trained.attributes, None)
+    examples = Dataset(data=trained.experiment.data, root=root, card=card).examples("train", trained.attributes)
     rows = (examples.attributes["label"] == index).nonzero().flatten().tolist()
     pictures, _ = examples[[rows[i] for i in spread(len(rows), limit)]]
     return representation_of(card).mean_spectrum(pictures)[1]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling import export as exporting
-from signal_diffusion.sampling.drawing import BatchSize, device_of, draw
+from signal_diffusion.sampling.drawing import BatchSize, draw
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.requests import Noise
 from signal_diffusion.sampling.samples import Samples
@@ -126,8 +126,8 @@ class SignalDiffusionPipeline:
             trained = self._with(options | {"num_samples": 1 if num is None else whole_number("num", num)})
             request, captions = requested(wishes, trained.experiment, trained.card)
             trained = self._held(trained, captions)
-            device = device_of(trained.experiment.compute)
-            batch = BatchSize(size, shape=trained.card.shape, device=device, most=len(request))
+            generator = trained.generator
+            batch = BatchSize(size, shape=generator.shape, device=generator.device, most=len(request))
             return batch.fit(partial(draw, trained, request)).as_windows(request.electrodes)
 
     def save_pretrained(self, folder: str | Path, *, name: str = "") -> Path:

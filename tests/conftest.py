@@ -92,7 +92,7 @@ tensorboard = false
 @pytest.fixture(autouse=True)
 def bf16_is_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """On every CPU, where runs would take fp32 instead of an emulation."""
-    monkeypatch.setattr("signal_diffusion.training.running.cpu_has_bf16", lambda: True)
+    monkeypatch.setattr("signal_diffusion.training.device.cpu_has_bf16", lambda: True)
 
 
 @pytest.fixture(autouse=True)

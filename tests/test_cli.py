@@ -98,9 +98,10 @@ def test_the_parameters_told_are_those_of_the_model(synthetic_dataset: Path, exp
     from signal_diffusion.experiment.inspection import inspect
     from signal_diffusion.experiment.loading import load_experiment
     from signal_diffusion.experiment.network import model_of
+    from signal_diffusion.experiment.resolving import resolve
 
     experiment = load_experiment(experiment_file)
-    found = inspect(experiment)
+    found = inspect(resolve(experiment))
     model = model_of(experiment.model, DatasetCard.load(synthetic_dataset), experiment.data.columns)
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert (found.tokens, found.train_examples, found.steps_per_epoch, found.num_steps) == (16, 100, 6, 15)

@@ -13,8 +13,9 @@ import typer
 from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
-    from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
     from signal_diffusion.config.schema import Experiment
+    from signal_diffusion.config.warnings import Doubt
+    from signal_diffusion.experiment.checkpoint import Checkpoint
 
 __all__ = ["app"]
 
@@ -150,19 +151,28 @@ def _told(file: Path, overrides: Sequence[str]) -> str:
     """What is known of an experiment of either kind, a line each."""
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
     from signal_diffusion.config.loading import translation_of, written_keys
-    from signal_diffusion.experiment.inspection import inspect
+    from signal_diffusion.experiment.compatibility import check_same_run
+    from signal_diffusion.experiment.inspection import doubts_of, inspect
     from signal_diffusion.experiment.loading import load_any_experiment
 
     experiment = load_any_experiment(file, overrides)
     if isinstance(experiment, AutoencoderExperiment):
+        from signal_diffusion.experiment.dataset import dataset_of
         from signal_diffusion.training.autoencoder import outline  # imports diffusers, which takes seconds
 
-        told = outline(experiment)
-        _warn(file, overrides, experiment)
-        return told
-    _check_resume(experiment)
-    found, gib = inspect(experiment, written_keys(file, overrides), translation_of(file).expected), 2**30
-    _warn(file, overrides, experiment)
+        dataset = dataset_of(experiment.data)
+        lines = outline(experiment, dataset)
+        _warn(file, overrides, doubts_of(experiment, dataset))
+        return lines
+    from signal_diffusion.experiment.resolving import resolve
+
+    checkpoint = _checkpoint_of(experiment)
+    resolved = resolve(experiment, written_keys(file, overrides), translation_of(file).expected, checkpoint=checkpoint)
+    if checkpoint:
+        check_same_run(checkpoint, resolved.experiment, resolved.dataset.card)
+    found, gib = inspect(resolved), 2**30
+    pretrained = None if experiment.training.resume.enabled else resolved.pretrained
+    _warn(file, overrides, doubts_of(resolved.experiment, resolved.dataset, pretrained))
     memory = (found.state_bytes + found.activation_bytes) / gib
     return (
         f"  parameters       {found.parameters:,}\n"
@@ -177,25 +187,21 @@ def _told(file: Path, overrides: Sequence[str]) -> str:
     )
 
 
-def _check_resume(experiment: Experiment) -> None:
-    """Hold an experiment against the checkpoint that it names to go on from; the latest of a run is known with that."""
+def _checkpoint_of(experiment: Experiment) -> Checkpoint | None:
+    """The checkpoint that an experiment names to resume from; None for a run's latest, which is not known here."""
     from signal_diffusion.checkpoints import verify
-    from signal_diffusion.experiment.compatibility import check_same_run
-    from signal_diffusion.experiment.dataset import dataset_root, read_card
+    from signal_diffusion.experiment.checkpoint import Checkpoint
 
     table = experiment.training.resume
-    if table.enabled and table.checkpoint != "latest":
-        verify(Path(table.checkpoint))
-        card = read_card(experiment.data, dataset_root(experiment.data, experiment.model.pretrained))
-        check_same_run(Path(table.checkpoint), experiment, card)
+    if not table.enabled or table.checkpoint == "latest":
+        return None
+    verify(Path(table.checkpoint))
+    return Checkpoint(Path(table.checkpoint))
 
 
-def _warn(file: Path, overrides: Sequence[str], experiment: Experiment | AutoencoderExperiment) -> None:
-    """Say on standard error what is doubtful about an experiment, as a run of it would."""
+def _warn(file: Path, overrides: Sequence[str], doubts: Sequence[Doubt]) -> None:
+    """Print warnings about an experiment to standard error, as a run of it would."""
     from signal_diffusion.config.loading import lines_of
-    from signal_diffusion.experiment.dataset import dataset_root, read_card
-    from signal_diffusion.experiment.inspection import doubts_of
 
-    root = dataset_root(experiment.data, getattr(experiment.model, "pretrained", ""))
-    for line in lines_of(file, overrides, doubts_of(experiment, root, read_card(experiment.data, root))):
+    for line in lines_of(file, overrides, doubts):
         print(f"warning: {line}", file=sys.stderr)

@@ -118,6 +118,7 @@ def _sample(
     from signal_diffusion.sampling import job
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
     from signal_diffusion.sampling.wishes import requested
+    from signal_diffusion.sampling.writing import SampleFiles
     from signal_diffusion.training.launching import start_missing_processes
 
     start_missing_processes(MODULE)
@@ -139,13 +140,13 @@ def _sample(
 
     try:
         with progress_bars() as progress:
-            files = job.sample(
+            written = job.sample(
                 trained,
                 request,
                 folder,
-                formats=formats,
-                grid_nrow=table.grid_nrow if table.save_grid else None,
-                animate=animate,
+                files=SampleFiles(
+                    formats=formats, grid_nrow=table.grid_nrow if table.save_grid else None, animation=animate
+                ),
                 batch_size=batch_size,
                 asked=wishes.named(),
                 on_batch=lambda done: progress("sampling", done, len(request)) if is_first() else None,
@@ -155,9 +156,9 @@ def _sample(
         raise
     finally:
         PartialState().destroy_process_group()
-    if files:  # of the first process
+    if written:  # of the first process
         count = f"{wishes.windows} windows" if wishes.windows else f"{len(request)} samples"
-        print(f"{folder}: {count} of {from_here(trained.checkpoint)}: {', '.join(file.name for file in files)}")
+        print(f"{folder}: {count} of {from_here(trained.checkpoint)}: {', '.join(file.name for file in written)}")
 
 
 def _batch_size(text: str) -> int | None:

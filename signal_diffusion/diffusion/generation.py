@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, Self, TypeVar
 
@@ -17,20 +20,11 @@ from signal_diffusion.diffusion.time_grids import TIME_GRIDS, shifted
 from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 
-__all__ = [
-    "MOST_DECODED",
-    "MOST_FRAMES",
-    "Beginnings",
-    "Conditions",
-    "first_noise",
-    "generate",
-    "sampler_of",
-    "times_of",
-]
+__all__ = ["Conditions", "SampleGenerator", "TrajectoryRecorder", "sampler_of", "times_of"]
 
-MOST_FRAMES = 50
-MOST_DECODED = 13
-"""Frames of a model of latents, each of which takes the decoder."""
+MAX_FRAMES = 50
+MAX_DECODED_FRAMES = 13
+"""Frames of the trajectory of a latent model, each of which takes a pass of the decoder."""
 
 
 class Conditions(Droppable, Protocol):
@@ -43,60 +37,139 @@ class Conditions(Droppable, Protocol):
         """The same on another device."""
 
 
+class Decoder(Protocol):
+    """The autoencoder of a latent space."""
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Of one example (c, h, w)."""
+
+    def decode(self, z: Tensor, /) -> Tensor:
+        """The examples (B, C, H, W) of latents (B, c, h, w)."""
+
+    def borrowed(self) -> AbstractContextManager[None]:
+        """Hold its weights in memory for a while; a UserError if they cannot be loaded again."""
+
+
 C = TypeVar("C", bound=Conditions)
+OnStep = Callable[[slice, int, Tensor, Tensor], None]
+"""Called after each step of a batch with its rows, the step, x_t after it and its x0, both times data_std."""
 
 
-@torch.no_grad()
-def generate(
-    model: Network[C],
-    method: Method,
-    cond: C,
-    indices: Sequence[int],
-    *,
-    shape: tuple[int, ...],
-    sampling: schema.Sampling,
-    device: torch.device | str,
-    guide: Network[C] | None = None,
-    batch_size: int = 64,
-    on_batch: Callable[[int], None] = lambda done: None,
-    on_step: Callable[[slice, int, Tensor, Tensor], None] | None = None,
-) -> Tensor:
-    """Samples (N, *shape) on the CPU, in float32; sample i depends on (seed, indices[i]) and its condition alone.
+@dataclass(frozen=True, kw_only=True)
+class SampleGenerator:
+    """Everything that decides what a network's samples are, except the network and its conditions."""
 
-    Parameters
-    ----------
-    model, method
-        What was trained, and how its predictions are meant. The model should be in eval mode.
-    cond
-        Conditions of the N samples.
-    indices
-        Numbers of the N samples, from which their noise follows.
-    sampling
-        Sampler, time grid, guidance and seed.
-    guide
-        The network that autoguidance guides away from; needed for that alone.
-    on_batch
-        Called with the number of samples finished, before each batch and after the last; may raise.
-    on_step
-        Called after each step of a batch with its rows, the step, and `on_step`'s x and x0 of samplers, times data_std.
-    """
-    sampler, times, parts = sampler_of(sampling), times_of(method, sampling), []
-    for start in range(0, len(indices), batch_size):
-        on_batch(start)
-        rows = slice(start, start + batch_size)
-        generators = [generator_for(Purpose.SAMPLE, sampling.seed, i) for i in indices[rows]]
-        noise = noise_for(generators, shape).to(device)
-        denoise = _denoise(model, method, cond[rows].to(device), sampling, guide, noise)
-        report = partial(_report, on_step, rows, method.data_std) if on_step else None
-        x0 = sampler(denoise, method.schedule, noise, times, generators, on_step=report)
-        parts.append(x0.cpu() * method.data_std)
-    on_batch(len(indices))
-    return torch.cat(parts) if parts else torch.empty(0, *shape)
+    method: Method
+    sampling: schema.Sampling
+    """Sampler, time grid, guidance and seed."""
+    shape: tuple[int, ...]
+    """Of an example (C, H, W)."""
+    autoencoder: Decoder | None = None
+    """Of the space that the network works in; None if that is the examples' own."""
+    device: torch.device | str = "cpu"
+    """Of the network."""
 
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """Of what the network generates: an example or its latents."""
+        return self.autoencoder.latent_shape if self.autoencoder else self.shape
 
-def first_noise(method: Method, seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """What `generate` begins samples from, (N, *shape) on the CPU, times data_std."""
-    return noise_for([generator_for(Purpose.SAMPLE, seed, i) for i in indices], shape) * method.data_std
+    def without_guide(self, *, guidance_scale: float, seed: int) -> SampleGenerator:
+        """The same with another scale and seed, and classifier-free guidance in place of a second network."""
+        kind = "classifier-free" if self.sampling.guidance_type == "autoguidance" else self.sampling.guidance_type
+        sampling = dataclasses.replace(self.sampling, guidance_scale=guidance_scale, guidance_type=kind, seed=seed)
+        return dataclasses.replace(self, sampling=sampling)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        model: Network[C],
+        cond: C,
+        indices: Sequence[int],
+        *,
+        guide: Network[C] | None = None,
+        batch_size: int = 64,
+        on_batch: Callable[[int], None] = lambda done: None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Samples (N, *network_shape) on the CPU, in float32, before any decoding.
+
+        Sample i depends only on (seed, indices[i]) and its condition.
+
+        Parameters
+        ----------
+        model
+            The network, in eval mode.
+        cond
+            Conditions of the N samples.
+        indices
+            Numbers of the N samples, which with the seed decide their noise.
+        guide
+            The weaker network of autoguidance.
+        on_batch
+            Called with the number of finished samples, before each batch and after the last; may raise.
+        on_step
+            Called after each step of a batch.
+        """
+        sampler, times, parts = sampler_of(self.sampling), times_of(self.method, self.sampling), []
+        scale = self.method.data_std
+        for start in range(0, len(indices), batch_size):
+            on_batch(start)
+            rows = slice(start, start + batch_size)
+            generators = [generator_for(Purpose.SAMPLE, self.sampling.seed, i) for i in indices[rows]]
+            noise = noise_for(generators, self.network_shape).to(self.device)
+            denoise = self._denoise(model, cond[rows].to(self.device), guide, noise)
+            report = partial(_report, on_step, rows, scale) if on_step else None
+            x0 = sampler(denoise, self.method.schedule, noise, times, generators, on_step=report)
+            parts.append(x0.cpu() * scale)
+        on_batch(len(indices))
+        return torch.cat(parts) if parts else torch.empty(0, *self.network_shape)
+
+    def decode(self, samples: Tensor) -> Tensor:
+        """The examples (N, *shape) of samples (N, *network_shape)."""
+        return self.autoencoder.decode(samples) if self.autoencoder else samples
+
+    @contextmanager
+    def decoder_in_memory(self) -> Iterator[None]:
+        """Hold the decoder, if there is one, in memory for a while; a UserError if it cannot be loaded again."""
+        if self.autoencoder is None:
+            yield
+            return
+        with self.autoencoder.borrowed():
+            yield
+
+    def first_noise(self, indices: Sequence[int]) -> Tensor:
+        """The noise that `generate` starts samples from, (N, *network_shape) on the CPU, times data_std."""
+        generators = [generator_for(Purpose.SAMPLE, self.sampling.seed, i) for i in indices]
+        return noise_for(generators, self.network_shape) * self.method.data_std
+
+    def recorder(self, indices: Sequence[int]) -> TrajectoryRecorder:
+        """An `on_step` that records how the first samples, of these numbers, emerge: up to 50 frames, 13 if decoded."""
+        count = min(self.sampling.steps, (MAX_DECODED_FRAMES if self.autoencoder else MAX_FRAMES) - 1)
+        steps = [number * self.sampling.steps // count for number in range(count)]
+        return TrajectoryRecorder(self.first_noise(indices), steps)
+
+    def _denoise(self, model: Network[C], cond: C, guide: Network[C] | None, noise: Tensor) -> Denoise:
+        """The denoiser of a batch: the model with its conditions, guided if a guidance scale is set."""
+        method, sampling = self.method, self.sampling
+        scale, interval = sampling.guidance_scale, sampling.guidance_interval
+        conditional = unguided(model, method, cond)
+        if scale == 1:
+            return conditional
+        if sampling.guidance_type == "autoguidance":
+            if guide is None:
+                raise UserError(
+                    "[generation.sampling] guidance_checkpoint: autoguidance needs a second network, and the model was "
+                    "loaded without one; load it with a guidance_scale other than 1, or set another guidance_type"
+                )
+            other = unguided(guide, method, cond)
+        else:
+            other = unguided(model, method, cond.drop(torch.ones(len(noise), dtype=torch.bool, device=noise.device)))
+        if sampling.guidance_type == "cfg++":
+            return rectified_cfg_plus_plus(conditional, other, method.schedule, scale, interval=interval)
+        rescale = sampling.guidance_rescale
+        return guided(conditional, other, method.schedule, scale, interval=interval, rescale=rescale)
 
 
 def sampler_of(sampling: schema.Sampling) -> Sampler:
@@ -111,13 +184,13 @@ def times_of(method: Method, sampling: schema.Sampling) -> Tensor:
     return TIME_GRIDS[sampling.time_grid](method, sampling.steps)
 
 
-class Beginnings:
-    """An `on_step` of `generate` that keeps x_t and x0 of the first samples, at the beginning of some steps.
+class TrajectoryRecorder:
+    """An `on_step` that keeps x_t and the predicted x0 of the first samples, at the start of some steps.
 
     Parameters
     ----------
     noise
-        What the first samples begin from (n, C, H, W), n at most the size of a batch.
+        What the first samples start from (n, C, H, W), n at most the size of a batch.
     steps
         Steps to keep, from 0.
     """
@@ -125,10 +198,10 @@ class Beginnings:
     def __init__(self, noise: Tensor, steps: Collection[int]) -> None:
         self._xt, self._steps = noise, frozenset(steps)
         self.frames: list[tuple[Tensor, Tensor]] = []
-        """(n, C, H, W) each, on the CPU."""
+        """x_t and x0, (n, C, H, W) each, on the CPU."""
 
     def __call__(self, rows: slice, step: int, x: Tensor, x0: Tensor) -> None:
-        """Take up where a step of a batch has led."""
+        """Record a step of the first batch."""
         if rows.start:
             return
         count = len(self._xt)
@@ -137,35 +210,5 @@ class Beginnings:
         self._xt = x[:count]
 
 
-def _report(
-    on_step: Callable[[slice, int, Tensor, Tensor], None], rows: slice, scale: float, step: int, x: Tensor, x0: Tensor
-) -> None:
+def _report(on_step: OnStep, rows: slice, scale: float, step: int, x: Tensor, x0: Tensor) -> None:
     on_step(rows, step, x * scale, x0 * scale)
-
-
-def _denoise(
-    model: Network[C],
-    method: Method,
-    cond: C,
-    sampling: schema.Sampling,
-    guide: Network[C] | None,
-    noise: Tensor,
-) -> Denoise:
-    """What a batch is sampled by: the model under its conditions, guided where that is asked for."""
-    scale, interval = sampling.guidance_scale, sampling.guidance_interval
-    conditional = unguided(model, method, cond)
-    if scale == 1:
-        return conditional
-    if sampling.guidance_type == "autoguidance":
-        if guide is None:
-            raise UserError(
-                "[generation.sampling] guidance_checkpoint: 'autoguidance' guides by another checkpoint, and none was "
-                "loaded; expected a guidance_scale other than 1 when the model is loaded, or another guidance_type"
-            )
-        other = unguided(guide, method, cond)
-    else:
-        other = unguided(model, method, cond.drop(torch.ones(len(noise), dtype=torch.bool, device=noise.device)))
-    if sampling.guidance_type == "cfg++":
-        return rectified_cfg_plus_plus(conditional, other, method.schedule, scale, interval=interval)
-    rescale = sampling.guidance_rescale
-    return guided(conditional, other, method.schedule, scale, interval=interval, rescale=rescale)

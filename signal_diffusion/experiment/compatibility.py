@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from signal_diffusion.config import schema
@@ -17,8 +16,8 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.diffusion.methods import method_of
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of
-from signal_diffusion.experiment.loading import CONFIG_NAME, load_any_experiment, load_experiment
 from signal_diffusion.models.conditioning.attributes import Attribute, Categorical
 
 __all__ = [
@@ -49,7 +48,7 @@ _MEASURE_OF_DIFFUSION = tuple(
 
 
 def check_same_run(
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     experiment: schema.Experiment,
     card: DatasetCard,
     advice: str = "expected the same, or a new run with model.pretrained",
@@ -62,12 +61,13 @@ def check_same_run(
         With a line per difference that would change what the weights mean, and the `advice` at its end.
     """
     check_same_dataset(checkpoint, card, ("representation", "shape", "columns", "files"), advice)
-    then = load_experiment(checkpoint / CONFIG_NAME)
-    before, now = ({**_network(each), **_conditions(each, card), **_process(each)} for each in (then, experiment))
+    before, now = (
+        {**_network(each), **_conditions(each, card), **_process(each)} for each in (checkpoint.experiment, experiment)
+    )
     compare(checkpoint, before, now, advice)
 
 
-def check_same_network(checkpoint: Path, experiment: schema.Experiment) -> None:
+def check_same_network(checkpoint: Checkpoint, experiment: schema.Experiment) -> None:
     """Hold an experiment's network, without what embeds conditions, against that of a checkpoint that it starts from.
 
     Raises
@@ -75,26 +75,24 @@ def check_same_network(checkpoint: Path, experiment: schema.Experiment) -> None:
     UserError
         With a line per difference.
     """
-    then = load_experiment(checkpoint / CONFIG_NAME)
-    compare(checkpoint, _network(then), _network(experiment), "expected the same, or another model.pretrained")
+    before, now = _network(checkpoint.experiment), _network(experiment)
+    compare(checkpoint, before, now, "expected the same, or another model.pretrained")
 
 
-def other_conditions(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> str:
+def other_conditions(checkpoint: Checkpoint, experiment: schema.Experiment, card: DatasetCard) -> str:
     """The conditions of a checkpoint whose weights an experiment starts from; "" where they are the experiment's."""
-    then = load_experiment(checkpoint / CONFIG_NAME)
-    before = _conditions(then, DatasetCard.load(checkpoint))
+    before = _conditions(checkpoint.experiment, checkpoint.card)
     return "" if before == _conditions(experiment, card) else ", ".join(before.values())
 
 
-def check_same_dataset(checkpoint: Path, card: DatasetCard, names: Sequence[str], advice: str) -> None:
+def check_same_dataset(checkpoint: Checkpoint, card: DatasetCard, names: Sequence[str], advice: str) -> None:
     """Hold the entries `names` of a dataset's card against those of what a checkpoint was trained on."""
-    trained_on = DatasetCard.load(checkpoint)
     for name in names:
-        if getattr(trained_on, name) != getattr(card, name):
+        if getattr(checkpoint.card, name) != getattr(card, name):
             raise UserError(f"[data.paths] root: a dataset of other {name} than {checkpoint} was trained on; {advice}")
 
 
-def compare(checkpoint: Path, before: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:
+def compare(checkpoint: Checkpoint, before: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:
     """Hold what an experiment says, by "[table] key", against what a checkpoint was trained with: a line per key."""
     different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if "[model] name" in different:  # all of the architecture differs, then
@@ -108,10 +106,13 @@ def compare(checkpoint: Path, before: Mapping[str, Any], now: Mapping[str, Any],
         )
 
 
-def measured_otherwise(checkpoint: Path, experiment: schema.Experiment | AutoencoderExperiment) -> list[str]:
+def measured_otherwise(checkpoint: Checkpoint, experiment: schema.Experiment | AutoencoderExperiment) -> list[str]:
     """The keys by which a validation measures something else than that of the run that wrote a checkpoint did."""
-    then = load_any_experiment(checkpoint / CONFIG_NAME)
-    keys = [*_MEASURE, *(_MEASURE_OF_DIFFUSION if isinstance(experiment, schema.Experiment) else ())]
+    then: schema.Experiment | AutoencoderExperiment
+    if isinstance(experiment, schema.Experiment):
+        keys, then = (*_MEASURE, *_MEASURE_OF_DIFFUSION), checkpoint.experiment
+    else:
+        keys, then = _MEASURE, checkpoint.autoencoder_experiment
     return [
         "[{}] {}".format(*key.rsplit(".", 1)) for key in keys if attrgetter(key)(then) != attrgetter(key)(experiment)
     ]

@@ -10,14 +10,13 @@ import torch
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.dataset import open_split, split_name
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Numeric
 from signal_diffusion.models.conditioning.caption_cache import embedded
 from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
 from signal_diffusion.paths import cache_folder, expanded
 
-__all__ = ["attributes_of", "caption_by", "caption_of", "captions_in", "codes_of", "encoder_of"]
+__all__ = ["attributes_of", "caption_by", "caption_of", "codes_of", "distinct_captions", "encoder_of"]
 
 USUAL = ("gender", "health", "age", "electrode", "dataset")
 
@@ -41,16 +40,6 @@ def attributes_of(
                 f"({', '.join(found)}); leave the key out, or use another dataset"
             )
     return attributes
-
-
-def captions_in(experiment: schema.Experiment, root: Path, card: DatasetCard) -> tuple[str, ...]:
-    """The distinct captions of the splits that training reads, in alphabetical order; () without captions."""
-    data = experiment.data
-    if experiment.model.conditioning.type != "caption":
-        return ()
-    names = [data.paths.train] + ([data.paths.val] if experiment.training.validation.enabled else [])
-    splits = [open_split(root, split_name(card, name, root)) for name in names]
-    return _distinct_captions(splits, card, data.columns.caption)
 
 
 def caption_of(experiment: schema.Experiment, texts: Sequence[str], *, embed: bool = True) -> Caption | None:
@@ -93,6 +82,26 @@ def codes_of(
     return {value: place[text] for value, text in _words(split, card, column).items() if text in place}
 
 
+def distinct_captions(splits: Sequence[Any], card: DatasetCard, column: str) -> tuple[str, ...]:
+    """The captions in a column of opened splits, in alphabetical order, without the empty one.
+
+    Raises
+    ------
+    UserError
+        Where the column does not hold words, or nothing but empty ones.
+    """
+    if card.columns.get(column, {}).get("kind") not in ("text", "categorical"):
+        usable = [key for key, value in card.columns.items() if value["kind"] in ("text", "categorical")]
+        raise UserError(
+            f"[data.columns] caption: the dataset has no words in a column {column!r}; it has "
+            f"{', '.join(usable) or 'none'}"
+        )
+    found = {text for split in splits for text in _words(split, card, column).values()} - {""}
+    if not found:
+        raise UserError(f"[data.columns] caption: no example has a caption in the column {column!r}")
+    return tuple(sorted(found))
+
+
 def _usual(card: DatasetCard, columns: schema.Columns) -> tuple[str, ...]:
     """The usual attributes that the dataset has and that differ among its examples."""
     described = {name: card.columns.get(getattr(columns, name, name), {}) for name in USUAL}
@@ -122,26 +131,6 @@ def _attribute(name: str, column: str, card: DatasetCard) -> Attribute:
 def _usable(card: DatasetCard) -> str:
     kinds = ("categorical", "numeric")
     return ", ".join(key for key, value in card.columns.items() if value["kind"] in kinds) or "none"
-
-
-def _distinct_captions(splits: Sequence[Any], card: DatasetCard, column: str) -> tuple[str, ...]:
-    """The captions in a column of opened splits, in alphabetical order, without the empty one.
-
-    Raises
-    ------
-    UserError
-        Where the column does not hold words, or nothing but empty ones.
-    """
-    if card.columns.get(column, {}).get("kind") not in ("text", "categorical"):
-        usable = [key for key, value in card.columns.items() if value["kind"] in ("text", "categorical")]
-        raise UserError(
-            f"[data.columns] caption: the dataset has no words in a column {column!r}; it has "
-            f"{', '.join(usable) or 'none'}"
-        )
-    found = {text for split in splits for text in _words(split, card, column).values()} - {""}
-    if not found:
-        raise UserError(f"[data.columns] caption: no example has a caption in the column {column!r}")
-    return tuple(sorted(found))
 
 
 def _embedded_caption(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> Caption:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import numpy as np
@@ -17,32 +17,98 @@ from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.synthetic import VERSION as SYNTHETIC_VERSION
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment.conditions import codes_of
+from signal_diffusion.experiment.conditions import codes_of, distinct_captions
 from signal_diffusion.hub import downloaded
 from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.paths import cache_folder, expanded
 
+if TYPE_CHECKING:
+    import datasets
+
 __all__ = [
+    "Dataset",
+    "captions_in",
     "check_expected",
-    "dataset_root",
-    "examples_of",
+    "dataset_of",
     "grouping_of",
     "num_train_examples",
     "order_of",
-    "read_card",
     "steps_of",
 ]
 
 
-def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
-    """The dataset's folder, brought here first where it is on the Hub.
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The dataset of an experiment on this machine: its folder and its card, each resolved once."""
 
-    The built-in synthetic dataset is made on first use and kept in the cache, and so is what a dataset that `prepare`
-    did not make becomes. Grey pictures of the latter become coloured for a `pretrained` model (a checkpoint's folder)
-    that knows colours.
+    data: schema.Data
+    """The tables that name it and say how to read it."""
+    root: Path
+    card: DatasetCard
+
+    @property
+    def representation(self) -> Representation:
+        """What its examples are made of."""
+        return representation_of(self.card)
+
+    @property
+    def tensor_column(self) -> str:
+        """The column of its examples' tensors."""
+        return getattr(self.data.columns, self.representation.column)
+
+    def split(self, name: str) -> str:
+        """The split that `data.paths` calls `name`, as the card names it; a UserError if there is no such split."""
+        return split_name(self.card, name, self.root)
+
+    def files(self, name: str) -> list[Path]:
+        """The Parquet files of a split; a UserError if they are missing."""
+        return split_files(self.root, self.split(name))
+
+    def open(self, name: str) -> datasets.Dataset:
+        """A split, memory-mapped."""
+        return open_split(self.root, self.split(name))
+
+    def examples(self, name: str, attributes: Sequence[Attribute] = (), limit: int | None = None) -> Examples:
+        """A split, opened for reading by batch with the attributes that the model uses; `limit` examples, spread."""
+        opened = self.open(name)
+        columns = {}
+        for attribute in attributes:
+            column = getattr(self.data.columns, attribute.name, attribute.name)
+            columns[attribute.name] = (column, codes_of(attribute, opened, self.card, column))
+        if self.tensor_column not in opened.column_names:
+            raise UserError(
+                f"[data.columns] {self.representation.column}: the dataset has no column {self.tensor_column!r}; it "
+                f"has {', '.join(opened.column_names)}"
+            )
+        return Examples(
+            opened,
+            shape=self.card.shape,
+            tensor=self.tensor_column,
+            attributes=columns,
+            memory_limit_mb=self.data.loading.memory_limit_mb,
+            subset=spread(len(opened), limit),
+        )
+
+
+def dataset_of(data: schema.Data, *, min_channels: int = 1) -> Dataset:
+    """The dataset that [data] names, downloaded first if it is on the Hub.
+
+    The built-in synthetic dataset is generated on first use and kept in the cache. A dataset that `prepare` did not
+    make is converted there; with `min_channels` 3 its grey images become RGB, for pretrained weights that expect that.
+
+    Raises
+    ------
+    UserError
+        If there is no dataset (with the commands that make one), or it is of another representation.
     """
+    root = _root(data, min_channels)
+    return Dataset(data=data, root=root, card=_card(data, root))
+
+
+def _root(data: schema.Data, min_channels: int) -> Path:
     if data.source == "synthetic":
         return _synthetic_root(data)
     root = None
@@ -51,7 +117,7 @@ def dataset_root(data: schema.Data, pretrained: str = "") -> Path:
     elif data.paths.root:
         root = expanded(data.paths.root, "[data.paths] root")
     if root is None or (root.is_dir() and not (root / CARD_NAME).exists()):
-        return _converted_root(data, root, pretrained)
+        return _converted_root(data, root, min_channels)
     for key in ("image_size", "sampling_rate"):
         if getattr(data, key) is not None:
             raise UserError(f"[data] {key}: has no effect on {root}, whose {CARD_NAME} says it; leave the key out")
@@ -70,7 +136,7 @@ def _synthetic_root(data: schema.Data) -> Path:
     return root
 
 
-def _converted_root(data: schema.Data, root: Path | None, pretrained: str) -> Path:
+def _converted_root(data: schema.Data, root: Path | None, min_channels: int) -> Path:
     from signal_diffusion.data.foreign import convert as foreign
 
     paths = data.paths
@@ -83,27 +149,18 @@ def _converted_root(data: schema.Data, root: Path | None, pretrained: str) -> Pa
         folders = {split: expanded(text, keys[split]) for split, text in written.items()}
         places = {split: foreign.place_of(folder, keys[split]) for split, folder in folders.items()}
         aliases, name = {text: split for split, text in written.items()}, folders["train"].name
-    start = expanded(pretrained, "[model] pretrained") if pretrained else Path()
-    channels = DatasetCard.load(start).shape[0] if pretrained and (start / CARD_NAME).exists() else 1
     wanted = foreign.Wanted(
         representation=data.representation,
         columns=asdict(data.columns),
         image_size=data.image_size,
         sampling_rate=data.sampling_rate,
-        min_channels=3 if channels == 3 else 1,
+        min_channels=min_channels,
     )
     cache = cache_folder(data.loading.cache_dir) / "converted"
     return foreign.convert(places, wanted, cache, name=name, aliases=aliases)
 
 
-def read_card(data: schema.Data, root: Path) -> DatasetCard:
-    """The dataset's card, held against [data].
-
-    Raises
-    ------
-    UserError
-        Where there is no dataset (with the commands that make one), or it is of another representation.
-    """
+def _card(data: schema.Data, root: Path) -> DatasetCard:
     if not root.exists():
         raise UserError(
             f"[data.paths] root: {root} does not exist; make it from recordings with `signal-diffusion prepare "
@@ -147,53 +204,38 @@ def check_expected(expected: Iterable[Expectation], card: DatasetCard) -> None:
         raise UserError(*wrong)
 
 
-def examples_of(
-    data: schema.Data,
-    root: Path,
-    card: DatasetCard,
-    split: str,
-    attributes: Sequence[Attribute],
-    limit: int | None,
-) -> Examples:
-    """A split, opened for reading by batch with the attributes that the model uses."""
-    dataset = open_split(root, split_name(card, split, root))
-    columns = {}
-    for attribute in attributes:
-        column = getattr(data.columns, attribute.name, attribute.name)
-        columns[attribute.name] = (column, codes_of(attribute, dataset, card, column))
-    kind = representation_of(card).column
-    tensor = getattr(data.columns, kind)
-    if tensor not in dataset.column_names:
-        raise UserError(
-            f"[data.columns] {kind}: the dataset has no column {tensor!r}; it has {', '.join(dataset.column_names)}"
-        )
-    return Examples(
-        dataset,
-        shape=card.shape,
-        tensor=tensor,
-        attributes=columns,
-        memory_limit_mb=data.loading.memory_limit_mb,
-        subset=spread(len(dataset), limit),
-    )
+def captions_in(experiment: schema.Experiment, dataset: Dataset) -> tuple[str, ...]:
+    """The distinct captions of the splits that training reads, in alphabetical order; () for a model without captions.
+
+    Raises
+    ------
+    UserError
+        If the column holds no text, or only empty captions.
+    """
+    paths = dataset.data.paths
+    if experiment.model.conditioning.type != "caption":
+        return ()
+    names = [paths.train] + ([paths.val] if experiment.training.validation.enabled else [])
+    return distinct_captions([dataset.open(name) for name in names], dataset.card, dataset.data.columns.caption)
 
 
-def num_train_examples(experiment: schema.Experiment | AutoencoderExperiment, root: Path, card: DatasetCard) -> int:
-    """How many examples training sees, by the card alone; the splits that it reads have to be there."""
-    data = experiment.data
-    split = split_name(card, data.paths.train, root)
-    split_files(root, split)
+def num_train_examples(experiment: schema.Experiment | AutoencoderExperiment, dataset: Dataset) -> int:
+    """How many examples training reads, according to the card; a UserError if a split that it reads is missing."""
+    paths, limit = dataset.data.paths, dataset.data.loading.max_train_examples
+    dataset.files(paths.train)
     if experiment.training.validation.enabled:
-        split_files(root, split_name(card, data.paths.val, root))
-    there = card.splits[split]["examples"]
-    return min(there, data.loading.max_train_examples or there)
+        dataset.files(paths.val)
+    count = dataset.card.splits[dataset.split(paths.train)]["examples"]
+    return min(count, limit or count)
 
 
-def grouping_of(data: schema.Data, root: Path, card: DatasetCard) -> dict[str, list[Any]]:
-    """The columns that [data.balancing] names, for the examples that are trained on; empty where it is off."""
+def grouping_of(dataset: Dataset) -> dict[str, list[Any]]:
+    """The columns that [data.balancing] names, for the training examples; empty if it names none."""
+    data, card = dataset.data, dataset.card
     if not data.balancing.columns:
         return {}
-    dataset = open_split(root, split_name(card, data.paths.train, root)).with_format(None)
-    rows = spread(len(dataset), data.loading.max_train_examples)
+    opened = dataset.open(data.paths.train).with_format(None)
+    rows = spread(len(opened), data.loading.max_train_examples)
     values = {}
     for name in data.balancing.columns:
         column = getattr(data.columns, name, name)
@@ -202,7 +244,7 @@ def grouping_of(data: schema.Data, root: Path, card: DatasetCard) -> dict[str, l
             raise UserError(
                 f"[data.balancing] columns: no groups in a column {column!r}; the dataset has {', '.join(usable)}"
             )
-        found = dataset[column][:]
+        found = opened[column][:]
         names = card.columns[column].get("names", ())
         named = [names[value] if isinstance(value, int) else value for value in found]
         values[name] = [named[row] for row in rows]

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
@@ -16,23 +15,20 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.legacy.outcomes import Expectation
 from signal_diffusion.config.warnings import Doubt, Extent, doubts
-from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.dataset import split_files, split_name
 from signal_diffusion.data.loaders import spread
-from signal_diffusion.experiment.conditions import attributes_of, caption_of, captions_in
+from signal_diffusion.experiment.conditions import attributes_of, caption_of
 from signal_diffusion.experiment.dataset import (
-    check_expected,
-    dataset_root,
+    Dataset,
+    captions_in,
     grouping_of,
     num_train_examples,
     order_of,
-    read_card,
     steps_of,
 )
-from signal_diffusion.experiment.network import autoencoder_of, model_of, vae_of, with_architecture
-from signal_diffusion.experiment.pretrained import check_pretrained, pretrained_conditions
+from signal_diffusion.experiment.network import model_of
+from signal_diffusion.experiment.pretrained import Pretrained
+from signal_diffusion.experiment.resolving import Resolved
 from signal_diffusion.models.conditioning.attributes import Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
@@ -63,29 +59,19 @@ class Inspection:
     kernels: dict[str, str]
 
 
-def inspect(
-    experiment: schema.Experiment, written: Collection[str] = (), expected: Iterable[Expectation] = ()
-) -> Inspection:
+def inspect(resolved: Resolved) -> Inspection:
     """Build the model without memory, and read the dataset's card and the columns that it is balanced by.
-
-    A dataset that has to be downloaded, converted or generated is so first, as for training. `written` are the dotted
-    keys that the file gives, which pretrained weights must not contradict; `expected` is what a file of an older layout
-    says of the dataset.
 
     Raises
     ------
     UserError
         For what training would refuse.
     """
-    experiment = with_architecture(experiment, written)
-    vae = vae_of(experiment.model)
-    root = dataset_root(experiment.data, experiment.model.pretrained)
-    card = read_card(experiment.data, root)
-    check_expected(expected, card)
-    autoencoder = autoencoder_of(experiment.model, vae, card)
+    experiment, dataset, autoencoder = resolved.experiment, resolved.dataset, resolved.autoencoder
+    card = dataset.card
     latent_shape = autoencoder.latent_shape if autoencoder else None
     training, loading = experiment.training, experiment.data.loading
-    texts = captions_in(experiment, root, card)
+    texts = captions_in(experiment, dataset)
     with FakeTensorMode():
         caption = caption_of(experiment, texts, embed=False)
         model = model_of(experiment.model, card, experiment.data.columns, latent_shape, caption)
@@ -105,15 +91,15 @@ def inspect(
         x = torch.empty(loading.batch_size, *(latent_shape or card.shape))
         activations = _kept_bytes(model, x, cond, bf16=training.mixed_precision != "no")
         flops = forward_flops(model, x[:1], cond[:1])
-    if experiment.model.pretrained:
-        check_pretrained(model, experiment)
+    if resolved.pretrained:
+        resolved.pretrained.check(model, experiment)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     tables = sum(buffer.numel() for buffer in model.buffers())
     stays = not experiment.model.autoencoder.cache_latents
     frozen = autoencoder.num_parameters if autoencoder and stays else 0
-    examples = num_train_examples(experiment, root, card)
-    grouping_of(experiment.data, root, card)
+    examples = num_train_examples(experiment, dataset)
+    grouping_of(dataset)
     order = order_of(experiment, examples)
     copies = 1 + COPIES[training.optimizer.type] + training.ema.enabled
     return Inspection(
@@ -130,7 +116,11 @@ def inspect(
 
 
 def doubts_of(
-    experiment: schema.Experiment | AutoencoderExperiment, root: Path, card: DatasetCard, *, num_processes: int = 1
+    experiment: schema.Experiment | AutoencoderExperiment,
+    dataset: Dataset,
+    pretrained: Pretrained | None = None,
+    *,
+    num_processes: int = 1,
 ) -> list[Doubt]:
     """What the experiment may say of this dataset and seldom means, as (dotted key, message).
 
@@ -139,35 +129,36 @@ def doubts_of(
     UserError
         Where a split is missing, or too small for one step.
     """
-    examples = num_train_examples(experiment, root, card)
+    examples = num_train_examples(experiment, dataset)
     order = order_of(experiment, examples, num_processes=num_processes)
     extent = Extent(
         num_steps=steps_of(experiment.training, order.steps_per_epoch),
         steps_per_epoch=order.steps_per_epoch,
         examples_per_step=order.examples_per_step,
         num_examples=examples,
-        num_unlabelled=_num_unlabelled(experiment, root, card) if isinstance(experiment, schema.Experiment) else 0,
+        num_unlabelled=_num_unlabelled(experiment, dataset) if isinstance(experiment, schema.Experiment) else 0,
     )
-    return [*_fresh_conditioning(experiment, card), *doubts(experiment, extent)]
+    fresh = []
+    if isinstance(experiment, schema.Experiment) and pretrained:
+        fresh = [*_fresh_conditioning(pretrained.other_conditions(experiment, dataset.card))]
+    return [*fresh, *doubts(experiment, extent)]
 
 
-def _fresh_conditioning(experiment: schema.Experiment | AutoencoderExperiment, card: DatasetCard) -> Iterator[Doubt]:
-    """That a new run starts from weights of other conditions."""
-    if not isinstance(experiment, schema.Experiment) or experiment.training.resume.enabled:
-        return
-    if before := pretrained_conditions(experiment, card):
+def _fresh_conditioning(before: str) -> Iterator[Doubt]:
+    """That a new run starts from weights that were trained with other conditions, `before`."""
+    if before:
         yield (
             "model.pretrained",
             f"trained with other conditions ({before}): what embeds conditions starts fresh, and all else from there",
         )
 
 
-def _num_unlabelled(experiment: schema.Experiment, root: Path, card: DatasetCard) -> int:
-    """Training examples without a label, where the model is conditioned on it alone."""
-    data = experiment.data
-    if experiment.model.conditioning.type != "class" or data.columns.label not in card.columns:
+def _num_unlabelled(experiment: schema.Experiment, dataset: Dataset) -> int:
+    """Training examples without a label, if the model is conditioned on only that."""
+    data = dataset.data
+    if experiment.model.conditioning.type != "class" or data.columns.label not in dataset.card.columns:
         return 0
-    files = split_files(root, split_name(card, data.paths.train, root))
+    files = dataset.files(data.paths.train)
     labels = [label for path in files for label in pq.read_table(path, columns=[data.columns.label])[0].to_pylist()]
     return sum(labels[row] is None for row in spread(len(labels), data.loading.max_train_examples))
 

@@ -1,14 +1,15 @@
-"""Weights that an experiment starts from, or that a checkpoint needs and does not hold.
+"""The weights that [model] pretrained names, and those that a checkpoint needs and does not hold.
 
-A checkpoint holds what was trained. What else it takes to use it, the autoencoder, the text encoder and under LoRA the
-pretrained weights, is named by the experiment and recognised by its hash.
+A checkpoint holds what was trained. What else it takes to use it (the autoencoder, the text encoder and, under LoRA,
+the pretrained weights) is named by the experiment and recognised by its hash.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_network, other_conditions
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
 from signal_diffusion.models.denoiser import Denoiser
@@ -25,56 +27,150 @@ from signal_diffusion.models.pretrained import CONFIG, PIPELINE, DiffusersDenois
 from signal_diffusion.models.registry import BACKBONES
 from signal_diffusion.paths import expanded
 
-__all__ = [
-    "FROZEN_NAME",
-    "KEYS",
-    "LATENTS_NAME",
-    "advice_without_hub",
-    "check_pretrained",
-    "check_same_frozen",
-    "in_diffusers_layout",
-    "latent_statistics",
-    "load_pretrained",
-    "pretrained_conditions",
-    "pretrained_in_errors",
-    "weights_folder",
-]
+__all__ = ["KEYS", "Pretrained", "check_same_frozen", "pretrained_of"]
 
-FROZEN_NAME = "frozen.json"
-"""File of a checkpoint: hashes of the weights that it needs and does not hold."""
-LATENTS_NAME = "latents.json"
-"""File of a checkpoint: the `LatentStatistics` that its network's latents are normalised with."""
 KEYS = {
     "autoencoder": "[model.autoencoder] path",
     "pretrained": "[model] pretrained",
     "text_encoder": "[model.conditioning] text_encoder",
 }
-"""Keys that name such weights, as errors show them, by their names in `FROZEN_NAME`."""
+"""Keys that name such weights, as errors show them, by their names in `Checkpoint.frozen`."""
 
 
-def latent_statistics(
-    model: schema.Model, autoencoder: Autoencoder, checkpoint: Path | None
-) -> LatentStatistics | None:
-    """Statistics of the checkpoint's latents, or of the run whose weights a new one starts from in the same space."""
-    if checkpoint is not None:
-        return _statistics_in(checkpoint, "start a new run")
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """The weights that [model] pretrained names, resolved once."""
+
+    source: Path
+    """A folder, or where no such folder exists the Hub id of weights in diffusers' layout."""
+    table: schema.Model
+    checkpoint: Checkpoint | None
+    """None if they are in diffusers' layout."""
+
+    def architecture(self, written: Collection[str], resumed: Checkpoint | None) -> object:
+        """The architecture of the network that they are of; only settings are downloaded for it.
+
+        Parameters
+        ----------
+        written
+            Dotted keys that the file or an override gives, which must not contradict the weights.
+        resumed
+            The checkpoint that the run continues from, which knows the architecture already.
+
+        Raises
+        ------
+        UserError
+            If there are no such weights, they are of another network, or the file contradicts them.
+        """
+        model = self.table
+        if self.checkpoint:
+            return model.architecture
+        with _named_in_errors(self._advice_without_hub()):
+            if resumed:
+                found: Any = resumed.experiment.model.architecture
+            else:
+                read = BACKBONES[model.name].architecture_of
+                assert read is not None
+                found = read(self._folder(weights=False))
+        wrong = [
+            f"[model.architecture] {field.name}: {getattr(model.architecture, field.name)}, but the pretrained model "
+            f"has {getattr(found, field.name)}; leave the key out"
+            for field in dataclasses.fields(model.architecture)
+            if f"model.architecture.{field.name}" in written
+            and getattr(found, field.name, None) != getattr(model.architecture, field.name)
+        ]
+        if wrong:
+            raise UserError(*wrong)
+        return found
+
+    def check(self, model: Denoiser, experiment: schema.Experiment) -> None:
+        """Check that the weights are complete and fit the network, before they are read.
+
+        Raises
+        ------
+        UserError
+            If they do not.
+        """
+        with _named_in_errors():
+            if self.checkpoint is None:
+                assert isinstance(model, DiffusersDenoiser)
+                model.check_channels(self._folder(weights=False))
+                return
+            if not self.checkpoint.exists:
+                raise UserError(
+                    f"{self.source}: not a checkpoint; expected the checkpoint-<step> folder of an earlier run"
+                )
+            checkpoints.verify(self.source)
+            check_same_network(self.checkpoint, experiment)
+
+    def load(self, model: Denoiser, experiment: schema.Experiment, card: DatasetCard) -> None:
+        """Load the weights into a fresh network; of a checkpoint of ours, the averaged ones.
+
+        What embeds conditions keeps its fresh weights if the checkpoint was trained with other conditions.
+        """
+        with _named_in_errors():
+            if self.checkpoint is None:
+                assert isinstance(model, DiffusersDenoiser)
+                model.load_pretrained(self._folder())
+            else:
+                with _own_conditioning(model) if self.other_conditions(experiment, card) else nullcontext():
+                    checkpoints.load_weights(model, self.source, use_ema=True)
+
+    def other_conditions(self, experiment: schema.Experiment, card: DatasetCard) -> str:
+        """The conditions that the checkpoint was trained with, if they differ from the experiment's; "" otherwise.
+
+        What embeds conditions starts fresh then, as it does with weights in diffusers' layout.
+        """
+        if self.checkpoint is None or not self.checkpoint.exists:
+            return ""
+        with _named_in_errors():
+            return other_conditions(self.checkpoint, experiment, card)
+
+    def latent_statistics(self, autoencoder: Autoencoder) -> LatentStatistics | None:
+        """Statistics of the checkpoint's latents, if they are those of the same autoencoder."""
+        if self.checkpoint is None or self.checkpoint.frozen.get("autoencoder") != autoencoder.fingerprint:
+            return None
+        with _named_in_errors():
+            return self.checkpoint.latent_statistics("expected a checkpoint of this version")
+
+    def _folder(self, *, weights: bool = True) -> Path:
+        """The folder of the network's weights, or of its settings only, downloaded if it is on the Hub."""
+        return located(self.source.as_posix(), BACKBONES[self.table.name].part, weights=weights)
+
+    def _advice_without_hub(self) -> str:
+        """How to do without weights that are only on the Hub, which may be unreachable: the end of an error's line."""
+        if not self.table.autoencoder.enabled or self.source.is_dir():
+            return ""
+        return (
+            '; without the Hub, set model.pretrained to a local folder, or model.pretrained = "" and '
+            "model.autoencoder.path to a VAE's folder"
+        )
+
+
+def pretrained_of(model: schema.Model) -> Pretrained | None:
+    """What [model] pretrained names; None if it names nothing. A `UserError` if the backbone cannot start from it."""
     if not model.pretrained:
         return None
-    folder = expanded(model.pretrained, "[model] pretrained")
-    if _trained_with(folder).get("autoencoder") != autoencoder.fingerprint:
-        return None
-    with pretrained_in_errors():
-        return _statistics_in(folder, "expected a checkpoint of this version")
+    source = expanded(model.pretrained, "[model] pretrained")
+    checkpoint, backbone = Checkpoint(source), BACKBONES[model.name]
+    if not checkpoint.exists and backbone.architecture_of is not None:
+        return Pretrained(source=source, table=model, checkpoint=None)
+    if not checkpoint.exists and ((source / PIPELINE).is_file() or (source / CONFIG).is_file()):
+        able = [name for name, each in BACKBONES.items() if each.architecture_of is not None]
+        raise UserError(
+            f"[model] pretrained: {source} is in diffusers' layout, which {listed(able)} can start from; for "
+            f"{model.name!r} expected the checkpoint folder of an earlier run"
+        )
+    return Pretrained(source=source, table=model, checkpoint=checkpoint)
 
 
-def check_same_frozen(checkpoint: Path, frozen: Mapping[str, str]) -> None:
+def check_same_frozen(checkpoint: Checkpoint, frozen: Mapping[str, str]) -> None:
     """Raise a `UserError` unless the `frozen` hashes are those that a checkpoint was trained with.
 
     LoRA changes of other weights, or latents of another autoencoder, would give noise that looks like a result.
     """
-    trained_with = _trained_with(checkpoint)
     for name, key in KEYS.items():
-        then, now = trained_with.get(name, "none"), frozen.get(name, "none")
+        then, now = checkpoint.frozen.get(name, "none"), frozen.get(name, "none")
         if then != now:
             raise UserError(
                 f"{key}: other weights than {checkpoint} was trained with (SHA-256 {now[:12]}, and {then[:12]} then); "
@@ -82,90 +178,8 @@ def check_same_frozen(checkpoint: Path, frozen: Mapping[str, str]) -> None:
             )
 
 
-def pretrained_conditions(experiment: schema.Experiment, card: DatasetCard) -> str:
-    """The conditions of the checkpoint of ours that [model] pretrained names, where they are others; "" else.
-
-    What embeds conditions is fresh then, as it is beside weights in diffusers' layout.
-    """
-    if not experiment.model.pretrained:
-        return ""
-    with pretrained_in_errors():
-        folder = expanded(experiment.model.pretrained, "[model] pretrained")
-        ours = (folder / checkpoints.MANIFEST).is_file()
-        return other_conditions(folder, experiment, card) if ours else ""
-
-
-def check_pretrained(model: Denoiser, experiment: schema.Experiment) -> None:
-    """Hold the weights that [model] pretrained names against the network that they are for, before they are read.
-
-    Raises
-    ------
-    UserError
-        Where they are not whole, or of another network.
-    """
-    table = experiment.model
-    with pretrained_in_errors():
-        if isinstance(model, DiffusersDenoiser) and in_diffusers_layout(table):
-            model.check_channels(weights_folder(table, weights=False))
-            return
-        folder = expanded(table.pretrained, "[model] pretrained")
-        if not (folder / checkpoints.MANIFEST).is_file():
-            raise UserError(f"{folder}: not a checkpoint; expected the checkpoint-<step> folder of an earlier run")
-        checkpoints.verify(folder)
-        check_same_network(folder, experiment)
-
-
-def load_pretrained(model: Denoiser, experiment: schema.Experiment, card: DatasetCard) -> None:
-    """Load the weights that [model] pretrained names into a fresh network.
-
-    From a checkpoint of ours they are the averaged ones; its conditioning is kept fresh if its conditions are others.
-    """
-    table = experiment.model
-    with pretrained_in_errors():
-        if isinstance(model, DiffusersDenoiser) and in_diffusers_layout(table):
-            model.load_pretrained(weights_folder(table))
-        else:
-            folder = expanded(table.pretrained, "[model] pretrained")
-            with _own_conditioning(model) if pretrained_conditions(experiment, card) else nullcontext():
-                checkpoints.load_weights(model, folder, use_ema=True)
-
-
-def in_diffusers_layout(model: schema.Model) -> bool:
-    """Whether [model] pretrained names weights in diffusers' layout; a `UserError` if the backbone cannot use them."""
-    if not model.pretrained:
-        return False
-    root = expanded(model.pretrained, "[model] pretrained")
-    if (root / checkpoints.MANIFEST).is_file():
-        return False
-    if BACKBONES[model.name].architecture_of is not None:
-        return True
-    if (root / PIPELINE).is_file() or (root / CONFIG).is_file():
-        able = [name for name, backbone in BACKBONES.items() if backbone.architecture_of is not None]
-        raise UserError(
-            f"[model] pretrained: {root} is in diffusers' layout, which {listed(able)} can start from; for "
-            f"{model.name!r} expected the checkpoint folder of an earlier run"
-        )
-    return False
-
-
-def weights_folder(model: schema.Model, *, weights: bool = True) -> Path:
-    """The folder of the network's weights, or of its settings alone, local or brought here from the Hub."""
-    root = expanded(model.pretrained, "[model] pretrained").as_posix()
-    return located(root, BACKBONES[model.name].part, weights=weights)
-
-
-def advice_without_hub(model: schema.Model) -> str:
-    """What to set where weights are on the Hub alone, which may be out of reach: the end of an error's line."""
-    if not model.autoencoder.enabled or expanded(model.pretrained, "[model] pretrained").is_dir():
-        return ""
-    return (
-        '; without the Hub, set model.pretrained to a local folder, or model.pretrained = "" and '
-        "model.autoencoder.path to a VAE's folder"
-    )
-
-
 @contextmanager
-def pretrained_in_errors(advice: str = "") -> Iterator[None]:
+def _named_in_errors(advice: str = "") -> Iterator[None]:
     """Put the key [model] pretrained before errors that name no key, and `advice` behind all."""
     try:
         yield
@@ -174,23 +188,9 @@ def pretrained_in_errors(advice: str = "") -> Iterator[None]:
         raise UserError(*(f"{line}{advice}" for line in lines)) from None
 
 
-def _statistics_in(checkpoint: Path, advice: str) -> LatentStatistics:
-    if not (checkpoint / LATENTS_NAME).is_file():
-        raise UserError(
-            f"{checkpoint}: has no {LATENTS_NAME}, so what its network takes for latents is not known; it was made "
-            f"by an earlier version: {advice}"
-        )
-    return LatentStatistics.from_json((checkpoint / LATENTS_NAME).read_text(encoding="utf-8"))
-
-
-def _trained_with(checkpoint: Path) -> dict[str, str]:
-    path = checkpoint / FROZEN_NAME
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 @contextmanager
 def _own_conditioning(model: Denoiser) -> Iterator[None]:
-    """Have a network keep its `conditioning` in place of that, or of none, of a state that is loaded meanwhile."""
+    """Keep a network's own `conditioning` while a state is loaded that has another one, or none."""
 
     def keep(module: torch.nn.Module, state: dict[str, Any], *_: object) -> None:
         for name in [name for name in state if name.startswith("conditioning.")]:

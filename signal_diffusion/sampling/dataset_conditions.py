@@ -10,9 +10,8 @@ import torch
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.dataset import open_split, split_name
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment.dataset import dataset_root, read_card
+from signal_diffusion.experiment.dataset import dataset_of
 from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.sampling.requests import Value
 
@@ -25,7 +24,7 @@ MOVED = (
 
 
 def values_like(
-    experiment: schema.Experiment, names: Sequence[str], split: str, num: int, *, seed: int
+    experiment: schema.Experiment, names: Sequence[str], split: str, num: int, *, seed: int, min_channels: int = 1
 ) -> dict[str, list[Value]]:
     """The attributes of `num` rows of a split of the run's dataset, drawn with replacement; row i by (seed, i) alone.
 
@@ -38,25 +37,25 @@ def values_like(
         raise UserError(f"--like {split}: the model is unconditional; leave it out")
     data = experiment.data
     try:
-        root = dataset_root(data, experiment.model.pretrained)
-        card = read_card(data, root)
+        found = dataset_of(data, min_channels=min_channels)
     except UserError as error:  # whose advice is for who trains
         raise UserError(*(f"--like {split}: {line.partition('; ')[0]}; {MOVED}" for line in error.lines)) from None
     try:
-        there = split_name(card, split, root)
+        found.split(split)
     except UserError:
-        raise UserError(f"--like {split}: {root} has no such split; it has {', '.join(card.splits)}") from None
-    dataset = open_split(root, there).with_format(None)
+        names_there = ", ".join(found.card.splits)
+        raise UserError(f"--like {split}: {found.root} has no such split; it has {names_there}") from None
+    opened = found.open(split).with_format(None)
     generators = (generator_for(Purpose.CONDITION, seed, i) for i in range(num))
-    rows = [int(torch.randint(len(dataset), (), generator=generator)) for generator in generators]
+    rows = [int(torch.randint(len(opened), (), generator=generator)) for generator in generators]
     values = {}
     for name in names:
         column = getattr(data.columns, name, name)
-        if column not in dataset.column_names:
+        if column not in opened.column_names:
             raise UserError(
-                f"--like {split}: {root} has no column {column!r}; it has {', '.join(dataset.column_names)}"
+                f"--like {split}: {found.root} has no column {column!r}; it has {', '.join(opened.column_names)}"
             )
-        values[name] = _picked(dataset[column], rows, card, column)
+        values[name] = _picked(opened[column], rows, found.card, column)
     if experiment.model.conditioning.type == "caption":  # which training reads without the space around them
         return {
             name: [text.strip() if isinstance(text, str) else text for text in each] for name, each in values.items()

@@ -13,9 +13,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
-from signal_diffusion.config import schema
-from signal_diffusion.data.loaders import spread
-from signal_diffusion.diffusion.generation import MOST_DECODED, MOST_FRAMES, Beginnings, first_noise, generate
+from signal_diffusion.diffusion.generation import OnStep
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.randomness import Purpose, generator_for
@@ -28,9 +26,7 @@ __all__ = [
     "Evaluations",
     "columns_of",
     "counted",
-    "device_of",
     "draw",
-    "latent_or_data_shape",
     "rounded_up",
     "trajectory",
 ]
@@ -46,7 +42,7 @@ def draw(
     request: Request,
     *,
     batch_size: int | None = None,
-    on_step: Callable[[slice, int, Tensor, Tensor], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Samples:
     """Draw what is asked for, on the accelerator that is there.
 
@@ -58,26 +54,22 @@ def draw(
     batch_size
         Samples at a time; None = all at once.
     on_step
-        As in `diffusion.generation.generate`.
+        As in `SampleGenerator.generate`.
     """
-    device, autoencoder = device_of(trained.experiment.compute), trained.autoencoder
+    generator, autoencoder = trained.generator, trained.autoencoder
     count, size = len(request), batch_size or max(1, len(request))
     rows = [min(row, count - 1) for row in range(rounded_up(count, size))]
-    tensors = generate(
-        trained.model.to(device),
-        trained.method,
+    tensors = generator.generate(
+        trained.model.to(generator.device),
         request.cond[torch.tensor(rows, dtype=torch.int64)],
         [request.noise[row] for row in rows],
-        shape=latent_or_data_shape(trained),
-        sampling=trained.sampling,
-        device=device,
-        guide=trained.guide.to(device) if trained.guide else None,
+        guide=trained.guide.to(generator.device) if trained.guide else None,
         batch_size=size,
         on_step=on_step,
     )
     latents = tensors[:count] if autoencoder else None
     if autoencoder:
-        decode = autoencoder.to(device).decode
+        decode = autoencoder.to(generator.device).decode
         tensors = torch.cat([decode(part) for part in tensors.split(size)])
     tensors = tensors[:count]
     return Samples(
@@ -96,14 +88,10 @@ def trajectory(trained: Trained, request: Request) -> list[tuple[Tensor, Tensor]
     (N, C, H, W) each, on the CPU. Of more than 50 steps, 49 evenly among them. What a model of latents works on is
     decoded, of 12 of its steps: noise looks like what the decoder makes of noise.
     """
-    most = MOST_DECODED if trained.autoencoder else MOST_FRAMES
-    noise = first_noise(trained.method, trained.sampling.seed, request.noise, latent_or_data_shape(trained))
-    beginnings = Beginnings(noise, spread(trained.sampling.steps, most - 1))
-    samples = draw(trained, request, on_step=beginnings)
-    frames = beginnings.frames
-    if trained.autoencoder:
-        decode = trained.autoencoder.decode
-        frames = [(decode(xt), decode(x0)) for xt, x0 in frames]
+    generator = trained.generator
+    recorder = generator.recorder(request.noise)
+    samples = draw(trained, request, on_step=recorder)
+    frames = [(generator.decode(xt), generator.decode(x0)) for xt, x0 in recorder.frames]
     return [*frames, (samples.tensors, samples.tensors)]
 
 
@@ -117,30 +105,16 @@ def columns_of(attributes: tuple[Attribute, ...], cond: Conditioning) -> dict[st
     return {each.name: _named(each, cond.attributes[each.name]) for each in attributes}
 
 
-def latent_or_data_shape(trained: Trained) -> tuple[int, ...]:
-    """Of what the network makes: (C, H, W)."""
-    return trained.autoencoder.latent_shape if trained.autoencoder else trained.card.shape
-
-
-def device_of(compute: schema.Compute) -> str:
-    """The accelerator that is there, unless the experiment asks for the CPU: it may be of another machine."""
-    if compute.device == "cpu":
-        return "cpu"
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 class BatchSize:
     """How many samples are drawn at a time: as many as are asked for, or as fit.
 
     Without a number, it begins with what should fit, in even shares, and is halved for good whenever memory runs out.
     """
 
-    def __init__(self, asked: int | None, *, shape: tuple[int, ...], device: str, most: int) -> None:
+    def __init__(self, asked: int | None, *, shape: tuple[int, ...], device: torch.device | str, most: int) -> None:
         self._is_fixed = asked is not None
-        kind = "cuda" if device == "cuda" else "cpu"
-        fitting = max(1, min(MOST_AT_ONCE[kind], VALUES_AT_ONCE[kind] // int(np.prod(shape)), most))
+        kind = "cuda" if torch.device(device).type == "cuda" else "cpu"
+        fitting = max(1, min(MOST_AT_ONCE[kind], VALUES_AT_ONCE[kind] // math.prod(shape), most))
         self.size = asked or math.ceil(most / math.ceil(most / fitting))
 
     def fit(self, draw: Callable[..., Drawn]) -> Drawn:

@@ -34,9 +34,9 @@ from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.publishing import published
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.loading import CONFIG_NAME
 from signal_diffusion.experiment.network import GUIDE_FOLDER, TEXT_ENCODER_FOLDER, VAE_FOLDER
-from signal_diffusion.experiment.pretrained import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state

@@ -14,8 +14,8 @@ from signal_diffusion.checkpoints import load_weights, step_of, verify
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME, Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_run
-from signal_diffusion.experiment.pretrained import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.paths import expanded
 
@@ -60,7 +60,7 @@ def _check(folder: Path, checkpoint: Path, experiment: schema.Experiment, card: 
     if folder.resolve() == checkpoint.resolve():
         raise UserError(f"{folder}: a checkpoint cannot guide itself; {ADVICE}")
     verify(folder)
-    check_same_run(folder, experiment, card, ADVICE)
+    check_same_run(Checkpoint(folder), experiment, card, ADVICE)
     step, sampled = step_of(folder), step_of(checkpoint)
     if step >= sampled:
         raise UserError(f"{folder}: is of step {step}, and the one that is sampled from of {sampled}; {ADVICE}")

@@ -29,13 +29,13 @@ from signal_diffusion.data import export
 from signal_diffusion.data.publishing import published
 from signal_diffusion.errors import UserError, raised_by_all
 from signal_diffusion.experiment.loading import RunPaths
-from signal_diffusion.sampling.drawing import BatchSize, columns_of, counted, device_of, draw, rounded_up, trajectory
+from signal_diffusion.sampling.drawing import BatchSize, columns_of, counted, draw, rounded_up, trajectory
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.partial import Parts, kept_settings
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.samples import Samples
-from signal_diffusion.sampling.trained import Trained, is_exported
-from signal_diffusion.sampling.writing import write_samples
+from signal_diffusion.sampling.trained import Trained, device_of, is_exported
+from signal_diffusion.sampling.writing import SampleFiles, write_samples
 
 __all__ = ["agreed", "check_output", "default_output", "sample", "unfinished_folder"]
 
@@ -94,9 +94,7 @@ def sample(
     request: Request,
     output: Path,
     *,
-    formats: Sequence[str] = ("npz",),
-    grid_nrow: int | None = None,
-    animate: bool = False,
+    files: SampleFiles | None = None,
     batch_size: int | None = None,
     asked: Mapping[str, str] | None = None,
     on_batch: Callable[[int], None] = lambda done: None,
@@ -115,12 +113,8 @@ def sample(
 
     Parameters
     ----------
-    formats
-        Of `export.FORMATS`.
-    grid_nrow
-        Samples in a row of `grid.png`; None = no such file.
-    animate
-        Whether `trajectory.gif` shows how the first samples come out of noise: they are drawn twice for it.
+    files
+        Which files to write; None = `samples.npz`.
     batch_size
         Samples at a time; None = as many as fit.
     asked
@@ -134,11 +128,11 @@ def sample(
         Where the folder is there already, other settings were left unfinished, or a format needs signals that there
         are none of.
     """
-    state = _state(trained.experiment.compute)
+    files, state = files or SampleFiles(), _state(trained.experiment.compute)
     batch = _batch_size(trained, request, batch_size, state.num_processes)
     settings = _settings(trained, request) | {"batch_size": batch.size}
     left_open = () if batch_size else ("batch_size",)
-    with _kept(output, settings, left_open, formats, trained, state) as (folder, size):
+    with _kept(output, settings, left_open, files.formats, trained, state) as (folder, size):
         batch.size = size
         parts = Parts(folder, len(request), size)
         _draw_missing(trained, request, parts, batch, state, on_batch)
@@ -157,12 +151,11 @@ def sample(
             names = write_samples(
                 new,
                 samples,
-                formats=formats,
+                files=files,
                 about=about,
                 title=trained.checkpoint.name,
                 electrodes=request.electrodes,
-                grid_nrow=grid_nrow,
-                frames=batch.fit(partial(_first_frames, trained, request)) if animate else (),
+                frames=batch.fit(partial(_first_frames, trained, request)) if files.animation else (),
             )
         shutil.rmtree(folder, ignore_errors=True)  # while it is locked, lest it is another command's by then
     return [output / name for name in names]
@@ -194,12 +187,8 @@ def _state(compute: schema.Compute) -> PartialState:
 
 
 def _batch_size(trained: Trained, request: Request, asked: int | None, num_processes: int) -> BatchSize:
-    return BatchSize(
-        asked,
-        shape=trained.card.shape,
-        device=device_of(trained.experiment.compute),
-        most=math.ceil(len(request) / num_processes),
-    )
+    generator, most = trained.generator, math.ceil(len(request) / num_processes)
+    return BatchSize(asked, shape=generator.shape, device=generator.device, most=most)
 
 
 def _settings(trained: Trained, request: Request) -> dict[str, Any]:
@@ -214,7 +203,7 @@ def _settings(trained: Trained, request: Request) -> dict[str, Any]:
         "conditions_sha256": rows.hexdigest(),
         "weights_sha256": _hashes(trained.checkpoint),
         "guide_weights_sha256": _hashes(guide) if guide else {},
-        "device": device_of(trained.experiment.compute),
+        "device": trained.generator.device,
     }
 
 

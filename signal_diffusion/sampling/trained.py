@@ -8,17 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from signal_diffusion.checkpoints import MANIFEST, WEIGHTS, find_checkpoint, load_weights, verify
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of, caption_by, encoder_of
 from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors, load_experiment
-from signal_diffusion.experiment.network import assemble, method_on, vae_of, with_exported_paths
+from signal_diffusion.experiment.network import assemble, autoencoder_of, method_on, vae_of, with_exported_paths
+from signal_diffusion.experiment.pretrained import pretrained_of
 from signal_diffusion.hub import downloaded, is_hub_id
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute
@@ -32,6 +37,7 @@ from signal_diffusion.training.state import Progress
 __all__ = [
     "Trained",
     "checkpoint_at",
+    "device_of",
     "experiment_at",
     "is_exported",
     "load_trained",
@@ -74,6 +80,26 @@ class Trained:
         """How the experiment would have samples made."""
         return self.experiment.generation.sampling
 
+    @property
+    def generator(self) -> SampleGenerator:
+        """What generates its samples, on the device that is there."""
+        return SampleGenerator(
+            method=self.method,
+            sampling=self.sampling,
+            shape=self.card.shape,
+            autoencoder=self.autoencoder,
+            device=device_of(self.experiment.compute),
+        )
+
+
+def device_of(compute: schema.Compute) -> str:
+    """The accelerator that is there, unless the experiment asks for the CPU: it may be of another machine."""
+    if compute.device == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
 
 def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[str] = ()) -> Trained:
     """The model of a checkpoint's folder, or of the one that a run's folder stands for, in eval mode.
@@ -95,10 +121,13 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
     experiment = experiment_at(checkpoint, overrides)
     card = DatasetCard.load(checkpoint)
     with file_in_errors(checkpoint / CONFIG_NAME):
-        vae = vae_of(experiment.model)
+        autoencoder = autoencoder_of(experiment.model, vae_of(experiment.model), card)
         encoder = encoder_of(experiment)
         caption = caption_by(encoder, _distinct(captions), experiment) if encoder else None
-        parts = assemble(experiment, card, vae, caption, checkpoint=checkpoint)
+        pretrained = pretrained_of(experiment.model) if experiment.model.lora.enabled else None
+        parts = assemble(
+            experiment, card, autoencoder, caption, pretrained=pretrained, checkpoint=Checkpoint(checkpoint)
+        )
     use_ema = experiment.generation.sampling.use_ema
     averaged = load_weights(parts.model, checkpoint, use_ema=use_ema)
     with file_in_errors(checkpoint / CONFIG_NAME):

@@ -106,7 +106,10 @@ def requested(wishes: Wishes, experiment: schema.Experiment, card: DatasetCard) 
         if table.type == "caption"
         else tuple(each.name for each in attributes_of(table, card, experiment.data.columns))
     )
-    drawn = values_like(experiment, names, wishes.like, num, seed=sampling.seed) if wishes.like else {}
+    drawn = {}
+    if wishes.like:
+        min_channels = 3 if card.shape[0] == 3 else 1  # grey images became RGB for such a model
+        drawn = values_like(experiment, names, wishes.like, num, seed=sampling.seed, min_channels=min_channels)
     texts = drawn.get(CAPTION, [wishes.values.get(CAPTION)]) if table.type == "caption" else []
     captions = [text for text in dict.fromkeys(texts) if isinstance(text, str) and text]
     caption = _unembedded(captions) if table.type == "caption" else None

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from signal_diffusion.checkpoints import Writer
@@ -26,39 +26,25 @@ from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_dataset, compare
-from signal_diffusion.experiment.dataset import (
-    dataset_root,
-    examples_of,
-    num_train_examples,
-    order_of,
-    read_card,
-    steps_of,
-)
-from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors, load_autoencoder_experiment
+from signal_diffusion.experiment.dataset import Dataset, dataset_of, num_train_examples, order_of, steps_of
+from signal_diffusion.experiment.loading import CONFIG_NAME, load_autoencoder_experiment
 from signal_diffusion.models.autoencoders.trainable import KlAutoencoder
 from signal_diffusion.randomness import Purpose, derived_seed
-from signal_diffusion.training.locking import alone_in
+from signal_diffusion.training import running
+from signal_diffusion.training.jobs import Job, Kind, Start
 from signal_diffusion.training.reconstruction import (
     FRAMES,
     Reconstruction,
     ReconstructionPreviews,
     ReconstructionValidation,
 )
-from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, without_resume
-from signal_diffusion.training.running import (
-    accelerator_of,
-    run,
-    run_command_line,
-    sent_to,
-    warn,
-    with_run_directory,
-)
-from signal_diffusion.training.trainer import Parts, Trainer
+from signal_diffusion.training.running import command, opened_by_command
+from signal_diffusion.training.trainer import Components, Trainer
 
 __all__ = ["load", "main", "network_of", "outline", "train"]
 
-MODULE = "signal_diffusion.training.autoencoder"
 MEASURED_VALUES = 2**22
 """Of the training examples that the latents' factors are measured on: 341 pictures of 3 × 64 × 64 …"""
 FEWEST_MEASURED = 64
@@ -73,7 +59,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
     UserError
         With one line per mistake; one line, with the command to use, where it is of a diffusion model.
     """
-    with sent_to("signal_diffusion.training.diffusion", path):
+    with opened_by_command("signal_diffusion.training.diffusion", path):
         return load_autoencoder_experiment(path, overrides)
 
 
@@ -89,14 +75,9 @@ def train(
     Raises
     ------
     UserError
-        For what the user can put right, before anything is written where that is possible.
+        For what the user can fix, before anything is written if possible.
     """
-    experiment = load(config, overrides)
-    with file_in_errors(config):
-        experiment = with_run_directory(experiment, config, output_dir, resume)
-        accelerator = accelerator_of(experiment)
-        with alone_in(Path(experiment.output.base_dir), accelerator):
-            return _train(experiment, accelerator, config, overrides)
+    return running.train(KIND, config, output_dir=output_dir, resume=resume, overrides=overrides)
 
 
 def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoencoder:
@@ -107,7 +88,7 @@ def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoen
         return KlAutoencoder(experiment.model.architecture, (channels, height, width))
 
 
-def outline(experiment: AutoencoderExperiment) -> str:
+def outline(experiment: AutoencoderExperiment, dataset: Dataset) -> str:
     """What training would take, in lines, found out without training and without reading an example.
 
     Raises
@@ -115,11 +96,9 @@ def outline(experiment: AutoencoderExperiment) -> str:
     UserError
         For what training would refuse.
     """
-    root = dataset_root(experiment.data)
-    card = read_card(experiment.data, root)
-    _check_loss(experiment, card)
-    network = network_of(experiment, card)
-    examples = num_train_examples(experiment, root, card)
+    _check_loss(experiment, dataset.card)
+    network = network_of(experiment, dataset.card)
+    examples = num_train_examples(experiment, dataset)
     order = order_of(experiment, examples)
     num_steps = steps_of(experiment.training, order.steps_per_epoch)
     return (
@@ -129,42 +108,34 @@ def outline(experiment: AutoencoderExperiment) -> str:
     )
 
 
-def _train(experiment: AutoencoderExperiment, accelerator: Accelerator, config: Path, overrides: Sequence[str]) -> bool:
-    paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
-    checkpoint = checkpoint_to_resume(experiment, paths, accelerator)
-    resumption, experiment = experiment.training.resume, without_resume(experiment)
-    with accelerator.main_process_first():  # what has to be made or brought here is so by one
-        root = dataset_root(experiment.data)
-        card = read_card(experiment.data, root)
-        _check_loss(experiment, card)
-        warn(experiment, config, overrides, root, card, accelerator)
-        if checkpoint:
-            _check_same_run(checkpoint, experiment, card)
-    trainer = _trainer(experiment, accelerator, paths, root, card)
-    otherwise = resume_from(trainer, checkpoint, resumption, experiment)
+def _build(start: Start[AutoencoderExperiment]) -> Job:
+    experiment, checkpoints = start.experiment, start.paths.checkpoints
+    with start.accelerator.main_process_first():  # one process downloads, converts or generates for all
+        dataset = dataset_of(experiment.data)
+        _check_loss(experiment, dataset.card)
+        start.warn(experiment, dataset)
+        if start.checkpoint:
+            _check_same_run(start.checkpoint, experiment, dataset.card)
 
-    def use() -> list[str]:
-        progress = trainer.progress
-        best = paths.checkpoints / f"checkpoint-{progress.best_step or progress.step}"
-        return [f"use         --set model.autoencoder.enabled=true --set model.autoencoder.path={best}"]
+    def closing(trainer: Trainer) -> str:
+        best = checkpoints / f"checkpoint-{trainer.progress.best_step or trainer.progress.step}"
+        overrides = ["--set", "model.autoencoder.enabled=true", "--set", f"model.autoencoder.path={best}"]
+        return f"use         {shlex.join(overrides)}"
 
-    return run(
-        trainer,
-        experiment,
-        paths,
-        checkpoint,
-        announcement=[*_announcement(experiment, trainer), *otherwise],
-        module=MODULE,
-        after=use,
+    model = network_of(experiment, dataset.card)
+    return Job(
+        experiment=experiment,
+        components=_components(start, dataset, model),
+        model=f"examples of {_compression(model)}",
+        closing=closing,
     )
 
 
-def _check_same_run(checkpoint: Path, experiment: AutoencoderExperiment, card: DatasetCard) -> None:
-    """Hold the experiment and its dataset against those of the checkpoint that it goes on from."""
+def _check_same_run(checkpoint: Checkpoint, experiment: AutoencoderExperiment, card: DatasetCard) -> None:
+    """Check that the experiment and its dataset are those of the checkpoint that the run continues from."""
     advice = "expected the same, or a new run"
     check_same_dataset(checkpoint, card, ("representation", "shape", "files"), advice)
-    then = load_autoencoder_experiment(checkpoint / CONFIG_NAME)
-    compare(checkpoint, _kept(then), _kept(experiment), advice)
+    compare(checkpoint, _kept(checkpoint.autoencoder_experiment), _kept(experiment), advice)
 
 
 def _kept(experiment: AutoencoderExperiment) -> dict[str, Any]:
@@ -178,47 +149,31 @@ def _kept(experiment: AutoencoderExperiment) -> dict[str, Any]:
     }
 
 
-def _trainer(
-    experiment: AutoencoderExperiment, accelerator: Accelerator, paths: RunPaths, root: Path, card: DatasetCard
-) -> Trainer:
-    """Build all that the loop works with."""
-    data, training, representation = experiment.data, experiment.training, representation_of(card)
-    wants_held_out = training.validation.enabled or training.visualization.enabled
-    with accelerator.main_process_first():  # the first to open a split converts it for all
-        examples = examples_of(data, root, card, data.paths.train, (), data.loading.max_train_examples)
-        held_out = None
-        if wants_held_out:
-            held_out = examples_of(data, root, card, data.paths.val, (), data.loading.max_val_examples)
-    order = order_of(
-        experiment,
-        len(examples),
-        num_processes=accelerator.num_processes,
-        process_index=accelerator.process_index,
-    )
-    model = network_of(experiment, card)
+def _components(start: Start[AutoencoderExperiment], dataset: Dataset, model: KlAutoencoder) -> Components:
+    """Everything that the loop works with."""
+    experiment, training, representation = start.experiment, start.experiment.training, dataset.representation
+    shows = training.visualization.enabled
+    examples, held_out = start.splits(dataset, held_out=training.validation.enabled or shows)
     objective = Reconstruction(
         representation=representation,
         loss=experiment.model.loss,
-        augmentation=data.augmentation,
+        augmentation=experiment.data.augmentation,
         latent_shape=model.latent_shape,
     )
-    parts = Parts(
+    return Components(
         model=model,
         objective=objective,
         examples=examples,
-        order=order,
-        num_steps=steps_of(training, order.steps_per_epoch),
-        validation=_validation(experiment, held_out, objective, card),
-        previews=ReconstructionPreviews(paths.samples, held_out, representation, training.visualization.num_samples)
-        if held_out is not None and training.visualization.enabled
+        order=start.order(len(examples)),
+        validation=_validation(experiment, held_out, objective, dataset.card),
+        previews=ReconstructionPreviews(
+            start.paths.samples, held_out, representation, training.visualization.num_samples
+        )
+        if held_out is not None and shows
         else None,
-        checkpoint_dir=paths.checkpoints,
-        attachments={CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()},
+        attachments={CONFIG_NAME: to_toml(experiment), CARD_NAME: dataset.card.to_json()},
         exported=_Exported(examples),
-        trace_dir=paths.logs if experiment.debug.profile else None,
-        log_gradients=experiment.debug.log_gradients,
     )
-    return Trainer(parts, accelerator, training=training, loading=data.loading, seed=experiment.compute.seed)
 
 
 def _check_loss(experiment: AutoencoderExperiment, card: DatasetCard) -> None:
@@ -263,18 +218,6 @@ class _Exported:
         return model.in_diffusers_format(self._examples[self._rows][0])
 
 
-def _announcement(experiment: AutoencoderExperiment, trainer: Trainer) -> list[str]:
-    """What is trained on what, in a line."""
-    model, order, examples = trainer.model, trainer.parts.order, trainer.parts.examples
-    assert isinstance(model, KlAutoencoder)
-    accelerator = trainer.accelerator
-    return [
-        f"{experiment.model.name}, {_num_parameters(model):,} parameters; examples of {_compression(model)}; "
-        f"{len(examples):,} examples, {order.steps_per_epoch} steps per epoch, {trainer.parts.num_steps} steps; "
-        f"{accelerator.num_processes} × {accelerator.device.type}, {accelerator.mixed_precision}"
-    ]
-
-
 def _num_parameters(network: KlAutoencoder) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
@@ -289,9 +232,12 @@ def _compression(network: KlAutoencoder) -> str:
     return f"{before}{padded} become {after} latents, {ratio:.1f} : 1"
 
 
+KIND = Kind(module="signal_diffusion.training.autoencoder", load=load, build=_build)
+
+
 def main() -> None:
     """Run the command line."""
-    run_command_line("Train an autoencoder from an experiment file.", load, train, MODULE)
+    command("Train an autoencoder from an experiment file.", KIND)
 
 
 if __name__ == "__main__":

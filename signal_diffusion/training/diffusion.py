@@ -19,49 +19,37 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml, translation_of, written_keys
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
-from signal_diffusion.data.dataset import file_digests, split_name
+from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import raised_by_all
+from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.compatibility import check_same_run
-from signal_diffusion.experiment.conditions import attributes_of, caption_of, captions_in
-from signal_diffusion.experiment.dataset import (
-    check_expected,
-    dataset_root,
-    examples_of,
-    grouping_of,
-    order_of,
-    read_card,
-    steps_of,
-)
-from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors, load_experiment
-from signal_diffusion.experiment.network import Assembly, assemble, method_on, vae_of, with_architecture
-from signal_diffusion.experiment.pretrained import FROZEN_NAME, LATENTS_NAME
+from signal_diffusion.experiment.conditions import attributes_of, caption_of
+from signal_diffusion.experiment.dataset import Dataset, captions_in, grouping_of
+from signal_diffusion.experiment.loading import CONFIG_NAME, load_experiment
+from signal_diffusion.experiment.network import Assembly, assemble, method_on
+from signal_diffusion.experiment.resolving import Resolved, resolve
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.training import running
 from signal_diffusion.training.comparison import SpectralComparison
+from signal_diffusion.training.jobs import Job, Kind, Start
 from signal_diffusion.training.latent_cache import cached, describe
 from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
-from signal_diffusion.training.locking import alone_in
 from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.previews import Previews
-from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, without_resume
-from signal_diffusion.training.running import (
-    accelerator_of,
-    run,
-    run_command_line,
-    sent_to,
-    warn,
-    with_run_directory,
-)
-from signal_diffusion.training.trainer import Parts, Trainer
+from signal_diffusion.training.running import command, opened_by_command
+from signal_diffusion.training.trainer import Components
 from signal_diffusion.training.validation import Validation
 
 __all__ = ["main", "train"]
 
-MODULE = "signal_diffusion.training.diffusion"
-MOST_SHOWN = 8
+MAX_SHOWN = 8
+"""Values of a column whose shares are printed."""
 
 
 def train(
@@ -76,196 +64,159 @@ def train(
     Raises
     ------
     UserError
-        For what the user can put right, before anything is written where that is possible.
+        For what the user can fix, before anything is written if possible.
     """
-    experiment = _load(config, overrides)
-    with file_in_errors(config):
-        experiment = with_run_directory(experiment, config, output_dir, resume)
-        accelerator = accelerator_of(experiment)
-        with alone_in(Path(experiment.output.base_dir), accelerator):
-            return _train(experiment, accelerator, config, overrides)
+    return running.train(KIND, config, output_dir=output_dir, resume=resume, overrides=overrides)
 
 
 def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
-    with sent_to("signal_diffusion.training.autoencoder", config):
+    with opened_by_command("signal_diffusion.training.autoencoder", config):
         return load_experiment(config, overrides)
 
 
-def _train(experiment: schema.Experiment, accelerator: Accelerator, config: Path, overrides: Sequence[str]) -> bool:
-    paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
-    checkpoint = checkpoint_to_resume(experiment, paths, accelerator)
-    resumption, experiment = experiment.training.resume, without_resume(experiment)
-    with accelerator.main_process_first():  # what has to be made or brought here is so by one
-        experiment = with_architecture(experiment, written_keys(config, overrides), checkpoint=checkpoint)
-        vae = vae_of(experiment.model)
-        root = dataset_root(experiment.data, experiment.model.pretrained)
-        card = read_card(experiment.data, root)
-        check_expected(translation_of(config).expected, card)
-        warn(experiment, config, overrides, root, card, accelerator)
-        caption = caption_of(experiment, captions_in(experiment, root, card))
+def _build(start: Start[schema.Experiment]) -> Job:
+    accelerator, checkpoint = start.accelerator, start.checkpoint
+    with accelerator.main_process_first():  # one process downloads, converts or generates for all
+        resolved = resolve(
+            start.experiment,
+            written_keys(start.config, start.overrides),
+            translation_of(start.config).expected,
+            checkpoint=checkpoint,
+        )
+        experiment, dataset = resolved.experiment, resolved.dataset
+        start.warn(experiment, dataset, resolved.pretrained)
+        caption = caption_of(experiment, captions_in(experiment, dataset))
         if checkpoint:
-            check_same_run(checkpoint, experiment, card)
-        parts = assemble(experiment, card, vae, caption, checkpoint=checkpoint)
-        del vae  # which the autoencoder alone holds from here on, and may let go of
-    attributes = attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
-    trainer, odd = _trainer(experiment, accelerator, paths, root, card, parts, attributes, checkpoint)
-    otherwise = resume_from(trainer, checkpoint, resumption, experiment)
-    return run(
-        trainer,
-        experiment,
-        paths,
-        checkpoint,
-        announcement=[*_announcement(experiment, trainer, parts, attributes), *odd, *otherwise],
-        module=MODULE,
-        after=lambda: [f"sample      uv run signal-diffusion sample {shlex.quote(str(paths.base))} --num 64"],
+            check_same_run(checkpoint, experiment, dataset.card)
+        assembly = assemble(
+            experiment,
+            dataset.card,
+            resolved.autoencoder,
+            caption,
+            pretrained=resolved.pretrained,
+            checkpoint=checkpoint,
+        )
+    attributes = attributes_of(experiment.model.conditioning, dataset.card, experiment.data.columns, caption)
+    components, warnings = _components(start, resolved, assembly, attributes)
+    base = shlex.quote(str(start.paths.base))
+    return Job(
+        experiment=experiment,
+        components=components,
+        model=f"{assembly.model.num_tokens} tokens, kernels: {_kernels(assembly.model)}",
+        messages=[*_sizes(assembly, attributes), *warnings],
+        closing=lambda trainer: f"sample      uv run signal-diffusion sample {base} --num 64",
     )
 
 
-def _trainer(
-    experiment: schema.Experiment,
-    accelerator: Accelerator,
-    paths: RunPaths,
-    root: Path,
-    card: DatasetCard,
-    assembled: Assembly,
-    attributes: Sequence[Attribute],
-    checkpoint: Path | None,
-) -> tuple[Trainer, list[str]]:
-    """Build everything else that the loop works with; and what is odd about the latents, a line each."""
-    data, model_table, training = experiment.data, experiment.model, experiment.training
-    autoencoder = assembled.autoencoder.to(accelerator.device) if assembled.autoencoder else None
-    real = _splits(experiment, accelerator, root, card, attributes)
-    order = order_of(
-        experiment,
-        len(real["train"]),
-        num_processes=accelerator.num_processes,
-        process_index=accelerator.process_index,
-        weights=_weights(experiment, root, card, accelerator),
-    )
-    encoding, splits, odd = None, real, []
+def _components(
+    start: Start[schema.Experiment], resolved: Resolved, assembly: Assembly, attributes: Sequence[Attribute]
+) -> tuple[Components, list[str]]:
+    """Everything else that the loop works with, and warnings about the latents."""
+    experiment, dataset, accelerator = resolved.experiment, resolved.dataset, start.accelerator
+    conditioning, training = experiment.model.conditioning, experiment.training
+    autoencoder = assembly.autoencoder.to(accelerator.device) if assembly.autoencoder else None
+    train, held_out = start.splits(dataset, attributes, held_out=training.validation.enabled)
+    order = start.order(len(train), _weights(dataset, accelerator))
+    inputs, held_out_inputs, encoding, warnings = train, held_out, None, []
     if autoencoder:
-        encoding, splits = _encoding(experiment, autoencoder, real, accelerator, root, card)
+        encoding = Encoding(
+            autoencoder=autoencoder,
+            cached=experiment.model.autoencoder.cache_latents,
+            sample_posterior=experiment.model.autoencoder.sample_posterior,
+        )
+        if encoding.cached:
+            inputs = _from_cache(train, dataset.data.paths.train, dataset, autoencoder, accelerator)
+            if held_out:
+                held_out_inputs = _from_cache(held_out, dataset.data.paths.val, dataset, autoencoder, accelerator)
+            autoencoder.release()
         if not autoencoder.statistics:
             accelerator.print("measuring the latents of the training examples")
-            odd = fit_statistics(encoding, splits["train"], accelerator)
-        elif checkpoint is None:  # they are of model.pretrained, which saw other examples
-            odd = check_statistics(encoding, splits["train"], accelerator)
-    method = method_on(model_table, card)
-    parts = Parts(
-        model=assembled.model,
+            warnings = fit_statistics(encoding, inputs, accelerator)
+        elif start.checkpoint is None:  # they are of model.pretrained, which saw other examples
+            warnings = check_statistics(encoding, inputs, accelerator)
+    method = method_on(experiment.model, dataset.card)
+    generator = SampleGenerator(
+        method=method,
+        sampling=experiment.generation.sampling,
+        shape=dataset.card.shape,
+        autoencoder=autoencoder,
+        device=accelerator.device,
+    )
+    components = Components(
+        model=assembly.model,
         objective=Denoising(
             method=method,
             encoding=encoding,
-            augmentation=data.augmentation,
-            cfg_dropout=model_table.conditioning.cfg_dropout if attributes else 0.0,
-            attribute_dropout=model_table.conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
+            augmentation=experiment.data.augmentation,
+            cfg_dropout=conditioning.cfg_dropout if attributes else 0.0,
+            attribute_dropout=conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
         ),
-        examples=splits["train"],
+        examples=inputs,
         order=order,
-        num_steps=steps_of(training, order.steps_per_epoch),
-        validation=_validation(experiment, splits.get("validation"), method, encoding),
+        validation=_validation(experiment, held_out_inputs, method, encoding),
         previews=Previews(
-            paths.samples,
-            real["train"],
+            start.paths.samples,
+            train,
+            generator,
+            dataset.representation,
             attributes=attributes,
-            representation=representation_of(card),
-            method=method,
-            visualization=training.visualization,
-            sampling=experiment.generation.sampling,
-            autoencoder=autoencoder,
+            table=training.visualization,
         )
         if training.visualization.enabled
         else None,
-        comparison=_comparison(experiment, real.get("validation"), card, method, autoencoder),
-        checkpoint_dir=paths.checkpoints,
-        attachments=_attachments(experiment, card, assembled),
-        trace_dir=paths.logs if experiment.debug.profile else None,
-        log_gradients=experiment.debug.log_gradients,
+        comparison=_comparison(experiment, held_out, generator, dataset.representation),
+        attachments=_attachments(experiment, dataset.card, assembly),
     )
-    trainer = Trainer(parts, accelerator, training=training, loading=data.loading, seed=experiment.compute.seed)
-    return trainer, odd
+    return components, warnings
 
 
-def _attachments(experiment: schema.Experiment, card: DatasetCard, assembled: Assembly) -> dict[str, str]:
-    """What a checkpoint says of its weights, by file name."""
+def _attachments(experiment: schema.Experiment, card: DatasetCard, assembly: Assembly) -> dict[str, str]:
+    """Text files of each checkpoint that say what its weights are."""
     texts = {CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()}
-    if assembled.frozen:
-        texts[FROZEN_NAME] = json.dumps(assembled.frozen, indent=2) + "\n"
-    if assembled.autoencoder and assembled.autoencoder.statistics:
-        texts[LATENTS_NAME] = assembled.autoencoder.statistics.to_json()
+    if assembly.frozen:
+        texts[FROZEN_NAME] = json.dumps(assembly.frozen, indent=2) + "\n"
+    if assembly.autoencoder and assembly.autoencoder.statistics:
+        texts[LATENTS_NAME] = assembly.autoencoder.statistics.to_json()
     return texts
 
 
-def _splits(
-    experiment: schema.Experiment,
-    accelerator: Accelerator,
-    root: Path,
-    card: DatasetCard,
-    attributes: Sequence[Attribute],
-) -> dict[str, Examples]:
-    """The data of "train", and of "validation" where there is any to do."""
-    data, loading = experiment.data, experiment.data.loading
-    limits = {"train": (data.paths.train, loading.max_train_examples)}
-    if experiment.training.validation.enabled:
-        limits["validation"] = (data.paths.val, loading.max_val_examples)
-    with accelerator.main_process_first():  # the first to open a split converts it for all
-        return {
-            name: examples_of(data, root, card, split, attributes, limit) for name, (split, limit) in limits.items()
-        }
-
-
-def _encoding(
-    experiment: schema.Experiment,
-    autoencoder: Autoencoder,
-    real: dict[str, Examples],
-    accelerator: Accelerator,
-    root: Path,
-    card: DatasetCard,
-) -> tuple[Encoding, dict[str, Examples]]:
-    """The way into the latent space, and the splits that go through it: data, or what the cache has of them."""
-    table, data = experiment.model.autoencoder, experiment.data
-    encoding = Encoding(autoencoder=autoencoder, cached=table.cache_latents, sample_posterior=table.sample_posterior)
-    if not table.cache_latents:
-        return encoding, real
-    column = getattr(data.columns, representation_of(card).column)
-    splits = {}
-    for name, examples in real.items():
-        split = split_name(card, data.paths.train if name == "train" else data.paths.val, root)
-        files = _digests(root, split, accelerator)
-        key = describe(autoencoder, card, files=files, split=split, column=column, num_examples=len(examples))
-        splits[name] = cached(
-            examples,
-            autoencoder,
-            key,
-            accelerator,
-            memory_limit_mb=data.loading.memory_limit_mb,
-            say=accelerator.print,
-            cache_dir=data.loading.cache_dir,
-        )
-    autoencoder.release()
-    return encoding, splits
-
-
-def _digests(root: Path, split: str, accelerator: Accelerator) -> dict[str, str]:
-    """The hashes of a split's files, which one process makes for all."""
-    with raised_by_all():
-        own = [file_digests(root, split)] if accelerator.is_main_process else []
+def _from_cache(
+    examples: Examples, name: str, dataset: Dataset, autoencoder: Autoencoder, accelerator: Accelerator
+) -> Examples:
+    """The latents of a split's examples from the cache, encoded first if they are not there."""
+    split, loading = dataset.split(name), dataset.data.loading
+    with raised_by_all():  # one process hashes the files for all
+        own = [file_digests(dataset.root, split)] if accelerator.is_main_process else []
     [files] = gather_object(own)
-    return files
+    key = describe(
+        autoencoder,
+        dataset.card,
+        files=files,
+        split=split,
+        column=dataset.tensor_column,
+        num_examples=len(examples),
+    )
+    return cached(
+        examples,
+        autoencoder,
+        key,
+        accelerator,
+        memory_limit_mb=loading.memory_limit_mb,
+        say=accelerator.print,
+        cache_dir=loading.cache_dir,
+    )
 
 
-def _weights(
-    experiment: schema.Experiment, root: Path, card: DatasetCard, accelerator: Accelerator
-) -> np.ndarray | None:
-    """Weights of the training examples where [data.balancing] asks for them; says what they change."""
-    columns = grouping_of(experiment.data, root, card)
+def _weights(dataset: Dataset, accelerator: Accelerator) -> np.ndarray | None:
+    """Weights of the training examples if [data.balancing] asks for them; prints what they change."""
+    columns = grouping_of(dataset)
     if not columns:
         return None
-    weights = balanced_weights(list(columns.values()), experiment.data.balancing.max_weight)
+    weights = balanced_weights(list(columns.values()), dataset.data.balancing.max_weight)
     for name, values in marginals(columns, dict.fromkeys(columns, weights)).items():
-        few = list(values.items())[:MOST_SHOWN]
-        shares = ", ".join(f"{value} {each['share']:.2f} → {each['balanced']:.2f}" for value, each in few)
-        accelerator.print(f"balanced by {name}: {shares}{', …' if len(values) > len(few) else ''}")
+        first = list(values.items())[:MAX_SHOWN]
+        shares = ", ".join(f"{value} {each['share']:.2f} → {each['balanced']:.2f}" for value, each in first)
+        accelerator.print(f"balanced by {name}: {shares}{', …' if len(values) > len(first) else ''}")
     return weights
 
 
@@ -288,56 +239,46 @@ def _validation(
 def _comparison(
     experiment: schema.Experiment,
     held_out: Examples | None,
-    card: DatasetCard,
-    method: Method,
-    autoencoder: Autoencoder | None,
+    generator: SampleGenerator,
+    representation: Representation,
 ) -> SpectralComparison | None:
     table = experiment.training.validation
     if held_out is None or not table.num_generated:
         return None
     return SpectralComparison(
         held_out,
-        representation=representation_of(card),
-        method=method,
-        sampling=experiment.generation.sampling,
+        generator,
+        representation,
+        table=table,
         guidance_scale=experiment.training.visualization.guidance_scale,
-        num_samples=table.num_generated,
-        num_examples=table.num_examples,
         seed=experiment.compute.seed,
-        autoencoder=autoencoder,
     )
 
 
-def _announcement(
-    experiment: schema.Experiment, trainer: Trainer, parts: Assembly, attributes: Sequence[Attribute]
-) -> list[str]:
-    """What is trained on what, in a line each."""
-    order, examples, accelerator = trainer.parts.order, trainer.parts.examples, trainer.accelerator
-    parameters = list(parts.model.parameters())
-    total = sum(parameter.numel() for parameter in parameters)
-    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    share = f" ({trained:,} of them trained)" if trained < total else ""
-    lines = [
-        f"{experiment.model.name}, {total:,} parameters{share}, {parts.model.num_tokens} tokens; "
-        f"{len(examples):,} examples, {'in memory' if examples.in_memory else 'memory-mapped'}, "
-        f"{order.steps_per_epoch} steps per epoch, {trainer.parts.num_steps} steps; {accelerator.num_processes} × "
-        f"{accelerator.device.type}, {accelerator.mixed_precision}; kernels: "
-        f"{', '.join(f'{name} by {kernel}' for name, kernel in parts.model.kernels.items()) or 'PyTorch'}"
-    ]
+def _kernels(model: Denoiser) -> str:
+    return ", ".join(f"{name} by {kernel}" for name, kernel in model.kernels.items()) or "PyTorch"
+
+
+def _sizes(assembly: Assembly, attributes: Sequence[Attribute]) -> list[str]:
+    """The sizes of captions and latents, a line each."""
+    lines = []
     for caption in [attribute for attribute in attributes if isinstance(attribute, Caption)]:
         count, length, width = caption.tokens.shape
         lines.append(
             f"{count - 1} captions of {length} × {width} and {caption.pooled.shape[1]} numbers, "
             f"{(caption.tokens.nbytes + caption.pooled.nbytes) / 2**20:,.1f} MiB"
         )
-    if parts.autoencoder:
-        lines.append(parts.autoencoder.description)
+    if assembly.autoencoder:
+        lines.append(assembly.autoencoder.description)
     return lines
+
+
+KIND = Kind(module="signal_diffusion.training.diffusion", load=_load, build=_build)
 
 
 def main() -> None:
     """Run the command line."""
-    run_command_line("Train a diffusion model from an experiment file.", _load, train, MODULE)
+    command("Train a diffusion model from an experiment file.", KIND)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import measured_otherwise
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.training import state
@@ -30,7 +31,7 @@ def without_resume(experiment: AnyExperiment) -> AnyExperiment:
 
 def checkpoint_to_resume(
     experiment: schema.Experiment | AutoencoderExperiment, paths: RunPaths, accelerator: Accelerator
-) -> Path | None:
+) -> Checkpoint | None:
     """The checkpoint to go on from; a run that is there already is neither continued nor overwritten unasked."""
     resume = experiment.training.resume
     for key in ("reset_optimizer", "reset_scheduler"):
@@ -43,18 +44,18 @@ def checkpoint_to_resume(
     if resume.enabled:
         checkpoint = checkpoints.find_checkpoint(paths.checkpoints, resume.checkpoint, warn=accelerator.print)
         if checkpoint.resolve().parent == paths.checkpoints.resolve():
-            return checkpoint
+            return Checkpoint(checkpoint)
     if existing := checkpoints.list_checkpoints(paths.checkpoints):
         raise UserError(
             f"{paths.base} holds a run already ({existing[-1].name}); go on with --resume-from-checkpoint latest, or "
             "choose another --output-dir"
         )
-    return checkpoint
+    return Checkpoint(checkpoint) if checkpoint else None
 
 
 def resume_from(
     trainer: Trainer,
-    checkpoint: Path | None,
+    checkpoint: Checkpoint | None,
     table: schema.Resume,
     experiment: schema.Experiment | AutoencoderExperiment,
 ) -> list[str]:
@@ -67,9 +68,9 @@ def resume_from(
     """
     if checkpoint is None:
         return []
-    before = state.Progress.of(checkpoint)
-    lines = [*_length(trainer, checkpoint, before)]
-    trainer.resume(checkpoint, reset_optimizer=table.reset_optimizer, reset_scheduler=table.reset_scheduler)
+    before = state.Progress.of(checkpoint.folder)
+    lines = [*_length(trainer, checkpoint.folder, before)]
+    trainer.resume(checkpoint.folder, reset_optimizer=table.reset_optimizer, reset_scheduler=table.reset_scheduler)
     anew = {"the optimizer's state": table.reset_optimizer, "the learning-rate schedule": table.reset_scheduler}
     if names := [name for name, begins in anew.items() if begins]:
         lines.append(f"begun anew at step {before.step}: {' and '.join(names)}")
@@ -84,8 +85,8 @@ def resume_from(
 
 def _length(trainer: Trainer, checkpoint: Path, before: state.Progress) -> list[str]:
     """Hold the run's end, and the length of its epochs, against a checkpoint's; a line where those are others."""
-    step, num_steps = before.step, trainer.parts.num_steps
-    then, now = before.steps_per_epoch, trainer.parts.order.steps_per_epoch
+    step, num_steps = before.step, trainer.num_steps
+    then, now = before.steps_per_epoch, trainer.components.order.steps_per_epoch
     is_other = then not in (0, now)  # 0: of a version that did not keep it
     if num_steps < step:
         others = f" of {now} steps per epoch, which were {then}" if is_other else ""

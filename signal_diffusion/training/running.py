@@ -1,60 +1,115 @@
-"""What is around a training loop, whatever is trained: the run's folder, its device, where it starts, how it ends."""
+"""What surrounds a training loop, whatever is trained: the command, the run directory, resuming, how a run ends."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import torch
 import typer
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import WrongKindError, lines_of, to_toml
-from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.config.loading import WrongKindError, to_toml
 from signal_diffusion.errors import UserError, listed, raised_by_all, reported_to_user
-from signal_diffusion.experiment.inspection import doubts_of
-from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths
+from signal_diffusion.experiment.checkpoint import Checkpoint
+from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors
 from signal_diffusion.paths import expanded
+from signal_diffusion.training.device import accelerator_of
+from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
+from signal_diffusion.training.locking import alone_in
+from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, without_resume
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker, wandb_module
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = [
-    "accelerator_of",
-    "cpu_has_bf16",
-    "run",
-    "run_command_line",
-    "sent_to",
-    "warn",
-    "with_run_directory",
-]
+__all__ = ["command", "opened_by_command", "train"]
 
 
-AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
+def train(
+    kind: Kind[AnyExperiment],
+    config: Path,
+    *,
+    output_dir: Path | None = None,
+    resume: str | None = None,
+    overrides: tuple[str, ...] = (),
+) -> bool:
+    """Train as `config` says; whether the end was reached.
+
+    Raises
+    ------
+    UserError
+        For what the user can fix, before anything is written if possible.
+    """
+    experiment = kind.load(config, overrides)
+    with file_in_errors(config):
+        experiment = _with_run_directory(experiment, config, output_dir, resume)
+        accelerator = accelerator_of(experiment)
+        with alone_in(Path(experiment.output.base_dir), accelerator):
+            paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
+            start = Start(
+                experiment=without_resume(experiment),
+                config=config,
+                overrides=overrides,
+                paths=paths,
+                accelerator=accelerator,
+                checkpoint=checkpoint_to_resume(experiment, paths, accelerator),
+            )
+            job: Job = kind.build(start)
+            trainer = Trainer(
+                job.components,
+                accelerator,
+                paths,
+                training=job.experiment.training,
+                loading=job.experiment.data.loading,
+                debug=job.experiment.debug,
+                seed=job.experiment.compute.seed,
+            )
+            changes: list[str] = resume_from(trainer, start.checkpoint, experiment.training.resume, job.experiment)
+            messages = [_announcement(job, trainer), *job.messages, *changes]
+            return _run(trainer, job, start.checkpoint, messages, kind.module)
+
+
+def command(description: str, kind: Kind[Any]) -> None:
+    """Train as the command line says."""
+
+    def run(
+        config: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+        output_dir: Annotated[Path | None, typer.Option(help="Run directory; wins over output.base_dir.")] = None,
+        resume_from_checkpoint: Annotated[
+            str | None, typer.Option(help='A checkpoint-N folder, or "latest" of the run directory.')
+        ] = None,
+        overrides: Annotated[
+            list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
+        ] = None,
+    ) -> None:
+        kind.load(config, overrides or ())  # before other processes start, so that mistakes are reported once
+        start_missing_processes(kind.module)
+        train(kind, config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
+
+    with reported_to_user():
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command(help=description)(run)
+        app()
 
 
 @contextmanager
-def sent_to(module: str, config: Path) -> Iterator[None]:
-    """Tell who gives this command the other one's experiment which that is."""
+def opened_by_command(module: str, config: Path) -> Iterator[None]:
+    """If an experiment is of the other kind, name the command that trains it."""
     try:
         yield
     except WrongKindError as error:
         raise UserError(f"{error}; run this one with `{shlex.join(['python', '-m', module, str(config)])}`") from None
 
 
-def with_run_directory(
+def _with_run_directory(
     experiment: AnyExperiment, config: Path, output_dir: Path | None, resume: str | None
 ) -> AnyExperiment:
-    """The command line's words, which win over the file's, written into the experiment."""
+    """The experiment with the options of the command line, which win over the file's keys."""
     configured = experiment.output.base_dir or f"runs/{config.stem}"
     if resume == "":
         raise UserError("--resume-from-checkpoint: expected a checkpoint's folder, or latest")
@@ -66,97 +121,24 @@ def with_run_directory(
     return dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, resume=table))
 
 
-def warn(
-    experiment: AnyExperiment,
-    config: Path,
-    overrides: Sequence[str],
-    root: Path,
-    card: DatasetCard,
-    accelerator: Accelerator,
-) -> None:
-    """Say on standard error, once, what is doubtful about the experiment on this dataset.
-
-    Raises
-    ------
-    UserError
-        On every process, where the dataset is too small for one step.
-    """
-    found = doubts_of(experiment, root, card, num_processes=accelerator.num_processes)
-    if accelerator.is_main_process:
-        for line in lines_of(config, overrides, found):
-            print(f"warning: {line}", file=sys.stderr)
-
-
-def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Accelerator:
-    """The device, or this process's of several, and its precision, as the experiment has them.
-
-    On a CPU without instructions for bf16, which torch emulates at a fraction of the speed of fp32, that is fp32.
-
-    Raises
-    ------
-    UserError
-        Where this machine has none of that kind.
-    """
-    device, performance = experiment.compute.device, experiment.training.performance
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("[compute] device: 'cuda', but torch finds no CUDA device; use 'auto' or 'cpu'")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("[compute] device: 'mps', but torch finds no MPS device; use 'auto' or 'cpu'")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = performance.use_tf32
-    torch.backends.cudnn.benchmark = performance.cudnn_benchmark
-    torch.autograd.set_detect_anomaly(experiment.debug.detect_anomaly)
-    if experiment.training.mixed_precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("[training] mixed_precision: 'fp16' needs a CUDA device; use 'bf16' or 'no'")
-    on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    emulated = on_cpu and experiment.training.mixed_precision == "bf16" and not cpu_has_bf16()
-    accelerator = Accelerator(
-        mixed_precision="no" if emulated else experiment.training.mixed_precision,
-        cpu=on_cpu,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
+def _announcement(job: Job, trainer: Trainer) -> str:
+    """What is trained on what, in one line."""
+    parameters = list(trainer.model.parameters())
+    total = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    share = f" ({trained:,} of them trained)" if trained < total else ""
+    order, examples, accelerator = trainer.components.order, trainer.components.examples, trainer.accelerator
+    return (
+        f"{job.experiment.model.name}, {total:,} parameters{share}, {job.model}; "
+        f"{len(examples):,} examples, {'in memory' if examples.in_memory else 'memory-mapped'}; "
+        f"{order.steps_per_epoch} steps per epoch, {trainer.num_steps} steps; "
+        f"{accelerator.num_processes} × {accelerator.device.type}, {accelerator.mixed_precision}"
     )
-    in_bf16_on_cuda = accelerator.device.type == "cuda" and accelerator.mixed_precision == "bf16"
-    if in_bf16_on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
-        accelerator.print("this GPU has no bf16, which torch emulates slowly: 'fp16' is faster")
-    if emulated:
-        accelerator.print("this CPU has no bf16, which torch would emulate several times slower: computing in fp32")
-    return accelerator
 
 
-def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 matrices itself, as AVX-512 BF16, AMX and ARM do; yes where torch cannot tell."""
-    if not hasattr(torch.cpu, "get_capabilities"):
-        return True
-    return any(there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
-
-
-def run(
-    trainer: Trainer,
-    experiment: schema.Experiment | AutoencoderExperiment,
-    paths: RunPaths,
-    checkpoint: Path | None,
-    *,
-    announcement: Sequence[str],
-    module: str,
-    after: Callable[[], Sequence[str]],
-) -> bool:
-    """Train, in the run's folder; whether the end was reached.
-
-    Parameters
-    ----------
-    trainer, experiment
-        What is trained, and the file that says so.
-    paths
-        The run's folders, which are made here.
-    checkpoint
-        What the trainer goes on from.
-    announcement
-        Lines to begin with.
-    module
-        The one that a paused run goes on with.
-    after
-        Gives the lines to end with, where the end is reached.
-    """
-    accelerator = trainer.accelerator
+def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Sequence[str], module: str) -> bool:
+    """Train in the run directory, which is created here; whether the end was reached."""
+    accelerator, experiment, paths = trainer.accelerator, job.experiment, trainer.paths
     if experiment.logging.wandb_project:
         wandb_module()  # on every process, before anything is written
     later: list[str] = []
@@ -169,52 +151,27 @@ def run(
         paths.logs if experiment.logging.tensorboard else None,
         active=accelerator.is_main_process,
         first_step=trainer.progress.step,
-        last_step=trainer.parts.num_steps,
+        last_step=trainer.num_steps,
         resumed=checkpoint is not None,
         wandb=experiment.logging if experiment.logging.wandb_project else None,
     )
     try:
-        for line in announcement:
+        for line in messages:
             tracker.message(line)
         if checkpoint:
-            left = f"; removed what came after it: {listed(later)}" if later else ""
-            tracker.message(f"resumed from {checkpoint} at step {trainer.progress.step}{left}")
+            removed = f"; removed the later {listed(later)}" if later else ""
+            tracker.message(f"resumed from {checkpoint} at step {trainer.progress.step}{removed}")
         else:
             tracker.hyperparameters(_flattened(dataclasses.asdict(experiment)), to_toml(experiment))
         finished = trainer.run(tracker)
         again = ["uv", "run", "python", "-m", module, str(paths.base / CONFIG_NAME), "--output-dir", str(paths.base)]
         resume = shlex.join([*again, "--resume-from-checkpoint", "latest"])
-        closing = after() if finished else [f"resume      {resume}"]
-        tracker.conclude([*_conclusion(paths, trainer, finished=finished), *closing])
+        closing = job.closing(trainer) if finished else f"resume      {resume}"
+        tracker.conclude([*_conclusion(trainer, finished=finished), closing])
     finally:
         tracker.close()
         accelerator.end_training()
     return finished
-
-
-def run_command_line(
-    description: str, load: Callable[[Path, Sequence[str]], object], train: Callable[..., bool], module: str
-) -> None:
-    """Train as the command line says: `load` reads an experiment file, `train` is of the module of that name."""
-
-    def command(
-        config: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
-        output_dir: Annotated[Path | None, typer.Option(help="Run directory; wins over output.base_dir.")] = None,
-        resume_from_checkpoint: Annotated[
-            str | None, typer.Option(help='A checkpoint-N folder, or "latest" of the run directory.')
-        ] = None,
-        overrides: Annotated[
-            list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
-        ] = None,
-    ) -> None:
-        load(config, overrides or ())  # one process tells of mistakes, not each
-        start_missing_processes(module)
-        train(config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
-
-    with reported_to_user():
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(help=description)(command)
-        app()
 
 
 def _start_run_directory(paths: RunPaths, experiment: schema.Experiment | AutoencoderExperiment) -> None:
@@ -227,17 +184,18 @@ def _start_run_directory(paths: RunPaths, experiment: schema.Experiment | Autoen
         raise UserError(f"{paths.base}: cannot write the run directory: {error.strerror}") from None
 
 
-def _conclusion(paths: RunPaths, trainer: Trainer, *, finished: bool) -> list[str]:
+def _conclusion(trainer: Trainer, *, finished: bool) -> list[str]:
     """Where everything is."""
-    progress = trainer.progress
-    lines = [f"{'finished' if finished else 'paused'} at step {progress.step} of {trainer.parts.num_steps}"]
+    progress, paths = trainer.progress, trainer.paths
+    lines = [f"{'finished' if finished else 'paused'} at step {progress.step} of {trainer.num_steps}"]
     if progress.best_step is not None:
         best = paths.checkpoints / f"checkpoint-{progress.best_step}"
         lines.append(f"best        {best} ({trainer.training.validation.metric} {progress.best_value:.4f})")
     lines.append(f"checkpoint  {paths.checkpoints / f'checkpoint-{progress.step}'}")
-    if trainer.parts.previews:
-        lines.append(f"pictures    {paths.samples}")
-    lines.append(f"metrics     {paths.base / METRICS_NAME}  (tensorboard --logdir {paths.base.parent})")
+    if trainer.components.previews:
+        lines.append(f"images      {paths.samples}")
+    tensorboard = shlex.join(["uv", "run", "tensorboard", "--logdir", str(paths.base.parent)])
+    lines.append(f"metrics     {paths.base / METRICS_NAME}  ({tensorboard})")
     return lines
 
 

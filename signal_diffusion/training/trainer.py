@@ -20,6 +20,8 @@ from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.dataset import steps_of
+from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.models.compilation import allow_many_shapes
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
 from signal_diffusion.training import state
@@ -29,7 +31,7 @@ from signal_diffusion.training.optimizers import LearningRate, SkippingStep, bui
 from signal_diffusion.training.stopping import Stopped, StopRequest
 from signal_diffusion.training.tracking import Tracker
 
-__all__ = ["Objective", "Parts", "Trainable", "Trainer", "in_steps"]
+__all__ = ["Components", "Objective", "Trainable", "Trainer", "in_steps"]
 
 
 class Trainable(Protocol):
@@ -56,64 +58,60 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a trainer works with: made by the entry point, which alone sees the whole experiment."""
+class Components:
+    """What a trainer works with; built by the entry point, the only one that sees the whole experiment."""
 
     model: Trainable
     objective: Objective
     examples: Examples
     order: ExampleOrder
-    num_steps: int
     validation: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None
     """Figures of the model, "loss" among them. The last argument is called before each batch and may raise."""
     previews: Callable[[nn.Module, Accelerator, int, Callable[[], None]], dict[str, Path]] | None
-    """Draws pictures, by name, for the step given."""
-    checkpoint_dir: Path
+    """Draws images, by name, for the step given."""
     attachments: Mapping[str, str]
     """Text files that every checkpoint has beside the weights, such as the dataset's card."""
     exported: Callable[[nn.Module], Mapping[str, checkpoints.Writer]] = lambda model: {}
     """More files of a checkpoint, made while the averaged weights are in the model's place."""
     comparison: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None = None
     """More figures at each validation, as that gives them, of the averaged weights alone where there are any."""
-    trace_dir: Path | None = None
-    """Where a profile of a few steps goes; None = there is none."""
-    log_gradients: bool = False
-    """Log the gradient of each block."""
 
 
 class Trainer:
-    """Trains `parts.model` by the tables given, from the beginning or from a checkpoint."""
+    """Trains `components.model` by the tables given, from the beginning or from a checkpoint."""
 
     def __init__(
         self,
-        parts: Parts,
+        components: Components,
         accelerator: Accelerator,
+        paths: RunPaths,
         *,
         training: schema.Training,
         loading: schema.Loading,
+        debug: schema.Debug,
         seed: int,
     ) -> None:
-        self.parts, self.accelerator, self.loading = parts, accelerator, loading
-        self.training = training = in_steps(training, parts.order.steps_per_epoch)
-        self.seed = seed
-        assert isinstance(parts.model, nn.Module)
-        self.model = parts.model
+        self.components, self.accelerator, self.paths = components, accelerator, paths
+        self.loading, self.debug, self.seed = loading, debug, seed
+        steps_per_epoch = components.order.steps_per_epoch
+        self.num_steps = steps_of(training, steps_per_epoch)
+        self.training = training = in_steps(training, steps_per_epoch)
+        assert isinstance(components.model, nn.Module)
+        self.model = components.model
         if training.gradient_checkpointing:
-            parts.model.checkpoint_gradients()
+            components.model.checkpoint_gradients()
         self._compile()
         optimizer = build_optimizer(self.model.to(accelerator.device), training.optimizer)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
-        self.learning_rate = LearningRate(
-            training, num_steps=parts.num_steps, steps_per_epoch=parts.order.steps_per_epoch
-        )
+        self.learning_rate = LearningRate(training, num_steps=self.num_steps, steps_per_epoch=steps_per_epoch)
         self.ema = Ema(self.model, training.ema) if training.ema.enabled else None
         self.skipping = SkippingStep(optimizer, accelerator.device)
-        self.progress = state.Progress(steps_per_epoch=parts.order.steps_per_epoch)
+        self.progress = state.Progress(steps_per_epoch=steps_per_epoch)
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
         self.saved_step = -1
-        wanted = parts.log_gradients and accelerator.is_main_process  # they are the same on all
-        self.gradients = BlockGradients(self.model, parts.model.blocks, accelerator.device) if wanted else None
+        wanted = debug.log_gradients and accelerator.is_main_process  # they are the same on all
+        self.gradients = BlockGradients(self.model, components.model.blocks, accelerator.device) if wanted else None
 
     # The loop -------------------------------------------------------------------------------------------------------
 
@@ -129,8 +127,8 @@ class Trainer:
         with StopRequest() as stop:
             try:
                 self._due_after_step(tracker, stop)  # what a stop had cut short at the step resumed from
-                trace_dir = self.parts.trace_dir if self.accelerator.is_main_process else None
-                with traced(trace_dir, tracker.message) as trace_step:
+                traces = self.debug.profile and self.accelerator.is_main_process
+                with traced(self.paths.logs if traces else None, tracker.message) as trace_step:
                     self._train(tracker, stop, trace_step)
                 finished = True
             except Stopped:
@@ -140,10 +138,10 @@ class Trainer:
         return finished
 
     def _train(self, tracker: Tracker, stop: StopRequest, trace_step: Callable[[], None]) -> None:
-        first, last = self.progress.step, self.parts.num_steps
+        first, last = self.progress.step, self.num_steps
         stream = batches(
-            self.parts.examples,
-            self.parts.order,
+            self.components.examples,
+            self.components.order,
             first,
             last,
             num_workers=self.loading.num_workers,
@@ -156,7 +154,7 @@ class Trainer:
             trace_step()
             if self._is_logged(step + 1):
                 elapsed, log_time = time.perf_counter() - log_time, time.perf_counter()
-                speed = (step + 1 - log_step) * self.parts.order.examples_per_step / elapsed
+                speed = (step + 1 - log_step) * self.components.order.examples_per_step / elapsed
                 log_step = step + 1
                 self._log(tracker, grad_norm, speed)
             stop.check()
@@ -166,7 +164,7 @@ class Trainer:
 
     def _step(self, step: int, stream: Iterator[Batch]) -> Tensor:
         """One optimizer step; the norm of its gradient, still on the device."""
-        accelerator, accumulation = self.accelerator, self.parts.order.accumulation
+        accelerator, accumulation = self.accelerator, self.components.order.accumulation
         generator = generator_for(Purpose.STEP, self.seed, step, accelerator.process_index, device=accelerator.device)
         torch.manual_seed(derived_seed(Purpose.DROPOUT, self.seed, step, accelerator.process_index))
         for group in self.optimizer.param_groups:
@@ -191,8 +189,8 @@ class Trainer:
         device = self.accelerator.device
         on_device = {name: values.to(device, non_blocking=True) for name, values in attributes.items()}
         batch = x.to(device, non_blocking=True), on_device
-        loss = self.parts.objective(self.wrapped, batch, generator, self.accelerator)
-        self.accelerator.backward(loss / self.parts.order.accumulation)
+        loss = self.components.objective(self.wrapped, batch, generator, self.accelerator)
+        self.accelerator.backward(loss / self.components.order.accumulation)
         finite = torch.isfinite(loss.detach())
         self.losses += torch.stack([torch.where(finite, loss.detach(), 0.0), finite.float()])
 
@@ -201,22 +199,22 @@ class Trainer:
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
     def _is_logged(self, step: int) -> bool:
-        return step % self.training.log_interval == 0 or step == self.parts.num_steps
+        return step % self.training.log_interval == 0 or step == self.num_steps
 
     # What is due after a step ---------------------------------------------------------------------------------------
 
     def _due_after_step(self, tracker: Tracker, stop: StopRequest) -> None:
         """Validate, draw, save, in this order; each where it is due at this step and not done yet."""
         step, progress, training = self.progress.step, self.progress, self.training
-        at_end = step == self.parts.num_steps
+        at_end = step == self.num_steps
 
         def due(interval: int) -> bool:
             return step > 0 and interval > 0 and (step % interval == 0 or at_end)
 
         first = step == 0 and training.validation.at_start
-        if self.parts.validation and progress.validated != step and (first or due(training.validation.interval)):
+        if self.components.validation and progress.validated != step and (first or due(training.validation.interval)):
             self._validate(tracker, stop)
-        if self.parts.previews and progress.pictured != step and due(training.visualization.interval):
+        if self.components.previews and progress.pictured != step and due(training.visualization.interval):
             self._preview(tracker, stop)
         if due(training.checkpointing.interval) and not training.checkpointing.save_best_only:
             self._save(tracker)
@@ -232,7 +230,7 @@ class Trainer:
                 f"no loss was finite in the {self.training.log_interval} steps up to {step}; {self._advice()}"
             )
         row = {
-            "epoch": step / self.parts.order.steps_per_epoch,
+            "epoch": step / self.components.order.steps_per_epoch,
             "train/loss": loss,
             "train/grad_norm": grad_norm.item(),
             "train/learning_rate": self.learning_rate(step - 1),
@@ -254,20 +252,20 @@ class Trainer:
         raise UserError(f"the gradient of step {bad} was not finite: nothing was learnt from it; {self._advice()}")
 
     def _advice(self) -> str:
-        saved = checkpoints.list_checkpoints(self.parts.checkpoint_dir)
+        saved = checkpoints.list_checkpoints(self.paths.checkpoints)
         last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
         return f'{last}; lower training.optimizer.learning_rate, or set training.on_nonfinite = "skip"'
 
     def _validate(self, tracker: Tracker, stop: StopRequest) -> None:
-        assert self.parts.validation is not None
-        losses = self.parts.validation(self.model, self.accelerator, stop.check)
+        assert self.components.validation is not None
+        losses = self.components.validation(self.model, self.accelerator, stop.check)
         if self.ema:
             with self.ema.applied():
-                averaged = self.parts.validation(self.model, self.accelerator, stop.check)
+                averaged = self.components.validation(self.model, self.accelerator, stop.check)
             losses |= {f"ema_{name}": value for name, value in averaged.items()}
-        if self.parts.comparison:
+        if self.components.comparison:
             with self.ema.applied() if self.ema else nullcontext():
-                losses |= self.parts.comparison(self.model, self.accelerator, stop.check)
+                losses |= self.components.comparison(self.model, self.accelerator, stop.check)
         step, progress = self.progress.step, self.progress
         progress.validated = step
         self.saved_step = -1  # a checkpoint of this step, of a run that was stopped in here, does not know of it
@@ -284,9 +282,9 @@ class Trainer:
             self._save(tracker)
 
     def _preview(self, tracker: Tracker, stop: StopRequest) -> None:
-        assert self.parts.previews is not None
+        assert self.components.previews is not None
         with self.ema.applied() if self.ema else nullcontext():
-            pictures = self.parts.previews(self.model, self.accelerator, self.progress.step, stop.check)
+            pictures = self.components.previews(self.model, self.accelerator, self.progress.step, stop.check)
         self.progress.pictured = self.progress.step
         if self.accelerator.is_main_process:
             for name, path in pictures.items():
@@ -309,11 +307,11 @@ class Trainer:
         scaler = self.accelerator.scaler
         progress.scaler = scaler.state_dict() if scaler else None
         if self.accelerator.is_main_process:
-            parent, limit = self.parts.checkpoint_dir, self.training.checkpointing.total_limit
+            parent, limit = self.paths.checkpoints, self.training.checkpointing.total_limit
             kept = self.optimizer if self.training.checkpointing.save_optimizer else None
             with self.ema.applied() if self.ema else nullcontext():
-                exported = self.parts.exported(self.model)
-            writers = state.writers(self.model, self.ema, kept, progress, self.parts.attachments)
+                exported = self.components.exported(self.model)
+            writers = state.writers(self.model, self.ema, kept, progress, self.components.attachments)
             path = checkpoints.write_checkpoint(parent, step, {**writers, **exported})
             checkpoints.prune(parent, limit, newest=step, keep=progress.best_step)
             tracker.message(f"step {step}  saved {path}")
@@ -336,7 +334,7 @@ class Trainer:
         """
         checkpoints.load_weights(self.model, checkpoint, use_ema=False)
         progress = self.progress = state.Progress.of(checkpoint)
-        progress.steps_per_epoch = self.parts.order.steps_per_epoch
+        progress.steps_per_epoch = self.components.order.steps_per_epoch
         if not reset_optimizer:
             state.resume_optimizer(
                 self.optimizer.optimizer, self.training.optimizer.type, checkpoint, progress.optimizer
@@ -352,9 +350,9 @@ class Trainer:
         own = saved[self.accelerator.process_index] if same else saved.sum(0) / self.accelerator.num_processes
         self.losses.copy_(own)
         self.skipping.num_skipped.fill_(progress.skipped_steps)
-        if checkpoint.resolve().parent == self.parts.checkpoint_dir.resolve():
+        if checkpoint.resolve().parent == self.paths.checkpoints.resolve():
             self.saved_step = progress.step
-        best = self.parts.checkpoint_dir / f"checkpoint-{progress.best_step}"
+        best = self.paths.checkpoints / f"checkpoint-{progress.best_step}"
         if not best.is_dir():  # it stays in another folder, or went when a better one came, which was left behind
             progress.best_step = progress.best_value = None
 
@@ -380,7 +378,7 @@ class Trainer:
         if not performance.compile_model:
             return
         allow_many_shapes()
-        for block in self.parts.model.blocks:
+        for block in self.components.model.blocks:
             block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=False)
 
 

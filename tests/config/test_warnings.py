@@ -27,7 +27,7 @@ from signal_diffusion.config.schema import (
 )
 from signal_diffusion.config.warnings import Extent, doubts
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.experiment.dataset import steps_of
+from signal_diffusion.experiment.dataset import Dataset, steps_of
 from signal_diffusion.experiment.inspection import doubts_of
 from signal_diffusion.experiment.loading import load_any_experiment, load_experiment
 from signal_diffusion.training.diffusion import train
@@ -142,12 +142,14 @@ def test_unlabelled_examples_of_a_model_of_classes_are_counted(
     pq.write_table(table.set_column(place, field, pa.array(labels, field.type)), file)
     card = DatasetCard.load(root)
     experiment = load_experiment(experiment_file, ["data.loading.max_train_examples=228"])
+    dataset = Dataset(data=experiment.data, root=root, card=card)
 
-    [(key, message)] = doubts_of(experiment, root, card)
+    [(key, message)] = doubts_of(experiment, dataset)
 
     assert key == "model.conditioning.type" and message.startswith("3 of 228 training examples have no label")
     silent = replace(experiment, validation_rules=ValidationRules(require_labels_if_conditional=False))
-    assert not doubts_of(silent, root, card) and not doubts_of(experiment, synthetic_dataset, card)
+    assert not doubts_of(silent, dataset)
+    assert not doubts_of(experiment, replace(dataset, root=synthetic_dataset))
 
 
 def test_a_run_and_a_check_tell_each_doubt_once_with_the_file_or_the_override(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from signal_diffusion.config import schema
-from signal_diffusion.diffusion.generation import first_noise, generate
+from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from tests.diffusion import oracles
@@ -34,16 +34,8 @@ def perfect(method: Method, size: float) -> torch.nn.Module:
 
 def powers(method: Method, size: float) -> torch.Tensor:
     """Along each axis, the power of samples by the defaults of an experiment file over that of the data."""
-    samples = generate(
-        perfect(method, size),
-        method,
-        Conditioning(),
-        range(COUNT),
-        shape=(1, 1, LENGTH),
-        sampling=schema.Sampling(),
-        device="cpu",
-        batch_size=COUNT,
-    )
+    generator = SampleGenerator(method=method, sampling=schema.Sampling(), shape=(1, 1, LENGTH))
+    samples = generator.generate(perfect(method, size), Conditioning(), range(COUNT), batch_size=COUNT)
     return (samples.flatten(1).double() @ AXES).square().mean(0) / (VARIANCES * size**2)
 
 
@@ -61,18 +53,15 @@ def test_drowned_in_noise_they_lose_the_power_of_their_weakest_directions() -> N
 
 def test_what_a_sampler_passes_on_its_way_is_of_the_size_of_the_data() -> None:
     method, seen = replace(METHODS["rectified_flow"](), data_std=0.04), []
-    samples = generate(
+    generator = SampleGenerator(method=method, sampling=schema.Sampling(steps=4), shape=(1, 1, LENGTH))
+    samples = generator.generate(
         perfect(method, 0.04),
-        method,
         Conditioning(),
         range(3),
-        shape=(1, 1, LENGTH),
-        sampling=schema.Sampling(steps=4),
-        device="cpu",
         on_step=lambda rows, step, x, x0: seen.append((x, x0)),
     )
     assert torch.equal(seen[-1][0], samples) and torch.allclose(seen[-1][1], samples)
-    noise = first_noise(method, 0, range(3), (1, 1, LENGTH))
+    noise = generator.first_noise(range(3))
     assert noise.std() == pytest.approx(0.04, rel=0.2)
     # the first of four Euler steps along the straight line from the noise to what the network took the data for
     assert torch.allclose(seen[0][0], 0.75 * noise + 0.25 * seen[0][1], atol=1e-6)

@@ -13,7 +13,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from signal_diffusion.config.schema import Sampling
-from signal_diffusion.diffusion.generation import generate
+from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.guidance import guided, rectified_cfg_plus_plus, unguided
 from signal_diffusion.diffusion.methods import PREDICTIONS, Method, ddpm, rectified_flow
 from signal_diffusion.diffusion.samplers import Denoise, Step
@@ -124,9 +124,8 @@ def sampled(path: Curve, sampling: Sampling) -> np.ndarray:
     shape = MEANS.shape[1:]
     cond = Conditioning({"label": LABELS})
     return (
-        generate(
-            Mixture(path.method), path.method, cond, range(len(LABELS)), shape=shape, sampling=sampling, device="cpu"
-        )
+        SampleGenerator(method=path.method, sampling=sampling, shape=shape)
+        .generate(Mixture(path.method), cond, range(len(LABELS)))
         .double()
         .numpy()
     )
@@ -218,7 +217,8 @@ class Plain:
 def drawn(network: Plain, *, guide: Plain | None = None, cond: Conditioning = COND, **options: Any) -> Tensor:
     """Three samples of the flow in 10 steps."""
     sampling = Sampling(steps=10, **options)
-    return generate(network, FLOW.method, cond, range(3), shape=(4,), sampling=sampling, device="cpu", guide=guide)
+    generator = SampleGenerator(method=FLOW.method, sampling=sampling, shape=(4,))
+    return generator.generate(network, cond, range(3), guide=guide)
 
 
 def pair_of(velocity: Tensor, xt: Tensor = X, t: Tensor = T) -> tuple[Tensor, Tensor]:
@@ -359,7 +359,7 @@ def test_autoguidance_needs_no_conditions() -> None:
 
 
 def test_autoguidance_without_the_other_network_is_one_line() -> None:
-    with pytest.raises(UserError, match="guidance_checkpoint: 'autoguidance' guides by another checkpoint"):
+    with pytest.raises(UserError, match="guidance_checkpoint: autoguidance needs a second network"):
         drawn(Plain(), guidance_type="autoguidance", guidance_scale=2.0)
 
 

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.experiment.inspection import doubts_of, inspect
+from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.experiment.network import assemble
+from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 
@@ -29,18 +29,20 @@ def base(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder / "checkpoint-3"
 
 
-def state_of(experiment_file: Path, root: Path, *overrides: str) -> dict[str, Tensor]:
+def state_of(experiment_file: Path, *overrides: str) -> dict[str, Tensor]:
     """The state of an experiment's network before its training."""
-    return assemble(load_experiment(experiment_file, overrides), DatasetCard.load(root), None).model.state_dict()
+    resolved = resolve(load_experiment(experiment_file, overrides))
+    assembly = assemble(resolved.experiment, resolved.dataset.card, None, pretrained=resolved.pretrained)
+    return assembly.model.state_dict()
 
 
 @pytest.mark.parametrize("override", [NONE, OTHER_CLASSES, ATTRIBUTES])
 def test_from_weights_of_other_conditions_a_network_starts_but_for_what_embeds_them(
-    base: Path, experiment_file: Path, synthetic_dataset: Path, override: str
+    base: Path, experiment_file: Path, override: str
 ):
-    fresh = state_of(experiment_file, synthetic_dataset, override)
+    fresh = state_of(experiment_file, override)
 
-    found = state_of(experiment_file, synthetic_dataset, override, f"model.pretrained={base}")
+    found = state_of(experiment_file, override, f"model.pretrained={base}")
 
     own = {name for name in fresh if name.startswith("conditioning.")}
     averaged = load_file(base / "ema.safetensors")
@@ -49,22 +51,19 @@ def test_from_weights_of_other_conditions_a_network_starts_but_for_what_embeds_t
     assert all(torch.equal(found[name], (fresh if name in own else averaged)[name]) for name in found)
 
 
-def test_that_conditions_are_others_is_told_of_a_new_run_and_not_when_it_goes_on(
-    base: Path, experiment_file: Path, synthetic_dataset: Path
+def test_other_conditions_of_the_pretrained_weights_are_a_warning_for_a_new_run_only(
+    base: Path, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    card, start = DatasetCard.load(synthetic_dataset), f"model.pretrained={base}"
+    start, message = f"model.pretrained={base}", "starts fresh, and all else from there"
 
-    def told(*overrides: str) -> list[tuple[str, str]]:
-        found = doubts_of(load_experiment(experiment_file, (start, *overrides)), synthetic_dataset, card)
-        return [each for each in found if each[0] == "model.pretrained"]
+    def warnings(folder: Path, *overrides: str, resume: str | None = None) -> list[str]:
+        train(experiment_file, output_dir=folder, overrides=(start, *overrides), resume=resume)
+        return [line for line in capsys.readouterr().err.splitlines() if message in line]
 
-    [(_, message)] = told(OTHER_CLASSES)
-    assert message == (
-        "trained with other conditions (class, label (alert, relaxed)): what embeds conditions starts fresh, and all "
-        "else from there"
-    )
-    assert not told()
-    assert not told(OTHER_CLASSES, "training.resume.enabled=true")
+    [line] = warnings(tmp_path / "other", OTHER_CLASSES, "training.max_steps=1")
+    assert "[model] pretrained: trained with other conditions (class, label (alert, relaxed)): what embeds" in line
+    assert not warnings(tmp_path / "same", "training.max_steps=1")
+    assert not warnings(tmp_path / "other", OTHER_CLASSES, "training.max_steps=2", resume="latest")
 
 
 def test_a_run_of_lora_from_weights_of_other_conditions_is_loaded_again(
@@ -74,7 +73,7 @@ def test_a_run_of_lora_from_weights_of_other_conditions_is_loaded_again(
 
     train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
 
-    assert inspect(load_experiment(experiment_file, overrides)).num_steps == 1
+    assert inspect(resolve(load_experiment(experiment_file, overrides))).num_steps == 1
     found, saved = load_trained(tmp_path / "run").model.state_dict(), tmp_path / "run/checkpoint-1/ema.safetensors"
     name = "conditioning.embeddings.0.table.weight"
     assert torch.equal(found[name], load_file(saved)[name])

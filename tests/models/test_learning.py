@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from signal_diffusion.config.schema import Sampling
-from signal_diffusion.diffusion.generation import generate
+from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import rectified_flow
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.registry import BACKBONES
@@ -46,9 +46,8 @@ def test_samples_have_the_spectrum_of_the_batch_that_was_learnt(backbone, name):
         optimizer.step()
         schedule.step()
 
-    samples = generate(
-        model.eval(), method, Conditioning(), range(8), shape=shape, sampling=Sampling(steps=25), device="cpu"
-    )
+    generator = SampleGenerator(method=method, sampling=Sampling(steps=25), shape=shape)
+    samples = generator.generate(model.eval(), Conditioning(), range(8))
 
     frequencies, expected = representation.mean_spectrum(x0 * representation.data_std)
     band = (frequencies >= 1) & (frequencies <= 45)

@@ -22,6 +22,7 @@ from signal_diffusion.sampling import job
 from signal_diffusion.sampling.drawing import draw
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import Trained, load_trained
+from signal_diffusion.sampling.writing import SampleFiles
 
 
 def sample_with(run: Path, output: Path, *arguments: str) -> dict[str, np.ndarray]:
@@ -84,8 +85,9 @@ def test_formats_of_signals_are_refused_before_pictures_are_generated(run: Path,
     trained = without_signals(load_trained(run))
     request = asked_for(trained.attributes, {}, 2)
     batches: list[int] = []
+    files = SampleFiles(formats=("npz", "fif"))
     with pytest.raises(UserError, match="--format fif: db-only of this dataset do not become signals"):
-        job.sample(trained, request, tmp_path / "out", formats=("npz", "fif"), on_batch=batches.append)
+        job.sample(trained, request, tmp_path / "out", files=files, on_batch=batches.append)
     assert not batches and not (tmp_path / "out").exists()
 
 

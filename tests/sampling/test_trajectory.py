@@ -13,6 +13,7 @@ from signal_diffusion.sampling import job
 from signal_diffusion.sampling.drawing import draw, trajectory
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import Trained, load_trained
+from signal_diffusion.sampling.writing import SampleFiles
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,8 @@ def test_an_animation_takes_no_larger_batches_than_the_samples(electrodes_run: P
     trained = load_trained(electrodes_run)
     sizes = set()
     trained.model.register_forward_pre_hook(lambda module, arguments: sizes.add(len(arguments[0])))
-    job.sample(trained, asked_for(trained.attributes, {}, 3), tmp_path / "out", batch_size=2, animate=True)
+    files = SampleFiles(animation=True)
+    job.sample(trained, asked_for(trained.attributes, {}, 3), tmp_path / "out", files=files, batch_size=2)
     assert sizes == {2} and (tmp_path / "out" / "trajectory.gif").exists()
 
 

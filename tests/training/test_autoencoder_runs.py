@@ -21,7 +21,7 @@ from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_sy
 from signal_diffusion.data.representations.representation import PictureOptions
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.reconstruction import BANDS
-from signal_diffusion.experiment.dataset import examples_of
+from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 from signal_diffusion.models.autoencoders.trainable import KlAutoencoder
 from signal_diffusion.sampling.trained import load_trained
@@ -88,7 +88,7 @@ def test_the_factors_make_latents_of_training_examples_of_mean_0_and_variance_1(
 ) -> None:
     experiment = load(run / "config.toml")
     card = DatasetCard.load(datasets["db-iq"])
-    x = examples_of(experiment.data, datasets["db-iq"], card, "train", (), 14)[list(range(14))][0]
+    x = Dataset(data=experiment.data, root=datasets["db-iq"], card=card).examples("train", limit=14)[list(range(14))][0]
 
     vae = Autoencoder(load_vae(str(run / "checkpoint-5")), card.shape)
     z = torch.cat([vae.encode(x, torch.Generator().manual_seed(seed)) for seed in range(20)])

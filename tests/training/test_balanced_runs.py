@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from signal_diffusion.data.balancing import balanced_weights
-from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment.dataset import grouping_of, order_of
+from signal_diffusion.experiment.dataset import dataset_of, grouping_of, order_of
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train
 from tests.training.runs import largest_difference, metrics_of
@@ -23,7 +22,7 @@ BY_GENDER = ("data.balancing.columns=['gender']",)
 def shares(config: Path, root: Path, *overrides: str) -> dict[str, float]:
     """How often an epoch of training has each gender."""
     experiment = load_experiment(config, (f"data.paths.root={root}", *overrides))
-    columns = grouping_of(experiment.data, root, DatasetCard.load(root))
+    columns = grouping_of(dataset_of(experiment.data))
     weights = balanced_weights(list(columns.values()), experiment.data.balancing.max_weight)
     order = order_of(experiment, len(weights), weights=weights)
     seen = [i for step in range(order.steps_per_epoch) for batch in order.indices(step) for i in batch]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 
+from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import Examples, spread
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import representation_of
-from signal_diffusion.diffusion.generation import generate
+from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment.dataset import examples_of
-from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.sampling.trained import Trained, load_trained
@@ -42,21 +43,14 @@ def trained(run: Path) -> Trained:
 
 
 def held_out(trained: Trained, root: Path) -> Examples:
-    return examples_of(trained.experiment.data, root, trained.card, "validation", trained.attributes, None)
+    dataset = Dataset(data=trained.experiment.data, root=root, card=trained.card)
+    return dataset.examples("validation", trained.attributes)
 
 
 def comparison(trained: Trained, examples: Examples, **others: object) -> SpectralComparison:
-    options = {
-        "representation": trained.representation,
-        "method": trained.method,
-        "sampling": trained.sampling,
-        "guidance_scale": 1.0,
-        "num_samples": 5,
-        "num_examples": 24,
-        "seed": 0,
-        "autoencoder": None,
-    }
-    return SpectralComparison(examples, **(options | others))  # type: ignore[arg-type]
+    table = schema.Validation(num_generated=5, num_examples=24)
+    options = {"representation": trained.representation, "table": table, "guidance_scale": 1.0, "seed": 0}
+    return SpectralComparison(examples, trained.generator, **(options | others))  # type: ignore[arg-type]
 
 
 def test_it_is_the_root_mean_square_of_the_spectra_from_1_to_45_hz_of_the_averaged_weights(
@@ -65,17 +59,9 @@ def test_it_is_the_root_mean_square_of_the_spectra_from_1_to_45_hz_of_the_averag
     assert trained.averaged
     x, values = held_out(trained, synthetic_dataset)[spread(76, 24)]
     cond = Conditioning({"label": values["label"][[0, 5, 11, 17, 23]]})
-    sampling = load_experiment(run / "config.toml", [f"generation.sampling.seed={derived_seed(8, 0)}"])
+    sampling = replace(trained.sampling, seed=derived_seed(8, 0))
 
-    samples = generate(
-        trained.model,
-        trained.method,
-        cond,
-        range(5),
-        shape=(1, 64, 64),
-        sampling=sampling.generation.sampling,
-        device="cpu",
-    )
+    samples = replace(trained.generator, sampling=sampling).generate(trained.model, cond, range(5))
 
     representation = representation_of(DatasetCard.load(synthetic_dataset))
     frequencies, real = representation.mean_spectrum(x)
@@ -99,9 +85,10 @@ def test_examples_are_no_distance_from_themselves(
 ) -> None:
     examples = held_out(trained, synthetic_dataset)
     x, _ = examples[spread(76, 24)]
-    monkeypatch.setattr("signal_diffusion.training.comparison.draw", lambda *given, **more: x)
+    monkeypatch.setattr(SampleGenerator, "generate", lambda *given, **more: x)
+    table = schema.Validation(num_generated=24, num_examples=24)
 
-    found = comparison(trained, examples, num_samples=24)(trained.model, Accelerator(cpu=True), lambda: None)
+    found = comparison(trained, examples, table=table)(trained.model, Accelerator(cpu=True), lambda: None)
 
     assert found == {"spectral_distance": 0.0}
 

@@ -23,10 +23,11 @@ from signal_diffusion.data.dataset import open_split
 from signal_diffusion.diffusion.methods import rectified_flow
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import conditions
-from signal_diffusion.experiment.conditions import attributes_of, caption_of, captions_in
-from signal_diffusion.experiment.dataset import dataset_root, examples_of, read_card
+from signal_diffusion.experiment.conditions import attributes_of, caption_of
+from signal_diffusion.experiment.dataset import captions_in, dataset_of
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.models.conditioning.attributes import Caption, Categorical, Conditioning, Numeric
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
@@ -107,7 +108,7 @@ def test_captions_like_those_of_a_split_are_what_the_model_is_told(
     first = str(like["caption"][0])
     told = sampled(run, tmp_path / "told", "--caption", first)
     assert encoders.count(True) == 2  # once per command
-    assert first in open_split(dataset_root(load_experiment(run / "config.toml").data), "validation")["caption"]
+    assert first in dataset_of(load_experiment(run / "config.toml").data).open("validation")["caption"]
     assert np.abs(like["tensors"][0] - told["tensors"][0]).max() < 1e-5
 
 
@@ -192,10 +193,10 @@ def test_an_experiment_of_captions_is_checked_without_the_encoder_s_weights(
 ):
     shutil.copytree(encoder, tmp_path / "clip")
     (tmp_path / "clip" / "model.safetensors").unlink()
-    found = inspect(load_experiment(experiment_file, of_captions(tmp_path / "clip")))
+    found = inspect(resolve(load_experiment(experiment_file, of_captions(tmp_path / "clip"))))
     model = load_trained(run).model
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
-    plain = inspect(load_experiment(experiment_file, ("model.conditioning.type=none",)))
+    plain = inspect(resolve(load_experiment(experiment_file, ("model.conditioning.type=none",))))
     captions = (8 + 1) * 12  # with the empty one, of which the whole alone is held
     assert found.state_bytes - plain.state_bytes == 4 * (captions + 5 * (found.parameters - plain.parameters))
 
@@ -219,11 +220,10 @@ def test_captions_that_cannot_be_had_are_told_before_anything_is_written(
 def captions_of(experiment_file: Path, root: Path, encoder: Path, *overrides: str) -> tuple[list[str], list[int]]:
     """The captions of a dataset, and the index that each of its training examples has."""
     experiment = load_experiment(experiment_file, (*of_captions(encoder), f"data.paths.root={root}", *overrides))
-    root = dataset_root(experiment.data)
-    card = read_card(experiment.data, root)
-    caption = caption_of(experiment, captions_in(experiment, root, card))
+    dataset = dataset_of(experiment.data)
+    caption = caption_of(experiment, captions_in(experiment, dataset))
     assert caption is not None
-    examples = examples_of(experiment.data, root, card, "train", (caption,), None)
+    examples = dataset.examples("train", (caption,))
     return list(caption.texts), examples[range(len(examples))][1]["caption"].tolist()
 
 

@@ -25,6 +25,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import network
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
@@ -186,12 +187,12 @@ def test_the_experiment_is_checked_at_the_size_of_the_latents(
     check([experiment_file], list(overrides(vae)))
     assert "tokens           4 per example" in capsys.readouterr().out
 
-    found = inspect(load_experiment(experiment_file, overrides(vae)))
+    found = inspect(resolve(load_experiment(experiment_file, overrides(vae))))
     of_vae = sum(parameter.numel() for parameter in load_vae(str(vae)).parameters())
     positions, frequencies = 4 * 16, 128
     assert found.state_bytes == 4 * (of_vae + 5 * found.parameters + positions + frequencies)
     with pytest.raises(UserError, match=r"\[model.architecture\] patch_size .* does not divide examples of 8 × 8"):
-        inspect(load_experiment(experiment_file, (*overrides(vae), "model.architecture.patch_size=[16, 16]")))
+        inspect(resolve(load_experiment(experiment_file, (*overrides(vae), "model.architecture.patch_size=[16, 16]"))))
 
 
 @pytest.mark.parametrize("path", ["nowhere/at/all", "$NOT_SET/vae", "owner/vae"])
@@ -350,8 +351,8 @@ def test_a_vae_that_has_gone_when_it_is_needed_again_costs_pictures_and_nothing_
     assert train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), CACHED, *drawn, *few))
 
     told = capsys.readouterr().out
-    assert told.count("warning: no pictures of step 1: [model.autoencoder] path: ") == 1
-    assert told.count("warning: no pictures of step 2: ") == 1
+    assert told.count("warning: no preview at step 1: [model.autoencoder] path: ") == 1
+    assert told.count("warning: no preview at step 2: ") == 1
     assert (tmp_path / "run" / "checkpoint-2").is_dir() and not list((tmp_path / "run").glob("samples/*.png"))
 
 
@@ -456,7 +457,8 @@ def test_what_is_wrong_with_an_experiment_is_told_before_anything_is_encoded(
 
 
 def test_an_autoencoder_that_leaves_takes_no_memory_of_training(experiment_file: Path, vae: Path) -> None:
-    stays, leaves = (inspect(load_experiment(experiment_file, (*overrides(vae), *more))) for more in ((), (CACHED,)))
+    every = [load_experiment(experiment_file, (*overrides(vae), *more)) for more in ((), (CACHED,))]
+    stays, leaves = (inspect(resolve(each)) for each in every)
     of_vae = sum(parameter.numel() for parameter in load_vae(str(vae)).parameters())
     assert stays.state_bytes - leaves.state_bytes == 4 * of_vae
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.sampling.trained import load_trained
@@ -146,12 +147,12 @@ def test_a_layer_that_is_not_there_is_told_before_anything_is_written(
     with pytest.raises(UserError, match=r"tiny.toml: \[model.lora\] target_modules: no linear layer ends in 'to_q'"):
         train(experiment_file, output_dir=tmp_path / "run", overrides=wrong)
     with pytest.raises(UserError, match="no linear layer ends in 'to_q'"):
-        inspect(load_experiment(experiment_file, wrong))
+        inspect(resolve(load_experiment(experiment_file, wrong)))
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_frozen_has_neither_gradient_nor_optimizer_state_nor_average(experiment_file: Path, base: Path) -> None:
-    whole, changes = (inspect(load_experiment(experiment_file, o)) for o in ((), overrides(base)))
+    whole, changes = (inspect(resolve(load_experiment(experiment_file, o))) for o in ((), overrides(base)))
     added = changes.parameters - whole.parameters
     embedding, tables = 3 * 16, 16 * 16 + 128  # positions, and the frequencies of time
     assert added == 2 * 2 * ((16 + 48) + (16 + 16) + (16 + 64) + (64 + 16))  # layers × rank × (inputs + outputs)

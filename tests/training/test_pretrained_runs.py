@@ -11,6 +11,7 @@ from signal_diffusion.config.loading import written_keys
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 
@@ -124,7 +125,7 @@ def test_a_key_that_contradicts_the_weights_is_told(config, tmp_path, value):
     with pytest.raises(UserError) as told:
         train(config, output_dir=tmp_path / "run", overrides=wrong)
     with pytest.raises(UserError) as told_by_check:
-        inspect(load_experiment(config, wrong), written_keys(config, wrong))
+        inspect(resolve(load_experiment(config, wrong), written_keys(config, wrong)))
 
     [line] = told.value.lines
     assert line.endswith(told_by_check.value.lines[0])
@@ -185,13 +186,13 @@ def test_weights_for_latents_are_refused_for_pictures(config, pipeline, tmp_path
     ):
         train(config, output_dir=tmp_path / "run")
     with pytest.raises(UserError, match="for examples of 16 channels"):
-        inspect(load_experiment(config))
+        inspect(resolve(load_experiment(config)))
 
 
 def test_an_inspection_counts_the_pretrained_network(config, pipeline):
     network = SD3Transformer2DModel.from_pretrained(pipeline / "transformer")
 
-    found = inspect(load_experiment(config))
+    found = inspect(resolve(load_experiment(config)))
 
     conditioning = 3 * 12 + (12 * 10 + 10)  # two classes and their null, as tokens, and their part of the whole
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters()) + conditioning

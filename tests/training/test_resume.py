@@ -15,6 +15,7 @@ from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_sy
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.training import state
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.stopping import Stopped
@@ -189,7 +190,7 @@ def test_a_run_does_not_start_from_weights_that_would_mean_something_else(
     overrides = (f"model.pretrained={uninterrupted / LAST}", "model.architecture.patch_size=[8, 32]")
     for act in (
         lambda: train(experiment_file, output_dir=tmp_path, overrides=overrides),
-        lambda: inspect(load_experiment(experiment_file, overrides)),
+        lambda: inspect(resolve(load_experiment(experiment_file, overrides))),
     ):
         with pytest.raises(UserError) as caught:
             act()

@@ -124,7 +124,7 @@ def test_a_run_that_goes_back_leaves_the_later_checkpoints_before_it_is_killed(
             )
 
     assert steps_of(tmp_path / "run") == [1, 2]
-    assert "checkpoint-2 at step 2; removed what came after it: checkpoint-3, checkpoint-4" in capsys.readouterr().err
+    assert "checkpoint-2 at step 2; removed the later checkpoint-3, checkpoint-4" in capsys.readouterr().err
     train(experiment_file, output_dir=tmp_path / "run", resume="latest", overrides=rare)
     assert "checkpoint-2 at step 2\n" in capsys.readouterr().err
 

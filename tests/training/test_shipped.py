@@ -16,7 +16,6 @@ from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.diffusion.generation import generate
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import asked_for
@@ -148,15 +147,7 @@ def test_the_quickstart_learns_what_sets_the_classes_apart(synthetic_dataset: Pa
     levels = {}
     for index, name in enumerate(names):
         cond = asked_for(trained.attributes, {"label": name}, 32).cond
-        samples = generate(
-            trained.model,
-            trained.method,
-            cond,
-            range(32),
-            shape=card.shape,
-            sampling=trained.sampling,
-            device="cpu",
-        )
+        samples = trained.generator.generate(trained.model, cond, range(32))
         _, generated = trained.representation.mean_spectrum(samples)
         _, truth = trained.representation.mean_spectrum(images[attributes["label"] == index])
         assert (generated - truth)[1:46].square().mean().sqrt() < 2.0  # dB; two people differ by as much

@@ -15,7 +15,7 @@ from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Conditioning
-from signal_diffusion.training import running
+from signal_diffusion.training import device
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
 from signal_diffusion.training.validation import Validation
@@ -71,13 +71,13 @@ def test_where_bf16_would_be_emulated_fp32_is_computed_and_said(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = ("training.validation.enabled=false", "training.max_steps=2")
-    monkeypatch.setattr(running, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(device, "cpu_has_bf16", lambda: False)
     for precision in ("bf16", "no"):
         asked = (*overrides, f"training.mixed_precision={precision}")
         train(experiment_file, output_dir=tmp_path / precision, overrides=asked)
 
     told = capsys.readouterr()
-    assert told.out.count("this CPU has no bf16") == 1 and told.err.count("1 × cpu, no;") == 2
+    assert told.out.count("this CPU has no bf16") == 1 and told.err.count("1 × cpu, no\n") == 2
     assert metrics_of(tmp_path / "bf16") == metrics_of(tmp_path / "no")
 
 

@@ -30,8 +30,9 @@ from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.data.verification import check_dataset
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of
-from signal_diffusion.experiment.dataset import dataset_root, examples_of, read_card
+from signal_diffusion.experiment.dataset import Dataset, dataset_of
 from signal_diffusion.experiment.loading import load_experiment
 
 SPLITS = ("train", "validation")
@@ -87,9 +88,8 @@ def folder(tmp_path: Path) -> Path:
 
 def opened(**data: Any) -> tuple[Path, DatasetCard, schema.Data]:
     data = {"representation": "image", **data}
-    table = schema.Data(**data)
-    root = dataset_root(table)
-    return root, read_card(table, root), table
+    dataset = dataset_of(schema.Data(**data))
+    return dataset.root, dataset.card, dataset.data
 
 
 def root_of(path: Path | str) -> schema.Paths:
@@ -149,15 +149,12 @@ def test_a_table_beside_the_folders_has_the_pictures_of_all_of_them(tmp_path: Pa
 
 def test_train_and_val_may_be_folders_themselves(folder: Path) -> None:
     paths = schema.Paths(train=str(folder / "train"), val=str(folder / "validation"))
-    root, card, data = opened(paths=paths)
-    assert list(card.splits) == list(SPLITS)
-    assert [len(examples_of(data, root, card, split, (), None)) for split in (paths.train, paths.val)] == [
-        3,
-        3,
-    ]
+    dataset = dataset_of(schema.Data(representation="image", paths=paths))
+    assert list(dataset.card.splits) == list(SPLITS)
+    assert [len(dataset.examples(split)) for split in (paths.train, paths.val)] == [3, 3]
+    dataset = dataset_of(schema.Data(representation="image", paths=schema.Paths(train=str(folder / "train"))))
     with pytest.raises(UserError, match="has no split 'validation'"):
-        root, card, data = opened(paths=schema.Paths(train=str(folder / "train")))
-        examples_of(data, root, card, data.paths.val, (), None)
+        dataset.examples(dataset.data.paths.val)
 
 
 def test_a_conversion_is_made_once_and_again_where_something_changed(folder: Path) -> None:
@@ -229,7 +226,7 @@ def test_parquet_of_hugging_face_is_read_wherever_it_lies(layout: str, tmp_path:
     assert card.columns == {"label": {"kind": "categorical", "names": ["no", "yes"]}}
     conditioning = schema.Conditioning(type="class")
     attributes = attributes_of(conditioning, card, data.columns)
-    examples = examples_of(data, root, card, "train", attributes, None)
+    examples = Dataset(data=data, root=root, card=card).examples("train", attributes)
     x, values = examples[[69, 0]]
     assert np.abs(x[0, 0].numpy() - (pixels(69, 8, 8) / 127.5 - 1)).max() < 5e-4
     assert values["label"].tolist() == [0, 1]
@@ -314,8 +311,9 @@ def test_grey_pictures_become_coloured_for_a_model_that_knows_colours(folder: Pa
     (tmp_path / "checkpoint-1").mkdir()
     coloured = json.loads(card.to_json()) | {"shape": [3, 16, 16]}
     (tmp_path / "checkpoint-1" / CARD_NAME).write_text(json.dumps(coloured))
-    root = dataset_root(data, str(tmp_path / "checkpoint-1"))
-    assert card.shape == (1, 16, 16) and DatasetCard.load(root).shape == (3, 16, 16)
+    start = Checkpoint(tmp_path / "checkpoint-1")
+    found = dataset_of(data, min_channels=start.min_channels)
+    assert card.shape == (1, 16, 16) and DatasetCard.load(found.root).shape == found.card.shape == (3, 16, 16)
 
 
 def damaged(folder: Path, what: str) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""What a checkpoint says about how it was trained. Each of its files is read once, when it is first needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from signal_diffusion.checkpoints import MANIFEST
+from signal_diffusion.config import schema
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
+from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import CONFIG_NAME, load_autoencoder_experiment, load_experiment
+from signal_diffusion.models.autoencoders.frozen import LatentStatistics
+
+__all__ = ["FROZEN_NAME", "LATENTS_NAME", "Checkpoint"]
+
+FROZEN_NAME = "frozen.json"
+"""File of a checkpoint: hashes of the weights that it needs and does not hold."""
+LATENTS_NAME = "latents.json"
+"""File of a checkpoint: the `LatentStatistics` that its network's latents are normalised with."""
+
+AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder, and the experiment and dataset that it was trained with."""
+
+    folder: Path
+
+    def __str__(self) -> str:
+        """The folder, as errors name it."""
+        return str(self.folder)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a checkpoint of ours."""
+        return (self.folder / MANIFEST).is_file()
+
+    @cached_property
+    def experiment(self) -> schema.Experiment:
+        """The experiment of a diffusion model; a `UserError` if the checkpoint is of an autoencoder."""
+        return load_experiment(self.folder / CONFIG_NAME)
+
+    @cached_property
+    def autoencoder_experiment(self) -> AutoencoderExperiment:
+        """The experiment of an autoencoder; a `UserError` if the checkpoint is of a diffusion model."""
+        return load_autoencoder_experiment(self.folder / CONFIG_NAME)
+
+    @cached_property
+    def card(self) -> DatasetCard:
+        """The card of the dataset that it was trained on."""
+        return DatasetCard.load(self.folder)
+
+    @property
+    def min_channels(self) -> int:
+        """1, or 3 if it was trained on RGB images, to which grey ones are converted."""
+        return 3 if (self.folder / CARD_NAME).is_file() and self.card.shape[0] == 3 else 1
+
+    @cached_property
+    def frozen(self) -> dict[str, str]:
+        """SHA-256 of the weights that training left unchanged and that the checkpoint does not hold, by their names."""
+        path = self.folder / FROZEN_NAME
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def latent_statistics(self, advice: str) -> LatentStatistics:
+        """What its network's latents are normalised with; a `UserError` ending in `advice` if that is unknown."""
+        path = self.folder / LATENTS_NAME
+        if not path.is_file():
+            raise UserError(
+                f"{self.folder}: has no {LATENTS_NAME}, so the normalisation of its latents is unknown; it was made "
+                f"by an earlier version: {advice}"
+            )
+        return LatentStatistics.from_json(path.read_text(encoding="utf-8"))

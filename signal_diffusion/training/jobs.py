@@ -1,0 +1,104 @@
+"""What a training command starts from, and what each kind of network makes of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from accelerate import Accelerator
+
+from signal_diffusion.config import schema
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.loading import lines_of
+from signal_diffusion.data.loaders import ExampleOrder, Examples
+from signal_diffusion.experiment.checkpoint import Checkpoint
+from signal_diffusion.experiment.dataset import Dataset, order_of
+from signal_diffusion.experiment.inspection import doubts_of
+from signal_diffusion.experiment.loading import RunPaths
+from signal_diffusion.experiment.pretrained import Pretrained
+from signal_diffusion.models.conditioning.attributes import Attribute
+from signal_diffusion.training.trainer import Components, Trainer
+
+__all__ = ["AnyExperiment", "Job", "Kind", "Start"]
+
+AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start(Generic[AnyExperiment]):
+    """What a training command starts from."""
+
+    experiment: AnyExperiment
+    """As read from `config` with `overrides`, in its run directory."""
+    config: Path
+    overrides: tuple[str, ...]
+    paths: RunPaths
+    accelerator: Accelerator
+    checkpoint: Checkpoint | None
+    """What the run continues from."""
+
+    def warn(self, experiment: AnyExperiment, dataset: Dataset, pretrained: Pretrained | None = None) -> None:
+        """Print warnings about the experiment on this dataset to standard error, on the first process.
+
+        Raises
+        ------
+        UserError
+            On every process, if the dataset is too small for one step.
+        """
+        new = None if self.checkpoint else pretrained
+        found = doubts_of(experiment, dataset, new, num_processes=self.accelerator.num_processes)
+        if self.accelerator.is_main_process:
+            for line in lines_of(self.config, self.overrides, found):
+                print(f"warning: {line}", file=sys.stderr)
+
+    def splits(
+        self, dataset: Dataset, attributes: Sequence[Attribute] = (), *, held_out: bool
+    ) -> tuple[Examples, Examples | None]:
+        """The training examples, and the validation split's if some are to be `held_out`."""
+        paths, loading = dataset.data.paths, dataset.data.loading
+        with self.accelerator.main_process_first():  # the first to open a split converts it for all
+            train = dataset.examples(paths.train, attributes, loading.max_train_examples)
+            validation = dataset.examples(paths.val, attributes, loading.max_val_examples) if held_out else None
+        return train, validation
+
+    def order(self, num_examples: int, weights: np.ndarray | None = None) -> ExampleOrder:
+        """The order of the training examples for this process."""
+        accelerator = self.accelerator
+        return order_of(
+            self.experiment,
+            num_examples,
+            num_processes=accelerator.num_processes,
+            process_index=accelerator.process_index,
+            weights=weights,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is trained, and what is said about it."""
+
+    experiment: schema.Experiment | AutoencoderExperiment
+    """As the run keeps it."""
+    components: Components
+    model: str
+    """The network in a few words."""
+    messages: Sequence[str] = ()
+    """Lines to print after the first."""
+    closing: Callable[[Trainer], str]
+    """The last line of a finished run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[AnyExperiment]):
+    """A kind of network that can be trained."""
+
+    module: str
+    """The module of its command."""
+    load: Callable[[Path, Sequence[str]], AnyExperiment]
+    """Reads an experiment file with overrides."""
+    build: Callable[[Start[AnyExperiment]], Job]
+    """Builds what the loop works with; raises before anything is written."""
