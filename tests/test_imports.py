@@ -1,4 +1,4 @@
-"""The rooms of the package import each other in one direction only; read from the code itself."""
+"""The packages of signal_diffusion import each other in one direction only. The imports are read from the code."""
 
 import ast
 from collections.abc import Iterator
@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "signal_diffusion"
-FLOORS = (
+LAYERS = (
     ("cli",),
     ("pipeline",),
     ("sampling",),
     ("training",),
     ("experiment",),
-    ("checkpoints",),  # which tells a LoRA's weights from a whole model's
+    ("checkpoints",),  # imports models, to tell the weights of a LoRA from those of a whole model
     ("figures", "evaluation"),
     ("data", "models", "diffusion"),
     ("config",),
     ("paths", "hub", "errors", "randomness"),
 )
-"""From top to bottom: a room imports rooms of its own floor or of lower ones, without a circle."""
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-KNOWN_NOTHING_OF = {
+"""Top layer first: a part imports parts of its own layer or of lower ones, without a cycle."""
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+FORBIDDEN = {
     "diffusion": ("models", "data", "experiment"),
     "models": ("diffusion", "training"),
     "evaluation": ("models", "diffusion", "training", "experiment"),
@@ -29,12 +29,13 @@ KNOWN_NOTHING_OF = {
 }
 
 
-def room_of(module: str) -> str:
+def part_of(module: str) -> str:
+    """The package, or module of the root, that a module belongs to."""
     return module.split(".")[1]
 
 
-def arrows() -> Iterator[tuple[str, str, str]]:
-    """(importing room, imported room, file:line) of every import of ours, those inside functions too."""
+def imports() -> Iterator[tuple[str, str, str]]:
+    """(importing part, imported part, file:line) of every import within the package, also inside functions."""
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         if module == "signal_diffusion.__init__":
@@ -48,35 +49,35 @@ def arrows() -> Iterator[tuple[str, str, str]]:
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             for name in names:
-                if name.startswith("signal_diffusion.") and room_of(name) != room_of(module):
+                if name.startswith("signal_diffusion.") and part_of(name) != part_of(module):
                     place = f"{path.relative_to(PACKAGE.parent)}:{node.lineno}"
-                    yield room_of(module), room_of(name), place
+                    yield part_of(module), part_of(name), place
 
 
-def test_every_room_has_a_floor() -> None:
+def test_every_part_has_a_layer() -> None:
     found = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert found - {"__init__"} == set(FLOOR)
+    assert found - {"__init__"} == set(LAYER)
 
 
-def test_no_import_goes_up() -> None:
-    wrong = [f"{place}: {a} imports {b}, which is above it" for a, b, place in arrows() if FLOOR[a] > FLOOR[b]]
+def test_no_import_is_of_a_higher_layer() -> None:
+    wrong = [f"{place}: {a} imports {b}, a higher layer" for a, b, place in imports() if LAYER[a] > LAYER[b]]
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("room", KNOWN_NOTHING_OF)
-def test_a_room_that_knows_nothing_of_another_does_not_import_it(room: str) -> None:
-    wrong = [place for a, b, place in arrows() if a == room and b in KNOWN_NOTHING_OF[room]]
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_no_import_is_forbidden(part: str) -> None:
+    wrong = [place for a, b, place in imports() if a == part and b in FORBIDDEN[part]]
     assert not wrong, "\n".join(wrong)
 
 
-def test_rooms_import_each_other_in_no_circle() -> None:
-    graph: dict[str, set[str]] = {room: set() for room in FLOOR}
-    for a, b, _ in arrows():
+def test_imports_have_no_cycle() -> None:
+    graph: dict[str, set[str]] = {part: set() for part in LAYER}
+    for a, b, _ in imports():
         graph[a].add(b)
-    while free := [room for room, below in graph.items() if not below & graph.keys()]:
-        for room in free:
-            del graph[room]
-    assert not graph, f"in a circle, or above one: {graph}"
+    while free := [part for part, imported in graph.items() if not imported & graph.keys()]:
+        for part in free:
+            del graph[part]
+    assert not graph, f"in a cycle, or importing one: {graph}"
 
 
 def test_the_root_has_six_modules() -> None:
