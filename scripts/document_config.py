@@ -1,7 +1,7 @@
-"""Write what is made from the dataclasses of experiment files: documents, and JSON Schemas for editors.
+"""Write the documents and the JSON Schemas (for editors) that are generated from the dataclasses of experiment files.
 
 uv run python scripts/document_config.py            # docs/{configuration,migration}.md, config/*.schema.json
-uv run python scripts/document_config.py --check    # write nothing; exit code 2 where one is stale
+uv run python scripts/document_config.py --check    # write nothing; exit code 2 if a file is out of date
 """
 
 from __future__ import annotations
@@ -27,47 +27,48 @@ INTRODUCTION = """\
 
 <!-- Made by scripts/document_config.py from signal_diffusion/config/legacy/rows.py. -->
 
-Three older layouts are read as they are, in TOML or YAML, wherever an experiment file goes: one warning lists what
-each key is today. Older keys also work in a file of today's layout. `config show FILE` prints what it all comes to.
+Three older layouts, in TOML or YAML, are accepted wherever an experiment file is: one warning lists the current name
+of each key. Older keys also work in a file of the current layout. `config show FILE` prints the resulting experiment.
 
     uv run python scripts/migrate_config_v1_to_v2.py --input OLD.yaml --output NEW.toml
 
-rewrites a file in today's layout, with the comments of a TOML file; `--dry-run` prints it, `--force` overwrites. What
-is left behind stands at its end.
+rewrites a file in the current layout and keeps the comments of a TOML file; `--dry-run` prints the result, `--force`
+overwrites an existing file. Keys that are dropped are listed at the end of the new file.
 
 - A value under both its old and its new name is an error, unless they are equal.
-- What has no effect beside the other keys, such as `beta_start` with a cosine schedule, is left behind and told.
+- A key that has no effect with the values of other keys, such as `beta_start` with a cosine schedule, is dropped and
+  reported.
 - Sizes and channels are derived from the dataset; those of an older file are checked against it before training.
-- `--set TABLE.KEY=VALUE` takes today's keys, and wins over what is translated or goes without saying. An `interval`
-  counts steps there, unless its `unit` is given too.
+- `--set TABLE.KEY=VALUE` takes current keys, and overrides translated values and the older layout's defaults. An
+  `interval` set this way counts steps, unless its `unit` is set too.
 """
 
-MORE_UNSAID = """\
-Likewise no `training.optimizer.weight_decay` with adam, no validation without `val`, at most as many
-`generation.sampling.steps` as there are timesteps, guidance 3 of a model of classes, and in the flat YAML previews of 2
-samples per class, or of 8 without classes.
+MORE_DEFAULTS = """\
+Also: no `training.optimizer.weight_decay` with adam, no validation without `val`, at most as many
+`generation.sampling.steps` as there are timesteps, a guidance scale of 3 for class-conditional models, and in the flat
+YAML previews of 2 samples per class, or of 8 without classes.
 """
 
 LAYOUTS = {
     FLAT_TOML: "Short keys: `[dataset] batch_size`, `[model] conditioning`, `[objective]`, `[optimizer]`.",
-    FLAT_YAML: "Pictures, a U-Net and DDPM, with flat tables: `use_ema`, `optimizer_kwargs`, `save_frequency`.",
-    GROUPED_YAML: "The same with grouped tables: `compute`, `model.architecture`, `training.ema`. Keys that are not "
-    "here are the same today.",
+    FLAT_YAML: "Images, a U-Net and DDPM, with flat tables: `use_ema`, `optimizer_kwargs`, `save_frequency`.",
+    GROUPED_YAML: "The same with grouped tables: `compute`, `model.architecture`, `training.ema`. Keys that are "
+    "not listed here have not changed.",
 }
 
 
-def main(check: Annotated[bool, typer.Option("--check", help="Write nothing.")] = False) -> None:
-    """Write the documents, or tell which of them are stale."""
+def main(check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file is out of date.")] = False) -> None:
+    """Write the documents, or report the first that is out of date."""
     with reported_to_user():
         for path, text in documents().items():
             if not check:
                 path.write_text(text, encoding="utf-8")
             elif not path.exists() or path.read_text(encoding="utf-8") != text:
-                raise UserError(f"{path}: stale; run `uv run python scripts/document_config.py`")
+                raise UserError(f"{path}: out of date; run `uv run python scripts/document_config.py`")
 
 
 def documents() -> dict[Path, str]:
-    """The text of each document, by its place."""
+    """The text of each document, by path."""
     known = offer()
     schemas = {"experiment": experiment_schema(known), "autoencoder": autoencoder_schema(known)}
     return {
@@ -81,27 +82,27 @@ def documents() -> dict[Path, str]:
 
 
 def migration() -> str:
-    """What became of the keys of older layouts."""
+    """The text of docs/migration.md: the current keys for those of older layouts."""
     parts = [INTRODUCTION]
     for layout, about in LAYOUTS.items():
-        rows = sorted((row for row in ROWS if layout in row.layouts), key=_place)
+        rows = sorted((row for row in ROWS if layout in row.layouts), key=_sort_key)
         parts.append(f"## The {layout}\n\n{about}\n\n" + _table(rows))
         if implied := [each for values in IMPLIED[layout] for each in values.items()]:
-            unsaid = "".join(f"    {key} = {shown(value)}\n" for key, value in implied)
-            parts.append(f"What goes without saying in this layout, and not in today's:\n\n{unsaid}")
+            defaults = "".join(f"    {key} = {shown(value)}\n" for key, value in implied)
+            parts.append(f"Defaults of this layout that differ from the current ones:\n\n{defaults}")
         if layout in (FLAT_YAML, GROUPED_YAML):
-            parts.append(MORE_UNSAID)
+            parts.append(MORE_DEFAULTS)
     return "\n".join(parts)
 
 
-def _place(row: Row) -> tuple[bool, str]:
-    """Keys outside of tables first, then by table, in the order of the rows."""
+def _sort_key(row: Row) -> tuple[bool, str]:
+    """Sort keys outside of tables first, then by table; within a table, rows keep their order."""
     table = row.old.rpartition(".")[0]
     return bool(table), table
 
 
 def _table(rows: Iterable[Row]) -> str:
-    lines = ["| old | today | |", "|---|---|---|"]
+    lines = ["| old | current | |", "|---|---|---|"]
     for row in rows:
         new = ", ".join(f"`{key}`" for key in row.new) or "–"
         lines.append(f"| `{row.old}` | {new} | {row.note} |")

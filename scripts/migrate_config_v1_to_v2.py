@@ -1,9 +1,9 @@
-"""Write an experiment file of an older layout (TOML or YAML) in today's, which is TOML.
+"""Convert an experiment file of an older layout (TOML or YAML) to the current one, which is TOML.
 
     uv run python scripts/migrate_config_v1_to_v2.py --input OLD.yaml --output NEW.toml [--dry-run] [--force]
 
-Comments of a TOML file go with their keys. What was moved, what goes without saying in the older layout, what is
-derived today and what is left behind is told, and what is left behind stands at the end of the new file too.
+Comments of a TOML file stay with their keys. Keys that were renamed, defaults of the older layout, values that are now
+derived and keys that are dropped are reported; dropped keys are also listed at the end of the new file.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from signal_diffusion.experiment.loading import load_any_experiment
 def main(
     source: Annotated[Path, typer.Option("--input", help="File of an older layout, .toml, .yaml or .yml.")],
     target: Annotated[Path, typer.Option("--output", help="File to write, .toml.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the new file, write nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the new file instead of writing it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Rewrite an experiment file of an older layout in today's."""
+    """Convert an experiment file of an older layout to the current one."""
     with reported_to_user():
         if target.suffix != ".toml":
-            raise UserError(f"--output {target}: today's layout is TOML; expected a name that ends in .toml")
+            raise UserError(f"--output {target}: the current layout is TOML; expected a name that ends in .toml")
         if target.exists() and not (force or dry_run):
-            raise UserError(f"--output {target}: is there already; take another name, or --force to overwrite it")
+            raise UserError(f"--output {target}: exists already; choose another name, or use --force to overwrite it")
         text = migrated(source)
         if dry_run:
             print(text, end="")
@@ -49,14 +49,14 @@ def main(
 
 
 def migrated(source: Path) -> str:
-    """The text of the new file; what becomes of the older one is told, to standard error, and it is checked first."""
+    """Return the text of the new file; check the old one first, and report on standard error what becomes of its keys."""
     translation = translation_of(source)
     with unwarned():
         load_any_experiment(source)
-    told = summary(translation)
-    layout = f"has {TODAY} already" if not told else f"what becomes of the {translation.layout}:"
-    print("\n".join([f"{source}: {layout}", *told]), file=sys.stderr)
-    if not told:
+    changes = summary(translation)
+    title = f"changes to the {translation.layout}:" if changes else f"already has {TODAY}"
+    print("\n".join([f"{source}: {title}", *changes]), file=sys.stderr)
+    if not changes:
         return source.read_text(encoding="utf-8")
     comments = comments_in(source.read_text(encoding="utf-8")) if source.suffix == ".toml" else Comments()
     command = f"scripts/migrate_config_v1_to_v2.py from {source.name}, which had the layout {translation.layout}"

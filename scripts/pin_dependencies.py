@@ -2,7 +2,7 @@
 
     uv lock --upgrade && uv run python scripts/pin_dependencies.py
 
-`uv.lock` itself is not committed: it names a package index.
+`uv.lock` itself is not committed, because it names a package index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TABLE = re.compile(r"\[tool\.uv\]\nconstraint-dependencies = \[\n.*?\n\]\n", re.
 
 
 def main() -> None:
-    """Rewrite the table from uv's own export of the lock."""
+    """Rewrite the table from `uv export`."""
     export = subprocess.run(
         [
             "uv",

@@ -61,7 +61,7 @@ def test_a_stale_document_is_told_and_written_anew(name: str, script: ModuleType
     fresh = (tmp_path / name).read_text(encoding="utf-8")
     (tmp_path / name).write_text(fresh + "stale", encoding="utf-8")
     code, told = checked(script, "--check")
-    assert code == 2 and f"{tmp_path / name}: stale" in told
+    assert code == 2 and f"{tmp_path / name}: out of date" in told
     assert checked(script) == (0, "")
     assert (tmp_path / name).read_text(encoding="utf-8") == fresh
 

@@ -207,7 +207,7 @@ def test_a_file_is_not_overwritten_unasked(command: typer.Typer, tmp_path: Path)
     (tmp_path / "old.toml").write_text(older_files.FLAT_TOML.format(root="/data"))
     (tmp_path / "new.toml").write_text("mine")
     code, _, told = migrated(command, tmp_path / "old.toml", tmp_path / "new.toml")
-    assert code == 2 and "is there already; take another name, or --force" in told
+    assert code == 2 and "exists already; choose another name, or use --force" in told
     assert (tmp_path / "new.toml").read_text() == "mine"
     assert migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--force")[0] == 0
     assert "[data.loading]" in (tmp_path / "new.toml").read_text()
@@ -218,7 +218,7 @@ def test_a_file_is_not_overwritten_unasked(command: typer.Typer, tmp_path: Path)
     ("source", "target", "message"),
     [
         ("dataset = 3", "new.toml", "error: {old}: dataset: unknown key"),
-        ("[dataset]\nname = '/a'", "new.yaml", "today's layout is TOML; expected a name that ends in .toml"),
+        ("[dataset]\nname = '/a'", "new.yaml", "the current layout is TOML; expected a name that ends in .toml"),
         ("a = [", "new.toml", "not valid TOML"),
     ],
 )
