@@ -57,7 +57,9 @@ LAYOUTS = {
 }
 
 
-def main(check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file is out of date.")] = False) -> None:
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file is out of date.")] = False,
+) -> None:
     """Write the documents, or report the first that is out of date."""
     with reported_to_user():
         for path, text in documents().items():

@@ -1,14 +1,13 @@
-"""What a machine with a GPU makes of our kernels and networks: right numbers first, then speed.
+"""Check our kernels and networks on a GPU: first that their numbers are right, then their speed.
 
     uv run python scripts/gpu_check.py --output gpu_check.json
 
-Needs torch, NumPy, pydantic, safetensors and this package's source; where a check needs more, and it is not installed,
-the check is skipped and says so. Nothing is downloaded. The exit code is 0 where there is no GPU, and 1 if a check
-fails.
+Needs torch, NumPy, pydantic, safetensors and this package's source. A check that needs a package that is not installed
+is skipped, and its line says so. Nothing is downloaded. The exit code is 0 if there is no GPU, and 1 if a check fails.
 
-Each backend of the two kernels is held to a float64 reference on the CPU; each network of config/diffusion, at its real
-size and batch, trains a few steps on noise, as it is and compiled, under bf16 and fp32 with the same weights and data.
-`--device cpu --tiny` goes through the same code with small networks, to test it.
+Each backend of the two kernels is compared with a float64 reference on the CPU. Each network of config/diffusion trains
+a few steps on noise: under bf16 and fp32 with the same weights and data, and, at its real batch size, eager and
+compiled. `--device cpu --tiny` runs the same code with small networks, to test it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the source is enough: nothing has to be installed
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from the source: the package does not have to be installed
 
 from signal_diffusion.config import schema
 from signal_diffusion.models.attention import neighbourhood_attention, neighbourhood_backends
@@ -48,18 +47,20 @@ __all__ = ["Network", "Result", "checks", "main", "run"]
 CONFIG = Path(__file__).parents[1] / "config" / "diffusion"
 SHAPES = {"db-only": (1, 64, 64), "timeseries": (1, 20, 2048)}
 LATENT_SHAPES = {"db-only": (16, 8, 8), "timeseries": (16, 3, 256)}
-DRAW = random.Random(2)
-# Rows, columns, kernel: at borders, on a grid that is not square; rows of electrodes, all of them in the kernel; and
-# some that nobody thought of. All are of more tokens than a mask is for.
+RANDOM = random.Random(2)
+# Rows, columns, kernel rows, kernel columns: a grid that is not square; electrodes as rows, all of them in the kernel;
+# and random ones. All have more than 256 tokens, up to which attention uses a dense mask instead.
 GRIDS = [(17, 24, 7, 7), (20, 64, 20, 7)]
-GRIDS += [(DRAW.randint(17, 33), DRAW.randint(16, 40), DRAW.randint(2, 15), DRAW.randint(2, 15)) for _ in range(2)]
-# Groups, channels of each, length: one that no chunk divides; some that nobody thought of; and several groups, of more
-# positions than the 2048 that mamba-ssm's kernel takes at once.
+GRIDS += [
+    (RANDOM.randint(17, 33), RANDOM.randint(16, 40), RANDOM.randint(2, 15), RANDOM.randint(2, 15)) for _ in range(2)
+]
+# Groups, channels per group, length: a length that no chunk size divides; random ones; and several groups with more
+# than the 2048 positions that mamba-ssm's kernel processes at once.
 SCANS = [(1, 16, 133)]
-SCANS += [(DRAW.randint(1, 4), DRAW.randint(1, 8), DRAW.randint(1, 300)) for _ in range(2)]
+SCANS += [(RANDOM.randint(1, 4), RANDOM.randint(1, 8), RANDOM.randint(1, 300)) for _ in range(2)]
 SCANS += [(4, 2, 2100)]
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-LOSS_TOLERANCE = 0.05
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # relative error of a kernel, by input type
+LOSS_TOLERANCE = 0.05  # relative difference of a loss under bf16 and fp32
 COMPARED_STEPS, COMPARED_BATCH = 8, 4
 TINY: dict[str, dict[str, Any]] = {
     "dit": {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "patch_size": [4, 4]},
@@ -67,12 +68,12 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 class ComparisonError(Exception):
-    """Numbers that differ by more than they may."""
+    """Two results differ by more than the tolerance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A backbone at a size, and its batch."""
+    """A backbone with its sizes and its batch size."""
 
     name: str
     backbone: str
@@ -81,14 +82,14 @@ class Network:
     batch: int
 
     def build(self) -> Denoiser:
-        """With fresh weights, without conditions."""
+        """Build it with fresh weights and without conditions."""
         table = TypeAdapter(BACKBONES[self.backbone].architecture).validate_json(json.dumps(self.architecture))
         return build(self.backbone, table, shape=self.shape, electrode_rows=self.shape == SHAPES["timeseries"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a check found."""
+    """The result of a check."""
 
     check: str
     status: str
@@ -102,15 +103,17 @@ Check = Callable[[], dict[str, float]]
 
 
 def main() -> int:
-    """Run all checks on a device; the exit code."""
+    """Run all checks on a device; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true", help="small networks, to test this script")
-    parser.add_argument("--minutes", type=float, default=8.0, help="checks not begun after 7/8 of these are skipped")
-    parser.add_argument("--output", type=Path, help="file for the results, JSON")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="time limit; checks that would start after 7/8 of it are skipped"
+    )
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("no GPU here: nothing to check")
+        print("no GPU found: nothing to check")
         return 0
     device = torch.device(options.device)
     machine = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -122,15 +125,15 @@ def main() -> int:
         print(f"{result.status:8}{result.check:44}{result.seconds:6.1f} s  {figures}{result.note}", flush=True)
         results.append(result)
     if options.output:
-        found = {"machine": machine, "torch": torch.__version__, "results": [asdict(result) for result in results]}
-        options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        report = {"machine": machine, "torch": torch.__version__, "results": [asdict(result) for result in results]}
+        options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     counts = {status: sum(result.status == status for result in results) for status in ("ok", "failed", "skipped")}
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
     return 1 if counts["failed"] else 0
 
 
 def run(checks: dict[str, Check], *, seconds: float) -> Iterator[Result]:
-    """Run checks in their order; those not begun in time are skipped, and none stops those after it."""
+    """Run checks in order; skip those that would start after `seconds`. A failing check does not stop the others."""
     begin = time.perf_counter()
     for name, check in checks.items():
         start = time.perf_counter()
@@ -142,14 +145,14 @@ def run(checks: dict[str, Check], *, seconds: float) -> Iterator[Result]:
             figures = check()
         except ImportError as error:
             status, note = "skipped", f"needs {error.name or error}, which is not installed"
-        except Exception as error:  # whatever goes wrong in one check is told, and the next one begins
+        except Exception as error:  # a failure is reported, and the next check runs
             lines = str(error).splitlines()
             status, note = "failed", f"{type(error).__name__}: {lines[0] if lines else ''}"
         yield Result(check=name, status=status, seconds=time.perf_counter() - start, figures=figures, note=note)
 
 
 def checks(networks: list[Network], device: torch.device, *, tiny: bool) -> dict[str, Check]:
-    """All checks of a device by name, the most important first."""
+    """Return all checks of a device by name, the most important first."""
     found: dict[str, Check] = {}
     grids, scans = (GRIDS[:1], SCANS[:1]) if tiny else (GRIDS, SCANS)
     for dtype in TOLERANCE:
@@ -162,7 +165,7 @@ def checks(networks: list[Network], device: torch.device, *, tiny: bool) -> dict
             found[f"selective scan, {backend}, {kind}"] = partial(check_scan, backend, dtype, device, scans)
     for network in networks:
         found[f"{network.name}, bf16 against fp32"] = partial(check_precision, network, device)
-    rates: dict[str, float] = {}  # the first check of speed finds it, for all of them
+    rates: dict[str, float] = {}  # filled by the check of matrix products, read by the checks of speed
     found["matrix products, bf16"] = partial(check_products, rates, device, size=256 if tiny else 8192)
     for compiled in (False, True):
         for network in networks:
@@ -173,7 +176,7 @@ def checks(networks: list[Network], device: torch.device, *, tiny: bool) -> dict
 
 
 def shipped_networks() -> list[Network]:
-    """Those of the experiment files, the smallest and the largest data of each."""
+    """Return the networks of the experiment files on the smallest and the largest examples."""
     networks = []
     for representation, shape in SHAPES.items():
         for path in sorted(CONFIG.glob(f"*-{representation}.toml")):
@@ -192,7 +195,7 @@ def shipped_networks() -> list[Network]:
 
 
 def tiny_networks() -> list[Network]:
-    """Networks for a CPU and a second."""
+    """Return networks that take a second on a CPU."""
     return [
         Network(name=name, backbone=name, architecture=architecture, shape=(1, 16, 16), batch=2)
         for name, architecture in TINY.items()
@@ -202,7 +205,7 @@ def tiny_networks() -> list[Network]:
 def check_attention(
     backend: str, dtype: torch.dtype, device: torch.device, grids: Sequence[tuple[int, int, int, int]]
 ) -> dict[str, float]:
-    """Neighbourhood attention and its gradients: the largest errors over grids, as `GRIDS` has them."""
+    """Check neighbourhood attention and its gradients; return the largest errors over `grids`, given as in `GRIDS`."""
     return _largest(_check_grid(backend, dtype, device, *grid) for grid in grids)
 
 
@@ -232,7 +235,7 @@ def _check_grid(
 def check_scan(
     backend: str, dtype: torch.dtype, device: torch.device, scans: Sequence[tuple[int, int, int]]
 ) -> dict[str, float]:
-    """The selective scan and its gradients: the largest errors over sequences, as `SCANS` has them."""
+    """Check the selective scan and its gradients; return the largest errors over `scans`, given as in `SCANS`."""
     return _largest(_check_sequence(backend, dtype, device, *scan) for scan in scans)
 
 
@@ -261,19 +264,19 @@ def _check_sequence(
 
 
 def check_precision(network: Network, device: torch.device) -> dict[str, float]:
-    """Losses of the same few steps under bf16 and fp32."""
+    """Compare the losses of the same few steps under bf16 and fp32."""
     single, half = (
         [float(loss) for loss in _steps(network, COMPARED_BATCH, device, COMPARED_STEPS, bf16=bf16)]
         for bf16 in (False, True)
     )
     difference = max(abs(a - b) / a for a, b in zip(single, half, strict=True))
     if not difference <= LOSS_TOLERANCE:
-        raise ComparisonError(f"losses differ by {difference:.2%}, of {LOSS_TOLERANCE:.0%} that they may")
+        raise ComparisonError(f"losses differ by {difference:.2%}, more than {LOSS_TOLERANCE:.0%}")
     return {"difference": difference, "first loss": single[0], "last loss": single[-1]}
 
 
 def check_products(rates: dict[str, float], device: torch.device, *, size: int) -> dict[str, float]:
-    """TFLOP/s of square bf16 matrix products, which speeds are held to."""
+    """Measure the TFLOP/s of square bf16 matrix products, to compare other speeds with."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds = []
     for _ in range(15):
@@ -287,7 +290,7 @@ def check_products(rates: dict[str, float], device: torch.device, *, size: int) 
 
 
 def check_speed(network: Network, device: torch.device, rates: dict[str, float], *, compiled: bool) -> dict[str, float]:
-    """Speed and memory of training steps under bf16, with half the batch as long as memory does not suffice."""
+    """Measure speed and memory of training steps under bf16; halve the batch until it fits into memory."""
     batch = network.batch
     while True:
         try:
@@ -304,7 +307,7 @@ def _speed(
     with FakeTensorMode():
         flops = 3 * batch * forward_flops(network.build(), torch.zeros(1, *network.shape), Conditioning())
     if device.type == "cuda":
-        gc.collect()  # what the check before has left
+        gc.collect()  # memory that the previous check left
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     seconds, start = [], 0.0
@@ -326,7 +329,7 @@ def _speed(
 def _steps(
     network: Network, batch: int, device: torch.device, num_steps: int, *, bf16: bool, compiled: bool = False
 ) -> Iterator[Tensor]:
-    """The losses of training steps on one batch of noise, always the same."""
+    """Yield the losses of training steps on one fixed batch of noise."""
     torch.manual_seed(0)
     with device:
         model = network.build()
@@ -354,7 +357,7 @@ def _compare(
     dtypes: list[torch.dtype],
     device: torch.device,
 ) -> dict[str, float]:
-    """Relative errors of the output and of each gradient, against the same rounded inputs in float64."""
+    """Return the relative errors of output and gradients, compared with float64 on the same rounded inputs."""
     rounded = [x.to(device, dtype).requires_grad_() for x, dtype in zip(inputs, dtypes, strict=True)]
     exact = [x.detach().cpu().double().requires_grad_() for x in rounded]
     found, expected = ours(*rounded), reference(*exact)
@@ -367,12 +370,12 @@ def _compare(
     ]
     figures = {"output error": errors[0], "gradient error": max(errors[1:])}
     if not max(errors) <= TOLERANCE[dtypes[0]]:
-        raise ComparisonError(f"relative error {max(errors):.1e}, of {TOLERANCE[dtypes[0]]:.0e} that it may be")
+        raise ComparisonError(f"relative error {max(errors):.1e}, more than {TOLERANCE[dtypes[0]]:.0e}")
     return figures
 
 
 def _largest(found: Iterable[dict[str, float]]) -> dict[str, float]:
-    """The largest of each figure."""
+    """Return the largest value of each figure."""
     rows = list(found)
     return {name: max(row[name] for row in rows) for name in rows[0]}
 

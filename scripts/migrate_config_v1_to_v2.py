@@ -49,7 +49,7 @@ def main(
 
 
 def migrated(source: Path) -> str:
-    """Return the text of the new file; check the old one first, and report on standard error what becomes of its keys."""
+    """Check the old file, report on standard error what becomes of its keys, and return the new text."""
     translation = translation_of(source)
     with unwarned():
         load_any_experiment(source)

@@ -1,11 +1,11 @@
-"""What our networks and kernels cost on this machine's CPU, beside others of the same sizes.
+"""Measure our networks and kernels on this machine's CPU, next to others of the same size.
 
     uv run python scripts/model_speed.py [dit|hourglass|attention|scan|scaling|all] [--precision bf16|fp32]
     PYTHONPATH=<source of k-diffusion> uv run python scripts/model_speed.py hourglass
 
-Variants take turns in one process, and each figure is the median of its rounds, so that what else the machine does
-hits all of them alike. A training step is forward, backward and AdamW as the trainer does them: on a CPU without bf16,
-which torch emulates, those of ours are in fp32 then, and "ours, emulated" shows the others' terms.
+Variants take turns in one process, and each figure is the median over rounds, so that other load on the machine affects
+all of them alike. A training step is forward, backward and AdamW, as in the trainer. On a CPU without bf16, which torch
+emulates, our steps are in fp32, as in a run; "ours, emulated" is comparable with the others, which are emulated too.
 """
 
 from __future__ import annotations
@@ -48,31 +48,31 @@ Step = Callable[[], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One variant of one case."""
+    """The figures of one variant of one case."""
 
     part: str
     case: str
     variant: str
     seconds: float
-    """Median."""
+    """Median over rounds."""
     times_ours: float | None = None
-    """Seconds over those of ours, the variant that is told first."""
+    """`seconds` divided by those of the variant "ours"."""
     examples_per_second: float | None = None
     matmul_share: float | None = None
-    """Three forward passes' operations per second, over those of this machine's matrix products."""
+    """FLOP/s, taking a step as three forward passes, divided by the FLOP/s of this machine's matrix products."""
     peak_bytes: int | None = None
-    """Most memory held during one call, beyond what was held before it."""
+    """Peak memory during one call, minus the memory in use before it."""
     note: str = ""
 
 
 def main(
     part: Annotated[Literal["dit", "hourglass", "attention", "scan", "scaling", "all"], typer.Argument()] = "all",
     precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Autocast type of training steps.")] = "bf16",
-    rounds: Annotated[int, typer.Option(min=1, help="Calls of each variant, after one to warm up.")] = 5,
-    compiled: Annotated[bool, typer.Option(help="Measure compiled networks too (a minute more).")] = True,
-    output: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Calls of each variant, after a warm-up call.")] = 5,
+    compiled: Annotated[bool, typer.Option(help="Also measure compiled networks (takes a minute).")] = True,
+    output: Annotated[Path | None, typer.Option("--json", help="JSON file for the figures.")] = None,
 ) -> None:
-    """Measure one part, or all."""
+    """Measure one part or all of them."""
     bench = Bench(bf16=precision == "bf16", rounds=rounds, compiled=compiled)
     parts = ("dit", "hourglass", "attention", "scan", "scaling") if part == "all" else (part,)
     console, rows = Console(width=150), []
@@ -87,14 +87,14 @@ def main(
 
 @dataclass(frozen=True)
 class Bench:
-    """The parts; each yields its rows, ours first in each case."""
+    """The parts to measure; each yields its rows, with ours first in each case."""
 
     bf16: bool
     rounds: int
     compiled: bool
 
     def dit(self) -> Iterator[Row]:
-        """Our DiT beside diffusers', 384 wide, 6 layers, patches of 4 × 4."""
+        """Compare our DiT with that of diffusers: width 384, 6 layers, patches of 4 × 4."""
         from diffusers import DiTTransformer2DModel
 
         def theirs() -> nn.Module:
@@ -127,7 +127,7 @@ class Bench:
         yield from self.networks("dit", "64×64, batch 8", steps, batch, flops, tokens=256 * batch, width=384)
 
     def hourglass(self) -> Iterator[Row]:
-        """Our hourglass at its real size beside k-diffusion's, whose attention is global without NATTEN."""
+        """Compare our hourglass at its real size with that of k-diffusion, whose attention is global without NATTEN."""
         x, t = torch.randn(4, 1, 64, 64), torch.rand(4)
         table = HourglassArchitecture()
         steps = self.our_steps(lambda: build("hourglass", table, shape=(1, 64, 64)), x, t)
@@ -146,7 +146,7 @@ class Bench:
         yield from self.networks("hourglass", "64×64, batch 4", steps, 4, flops, tokens=1024 * 4, width=64)
 
     def attention(self) -> Iterator[Row]:
-        """Neighbourhood attention, forward and backward, beside SDPA with a mask of the same neighbourhoods."""
+        """Compare neighbourhood attention, forward and backward, with SDPA masked to the same neighbourhoods."""
         for height, width in ((64, 64), (32, 32), (20, 128)):
             dtype = torch.bfloat16 if self.bf16 else torch.float32
             q, k, v = (torch.randn(4, 1, height, width, 64, dtype=dtype, requires_grad=True) for _ in range(3))
@@ -160,14 +160,14 @@ class Bench:
             yield from self.kernels("attention", f"{height}×{width}, k 7", {"ours": ours, "masked SDPA": masked})
 
     def scan(self) -> Iterator[Row]:
-        """The selective scan, forward and backward, beside two plain loops; B 4, D 192, N 8."""
+        """Compare the selective scan, forward and backward, with two plain loops; B 4, D 192, N 8."""
         for length in (512, 1024):
             u, delta, b, c = (torch.randn(4, n, length) for n in (192, 192, 8, 8))
             a, d, bias = -torch.rand(192, 8) - 0.1, torch.randn(192), torch.randn(192)
             inputs = [x.requires_grad_() for x in (u, delta, a, b[:, None], c[:, None], d, bias)]
-            scans = {"ours": selective_scan, "loop after unbind": _loop_over_parts}
+            scans = {"ours": selective_scan, "loop after unbind": _loop_over_unbound}
             if length == 512:
-                scans["loop that indexes"] = _loop_that_indexes
+                scans["loop with indexing"] = _loop_with_indexing
             calls = {
                 name: lambda scan=scan, inputs=inputs: torch.autograd.grad(scan(*inputs).sum(), inputs)
                 for name, scan in scans.items()
@@ -175,7 +175,7 @@ class Bench:
             yield from self.kernels("scan", f"L {length}", calls)
 
     def scaling(self) -> Iterator[Row]:
-        """Time and memory of a step at 1, 2 and 4 times the tokens, and the exponents that fit them."""
+        """Measure time and memory of a step at 1, 2 and 4 times the tokens, and fit their exponents."""
         tables = {"hourglass": HourglassArchitecture(), "localmamba": LocalMambaArchitecture()}
         shapes = ((1, 64, 64), (1, 64, 128), (1, 128, 128))
         for name, table in tables.items():
@@ -201,7 +201,7 @@ class Bench:
                 )
 
     def our_steps(self, build_one: Callable[[], Denoiser], x: Tensor, t: Tensor) -> dict[str, Step]:
-        """Training steps of a network of ours: as a run takes them, compiled, and emulated where that differs."""
+        """Return training steps of one of our networks: as in a run, compiled, and in emulated bf16 if that differs."""
         steps = {"ours": self.our_step(build_one(), x, t)}
         if self.compiled:
             steps["ours, compiled"] = self.our_step(_compiled(build_one()), x, t)
@@ -210,7 +210,7 @@ class Bench:
         return steps
 
     def our_step(self, model: Denoiser, x: Tensor, t: Tensor, *, emulated: bool = False) -> Step:
-        """A training step of a network of ours, with the trainer's optimizer."""
+        """Return a training step of one of our networks, with the trainer's optimizer."""
         optimizer, bf16 = build_optimizer(model, schema.Optimizer()), self.bf16 and (emulated or cpu_has_bf16())
         return self.training_step(model, optimizer, lambda: model(x, t, Conditioning()), bf16=bf16)
 
@@ -222,7 +222,7 @@ class Bench:
         *,
         bf16: bool | None = None,
     ) -> Step:
-        """Forward, backward and an optimizer step."""
+        """Return a function that runs forward, backward and an optimizer step."""
         enabled = self.bf16 if bf16 is None else bf16
 
         def step() -> None:
@@ -238,7 +238,7 @@ class Bench:
     def networks(
         self, part: str, case: str, steps: dict[str, Step], batch: int, flops: int, *, tokens: int, width: int
     ) -> Iterator[Row]:
-        """Rows of training steps, and of the matrix products that they are held to; `flops` are those of ours."""
+        """Yield rows of training steps and of the matrix products to compare them with; `flops` are those of ours."""
         products = _products(tokens, width, torch.bfloat16 if self.bf16 else torch.float32)
         seconds = self.medians({**steps, "products": lambda: [a @ b for a, b in products]})
         rate = sum(2 * len(a) * b.numel() for a, b in products) / seconds["products"]
@@ -263,7 +263,7 @@ class Bench:
         )
 
     def kernels(self, part: str, case: str, calls: dict[str, Step]) -> Iterator[Row]:
-        """Rows of kernels, with their memory."""
+        """Yield rows of kernels, with their memory."""
         seconds = self.medians(calls)
         for name, call in calls.items():
             yield Row(
@@ -276,7 +276,7 @@ class Bench:
             )
 
     def medians(self, calls: dict[str, Step]) -> dict[str, float]:
-        """Median seconds of each call, after one to warm up; they take turns."""
+        """Return the median seconds of each call, after a warm-up; the calls take turns."""
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         for round_ in range(self.rounds + 1):
             for name, call in calls.items():
@@ -288,10 +288,10 @@ class Bench:
 
 
 def peak_bytes(call: Step) -> int | None:
-    """Resident memory at its highest during a call, beyond that before it; None where Linux does not tell."""
+    """Return the peak resident memory during a call minus that before it; None if Linux does not report it."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the high-water mark starts again
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the high-water mark
     except (AttributeError, OSError):
         return None
     before = _status("VmRSS")
@@ -311,23 +311,23 @@ def _compiled(model: Denoiser) -> Denoiser:
 
 
 def _products(tokens: int, width: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-    """The products of a transformer's layer: qkv, attention's output, feed-forward in and out."""
+    """Return the factors of a transformer layer's products: qkv, attention output, feed-forward in and out."""
     sizes = ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width))
     return [(torch.randn(tokens, n, dtype=dtype), torch.randn(n, m, dtype=dtype)) for n, m in sizes]
 
 
 def _exponent(tokens: list[int], costs: list[Any]) -> float:
-    """The least-squares slope of log cost over log tokens."""
+    """Return the least-squares slope of log cost over log tokens."""
     if None in costs:
         return math.nan
     return statistics.linear_regression([math.log(n) for n in tokens], [math.log(cost) for cost in costs]).slope
 
 
-def _loop_that_indexes(*inputs: Tensor) -> Tensor:
+def _loop_with_indexing(*inputs: Tensor) -> Tensor:
     return _loop(*inputs, parts=lambda x: [x[:, :, i] for i in range(x.shape[2])])
 
 
-def _loop_over_parts(*inputs: Tensor) -> Tensor:
+def _loop_over_unbound(*inputs: Tensor) -> Tensor:
     return _loop(*inputs, parts=lambda x: x.unbind(2))
 
 
@@ -342,7 +342,7 @@ def _loop(
     *,
     parts: Callable[[Tensor], Any],
 ) -> Tensor:
-    """A selective scan of one group, position by position, left to autograd."""
+    """Run a selective scan of one group position by position; the backward pass is autograd's."""
     dt = F.softplus(delta + bias[:, None])
     decay, x = (dt[..., None] * a[:, None]).exp(), (dt * u)[..., None] * b.mT  # (B, D, L, N)
     h, states = torch.zeros_like(x[:, :, 0]), []
@@ -353,7 +353,7 @@ def _loop(
 
 
 def _k_diffusion_hourglass(table: HourglassArchitecture) -> nn.Module:
-    os.environ["K_DIFFUSION_USE_COMPILE"] = "0"  # compiled as a whole, which takes minutes
+    os.environ["K_DIFFUSION_USE_COMPILE"] = "0"  # it would compile the whole network, which takes minutes
     from k_diffusion.models import image_transformer_v2 as k_diffusion
 
     attention = k_diffusion.GlobalAttentionSpec(table.attention_head_dim)
@@ -373,16 +373,16 @@ def _table(part: str, rows: list[Row]) -> Table:
             row.case,
             row.variant,
             f"{row.seconds * 1e3:.1f}",
-            _told(row.times_ours, ".2f"),
-            _told(row.examples_per_second, ".1f"),
-            _told(row.matmul_share, ".0%"),
-            _told(row.peak_bytes and row.peak_bytes / 1e6, ".0f"),
+            _formatted(row.times_ours, ".2f"),
+            _formatted(row.examples_per_second, ".1f"),
+            _formatted(row.matmul_share, ".0%"),
+            _formatted(row.peak_bytes and row.peak_bytes / 1e6, ".0f"),
             row.note,
         )
     return table
 
 
-def _told(value: float | None, spec: str) -> str:
+def _formatted(value: float | None, spec: str) -> str:
     return "" if value is None else format(value, spec)
 
 

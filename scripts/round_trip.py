@@ -1,8 +1,9 @@
-"""What autoencoders leave of real EEG: of pictures, of signals and of rhythms, on people that were not trained on.
+"""Measure how well autoencoders reconstruct real EEG (tensors, signals, rhythms) of subjects they were not trained on.
 
     uv run python scripts/round_trip.py data/db-iq --vae runs/eeg-db-iq/checkpoint-20000 --vae PATH/TO/taesd3
 
-The figures are those of `signal_diffusion.round_trip`, means over examples spread evenly over the split.
+The figures are those of `signal_diffusion.evaluation.reconstruction`, averaged over examples spread evenly over the
+split.
 """
 
 from __future__ import annotations
@@ -27,16 +28,18 @@ from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_figures
 from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 
-WIDTH = 160  # a table in a file or a pipe is not folded to 80 columns
+WIDTH = 160  # columns; in a file or a pipe, rich would fold the table to 80
 
 
 def main(
     dataset: Annotated[Path, typer.Argument(help="Folder of a dataset.")],
-    vae: Annotated[list[str], typer.Option(help="Folder, or Hub id, of an autoencoder; repeatable.")],
-    split: Annotated[str, typer.Option(help="Split of people not trained on.")] = "test",
-    num: Annotated[int, typer.Option(min=1, help="Examples.")] = 512,
+    vae: Annotated[list[str], typer.Option(help="Folder or Hub id of an autoencoder; repeatable.")],
+    split: Annotated[
+        str, typer.Option(help="Split to measure on; its subjects must not have been trained on.")
+    ] = "test",
+    num: Annotated[int, typer.Option(min=1, help="Number of examples.")] = 512,
 ) -> None:
-    """Print the table."""
+    """Print a table with one row per autoencoder."""
     with reported_to_user():
         card = DatasetCard.load(dataset)
         data = schema.Data(representation=card.representation["name"])
@@ -45,7 +48,7 @@ def main(
         names = ("psnr", "correlation", *(f"band_error_{band}" for band in BANDS))
         table = Table("vae", "latents", "values", "PSNR, dB", "correlation", *(f"{band}, dB" for band in BANDS))
         for source in vae:
-            with _of_option():
+            with _option_in_errors():
                 autoencoder = Autoencoder(load_vae(source), card.shape)
             figures = figures_of(autoencoder, x, card)
             latents = autoencoder.latent_shape
@@ -56,15 +59,15 @@ def main(
 
 
 def figures_of(autoencoder: Autoencoder, x: torch.Tensor, card: DatasetCard) -> dict[str, float]:
-    """The means over examples x (N, C, H, W), encoded without noise."""
-    after = autoencoder.decode(autoencoder.encode(x))
-    figures = round_trip_figures(x, after, representation_of(card), sampling_rate=card.sampling_rate)
+    """Return the mean figures of examples x (N, C, H, W), encoded to the mean of the posterior."""
+    reconstruction = autoencoder.decode(autoencoder.encode(x))
+    figures = round_trip_figures(x, reconstruction, representation_of(card), sampling_rate=card.sampling_rate)
     return {name: values.double().mean().item() for name, values in figures.items()}
 
 
 @contextmanager
-def _of_option() -> Iterator[None]:
-    """Name what the command line has in place of an experiment's key."""
+def _option_in_errors() -> Iterator[None]:
+    """Name the option in errors that name the key of an experiment file."""
     try:
         yield
     except UserError as error:

@@ -1,12 +1,12 @@
-"""How far the mean spectrum of generated pictures is from the true one, by sampler, steps and time.
+"""Measure how far the mean spectrum of generated samples is from the true one, by sampler, number of steps and time.
 
     uv run python scripts/spectral_distance.py runs/quickstart --num 192 \
         --try euler:25,50,250 --try heun:13 --try dpm++2m:25@karras --reference rk4:100
 
-For runs of classes on the built-in synthetic EEG. The distance is the root mean square of the difference in dB from 1
-to 45 Hz, and the mean over classes of that; a second draw of real data, of other people and another seed, is the floor
-beneath which it says nothing. Beside it stands, with a reference, how far each sample is from the one that the
-reference makes of the same noise: what the steps alone cost, whatever the network has learnt.
+For class-conditional runs on the built-in synthetic EEG. The distance is the root mean square of the difference in dB
+from 1 to 45 Hz, per class and averaged over classes. The distance of a second synthetic dataset, with other subjects
+and another seed, is its floor: smaller differences mean nothing. With --reference, the last column compares each sample
+with the one that the reference generates from the same noise: the error of the steps, whatever the network has learned.
 """
 
 from __future__ import annotations
@@ -37,75 +37,80 @@ from signal_diffusion.sampling.drawing import counted
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import Trained, load_trained
 
-WIDTH = 120  # characters, into a file too
+WIDTH = 120  # columns, also in a file or a pipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one way of sampling made."""
+    """The samples of one way of sampling."""
 
-    pictures: list[Tensor]
-    """By class, (N, C, H, W)."""
+    samples: list[Tensor]
+    """One tensor per class, (N, C, H, W)."""
     evaluations: float
-    """Of the network, per sample."""
+    """Evaluations of the network per sample."""
     seconds: float
-    """Of all samples."""
+    """For all samples together."""
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="A run's or a checkpoint's folder.")],
-    num: Annotated[int, typer.Option(help="Pictures per class.")] = 192,
-    guidance_scale: Annotated[float, typer.Option()] = 1.0,
+    run: Annotated[Path, typer.Argument(help="Folder of a run or a checkpoint.")],
+    num: Annotated[int, typer.Option(help="Samples per class.")] = 192,
+    guidance_scale: Annotated[float, typer.Option(help="1 = conditional only.")] = 1.0,
     tried: Annotated[
         list[str] | None,
-        typer.Option("--try", metavar="SAMPLER:STEPS,...[@GRID]", show_default="as the experiment has it"),
+        typer.Option(
+            "--try",
+            metavar="SAMPLER:STEPS,...[@GRID]",
+            help="Way of sampling; repeatable.",
+            show_default="that of the experiment",
+        ),
     ] = None,
-    reference: Annotated[str | None, typer.Option(metavar="SAMPLER:STEPS[@GRID]", help="To compare samples with.")] = (
-        None
-    ),
+    reference: Annotated[
+        str | None, typer.Option(metavar="SAMPLER:STEPS[@GRID]", help="Way of sampling to compare samples with.")
+    ] = (None),
 ) -> None:
-    """Print the table."""
+    """Print a table with one row per way of sampling."""
     with reported_to_user(), tempfile.TemporaryDirectory() as folder:
         trained = load_trained(run)
         base = replace(trained.sampling, guidance_scale=guidance_scale)
-        ways = [way for text in tried or () for way in ways_named(text, base)] or [base]
-        [exact] = ways_named(reference, base) if reference else [None]
+        ways = [way for text in tried or () for way in parsed(text, base)] or [base]
+        [exact] = parsed(reference, base) if reference else [None]
         names = trained.card.columns["label"]["names"]
         root = dataset_of(trained.experiment.data).root
         true = [spectrum_of_class(trained, root, i) for i in range(len(names))]
         table = Table("sampler", "grid", "steps", "evaluations", "s", *(f"{name}, dB" for name in names), "mean, dB")
         table.add_column("RMS to reference")
-        for levels, what in references(trained, Path(folder) / "second", true, num):
-            table.add_row(what, "", "", "", "", *columns_of(levels, true), "")
+        for levels, title in references(trained, Path(folder) / "second", true, num):
+            table.add_row(title, "", "", "", "", *columns_of(levels, true), "")
         best = sampled(trained, exact, names, num) if exact else None
         for way in ways:
             result = sampled(trained, way, names, num)
-            levels = [level_of(trained, pictures) for pictures in result.pictures]
+            levels = [level_of(trained, samples) for samples in result.samples]
             figures = (str(way.steps), f"{result.evaluations:g}", f"{result.seconds:.1f}", *columns_of(levels, true))
             table.add_row(way.sampler, way.time_grid, *figures, difference(result, best) if best else "")
         Console(width=WIDTH).print(table)
 
 
-def ways_named(text: str, base: schema.Sampling) -> Iterator[schema.Sampling]:
-    """The ways of sampling that "heun:13,25@karras" names."""
+def parsed(text: str, base: schema.Sampling) -> Iterator[schema.Sampling]:
+    """Yield the ways of sampling that a text such as "heun:13,25@karras" names."""
     names, _, grid = text.partition("@")
     sampler, _, steps = names.partition(":")
     counts = steps.split(",")
     if sampler not in SAMPLERS or (grid or base.time_grid) not in TIME_GRIDS or not all(map(str.isdecimal, counts)):
         raise UserError(
-            f"{text}: expected SAMPLER:STEPS,…@GRID of {', '.join(SAMPLERS)} and {', '.join(TIME_GRIDS)}, such as "
-            "heun:13,25@uniform"
+            f"{text}: expected SAMPLER:STEPS,…@GRID such as heun:13,25@uniform; samplers: {', '.join(SAMPLERS)}; "
+            f"grids: {', '.join(TIME_GRIDS)}"
         )
     for count in counts:
         yield replace(base, sampler=sampler, steps=int(count), time_grid=grid or base.time_grid)
 
 
 def sampled(trained: Trained, way: schema.Sampling, names: Sequence[str], num: int) -> Result:
-    """`num` pictures of each class, their noise the same every time."""
+    """Generate `num` samples of each class, always from the same noise."""
     generator = replace(trained.generator, sampling=way)
     start = time.perf_counter()
     with counted(trained) as evaluations:
-        pictures = [
+        samples = [
             generator.generate(
                 trained.model.to(generator.device),
                 asked_for(trained.attributes, {"label": name}, num).cond,
@@ -115,13 +120,13 @@ def sampled(trained: Trained, way: schema.Sampling, names: Sequence[str], num: i
             for name in names
         ]
     seconds = time.perf_counter() - start
-    return Result(pictures=pictures, evaluations=evaluations.count / (num * len(names)), seconds=seconds)
+    return Result(samples=samples, evaluations=evaluations.count / (num * len(names)), seconds=seconds)
 
 
 def references(trained: Trained, second: Path, true: Sequence[Tensor], num: int) -> Iterator[tuple[list[Tensor], str]]:
-    """What to hold the figures against: levels of each class."""
+    """Yield the rows to compare with: the level of each class, and a title."""
     prepare_synthetic(second, trained.card.representation["name"], SyntheticOptions(seed=1))
-    yield [spectrum_of_class(trained, second, i, limit=num) for i in range(len(true))], "second draw"
+    yield [spectrum_of_class(trained, second, i, limit=num) for i in range(len(true))], "second dataset"
     nearest = [
         min((t for j, t in enumerate(true) if j != i), key=lambda t, i=i: distance(t, true[i]))
         for i in range(len(true))
@@ -130,34 +135,34 @@ def references(trained: Trained, second: Path, true: Sequence[Tensor], num: int)
 
 
 def columns_of(levels: Sequence[Tensor], true: Sequence[Tensor]) -> list[str]:
-    """The distance of each class, and their mean."""
+    """Format the distance of each class, and their mean."""
     found = [distance(level, expected).item() for level, expected in zip(levels, true, strict=True)]
     return [f"{figure:.2f}" for figure in (*found, sum(found) / len(found))]
 
 
 def difference(result: Result, best: Result) -> str:
-    """Root mean square of the difference between samples of the same noise."""
-    return f"{(torch.cat(result.pictures) - torch.cat(best.pictures)).square().mean().sqrt():.4f}"
+    """Format the root mean square difference between samples of the same noise."""
+    return f"{(torch.cat(result.samples) - torch.cat(best.samples)).square().mean().sqrt():.4f}"
 
 
-def level_of(trained: Trained, pictures: Tensor) -> Tensor:
-    """Mean level in dB (F,)."""
-    spectrum = trained.representation.mean_spectrum(pictures)
+def level_of(trained: Trained, samples: Tensor) -> Tensor:
+    """Return the mean level in dB (F,) of samples (N, C, H, W)."""
+    spectrum = trained.representation.mean_spectrum(samples)
     assert spectrum is not None
     return spectrum[1]
 
 
 def spectrum_of_class(trained: Trained, root: Path, index: int, limit: int | None = None) -> Tensor:
-    """Mean level in dB (F,) of the training pictures of one class, or of `limit` of them."""
+    """Return the mean level in dB (F,) of the training examples of one class, or of `limit` of them."""
     card = DatasetCard.load(root)
     examples = Dataset(data=trained.experiment.data, root=root, card=card).examples("train", trained.attributes)
     rows = (examples.attributes["label"] == index).nonzero().flatten().tolist()
-    pictures, _ = examples[[rows[i] for i in spread(len(rows), limit)]]
-    return representation_of(card).mean_spectrum(pictures)[1]
+    x, _ = examples[[rows[i] for i in spread(len(rows), limit)]]
+    return representation_of(card).mean_spectrum(x)[1]
 
 
 def distance(first: Tensor, second: Tensor) -> Tensor:
-    """Root mean square of the difference in dB, 1 to 45 Hz (a bin is 0.99 Hz)."""
+    """Return the root mean square difference in dB from 1 to 45 Hz, bins 1 to 45 of 0.99 Hz each."""
     return (first - second)[1:46].square().mean().sqrt()
 
 

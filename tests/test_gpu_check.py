@@ -1,4 +1,4 @@
-"""`scripts/gpu_check.py`, on the CPU."""
+"""`scripts/gpu_check.py`, run on the CPU."""
 
 import importlib.util
 import itertools
@@ -17,14 +17,14 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "gpu_check.py"
 def gpu_check():
     spec = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_check"] = module  # where its dataclasses look for their module
+    sys.modules["gpu_check"] = module  # dataclasses look up their module here
     spec.loader.exec_module(module)
     yield module
     del sys.modules["gpu_check"]
 
 
-def test_everything_passes_on_the_cpu_and_is_written_down(gpu_check, tmp_path: Path, monkeypatch, capsys):
-    output = tmp_path / "found.json"
+def test_all_checks_pass_on_the_cpu_and_are_in_the_report(gpu_check, tmp_path: Path, monkeypatch, capsys):
+    output = tmp_path / "report.json"
     monkeypatch.setattr("sys.argv", ["gpu_check", "--device", "cpu", "--tiny", "--output", str(output)])
 
     assert gpu_check.main() == 0
@@ -36,16 +36,16 @@ def test_everything_passes_on_the_cpu_and_is_written_down(gpu_check, tmp_path: P
     assert "9 ok, 0 failed, 0 skipped" in capsys.readouterr().out
 
 
-def test_without_a_gpu_it_says_so_and_succeeds(gpu_check, monkeypatch, capsys):
+def test_the_exit_code_is_0_without_a_gpu(gpu_check, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["gpu_check"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     assert gpu_check.main() == 0
 
-    assert capsys.readouterr().out == "no GPU here: nothing to check\n"
+    assert capsys.readouterr().out == "no GPU found: nothing to check\n"
 
 
-def test_a_wrong_kernel_fails_the_check_and_the_command(gpu_check, monkeypatch, capsys):
+def test_a_wrong_kernel_fails_its_check_and_the_command(gpu_check, monkeypatch, capsys):
     right = gpu_check.selective_scan
     monkeypatch.setattr(gpu_check, "selective_scan", lambda *inputs, backend: 1.001 * right(*inputs, backend=backend))
     monkeypatch.setattr("sys.argv", ["gpu_check", "--device", "cpu", "--tiny"])
@@ -57,25 +57,25 @@ def test_a_wrong_kernel_fails_the_check_and_the_command(gpu_check, monkeypatch, 
     assert "failed  selective scan, torch, float32" in capsys.readouterr().out
 
 
-def test_attention_is_right_of_every_shape(gpu_check):
-    found = gpu_check.check_attention("tiles", torch.float32, torch.device("cpu"), gpu_check.GRIDS)
+def test_attention_is_right_for_every_shape(gpu_check):
+    errors = gpu_check.check_attention("tiles", torch.float32, torch.device("cpu"), gpu_check.GRIDS)
 
-    assert max(found.values()) < 1e-6
+    assert max(errors.values()) < 1e-6
 
 
-def test_the_selective_scan_is_right_of_every_shape(gpu_check):
-    found = gpu_check.check_scan("torch", torch.float32, torch.device("cpu"), gpu_check.SCANS)
+def test_the_selective_scan_is_right_for_every_shape(gpu_check):
+    errors = gpu_check.check_scan("torch", torch.float32, torch.device("cpu"), gpu_check.SCANS)
 
-    assert max(found.values()) < 1e-6
+    assert max(errors.values()) < 1e-6
 
 
 def broken_scan(right, wrong):
-    """The selective scan, which gives nothing where `wrong` says so of (groups, length)."""
+    """The selective scan, but zero for those (groups, length) that are `wrong`."""
     return lambda *x, backend: right(*x, backend=backend) * (not wrong(x[3].shape[1], x[0].shape[2]))
 
 
 def broken_attention(right, wrong):
-    """Neighbourhood attention, which gives nothing where `wrong` says so of (rows, columns, kernel)."""
+    """Neighbourhood attention, but zero for those (rows, columns, kernel) that are `wrong`."""
     return lambda *x, backend: right(*x, backend=backend) * (not wrong(*x[0].shape[2:4], x[3]))
 
 
@@ -95,9 +95,9 @@ def broken_attention(right, wrong):
             partial(broken_attention, wrong=lambda rows, columns, kernel: kernel[0] == rows),
         ),
     ],
-    ids=["groups", "long", "kernel not square", "all rows"],
+    ids=["several groups", "long sequence", "kernel not square", "kernel of all rows"],
 )
-def test_a_kernel_that_is_wrong_of_some_shapes_alone_fails(gpu_check, monkeypatch, function, check, broken):
+def test_a_kernel_that_is_wrong_only_for_some_shapes_fails(gpu_check, monkeypatch, function, check, broken):
     monkeypatch.setattr(gpu_check, function, broken(getattr(gpu_check, function)))
     backend, shapes = ("torch", gpu_check.SCANS) if check == "check_scan" else ("tiles", gpu_check.GRIDS)
 
@@ -105,7 +105,7 @@ def test_a_kernel_that_is_wrong_of_some_shapes_alone_fails(gpu_check, monkeypatc
         getattr(gpu_check, check)(backend, torch.float32, torch.device("cpu"), shapes)
 
 
-def test_losses_that_bf16_changes_too_much_fail(gpu_check, monkeypatch):
+def test_a_large_difference_between_bf16_and_fp32_losses_fails(gpu_check, monkeypatch):
     losses = itertools.cycle([torch.tensor(1.0), torch.tensor(1.1)])
     monkeypatch.setattr(gpu_check, "_steps", lambda *args, bf16: [next(losses)])
 
@@ -113,7 +113,7 @@ def test_losses_that_bf16_changes_too_much_fail(gpu_check, monkeypatch):
         gpu_check.check_precision(gpu_check.tiny_networks()[0], torch.device("cpu"))
 
 
-def test_what_is_not_installed_or_not_begun_in_time_is_skipped_and_nothing_stops_the_rest(gpu_check, monkeypatch):
+def test_checks_without_their_package_or_out_of_time_are_skipped_and_a_failure_stops_no_other(gpu_check, monkeypatch):
     def needs_a_package():
         raise ModuleNotFoundError("No module named 'natten'", name="natten")
 
@@ -121,16 +121,16 @@ def test_what_is_not_installed_or_not_begun_in_time_is_skipped_and_nothing_stops
         raise RuntimeError("no\nkernel image")
 
     checks = {"a": needs_a_package, "b": breaks, "c": lambda: {"speed": 1.0}, "d": lambda: {"speed": 2.0}}
-    monkeypatch.setattr(gpu_check.time, "perf_counter", itertools.count().__next__)  # looked at twice per check
+    monkeypatch.setattr(gpu_check.time, "perf_counter", itertools.count().__next__)  # the clock is read twice per check
 
-    found = list(gpu_check.run(checks, seconds=6))
+    results = list(gpu_check.run(checks, seconds=6))
 
-    assert [result.status for result in found] == ["skipped", "failed", "ok", "skipped"]
-    assert [result.note for result in found[:2]] == ["needs natten, which is not installed", "RuntimeError: no"]
-    assert (found[2].figures, found[3].note) == ({"speed": 1.0}, "out of time")
+    assert [result.status for result in results] == ["skipped", "failed", "ok", "skipped"]
+    assert [result.note for result in results[:2]] == ["needs natten, which is not installed", "RuntimeError: no"]
+    assert (results[2].figures, results[3].note) == ({"speed": 1.0}, "out of time")
 
 
-def test_the_networks_are_those_of_the_experiment_files(gpu_check):
+def test_the_checked_networks_are_those_of_the_experiment_files(gpu_check):
     networks = {network.name: network for network in gpu_check.shipped_networks()}
 
     assert networks["dit-timeseries"].shape == (1, 20, 2048)
