@@ -1,15 +1,15 @@
-"""What the tests share. No test touches the network or the caches of the person who runs it."""
+"""Fixtures that the tests share. No test uses the network or the user's caches."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before anything imports `datasets` or torch, which read these once.
+# Set before anything imports `datasets` or torch, which read these variables once.
 os.environ["HF_HUB_OFFLINE"] = "1"
-if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, workers are faster with a core each than with all of them
+if "PYTEST_XDIST_WORKER" in os.environ:  # parallel workers are faster with one core each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # more are processes, each of which imports torch
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # each more would be a process that imports torch
 _CACHE = tempfile.TemporaryDirectory(prefix="signal-diffusion-tests-")
 os.environ["HF_DATASETS_CACHE"] = _CACHE.name
 
@@ -23,16 +23,16 @@ from signal_diffusion.data.representations.registry import REPRESENTATIONS  # no
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The recordings of $SIGNAL_DIFFUSION_TEST_DATA; for tests marked `real_data`."""
-    beside = Path(__file__).parents[2] / "shared" / "data"
-    root = Path(os.environ.get("SIGNAL_DIFFUSION_TEST_DATA", beside))
+    default = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("SIGNAL_DIFFUSION_TEST_DATA", default))
     if not (root / "eegmat").is_dir():
-        pytest.skip("no recordings: set $SIGNAL_DIFFUSION_TEST_DATA to a folder that holds eegmat/ and formats/")
+        pytest.skip("no recordings: set $SIGNAL_DIFFUSION_TEST_DATA to a folder with eegmat/ and formats/")
     return root
 
 
 @pytest.fixture(scope="session")
 def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A db-only dataset of five synthetic people: 228 pictures in train, 76 in validation, 76 in test."""
+    """A db-only dataset of five synthetic subjects: 228 examples in train, 76 in validation, 76 in test."""
     root = tmp_path_factory.mktemp("data") / "db-only"
     prepare_synthetic(root, "db-only", SyntheticOptions(num_subjects=5, num_windows=2))
     return root
@@ -90,21 +90,21 @@ tensorboard = false
 
 
 @pytest.fixture(autouse=True)
-def bf16_is_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On every CPU, where runs would take fp32 instead of an emulation."""
+def every_cpu_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use bf16 on every CPU; on one without it, a run would use fp32 instead."""
     monkeypatch.setattr("signal_diffusion.training.device.cpu_has_bf16", lambda: True)
 
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps its state for the life of a process; each test is one."""
+    """Reset the state that Accelerate keeps for the life of a process after each test."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")
 def experiment_file(synthetic_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment of a few steps: 6 steps of 2 × 8 of 100 examples make an epoch."""
+    """An experiment of 15 steps; an epoch of its 100 examples has 6 steps of 2 × 8 examples."""
     path = tmp_path_factory.mktemp("experiment") / "tiny.toml"
     path.write_text(TINY.format(root=synthetic_dataset))
     return path

@@ -14,7 +14,7 @@ def run(*arguments: str):
     return CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
-def test_prepare_makes_synthetic_data_and_names_the_next_command(tmp_path: Path):
+def test_prepare_writes_a_synthetic_dataset_and_prints_the_next_command(tmp_path: Path):
     output = tmp_path / "db-only"
     result = run("prepare", "--synthetic", "--output", str(output), "--num-subjects", "3", "--num-windows", "1")
     assert result.exit_code == 0
@@ -24,7 +24,7 @@ def test_prepare_makes_synthetic_data_and_names_the_next_command(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["prepare", "--output", "out"], "give recordings to read, or --synthetic"),
         (["prepare", "nowhere", "--output", "out"], "nowhere: no such file or folder"),
@@ -37,13 +37,13 @@ def test_prepare_makes_synthetic_data_and_names_the_next_command(tmp_path: Path)
         (["prepare", "--synthetic", "--output", "out", "--rate", "nan"], "rate: nan"),
     ],
 )
-def test_a_mistake_is_exit_code_2_and_no_traceback(tmp_path: Path, monkeypatch, capsys, arguments, complaint):
+def test_a_mistake_exits_with_code_2_and_without_traceback(tmp_path: Path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["signal-diffusion", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2
-    assert complaint in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -52,7 +52,7 @@ SHIPPED = sorted((CONFIG / "diffusion").glob("*.toml"))
 AUTOENCODER = CONFIG / "autoencoder" / "eeg-db-only.toml"
 
 
-def test_show_prints_a_file_that_reads_back_the_same(tmp_path: Path):
+def test_config_show_prints_a_file_that_reads_back_the_same(tmp_path: Path):
     from signal_diffusion.experiment.loading import load_experiment
 
     result = run("config", "show", str(SHIPPED[0]), "--set", "training.max_steps=7")
@@ -60,7 +60,7 @@ def test_show_prints_a_file_that_reads_back_the_same(tmp_path: Path):
     assert load_experiment(tmp_path / "resolved.toml") == load_experiment(SHIPPED[0], ["training.max_steps=7"])
 
 
-def test_a_run_s_folder_stands_for_its_file(tmp_path: Path, experiment_file: Path):
+def test_config_commands_accept_the_folder_of_a_run(tmp_path: Path, experiment_file: Path):
     (tmp_path / "config.toml").write_bytes(experiment_file.read_bytes())
     assert run("config", "show", str(tmp_path)).stdout == run("config", "show", str(experiment_file)).stdout
     assert run("config", "check", str(tmp_path)).stdout.startswith(f"{tmp_path}: ok\n  parameters ")
@@ -68,7 +68,7 @@ def test_a_run_s_folder_stands_for_its_file(tmp_path: Path, experiment_file: Pat
         run("config", "check", str(tmp_path.parent))
 
 
-def test_show_prints_a_file_of_an_autoencoder_too(tmp_path: Path):
+def test_config_show_of_an_autoencoder_reads_back_the_same(tmp_path: Path):
     from signal_diffusion.experiment.loading import load_autoencoder_experiment
 
     result = run("config", "show", str(AUTOENCODER), "--set", "training.max_steps=7")
@@ -78,14 +78,14 @@ def test_show_prints_a_file_of_an_autoencoder_too(tmp_path: Path):
     )
 
 
-def test_check_tells_what_an_autoencoder_would_take(synthetic_dataset: Path):
+def test_config_check_reports_the_size_of_an_autoencoder(synthetic_dataset: Path):
     result = run("config", "check", str(AUTOENCODER), "--set", f"data.paths.root={synthetic_dataset}")
     assert result.stdout.startswith(f"{AUTOENCODER}: ok\n  parameters ")
     assert "  latents          1 × 64 × 64 become 16 × 8 × 8 latents, 4.0 : 1\n" in result.stdout
     assert "  steps            28 per epoch of 228 examples, 20,000 in all\n" in result.stdout
 
 
-def test_check_tells_of_all_files(tmp_path: Path, synthetic_dataset: Path, experiment_file: Path):
+def test_config_check_reports_the_mistakes_of_all_files(tmp_path: Path, synthetic_dataset: Path, experiment_file: Path):
     bad = tmp_path / "bad.toml"
     bad.write_text("[data]\nsource = 'synthetic'\n[training]\nepoch = 3")
     with pytest.raises(UserError) as caught:
@@ -94,7 +94,7 @@ def test_check_tells_of_all_files(tmp_path: Path, synthetic_dataset: Path, exper
     assert "unknown key (did you mean 'epochs'?)" in caught.value.lines[0]
 
 
-def test_the_parameters_told_are_those_of_the_model(synthetic_dataset: Path, experiment_file: Path):
+def test_inspection_agrees_with_the_model(synthetic_dataset: Path, experiment_file: Path):
     from signal_diffusion.experiment.inspection import inspect
     from signal_diffusion.experiment.loading import load_experiment
     from signal_diffusion.experiment.network import model_of
@@ -107,10 +107,10 @@ def test_the_parameters_told_are_those_of_the_model(synthetic_dataset: Path, exp
     assert (found.tokens, found.train_examples, found.steps_per_epoch, found.num_steps) == (16, 100, 6, 15)
     tables = sum(buffer.numel() for buffer in model.buffers())
     assert found.state_bytes == 4 * (5 * found.parameters + tables)
-    assert found.flops == 507_392  # two layers 229,376, patches in and out 262,144, the rest of the time's embedding
+    assert found.flops == 507_392  # two layers 229,376; patches in and out 262,144; time embedding 15,872
 
 
-def test_help_needs_nothing_that_is_slow_or_optional():
+def test_the_command_imports_no_slow_or_optional_package():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['mamba_ssm', 'natten', 'triton', 'torchvision', 'wandb', "
         "'peft', 'torch', 'mne', 'datasets', 'accelerate'])); from signal_diffusion.cli import app"
@@ -118,7 +118,7 @@ def test_help_needs_nothing_that_is_slow_or_optional():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_training_needs_nothing_that_is_not_installed_with_the_package():
+def test_training_imports_no_optional_package():
     optional = ["mamba_ssm", "natten", "torchvision", "wandb", "peft", "diffusers", "transformers", "tensorboard"]
     code = f"import sys; sys.modules.update(dict.fromkeys({optional})); import signal_diffusion.training.diffusion"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -132,12 +132,12 @@ def test_training_needs_nothing_that_is_not_installed_with_the_package():
         (["--attributes", "age"], "expected name=value"),
     ],
 )
-def test_what_samples_are_asked_to_be_is_said_once(options: list[str], expected: str):
+def test_conflicting_conditions_are_refused(options: list[str], expected: str):
     with pytest.raises(UserError, match=expected):
         run("sample", "runs/none", *options)
 
 
-def test_the_version_names_what_results_depend_on() -> None:
+def test_version_prints_the_packages_that_results_depend_on() -> None:
     shown = CliRunner().invoke(app, ["--version"])
     assert shown.exit_code == 0
     assert [line.split()[0] for line in shown.stdout.splitlines()] == [

@@ -505,4 +505,6 @@ def test_two_processes_share_the_encoding_and_measure_what_one_does(
     assert (tmp_path / "two" / "samples" / "step-00000006-latents.png").is_file()
     stored = json.loads((tmp_path / "two" / "checkpoint-6" / "latents.json").read_text())
     train(experiment_file, output_dir=tmp_path / "one", overrides=(*overrides(vae), CACHED, "training.max_steps=1"))
-    assert stored == json.loads((tmp_path / "one" / "checkpoint-1" / "latents.json").read_text())
+    alone = json.loads((tmp_path / "one" / "checkpoint-1" / "latents.json").read_text())
+    for name, values in alone.items():  # up to rounding: larger shards are encoded in larger batches
+        assert stored[name] == pytest.approx(values, rel=1e-6)
