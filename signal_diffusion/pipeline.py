@@ -13,10 +13,10 @@ from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling import export as exporting
 from signal_diffusion.sampling.drawing import BatchSize, draw
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
+from signal_diffusion.sampling.request_options import build_request, request_options
 from signal_diffusion.sampling.requests import Noise
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, load_trained, with_captions, with_options
-from signal_diffusion.sampling.wishes import requested, wished
 
 __all__ = ["SignalDiffusionPipeline"]
 
@@ -114,7 +114,7 @@ class SignalDiffusionPipeline:
             raise UserError("num_samples: is `num` here; expected num=…")
         options = {"seed": seed, "steps": steps, "sampler": sampler, "guidance_scale": guidance_scale, **sampling}
         with named_as_arguments():
-            wishes = wished(
+            wanted = request_options(
                 attributes=attributes,
                 label=label,
                 caption=caption,
@@ -124,7 +124,7 @@ class SignalDiffusionPipeline:
                 noise=noise,
             )
             trained = self._with(options | {"num_samples": 1 if num is None else whole_number("num", num)})
-            request, captions = requested(wishes, trained.experiment, trained.card)
+            request, captions = build_request(wanted, trained.experiment, trained.card)
             trained = self._held(trained, captions)
             generator = trained.generator
             batch = BatchSize(size, shape=generator.shape, device=generator.device, most=len(request))

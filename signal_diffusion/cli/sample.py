@@ -84,7 +84,7 @@ def sample(
     """
     from signal_diffusion.data.export import formats_named
     from signal_diffusion.sampling.options import named_in_errors
-    from signal_diffusion.sampling.wishes import wished
+    from signal_diffusion.sampling.request_options import request_options
 
     options = {"num_samples": num, "sampler": sampler, "steps": steps, "guidance_scale": guidance_scale, "seed": seed}
     overrides = [*(sets or ())]
@@ -99,14 +99,16 @@ def sample(
     if trajectory not in (None, "gif"):
         raise UserError(f"--trajectory {trajectory}: expected gif")
     pairs = None if attributes is None else _pairs(attributes)
-    wishes = wished(attributes=pairs, label=label, caption=caption, like=like, num=num, windows=windows, noise=noise)
+    wanted = request_options(
+        attributes=pairs, label=label, caption=caption, like=like, num=num, windows=windows, noise=noise
+    )
     given = {key: f"--{key.replace('_', '-')}" for key, value in options.items() if value is not None}
     with named_in_errors(given | ({"num_samples": "--num"} if num is not None else {})):
-        _sample(run, overrides, wishes, _batch_size(batch_size), output, animate=trajectory is not None)
+        _sample(run, overrides, wanted, _batch_size(batch_size), output, animate=trajectory is not None)
 
 
 def _sample(
-    run: Path, overrides: list[str], wishes: Any, batch_size: int | None, output: Path | None, *, animate: bool
+    run: Path, overrides: list[str], wanted: Any, batch_size: int | None, output: Path | None, *, animate: bool
 ) -> None:
     """Check everything, then load the model, then draw."""
     from accelerate.state import PartialState
@@ -116,8 +118,8 @@ def _sample(
     from signal_diffusion.experiment.loading import CONFIG_NAME, file_in_errors
     from signal_diffusion.paths import from_here
     from signal_diffusion.sampling import job
+    from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
-    from signal_diffusion.sampling.wishes import requested
     from signal_diffusion.sampling.writing import SampleFiles
     from signal_diffusion.training.launching import start_missing_processes
 
@@ -128,11 +130,11 @@ def _sample(
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
     table = experiment.generation.output
     formats = (*table.formats, *(("png",) if table.save_individual else ()))
-    folder = output or from_here(job.default_output(checkpoint, experiment, wishes.named()))
+    folder = output or from_here(job.default_output(checkpoint, experiment, wanted.named()))
     check_formats(formats, card)
     job.check_output(folder)
     with file_in_errors(config):
-        request, captions = requested(wishes, experiment, card)
+        request, captions = build_request(wanted, experiment, card)
     trained = load_trained(checkpoint, overrides, captions)
 
     def is_first() -> bool:
@@ -148,7 +150,7 @@ def _sample(
                     formats=formats, grid_nrow=table.grid_nrow if table.save_grid else None, animation=animate
                 ),
                 batch_size=batch_size,
-                asked=wishes.named(),
+                asked=wanted.named(),
                 on_batch=lambda done: progress("sampling", done, len(request)) if is_first() else None,
             )
     except (KeyboardInterrupt, SystemExit):
@@ -157,7 +159,7 @@ def _sample(
     finally:
         PartialState().destroy_process_group()
     if written:  # of the first process
-        count = f"{wishes.windows} windows" if wishes.windows else f"{len(request)} samples"
+        count = f"{wanted.windows} windows" if wanted.windows else f"{len(request)} samples"
         print(f"{folder}: {count} of {from_here(trained.checkpoint)}: {', '.join(file.name for file in written)}")
 
 

@@ -51,6 +51,14 @@ class RunPaths:
             base, base / subdirs.logs, base / subdirs.checkpoints, base / subdirs.samples, base / subdirs.generated
         )
 
+    @classmethod
+    def around(cls, checkpoint: Path, subdirs: schema.Subdirs) -> RunPaths:
+        """The folders of the run that a checkpoint's folder is in."""
+        base = checkpoint.parent
+        for _ in cls.of(Path(), subdirs).checkpoints.parts:
+            base = base.parent
+        return cls.of(base, subdirs)
+
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
     """Read an experiment file, with `table.key=value` overrides, against all that this version has to offer.

@@ -31,7 +31,7 @@ from signal_diffusion.errors import UserError, raised_by_all
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.sampling.drawing import BatchSize, columns_of, counted, draw, rounded_up, trajectory
 from signal_diffusion.sampling.guide import guide_folder
-from signal_diffusion.sampling.partial import Parts, kept_settings
+from signal_diffusion.sampling.partial import KeptBatches, kept_settings
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, device_of, is_exported
@@ -58,12 +58,8 @@ def agreed(checkpoint: Path, compute: schema.Compute) -> Path:
 def default_output(checkpoint: Path, experiment: schema.Experiment, asked: Mapping[str, str]) -> Path:
     """A folder in the run's generated/, or here in that of an exported model, named after what decides the samples."""
     sampling, subdirs = experiment.generation.sampling, experiment.output.subdirs
-    checkpoints = RunPaths.of(Path(), subdirs).checkpoints
-    base = checkpoint.parent
-    for _ in checkpoints.parts:
-        base = base.parent
-    if is_exported(checkpoint):  # which may lie in the cache of the Hub
-        base = Path()
+    # an exported model may be in the Hub's cache
+    base = Path() if is_exported(checkpoint) else RunPaths.around(checkpoint, subdirs).base
     num = [] if "windows" in asked else [f"{sampling.num_samples}-samples"]
     words = [checkpoint.name, *num, sampling.sampler, f"{sampling.steps}-steps", f"seed-{sampling.seed}"]
     if sampling.guidance_scale != 1:
@@ -134,7 +130,7 @@ def sample(
     left_open = () if batch_size else ("batch_size",)
     with _kept(output, settings, left_open, files.formats, trained, state) as (folder, size):
         batch.size = size
-        parts = Parts(folder, len(request), size)
+        parts = KeptBatches(folder, len(request), size)
         _draw_missing(trained, request, parts, batch, state, on_batch)
         if not state.is_main_process:
             return []
@@ -250,7 +246,7 @@ def _acquire(lock: filelock.BaseFileLock, output: Path) -> None:
 def _draw_missing(
     trained: Trained,
     request: Request,
-    parts: Parts,
+    parts: KeptBatches,
     batch: BatchSize,
     state: PartialState,
     on_batch: Callable[[int], None],
@@ -295,7 +291,7 @@ def _failing_together(state: PartialState) -> Iterator[None]:
             raise UserError(f"process {state.process_index}: {type(error).__name__}: {error}") from error
 
 
-def _assembled(trained: Trained, request: Request, parts: Parts) -> tuple[Samples, int]:
+def _assembled(trained: Trained, request: Request, parts: KeptBatches) -> tuple[Samples, int]:
     """All samples from their parts, and the evaluations that they took."""
     tensors, evaluations = parts.assembled()
     samples = Samples(

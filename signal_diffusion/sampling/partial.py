@@ -19,7 +19,7 @@ from torch import Tensor
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["Parts", "kept_settings"]
+__all__ = ["KeptBatches", "kept_settings"]
 
 SETTINGS = "settings.json"
 
@@ -51,7 +51,7 @@ def kept_settings(folder: Path, settings: Mapping[str, Any], *, left_open: Colle
     return there
 
 
-class Parts:
+class KeptBatches:
     """Rows of named tensors, `size` at a time."""
 
     def __init__(self, folder: Path, num_rows: int, size: int) -> None:

@@ -69,11 +69,7 @@ class Trained:
     @property
     def run(self) -> Path:
         """The folder of the run that the checkpoint lies in, if it does."""
-        checkpoints = RunPaths.of(Path(), self.experiment.output.subdirs).checkpoints
-        folder = self.checkpoint.parent
-        for _ in checkpoints.parts:
-            folder = folder.parent
-        return folder
+        return RunPaths.around(self.checkpoint, self.experiment.output.subdirs).base
 
     @property
     def sampling(self) -> schema.Sampling:

@@ -16,8 +16,8 @@ from signal_diffusion.data.export import FORMATS
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.export import export
+from signal_diffusion.sampling.request_options import request_options
 from signal_diffusion.sampling.trained import experiment_at, load_trained
-from signal_diffusion.sampling.wishes import wished
 
 
 def invoke(*words: str | Path) -> str:
@@ -80,7 +80,7 @@ def test_what_cannot_be_sampled_is_one_line_before_the_model_is_read(
 
 
 def test_a_blank_caption_is_the_null_and_no_mistake() -> None:
-    assert wished(caption=" ").values == wished().values == {}
+    assert request_options(caption=" ").values == request_options().values == {}
 
 
 def test_a_truncated_checkpoint_is_one_line(

@@ -17,8 +17,8 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.models.conditioning.attributes import Categorical
 from signal_diffusion.sampling.dataset_conditions import values_like
+from signal_diffusion.sampling.request_options import RequestOptions, build_request
 from signal_diffusion.sampling.requests import with_values
-from signal_diffusion.sampling.wishes import Wishes, requested
 from tests import text_encoders
 
 NAMES = ("electrode", "gender", "age")
@@ -68,7 +68,7 @@ def test_a_model_is_asked_for_what_was_drawn(
     experiment: schema.Experiment, drawn: pd.DataFrame, synthetic_dataset: Path
 ) -> None:
     card = DatasetCard.load(synthetic_dataset)
-    request, captions = requested(Wishes(like="validation"), experiment, card)
+    request, captions = build_request(RequestOptions(like="validation"), experiment, card)
     names = card.columns["electrode"]["names"]
     assert captions == [] and len(request) == 64
     assert [names[code] for code in request.cond.attributes["electrode"]] == drawn["electrode"].head(64).tolist()
@@ -112,7 +112,7 @@ def test_the_captions_drawn_are_those_that_the_model_has_to_be_loaded_with(
     of_captions: schema.Experiment, synthetic_dataset: Path
 ) -> None:
     card = DatasetCard.load(synthetic_dataset)
-    request, captions = requested(Wishes(like="validation"), of_captions, card)
+    request, captions = build_request(RequestOptions(like="validation"), of_captions, card)
     expected: list[Any] = values_like(of_captions, ("caption",), "validation", 64, seed=0)["caption"]
     there = Counter(open_split(synthetic_dataset, "validation")["caption"])
     assert set(captions) == set(expected) <= there.keys()

@@ -18,13 +18,13 @@ from signal_diffusion.sampling.dataset_conditions import values_like
 from signal_diffusion.sampling.options import asked, said, whole_number
 from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, of_windows, with_values
 
-__all__ = ["Wishes", "requested", "wished"]
+__all__ = ["RequestOptions", "build_request", "request_options"]
 
 CAPTION = "caption"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class RequestOptions:
     """Conditions and what they are for; how many samples is the experiment's to say."""
 
     values: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Wishes:
         return {**self.values, **special}
 
 
-def wished(
+def request_options(
     *,
     attributes: Mapping[str, str | float] | None = None,
     label: str | None = None,
@@ -63,7 +63,7 @@ def wished(
     num: int | None = None,
     windows: int | None = None,
     noise: str | None = None,
-) -> Wishes:
+) -> RequestOptions:
     """What options of the command or arguments in Python say; None = not given.
 
     Raises
@@ -82,7 +82,7 @@ def wished(
     if noise not in (None, "shared", "independent"):
         raise UserError(f"--noise {noise}: expected shared or independent")
     options = {"label": label, "caption": caption}
-    return Wishes(
+    return RequestOptions(
         values=asked(attributes, label=label, caption=caption),
         options=[name for name, text in options.items() if text is not None],
         like=said("--like", like, without="conditions that are not drawn"),
@@ -91,7 +91,9 @@ def wished(
     )
 
 
-def requested(wishes: Wishes, experiment: schema.Experiment, card: DatasetCard) -> tuple[Request, list[str]]:
+def build_request(
+    wanted: RequestOptions, experiment: schema.Experiment, card: DatasetCard
+) -> tuple[Request, list[str]]:
     """The request, and the captions that the model has to be loaded with (`load_trained`), in their order there.
 
     Raises
@@ -100,28 +102,28 @@ def requested(wishes: Wishes, experiment: schema.Experiment, card: DatasetCard) 
         Where the model cannot be asked for it, or the dataset is needed and has gone.
     """
     table, sampling = experiment.model.conditioning, experiment.generation.sampling
-    num = wishes.windows or sampling.num_samples
+    num = wanted.windows or sampling.num_samples
     names = (
         (CAPTION,)
         if table.type == "caption"
         else tuple(each.name for each in attributes_of(table, card, experiment.data.columns))
     )
     drawn = {}
-    if wishes.like:
+    if wanted.like:
         min_channels = 3 if card.shape[0] == 3 else 1  # grey images became RGB for such a model
-        drawn = values_like(experiment, names, wishes.like, num, seed=sampling.seed, min_channels=min_channels)
-    texts = drawn.get(CAPTION, [wishes.values.get(CAPTION)]) if table.type == "caption" else []
+        drawn = values_like(experiment, names, wanted.like, num, seed=sampling.seed, min_channels=min_channels)
+    texts = drawn.get(CAPTION, [wanted.values.get(CAPTION)]) if table.type == "caption" else []
     captions = [text for text in dict.fromkeys(texts) if isinstance(text, str) and text]
     caption = _unembedded(captions) if table.type == "caption" else None
     attributes = attributes_of(table, card, experiment.data.columns, caption)
-    if wishes.windows:
-        check_windows(card, attributes, wishes.values)
-    if wishes.like:
+    if wanted.windows:
+        check_windows(card, attributes, wanted.values)
+    if wanted.like:
         request = with_values(attributes, drawn)
     else:
-        request = asked_for(attributes, wishes.values, num, options=wishes.options)
-    if wishes.windows:
-        request = of_windows(request, attributes, card, wishes.noise)
+        request = asked_for(attributes, wanted.values, num, options=wanted.options)
+    if wanted.windows:
+        request = of_windows(request, attributes, card, wanted.noise)
     return request, captions
 
 
