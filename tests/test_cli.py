@@ -26,9 +26,9 @@ def test_prepare_writes_a_synthetic_dataset_and_prints_the_next_command(tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepare", "--output", "out"], "give recordings to read, or --synthetic"),
+        (["prepare", "--output", "out"], "give either recordings to read or --synthetic"),
         (["prepare", "nowhere", "--output", "out"], "nowhere: no such file or folder"),
-        (["prepare", "--synthetic", "--output", "out", "--representation", "db"], "there is no 'db'"),
+        (["prepare", "--synthetic", "--output", "out", "--representation", "db"], "unknown name 'db'"),
         (["prepare", "--synthetic"], "--output"),
         (["prepare", "--synthetic", "--output", "out", "--channels", "Fz"], "--channels has no effect"),
         (["prepare", "x.edf", "--output", "out", "--num-subjects", "3"], "--num-subjects has no effect"),

@@ -1,4 +1,4 @@
-"""`signal-diffusion benchmark`: what this machine makes of the package."""
+"""`signal-diffusion benchmark`: measure speed and memory on this machine."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _root() -> None:
 
 @app.command()
 def data(
-    minutes: Annotated[float, typer.Option(min=1, help="Of EEG in each of four recordings.")] = 30,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read recordings.")] = 2,
+    minutes: Annotated[float, typer.Option(min=1, help="Length of each of the four recordings, minutes.")] = 30,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes that read recordings.")] = 2,
 ) -> None:
-    """Prepare generated 500 Hz EDF of 20 channels, and load the dataset."""
+    """Prepare generated EDF files (20 channels, 500 Hz), then load the dataset."""
     from rich.console import Console
 
     from signal_diffusion.data import benchmark
@@ -38,14 +38,14 @@ def data(
         benchmark.write_recordings(root / "four", 4, minutes)
         for name in ("db-only", "db-iq"):
             for count in sorted({1, workers}):
-                speed = benchmark.preparing(root / "four", root / f"{name}-{count}", name, count)
+                speed = benchmark.preparation_speed(root / "four", root / f"{name}-{count}", name, count)
                 console.print(f"preparing 4 × {minutes:g} min as {name}, {count} worker(s): {speed:.0f} × real time")
-        console.print(_table(benchmark.steps_of_preparing(root / "four", root / "profiled")))
+        console.print(_table(benchmark.preparation_steps(root / "four", root / "profiled")))
         for name, in_memory in (("in memory", True), ("memory-mapped", False)):
-            speed = benchmark.loading(root / "db-iq-1", in_memory=in_memory)
+            speed = benchmark.loading_speed(root / "db-iq-1", in_memory=in_memory)
             console.print(f"loading 64×64×3, batches of 64, {name}: {speed:,.0f} examples/s")
         if sys.platform != "linux":
-            console.print("peak memory: not measured, only Linux tells")
+            console.print("peak memory: not measured; only Linux reports it")
             return
         for name, count, length in (("one", 1, 1), ("eight", 8, 1), ("long", 1, 8)):
             benchmark.write_recordings(root / name, count, length * minutes / 3)

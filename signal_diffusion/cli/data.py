@@ -1,4 +1,4 @@
-"""`signal-diffusion data`: what a dataset holds, and whether it holds what it says."""
+"""`signal-diffusion data`: show what a dataset contains, and check it against its card."""
 
 from __future__ import annotations
 
@@ -17,26 +17,33 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-MAX_WEIGHT = 10.0  # balancing.DEFAULT_MAX_WEIGHT, whose import would slow down every --help; a test holds them together
+MAX_WEIGHT = (
+    10.0  # balancing.DEFAULT_MAX_WEIGHT, copied: importing it would slow down every --help; a test compares the two
+)
 
-app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
-Root = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a dataset.")]
+app = typer.Typer(help="Show and check datasets.", no_args_is_help=True)
+Root = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the dataset.")]
 
 
 @app.command()
 def show(
     context: typer.Context,
     root: Root,
-    output: Annotated[Path | None, typer.Option(help="The picture.", show_default="DIR.png")] = None,
+    output: Annotated[Path | None, typer.Option(help="PNG file to write.", show_default="DIR.png")] = None,
     balance: Annotated[
-        str | None, typer.Option(metavar="COLUMN,...", help="Show what balanced sampling does to the training split.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN,...", help="Also show the training split with balanced sampling by these columns."
+        ),
     ] = None,
-    max_weight: Annotated[float, typer.Option(min=1, help="Of an example, with --balance.")] = MAX_WEIGHT,
+    max_weight: Annotated[
+        float, typer.Option(min=1, help="Largest weight of an example, with --balance.")
+    ] = MAX_WEIGHT,
     num: Annotated[
-        int | None, typer.Option(min=1, max=32, help="Examples per label.", show_default="8; 4 large ones")
+        int | None, typer.Option(min=1, max=32, help="Examples per label.", show_default="8; 4 if they are large")
     ] = None,
 ) -> None:
-    """Tell what a dataset holds, and draw examples and the mean spectrum of each label."""
+    """Summarise a dataset, and plot examples and the mean spectrum of each label."""
     source = context.get_parameter_source("max_weight")
     if balance is None and source is not None and source.name == "COMMANDLINE":
         raise UserError("data show: --max-weight has no effect without --balance; leave it out")
@@ -49,7 +56,7 @@ def show(
 
     card = DatasetCard.load(root)
     balanced = balanced_marginals(root, [word.strip() for word in balance.split(",")], max_weight) if balance else None
-    tables = [_about(card), _splits(card), _marginals(card)]
+    tables = [_summary(card), _splits(card), _marginals(card)]
     if balanced is not None:
         tables.append(_balance(balanced, balance or ""))
     _print(str(root), tables)
@@ -59,7 +66,7 @@ def show(
 
 @app.command()
 def check(root: Root) -> None:
-    """Hold a dataset against everything that its card says."""
+    """Check a dataset against everything that its card says."""
     from signal_diffusion.data.verification import check_dataset
 
     checks = check_dataset(root)
@@ -67,7 +74,7 @@ def check(root: Root) -> None:
         print(f"{'✗' if each.complaints else '✓'} {each.name}: {each.claim}")
     if complaints := [f"{root / complaint}" for each in checks for complaint in each.complaints]:
         raise UserError(*complaints)
-    print(f"{root}: holds what its card says")
+    print(f"{root}: matches its card")
 
 
 def _print(title: str, tables: list[Table]) -> None:
@@ -75,7 +82,7 @@ def _print(title: str, tables: list[Table]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    if not console.is_terminal:  # plain columns, as wide as they need to be
+    if not console.is_terminal:  # plain columns, never wrapped
         console = Console(width=10_000, highlight=False)
     console.print(title, style="bold", markup=False)
     for table in tables:
@@ -94,14 +101,14 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _about(card: DatasetCard) -> Table:
+def _summary(card: DatasetCard) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from signal_diffusion.data.overview import in_words
+    from signal_diffusion.data.overview import describe
 
     table = Table(show_header=False)
-    for name, value in in_words(card):
+    for name, value in describe(card):
         table.add_row(name, escape(value))
     return table
 
@@ -114,7 +121,7 @@ def _splits(card: DatasetCard) -> Table:
 
 
 def _marginals(card: DatasetCard) -> Table:
-    """Of every categorical column: examples and their share, in each split."""
+    """Number and share of examples with each value of each categorical column, per split."""
     from rich.markup import escape
 
     table = _table("examples", *card.splits)

@@ -1,4 +1,4 @@
-"""`signal-diffusion export`: a trained model as a folder that needs nothing else, and as a model of the Hub."""
+"""`signal-diffusion export`: write a trained model as a self-contained folder, and upload it to the Hub."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ __all__ = ["export"]
 
 def export(
     run: Run,
-    output: Annotated[Path, typer.Option(help="New folder.")],
+    output: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
     push_to_hub: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Put it on the Hugging Face Hub too.")
+        str | None, typer.Option(metavar="OWNER/NAME", help="Also upload it to the Hugging Face Hub.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="For your eyes alone there, where it is new.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="With --push-to-hub: make a new repository private.")
+    ] = False,
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as generation.sampling.use_ema=false."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as generation.sampling.use_ema=false."),
     ] = None,
 ) -> None:
-    """Write a trained model as a folder in diffusers' style that sampling needs nothing beside."""
+    """Write a trained model as a self-contained folder in diffusers' layout."""
     from signal_diffusion import hub
     from signal_diffusion.pipeline import SignalDiffusionPipeline
     from signal_diffusion.sampling.export import check_new
@@ -38,6 +40,6 @@ def export(
     check_new(output)
     pipeline = SignalDiffusionPipeline.from_pretrained(run, overrides=sets or ())
     folder = pipeline.save_pretrained(output, name=push_to_hub or "")
-    print(f"{folder}: the model, to be sampled from with `signal-diffusion sample {shlex.quote(str(folder))}`")
+    print(f"{folder}: exported; sample from it with `{shlex.join(['signal-diffusion', 'sample', str(folder)])}`")
     if push_to_hub is not None:
         print(hub.uploaded(folder, push_to_hub, option="--push-to-hub", private=private))

@@ -1,4 +1,4 @@
-"""`signal-diffusion prepare`: a dataset from recordings, or of synthetic EEG."""
+"""`signal-diffusion prepare`: make a dataset from recordings, or from synthetic EEG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare"]
 
-OF_RECORDINGS = (
+RECORDING_OPTIONS = (
     "channels",
     "reference",
     "band",
@@ -29,84 +29,95 @@ OF_RECORDINGS = (
     "skip_bad",
     "workers",
 )
-OF_SYNTHETIC = ("num_subjects", "num_windows")
+SYNTHETIC_OPTIONS = ("num_subjects", "num_windows")
 
 
 def prepare(
     context: typer.Context,
-    output: Annotated[Path, typer.Option(help="Folder of the dataset to write.")],
+    output: Annotated[Path, typer.Option(help="Folder to write the dataset to.")],
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="INPUT...", help="Recordings, folders of recordings, BIDS folders."),
+        typer.Argument(metavar="INPUT...", help="Recordings, folders of recordings, or BIDS folders."),
     ] = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Make EEG instead of reading it.")] = False,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Generate EEG instead of reading recordings.")] = False,
     representation: Annotated[
-        str, typer.Option(help="What examples are: db-only, db-iq, db-polar, timeseries.")
+        str, typer.Option(help="How EEG becomes tensors: db-only, db-iq, db-polar, timeseries.")
     ] = "db-only",
     layout: Annotated[
-        str, typer.Option(help="electrode: a picture per electrode; mosaic: all electrodes in one.")
+        str, typer.Option(help="electrode: one image per electrode; mosaic: one image of all electrodes.")
     ] = "electrode",
-    picture_size: Annotated[int, typer.Option(help="Edge of a mosaic, pixels.")] = 64,
-    frequency: Annotated[str, typer.Option(help="Rows of a mosaic: linear or log.")] = "linear",
+    picture_size: Annotated[int, typer.Option(help="Height and width of a mosaic, pixels.")] = 64,
+    frequency: Annotated[str, typer.Option(help="Spacing of the rows of a mosaic: linear or log.")] = "linear",
     db_limits: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Levels of black and white, dB re 1 µV.", show_default="percentiles of the training split"),
+        typer.Option(help="Levels that become -1 and 1, dB re 1 µV.", show_default="percentiles of the training split"),
     ] = None,
     channels: Annotated[
-        str, typer.Option(help="10-20 (19 electrodes), file (all of type EEG), or a list: Fz,Cz,Pz.")
+        str,
+        typer.Option(
+            help="10-20 (its 19 electrodes), file (all EEG channels of the first recording), or a list: Fz,Cz,Pz."
+        ),
     ] = "10-20",
     reference: Annotated[str, typer.Option(help="average, none, or channels: A1,A2.")] = "average",
     band: Annotated[tuple[float, float], typer.Option(help="Band-pass, Hz.")] = (0.5, 60.0),
-    notch: Annotated[list[float] | None, typer.Option(help="Frequency to remove, Hz; repeatable.")] = None,
+    notch: Annotated[list[float] | None, typer.Option(help="Line frequency to remove, Hz; repeatable.")] = None,
     rate: Annotated[float, typer.Option(help="Sampling rate of the dataset, Hz.")] = 125.0,
-    window: Annotated[int, typer.Option(help="Samples of a window.")] = 2048,
+    window: Annotated[int, typer.Option(help="Length of a window, samples.")] = 2048,
     overlap: Annotated[
         float | None,
-        typer.Option(help="Share of a window that the next repeats.", show_default="0.5; synthetic 0"),
+        typer.Option(help="Fraction of a window shared with the next one.", show_default="0.5; synthetic 0"),
     ] = None,
     label: Annotated[
         str,
         typer.Option(
-            help="task of the BIDS name, annotation (events too; annotation:A,B takes these two), folder (INPUT/LABEL/"
-            "[SUBJECT/]FILE), or a column of the subject table."
+            help="Source of the label: task (of the BIDS name), annotation (or event; annotation:A,B uses only these), "
+            "folder (INPUT/LABEL/[SUBJECT/]FILE), or a column of the subject table."
         ),
     ] = "task",
     subjects: Annotated[
         Path | None,
-        typer.Option(help="Table of the people (.csv, .tsv): id, sex, age, group, …; wins over BIDS participants.tsv."),
+        typer.Option(help="Subject table (.csv, .tsv): id, sex, age, group, …; overrides BIDS participants.tsv."),
     ] = None,
     captions: Annotated[
         str | None,
         typer.Option(
-            help='Template, such as "EEG of a(n)[ {age} year old][ {gender}] subject"; "" = none.',
+            help='Caption template, such as "EEG of a(n)[ {age} year old][ {gender}] subject"; "" = none.',
             show_default="health, age, gender, label",
         ),
     ] = None,
     reject_above: Annotated[
-        float, typer.Option(help="Leave out windows with a larger peak-to-peak amplitude, µV.")
+        float, typer.Option(help="Reject windows with a larger peak-to-peak amplitude, µV.")
     ] = 500.0,
-    reject_flat: Annotated[float, typer.Option(help="Leave out windows with a second that moves less, µV.")] = 0.1,
-    splits: Annotated[tuple[float, float, float], typer.Option(help="Shares of subjects: train, validation, test.")] = (
+    reject_flat: Annotated[
+        float, typer.Option(help="Reject windows with a flat second: peak-to-peak amplitude below this, µV.")
+    ] = 0.1,
+    splits: Annotated[
+        tuple[float, float, float], typer.Option(help="Fractions of subjects in train, validation, test.")
+    ] = (
         0.8,
         0.1,
         0.1,
     ),
     split_by: Annotated[
-        str, typer.Option(help="subject, or a column of the subject table that stays together: a family, a site.")
+        str, typer.Option(help="subject, or a column of the subject table (family, site) whose values are never split.")
     ] = "subject",
     splits_from: Annotated[
-        Path | None, typer.Option(help="Dataset, or its splits.json, whose people stay in their splits.")
+        Path | None, typer.Option(help="Dataset, or its splits.json, to take the split of each subject from.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the splits, and of synthetic EEG.")] = 0,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without unusable files.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes that read recordings.")] = 1,
-    num_subjects: Annotated[int, typer.Option(help="Of synthetic EEG, each recorded once per class.")] = 24,
-    num_windows: Annotated[int, typer.Option(help="Per synthetic recording.")] = 4,
+    seed: Annotated[int, typer.Option(help="Random seed of the splits and of synthetic EEG.")] = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Skip recordings that cannot be used, instead of stopping.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Number of processes that read recordings.")] = 1,
+    num_subjects: Annotated[int, typer.Option(help="Number of synthetic subjects, each recorded once per label.")] = 24,
+    num_windows: Annotated[int, typer.Option(help="Number of windows per synthetic recording.")] = 4,
 ) -> None:
-    """Make a dataset: of recordings, one folder per person or BIDS, or with --synthetic of generated EEG."""
+    """Make a dataset from recordings (one folder per subject, or BIDS), or from generated EEG with --synthetic."""
     if bool(inputs) == synthetic:
-        raise UserError("prepare: give recordings to read, or --synthetic, and not both")
-    _refuse(context, OF_RECORDINGS if synthetic else OF_SYNTHETIC, "--synthetic" if synthetic else "recordings")
+        raise UserError("prepare: give either recordings to read or --synthetic")
+    _refuse(
+        context, RECORDING_OPTIONS if synthetic else SYNTHETIC_OPTIONS, "--synthetic" if synthetic else "recordings"
+    )
     if splits_from is not None:
         _refuse(context, ("splits", "split_by", *(() if synthetic else ("seed",))), "--splits-from")
     from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare_synthetic
@@ -151,12 +162,12 @@ def prepare(
     _summarise(card, output)
 
 
-def _refuse(context: typer.Context, names: tuple[str, ...], beside: str) -> None:
-    """Options that have no effect beside what else was given are a mistake."""
+def _refuse(context: typer.Context, names: tuple[str, ...], other: str) -> None:
+    """Raise a `UserError` if one of the options was given although `other` makes it ineffective."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise UserError(f"prepare: --{name.replace('_', '-')} has no effect with {beside}; leave it out")
+            raise UserError(f"prepare: --{name.replace('_', '-')} has no effect with {other}; leave it out")
 
 
 def _summarise(card: DatasetCard, output: Path) -> None:
@@ -173,8 +184,8 @@ def _summarise(card: DatasetCard, output: Path) -> None:
     rejected = ", ".join(f"{count} {reason}" for reason, count in card.rejected.items())
     print(f"  windows rejected: {rejected}; recordings without examples: {len(card.skipped)}")
     if "label" not in card.columns:
-        print("  no labels: see --label")
+        print("  no labels; choose their source with --label")
     print(
-        f"train on it: uv run python -m signal_diffusion.training.diffusion config/diffusion/dit-{name}.toml "
-        f"--set {shlex.quote(f'data.paths.root={output}')}"
+        "train on it: uv run python -m signal_diffusion.training.diffusion "
+        + shlex.join([f"config/diffusion/dit-{name}.toml", "--set", f"data.paths.root={output}"])
     )
