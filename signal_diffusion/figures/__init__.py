@@ -1,4 +1,4 @@
-"""Figures: everything that draws, for people to look at.
+"""Figures of samples and datasets.
 
-`samples` and `dataset` draw with axes (matplotlib), `pixels` without (Pillow).
+`samples` and `dataset` plot with axes (matplotlib); `pixels` writes plain images (Pillow).
 """

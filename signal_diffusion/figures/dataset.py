@@ -1,4 +1,4 @@
-"""A picture of a dataset: examples of each label side by side, and their mean spectra."""
+"""Figure of a dataset: examples of each label side by side, and their mean spectra."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = ["draw_overview"]
 
 MAX_LABELS = 6
 POSTERIOR = ("O1", "O2", "Pz", "P3", "P4")
-"""Where the alpha rhythm of closed eyes is."""
-_SHOWN = ("O1", "O2", "Pz", "Cz")  # the first of these that there is, in all pictures of single electrodes
-_WINDOWS = 200  # per label, of a mean spectrum
-_SECONDS = 4.0  # of a trace
+"""Electrodes over which the alpha rhythm of closed eyes is strongest."""
+_SHOWN = ("O1", "O2", "Pz", "Cz")  # for single electrodes: the first of these in the dataset is shown
+_WINDOWS = 200  # per label, for the mean spectrum
+_SECONDS = 4.0  # length of a trace
 _APART = 50.0  # µV between traces
-_CHANNELS = {  # name and colours of a picture's channels
+_CHANNELS = {  # name and colour map of each channel of an image
     "db-only": (("dB", "magma"),),
     "db-iq": (("dB", "magma"), ("I", "RdBu_r"), ("Q", "RdBu_r")),
     "db-polar": (("dB", "magma"), ("magnitude", "magma"), ("phase", "twilight")),
@@ -44,12 +44,11 @@ _CHANNELS = {  # name and colours of a picture's channels
 
 
 def draw_overview(root: Path, path: Path, *, num: int | None = None) -> None:
-    """Write a PNG: `num` training examples of each label (six labels at most), and the mean spectrum per label.
+    """Write a PNG: `num` training examples of each label (at most six labels), and the mean spectrum per label.
 
-    The examples are of different people as far as there are any, and the same each time; pictures of single
-    electrodes are all of one. 0 Hz is at the bottom. The spectrum is drawn for posterior electrodes and for the
-    others, where the examples say which is which; it is left out for pictures that have none. None is 8 pictures, or
-    4 of what needs room.
+    Examples are from different subjects as far as possible, and are the same each time; single electrodes are all the
+    same electrode. 0 Hz is at the bottom. Spectra are plotted for posterior and for other electrodes, if electrodes
+    are known, and omitted for images without a spectrum. `num` None = 8 examples, or 4 of large ones.
     """
     from matplotlib.figure import Figure
 
@@ -62,7 +61,7 @@ def draw_overview(root: Path, path: Path, *, num: int | None = None) -> None:
     groups = _labels(frame, card)
     panel = _panel(representation, card)
     num = num or panel.num
-    chosen = {label: _spread_over_people(frame.loc[rows], card, num) for label, rows in groups.items()}
+    chosen = {label: _spread_over_subjects(frame.loc[rows], card, num) for label, rows in groups.items()}
     spectra = _spectra(root, card, representation, frame, groups)
     wanted = np.unique(np.concatenate(list(chosen.values())))
     tensors = {
@@ -95,7 +94,7 @@ def _draw_examples(
     chosen: Mapping[str, Sequence[int]],
     example: Callable[[int], tuple[str, Tensor]],
 ) -> None:
-    """Draw the chosen rows of each label, whose title and tensor (C, H, W) are `example(row)`, channel by channel."""
+    """Draw the chosen rows of each label, one axis per channel; `example(row)` is (title, tensor (C, H, W))."""
     last = (len(chosen) - 1, len(panel.channels) - 1)
     for number, (label, rows) in enumerate(chosen.items()):
         for offset, channel in enumerate(panel.channels):
@@ -124,30 +123,30 @@ def _title(frame: pd.DataFrame, row: int) -> str:
 
 
 def _labels(frame: pd.DataFrame, card: DatasetCard) -> dict[str, pd.Index]:
-    """The rows of each label that the training split has, in the card's order; of all where there are none."""
+    """Rows of each label in the training split, in the card's order; all rows under "" if there are no labels."""
     if "label" not in frame or frame["label"].isna().all():
         return {"": frame.index}
-    there = [name for name in card.columns["label"]["names"] if (frame["label"] == name).any()]
-    return {name: frame.index[frame["label"] == name] for name in there[:MAX_LABELS]}
+    labels = [name for name in card.columns["label"]["names"] if (frame["label"] == name).any()]
+    return {name: frame.index[frame["label"] == name] for name in labels[:MAX_LABELS]}
 
 
-def _spread_over_people(frame: pd.DataFrame, card: DatasetCard, num: int) -> list[int]:
-    """Choose `num` rows, of as many people as possible, evenly over each one's windows."""
+def _spread_over_subjects(frame: pd.DataFrame, card: DatasetCard, num: int) -> list[int]:
+    """Choose `num` rows from as many subjects as possible, evenly spaced over each subject's windows."""
     if "electrode" in frame:
         electrodes = set(frame["electrode"])
         shown = next((name for name in (*_SHOWN, *card.channels) if name in electrodes), None)
         frame = frame[frame["electrode"] == shown] if shown else frame
-    people = [rows for _, rows in frame.groupby("subject").groups.items()] if "subject" in frame else [frame.index]
-    people = people or [frame.index]
-    chosen = [people[index] for index in spread(len(people), num)]
-    each = -(-num // len(chosen))
-    turns = [[int(rows[index]) for index in spread(len(rows), each)] for rows in chosen]
-    in_turn = [rows[turn] for turn in range(each) for rows in turns if turn < len(rows)]
-    return sorted(in_turn[:num])
+    subjects = [rows for _, rows in frame.groupby("subject").groups.items()] if "subject" in frame else [frame.index]
+    subjects = subjects or [frame.index]
+    chosen = [subjects[index] for index in spread(len(subjects), num)]
+    rounds = -(-num // len(chosen))
+    picked = [[int(rows[index]) for index in spread(len(rows), rounds)] for rows in chosen]
+    round_robin = [rows[number] for number in range(rounds) for rows in picked if number < len(rows)]
+    return sorted(round_robin[:num])
 
 
 def _read(root: Path, card: DatasetCard, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Give the tensors (n, C, H, W) of sorted rows of the training split, a row group at a time."""
+    """Yield the tensors (n, C, H, W) of sorted rows of the training split, one row group at a time."""
     column, start = card.representation["column"], 0
     for path in split_files(root, "train"):
         file = pq.ParquetFile(path)
@@ -171,13 +170,13 @@ def _spectra(
     frame: pd.DataFrame,
     groups: Mapping[str, pd.Index],
 ) -> Spectra:
-    """The mean spectrum of some windows of each label, spread over the split; empty where there are none."""
+    """Mean spectrum of some windows of each label, spread over the split; empty if there is no spectrum."""
     if representation.mean_spectrum(torch.zeros(1, *card.shape)) is None:
         return {}
     label_of: dict[int, str] = {}
     keys = [name for name in ("dataset", "recording", "window") if name in frame]
     for label, rows in groups.items():
-        # Whole windows: with every n-th row it might always be the same electrode.
+        # Whole windows: every n-th row could always be the same electrode.
         windows = (
             [list(each) for each in frame.loc[rows].groupby(keys, dropna=False).groups.values()]
             if keys
@@ -188,55 +187,59 @@ def _spectra(
     frequencies = torch.zeros(0)
     for here, tensors in _read(root, card, np.array(sorted(label_of))):
         labels = np.array([label_of[row] for row in here])
-        for part in _parts(representation, card, frame.iloc[here]):
-            for label in np.unique(labels[part.rows]):
-                mine = tensors[torch.from_numpy(part.rows & (labels == label))]
-                frequencies, level = part.spectrum(mine)
-                total, count = sums.get((label, part.name), (torch.zeros_like(level), 0))
-                sums[label, part.name] = (total + level * len(mine), count + len(mine))
+        for group in _electrode_groups(representation, card, frame.iloc[here]):
+            for label in np.unique(labels[group.rows]):
+                selected = tensors[torch.from_numpy(group.rows & (labels == label))]
+                frequencies, level = group.spectrum(selected)
+                total, count = sums.get((label, group.name), (torch.zeros_like(level), 0))
+                sums[label, group.name] = (total + level * len(selected), count + len(selected))
     keys_in_order = [(label, part) for label in groups for part in ("posterior", "others", "") if (label, part) in sums]
     return {key: (frequencies.numpy(), (sums[key][0] / sums[key][1]).numpy()) for key in keys_in_order}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class _ElectrodeGroup:
     """Some electrodes of a batch of examples."""
 
     name: str
     rows: np.ndarray
-    """Which of the examples (n,) have them."""
+    """Whether each example (n,) contains them."""
     representation: Representation
-    """Of what is picked."""
-    places: tuple[int, Tensor] | None = None
-    """Axis and indices to pick; None = whole examples."""
+    """Representation of the selected part of the tensors."""
+    selection: tuple[int, Tensor] | None = None
+    """Axis and indices to select; None = whole examples."""
 
     def spectrum(self, tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Of examples that have them: Hz (F,), dB re 1 µV (F,)."""
-        found = self.representation.mean_spectrum(tensors.index_select(*self.places) if self.places else tensors)
+        """Mean spectrum of examples with these electrodes: Hz (F,), dB re 1 µV (F,)."""
+        found = self.representation.mean_spectrum(tensors.index_select(*self.selection) if self.selection else tensors)
         assert found is not None
         return found
 
 
-def _parts(representation: Representation, card: DatasetCard, frame: pd.DataFrame) -> Iterator[_Part]:
-    """Posterior electrodes and others, where examples say which is which; else all of them, without a name."""
+def _electrode_groups(
+    representation: Representation, card: DatasetCard, frame: pd.DataFrame
+) -> Iterator[_ElectrodeGroup]:
+    """Yield posterior and other electrodes; if they cannot be distinguished, one unnamed group of all."""
     everything = np.ones(len(frame), dtype=bool)
     posterior = np.array([name in POSTERIOR for name in card.channels], dtype=bool)
     if not posterior.any() or posterior.all():
-        yield _Part(name="", rows=everything, representation=representation)
+        yield _ElectrodeGroup(name="", rows=everything, representation=representation)
         return
     for name, electrodes in (("posterior", posterior), ("others", ~posterior)):
-        places = np.flatnonzero(electrodes)
+        indices = np.flatnonzero(electrodes)
         if representation.per_electrode:
-            mine = frame["electrode"].isin([card.channels[place] for place in places]).to_numpy()
-            yield _Part(name=name, rows=mine, representation=representation)
+            has_them = frame["electrode"].isin([card.channels[index] for index in indices]).to_numpy()
+            yield _ElectrodeGroup(name=name, rows=has_them, representation=representation)
         elif isinstance(representation, TimeSeries):
-            mean, std = (tuple(np.array(each)[places]) for each in (representation.mean, representation.std))
+            mean, std = (tuple(np.array(each)[indices]) for each in (representation.mean, representation.std))
             some = replace(representation, mean=mean, std=std)
-            yield _Part(name=name, rows=everything, representation=some, places=(-2, torch.from_numpy(places)))
+            yield _ElectrodeGroup(
+                name=name, rows=everything, representation=some, selection=(-2, torch.from_numpy(indices))
+            )
         else:  # strips of a mosaic
             strip = card.shape[-1] // len(card.channels)
-            columns = torch.from_numpy((places[:, None] * strip + np.arange(strip)).reshape(-1))
-            yield _Part(name=name, rows=everything, representation=representation, places=(-1, columns))
+            columns = torch.from_numpy((indices[:, None] * strip + np.arange(strip)).reshape(-1))
+            yield _ElectrodeGroup(name=name, rows=everything, representation=representation, selection=(-1, columns))
 
 
 def _draw_spectra(axis: Axes, spectra: Spectra) -> None:
@@ -260,15 +263,16 @@ class _Panel:
     """How one example is drawn."""
 
     channels: Sequence[str]
-    """A panel for each, one below the other."""
+    """Name of each channel; they are drawn one below the other."""
     unit: str
-    """Of the vertical axis."""
+    """Unit of the vertical axis."""
     num: int
+    """Default number of examples per label."""
     width: float
     height: float
-    """Inches."""
+    """Size of an axis, inches."""
     draw: Callable[[Axes, Tensor, int, bool, bool], None]
-    """(axis, example (C, H, W), number of the channel, whether leftmost, whether lowest)."""
+    """(axis, example (C, H, W), index of the channel, whether leftmost, whether lowest)."""
 
 
 def _panel(representation: Representation, card: DatasetCard) -> _Panel:
@@ -328,17 +332,17 @@ def _spectrograms(
 
 
 def _traces(representation: Representation, card: DatasetCard) -> Callable[[Axes, Tensor, int, bool, bool], None]:
-    """Draw the first seconds of all electrodes, the first one at the top."""
+    """Plot the first seconds of all electrodes, the first electrode at the top."""
     assert card.sampling_rate is not None
     samples = round(_SECONDS * card.sampling_rate)
     times = np.arange(samples) / card.sampling_rate
 
     def draw(axis: Axes, tensor: Tensor, channel: int, leftmost: bool, lowest: bool) -> None:
         signals = representation.to_signal(tensor)[:, :samples].numpy()  # (electrodes, samples)
-        places = -_APART * np.arange(len(signals))
-        axis.plot(times[: signals.shape[1]], (signals + places[:, None]).T, color="C0", linewidth=0.5)
-        axis.set_yticks(places, card.channels if leftmost else [""] * len(places), fontsize=6)
-        axis.set_ylim(places[-1] - 2 * _APART, 2 * _APART)
+        offsets = -_APART * np.arange(len(signals))
+        axis.plot(times[: signals.shape[1]], (signals + offsets[:, None]).T, color="C0", linewidth=0.5)
+        axis.set_yticks(offsets, card.channels if leftmost else [""] * len(offsets), fontsize=6)
+        axis.set_ylim(offsets[-1] - 2 * _APART, 2 * _APART)
         axis.tick_params(axis="x", labelsize=6)
         if lowest:
             axis.set_xlabel(f"s (lines are {_APART:g} µV apart)", fontsize=7)

@@ -1,4 +1,4 @@
-"""Pictures of samples: a row per class, and their mean spectrum beside that of real examples."""
+"""Figures of samples: one row per label, with their mean spectrum compared with that of real examples."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from signal_diffusion.data.representations.representation import Representation
 __all__ = ["COLUMNS", "Row", "draw_latents", "draw_reconstructions", "draw_samples"]
 
 COLUMNS = 8
-"""Most examples beside each other."""
+"""Largest number of examples per row."""
 LATENT_ROWS = 4
-LATENT_LIMIT = 3.0  # standard deviations
+LATENT_LIMIT = 3.0  # standard deviations at the ends of the colour scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Samples that are shown together."""
+    """One row of a figure: samples that are shown together."""
 
     title: str
     samples: Tensor
     """(N, C, H, W)."""
     real: Tensor | None = None
-    """Real examples to compare with, (M, C, H, W)."""
+    """Real examples for comparison, (M, C, H, W)."""
 
 
 def draw_samples(path: Path, rows: Sequence[Row], representation: Representation, *, title: str) -> None:
-    """Write a PNG: per row its first samples, the mean of all of them, and, of EEG, their mean spectrum.
+    """Write a PNG: for each row its first samples, the mean of all its samples and, for EEG, their mean spectrum.
 
-    Low frequencies are at the bottom. Pictures in colour are drawn in theirs.
+    Low frequencies are at the bottom. Colour images keep their colours.
     """
     from matplotlib.figure import Figure
 
@@ -46,15 +46,15 @@ def draw_samples(path: Path, rows: Sequence[Row], representation: Representation
     figure = Figure(figsize=(1.7 * sum(ratios) + 0.6, 1.9 * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots(len(rows), len(ratios), squeeze=False, width_ratios=ratios)
     for row, cells, curves in zip(rows, axes, spectra, strict=True):
-        pictures = cells[: columns + 1]
+        image_axes = cells[: columns + 1]
         shown = [*row.samples[:columns], *[None] * (columns - len(row.samples)), row.samples.mean(0)]
-        for axis, sample in zip(pictures, shown, strict=True):
+        for axis, sample in zip(image_axes, shown, strict=True):
             axis.set_xticks([])
             axis.set_yticks([])
             if sample is not None:
-                _draw_picture(axis, sample, representation)
-        pictures[0].set_ylabel(textwrap.fill(textwrap.shorten(row.title, 90, placeholder=" …"), 26))
-        pictures[-1].set_title(f"mean of {len(row.samples)}", fontsize="small")
+                _draw_image(axis, sample, representation)
+        image_axes[0].set_ylabel(textwrap.fill(textwrap.shorten(row.title, 90, placeholder=" …"), 26))
+        image_axes[-1].set_title(f"mean of {len(row.samples)}", fontsize="small")
         if curves:
             _draw_spectra(cells[-1], curves)
     if any(spectra):
@@ -66,10 +66,10 @@ def draw_samples(path: Path, rows: Sequence[Row], representation: Representation
 
 
 def draw_latents(path: Path, latents: Tensor, *, title: str) -> None:
-    """Write a PNG of raw latents (N, c, h, w): a row for each of some samples, a column per channel.
+    """Write a PNG of raw latents (N, c, h, w): one row for each of a few samples, one column per channel.
 
-    Colours go from -3 to 3; above a column are the mean and the standard deviation of all N, which training has made
-    0 and 1.
+    The colour scale is -3 to 3. Above each column are mean and standard deviation over all N, which should be 0 and 1
+    after training.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -77,12 +77,12 @@ def draw_latents(path: Path, latents: Tensor, *, title: str) -> None:
     _, channels, height, width = latents.shape
     chosen = latents[torch.linspace(0, len(latents) - 1, min(LATENT_ROWS, len(latents))).long()]
     gaps = max(1, width // 8), max(1, height // 8)
-    # One picture of all, where axes for each would take seconds.
+    # One image of all: separate axes would take seconds.
     mosaic = F.pad(chosen, (0, gaps[0], 0, gaps[1]), value=float("nan")).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
     mosaic = mosaic[: -gaps[1], : -gaps[0]]
     figure = Figure(figsize=(0.75 * channels + 1.4, 0.75 * len(chosen) + 1.0), layout="constrained")
     axis = figure.subplots()
-    colours = colormaps["RdBu_r"].with_extremes(bad="0.6")  # the gaps: white is a value
+    colours = colormaps["RdBu_r"].with_extremes(bad="0.6")  # gaps are grey, because white is a value
     shown = axis.imshow(
         mosaic, cmap=colours, vmin=-LATENT_LIMIT, vmax=LATENT_LIMIT, aspect="auto", interpolation="nearest"
     )
@@ -102,9 +102,9 @@ def draw_latents(path: Path, latents: Tensor, *, title: str) -> None:
 def draw_reconstructions(
     path: Path, originals: Tensor, reconstructions: Tensor, representation: Representation, *, title: str
 ) -> None:
-    """Write a PNG: examples (N, C, H, W) above what became of them, their mean spectra, and one's signal, overlaid.
+    """Write a PNG: examples (N, C, H, W) above their reconstructions, both mean spectra, and the first signal of both.
 
-    Without the spectra or the signal where the representation does not hold them. Of several electrodes, the first.
+    Spectra and signals are omitted if the representation has none. The signal is that of the first electrode.
     """
     from matplotlib.figure import Figure
 
@@ -117,7 +117,7 @@ def draw_reconstructions(
             axis = figure.add_subplot(grid[row, column])
             axis.set_xticks([])
             axis.set_yticks([])
-            _draw_picture(axis, example, representation)
+            _draw_image(axis, example, representation)
             if column == 0:
                 axis.set_ylabel(name)
     spectra = {"original": originals, "reconstructed": reconstructions}
@@ -135,7 +135,7 @@ def draw_reconstructions(
 
 
 def _spectra(row: Row, representation: Representation) -> dict[str, tuple[Tensor, Tensor]]:
-    """Frequencies and levels of real and generated examples; empty where the representation has no spectrum."""
+    """Mean spectra of real and generated examples; empty if the representation has no spectrum."""
     groups = {"real": row.real, "generated": row.samples}
     found = {
         name: representation.mean_spectrum(tensors)
@@ -145,14 +145,14 @@ def _spectra(row: Row, representation: Representation) -> dict[str, tuple[Tensor
     return {name: spectrum for name, spectrum in found.items() if spectrum is not None}
 
 
-def _draw_picture(axis: Any, sample: Tensor, representation: Representation) -> None:
+def _draw_image(axis: Any, sample: Tensor, representation: Representation) -> None:
     plain = representation.layout == "picture"
-    picture = representation.picture(sample)
-    if picture.ndim == 3:
-        picture = ((picture + 1) / 2).clamp(0, 1)
+    image = representation.picture(sample)
+    if image.ndim == 3:
+        image = ((image + 1) / 2).clamp(0, 1)
     axis.imshow(
-        picture,
-        vmin=-1,  # for what has one value per pixel
+        image,
+        vmin=-1,  # ignored for colour images
         vmax=1,
         cmap="gray" if plain else "magma",
         aspect="equal" if plain else "auto",
@@ -169,7 +169,7 @@ def _draw_spectra(axis: Any, curves: dict[str, tuple[Tensor, Tensor]]) -> None:
 
 
 def _draw_signals(axis: Any, original: Tensor, reconstruction: Tensor, representation: Representation) -> None:
-    """The signals of two examples (C, H, W), one over the other."""
+    """Plot the signals of two examples (C, H, W) in the same axes."""
     for name, example, width in (("original", original, 1.2), ("reconstructed", reconstruction, 0.8)):
         signal = representation.to_signal(example)
         axis.plot((signal[0] if signal.ndim > 1 else signal).numpy(), label=name, linewidth=width)
