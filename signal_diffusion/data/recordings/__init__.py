@@ -1,4 +1,4 @@
-"""Recordings of EEG: found, opened, read as microvolts at one rate, and cut into windows.
+"""EEG recordings: find and open files, read them as microvolts at one rate, cut windows.
 
-Everything that knows a file format, BIDS, an electrode or a person. MNE-Python does the decoding.
+File formats, BIDS, electrodes and subject tables are handled here. MNE-Python does the decoding.
 """

@@ -1,4 +1,4 @@
-"""Channels by the names of their electrodes, whatever the recorder wrote around them, and which of them are EEG."""
+"""Match channels to electrodes in spite of the recorder's naming, and tell which channels are EEG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEN_TWENTY = (
 
 _OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _MASTOIDS = ("A1", "A2", "M1", "M2")
-# EDF has no types, and MNE calls every channel of it EEG.
+# EDF has no channel types, and MNE gives all of its channels the type EEG.
 _NOT_EEG = re.compile(
     r"[HVLR]?E[OCKM]G|EXG|ERGO?(?![A-Z])|[LR]OC$|GSR|EDA\b|RESP|PLET|TEMP|S[AP]O2|PULSE|PHOTIC|IBI$|BURSTS|SUPPR"
     r"|CHIN|LEG|ABD|THO|NASAL|SNORE|FLOW|AUX|MISC|STATUS|TRIG|MARKER|DC\d|ACC|GYRO"
@@ -31,28 +31,32 @@ _ELECTRODE = re.compile(
 
 
 def channel_names(channels: str) -> tuple[str, ...]:
-    """Turn `10-20` (its 19 scalp electrodes) or `A,B,C` into names."""
+    """Parse `10-20` (its 19 scalp electrodes) or a list `A,B,C`."""
     if channels == "10-20":
         return TEN_TWENTY
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
     if not names or len(set(map(_canonical, names))) < len(names):
-        raise UserError(f"channels: {channels!r} names none or one twice; use 10-20 or a list such as Fz,Cz,Pz")
+        raise UserError(
+            f"channels: {channels!r} is empty or names a channel twice; use 10-20 or a list such as Fz,Cz,Pz"
+        )
     return names
 
 
 def find_channels(wanted: Sequence[str], raw: mne.io.BaseRaw, option: str = "--channels") -> list[int]:
-    """Find each name of an option: as it stands among all channels, else by electrode among those of type EEG."""
+    """Index of each name of an option: an exact match among all channels, else by electrode among EEG channels."""
     found = _found(wanted, raw)
     missing = [name for name, index in found.items() if index is None]
     if missing:
-        raise UserError(f"no channel {', '.join(missing)}; it has {_there(raw)}; name those to use with {option}")
+        raise UserError(
+            f"no channel {', '.join(missing)}; the file has {_list_channels(raw)}; choose from these with {option}"
+        )
     return [index for name in wanted if (index := found[name]) is not None]
 
 
 def eeg_names(raw: mne.io.BaseRaw) -> tuple[str, ...]:
-    """Name the EEG channels by their electrodes, in the file's order; `find_channels` finds each under that name.
+    """Names of the EEG channels by electrode, in the file's order; `find_channels` finds each under that name.
 
-    Names that are of no electrode of the 10-05 system stay as they are. Channels that are EEG only because the
+    Names that are not electrodes of the 10-05 system are unchanged. Channels that have the type EEG only because the
     format has no types (ECG, EOG, ...) are left out, and so are mastoids, which are references.
     """
     chosen = {
@@ -60,12 +64,12 @@ def eeg_names(raw: mne.io.BaseRaw) -> tuple[str, ...]:
         for name, kind in reversed(list(zip(raw.ch_names, raw.get_channel_types(), strict=True)))
         if kind == "eeg" and not _NOT_EEG.match(_canonical(name))
     }
-    if "A3" not in chosen:  # else A1 and A2 are electrodes of a BioSemi cap, A1 to A32
+    if "A3" not in chosen:  # with A3, A1 and A2 are electrodes of a BioSemi cap, A1 to A32
         chosen = {key: name for key, name in chosen.items() if not set(key.split("-")) <= set(_MASTOIDS)}
     if not chosen:
-        raise UserError(f"no EEG channel; it has {_there(raw)}; name those to use with --channels")
-    spelled = {key: _spelled(key, name) for key, name in chosen.items()}
-    # Another channel of another type may bear an electrode's name.
+        raise UserError(f"no EEG channel; the file has {_list_channels(raw)}; choose from these with --channels")
+    spelled = {key: _spell(key, name) for key, name in chosen.items()}
+    # A channel of another type may have the name of an electrode.
     found = _found(list(spelled.values()), raw)
     return tuple(
         spelled[key] if found[spelled[key]] == raw.ch_names.index(name) else name
@@ -82,22 +86,21 @@ def _found(wanted: Sequence[str], raw: mne.io.BaseRaw) -> dict[str, int | None]:
     return {name: exact.get(name.lower(), electrodes.get(_canonical(name))) for name in wanted}
 
 
-def _there(raw: mne.io.BaseRaw) -> str:
+def _list_channels(raw: mne.io.BaseRaw) -> str:
     return ", ".join(raw.ch_names[:40]) + (", …" if len(raw.ch_names) > 40 else "")
 
 
 def _canonical(name: str) -> str:
-    """Strip what recorders put around an electrode's name: `EEG T3-REF`, `t7`, `T7.` → `T7`."""
+    """Strip what recorders add to an electrode's name: `EEG T3-REF`, `t7`, `T7.` → `T7`."""
     name = re.sub(r"^EEG[ _-]*", "", name.strip(" ."), flags=re.IGNORECASE).upper()
     electrode, _, other = name.rpartition("-")
-    # A common reference, not the second half of a bipolar pair such as Fp1-F7, nor one mastoid against the
-    # other.
+    # Strip a common reference, but not the second half of a bipolar pair such as Fp1-F7 or A1-A2.
     if electrode and (other in ("REF", "LE", "AVG") or (other in _MASTOIDS and electrode not in _MASTOIDS)):
         name = electrode
     return _OLD_NAMES.get(name, name)
 
 
-def _spelled(electrode: str, otherwise: str) -> str:
-    """Spell an electrode of the 10-05 system as usual, `FP1` → `Fp1`; else give the other name."""
+def _spell(electrode: str, default: str) -> str:
+    """Usual spelling of an electrode of the 10-05 system, `FP1` → `Fp1`; `default` for other names."""
     found = _ELECTRODE.fullmatch(electrode)
-    return otherwise if found is None else found[1].replace("FP", "Fp") + found[2].lower() + found[3].lower()
+    return default if found is None else found[1].replace("FP", "Fp") + found[2].lower() + found[3].lower()

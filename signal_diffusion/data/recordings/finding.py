@@ -1,6 +1,6 @@
-"""Recordings of EEG found in folders, and what is known of them before they are read.
+"""Find EEG recordings in folders, and what is known about them before they are read.
 
-EDF, BDF, FIF, EEGLAB (.set) and BrainVision (.vhdr), in plain folders and, through MNE-BIDS, in BIDS folders.
+Formats: EDF, BDF, FIF, EEGLAB (.set) and BrainVision (.vhdr), in plain folders and, through MNE-BIDS, in BIDS folders.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.subjects import described, read_subjects, row_of
+from signal_diffusion.data.recordings.subjects import read_subjects, row_of, with_attributes
 from signal_diffusion.errors import UserError
 from signal_diffusion.paths import leads_nowhere
 
@@ -23,40 +23,40 @@ logger = logging.getLogger(__name__)
 
 FORMATS = (".edf", ".bdf", ".fif", ".fif.gz", ".set", ".vhdr")
 
-_ENTITY = re.compile(r"(?<![^_])(sub|task)-([A-Za-z0-9]+)")  # of names in BIDS: sub-01_task-rest_eeg.edf
+_ENTITY = re.compile(r"(?<![^_])(sub|task)-([A-Za-z0-9]+)")  # entities in BIDS names: sub-01_task-rest_eeg.edf
 
 
 def find_recordings(root: Path, *, folder_is_label: bool = False) -> list[Recording]:
-    """List the recordings of a BIDS folder, a plain folder (searched in depth) or one file; reads no signals.
+    """List the recordings of a BIDS folder, a plain folder (searched recursively) or one file; reads no signals.
 
-    In a plain folder the subject is the folder directly under `root`; where there is none, the `sub-` of a file's name
-    like those of BIDS, or else the whole name: the files of one person belong in one folder. Where
-    `folder_is_label`, that folder is the label and the subject is the one below, LABEL/SUBJECT/file, or told by the
-    file's name, LABEL/file; the same name under two labels is the same person. Hidden files, derivatives and the
-    further parts of a split FIF are left out.
+    In a plain folder, the subject is the folder directly under `root`. For files without such a folder it is the
+    `sub-` entity of a BIDS-like file name, or else the whole name: the files of one subject belong in one folder. With
+    `folder_is_label`, that folder is the label, and the subject is the folder below (LABEL/SUBJECT/file) or follows
+    from the file name (LABEL/file); the same name under two labels is the same subject. Hidden files, derivatives and
+    the continuation files of a split FIF are left out.
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder; give a recording, a folder of recordings or a BIDS folder")
     if root.is_dir() and _is_bids(root):
         if folder_is_label:
-            raise UserError(f"{root}: a BIDS folder, whose folders are people and no labels; use --label task")
+            raise UserError(f"{root}: in a BIDS folder, folders are subjects, not labels; use --label task")
         found = _find_bids(root)
     else:
         found = _find_plain(root, folder_is_label)
     if not found:
-        raise UserError(f"{root}: no recordings here; known formats are {', '.join(FORMATS)}")
+        raise UserError(f"{root}: no recordings found; supported formats are {', '.join(FORMATS)}")
     return found
 
 
 def source_of(root: Path) -> dict[str, Any]:
-    """Give `name`, `license` and `description` of an input, null where it does not say."""
+    """Describe an input: `name`, `license` and `description`, None if not stated."""
     path = root / "dataset_description.json"
     try:
         description = json.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
     except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); put it right or remove it") from error
+        raise UserError(f"{path}: not JSON ({error}); fix it or remove it") from error
     if not isinstance(description, dict) or not isinstance(description.get("License"), str | None):
-        raise UserError(f"{path}: expected an object whose License is text; put it right or remove it")
+        raise UserError(f"{path}: expected a JSON object in which License is text; fix it or remove it")
     return {
         "name": _dataset_name(root),
         "license": description.get("License"),
@@ -72,14 +72,14 @@ def _find_bids(root: Path) -> list[Recording]:
     import mne_bids
 
     table = root / "participants.tsv"
-    people = read_subjects(table) if table.exists() else {}
+    subjects = read_subjects(table) if table.exists() else {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that are not BIDS, which are left out
+        warnings.simplefilter("ignore")  # about names that are not BIDS; these files are left out
         paths = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", extensions=list(FORMATS))
     recordings = []
     for path in sorted(paths, key=lambda path: path.fpath):
         inside = path.fpath.relative_to(root)
-        # MNE-BIDS looks into derivatives too, and only the first part of a split file leads to the others.
+        # MNE-BIDS also searches derivatives, and lists every part of a split file; the first part opens all of them.
         if not inside.parts[0].startswith("sub-") or _is_hidden(inside) or (path.split or "1").lstrip("0") != "1":
             continue
         recording = Recording(
@@ -91,13 +91,13 @@ def _find_bids(root: Path) -> list[Recording]:
             bids=path,
         )
         recordings.append(recording)
-    recordings = sorted([*recordings, *_not_fetched(root)], key=lambda recording: recording.path)
-    _warn_of_others(root, {recording.path for recording in recordings})
-    return [described(each, row_of(people, each.subject) or {}) for each in recordings]
+    recordings = sorted([*recordings, *_broken_links(root)], key=lambda recording: recording.path)
+    _warn_about_ignored(root, {recording.path for recording in recordings})
+    return [with_attributes(each, row_of(subjects, each.subject) or {}) for each in recordings]
 
 
-def _not_fetched(root: Path) -> list[Recording]:
-    """List the recordings that are links to nothing, which MNE-BIDS leaves out in silence: to be told when opened."""
+def _broken_links(root: Path) -> list[Recording]:
+    """Recordings that are broken links, which MNE-BIDS omits silently; opening them reports the error."""
     return [
         Recording(
             path=path,
@@ -111,10 +111,10 @@ def _not_fetched(root: Path) -> list[Recording]:
     ]
 
 
-def _warn_of_others(root: Path, known: set[Path]) -> None:
-    """Tell of files of people that BIDS has no name for, such as `sub-01_rest.EDF`: nothing is lost in silence."""
+def _warn_about_ignored(root: Path, known: set[Path]) -> None:
+    """Warn about files in subject folders without a BIDS name, such as `sub-01_rest.EDF`."""
     files = [path for folder in sorted(root.glob("sub-*")) for path in sorted(folder.rglob("*"))]
-    others = [
+    ignored = [
         path
         for path in files
         if path.name.lower().endswith(FORMATS)
@@ -122,10 +122,10 @@ def _warn_of_others(root: Path, known: set[Path]) -> None:
         and not _is_hidden(path.relative_to(root))
         and "_split-" not in path.name
     ]
-    if others:
+    if ignored:
         logger.warning(
-            "%s: %d recordings are left out, since their names are not those of EEG in BIDS (sub-…_task-…_eeg.edf); "
-            "the first is %s", root, len(others), others[0].relative_to(root),
+            "%s: ignored %d recordings without a BIDS name for EEG (sub-…_task-…_eeg.edf); "
+            "the first is %s", root, len(ignored), ignored[0].relative_to(root),
         )  # fmt: skip
 
 
@@ -134,14 +134,14 @@ def _find_plain(root: Path, folder_is_label: bool) -> list[Recording]:
     files = [root]
     if root.is_dir():
         files = [path for path in sorted(root.rglob("*")) if not _is_hidden(path.relative_to(root))]
-    # A link to nothing is one, too, which is told when it is opened.
+    # Broken links are included: opening them reports the error.
     files = [path for path in files if path.name.lower().endswith(FORMATS) and not path.is_dir()]
     _refuse_nested(base, files)
-    further = _further_parts(files)
+    continuations = _continuation_files(files)
     recordings = []
     for path in files:
         inside = path.relative_to(base)
-        if path in further:
+        if path in continuations:
             continue
         *folders, name = inside.parts
         of_subject = folders[1:] if folder_is_label else folders
@@ -158,18 +158,18 @@ def _find_plain(root: Path, folder_is_label: bool) -> list[Recording]:
     loose = [each for each in recordings if each.folder is None and not each.subject.startswith("sub-")]
     if len(loose) > 1:
         logger.warning(
-            "%s: each of %d files is taken for a person of its own, such as %s; put the files of one person into one "
+            "%s: treating each of %d files as a separate subject, such as %s; put the files of one subject into one "
             "folder", base, len(loose), loose[0].subject,
         )  # fmt: skip
     return recordings
 
 
 def _refuse_nested(base: Path, files: list[Path]) -> None:
-    """A BIDS folder inside a plain one would become one person."""
+    """Raise a `UserError` for a BIDS folder inside a plain one: it would become a single subject."""
     folders = {folder for path in files for folder in path.relative_to(base).parents}
     nested = sorted(str(base / folder) for folder in folders if folder != Path() and _is_bids(base / folder))
     if nested:
-        raise UserError(f"{base}: holds the BIDS folder {nested[0]}; give BIDS folders as inputs of their own")
+        raise UserError(f"{base}: contains the BIDS folder {nested[0]}; give BIDS folders as separate inputs")
 
 
 def _subject_in(name: str) -> str:
@@ -180,28 +180,28 @@ def _subject_in(name: str) -> str:
     return name[: -len(suffix)]
 
 
-def _further_parts(files: list[Path]) -> set[Path]:
-    """Tell which files are a FIF's parts after the first, by asking the first: `rest-1.fif` may be just a name."""
+def _continuation_files(files: list[Path]) -> set[Path]:
+    """Files that continue a split FIF, as listed by its first file: `rest-1.fif` may also be just a name."""
     import mne
 
-    there, further = set(files), set()
+    existing, continuations = set(files), set()
     for path in files:
         first = path.with_name(re.sub(r"-\d+(\.fif(\.gz)?)$", r"\1", path.name))
         first = first.with_name(re.sub(r"_split-\d+_", "_split-01_", first.name))
-        if first == path or first not in there or path in further:
+        if first == path or first not in existing or path in continuations:
             continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 raw = mne.io.read_raw(first, verbose="ERROR")
-        except Exception:  # it will be told when the file is read
+        except Exception:  # reported when the file is read
             continue
-        further |= {first.with_name(Path(part).name) for part in raw.filenames[1:]}
-    return further
+        continuations |= {first.with_name(Path(part).name) for part in raw.filenames[1:]}
+    return continuations
 
 
 def _is_hidden(inside: Path) -> bool:
-    """Tell whether a path has a hidden part, such as the `._*` that macOS leaves beside files."""
+    """Whether a path has a hidden part, such as the `._*` files of macOS."""
     return any(part.startswith(".") for part in inside.parts)
 
 

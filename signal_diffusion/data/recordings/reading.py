@@ -1,9 +1,8 @@
-"""Recordings read as microvolts at one rate, with one set of electrodes, into a file: in bounded memory.
+"""Read recordings into files of microvolts at one rate and with one set of electrodes, in bounded memory.
 
-MNE-Python does the decoding. A recording goes through in blocks, each with margins as wide as all filters reach,
-and the recording continued beyond its ends by odd reflection; so the blocks fit together to what the whole at
-once would have given, and a day takes no more memory than ten minutes. Where a recording was interrupted, what
-lies before and after are two recordings to the filters.
+MNE-Python does the decoding. A recording is filtered in blocks, each with margins as wide as the filters' support, and
+extended beyond its ends by odd reflection. So the blocks are identical to filtering the whole at once, and a day takes
+no more memory than ten minutes. If a recording was interrupted, the parts before and after are filtered separately.
 """
 
 from __future__ import annotations
@@ -21,7 +20,13 @@ import numpy as np
 import scipy.signal
 
 from signal_diffusion.data.recordings.channels import channel_names, eeg_names, find_channels
-from signal_diffusion.data.recordings.opening import errors_named, one_line, open_recording, rates_of, with_one_rate
+from signal_diffusion.data.recordings.opening import (
+    channel_rates,
+    errors_naming,
+    one_line,
+    open_recording,
+    with_one_rate,
+)
 from signal_diffusion.data.recordings.spans import Span, spans_of
 from signal_diffusion.data.recordings.windows import flat_stretches
 from signal_diffusion.errors import UserError
@@ -35,17 +40,17 @@ __all__ = ["ReadOptions", "Reading", "eeg_channels", "read_recording"]
 
 logger = logging.getLogger(__name__)
 
-_PLAUSIBLE = (0.1, 500.0)  # µV, median of the absolute value
-_BLOCK_VALUES = 2_000_000  # 16 MB of float64; several copies of it live at once
-_LOBES = 20  # zero crossings of the anti-aliasing filter on either side: to 125 Hz, 60 Hz lose 1 dB, 67 Hz 40
+_PLAUSIBLE = (0.1, 500.0)  # median of the absolute value, µV
+_BLOCK_VALUES = 2_000_000  # 16 MB of float64; several copies exist at once
+_LOBES = 20  # zero crossings per side of the anti-aliasing filter: for 125 Hz, −1 dB at 60 Hz, −40 dB at 67 Hz
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What is done to every recording of a dataset."""
+    """How to read and filter every recording of a dataset."""
 
     channels: tuple[str, ...]
-    """Electrodes, or names as they stand in the files."""
+    """Electrodes, or names of channels as in the files."""
     reference: str
     """`average` of `channels`, `none`, or the channels whose mean is subtracted: `A1,A2`."""
     band: tuple[float, float]
@@ -53,40 +58,40 @@ class ReadOptions:
     notch: tuple[float, ...]
     """Frequencies to remove, Hz."""
     sampling_rate: float
-    """Of the dataset, Hz."""
+    """Sampling rate of the dataset, Hz."""
     min_samples: int
-    """A recording with fewer, at `sampling_rate`, is refused."""
+    """Fewer samples, at `sampling_rate`, are an error."""
     flat_below: float
-    """µV; a channel that moves less within a second is flat."""
+    """A channel with a smaller peak-to-peak amplitude within a second is flat, µV."""
 
     def check(self) -> None:
-        """Raise the `UserError` that every recording would raise, for a reference or filters that cannot be."""
+        """Raise a `UserError` for an invalid reference or impossible filters, before any recording is read."""
         if self.reference not in ("average", "none") and not self.reference.strip(" ,"):
-            raise UserError("reference: names no channel; use average, none, or channels such as A1,A2")
+            raise UserError("reference: no channel named; use average, none, or channels such as A1,A2")
         _design(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What is known of a recording once its signal is on disk."""
+    """Result of reading a recording; its signal is on disk."""
 
     num_samples: int
-    """At the dataset's rate."""
+    """Number of samples, at the dataset's rate."""
     flat: np.ndarray
-    """Whether some channel is flat, for each whole second (seconds,) bool."""
+    """Whether any channel is flat, for each whole second: (seconds,) bool."""
     spans: tuple[Span, ...]
-    """Annotations and events, by onset."""
+    """Annotations and events, sorted by onset."""
 
 
 def read_recording(recording: Recording, options: ReadOptions, output: Path) -> Reading:
-    """Write a recording to `output`, an .npy of µV (channels, samples) float32; returns what is known of it.
+    """Write a recording to `output`, an .npy file of µV (channels, samples) float32.
 
-    In this order: pick, find flat seconds, resample with an anti-aliasing filter, band-pass and notch
-    (zero-phase, MNE's FIR design), reference. Raises `UserError` for whatever cannot be used, leaving no file,
-    and logs implausible amplitudes.
+    In this order: pick channels, find flat seconds, resample with an anti-aliasing filter, band-pass and notch
+    (zero-phase, MNE's FIR design), reference. Raises `UserError`, and leaves no file, if the recording cannot be used;
+    warns about implausible amplitudes.
     """
     kernel = _design(options)
-    with errors_named(recording.path):
+    with errors_naming(recording.path):
         source = _open_picked(recording, options)
         spans = spans_of(source.annotated, _samples_at_once(source))
     flat, medians = [], []
@@ -99,7 +104,7 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
             for start, signal, seconds in _blocks(recording, source, stretches, kernel, options):
                 flat.append(seconds)
                 medians.append(float(np.median(np.abs(signal))))
-                # Plain writes: a full disk is then an error, where a memory map would end the process.
+                # Plain writes: on a full disk they raise an error, while a memory map would crash the process.
                 for row, values in enumerate(signal.astype("<f4")):
                     file.seek(data_start + 4 * (row * source.num_resampled + start))
                     file.write(values.tobytes())
@@ -111,14 +116,14 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
 
 
 def eeg_channels(recording: Recording) -> tuple[str, ...]:
-    """Name the EEG channels of a file, as electrodes where they are; see `channels.eeg_names`.
+    """Names of the EEG channels of a file, as electrodes if possible; see `channels.eeg_names`.
 
-    Of an EDF or BDF whose channels have different rates, those with the rate that most of them have.
+    In an EDF or BDF with several rates, only the channels with the most common rate.
     """
-    with errors_named(recording.path):
+    with errors_naming(recording.path):
         raw = open_recording(recording)
         names = eeg_names(raw)
-        rates = rates_of(recording.path, raw)
+        rates = channel_rates(recording.path, raw)
         if rates is None:
             return names
         own = [rates[index] for index in find_channels(names, raw)]
@@ -128,17 +133,17 @@ def eeg_channels(recording: Recording) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """An opened recording, and how its samples become the dataset's."""
+    """An opened recording, and how its samples map to the dataset's."""
 
     raw: mne.io.BaseRaw
     annotated: mne.io.BaseRaw
-    """The same with all channels, of which `raw` may have fewer."""
+    """The same recording with all channels; `raw` may have fewer."""
     picks: list[int]
-    """Into the channels of `raw`: those of the dataset, then references."""
+    """Indices into the channels of `raw`: the dataset's channels, then references."""
     good: np.ndarray
-    """Whether each channel of the dataset is not marked as bad (channels,) bool; an average is of these, as in MNE."""
+    """Channels of the dataset not marked as bad, (channels,) bool; the average reference uses these, as in MNE."""
     ratio: Fraction
-    """Sampling rate of the dataset ÷ that of the file."""
+    """Sampling rate of the dataset ÷ sampling rate of the file."""
 
     @property
     def sfreq(self) -> float:
@@ -153,20 +158,20 @@ class _Source:
         return math.ceil(self.num_samples * self.ratio)
 
     def microvolts(self, start: int, stop: int) -> np.ndarray:
-        """Read a stretch (picks, samples) float64."""
+        """Read µV (picks, samples) float64 from `start` to `stop`."""
         ordered = sorted(set(self.picks))
-        # Not in place: MNE does not promise a copy, and blocks overlap.
+        # Not in place: MNE may return a view, and blocks overlap.
         data = self.raw.get_data(picks=ordered, start=start, stop=stop, verbose="ERROR") * 1e6
         return data if ordered == self.picks else data[np.searchsorted(ordered, self.picks)]
 
 
 def _stretches(source: _Source, spans: Sequence[Span]) -> list[tuple[int, int]]:
-    """List the stretches (first sample, end) between the marks of interruptions, each of a resampled sample at least.
+    """Uninterrupted stretches (first sample, end), each at least one resampled sample long.
 
-    MNE fills a gap of the acquisition with zeros: a stretch of its own.
+    MNE fills a gap in the acquisition with zeros, which become a separate stretch.
     """
-    times = [time for span in spans if span.join for time in (span.onset, span.end)]
-    # Rounded up from the middle, where EEGLAB's boundaries are: 99.5 lies between 99 and 100.
+    times = [time for span in spans if span.interruption for time in (span.onset, span.end)]
+    # Half a sample rounds up: EEGLAB puts boundaries between samples, such as 99.5 between 99 and 100.
     cuts = [math.floor(time * source.sfreq + 0.501) for time in times]
     inside = [cut for cut in cuts if 0 < cut < source.num_samples]
     borders = sorted({math.ceil(cut * source.ratio): cut for cut in (*inside, 0, source.num_samples)}.values())
@@ -180,25 +185,25 @@ def _blocks(
     kernel: np.ndarray,
     options: ReadOptions,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Give the first sample, the finished µV (channels, samples) and the flat seconds (seconds,) of each block."""
+    """Yield the first sample, the processed µV (channels, samples) and the flat seconds (seconds,) of each block."""
     up, down = source.ratio.numerator, source.ratio.denominator
     lowpass = _anti_aliasing(source.ratio)
     reach = (len(kernel) // 2 + 1) / source.ratio + len(lowpass) // 2 / up
     margin = down * math.ceil(max(reach, source.sfreq + 1) / down)
-    # A block is at least as long as its margins, so that only those at the ends of a stretch are reflected.
+    # Blocks are longer than their margins, so that reflection is needed only at the ends of a stretch.
     step = down * math.ceil(max(_samples_at_once(source), 4 * margin) / down)
     half = len(kernel) // 2
     for within in stretches:
-        # From a sample of both rates, which may lie just before the stretch.
+        # Start at a sample that both rates share; it may be just before the stretch.
         for origin in range(within[0] - within[0] % down, within[1], step):
             start, stop = max(origin, within[0]), min(origin + step, within[1])
-            with errors_named(recording.path):
+            with errors_naming(recording.path):
                 data = _with_margins(source, within, origin - margin, stop + margin)
             flat = _flat(data, origin - margin, (start, stop), within[1], source, options.flat_below)
             if source.ratio != 1:
                 data = scipy.signal.upfirdn(lowpass, data, up, down, axis=-1)
             first, last = math.ceil(start * source.ratio), math.ceil(stop * source.ratio)
-            # Where `first` lies in `data`: behind the margin, and the delay of the anti-aliasing filter.
+            # Index of `first` in `data`: after the margin and the delay of the anti-aliasing filter.
             offset = first - (origin - margin) * up // down + len(lowpass) // 2 // down
             data = data[:, offset - half : offset + last - first + half]
             data = scipy.signal.fftconvolve(data, kernel[None], mode="valid", axes=-1)
@@ -206,29 +211,29 @@ def _blocks(
 
 
 def _with_margins(source: _Source, within: tuple[int, int], start: int, stop: int) -> np.ndarray:
-    """Read µV from `start` to `stop`, continued beyond the ends of the stretch that it is `within`."""
+    """Read µV from `start` to `stop`, extended beyond the ends of the stretch `within`."""
     first, last = max(within[0], start), min(within[1], stop)
     data = source.microvolts(first, last)
     finite = np.isfinite(data).all(axis=0)
     if not finite.all():
         second = (first + int(finite.argmin())) / source.sfreq
-        raise UserError(f"has samples that are not finite, the first at {second:.6g} s; repair or leave out the file")
+        raise UserError(f"has samples that are not finite, the first at {second:.6g} s; repair or remove the file")
     if first == start and last == stop:
         return data
-    # Odd reflection continues value and slope, of which the filters leave nothing.
+    # Odd reflection continues offset and slope, which the filters then remove without edge artefacts.
     return np.pad(data, ((0, 0), (first - start, stop - last)), mode="reflect", reflect_type="odd")
 
 
 def _flat(
     data: np.ndarray, origin: int, block: tuple[int, int], end: int, source: _Source, threshold: float
 ) -> np.ndarray:
-    """Tell the flat seconds among those that begin in a block; `data` begins at `origin`, the stretch ends at `end`.
+    """Whether each second that starts in a block is flat; `data` starts at `origin`, the stretch ends at `end`.
 
-    A second that an interruption divides is not flat: what lies on the other side of it is not known here.
+    A second that contains an interruption is not flat: the data after it are not available here.
     """
     sfreq, (start, stop) = source.sfreq, block
     seconds = np.arange(math.floor(start / sfreq), math.ceil(stop / sfreq) + 2)
-    borders = np.round(seconds * sfreq).astype(int)  # a second is no whole number of samples everywhere
+    borders = np.round(seconds * sfreq).astype(int)  # a second need not be a whole number of samples
     begins = (borders[:-1] >= start) & (borders[:-1] < stop) & (borders[1:] <= source.num_samples)
     if not begins.any():
         return np.zeros(0, dtype=bool)
@@ -246,13 +251,13 @@ def _referenced(data: np.ndarray, good: np.ndarray, options: ReadOptions) -> np.
 
 
 def _design(options: ReadOptions) -> np.ndarray:
-    """Give one zero-phase kernel (taps,), odd in length, for band-pass and notches at the dataset's rate."""
+    """One zero-phase kernel (taps,), of odd length, for band-pass and notches at the dataset's rate."""
     import mne
 
     rate, design = options.sampling_rate, mne.filter.create_filter
     try:
         kernel = design(None, rate, *options.band, verbose="ERROR")
-        if options.notch:  # as `mne.filter.notch_filter` does
+        if options.notch:  # same design as `mne.filter.notch_filter`
             lines = np.asarray(options.notch)
             half = lines / 400 + 0.5
             notch = design(
@@ -262,15 +267,15 @@ def _design(options: ReadOptions) -> np.ndarray:
             kernel = np.convolve(kernel, notch)
     except ValueError as error:
         raise UserError(
-            f"band, notch: {options.band} and {options.notch} Hz make no filter at {rate:g} Hz "
-            f"({one_line(error)}); choose others"
+            f"band, notch: no filter for {options.band} and {options.notch} Hz at a rate of {rate:g} Hz "
+            f"({one_line(error)}); choose other frequencies"
         ) from error
     assert len(kernel) % 2 == 1
     return kernel
 
 
 def _anti_aliasing(ratio: Fraction) -> np.ndarray:
-    """Give the low-pass (taps,) at the rate that both rates divide; its delay is whole output samples."""
+    """Low-pass kernel (taps,) at the common multiple of both rates; its delay is a whole number of output samples."""
     if ratio == 1:
         return np.ones(1)
     half = _LOBES * ratio.denominator
@@ -290,16 +295,19 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     bads = [name for name in names if name in raw.info["bads"]]
     good = np.array([name not in bads for name in names[: len(options.channels)]])
     if options.reference == "average" and not good.any():
-        raise UserError("all channels are marked as bad, which leaves none for an average; use --reference none")
+        raise UserError("all channels are marked as bad, so there is no average reference; use --reference none")
     if bads:
-        used = "used, but not for the average" if options.reference == "average" else "used"
+        used = "used, except for the average" if options.reference == "average" else "used"
         logger.warning(
-            "%s: marked as bad, and %s: %s; leave it out with --channels", recording.path, used, ", ".join(bads)
+            "%s: channels marked as bad, but %s: %s; exclude them with --channels",
+            recording.path,
+            used,
+            ", ".join(bads),
         )
     narrow, picks = with_one_rate(recording, raw, picks)
     sfreq, rate = float(narrow.info["sfreq"]), options.sampling_rate
     if sfreq < rate * (1 - 1e-4):
-        raise UserError(f"sampled at {sfreq:g} Hz, below the dataset's {rate:g} Hz; use --rate {sfreq:g}")
+        raise UserError(f"sampling rate {sfreq:g} Hz is below the dataset's {rate:g} Hz; use --rate {sfreq:g}")
     ratio = Fraction(rate / sfreq).limit_denominator(10_000)
     source = _Source(raw=narrow, annotated=raw, picks=picks, good=good, ratio=ratio)
     if source.num_resampled < options.min_samples:
@@ -312,7 +320,7 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
 def _warn_if_implausible(recording: Recording, median: float) -> None:
     if not _PLAUSIBLE[0] <= median <= _PLAUSIBLE[1]:
         logger.warning(
-            "%s: the median amplitude is %.3g µV, and EEG has some 1 to 100; check the unit in the file",
+            "%s: the median amplitude is %.3g µV, but EEG has about 1 to 100 µV; check the unit in the file",
             recording.path,
             median,
         )

@@ -1,4 +1,4 @@
-"""What is known of a recording before it is read."""
+"""A recording and its attributes, before its signals are read."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ __all__ = ["Recording"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One file of EEG, what is known about it before it is read."""
+    """One EEG file, and what is known about it before its signals are read."""
 
     path: Path
     recording: str
-    """The file's path within its input: unique in a dataset."""
+    """Path of the file within its input; unique in a dataset."""
     subject: str
     dataset: str
     folder: str | None = None
-    """In a plain folder, the folder directly under the input that the file lies in, if any."""
+    """In a plain folder: the folder directly under the input that contains the file, if any."""
     task: str | None = None
     gender: str | None = None
-    """`female` or `male` where the source says so in any usual way, else as it stands there."""
+    """`female` or `male` if the source uses a common spelling, else as in the source."""
     health: str | None = None
     age: float | None = None
     """Years."""
     participant: dict[str, str] = field(default_factory=dict)
-    """The person's row of the table of subjects, missing values left out."""
+    """Row of the subject table, without missing values."""
     bids: Any = None
-    """The file's `mne_bids.BIDSPath`, where it lies in a BIDS folder."""
+    """The file's `mne_bids.BIDSPath`, if it is in a BIDS folder."""

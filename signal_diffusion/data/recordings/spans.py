@@ -1,4 +1,4 @@
-"""What a recording's annotations, events and triggers say, as stretches of time."""
+"""Annotations, events and triggers of a recording, as spans of time."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ if TYPE_CHECKING:
 
 __all__ = ["Span", "spans_of"]
 
-# Where pieces were joined, in MNE, EEGLAB and BrainVision; and where MNE filled a gap in the acquisition.
-_CUT = re.compile(r"((bad|edge)[ _]?)?boundary$|edge$|new segment/?$", re.IGNORECASE)
-_SKIP = re.compile(r"bad_acq_skip", re.IGNORECASE)
+# Boundaries between joined pieces, in MNE, EEGLAB and BrainVision; and gaps in the acquisition that MNE filled.
+_BOUNDARY = re.compile(r"((bad|edge)[ _]?)?boundary$|edge$|new segment/?$", re.IGNORECASE)
+_GAP = re.compile(r"bad_acq_skip", re.IGNORECASE)
 _BAD = re.compile(r"bad", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A stretch of a recording that an annotation describes."""
+    """A span of time that an annotation describes."""
 
     onset: float
-    """Seconds from the recording's first sample."""
+    """Seconds from the first sample of the recording."""
     end: float
     description: str
 
     @property
     def bad(self) -> bool:
-        """Whether it says that nothing should be learnt from it, or that the recording was interrupted there."""
-        return self.join or _BAD.match(self.description.strip()) is not None
+        """Whether it marks bad data or an interruption."""
+        return self.interruption or _BAD.match(self.description.strip()) is not None
 
     @property
-    def join(self) -> bool:
-        """Whether it says that the recording was interrupted there: neither filters nor events reach across."""
-        return any(pattern.match(self.description.strip()) for pattern in (_CUT, _SKIP))
+    def interruption(self) -> bool:
+        """Whether the recording was interrupted here; filters and events do not extend across."""
+        return any(pattern.match(self.description.strip()) for pattern in (_BOUNDARY, _GAP))
 
 
 def spans_of(raw: mne.io.BaseRaw, samples_at_once: int) -> tuple[Span, ...]:
-    """List annotations by onset; where none but bad ones are there, also the triggers of the stim channels.
+    """List annotations by onset; if there are only bad ones, also the triggers of the stim channels.
 
-    An event, with a duration of no more than a sample, lasts until the next one, or until the recording is interrupted
-    or ends; unless it is bad.
+    An event (a duration of at most one sample, and not bad) lasts until the next one, or until the recording is
+    interrupted or ends.
     """
     sfreq = float(raw.info["sfreq"])
-    # Onsets count from where the acquisition began, which a cropped FIF keeps in `first_samp`.
+    # Onsets count from the start of the acquisition; a cropped FIF starts at `first_samp`.
     before = raw.first_samp / sfreq
     marks = [
         _mark(onset - before, duration, str(name))
@@ -60,7 +60,7 @@ def spans_of(raw: mne.io.BaseRaw, samples_at_once: int) -> tuple[Span, ...]:
     ]
     if all(mark.bad for mark in marks):
         marks += _triggers(raw, samples_at_once)
-    borders = sorted({mark.onset for mark in marks if mark.join or _is_event(mark, sfreq)})
+    borders = sorted({mark.onset for mark in marks if mark.interruption or _is_event(mark, sfreq)})
     following = dict(itertools.pairwise([*borders, int(raw.n_times) / sfreq]))
     spans = [
         Span(onset=mark.onset, end=following[mark.onset], description=mark.description)
@@ -72,9 +72,9 @@ def spans_of(raw: mne.io.BaseRaw, samples_at_once: int) -> tuple[Span, ...]:
 
 
 def _mark(onset: float, duration: float, description: str) -> Span:
-    # To EEGLAB, a boundary lasts as long as what was cut out there, which may be unknown (NaN).
-    instant = _CUT.match(description.strip())
-    return Span(onset=onset, end=onset if instant else onset + duration, description=description)
+    # In EEGLAB, the duration of a boundary is the length of the removed data, which may be unknown (NaN).
+    is_boundary = _BOUNDARY.match(description.strip())
+    return Span(onset=onset, end=onset if is_boundary else onset + duration, description=description)
 
 
 def _is_event(mark: Span, sfreq: float) -> bool:
@@ -82,11 +82,11 @@ def _is_event(mark: Span, sfreq: float) -> bool:
 
 
 def _triggers(raw: mne.io.BaseRaw, samples_at_once: int) -> list[Span]:
-    """Find where a stim channel rises, as `mne.find_events` does, without loading it whole."""
+    """Find where a stim channel increases, as `mne.find_events` does, without loading it whole."""
     import mne
 
     names = [raw.ch_names[index] for index in mne.pick_types(raw.info, meg=False, stim=True)]
-    # MNE's summary of all triggers, where there is one.
+    # Prefer the channel in which MNE combines all triggers, if it exists.
     names = [name for name in ("STI101", "STI 014") if name in names][:1] or names
     spans = []
     for name in names:

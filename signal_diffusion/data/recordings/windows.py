@@ -1,4 +1,4 @@
-"""Continuous signals cut into windows, and the windows that no model should learn from."""
+"""Cut continuous signals into windows, reject bad windows, and label them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ _WINDOWS_AT_ONCE = 16
 
 
 def window_starts(num_samples: int, window: int, overlap: float) -> np.ndarray:
-    """List the first sample of each whole window (n,); neighbours share the fraction `overlap` in [0, 1)."""
+    """First sample of each whole window (n,); neighbours share the fraction `overlap`, in [0, 1)."""
     step = max(1, round(window * (1 - overlap)))
     return np.arange(0, num_samples - window + 1, step)
 
 
 def cut(signal: np.ndarray, starts: Sequence[int] | np.ndarray, window: int) -> np.ndarray:
-    """Copy windows out of a signal: (channels, samples) → (n, channels, window)."""
+    """Copy windows from a signal: (channels, samples) → (n, channels, window)."""
     return np.stack([signal[:, start : start + window] for start in starts])
 
 
 def flat_stretches(signal: np.ndarray, borders: np.ndarray, threshold: float) -> np.ndarray:
-    """Tell the stretches in which some channel moves by less than `threshold`, its unit.
+    """Whether any channel has a peak-to-peak amplitude below `threshold`, in each stretch: (n,) bool.
 
-    `borders` (n + 1,) are increasing samples; stretch i is from border i up to border i + 1; returns (n,) bool. To be
-    asked of a recording as it came: filters leave ringing and an average reference puts everyone else's signal
-    on a dead channel.
+    `borders` (n + 1,) are increasing samples; stretch i is from border i up to border i + 1. Use it on the raw
+    recording: filters add ringing, and an average reference puts the other channels' signal on a dead channel.
     """
     if len(borders) < 2:
         return np.zeros(0, dtype=bool)
@@ -42,9 +41,9 @@ def flat_stretches(signal: np.ndarray, borders: np.ndarray, threshold: float) ->
 
 
 def windows_in(path: Path, starts: np.ndarray, window: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Read windows (n, channels, window) of an .npy of (channels, samples), some at a time, and which they are.
+    """Yield windows (n, channels, window) of an .npy file (channels, samples), in parts, with their slice of `starts`.
 
-    The file is mapped anew each time, so that the pages of a whole day do not pile up in memory.
+    The file is mapped again for each part, so that pages of a day-long recording do not accumulate in memory.
     """
     for start in range(0, len(starts), _WINDOWS_AT_ONCE):
         part = slice(start, start + _WINDOWS_AT_ONCE)
@@ -61,11 +60,11 @@ def kept_windows(
     flat: np.ndarray,
     bad: Sequence[tuple[float, float]] = (),
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Choose the windows worth keeping, of which `extents` (n,) are the largest spans of a channel, µV.
+    """Choose the windows to keep; `extents` (n,) are their largest peak-to-peak amplitudes of a channel, µV.
 
-    A window goes where it touches a second that is `flat` (seconds,), where it touches a `bad` stretch (from, to; in
-    seconds; one without length has to lie inside), or where a channel spans more than `peak_to_peak` µV.
-    Returns the indices into `starts` that stay, and how many went for which reason, the first that holds.
+    A window is rejected if it touches a second that is `flat` (seconds,), if it touches a `bad` span (from, to; in
+    seconds; a span of length zero must be inside), or if its extent is above `peak_to_peak` µV.
+    Returns the kept indices into `starts`, and the number of rejected windows by reason (the first that applies).
     """
     is_flat = np.array(
         [flat[int(start // sfreq) : int(np.ceil((start + window) / sfreq))].any() for start in starts],
@@ -86,10 +85,10 @@ def kept_windows(
 def label_windows(
     starts: np.ndarray, window: int, sfreq: float, spans: Sequence[Span], names: Sequence[str] | None = None
 ) -> list[str | None]:
-    """Label each window with what the annotations say of most of it; None where that is less than half.
+    """Label each window with the annotation that covers most of it; None if that is less than half.
 
-    Only annotations in `names` count (None = all), and none that mark something bad. Where two cover as much,
-    the first in `names`, or in the alphabet, wins.
+    Only annotations in `names` count (None = all), and bad ones never do. In case of a tie, the first in `names` or
+    in alphabetical order wins.
     """
     usable = [span for span in spans if not span.bad]
     descriptions = list(names) if names is not None else sorted({span.description for span in usable})
@@ -100,13 +99,13 @@ def label_windows(
         [_covered([span for span in usable if span.description == name], first, last) for name in descriptions]
     )  # (descriptions, windows), seconds
     best = covered.argmax(axis=0)
-    # Onsets are decimal fractions; half of a window must not be missed by rounding.
+    # Tolerance for rounding of onsets: exactly half a window must count.
     enough = covered.max(axis=0) >= 0.5 * window / sfreq - 1e-6
     return [descriptions[index] if half else None for index, half in zip(best, enough, strict=True)]
 
 
 def _covered(spans: Sequence[Span], first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Measure how much of each stretch (n,) lies in the union of the spans, in the spans' unit."""
+    """Length of each stretch (n,) covered by the union of the spans, in seconds."""
     merged: list[list[float]] = []
     for span in sorted(spans, key=lambda span: span.onset):
         if merged and span.onset <= merged[-1][1]:
@@ -117,6 +116,6 @@ def _covered(spans: Sequence[Span], first: np.ndarray, last: np.ndarray) -> np.n
         return np.zeros(len(first))
     borders = np.array(merged)  # (m, 2)
     before = np.concatenate([[0.0], np.cumsum(borders[:, 1] - borders[:, 0])])
-    # What lies in the union up to a time: grows with slope 1 inside a span, stands still between two.
+    # Covered length up to a time: slope 1 inside a span, constant between spans.
     total = np.stack([before[:-1], before[1:]], axis=1).ravel()
     return np.interp(last, borders.ravel(), total) - np.interp(first, borders.ravel(), total)

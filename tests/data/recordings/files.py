@@ -1,4 +1,4 @@
-"""Recordings made for tests, and a way to read them."""
+"""Helpers that write recordings for tests, and read them."""
 
 from dataclasses import replace
 from pathlib import Path

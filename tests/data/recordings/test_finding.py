@@ -21,21 +21,21 @@ def found(root: Path, **options: bool) -> dict[str, Recording]:
     return {recording.recording: recording for recording in find_recordings(root, **options)}
 
 
-def test_in_a_plain_folder_the_subject_is_the_folder_or_the_file(tmp_path: Path):
-    there = found(write(tmp_path, "alone.edf", "anna/one.BDF", "anna/deep/two.vhdr", "notes.txt"))
-    assert {name: each.subject for name, each in there.items()} == {
+def test_in_a_plain_folder_the_subject_is_the_folder_or_the_file_name(tmp_path: Path):
+    recordings = found(write(tmp_path, "alone.edf", "anna/one.BDF", "anna/deep/two.vhdr", "notes.txt"))
+    assert {name: each.subject for name, each in recordings.items()} == {
         "alone.edf": "alone",
         "anna/one.BDF": "anna",
         "anna/deep/two.vhdr": "anna",
     }
-    assert there["alone.edf"].folder is None
-    assert there["anna/deep/two.vhdr"].folder == "anna"
+    assert recordings["alone.edf"].folder is None
+    assert recordings["anna/deep/two.vhdr"].folder == "anna"
 
 
-def test_where_folders_are_labels_the_subject_is_the_folder_below_or_the_file(tmp_path: Path):
+def test_with_label_folders_the_subject_is_the_folder_below_or_the_file_name(tmp_path: Path):
     write(tmp_path, "alone.edf", "rest/anna.edf", "work/anna.edf", "work/bert/one.edf", "work/bert/deep/two.edf")
-    there = found(tmp_path, folder_is_label=True)
-    assert {name: (each.folder, each.subject) for name, each in there.items()} == {
+    recordings = found(tmp_path, folder_is_label=True)
+    assert {name: (each.folder, each.subject) for name, each in recordings.items()} == {
         "alone.edf": (None, "alone"),
         "rest/anna.edf": ("rest", "anna"),
         "work/anna.edf": ("work", "anna"),
@@ -44,9 +44,9 @@ def test_where_folders_are_labels_the_subject_is_the_folder_below_or_the_file(tm
     }
 
 
-def test_folders_of_a_bids_folder_are_no_labels(tmp_path: Path):
+def test_label_folders_in_bids_are_an_error(tmp_path: Path):
     write(tmp_path, "dataset_description.json")
-    with pytest.raises(UserError, match="a BIDS folder, whose folders are people and no labels; use --label task"):
+    with pytest.raises(UserError, match="in a BIDS folder, folders are subjects, not labels; use --label task"):
         find_recordings(tmp_path, folder_is_label=True)
 
 
@@ -55,16 +55,16 @@ def test_hidden_files_and_derivatives_are_left_out(tmp_path: Path):
     assert list(found(tmp_path)) == ["a/one.edf", "derivatives/three.edf"]
 
 
-def test_a_bids_folder_inside_a_plain_one_is_no_person(tmp_path: Path):
+def test_a_bids_folder_inside_a_plain_one_is_an_error(tmp_path: Path):
     write(tmp_path, "a/one.edf", "bids/participants.tsv", "bids/sub-01/eeg/sub-01_task-rest_eeg.edf")
-    with pytest.raises(UserError, match=r"holds the BIDS folder .*bids; give BIDS folders as inputs of their own"):
+    with pytest.raises(UserError, match=r"contains the BIDS folder .*bids; give BIDS folders as separate inputs"):
         find_recordings(tmp_path)
 
 
-def test_names_like_those_of_bids_tell_the_person_and_the_task(tmp_path: Path):
+def test_bids_like_names_give_subject_and_task(tmp_path: Path):
     write(tmp_path, "sub-01_task-rest_eeg.edf", "sub-01_task-work_eeg.edf", "sub-02_ses-1_eeg.edf", "s3.fif.gz")
-    there = found(tmp_path)
-    assert {name: (each.subject, each.task) for name, each in there.items()} == {
+    recordings = found(tmp_path)
+    assert {name: (each.subject, each.task) for name, each in recordings.items()} == {
         "s3.fif.gz": ("s3", None),
         "sub-01_task-rest_eeg.edf": ("sub-01", "rest"),
         "sub-01_task-work_eeg.edf": ("sub-01", "work"),
@@ -72,32 +72,33 @@ def test_names_like_those_of_bids_tell_the_person_and_the_task(tmp_path: Path):
     }
 
 
-def test_files_that_are_taken_for_a_person_each_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_files_treated_as_separate_subjects_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     find_recordings(write(tmp_path, "Subject00_1.edf", "Subject00_2.edf"))
-    assert "each of 2 files is taken for a person of its own, such as Subject00_1" in caplog.text
+    assert "treating each of 2 files as a separate subject, such as Subject00_1" in caplog.text
 
 
-def test_recordings_that_bids_has_no_name_for_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_recordings_without_a_bids_name_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write(tmp_path, "dataset_description.json", "sub-01/eeg/sub-01_task-rest_eeg.edf", "sub-02/eeg/sub-02_rest.EDF")
     assert list(found(tmp_path)) == ["sub-01/eeg/sub-01_task-rest_eeg.edf"]
-    assert "1 recordings are left out" in caplog.text and "sub-02_rest.EDF" in caplog.text
+    assert "ignored 1 recordings" in caplog.text and "sub-02_rest.EDF" in caplog.text
 
 
-def test_recordings_that_were_not_fetched_are_recordings_and_others_are_not(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_broken_links_count_as_recordings_only_where_bids_expects_eeg(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     names = ["sub-01/eeg/sub-01_task-rest_eeg.edf", "sub-02/ses-1/eeg/sub-02_ses-1_task-rest_eeg.edf"]
     write(tmp_path, "dataset_description.json", "sub-03/eeg/sub-03_task-work_eeg.edf", "sub-01/meg/sub-01_meg.json")
     for name in (*names, "sub-01/meg/sub-01_task-rest_meg.fif", "sourcedata/sub-01/eeg/sub-01_task-rest_eeg.edf"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(tmp_path / "nowhere")
-    there = found(tmp_path)
-    assert list(there) == [*names, "sub-03/eeg/sub-03_task-work_eeg.edf"]
-    assert [(there[name].subject, there[name].task) for name in names] == [("sub-01", "rest"), ("sub-02", "rest")]
+    recordings = found(tmp_path)
+    assert list(recordings) == [*names, "sub-03/eeg/sub-03_task-work_eeg.edf"]
+    assert [(recordings[name].subject, recordings[name].task) for name in names] == [
+        ("sub-01", "rest"),
+        ("sub-02", "rest"),
+    ]
     assert not [record for record in caplog.records if "sub-01_task-rest_eeg" in record.getMessage()]
 
 
-def test_only_what_bids_calls_eeg_is_found_in_a_bids_folder(tmp_path: Path):
+def test_only_bids_eeg_files_are_found_in_a_bids_folder(tmp_path: Path):
     write(tmp_path, "dataset_description.json", "sub-01/eeg/sub-01_task-rest_eeg.edf")
     write(tmp_path, "sub-01/eeg/._sub-01_task-rest_eeg.edf", "derivatives/x/sub-01/eeg/sub-01_task-rest_eeg.edf")
     write(tmp_path, "sourcedata/sub-01/eeg/sub-01_task-rest_eeg.edf", "sub-01/eeg/sub-01_task-rest_split-02_eeg.edf")
@@ -105,11 +106,11 @@ def test_only_what_bids_calls_eeg_is_found_in_a_bids_folder(tmp_path: Path):
 
 
 @pytest.mark.parametrize("naming", ["neuromag", "bids"])
-def test_the_further_parts_of_a_split_fif_are_not_listed_again(tmp_path: Path, naming: str):
+def test_continuation_files_of_a_split_fif_are_not_listed(tmp_path: Path, naming: str):
     long = noise([f"E{number}" for number in range(60)], 1000.0, seconds=20.0)
     long.save(tmp_path / "long_raw.fif", split_size="3MB", split_naming=naming, verbose="ERROR")
     write_fif(tmp_path / "other_raw.fif", EEG)
-    write_fif(tmp_path / "other_raw-1.fif", EEG)  # only named like one
+    write_fif(tmp_path / "other_raw-1.fif", EEG)  # looks like a continuation, but is not
     write(tmp_path, "orphan_raw-3.fif")
     assert len(list(tmp_path.iterdir())) > 4
     (first, *others) = found(tmp_path)
@@ -118,7 +119,7 @@ def test_the_further_parts_of_a_split_fif_are_not_listed_again(tmp_path: Path, n
     assert staged(tmp_path / first, tmp_path / "x.npy", channels=("E3",))[0].shape == (1, 2500)
 
 
-def test_participants_of_a_bids_folder_come_with_usual_names(tmp_path: Path):
+def test_bids_participants_get_standard_attributes(tmp_path: Path):
     write_edf(tmp_path / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", EEG)
     (tmp_path / "participants.tsv").write_text(
         "\ufeffparticipant_id\tage\tsex\tgroup\thand\nsub-01\t31\tF\tcontrol\tn/a\n", encoding="utf-8"
@@ -129,7 +130,7 @@ def test_participants_of_a_bids_folder_come_with_usual_names(tmp_path: Path):
     assert "hand" not in recording.participant
 
 
-def test_annotations_of_a_bids_folder_are_those_of_its_events(tmp_path: Path):
+def test_bids_events_become_annotations(tmp_path: Path):
     path = write_edf(tmp_path / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", EEG)
     (tmp_path / "dataset_description.json").write_text("{}")
     path.with_name("sub-01_task-rest_events.tsv").write_text(
@@ -142,8 +143,8 @@ def test_annotations_of_a_bids_folder_are_those_of_its_events(tmp_path: Path):
     ]
 
 
-def test_an_input_without_recordings_is_one_line(tmp_path: Path):
-    with pytest.raises(UserError, match=r"no recordings here; known formats are \.edf"):
+def test_an_input_without_recordings_is_a_one_line_error(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no recordings found; supported formats are \.edf"):
         find_recordings(tmp_path)
     with pytest.raises(UserError, match="no such file or folder"):
         find_recordings(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Every format reads in the same way, and every kind of damage is one line."""
+"""Every format is read in the same way, and every kind of damage is a one-line error."""
 
 import warnings
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.data.recordings.files import OPTIONS, noise, write_edf, write_fif
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("folder", ["bdf", "brainvision", "edf", "eeglab", "fif", "tiny_bids"])
-def test_every_recording_of_every_format_reads_with_the_same_options(
+def test_every_recording_of_every_format_can_be_read_with_the_same_options(
     real_data: Path, tmp_path: Path, folder: str, caplog: pytest.LogCaptureFixture
 ):
     recordings = find_recordings(real_data / "formats" / folder)
@@ -31,13 +31,15 @@ def test_every_recording_of_every_format_reads_with_the_same_options(
         assert signal.shape == (len(channels), made.num_samples)
         assert np.isfinite(signal).all()
         assert (signal.std(axis=1) > 0).all()
-    # Nothing of MNE's:
+    # Only our own log records, none of MNE:
     ours = {f"signal_diffusion.data.recordings.{name}" for name in ("reading", "finding")}
     assert {record.name for record in caplog.records} <= ours
 
 
 @pytest.mark.real_data
-def test_a_unit_that_is_wrong_by_1000_is_warned_of(real_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_unit_wrong_by_1000_is_warned_about_in_a_real_file(
+    real_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     (recording,) = find_recordings(real_data / "formats" / "fif")
     read_recording(recording, replace(OPTIONS, channels=("Oz", "O1")), tmp_path / "signal.npy")
     assert "check the unit in the file" in caplog.text
@@ -56,7 +58,7 @@ def test_a_unit_that_is_wrong_by_1000_is_warned_of(real_data: Path, tmp_path: Pa
         ("tiny_bids", 64, {"Fp1", "PO10"}),
     ],
 )
-def test_eeg_channels_of_real_files_are_electrodes(real_data: Path, name: str, count: int, among: set[str]):
+def test_eeg_channels_of_real_files_are_named_by_electrode(real_data: Path, name: str, count: int, among: set[str]):
     names = eeg_channels(find_recordings(real_data / "formats" / name)[0])
     assert len(set(names)) == len(names) == count
     assert among <= set(names)
@@ -64,7 +66,7 @@ def test_eeg_channels_of_real_files_are_electrodes(real_data: Path, name: str, c
 
 
 @pytest.mark.real_data
-def test_annotations_and_triggers_of_real_files_are_spans(real_data: Path, tmp_path: Path):
+def test_annotations_and_triggers_of_real_files_become_spans(real_data: Path, tmp_path: Path):
     def spans(name: str, channel: str) -> list[tuple[float, float, str]]:
         recording = find_recordings(real_data / "formats" / name)[0]
         options = replace(OPTIONS, channels=(channel,), sampling_rate=100.0, band=(1.0, 40.0), min_samples=1)
@@ -90,7 +92,7 @@ def text(folder: Path) -> None:
     (folder / "a.edf").write_text("Dear diary, today we recorded EEG.\n")
 
 
-def header_alone(folder: Path) -> None:
+def header_only(folder: Path) -> None:
     path = write_edf(folder / "a.edf", noise(["Fz", "Cz", "Pz"]))
     path.write_bytes(path.read_bytes()[:300])
 
@@ -146,20 +148,20 @@ def broken_fif(folder: Path) -> None:
     [
         (truncated, "is shorter or longer than its header says; fetch it again"),
         (empty, "is empty; fetch it again"),
-        (discontinuous, "a discontinuous recording (EDF+D or BDF+D), whose gaps would be lost; convert it to EDF+C or"),
-        (not_fetched, "is a link to what is not there; fetch it (datalad get, git annex get) or remove the link"),
+        (discontinuous, "discontinuous recording (EDF+D or BDF+D), its gaps would be lost; convert it to EDF+C or"),
+        (not_fetched, "the file is a broken link; fetch it (datalad get, git annex get) or remove the link"),
         (text, "cannot be read as .edf"),
-        (header_alone, "cannot be read as .edf"),
-        (not_finite, "has samples that are not finite, the first at 5 s; repair or leave out the file"),
-        (without_channel, "no channel Pz; it has Fz, Cz; name those to use with --channels"),
+        (header_only, "cannot be read as .edf"),
+        (not_finite, "has samples that are not finite, the first at 5 s; repair or remove the file"),
+        (without_channel, "no channel Pz; the file has Fz, Cz; choose from these with --channels"),
         (short, "lasts 2 s, less than one window of 2.05 s"),
-        (slow, "sampled at 100 Hz, below the dataset's 125 Hz; use --rate 100"),
+        (slow, "sampling rate 100 Hz is below the dataset's 125 Hz; use --rate 100"),
         (no_mat, "cannot be read as .set"),
         (without_data, "cannot be read as .vhdr"),
         (broken_fif, "cannot be read as .fif"),
     ],
 )
-def test_damage_is_one_line_that_names_the_file_and_leaves_nothing(
+def test_damage_is_a_one_line_error_that_names_the_file_and_leaves_no_output(
     tmp_path: Path,
     damage: Callable[[Path], None],
     complaint: str,
@@ -180,21 +182,21 @@ def test_damage_is_one_line_that_names_the_file_and_leaves_nothing(
     assert not recwarn.list
 
 
-def test_two_people_with_one_id_are_one_line(tmp_path: Path):
+def test_two_subjects_with_the_same_id_are_a_one_line_error(tmp_path: Path):
     write_edf(tmp_path / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", noise(["Fz", "Cz", "Pz"]))
     (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t31\nsub-01\t62\n")
-    with pytest.raises(UserError, match=r"participants\.tsv: sub-01 stands in line 2 and in line 3; keep one"):
+    with pytest.raises(UserError, match=r"participants\.tsv: sub-01 is in line 2 and in line 3; keep one"):
         find_recordings(tmp_path)
 
 
-def test_an_edf_that_was_never_closed_is_read(tmp_path: Path):
+def test_an_edf_that_was_not_closed_is_read(tmp_path: Path):
     path = write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz"]))
     contents = path.read_bytes()
     path.write_bytes(contents[:236] + b"-1      " + contents[244:])
     assert read_recording(find_recordings(path)[0], OPTIONS, tmp_path / "signal.npy").num_samples == 1000
 
 
-def test_an_interrupted_reading_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_interrupted_reading_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

@@ -30,7 +30,7 @@ def sine(frequency: float, amplitude: float, sfreq: float, seconds: float = 20.0
     return raw
 
 
-def test_edf_and_fif_of_one_recording_are_the_same_microvolts(tmp_path: Path, output: Path):
+def test_edf_and_fif_of_one_recording_give_the_same_microvolts(tmp_path: Path, output: Path):
     raw = noise(["Fz", "Cz", "Pz"])
     from_fif, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output)
     from_edf, made = staged(write_edf(tmp_path / "a.edf", raw), output)
@@ -41,11 +41,11 @@ def test_edf_and_fif_of_one_recording_are_the_same_microvolts(tmp_path: Path, ou
 
 
 @pytest.mark.parametrize(("sfreq", "notch"), [(500.0, (50.0,)), (128.0, ()), (125.0, ()), (300.7, ())])
-def test_blocks_fit_together_to_the_whole_in_spite_of_offset_and_drift(
+def test_reading_in_blocks_equals_reading_whole_despite_offset_and_drift(
     tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch, sfreq: float, notch: tuple[float, ...]
 ):
     raw = noise(["Fz", "Cz", "Pz"], sfreq, seconds=150.3)
-    raw._data += 1e-2 + 1e-5 * raw.times  # 10 mV, and 10 µV more per second
+    raw._data += 1e-2 + 1e-5 * raw.times  # offset of 10 mV, drift of 10 µV/s
     raw._data[1, 10_000 : 10_000 + round(3 * sfreq)] = raw._data[1, 10_000]
     path = write_fif(tmp_path / "a_raw.fif", raw)
     whole, expected = staged(path, output, notch=notch)
@@ -67,7 +67,7 @@ def num_blocks(path: Path, notch: tuple[float, ...]) -> int:
     return len(list(reading._blocks(the_recording(path), source, stretches, reading._design(options), options)))
 
 
-def test_it_is_what_mne_makes_of_it(tmp_path: Path, output: Path):
+def test_filtering_equals_mne(tmp_path: Path, output: Path):
     raw = noise(["Fz", "Cz", "Pz"], 125.0, seconds=40)
     signal, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output, band=(1.0, 40.0), notch=(30.0,))
     expected = raw.copy().filter(1.0, 40.0, verbose="ERROR").notch_filter([30.0], verbose="ERROR").get_data() * 1e6
@@ -75,12 +75,12 @@ def test_it_is_what_mne_makes_of_it(tmp_path: Path, output: Path):
 
 
 def interrupted(raw: mne.io.Raw, time: float, description: str) -> mne.io.Raw:
-    """The same, 300 µV higher from a time on, with a mark there."""
+    """Add 300 µV from a time on, and annotate that time."""
     raw._data[:, round(time * raw.info["sfreq"]) :] += 300e-6
     return raw.set_annotations(mne.Annotations([time], [0.0], [description]))
 
 
-def test_around_an_interruption_it_is_what_mne_makes_of_it(tmp_path: Path, output: Path):
+def test_filtering_around_an_interruption_equals_mne(tmp_path: Path, output: Path):
     raw = interrupted(noise(["Fz", "Cz", "Pz"], 125.0, seconds=40), 17.0, "EDGE boundary")
     signal, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output, band=(1.0, 40.0))
     expected = raw.copy().filter(1.0, 40.0, verbose="ERROR").get_data() * 1e6
@@ -100,15 +100,15 @@ def test_filters_do_not_carry_an_offset_across_an_interruption(
     path = write_fif(tmp_path / "a_raw.fif", interrupted(raw, time, mark))
     signal, made = staged(path, output)
     assert made.num_samples == signal.shape[1] and len(made.flat) == 90 and not made.flat.any()
-    alone, _ = staged(write_fif(tmp_path / "before_raw.fif", before), output)
-    assert np.abs(signal[:, : alone.shape[1]] - alone).max() < 1e-3
-    if sfreq == 125.0:  # otherwise the second part has other samples when it is alone
-        alone, _ = staged(write_fif(tmp_path / "after_raw.fif", after), output)
-        assert np.abs(signal[:, -alone.shape[1] :] - alone).max() < 1e-3
+    separate, _ = staged(write_fif(tmp_path / "before_raw.fif", before), output)
+    assert np.abs(signal[:, : separate.shape[1]] - separate).max() < 1e-3
+    if sfreq == 125.0:  # at another rate, the separate second part is resampled at other times
+        separate, _ = staged(write_fif(tmp_path / "after_raw.fif", after), output)
+        assert np.abs(signal[:, -separate.shape[1] :] - separate).max() < 1e-3
     assert np.abs(signal).max() < 120
 
 
-def test_marks_that_lie_beside_each_other_are_one_interruption(tmp_path: Path, output: Path):
+def test_adjacent_marks_are_one_interruption(tmp_path: Path, output: Path):
     raw = noise(["Fz", "Cz", "Pz"], 500.0, seconds=20)
     one, _ = staged(write_fif(tmp_path / "one_raw.fif", interrupted(raw.copy(), 10.0, "boundary")), output)
     marks = [0.0, 10.0, 10.0 + 1e-6, 10.002, 20.0]
@@ -118,7 +118,7 @@ def test_marks_that_lie_beside_each_other_are_one_interruption(tmp_path: Path, o
     assert np.abs(several - one)[:, :1000].max() < 1e-3 and np.abs(several).max() < 120
 
 
-def test_a_second_that_ends_in_another_piece_is_not_flat(tmp_path: Path, output: Path):
+def test_a_second_with_an_interruption_is_not_flat(tmp_path: Path, output: Path):
     raw = noise(["Fz", "Cz", "Pz"], 125.0, seconds=20)
     raw._data[:, 500:1062] = 0  # from second 4 to the middle of second 8
     raw.set_annotations(mne.Annotations([4.0], [4.496], ["BAD_ACQ_SKIP"]))
@@ -126,15 +126,15 @@ def test_a_second_that_ends_in_another_piece_is_not_flat(tmp_path: Path, output:
     assert np.flatnonzero(made.flat).tolist() == [4, 5, 6, 7]
 
 
-def test_resampling_keeps_what_fits_and_removes_what_would_alias(tmp_path: Path, output: Path):
+def test_resampling_keeps_low_frequencies_and_removes_aliases(tmp_path: Path, output: Path):
     kept, _ = staged(write_edf(tmp_path / "10.edf", sine(10.0, 50.0, 500.0)), output)
     assert kept[:, 500:-500].std() * np.sqrt(2) == pytest.approx(50.0, rel=0.01)
-    # 72 Hz would appear at 53 Hz.
+    # 72 Hz would alias to 53 Hz.
     aliased, _ = staged(write_edf(tmp_path / "72.edf", sine(72.0, 50.0, 500.0)), output)
     assert aliased[:, 500:-500].std() < 0.2
 
 
-def test_band_and_notch_remove_what_they_should_without_delay(tmp_path: Path, output: Path):
+def test_band_pass_and_notch_remove_frequencies_without_delay(tmp_path: Path, output: Path):
     path = write_edf(tmp_path / "50.edf", sine(50.0, 50.0, 250.0))
     assert staged(path, output, notch=(50.0,))[0][:, 500:-500].std() < 1
     assert staged(path, output, band=(0.5, 40.0))[0][:, 500:-500].std() < 1
@@ -152,7 +152,7 @@ def test_references_are_subtracted(tmp_path: Path, output: Path):
     assert np.allclose(mastoids, plain[:3] - plain[3:].mean(axis=0), atol=1e-3)
 
 
-def test_bad_channels_are_left_out_of_the_average_as_in_mne(
+def test_bad_channels_are_excluded_from_the_average_as_in_mne(
     tmp_path: Path, output: Path, caplog: pytest.LogCaptureFixture
 ):
     raw = noise(["Fz", "Cz", "Pz"], 125.0, seconds=20)
@@ -161,9 +161,9 @@ def test_bad_channels_are_left_out_of_the_average_as_in_mne(
     average, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output, reference="average")
     expected = raw.copy().filter(0.5, 60.0, verbose="ERROR").set_eeg_reference("average", verbose="ERROR").get_data()
     assert np.abs(average - 1e6 * expected)[[0, 2]].max() < 1e-3
-    assert "a_raw.fif: marked as bad, and used, but not for the average: Cz; leave it out" in caplog.text
+    assert "a_raw.fif: channels marked as bad, but used, except for the average: Cz; exclude them" in caplog.text
     raw.info["bads"] = ["Fz", "Cz", "Pz"]
-    with pytest.raises(UserError, match="all channels are marked as bad, which leaves none for an average; use"):
+    with pytest.raises(UserError, match="all channels are marked as bad, so there is no average reference; use"):
         staged(write_fif(tmp_path / "b_raw.fif", raw), output, reference="average")
 
 
@@ -175,24 +175,24 @@ def test_a_dead_reference_is_flat(tmp_path: Path, output: Path):
     assert not staged(path, output, reference="A1")[1].flat.any()
 
 
-def test_a_reference_that_is_not_there_is_named_with_its_option(tmp_path: Path, output: Path):
+def test_a_missing_reference_channel_is_an_error_that_names_the_option(tmp_path: Path, output: Path):
     path = write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz"]))
-    with pytest.raises(UserError, match=r"no channel A1; it has Fz, Cz, Pz; name those to use with --reference$"):
+    with pytest.raises(UserError, match=r"no channel A1; the file has Fz, Cz, Pz; choose from these with --reference$"):
         staged(path, output, reference="A1")
 
 
-def test_a_dead_channel_is_flat_though_the_average_reference_hides_it(tmp_path: Path, output: Path):
+def test_a_dead_channel_is_flat_despite_the_average_reference(tmp_path: Path, output: Path):
     raw = noise(["Fz", "Cz", "Pz"])
     raw._data[1, 500:1250] = 0  # seconds 2 to 5
     _, made = staged(write_edf(tmp_path / "a.edf", raw), output, reference="average")
     assert np.flatnonzero(made.flat).tolist() == [2, 3, 4]
 
 
-def test_a_format_that_mne_loads_whole_is_not_scaled_twice_where_blocks_overlap(
+def test_preloaded_formats_are_not_scaled_twice_where_blocks_overlap(
     tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ):
     raw = noise(["Fz", "Cz", "Pz"], 250.0, seconds=150.0)
-    places = np.array([(name,) for name in raw.ch_names], dtype=[("labels", object)])
+    locations = np.array([(name,) for name in raw.ch_names], dtype=[("labels", object)])
     scipy.io.savemat(
         tmp_path / "a.set",
         {
@@ -204,7 +204,7 @@ def test_a_format_that_mne_loads_whole_is_not_scaled_twice_where_blocks_overlap(
                 "xmin": 0.0,
                 "xmax": raw.times[-1],
                 "data": raw.get_data() * 1e6,
-                "chanlocs": places,
+                "chanlocs": locations,
                 "event": [],
                 "ref": "common",
             }
@@ -216,7 +216,7 @@ def test_a_format_that_mne_loads_whole_is_not_scaled_twice_where_blocks_overlap(
     assert np.allclose(signal, expected, atol=1e-3)
 
 
-def test_a_recording_shorter_than_the_filters_is_read(tmp_path: Path, output: Path):
+def test_a_recording_shorter_than_the_filters_can_be_read(tmp_path: Path, output: Path):
     signal, made = staged(
         write_fif(tmp_path / "a_raw.fif", noise(["Fz", "Cz", "Pz"], 500.0, 0.4)), output, min_samples=50
     )
@@ -225,7 +225,7 @@ def test_a_recording_shorter_than_the_filters_is_read(tmp_path: Path, output: Pa
     assert made.flat.tolist() == []
 
 
-def test_what_goes_to_a_worker_and_comes_back_can_be_pickled(tmp_path: Path, output: Path):
+def test_arguments_and_results_of_workers_can_be_pickled(tmp_path: Path, output: Path):
     recording = the_recording(write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz"])))
     recording, options = pickle.loads(pickle.dumps((recording, OPTIONS)))
     made = pickle.loads(pickle.dumps(read_recording(recording, options, output)))
@@ -245,20 +245,20 @@ def write_two_rates(path: Path) -> Path:
     return path
 
 
-def test_an_edf_of_several_rates_is_read_at_that_of_the_chosen_channels(tmp_path: Path, output: Path):
+def test_an_edf_with_several_rates_is_read_at_the_rate_of_the_chosen_channels(tmp_path: Path, output: Path):
     path = write_two_rates(tmp_path / "a.edf")
     assert eeg_channels(the_recording(path)) == ("Fz", "Cz", "Pz")
     signal, _ = staged(path, output)
-    alone = mne.io.read_raw(path, include=["Fz", "Cz", "Pz"], verbose="ERROR")
-    assert alone.info["sfreq"] == 250
-    assert np.allclose(signal, staged(write_fif(tmp_path / "a_raw.fif", alone), output)[0], atol=1e-3)
-    with pytest.raises(UserError, match="have different rates, 10, 250 Hz; name some of one rate"):
+    chosen = mne.io.read_raw(path, include=["Fz", "Cz", "Pz"], verbose="ERROR")
+    assert chosen.info["sfreq"] == 250
+    assert np.allclose(signal, staged(write_fif(tmp_path / "a_raw.fif", chosen), output)[0], atol=1e-3)
+    with pytest.raises(UserError, match="have different rates, 10, 250 Hz; choose channels of one rate"):
         staged(path, output, channels=("Fz", "slow"))
-    with pytest.raises(UserError, match="sampled at 10 Hz, below the dataset's 125 Hz"):
+    with pytest.raises(UserError, match="sampling rate 10 Hz is below the dataset's 125 Hz"):
         staged(path, output, channels=("slow",))
 
 
-def test_a_wrong_unit_is_warned_of(tmp_path: Path, output: Path, caplog: pytest.LogCaptureFixture):
+def test_a_wrong_unit_is_warned_about(tmp_path: Path, output: Path, caplog: pytest.LogCaptureFixture):
     raw = noise(["Fz", "Cz", "Pz"])
     raw._data *= 1e3
     with caplog.at_level(logging.WARNING):
@@ -266,14 +266,14 @@ def test_a_wrong_unit_is_warned_of(tmp_path: Path, output: Path, caplog: pytest.
     assert "a_raw.fif: the median amplitude is" in caplog.text
 
 
-def test_a_filter_that_cannot_be_is_one_line(tmp_path: Path, output: Path):
+def test_an_impossible_filter_is_a_one_line_error(tmp_path: Path, output: Path):
     path = write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz"]))
-    with pytest.raises(UserError, match=r"notch: .* make no filter at 125 Hz"):
+    with pytest.raises(UserError, match=r"notch: no filter for .* at a rate of 125 Hz"):
         staged(path, output, notch=(62.4,))
 
 
 @pytest.mark.real_data
-def test_a_copy_outside_bids_reads_as_the_file_inside(real_data: Path, tmp_path: Path, output: Path):
+def test_a_copy_outside_bids_is_read_like_the_original(real_data: Path, tmp_path: Path, output: Path):
     inside = find_recordings(real_data / "eegmat")[0]
     shutil.copy(inside.path, tmp_path / "copy.edf")
     copied, _ = staged(tmp_path / "copy.edf", output, channels=TEN_TWENTY)

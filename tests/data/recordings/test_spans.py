@@ -14,49 +14,49 @@ def annotated(onsets: list[float], durations: list[float], names: list[str], **k
     return raw.set_annotations(mne.Annotations(onsets, durations, names, **kwargs))
 
 
-def told(raw: mne.io.BaseRaw) -> list[tuple[float, float, str]]:
+def spans_as_tuples(raw: mne.io.BaseRaw) -> list[tuple[float, float, str]]:
     return [(round(span.onset, 6), round(span.end, 6), span.description) for span in spans_of(raw, 700)]
 
 
 def test_annotations_keep_their_length_and_events_last_until_the_next():
     raw = annotated([2, 5, 5, 6, 9], [0, 0, 0, 1.5, 0.01], ["a", "b", "c", "rest", "d"])
-    assert told(raw) == [(2, 5, "a"), (5, 9, "b"), (5, 9, "c"), (6, 7.5, "rest"), (9, 20, "d")]
+    assert spans_as_tuples(raw) == [(2, 5, "a"), (5, 9, "b"), (5, 9, "c"), (6, 7.5, "rest"), (9, 20, "d")]
 
 
-def test_bad_ones_and_borders_are_no_events():
+def test_bad_annotations_are_not_events():
     raw = annotated([1, 3, 4, 8], [0, 0, 2, 0], ["a", "BAD jump", "bad blink", "b"])
-    assert told(raw) == [(1, 8, "a"), (3, 3, "BAD jump"), (4, 6, "bad blink"), (8, 20, "b")]
+    assert spans_as_tuples(raw) == [(1, 8, "a"), (3, 3, "BAD jump"), (4, 6, "bad blink"), (8, 20, "b")]
 
 
-@pytest.mark.parametrize("join", ["boundary", "BAD boundary", "EDGE boundary", "New Segment/", "BAD_ACQ_SKIP"])
-def test_an_event_ends_where_the_recording_was_interrupted(join: str):
-    raw = annotated([1, 3, 8, 12], [0, 0, 0, 3], ["a", join, "b", "c"])
-    assert told(raw) == [(1, 3, "a"), (3, 3, join), (8, 20, "b"), (12, 15, "c")]
+@pytest.mark.parametrize("mark", ["boundary", "BAD boundary", "EDGE boundary", "New Segment/", "BAD_ACQ_SKIP"])
+def test_an_event_ends_where_the_recording_was_interrupted(mark: str):
+    raw = annotated([1, 3, 8, 12], [0, 0, 0, 3], ["a", mark, "b", "c"])
+    assert spans_as_tuples(raw) == [(1, 3, "a"), (3, 3, mark), (8, 20, "b"), (12, 15, "c")]
 
 
 @pytest.mark.parametrize("duration", [5.0, float("nan")])
-def test_what_was_cut_out_at_a_boundary_is_no_part_of_the_recording(duration: float):
-    assert told(annotated([3], [duration], ["boundary"])) == [(3, 3, "boundary")]
+def test_a_boundary_has_no_duration(duration: float):
+    assert spans_as_tuples(annotated([3], [duration], ["boundary"])) == [(3, 3, "boundary")]
 
 
 @pytest.mark.parametrize("acquired", [None, datetime(2020, 1, 1, tzinfo=UTC)])
-def test_onsets_count_from_the_first_sample_of_what_is_left(acquired: datetime | None, tmp_path: Path):
+def test_onsets_count_from_the_first_sample_after_cropping(acquired: datetime | None, tmp_path: Path):
     raw = annotated([3, 8], [1, 2], ["a", "b"])
     raw.set_meas_date(acquired)
     cropped = raw.copy().crop(2.5)
     cropped.save(tmp_path / "a_raw.fif", verbose="ERROR")
     read = mne.io.read_raw_fif(tmp_path / "a_raw.fif", verbose="ERROR")
     assert read.first_samp == 250
-    assert told(read) == [(0.5, 1.5, "a"), (5.5, 7.5, "b")]
+    assert spans_as_tuples(read) == [(0.5, 1.5, "a"), (5.5, 7.5, "b")]
 
 
-def test_triggers_stand_in_where_there_are_no_annotations():
+def test_triggers_are_used_if_there_are_no_annotations():
     raw = noise(["Fz", "Status"], 100.0, seconds=20.0, types=["eeg", "stim"])
     rng = np.random.default_rng(0)
     raw._data[1] = np.repeat(rng.integers(0, 4, 100), 20)
     expected = mne.find_events(raw, shortest_event=1, initial_event=False, verbose="ERROR")
     spans = spans_of(raw, 70)
-    # The last is an orphan to MNE where the channel does not come down before the end.
+    # MNE drops the last trigger if the channel does not return to 0 before the end.
     assert [(round(100 * span.onset), span.description) for span in spans][: len(expected)] == [
         (sample, str(value)) for sample, _, value in expected
     ]
@@ -64,12 +64,12 @@ def test_triggers_stand_in_where_there_are_no_annotations():
     assert spans[0].end == spans[1].onset
     assert spans[-1].end == 20
     raw.set_annotations(mne.Annotations([1], [2], ["rest"]))
-    assert told(raw) == [(1, 3, "rest")]
+    assert spans_as_tuples(raw) == [(1, 3, "rest")]
     raw.set_annotations(mne.Annotations([1], [2], ["BAD blink"]))
-    assert len(spans_of(raw, 70)) == len(spans) + 1 and (1, 3, "BAD blink") in told(raw)
+    assert len(spans_of(raw, 70)) == len(spans) + 1 and (1, 3, "BAD blink") in spans_as_tuples(raw)
 
 
-def test_a_recording_that_says_nothing_has_none():
+def test_a_recording_without_annotations_has_no_spans():
     assert spans_of(noise(["Fz"]), 100) == ()
 
 
@@ -88,5 +88,5 @@ def test_a_recording_that_says_nothing_has_none():
         ("not bad", False),
     ],
 )
-def test_what_is_bad(description: str, bad: bool):
+def test_bad_annotations_are_recognised(description: str, bad: bool):
     assert Span(onset=0, end=1, description=description).bad is bad

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.subjects import described, other_columns, read_subjects, row_of
+from signal_diffusion.data.recordings.subjects import other_columns, read_subjects, row_of, with_attributes
 from signal_diffusion.errors import UserError
 
 
@@ -25,7 +25,7 @@ def recording(**known: object) -> Recording:
         ("a.csv", 'subject_id,age,site\n"sub-01",31,"Bern"\n sub-02 , nan ,Ulm', "utf-8"),
     ],
 )
-def test_tables_are_read_as_people_write_them(tmp_path: Path, name: str, text: str, encoding: str):
+def test_common_table_formats_are_read(tmp_path: Path, name: str, text: str, encoding: str):
     rows = read_subjects(write(tmp_path / name, text, encoding))
     assert list(rows) == ["sub-01", "sub-02"]
     lower = [{key.lower(): value for key, value in row.items()} for row in rows.values()]
@@ -33,7 +33,7 @@ def test_tables_are_read_as_people_write_them(tmp_path: Path, name: str, text: s
     assert [row["site"] for row in lower] == ["Bern", "Ulm"]
 
 
-def test_sub_before_the_id_is_optional_on_either_side():
+def test_sub_prefix_is_optional_in_table_and_query():
     table = {"sub-01": {"age": "31"}, "02": {"age": "32"}}
     assert row_of(table, "sub-01") == row_of(table, "01") == {"age": "31"}
     assert row_of(table, "sub-02") == row_of(table, "02") == {"age": "32"}
@@ -43,18 +43,18 @@ def test_sub_before_the_id_is_optional_on_either_side():
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("a.tsv", "participant_id\tage\nsub-01\t1\nsub-02\t2\nsub-01\t3\n", "sub-01 stands in line 2 and in line 4"),
-        ("a.csv", "id,age\n01,1\nsub-01,2\n", "sub-01 stands in line 2 and in line 3; keep one"),
+        ("a.tsv", "participant_id\tage\nsub-01\t1\nsub-02\t2\nsub-01\t3\n", "sub-01 is in line 2 and in line 4"),
+        ("a.csv", "id,age\n01,1\nsub-01,2\n", "sub-01 is in line 2 and in line 3; keep one"),
         ("a.csv", "name,age\nanna,1\n", r"no column participant_id \(or subject, subject_id, id\), only name, age"),
-        ("a.csv", "id,age\nanna,1\nbert,2,f\n", "line 3 has 3 fields and the first line 2"),
-        ("a.csv", "id,age\nanna\n", "line 2 has 1 fields and the first line 2"),
+        ("a.csv", "id,age\nanna,1\nbert,2,f\n", "line 3 has 3 fields, but the first line has 2"),
+        ("a.csv", "id,age\nanna\n", "line 2 has 1 fields, but the first line has 2"),
         ("a.csv", "id,age\n,30\n", "line 2 has no id"),
-        ("a.csv", "id,age,age\nanna,1,2\n", "two columns have one name"),
-        ("a.csv", "", "is empty"),
-        ("a.xlsx", "PK", r"a table of subjects is a \.csv or a \.tsv"),
+        ("a.csv", "id,age,age\nanna,1,2\n", "two columns have the same name"),
+        ("a.csv", "", "empty; expected a line"),
+        ("a.xlsx", "PK", r"expected a subject table as \.csv or \.tsv"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_one_line_that_says_why(tmp_path: Path, name: str, text: str, complaint: str):
+def test_an_invalid_table_is_a_one_line_error(tmp_path: Path, name: str, text: str, complaint: str):
     path = write(tmp_path / name, text)
     with pytest.raises(UserError, match=complaint) as caught:
         read_subjects(path)
@@ -62,7 +62,7 @@ def test_a_table_that_cannot_be_used_is_one_line_that_says_why(tmp_path: Path, n
     assert "\n" not in str(caught.value)
 
 
-def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path):
+def test_an_unreadable_table_is_a_one_line_error(tmp_path: Path):
     with pytest.raises(UserError, match=r"nowhere\.csv: cannot be read \(No such file"):
         read_subjects(tmp_path / "nowhere.csv")
     with pytest.raises(UserError, match="not UTF-8"):
@@ -85,32 +85,32 @@ def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path):
         ("1", "1"),
     ],
 )
-def test_gender_is_told_in_one_way_and_codes_are_not_guessed(text: str, gender: str):
-    assert described(recording(), {"sex": text}).gender == gender
-    assert described(recording(), {"Gender": text}).gender == gender
+def test_gender_spellings_are_unified_and_codes_are_kept(text: str, gender: str):
+    assert with_attributes(recording(), {"sex": text}).gender == gender
+    assert with_attributes(recording(), {"Gender": text}).gender == gender
 
 
 @pytest.mark.parametrize(
     ("text", "age"),
     [("31", 31.0), ("31.5", 31.5), ("31,5", 31.5), ("60Y", 60.0), ("89+", None), ("-3", None), ("inf", None)],
 )
-def test_age_is_years_or_nothing(text: str, age: float | None):
-    assert described(recording(), {"age": text}).age == age
+def test_age_is_years_or_none(text: str, age: float | None):
+    assert with_attributes(recording(), {"age": text}).age == age
 
 
-def test_health_is_taken_from_the_first_of_its_columns_that_has_a_value():
+def test_health_is_taken_from_the_first_column_with_a_value():
     row = {"status": "s", "diagnosis": "d", "group": "g"}
-    assert described(recording(), row).health == "g"
-    assert described(recording(), {"status": "s"}).health == "s"
-    assert described(recording(), row | {"Health": "h"}).health == "h"
+    assert with_attributes(recording(), row).health == "g"
+    assert with_attributes(recording(), {"status": "s"}).health == "s"
+    assert with_attributes(recording(), row | {"Health": "h"}).health == "h"
 
 
-def test_what_a_row_does_not_say_stays_and_all_of_it_is_kept():
+def test_known_attributes_are_kept_if_the_row_has_no_value():
     known = recording(gender="male", age=40.0, health="ill", participant={"site": "Bern", "hand": "left"})
-    now = described(known, {"id": "01", "age": "41", "hand": "right"})
-    assert (now.gender, now.age, now.health) == ("male", 41.0, "ill")
-    assert now.participant == {"site": "Bern", "hand": "right", "id": "01", "age": "41"}
+    merged = with_attributes(known, {"id": "01", "age": "41", "hand": "right"})
+    assert (merged.gender, merged.age, merged.health) == ("male", 41.0, "ill")
+    assert merged.participant == {"site": "Bern", "hand": "right", "id": "01", "age": "41"}
 
 
-def test_columns_that_are_used_for_nothing_else_are_told():
+def test_other_columns_are_those_not_used_for_attributes():
     assert other_columns(["id", "Sex", "age", "group", "site", "status"]) == ["site", "status"]

@@ -14,18 +14,18 @@ from signal_diffusion.data.recordings.windows import (
 )
 
 
-def test_windows_overlap_as_asked_and_none_is_short():
+def test_windows_overlap_as_requested_and_are_complete():
     assert window_starts(1000, 400, 0.5).tolist() == [0, 200, 400, 600]
     assert window_starts(1000, 400, 0.0).tolist() == [0, 400]
     assert window_starts(399, 400, 0.5).tolist() == []
 
 
-def test_cut_windows_are_the_samples_from_their_start():
+def test_cut_copies_samples_from_each_start():
     signal = np.arange(20.0).reshape(2, 10)
     assert cut(signal, [0, 4], 3).tolist() == [[[0, 1, 2], [10, 11, 12]], [[4, 5, 6], [14, 15, 16]]]
 
 
-def test_a_stretch_is_flat_where_one_channel_stands_still():
+def test_a_stretch_is_flat_if_one_channel_is_constant():
     signal = np.random.default_rng(0).standard_normal((3, 500))
     signal[1, 200:300] = 7.0
     assert flat_stretches(signal, np.arange(0, 501, 100), 0.1).tolist() == [False, False, True, False, False]
@@ -33,7 +33,7 @@ def test_a_stretch_is_flat_where_one_channel_stands_still():
     assert flat_stretches(signal, np.array([50]), 0.1).tolist() == []
 
 
-def test_flat_and_large_windows_are_left_out_and_counted():
+def test_flat_and_large_windows_are_rejected_and_counted():
     signal = np.random.default_rng(0).standard_normal((2, 500))
     signal[0, 450] = 1000.0
     flat = np.array([False, True, False, False, False])
@@ -49,13 +49,13 @@ def test_flat_and_large_windows_are_left_out_and_counted():
     [
         ((1.5, 1.6), [0, 2, 3, 4]),
         ((1.5, 3.01), [0, 4]),
-        ((1.0, 2.0), [0, 2, 3, 4]),  # up to the border, which belongs to the next
+        ((1.0, 2.0), [0, 2, 3, 4]),  # the end belongs to the next window
         ((2.5, 2.5), [0, 1, 3, 4]),
-        ((2.0, 2.0), [0, 1, 2, 3, 4]),  # a cut between two windows is in neither
+        ((2.0, 2.0), [0, 1, 2, 3, 4]),  # a boundary between two windows is in neither
         ((-3.0, 9.0), []),
     ],
 )
-def test_windows_that_touch_something_bad_are_left_out(bad: tuple[float, float], kept: list[int]):
+def test_windows_that_touch_a_bad_span_are_rejected(bad: tuple[float, float], kept: list[int]):
     chosen, rejected = kept_windows(
         np.zeros(5),
         window_starts(500, 100, 0.0),
@@ -69,7 +69,7 @@ def test_windows_that_touch_something_bad_are_left_out(bad: tuple[float, float],
     assert rejected == {"flat": 0, "annotation": 5 - len(kept), "amplitude": 0}
 
 
-def test_a_window_is_counted_for_one_reason_only():
+def test_a_rejected_window_is_counted_for_one_reason():
     kept, rejected = kept_windows(
         np.array([1000.0, 0.0]),
         np.array([0, 100]),
@@ -83,7 +83,7 @@ def test_a_window_is_counted_for_one_reason_only():
     assert rejected == {"flat": 1, "annotation": 1, "amplitude": 0}
 
 
-def test_windows_of_a_file_are_those_of_its_signal(tmp_path: Path):
+def test_windows_of_a_file_equal_windows_of_its_signal(tmp_path: Path):
     signal = np.random.default_rng(0).standard_normal((2, 5000)).astype(np.float32)
     np.save(tmp_path / "signal.npy", signal)
     starts = window_starts(5000, 100, 0.0)
@@ -93,30 +93,30 @@ def test_windows_of_a_file_are_those_of_its_signal(tmp_path: Path):
     assert np.array_equal(np.concatenate([starts[part] for part, _ in parts]), starts)
 
 
-def spans(*told: tuple[float, float, str]) -> list[Span]:
-    return [Span(onset=onset, end=end, description=description) for onset, end, description in told]
+def spans(*triples: tuple[float, float, str]) -> list[Span]:
+    return [Span(onset=onset, end=end, description=description) for onset, end, description in triples]
 
 
-def test_a_window_is_labelled_by_what_covers_most_of_it():
-    said = spans((0, 10, "rest"), (10, 16, "work"), (16, 30, "rest"))
+def test_a_window_gets_the_label_that_covers_most_of_it():
+    annotations = spans((0, 10, "rest"), (10, 16, "work"), (16, 30, "rest"))
     starts = np.array([0, 400, 700, 900, 1200])
-    assert label_windows(starts, 800, 100.0, said) == ["rest", "rest", "work", "work", "rest"]
+    assert label_windows(starts, 800, 100.0, annotations) == ["rest", "rest", "work", "work", "rest"]
 
 
-def test_half_of_a_window_is_enough_and_less_is_not():
-    said = spans((4, 10, "rest"))
-    assert label_windows(np.array([0, 1, 600, 601]), 800, 100.0, said) == ["rest", "rest", "rest", None]
+def test_a_label_must_cover_half_a_window():
+    annotations = spans((4, 10, "rest"))
+    assert label_windows(np.array([0, 1, 600, 601]), 800, 100.0, annotations) == ["rest", "rest", "rest", None]
     assert label_windows(np.array([0, 500]), 800, 100.0, []) == [None, None]
 
 
-def test_only_the_named_annotations_and_no_bad_ones_are_labels():
-    said = spans((0, 8, "rest"), (0, 5, "work"), (0, 8, "BAD blink"))
-    assert label_windows(np.array([0]), 800, 100.0, said) == ["rest"]
-    assert label_windows(np.array([0]), 800, 100.0, said, ["work"]) == ["work"]
-    assert label_windows(np.array([0]), 800, 100.0, said, ["play"]) == [None]
+def test_only_named_annotations_that_are_not_bad_are_labels():
+    annotations = spans((0, 8, "rest"), (0, 5, "work"), (0, 8, "BAD blink"))
+    assert label_windows(np.array([0]), 800, 100.0, annotations) == ["rest"]
+    assert label_windows(np.array([0]), 800, 100.0, annotations, ["work"]) == ["work"]
+    assert label_windows(np.array([0]), 800, 100.0, annotations, ["play"]) == [None]
 
 
-def test_what_is_said_twice_covers_once():
-    said = spans((0, 3, "rest"), (1, 3.9, "rest"), (5, 5, "rest"), (3.9, 8, "work"))
-    assert label_windows(np.array([0]), 800, 100.0, said) == ["work"]
-    assert label_windows(np.array([0]), 800, 100.0, said, ["rest"]) == [None]
+def test_overlapping_annotations_count_once():
+    annotations = spans((0, 3, "rest"), (1, 3.9, "rest"), (5, 5, "rest"), (3.9, 8, "work"))
+    assert label_windows(np.array([0]), 800, 100.0, annotations) == ["work"]
+    assert label_windows(np.array([0]), 800, 100.0, annotations, ["rest"]) == [None]
