@@ -1,1 +1,1 @@
-"""The parts of `prepare`: recordings staged, labelled, dealt to splits, described, and written as a dataset."""
+"""The steps of `prepare`: stage recordings, label windows, assign subjects to splits, describe, write a dataset."""

@@ -1,8 +1,8 @@
-"""Captions from what is known of an example, by a template.
+"""Captions from the attributes of an example, by a template.
 
     an EEG spectrogram of a(n)[ {health}][ {age} year old][ {gender}] subject[, {label}]
 
-A part in brackets is left out where one of its values is missing, and `a(n)` becomes what the next word asks for:
+A part in brackets is left out if one of its values is missing, and `a(n)` becomes "a" or "an", as the next word needs:
 "an EEG spectrogram of a healthy 73 year old female subject, rest", "… of an 18 year old subject".
 """
 
@@ -23,28 +23,28 @@ _VOWEL_SOUND = re.compile(r"[aeiou]|8|1[18](?!\d)", re.IGNORECASE)
 
 
 def default_template(column: str) -> str:
-    """Give the template for pictures (column `image`) or signals (`signal`)."""
+    """Default template for images (column `image`) or signals (`signal`)."""
     what = "spectrogram" if column == "image" else "recording"
     return f"an EEG {what} of a(n)[ {{health}}][ {{age}} year old][ {{gender}}] subject[, {{label}}]"
 
 
 def check_template(template: str, names: Collection[str]) -> None:
-    """Raise a `UserError` where a template cannot be read or names a column that there is not."""
+    """Raise a `UserError` if a template is malformed or names an unknown column."""
     try:
         found = _names(template)
     except ValueError as error:
-        raise UserError(f"captions: {template!r} is not a template ({error}); write {{name}} for a value") from error
-    if unknown := found - set(names):
         raise UserError(
-            f"captions: there is no {', '.join(sorted(unknown))} to put in; there are {', '.join(sorted(names))}"
-        )
+            f"captions: {template!r} is not a valid template ({error}); write {{name}} for a value"
+        ) from error
+    if unknown := found - set(names):
+        raise UserError(f"captions: unknown name {', '.join(sorted(unknown))}; use only {', '.join(sorted(names))}")
     if re.search(r"[\[\]]", _PART.sub("", template)):
-        raise UserError(f"captions: {template!r} has brackets that do not match; they cannot be nested")
+        raise UserError(f"captions: {template!r} has unbalanced or nested brackets; close each one before the next")
 
 
 def caption_of(template: str, values: Mapping[str, Any]) -> str:
-    """Fill a template with the values that are known; others are None or not there."""
-    known = {name: _in_words(value) for name, value in values.items() if value is not None}
+    """Fill a template with the known values; unknown ones are None or absent."""
+    known = {name: _format(value) for name, value in values.items() if value is not None}
 
     def part(match: re.Match[str]) -> str:
         return match[1] if _names(match[1]) <= known.keys() else ""
@@ -57,9 +57,9 @@ def caption_of(template: str, values: Mapping[str, Any]) -> str:
 def _names(template: str) -> set[str]:
     fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(template) if name is not None]
     if any(spec or how for _, spec, how in fields):
-        raise ValueError("formats such as {age:.0f} are not taken")
+        raise ValueError("formats such as {age:.0f} are not supported")
     return {name for name, _, _ in fields}
 
 
-def _in_words(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The card of a dataset that is being built: its columns, its splits, and how often each value occurs in them."""
+"""Contents of the card of a new dataset: columns, splits, and how often each value occurs in them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 
 from signal_diffusion.data.balancing import marginals_of_split
-from signal_diffusion.data.card import MOST_NAMES
+from signal_diffusion.data.card import MAX_CATEGORIES
 from signal_diffusion.data.preparing.staging import Staged
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.subjects import number_in
+from signal_diffusion.data.recordings.subjects import parse_number
 
-__all__ = ["RESERVED", "attributes_of", "describe_columns", "describe_splits"]
+__all__ = ["RESERVED", "describe_columns", "describe_splits", "window_attributes"]
 
 PERSONAL = ("gender", "health", "age")
 IDENTITY = ("subject", "recording", "dataset")
 RESERVED = ("image", "signal", "label", *PERSONAL, *IDENTITY, "window", "electrode", "caption")
-"""Names that a column of a subject table cannot have in the dataset."""
+"""Names that cannot be used for columns copied from a subject table."""
 
 
-def attributes_of(recording: Recording, label: str | None, extras: Mapping[str, str]) -> dict[str, Any]:
-    """Give what is known of a window: its label, the person's attributes, where it comes from.
+def window_attributes(recording: Recording, label: str | None, extras: Mapping[str, str]) -> dict[str, Any]:
+    """Attributes of a window: its label, those of the subject, and its origin.
 
-    `extras` is column → column of the subject table.
+    `extras` is name in the dataset → column of the subject table.
     """
     named = {name: getattr(recording, name) for name in (*PERSONAL, *IDENTITY)}
     return {"label": label} | named | {name: recording.participant.get(key) for name, key in extras.items()}
@@ -33,29 +33,29 @@ def attributes_of(recording: Recording, label: str | None, extras: Mapping[str, 
 def describe_columns(
     splits: Mapping[str, Sequence[Staged]], extras: Mapping[str, str], electrodes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Say what each column but the tensor's and the caption's is; those without any value are left out.
+    """Describe each column except tensor and caption; columns without values are left out.
 
-    Names are those of all splits, mean and standard deviation those of the training examples.
+    Category names are from all splits, mean and standard deviation from the training examples.
     """
-    everyone = [values for members in splits.values() for values in _values(members, extras)]
+    all_values = [values for members in splits.values() for values in _values(members, extras)]
     training = list(_values(splits["train"], extras))
     columns: dict[str, dict[str, Any]] = {}
     for name in ("label", *PERSONAL, *extras):
-        known = {values[name] for values, _ in everyone if values[name] is not None}
+        known = {values[name] for values, _ in all_values if values[name] is not None}
         if not known:
             continue
-        numbers = {value: value if isinstance(value, float) else number_in(value) for value in known}
+        numbers = {value: value if isinstance(value, float) else parse_number(value) for value in known}
         if name == "age" or (name in extras and None not in numbers.values()):
             weighted = [(numbers[values[name]], count) for values, count in training if values[name] is not None]
             columns[name] = {"kind": "numeric"} | _moments(weighted)
-        elif name in extras and len(known) > MOST_NAMES:
+        elif name in extras and len(known) > MAX_CATEGORIES:
             columns[name] = {"kind": "text"}
         else:
             columns[name] = {"kind": "categorical", "names": sorted(known)}
     if electrodes:
         columns["electrode"] = {"kind": "categorical", "names": list(electrodes)}
     columns |= {"subject": {"kind": "text"}, "recording": {"kind": "text"}, "window": {"kind": "index"}}
-    datasets = sorted({values["dataset"] for values, _ in everyone})
+    datasets = sorted({values["dataset"] for values, _ in all_values})
     return columns | {"dataset": {"kind": "categorical", "names": datasets}}
 
 
@@ -65,7 +65,7 @@ def describe_splits(
     extras: Mapping[str, str],
     examples_per_window: int,
 ) -> dict[str, dict[str, Any]]:
-    """Count examples, windows, people, and how often each value of each categorical column occurs."""
+    """Count examples, windows, subjects, and how often each value of each categorical column occurs."""
     names = [name for name, column in columns.items() if column["kind"] == "categorical" and name != "electrode"]
     described = {}
     for split, members in splits.items():
@@ -83,16 +83,16 @@ def describe_splits(
 
 
 def _values(members: Sequence[Staged], extras: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Give each combination of attributes in a recording, and its number of windows."""
+    """Yield each combination of attributes in each recording, and its number of windows."""
     for each in members:
         for label in dict.fromkeys(each.labels):
-            yield attributes_of(each.recording, label, extras), each.labels.count(label)
+            yield window_attributes(each.recording, label, extras), each.labels.count(label)
 
 
 def _moments(weighted: Sequence[tuple[float | None, int]]) -> dict[str, float]:
-    if not weighted:  # known of people outside the training split alone
+    if not weighted:  # known only for subjects outside the training split
         return {"mean": 0.0, "std": 1.0}
     values, counts = (np.array(each, dtype=float) for each in zip(*weighted, strict=True))
     mean = np.average(values, weights=counts)
-    # A spread of 0 cannot be divided by; with one value, any unit will do.
+    # A standard deviation of 0 cannot be divided by; with a single value, 1 is as good as any.
     return {"mean": float(mean), "std": float(np.sqrt(np.average((values - mean) ** 2, weights=counts))) or 1.0}

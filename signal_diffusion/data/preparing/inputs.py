@@ -1,4 +1,4 @@
-"""What `prepare` is given: recordings of one or several inputs, each person once, with what a table says of them."""
+"""Inputs of `prepare`: recordings from one or more inputs, with unique subjects and their table rows."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from typing import Any
 from signal_diffusion.data.preparing.describing import RESERVED
 from signal_diffusion.data.recordings.finding import find_recordings, source_of
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.subjects import described, other_columns, read_subjects, row_of
+from signal_diffusion.data.recordings.subjects import other_columns, read_subjects, row_of, with_attributes
 from signal_diffusion.errors import UserError, listed
 
-__all__ = ["extra_columns", "recordings_of", "sources_of"]
+__all__ = ["collect_recordings", "describe_sources", "extra_columns"]
 
 
-def recordings_of(inputs: Sequence[Path], *, subjects: Path | None, folder_is_label: bool) -> list[Recording]:
-    """Find the recordings of all inputs; of several, people are named dataset/subject.
+def collect_recordings(inputs: Sequence[Path], *, subjects: Path | None, folder_is_label: bool) -> list[Recording]:
+    """Find the recordings of all inputs; with several inputs, subjects are named dataset/subject.
 
-    `subjects` is a table whose values win over those of a participants.tsv. Raises `UserError` where someone could be
-    taken for two people, or two for one.
+    `subjects` is a table that overrides participants.tsv. Raises `UserError` if one subject could be mistaken for two,
+    or two for one.
     """
     for one, other in itertools.permutations([root.resolve() for root in inputs], 2):
         if one == other or one in other.parents:
-            raise UserError(f"{other} is given twice, itself or as a part of {one}; give each recording once")
+            raise UserError(f"{other} is given twice, directly or as part of {one}; give each recording once")
     folders = _folders(inputs)
     twice = [name for name, count in Counter(source_of(folder)["name"] for folder in folders).items() if count > 1]
     if twice:
         raise UserError(
-            f"two inputs are named {twice[0]!r}, and people of the same name in them could not be told apart; "
+            f"two inputs are named {twice[0]!r}, so subjects with the same name could not be distinguished; "
             "rename one of the folders"
         )
     found = [recording for root in inputs for recording in find_recordings(root, folder_is_label=folder_is_label)]
-    if len(folders) > 1:  # sub-01 is someone else in every dataset
+    if len(folders) > 1:  # sub-01 is a different subject in each dataset
         found = [replace(each, subject=f"{each.dataset}/{each.subject}") for each in found]
     return found if subjects is None else _with_table(found, subjects)
 
 
-def sources_of(inputs: Sequence[Path]) -> list[dict[str, Any]]:
-    """What the card says of each input; files of one folder are one."""
+def describe_sources(inputs: Sequence[Path]) -> list[dict[str, Any]]:
+    """Describe each input for the card; files of one folder count as one input."""
     return [source_of(folder) for folder in _folders(inputs)]
 
 
 def extra_columns(recordings: Sequence[Recording]) -> dict[str, str]:
-    """Columns of the subject table that are kept as they are: name in the dataset → name in the table."""
-    there = other_columns({name for recording in recordings for name in recording.participant})
-    extras = {f"participant_{name}" if name in RESERVED else name: name for name in there}
-    if len(extras) < len(there):
-        raise UserError(f"the subject table has columns of one name, among {', '.join(there)}; rename one")
+    """Columns of the subject table to copy to the dataset: name in the dataset → name in the table."""
+    names = other_columns({name for recording in recordings for name in recording.participant})
+    extras = {f"participant_{name}" if name in RESERVED else name: name for name in names}
+    if len(extras) < len(names):
+        raise UserError(f"the subject table has two columns with the same name, among {', '.join(names)}; rename one")
     return extras
 
 
@@ -62,14 +62,16 @@ def _with_table(recordings: Sequence[Recording], path: Path) -> list[Recording]:
     table = read_subjects(path)
     rows = {subject: _row(table, subject) for subject in dict.fromkeys(each.subject for each in recordings)}
     if unknown := sorted(subject for subject, row in rows.items() if row is None):
-        raise UserError(f"{path}: has no row for {listed(unknown)}; add them, if only with empty cells")
-    people: dict[int, list[str]] = defaultdict(list)
+        raise UserError(f"{path}: has no row for {listed(unknown)}; add one for each (cells may be empty)")
+    subjects_of: dict[int, list[str]] = defaultdict(list)
     for subject, row in rows.items():
-        people[id(row)].append(subject)
-    for same in people.values():
+        subjects_of[id(row)].append(subject)
+    for same in subjects_of.values():
         if len(same) > 1:
-            raise UserError(f"{path}: one row stands for {listed(same)}; name them so in the table, with the dataset")
-    return [described(each, rows[each.subject] or {}) for each in recordings]
+            raise UserError(
+                f"{path}: one row matches several subjects, {listed(same)}; use these names as ids in the table"
+            )
+    return [with_attributes(each, rows[each.subject] or {}) for each in recordings]
 
 
 def _row(table: dict[str, dict[str, str]], subject: str) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""Where the label of an example comes from: the recording as a whole, or an annotation in it."""
+"""Labels of windows: from the recording as a whole, or from its annotations."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["Labelling"]
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """What `--label` says: `task`, `folder`, `annotation`, `annotation:A,B`, or a column of the subject table."""
+    """The option `--label`: `task`, `folder`, `annotation`, `annotation:A,B`, or a column of the subject table."""
 
     source: str
     names: tuple[str, ...] | None = None
-    """Of the annotations to use; None = all."""
+    """Annotations to use; None = all."""
 
     @classmethod
     def parse(cls, text: str, recordings: Sequence[Recording]) -> Labelling:
-        """Read the option; `UserError` where no recording has such a column."""
+        """Parse the option; raises `UserError` if no recording has such a column."""
         source, colon, names = text.partition(":")
         if colon and source == "annotation":
             chosen = tuple(name.strip() for name in names.split(",") if name.strip())
             if not chosen:
-                raise UserError(f"label: {text!r} names no annotation; write annotation, or annotation:rest,work")
+                raise UserError(f"label: no annotation named in {text!r}; write annotation, or annotation:rest,work")
             return cls(source=source, names=chosen)
         columns = sorted({name for recording in recordings for name in recording.participant})
         if text not in ("task", "folder", "annotation", *columns):
@@ -41,17 +41,17 @@ class Labelling:
         loose = [recording.recording for recording in recordings if recording.folder is None]
         if text == "folder" and loose:
             raise UserError(
-                f"label: {loose[0]} lies in no folder; with --label folder expected INPUT/LABEL/[SUBJECT/]FILE"
+                f"label: {loose[0]} is not in a subfolder; --label folder expects INPUT/LABEL/[SUBJECT/]FILE"
             )
         return cls(source=text)
 
     @property
     def by_window(self) -> bool:
-        """Whether two windows of a recording can have different labels; one without a label is then left out."""
+        """Whether windows of one recording can have different labels; windows without a label are then rejected."""
         return self.source == "annotation"
 
     def of_recording(self, recording: Recording) -> str | None:
-        """The label that all windows of a recording share."""
+        """Label of all windows of a recording; None if unknown, or if labels are per window."""
         if self.by_window:
             return None
         if self.source in ("task", "folder"):
@@ -61,7 +61,7 @@ class Labelling:
     def of_windows(
         self, recording: Recording, starts: np.ndarray, window: int, sfreq: float, spans: Sequence[Span]
     ) -> list[str | None]:
-        """The label of each window, None where it has none."""
+        """Label of each window; None = unlabelled."""
         if self.by_window:
             return label_windows(starts, window, sfreq, spans, self.names)
         return [self.of_recording(recording)] * len(starts)

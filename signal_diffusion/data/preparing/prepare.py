@@ -1,6 +1,6 @@
-"""From recordings, or from the synthetic generator, to a dataset on disk: what there is to choose.
+"""Options of `prepare`, for recordings and for synthetic EEG.
 
-The work is `building.build`'s; here is what the two kinds of source have in common, and where they differ.
+Both kinds of source are described here as a `Source`; `building.build` does the work.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 from signal_diffusion.data import synthetic
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.preparing.building import Source, WindowOptions, build, silent
-from signal_diffusion.data.preparing.inputs import extra_columns, recordings_of, sources_of
+from signal_diffusion.data.preparing.building import Source, WindowOptions, build, no_progress
+from signal_diffusion.data.preparing.inputs import collect_recordings, describe_sources, extra_columns
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.staging import Progress, Staging
 from signal_diffusion.data.recordings.channels import channel_names
@@ -29,17 +29,17 @@ from signal_diffusion.errors import UserError
 
 __all__ = ["PrepareOptions", "SyntheticOptions", "prepare", "prepare_synthetic"]
 
-LOWEST_EDGE = 0.01  # Hz, of a band-pass: its kernel lasts some five minutes
+LOWEST_EDGE = 0.01  # Hz, lowest edge of the band-pass: its kernel already lasts about five minutes
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions(WindowOptions):
-    """What to do with recordings."""
+    """Options for recordings."""
 
     representation: str = "db-only"
     """A name in `REPRESENTATIONS`."""
     channels: str = "10-20"
-    """`10-20`, its 19 scalp electrodes; `file`, those of type EEG in the first recording; or a list: `A,B,C`."""
+    """`10-20` (its 19 scalp electrodes), `file` (all EEG channels of the first recording), or a list: `A,B,C`."""
     reference: str = "average"
     """`average` of the channels, `none`, or the channels whose mean is subtracted: `A1,A2`."""
     band: tuple[float, float] = (0.5, 60.0)
@@ -47,19 +47,19 @@ class PrepareOptions(WindowOptions):
     notch: tuple[float, ...] = ()
     """Frequencies to remove, Hz."""
     label: str = "task"
-    """What `Labelling.parse` reads: task, folder, annotation, annotation:A,B, or a column of the subject table."""
+    """Source of the label (`Labelling`): task, folder, annotation, annotation:A,B, or a column of the subject table."""
     subjects: Path | None = None
-    """Table of the people (.csv, .tsv), whose values win over those of a participants.tsv."""
+    """Subject table (.csv, .tsv); overrides participants.tsv."""
     split_by: str = "subject"
-    """`subject`, or a column of the subject table whose values stay together, such as a family or a site."""
+    """`subject`, or a column of the subject table, such as family or site, whose values are never split."""
     reject_above: float = 500.0
-    """µV peak to peak in a window, on any channel."""
+    """Reject windows with a larger peak-to-peak amplitude on any channel, µV."""
     reject_flat: float = 0.1
-    """µV; a channel that moves less within a second is flat."""
+    """Reject windows with a flat second: a channel with a smaller peak-to-peak amplitude, µV."""
     skip_bad: bool = False
-    """Go on without the recordings that cannot be used."""
+    """Skip recordings that cannot be used, instead of stopping."""
     workers: int = 1
-    """Processes that read recordings; the dataset does not depend on it."""
+    """Number of processes that read recordings; the dataset does not depend on it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,28 +70,30 @@ class PrepareOptions(WindowOptions):
                 "choose a narrower --band or a higher --rate"
             )
         if any(not 0 < line < self.rate / 2 for line in self.notch):
-            raise UserError(f"notch: {self.notch} does not lie between 0 and {self.rate / 2:g} Hz, half the rate")
+            raise UserError(f"notch: {self.notch} Hz is not between 0 and half the rate, {self.rate / 2:g} Hz")
         for name in ("reject_above", "reject_flat"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"{name}: {getattr(self, name)} µV; expected a number that is not negative")
+                raise UserError(f"{name}: {getattr(self, name)} µV; expected a finite number of at least 0")
         if low < LOWEST_EDGE:
-            raise UserError(f"band: {low:g} Hz would take a filter of minutes; expected at least {LOWEST_EDGE:g} Hz")
+            raise UserError(
+                f"band: {low:g} Hz would need a filter several minutes long; expected at least {LOWEST_EDGE:g} Hz"
+            )
         if self.workers < 1:
             raise UserError(f"workers: {self.workers}; expected at least 1")
         if self.splits_from is not None and (self.split_by != "subject" or self.splits != WindowOptions.splits):
-            raise UserError("splits_from: says who is in which split; leave --splits and --split-by out")
+            raise UserError("splits_from: cannot be combined with --splits or --split-by; leave them out")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticOptions(WindowOptions):
-    """How much synthetic EEG to make; each subject is recorded once per class."""
+    """Options for synthetic EEG; each subject is recorded once per label."""
 
     overlap: float = 0.0
-    """Share of a window that the next one repeats, [0, 1)."""
+    """Fraction of a window shared with the next one, [0, 1)."""
     num_subjects: int = 24
-    """At least one."""
+    """Number of subjects, at least 1."""
     num_windows: int = 4
-    """Per recording, at least one."""
+    """Number of windows per recording, at least 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,12 +103,14 @@ class SyntheticOptions(WindowOptions):
             )
 
 
-def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progress: Progress = silent) -> DatasetCard:
-    """Make a dataset of recordings in files, folders and BIDS folders; returns its card.
+def prepare(
+    inputs: Sequence[Path], output: Path, options: PrepareOptions, progress: Progress = no_progress
+) -> DatasetCard:
+    """Make a dataset from recordings in files, folders and BIDS folders; returns its card.
 
-    Raises `UserError` where an input, an option or the output cannot be used.
+    Raises `UserError` if an input, an option or the output cannot be used.
     """
-    recordings = recordings_of(inputs, subjects=options.subjects, folder_is_label=options.label == "folder")
+    recordings = collect_recordings(inputs, subjects=options.subjects, folder_is_label=options.label == "folder")
     kind = representation_named(options.representation)
     channels = _channels(recordings, options)
     read = ReadOptions(
@@ -130,7 +134,7 @@ def prepare(inputs: Sequence[Path], output: Path, options: PrepareOptions, progr
             reject_above=options.reject_above,
         ),
         channels=channels,
-        sources=sources_of(inputs),
+        sources=describe_sources(inputs),
         preprocessing={
             "resampling": "polyphase",
             "band": list(options.band),
@@ -154,9 +158,9 @@ def prepare_synthetic(
     output: Path,
     representation: str,
     options: SyntheticOptions | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> DatasetCard:
-    """Make a dataset of synthetic EEG of two classes, relaxed and alert; returns its card."""
+    """Make a dataset of synthetic EEG with two labels, relaxed and alert; returns its card."""
     options = options or SyntheticOptions()
     step = round(options.window * (1 - options.overlap))
     num_samples = options.window + (options.num_windows - 1) * step
@@ -204,28 +208,32 @@ def prepare_synthetic(
 
 
 def _split_by(column: str, recordings: Sequence[Recording]) -> str:
-    there = sorted({name for recording in recordings for name in recording.participant})
-    if column != "subject" and column not in there:
+    columns = sorted({name for recording in recordings for name in recording.participant})
+    if column != "subject" and column not in columns:
         raise UserError(
-            f"split_by: people are never in two splits, so expected subject, or a column of the subject table that "
-            f"keeps more of them together ({', '.join(there) or 'there is none'}); found {column!r}"
+            f"split_by: the subject table has no column {column!r}; use subject"
+            + (f", or one of: {', '.join(columns)}" if columns else "")
         )
     return column
 
 
 def _channels(recordings: Sequence[Recording], options: PrepareOptions) -> tuple[str, ...]:
-    channels = _of_first_file(recordings, options) if options.channels == "file" else channel_names(options.channels)
+    channels = (
+        _channels_of_first_recording(recordings, options)
+        if options.channels == "file"
+        else channel_names(options.channels)
+    )
     if options.reference == "average" and len(channels) < 2:
-        raise UserError(f"reference: the average of {channels[0]} alone leaves nothing; use --reference none")
+        raise UserError("reference: subtracting the average of a single channel leaves nothing; use --reference none")
     if options.reference in channels:
         raise UserError(
-            f"reference: {options.reference} less itself is nothing; leave it out of --channels, or use another"
+            f"reference: {options.reference} minus itself is zero; remove it from --channels or choose another"
         )
     return channels
 
 
-def _of_first_file(recordings: Sequence[Recording], options: PrepareOptions) -> tuple[str, ...]:
-    """The EEG channels of the first recording, or of the first that can be read where others are to be skipped."""
+def _channels_of_first_recording(recordings: Sequence[Recording], options: PrepareOptions) -> tuple[str, ...]:
+    """EEG channels of the first recording; with `skip_bad`, of the first one that can be read."""
     for recording in recordings:
         try:
             return eeg_channels(recording)
@@ -236,12 +244,12 @@ def _of_first_file(recordings: Sequence[Recording], options: PrepareOptions) -> 
 
 
 def _made_from(inputs: Sequence[str], options: WindowOptions) -> str:
-    """Tell datasets of other recordings or options apart, without saying where they lie."""
+    """Hash that distinguishes recordings and options, without revealing paths."""
     return hashlib.sha256(_command(inputs, options).encode()).hexdigest()
 
 
 def _command(arguments: Sequence[str], options: WindowOptions) -> str:
-    """Write the options out as the command that makes the same dataset."""
+    """Format the options as the command that makes the same dataset."""
     words = ["signal-diffusion", "prepare", *arguments, "--output", "DIR"]
     values = {entry.name: getattr(options, entry.name) for entry in fields(options)}
     pictures = values.pop("pictures")

@@ -1,7 +1,7 @@
-"""Who is in which split: people are dealt once, and written to a file that other datasets take over.
+"""Assign subjects to splits, and save the assignment for other datasets to reuse.
 
-Never finer than by person: with windows split at random, subjects of eegmat are told apart at 100 %, and whatever
-else is measured is that.
+All windows of a subject are in one split: with windows split at random, a classifier identifies the subjects of eegmat
+with 100 % accuracy, and any other metric measures that instead.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ SPLITS_NAME = "splits.json"
 
 
 def split_subjects(strata: Mapping[str, str], shares: Sequence[float], seed: int) -> dict[str, str]:
-    """Deal subjects, subject → stratum, into train, validation and test; returns subject → split.
+    """Assign subjects (subject → stratum) to train, validation and test; returns subject → split.
 
-    Each split has every stratum in proportion, as far as whole people go, and nobody is in two. With three
-    people or more no split with a share above 0 is empty; training comes first, then validation.
+    Each split has every stratum in proportion, up to rounding, and each subject is in one split. With three or more
+    subjects, no split with a share above 0 is empty; with fewer, training is filled first, then validation.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, len(strata)]))
     order = {}
     for stratum in sorted(set(strata.values())):
         members = sorted(subject for subject in strata if strata[subject] == stratum)
-        # A systematic sample: members of each stratum evenly spaced from a random start, all strata
+        # Systematic sampling: members of each stratum are evenly spaced from a random start, all strata
         # interleaved.
-        places = (np.arange(len(members)) + rng.random()) / len(members)
+        positions = (np.arange(len(members)) + rng.random()) / len(members)
         order.update(
-            {members[member]: place for member, place in zip(rng.permutation(len(members)), places, strict=True)}
+            {
+                members[member]: position
+                for member, position in zip(rng.permutation(len(members)), positions, strict=True)
+            }
         )
     subjects = sorted(strata, key=lambda subject: (order[subject], subject))
     counts = [max(round(share * len(subjects)), share > 0) for share in shares[1:]]
@@ -48,12 +51,12 @@ def split_subjects(strata: Mapping[str, str], shares: Sequence[float], seed: int
 def split_groups(
     strata: Mapping[str, str], groups: Mapping[str, str | None], shares: Sequence[float], seed: int
 ) -> dict[str, str]:
-    """Deal subjects so that those of one group (a family, a site) stay together; `split_subjects` of the groups.
+    """Assign whole groups of subjects (a family, a site) to splits, with `split_subjects`.
 
-    `groups` is subject → group; a subject without one (None) is a group alone. The stratum of a group is its most
-    frequent one.
+    `groups` is subject → group; a subject without a group (None) is a group by itself. The stratum of a group is its
+    most frequent one.
     """
-    # A tuple is nobody's name: a subject "A" without a group is not in the group "A".
+    # Tuples, so that a subject "A" without a group is not confused with the group "A".
     group_of = {
         subject: ("group", group) if (group := groups.get(subject)) else ("subject", subject) for subject in strata
     }
@@ -61,10 +64,10 @@ def split_groups(
     members: dict[str, Counter[str]] = {}
     for subject, key in group_of.items():
         members.setdefault(named[key], Counter())[strata[subject]] += 1
-    dealt = split_subjects(
+    split_of = split_subjects(
         {name: min(found, key=lambda s: (-found[s], s)) for name, found in members.items()}, shares, seed
     )
-    return {subject: dealt[named[key]] for subject, key in group_of.items()}
+    return {subject: split_of[named[key]] for subject, key in group_of.items()}
 
 
 def write_splits(root: Path, splits: Mapping[str, Iterable[str]]) -> None:
@@ -74,18 +77,21 @@ def write_splits(root: Path, splits: Mapping[str, Iterable[str]]) -> None:
 
 
 def read_splits(path: Path) -> dict[str, str]:
-    """Read such a file, or that of a dataset's folder: subject → split.
+    """Read a splits.json, or that of a dataset's folder: subject → split.
 
-    Raises `UserError` where it is missing or not such a file, or has someone in two splits.
+    Raises `UserError` if the file is missing or invalid, or a subject is in two splits.
     """
     path = path / SPLITS_NAME if path.is_dir() else path
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; give a dataset of `prepare`, or its {SPLITS_NAME}") from error
+        raise UserError(
+            f"{path}: no such file; expected a dataset made by `signal-diffusion prepare`, or its {SPLITS_NAME}"
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); give a dataset of `prepare`, or its {SPLITS_NAME}"
+            f"{path}: cannot be read ({error}); expected a dataset made by `signal-diffusion prepare`, "
+            f"or its {SPLITS_NAME}"
         ) from error
     if not isinstance(entries, dict) or not all(
         split in SPLITS and isinstance(members, list) and all(isinstance(member, str) for member in members)
@@ -95,5 +101,5 @@ def read_splits(path: Path) -> dict[str, str]:
     split_of = [(subject, split) for split, members in entries.items() for subject in members]
     twice = [subject for subject, count in Counter(subject for subject, _ in split_of).items() if count > 1]
     if twice:
-        raise UserError(f"{path}: {', '.join(twice)} named twice; put each subject into one split")
+        raise UserError(f"{path}: {', '.join(twice)} listed twice; list each subject in one split")
     return dict(split_of)

@@ -1,6 +1,6 @@
-"""Recordings read into files of one form, their windows chosen and labelled: by several processes where asked to.
+"""Stage recordings: read them into .npy files, and choose and label their windows, optionally in several processes.
 
-The workers import what is here and no more, so they start without PyTorch.
+Workers import only this module, so they start without PyTorch.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.windows import kept_windows, window_starts, windows_in
 from signal_diffusion.errors import UserError, listed
 
-__all__ = ["Progress", "Staged", "Staging", "reported", "stage"]
+__all__ = ["Progress", "Staged", "Staging", "stage", "with_progress"]
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and of how much."""
+"""Called with (name of the step, number done, total)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Staging:
-    """How a recording is read and which of its windows are kept; goes to the worker processes."""
+    """How to read a recording and which windows to keep; sent to the worker processes."""
 
     read: Callable[..., Reading]
-    """`read(recording, output=path)` writes µV (channels, samples) float32 to that .npy."""
+    """`read(recording, output=path)` writes µV (channels, samples) float32 to an .npy file."""
     labelling: Labelling
     rate: float
     """Hz."""
     window: int
     overlap: float
     reject_above: float
-    """µV peak to peak."""
+    """Peak-to-peak amplitude, µV."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Staged:
-    """A recording that was read: its signal is on disk, and the windows to keep are chosen."""
+    """A recording with its signal on disk and its windows chosen."""
 
     recording: Recording
     path: Path
@@ -60,11 +60,11 @@ class Staged:
     kept: np.ndarray
     """Indices into `starts` (k,)."""
     labels: list[str | None]
-    """Of the kept windows."""
+    """Labels of the kept windows."""
     rejected: dict[str, int]
-    """Windows left out, by reason."""
+    """Number of rejected windows, by reason."""
     annotations: tuple[str, ...]
-    """What the recording's annotations say."""
+    """Distinct descriptions of the recording's annotations."""
 
 
 def stage(
@@ -76,9 +76,9 @@ def stage(
     skip_bad: bool,
     progress: Progress,
 ) -> tuple[list[Staged], dict[str, int], list[str]]:
-    """Read all recordings; returns those with windows, the windows rejected by reason, and of the others "name: why".
+    """Read all recordings; returns those with windows, rejected windows by reason, and "name: why" of the others.
 
-    Raises `UserError` at the first recording that cannot be used, unless `skip_bad`; and where no window is left.
+    Raises `UserError` at the first recording that cannot be used, unless `skip_bad`; and if no window is left.
     """
     staged, rejected = [], Counter({"flat": 0, "amplitude": 0, "annotation": 0, "unlabelled": 0})
     unusable: list[str] = []
@@ -91,7 +91,7 @@ def stage(
         name = f"{recording.dataset}/{recording.recording}" if several else recording.recording
         if isinstance(result, UserError):
             if not skip_bad:
-                raise UserError(*result.lines, "nothing was written; --skip-bad goes on without such files")
+                raise UserError(*result.lines, "nothing was written; skip such files with --skip-bad")
             logger.warning("skipped %s", result)
             unusable.append(f"{name}: {str(result).removeprefix(f'{recording.path}: ')}")
             continue
@@ -100,30 +100,30 @@ def stage(
         if len(result.kept):
             staged.append(result)
         else:
-            empty.append(f"{name}: no window is left ({_in_words(result.rejected)})")
+            empty.append(f"{name}: no window is left ({_format_counts(result.rejected)})")
     progress("reading", len(recordings), len(recordings))
     _check_annotations(staging.labelling, annotations)
     if not staged:
-        there = f"; the recordings' annotations are: {', '.join(sorted(annotations))}" if annotations else ""
+        found = f"; the recordings have the annotations {', '.join(sorted(annotations))}" if annotations else ""
         raise UserError(
-            f"no window is left: {len(unusable)} recordings skipped, windows rejected: {_in_words(rejected)}; see "
-            f"--reject-above, --reject-flat and --label{there}"
+            f"no window is left: {len(unusable)} recordings skipped, windows rejected: {_format_counts(rejected)}; "
+            f"check --reject-above, --reject-flat and --label{found}"
         )
     if empty:
-        logger.warning("%d of %d recordings give no example: %s", len(empty), len(recordings), listed(empty))
+        logger.warning("%d of %d recordings have no usable window: %s", len(empty), len(recordings), listed(empty))
     return staged, dict(rejected), sorted([*unusable, *empty])
 
 
-def _in_words(rejected: Mapping[str, int]) -> str:
+def _format_counts(rejected: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in rejected.items() if count) or "none"
 
 
-def _check_annotations(labelling: Labelling, there: Collection[str]) -> None:
-    missing = [name for name in labelling.names or () if name not in there]
+def _check_annotations(labelling: Labelling, found: Collection[str]) -> None:
+    missing = [name for name in labelling.names or () if name not in found]
     if missing:
         raise UserError(
             f"label: no recording has an annotation {', '.join(missing)}; "
-            f"there are {', '.join(sorted(there)) or 'none'}"
+            f"found {', '.join(sorted(found)) or 'no annotations'}"
         )
 
 
@@ -141,13 +141,15 @@ def _results(
         try:
             yield from pool.map(work, recordings, paths)
         except BrokenProcessPool as error:
-            raise UserError("a process that read recordings was killed; was memory short? use --workers 1") from error
+            raise UserError(
+                "a process that read recordings was killed, perhaps for lack of memory; use --workers 1"
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _end_with_parent() -> None:
-    """See to it that a worker whose parent was killed does not wait for work for ever."""
+    """Make a worker exit when its parent is killed, instead of waiting for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -159,7 +161,7 @@ def _end_with_parent() -> None:
 
 
 def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | UserError:
-    """Stage one recording; a mistake is returned, so that it can be told in order, and others go on."""
+    """Stage one recording; returns an error instead of raising it, so that errors are reported in order."""
     try:
         reading = staging.read(recording, output=path)
     except UserError as error:
@@ -194,8 +196,8 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
     )
 
 
-def reported(items: Sequence[Staged], what: str, progress: Progress) -> Iterable[Staged]:
-    """Go through recordings and tell how far it is."""
+def with_progress(items: Sequence[Staged], what: str, progress: Progress) -> Iterable[Staged]:
+    """Iterate over recordings and report progress."""
     for number, item in enumerate(items):
         progress(what, number, len(items))
         yield item

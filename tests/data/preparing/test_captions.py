@@ -21,33 +21,33 @@ TEMPLATE = default_template("image")
         ({}, "an EEG spectrogram of a subject"),
     ],
 )
-def test_what_is_missing_is_left_out(values: dict, caption: str):
+def test_missing_values_are_left_out(values: dict, caption: str):
     assert caption_of(TEMPLATE, values) == caption
 
 
-def test_values_with_braces_or_brackets_stay_as_they_are():
+def test_braces_and_brackets_in_values_are_kept():
     assert caption_of("{label}, {site}", {"label": "a[0]", "site": "x"}) == "a[0], x"
     assert caption_of("a(n)[ {site}] room", {"site": "{odd}"}) == "a {odd} room"
 
 
-def test_a_value_outside_of_brackets_may_be_missing_too():
+def test_a_value_outside_brackets_may_be_missing():
     assert caption_of("EEG of {gender} people", {"gender": None}) == "EEG of people"
 
 
 @pytest.mark.parametrize(
     ("template", "complaint"),
     [
-        ("{sex}", "no sex to put in; there are age, gender"),
-        ("{age", "not a template"),
-        ("{age:.1f}", "are not taken"),
-        ("[{age}", "do not match"),
+        ("{sex}", "unknown name sex; use only age, gender"),
+        ("{age", "not a valid template"),
+        ("{age:.1f}", "are not supported"),
+        ("[{age}", "unbalanced or nested brackets"),
     ],
 )
-def test_a_wrong_template_is_one_line(template: str, complaint: str):
+def test_an_invalid_template_is_a_one_line_error(template: str, complaint: str):
     with pytest.raises(UserError, match=complaint):
         check_template(template, ["gender", "age"])
 
 
-def test_the_default_template_is_right():
+def test_the_default_template_is_valid():
     check_template(default_template("signal"), ["health", "age", "gender", "label"])
     assert caption_of(default_template("signal"), {"label": "rest"}) == "an EEG recording of a subject, rest"

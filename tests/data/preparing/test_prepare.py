@@ -9,7 +9,7 @@ import pytest
 
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import open_split
-from signal_diffusion.data.overview import in_words
+from signal_diffusion.data.overview import describe
 from signal_diffusion.data.preparing import building
 from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
 from signal_diffusion.errors import UserError
@@ -29,8 +29,8 @@ def eeg(seed: int, seconds: int = 8) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def ten_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("bids") / "ten_people"
+def ten_subjects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("bids") / "ten_subjects"
     lines = ["participant_id\tage\tsex\tgroup"]
     for subject in range(10):
         for number, task in enumerate(("rest", "work")):
@@ -39,38 +39,38 @@ def ten_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
         age = "n/a" if subject == 3 else str(20 + subject)
         lines.append(f"sub-{subject:02d}\t{age}\t{'F' if subject < 6 else 'M'}\t{'ab'[subject % 2]}")
     (root / "participants.tsv").write_text("\n".join(lines) + "\n")
-    (root / "dataset_description.json").write_text('{"Name": "Ten people", "License": "CC0"}')
+    (root / "dataset_description.json").write_text('{"Name": "Ten subjects", "License": "CC0"}')
     return root
 
 
 @pytest.fixture
-def bids(ten_people: Path, tmp_path: Path) -> Path:
-    """Ten people at rest and at work, six of them women; the age of sub-03 is not known. A copy to spoil."""
-    return Path(shutil.copytree(ten_people, tmp_path / "ten_people"))
+def bids(ten_subjects: Path, tmp_path: Path) -> Path:
+    """Copy of ten subjects at rest and at work, six of them women; the age of sub-03 is unknown."""
+    return Path(shutil.copytree(ten_subjects, tmp_path / "ten_subjects"))
 
 
 def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_no_subject_is_in_two_splits_and_none_is_lost(bids: Path, tmp_path: Path):
+def test_each_subject_is_in_exactly_one_split(bids: Path, tmp_path: Path):
     card = prepare([bids], tmp_path / "out", OPTIONS)
     subjects = [subject for split in card.splits.values() for subject in split["subjects"]]
     assert sorted(subjects) == [f"sub-{subject:02d}" for subject in range(10)]
     assert [len(split["subjects"]) for split in card.splits.values()] == [8, 1, 1]
 
 
-def test_a_second_run_writes_the_same_bytes(bids: Path, tmp_path: Path):
+def test_preparing_twice_writes_the_same_bytes(bids: Path, tmp_path: Path):
     prepare([bids], tmp_path / "one", OPTIONS)
     prepare([bids], tmp_path / "two", OPTIONS)
     first = contents(tmp_path / "one")
     assert first == contents(tmp_path / "two")
-    prepare([bids], tmp_path / "one", OPTIONS)  # in place of the first
+    prepare([bids], tmp_path / "one", OPTIONS)  # replaces the first
     assert first == contents(tmp_path / "one")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "ten_people", "two"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "ten_subjects", "two"]
 
 
-def test_another_seed_splits_otherwise(bids: Path, tmp_path: Path):
+def test_another_seed_gives_other_splits(bids: Path, tmp_path: Path):
     cards = [
         prepare([bids], tmp_path / str(seed), PrepareOptions(channels="Fz,Cz,Pz", window=256, seed=seed))
         for seed in range(3)
@@ -78,7 +78,7 @@ def test_another_seed_splits_otherwise(bids: Path, tmp_path: Path):
     assert len({card.splits["test"]["subjects"][0] for card in cards}) > 1
 
 
-def test_statistics_are_those_of_the_training_split_alone(bids: Path, tmp_path: Path):
+def test_statistics_depend_only_on_the_training_split(bids: Path, tmp_path: Path):
     card = prepare([bids], tmp_path / "one", OPTIONS)
     for split in ("validation", "test"):
         for subject in card.splits[split]["subjects"]:
@@ -91,7 +91,7 @@ def test_statistics_are_those_of_the_training_split_alone(bids: Path, tmp_path: 
     assert prepare([bids], tmp_path / "three", OPTIONS).representation != card.representation
 
 
-def test_age_is_standardised_over_training_examples_and_may_be_unknown(bids: Path, tmp_path: Path):
+def test_age_statistics_are_of_training_examples_and_age_may_be_unknown(bids: Path, tmp_path: Path):
     card = prepare([bids], tmp_path / "out", OPTIONS)
     ages = [20 + int(subject[-2:]) for subject in card.splits["train"]["subjects"] if subject != "sub-03"]
     assert card.columns["age"] == {
@@ -109,11 +109,11 @@ def test_attributes_and_labels_come_from_the_bids_folder(bids: Path, tmp_path: P
     assert card.columns["label"]["names"] == ["rest", "work"]
     assert card.columns["gender"]["names"] == ["female", "male"]
     assert card.columns["health"]["names"] == ["a", "b"]
-    assert card.sources == [{"name": "ten_people", "license": "CC0", "description": "Ten people"}]
+    assert card.sources == [{"name": "ten_subjects", "license": "CC0", "description": "Ten subjects"}]
     assert "license: cc0-1.0" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_the_label_can_be_a_column_of_the_participants(bids: Path, tmp_path: Path):
+def test_label_can_be_a_column_of_participants_tsv(bids: Path, tmp_path: Path):
     by_group = PrepareOptions(channels="Fz,Cz,Pz", window=256, label="group", splits=(0.6, 0.2, 0.2))
     card = prepare([bids], tmp_path / "out", by_group)
     assert card.columns["label"]["names"] == ["a", "b"]
@@ -125,8 +125,8 @@ def test_the_label_can_be_a_column_of_the_participants(bids: Path, tmp_path: Pat
 
 def test_flat_and_large_windows_are_counted_in_the_card(bids: Path, tmp_path: Path):
     flat, large = eeg(0), eeg(1)
-    flat[1, :250] = 0  # of windows at 0, 128, … 640: those at 0 and 128
-    large[2, 700] = 2000  # those at 512 and 640
+    flat[1, :250] = 0  # of the windows at 0, 128, … 640, affects those at 0 and 128
+    large[2, 700] = 2000  # affects those at 512 and 640
     write_eeg(bids / "sub-00" / "eeg" / "sub-00_task-rest_eeg.edf", flat)
     write_eeg(bids / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", large)
     card = prepare([bids], tmp_path / "out", OPTIONS)
@@ -134,7 +134,7 @@ def test_flat_and_large_windows_are_counted_in_the_card(bids: Path, tmp_path: Pa
     assert sum(split["windows"] for split in card.splits.values()) == 20 * 6 - 4
 
 
-def test_a_bad_file_stops_everything_unless_skipped(bids: Path, tmp_path: Path):
+def test_a_bad_file_is_an_error_unless_skipped(bids: Path, tmp_path: Path):
     bad = bids / "sub-00" / "eeg" / "sub-00_task-rest_eeg.edf"
     bad.write_bytes(b"")
     with pytest.raises(UserError, match=r"sub-00_task-rest_eeg\.edf: the file is empty"):
@@ -146,7 +146,7 @@ def test_a_bad_file_stops_everything_unless_skipped(bids: Path, tmp_path: Path):
     assert sum(split["windows"] for split in card.splits.values()) == 19 * 6
 
 
-def test_recordings_of_which_nothing_is_left_are_named_with_the_reason(
+def test_recordings_without_windows_are_reported_with_the_reason(
     bids: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     flat = eeg(0)
@@ -157,12 +157,12 @@ def test_recordings_of_which_nothing_is_left_are_named_with_the_reason(
     why = "no window is left (6 flat)"
     names = [f"sub-00/eeg/sub-00_task-{task}_eeg.edf: {why}" for task in ("rest", "work")]
     assert card.skipped == names
-    assert f"2 of 20 recordings give no example: {', '.join(names)}" in caplog.text
-    words = in_words(DatasetCard.load(tmp_path / "out"))
-    assert words[-3:] == [("recordings without examples", "2"), ("", names[0]), ("", names[1])]
+    assert f"2 of 20 recordings have no usable window: {', '.join(names)}" in caplog.text
+    rows = describe(DatasetCard.load(tmp_path / "out"))
+    assert rows[-3:] == [("recordings without examples", "2"), ("", names[0]), ("", names[1])]
 
 
-def test_people_of_two_inputs_stay_apart(bids: Path, tmp_path: Path):
+def test_subjects_of_two_inputs_are_distinct(bids: Path, tmp_path: Path):
     bids.rename(tmp_path / "first")
     write_eeg(tmp_path / "second" / "sub-00.edf", eeg(7))
     write_eeg(tmp_path / "second" / "sub-01.edf", eeg(7) * 100)
@@ -183,25 +183,25 @@ def test_people_of_two_inputs_stay_apart(bids: Path, tmp_path: Path):
         ({"rate": 0.0}, "rate"),
     ],
 )
-def test_an_option_out_of_range_is_one_line(changes: dict, complaint: str):
+def test_an_option_out_of_range_is_a_one_line_error(changes: dict, complaint: str):
     with pytest.raises(UserError, match=complaint):
         PrepareOptions(**changes)
 
 
-def test_what_is_in_the_way_is_refused_and_left_alone(tmp_path: Path):
+def test_an_existing_output_is_an_error_and_is_not_touched(tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    with pytest.raises(UserError, match="exists and is not a dataset"):
+    with pytest.raises(UserError, match="exists, but is not a dataset"):
         prepare_synthetic(tmp_path / "mine", "db-only", TINY)
     assert contents(tmp_path / "mine") == {"thesis.txt": b"all of it"}
     prepare_synthetic(tmp_path / "made", "db-only", TINY)
     before = contents(tmp_path / "made")
-    with pytest.raises(UserError, match="made of other recordings or by other arguments"):
+    with pytest.raises(UserError, match="made from other recordings or with other options"):
         prepare_synthetic(tmp_path / "made", "db-only", SyntheticOptions(num_subjects=4, num_windows=1, window=256))
     assert contents(tmp_path / "made") == before
 
 
-def test_an_interrupted_run_leaves_nothing_and_the_old_dataset_in_place(tmp_path: Path, monkeypatch):
+def test_an_interrupted_command_leaves_only_the_old_dataset(tmp_path: Path, monkeypatch):
     prepare_synthetic(tmp_path / "old", "db-only", TINY)
     before = contents(tmp_path / "old")
 
@@ -217,7 +217,7 @@ def test_an_interrupted_run_leaves_nothing_and_the_old_dataset_in_place(tmp_path
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_no_dataset_and_the_next_one_completes_it(tmp_path: Path):
+def test_a_killed_command_leaves_no_dataset_and_the_next_one_completes_it(tmp_path: Path):
     killed = f"""
 import os, signal
 from pathlib import Path
@@ -234,20 +234,20 @@ prepare.prepare_synthetic(Path({str(tmp_path / "out")!r}), "db-only", tiny)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_split_shares_of_zero_leave_the_split_out(bids: Path, tmp_path: Path):
+def test_a_split_share_of_zero_omits_the_split(bids: Path, tmp_path: Path):
     options = PrepareOptions(channels="Fz,Cz,Pz", window=256, splits=(0.9, 0.1, 0.0))
     assert list(prepare([bids], tmp_path / "out", options).splits) == ["train", "validation"]
 
 
 @pytest.mark.real_data
-def test_eegmat_prepares(real_data: Path, tmp_path: Path):
+def test_eegmat_can_be_prepared(real_data: Path, tmp_path: Path):
     few = tmp_path / "eegmat"
     few.mkdir()
     for name in ("participants.tsv", "dataset_description.json", "sub-00", "sub-01", "sub-02"):
         (few / name).symlink_to(real_data / "eegmat" / name)
     card = prepare([few], tmp_path / "out", PrepareOptions())
     assert [len(split["subjects"]) for split in card.splits.values()] == [1, 1, 1]
-    # 182 s and 62 s are 21 and 6 windows at half overlap.
+    # Recordings of 182 s and 62 s have 21 and 6 windows at half overlap.
     assert sum(split["windows"] for split in card.splits.values()) + sum(card.rejected.values()) == 3 * (21 + 6)
     assert set(card.splits["train"]["marginals"]["label"]) == {"arithmetic", "rest"}
     assert -60 < card.representation["parameters"]["db_min"] < -20

@@ -13,7 +13,7 @@ from signal_diffusion.data.preparing.splitting import (
 from signal_diffusion.errors import UserError
 
 
-def test_splits_are_stratified_and_exhaustive():
+def test_splits_are_stratified_and_complete():
     strata = {f"s{i}": "patient" if i % 4 == 0 else "control" for i in range(40)}
     for seed in range(20):
         splits = split_subjects(strata, (0.8, 0.1, 0.1), seed)
@@ -24,15 +24,17 @@ def test_splits_are_stratified_and_exhaustive():
             assert abs(members.count("patient") - size / 4) <= 1
 
 
-@pytest.mark.parametrize(("people", "sizes"), [(1, (1, 0, 0)), (2, (1, 1, 0)), (3, (1, 1, 1)), (10, (8, 1, 1))])
-def test_few_people_fill_training_first(people: int, sizes: tuple[int, ...]):
-    splits = split_subjects({f"s{i}": "" for i in range(people)}, (0.8, 0.1, 0.1), 0)
+@pytest.mark.parametrize(("num_subjects", "sizes"), [(1, (1, 0, 0)), (2, (1, 1, 0)), (3, (1, 1, 1)), (10, (8, 1, 1))])
+def test_few_subjects_fill_training_first(num_subjects: int, sizes: tuple[int, ...]):
+    splits = split_subjects({f"s{i}": "" for i in range(num_subjects)}, (0.8, 0.1, 0.1), 0)
     assert tuple(list(splits.values()).count(split) for split in ("train", "validation", "test")) == sizes
 
 
-@pytest.mark.parametrize(("people", "shares"), [(3, (0.05, 0.9, 0.05)), (4, (0.1, 0.8, 0.1)), (5, (0.1, 0.1, 0.8))])
-def test_no_split_with_a_share_is_empty(people: int, shares: tuple[float, float, float]):
-    splits = split_subjects({f"s{i}": "" for i in range(people)}, shares, 0)
+@pytest.mark.parametrize(
+    ("num_subjects", "shares"), [(3, (0.05, 0.9, 0.05)), (4, (0.1, 0.8, 0.1)), (5, (0.1, 0.1, 0.8))]
+)
+def test_no_split_with_a_share_is_empty(num_subjects: int, shares: tuple[float, float, float]):
+    splits = split_subjects({f"s{i}": "" for i in range(num_subjects)}, shares, 0)
     assert set(splits.values()) == {"train", "validation", "test"}
 
 
@@ -47,13 +49,13 @@ def test_families_stay_together():
         assert len({splits[f"s{i}"] for i in range(45, 60)}) > 1
 
 
-def test_without_groups_people_are_dealt_alone():
+def test_without_groups_subjects_are_assigned_individually():
     strata = {f"s{i}": "" for i in range(20)}
-    dealt = split_groups(strata, {}, (0.8, 0.1, 0.1), 3)
-    assert sorted(dealt.values()).count("train") == 16
+    splits = split_groups(strata, {}, (0.8, 0.1, 0.1), 3)
+    assert sorted(splits.values()).count("train") == 16
 
 
-def test_a_file_of_splits_reads_back(tmp_path: Path):
+def test_splits_file_round_trips(tmp_path: Path):
     write_splits(tmp_path, {"train": ["b", "a"], "test": ["c"]})
     expected = {"a": "train", "b": "train", "c": "test"}
     assert read_splits(tmp_path) == read_splits(tmp_path / SPLITS_NAME) == expected
@@ -67,10 +69,10 @@ def test_a_file_of_splits_reads_back(tmp_path: Path):
         ("[]", "expected lists of subjects under train, validation, test"),
         (json.dumps({"train": ["a"], "dev": ["b"]}), "expected lists"),
         (json.dumps({"train": ["a", 3]}), "expected lists"),
-        (json.dumps({"train": ["a", "b"], "test": ["b"]}), "b named twice"),
+        (json.dumps({"train": ["a", "b"], "test": ["b"]}), "b listed twice"),
     ],
 )
-def test_a_wrong_file_of_splits_is_one_line(tmp_path: Path, text: str | None, complaint: str):
+def test_an_invalid_splits_file_is_a_one_line_error(tmp_path: Path, text: str | None, complaint: str):
     path = tmp_path / "splits.json"
     if text is not None:
         path.write_text(text)
