@@ -1,4 +1,4 @@
-"""Signals in microvolts ⇄ the tensors that models see, with the transforms underneath.
+"""Signals in microvolts ⇄ the tensors that models see, and the transforms between them.
 
-A representation is a value whose parameters travel in the card, so that every sample can find its way back.
+A representation is a value object; its parameters are stored in the card, so that samples can be turned into signals.
 """

@@ -1,6 +1,6 @@
-"""Representations of signals by name, a line for each; how they are laid out is their own affair.
+"""Representations of signals by name, one line each.
 
-Pictures of others, made from nobody knows what, are a `Picture` whatever they call themselves.
+Converted images (layout `picture`) are a `Picture`, whatever the name of their representation.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ REPRESENTATIONS: dict[str, type[Representation]] = {
 
 
 def representation_named(name: str) -> type[Representation]:
-    """Look a representation up, or raise a `UserError` that lists those there are."""
+    """Look up a representation by name; raises `UserError` for an unknown name."""
     if name not in REPRESENTATIONS:
-        raise UserError(f"representation: there is no {name!r}; use one of: {', '.join(REPRESENTATIONS)}")
+        raise UserError(f"representation: unknown name {name!r}; use one of: {', '.join(REPRESENTATIONS)}")
     return REPRESENTATIONS[name]
 
 

@@ -1,8 +1,7 @@
-"""Signals in microvolts ⇄ the tensors that models see: what every representation offers.
+"""The interface of representations: signals in microvolts ⇄ the tensors that models see.
 
-A representation is a value: its parameters travel in the dataset's card and then in the checkpoint, so whatever a model
-generates can be turned back into microvolts. A new one is a class that implements `Representation`, and a line in
-`registry.py`.
+A representation is a value object: its parameters are stored in the dataset's card and in checkpoints, so that samples
+can be turned back into microvolts. To add one, implement `Representation` and add a line to `registry.py`.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ from signal_diffusion.errors import UserError
 __all__ = ["DEFAULT_PICTURES", "Inverse", "PictureOptions", "Representation"]
 
 Inverse = Literal["exact", "approximate", "none"]
-"""How well a tensor turns back into microvolts: to rounding, up to a phase that has to be guessed, or not."""
+"""How a tensor turns back into microvolts: exactly (to rounding), with an estimated phase, or not at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """What there is to choose about pictures of EEG; without effect on time series."""
+    """Options of spectrogram images; time series do not have them."""
 
     layout: Literal["electrode", "mosaic"] = "electrode"
-    """A picture per electrode and window, or all electrodes of a window side by side in one."""
+    """One image per electrode and window, or one image per window with all electrodes side by side."""
     size: int = 64
-    """mosaic: pixels of an edge, even, at least 32."""
+    """mosaic: height and width, pixels; even, at least 32."""
     frequency: Literal["linear", "log"] = "linear"
-    """mosaic: spacing of the rows, from 0 Hz or (log) from 1 Hz, to Nyquist."""
+    """mosaic: spacing of the rows, linear from 0 Hz or logarithmic from 1 Hz, to Nyquist."""
     db_limits: tuple[float, float] | None = None
-    """Levels of the values -1 and 1, dB re 1 µV; None = percentiles of the training windows."""
+    """Levels that become -1 and 1, dB re 1 µV; None = percentiles of the training windows."""
 
     def __post_init__(self) -> None:
         if self.layout not in ("electrode", "mosaic"):
-            raise UserError(f"layout: there is no {self.layout!r}; use electrode or mosaic")
+            raise UserError(f"layout: unknown value {self.layout!r}; use electrode or mosaic")
         if self.frequency not in ("linear", "log"):
-            raise UserError(f"frequency: there is no {self.frequency!r}; use linear or log")
+            raise UserError(f"frequency: unknown value {self.frequency!r}; use linear or log")
         if self.layout == "electrode":
             for option, value, default in (("picture-size", self.size, 64), ("frequency", self.frequency, "linear")):
                 if value != default:
@@ -61,37 +60,37 @@ DEFAULT_PICTURES = PictureOptions()
 
 
 class Representation(ABC):
-    """How a window of EEG becomes a tensor, and the way back."""
+    """Converts windows of EEG to tensors and back."""
 
     name: ClassVar[str]
     column: ClassVar[str]
-    """The column of the dataset that holds it: `image` or `signal`."""
+    """Column of the dataset with the tensors: `image` or `signal`."""
 
     @property
     @abstractmethod
     def layout(self) -> str:
-        """How examples are cut from a window: `electrode`, `mosaic`, `window`, or `picture` for any other picture."""
+        """What an example is: an `electrode` or `mosaic` of spectra, a `window` of signals, or another `picture`."""
 
     @property
     @abstractmethod
     def inverse(self) -> Inverse:
-        """How well `to_signal` undoes `to_tensor`."""
+        """How well `to_signal` inverts `to_tensor`."""
 
     @property
     def per_electrode(self) -> bool:
-        """Whether each electrode of a window is an example of its own, or all electrodes are one example."""
+        """Whether each electrode of a window is a separate example; else all electrodes are one example."""
         return self.layout == "electrode"
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
-        """Of one example: (C, H, W)."""
+        """Shape of one example: (C, H, W)."""
 
     @property
     def data_std(self) -> float:
-        """What diffusion divides examples by, as noise of standard deviation 1 would drown them; 1 = nothing.
+        """Standard deviation that diffusion divides examples by, so that unit noise does not drown them.
 
-        Values that fill [-1, 1] need nothing.
+        1 (no scaling) for values that fill [-1, 1].
         """
         return 1.0
 
@@ -103,28 +102,28 @@ class Representation(ABC):
     def to_signal(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Turn (*, C, H, W) back into µV, float32, on the tensor's device.
 
-        What the tensor does not hold (the phase of `db-only`) is drawn from `generator`, one of the CPU, so
-        that every device gives the same; None is a generator seeded with 0. Examples draw one after the
-        other. Raises `UserError` where `inverse` is "none".
+        What the tensor does not contain (the phase of `db-only`) starts from random numbers of `generator`, a CPU
+        generator, so that the result does not depend on the device; None = seeded with 0. Examples use its random
+        numbers one after the other. Raises `UserError` if `inverse` is "none".
         """
 
     @abstractmethod
     def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Average the level of (*, C, H, W): frequencies in Hz (F,) and dB re 1 µV (F,), ascending; None without."""
+        """Mean spectrum of (*, C, H, W): ascending frequencies, Hz (F,), and dB re 1 µV (F,); None if there is none."""
 
     @abstractmethod
     def picture(self, tensor: Tensor) -> Tensor:
-        """What to show of one example (C, H, W): (H, W) in [-1, 1], or in colour (H, W, 3)."""
+        """Image to display of one example (C, H, W): (H, W) in [-1, 1], or in colour (H, W, 3)."""
 
     @classmethod
     def check(cls, pictures: PictureOptions, *, sampling_rate: float, window: int, electrodes: int) -> None:
-        """Raise the `UserError` that `fit` would raise, before anything is read.
+        """Raise the `UserError` that `fit` would raise, before any recording is read.
 
-        Without more ado, a representation takes no options for pictures.
+        By default, a representation accepts no options for images.
         """
         if pictures != DEFAULT_PICTURES:
             raise UserError(
-                f"representation {cls.name}: takes no --layout, --picture-size, --frequency or --db-limits; "
+                f"representation {cls.name}: does not support --layout, --picture-size, --frequency or --db-limits; "
                 "leave them out, or use db-only, db-iq or db-polar"
             )
 
@@ -138,16 +137,16 @@ class Representation(ABC):
         window: int,
         pictures: PictureOptions = DEFAULT_PICTURES,
     ) -> Self:
-        """Take what depends on data from the training split's windows, (n, electrodes, window) in µV, seen once.
+        """Fit data-dependent parameters in one pass over the training windows, µV (n, electrodes, window).
 
-        Raises `UserError` where the options do not suit the representation or the windows; `check` does so earlier.
+        Raises `UserError` if the options do not suit the representation or the windows; `check` does so earlier.
         """
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
-        """Everything `from_parameters` needs, as JSON values."""
+        """Parameters for `from_parameters`, as JSON values."""
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any]) -> Self:
-        """Build the representation whose `parameters()` these are."""
+        """Rebuild a representation from its `parameters()`."""
         return cls(**parameters)

@@ -1,8 +1,8 @@
-"""Spectrograms, as decibels alone or with what makes them invertible.
+"""Spectrograms: decibels only, or with channels that make them invertible.
 
-How a window becomes complex amplitudes in rows and columns is the transform's affair: an `STFT` gives a picture to each
-electrode, a `Mosaic` one to all. Pictures have time from left to right and the lowest frequency in the *bottom* row
-(the last), as spectrograms are drawn. The first channel is always the level in dB re 1 µV.
+A transform converts a window to complex amplitudes in rows and columns: an `STFT` makes one image per electrode, a
+`Mosaic` one image of all electrodes. Time runs from left to right, and the lowest frequency is in the *bottom* row (the
+last), as in plots of spectrograms. The first channel is always the level in dB re 1 µV.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ __all__ = ["DbIq", "DbOnly", "DbPolar"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Spectrogram(Representation):
-    """What all spectrograms share: the transform, and the channel of decibels, [db_min, db_max] → [-1, 1], clipped."""
+    """Base of all spectrograms: the transform, and the channel of decibels, [db_min, db_max] → [-1, 1], clipped."""
 
     column: ClassVar[str] = "image"
 
-    # The lower tail is long (a noise's level has no lower bound) and empty of meaning; the upper one is blinks.
+    # The lower tail is long (the level of noise has no lower bound) and meaningless; the upper tail is blinks.
     percentiles: ClassVar[tuple[float, float]] = (0.5, 99.99)
-    # Below this is the stop band of somebody's filter, which would take most of the greys of a picture.
+    # Lower levels are the stop band of a filter, and would use most of the range of values.
     max_range_db: ClassVar[float] = 70.0
 
     transform: STFT | Mosaic
-    """Between signals and complex amplitudes in rows and columns."""
+    """Converts signals to complex amplitudes in rows and columns, and back."""
     db_min: float
-    """Level of the value -1, dB re 1 µV."""
+    """Level at value -1, dB re 1 µV."""
     db_max: float
-    """Level of the value 1, dB re 1 µV."""
+    """Level at value 1, dB re 1 µV."""
 
     @property
     def layout(self) -> str:
-        """Of the transform: an example per electrode and window, or per window."""
+        """Layout of the transform: one example per electrode and window, or one per window."""
         return self.transform.layout
 
     def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
-        """Average the decibels of (*, C, rows, columns): frequencies in Hz and dB re 1 µV, ascending."""
+        """Mean decibels of (*, C, rows, columns): ascending frequencies, Hz, and dB re 1 µV."""
         levels = self._levels(tensor)[..., : self.transform.columns]
         return self.transform.frequencies.to(levels.device), levels.transpose(-1, -2).flatten(0, -2).mean(0)
 
     def picture(self, tensor: Tensor) -> Tensor:
-        """The decibels."""
+        """The channel of decibels."""
         return tensor[0]
 
     @classmethod
     def check(cls, pictures: PictureOptions, *, sampling_rate: float, window: int, electrodes: int) -> None:
-        """Raise a `UserError` where the windows do not make pictures."""
+        """Raise a `UserError` if windows of this length cannot become images."""
         _transform(pictures, sampling_rate, window, electrodes)
 
     @classmethod
@@ -74,7 +74,7 @@ class _Spectrogram(Representation):
         window: int,
         pictures: PictureOptions = DEFAULT_PICTURES,
     ) -> Self:
-        """Set the limits to percentiles of the level, where none are given, and the scale to the largest magnitude."""
+        """Set the limits to percentiles of the level (unless given), and the scale to the largest magnitude."""
         remaining = iter(signals)
         first = next(remaining, None)
         assert first is not None, "a training split has windows"
@@ -84,13 +84,13 @@ class _Spectrogram(Representation):
         return cls(transform=transform, db_min=float(low), db_max=float(high), **cls._scaled(largest))
 
     def parameters(self) -> dict[str, Any]:
-        """Its fields and those of its transform."""
+        """The fields, and those of the transform, as JSON values."""
         own = asdict(self)
         return own.pop("transform") | own
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any]) -> Self:
-        """Build it from its fields and those of its transform; only a `Mosaic` has electrodes."""
+        """Rebuild from `parameters()`; only a `Mosaic` has the field `electrodes`."""
         kind = Mosaic if "electrodes" in parameters else STFT
         names = {field.name for field in fields(kind)}
         transform = kind(**{name: value for name, value in parameters.items() if name in names})
@@ -98,10 +98,10 @@ class _Spectrogram(Representation):
 
     @classmethod
     def _scaled(cls, largest: float) -> dict[str, float]:
-        """Give the fields that follow from the largest magnitude in µV."""
+        """Fields that depend on the largest magnitude in µV."""
         return {}
 
-    def _decibels(self, spectrum: Tensor) -> Tensor:  # complex (*, rows, columns) -> the channel, still upside down
+    def _decibels(self, spectrum: Tensor) -> Tensor:  # complex (*, rows, columns) -> values, lowest frequency first
         scaled = (decibels(spectrum) - self.db_min) / (self.db_max - self.db_min) * 2 - 1
         return scaled.clamp(-1, 1)
 
@@ -111,7 +111,7 @@ class _Spectrogram(Representation):
 
     @classmethod
     def _measured(cls, signals: Iterable[Tensor], transform: STFT | Mosaic) -> tuple[tuple[float, float], float]:
-        """Limits of the level to 0.01 dB, by histogram, and the largest magnitude in µV, with bounded memory."""
+        """Limits of the level, from a histogram with 0.01 dB bins, and the largest magnitude in µV."""
         low, high, steps = -120.0, 120.0, 24_000
         counts, largest = torch.zeros(steps, dtype=torch.float64), 0.0
         for signal in signals:
@@ -140,62 +140,62 @@ def _transform(pictures: PictureOptions, sampling_rate: float, window: int, elec
 
 @dataclass(frozen=True, kw_only=True)
 class DbOnly(_Spectrogram):
-    """1 × rows × columns: the level alone. Its phase has to be found again, so the inverse is not exact."""
+    """1 × rows × columns: only the level. The phase must be estimated, so the inverse is approximate."""
 
     name: ClassVar[str] = "db-only"
 
     @property
     def inverse(self) -> Inverse:
-        """Up to the phase, where the transform is invertible."""
+        """`approximate` (the phase is estimated) if the transform is invertible, else `none`."""
         return "approximate" if self.transform.invertible else "none"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one example: (1, rows, columns)."""
+        """Shape of one example: (1, rows, columns)."""
         return (1, *self.transform.shape)
 
     def to_tensor(self, signal: Tensor) -> Tensor:
-        """Turn µV, (*, window) or (*, electrodes, window), into pictures (*, 1, rows, columns)."""
+        """Turn µV, (*, window) or (*, electrodes, window), into images (*, 1, rows, columns)."""
         return self._decibels(self.transform.forward(signal.float())).flip(-2).unsqueeze(-3)
 
     def to_signal(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Turn pictures (*, 1, rows, columns) back into µV, the phase found by fast Griffin-Lim."""
+        """Turn images (*, 1, rows, columns) back into µV; the phase is estimated by fast Griffin-Lim."""
         magnitude = 10 ** (self._levels(tensor) / 20)
         return griffin_lim(self.transform, magnitude, generator or torch.Generator().manual_seed(0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _WithPhase(_Spectrogram):
-    """3 × rows × columns: the level for the eye, and two channels that hold the whole spectrum.
+    """3 × rows × columns: the level, and two channels with the complete complex spectrum.
 
-    EEG's spectrum falls as 1/f, so amplitudes are companded by a power law, |x / scale| ** exponent, lest all but the
-    lowest rows be grey. The scale is one number, the largest magnitude of the training windows; none of them is
-    clipped.
+    EEG's spectrum falls as 1/f, so amplitudes are companded by a power law, |x / scale| ** exponent: otherwise all but
+    the lowest rows would be near 0. The scale is one number, the largest magnitude in the training windows, so that
+    none of them is clipped.
     """
 
     scale: float
-    """Magnitude of the companded value 1, µV."""
+    """Magnitude at companded value 1, µV."""
     exponent: float = 0.25
-    """Of the power law."""
+    """Exponent of the power law."""
 
     @property
     def inverse(self) -> Inverse:
-        """To rounding, where the transform is invertible."""
+        """`exact` (to rounding) if the transform is invertible, else `none`."""
         return "exact" if self.transform.invertible else "none"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one example: (3, rows, columns)."""
+        """Shape of one example: (3, rows, columns)."""
         return (3, *self.transform.shape)
 
     def to_tensor(self, signal: Tensor) -> Tensor:
-        """Turn µV, (*, window) or (*, electrodes, window), into pictures (*, 3, rows, columns)."""
+        """Turn µV, (*, window) or (*, electrodes, window), into images (*, 3, rows, columns)."""
         spectrum = self.transform.forward(signal.float())
         channels = (self._decibels(spectrum), *self._channels(spectrum))
         return torch.stack([channel.clamp(-1, 1) for channel in channels], dim=-3).flip(-2)
 
     def to_signal(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Turn pictures (*, 3, rows, columns) back into µV, exactly; the decibels are not read."""
+        """Turn images (*, 3, rows, columns) back into µV, exactly; the decibels are not used."""
         _, first, second = tensor.float().clamp(-1, 1).flip(-2).unbind(-3)
         return self.transform.inverse(self._spectrum(first, second))
 
@@ -205,11 +205,11 @@ class _WithPhase(_Spectrogram):
 
     @abstractmethod
     def _channels(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
-        """Two channels that hold complex amplitudes in µV."""
+        """Encode complex amplitudes in µV as two channels."""
 
     @abstractmethod
     def _spectrum(self, first: Tensor, second: Tensor) -> Tensor:
-        """The inverse of `_channels`."""
+        """Inverse of `_channels`."""
 
     def _companded(self, values: Tensor) -> Tensor:
         return values.sign() * (values.abs() / self.scale) ** self.exponent
@@ -219,7 +219,7 @@ class _WithPhase(_Spectrogram):
 
 
 class DbIq(_WithPhase):
-    """Level, in-phase and quadrature: the real and the imaginary part, companded."""
+    """Level, in-phase and quadrature: the companded real and imaginary parts."""
 
     name: ClassVar[str] = "db-iq"
 

@@ -1,4 +1,4 @@
-"""The short-time Fourier transform under all pictures, its exact inverse, and a phase where there is none."""
+"""The short-time Fourier transform of all spectrograms, its exact inverse, and phase estimation."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from signal_diffusion.errors import UserError
 
 __all__ = ["STFT", "decibels", "griffin_lim", "power"]
 
-SILENCE = 1e-6  # µV; the logarithm's floor, −120 dB
+SILENCE = 1e-6  # µV, floor of the logarithm: −120 dB
 
 
 @dataclass(frozen=True, kw_only=True)
 class STFT:
     """One-sided short-time Fourier transform with `window / hop` frames, exactly invertible on all samples.
 
-    Frame k is centred on sample hop·k + hop/2 and the ends are continued by reflection, so that every sample
-    of the window is seen by at least three frames and the squared Hann windows never sum to zero (NOLA).
-    Values are scaled to the amplitude in µV of a sinusoid at the centre of its bin (0 Hz and Nyquist, which
-    have no mirror image, come out doubled).
+    Frame k is centred on sample hop·k + hop/2 and the ends are extended by reflection, so that at least three frames
+    cover every sample of the window and the squared Hann windows never sum to zero (NOLA). Values are scaled to the
+    amplitude in µV of a sinusoid at the centre of its bin (0 Hz and Nyquist, which have no mirror image, are doubled).
     """
 
     layout: ClassVar[str] = "electrode"
@@ -31,38 +30,38 @@ class STFT:
     sampling_rate: float = 125.0
     """Hz."""
     window: int = 2048
-    """Samples of a window, a multiple of `hop`."""
+    """Length of a window, samples; a multiple of `hop`."""
     n_fft: int = 126
-    """Samples of a frame; n_fft / 2 + 1 bins from 0 Hz to Nyquist."""
+    """Length of a frame, samples; gives n_fft / 2 + 1 bins from 0 Hz to Nyquist."""
     hop: int = 32
-    """Samples from one frame to the next, even."""
+    """Samples from one frame to the next; even."""
 
     def __post_init__(self) -> None:
         if self.window % self.hop or self.window <= self._margin:
             minimum = (self._margin // self.hop + 1) * self.hop
             raise UserError(
-                f"window: {self.window} samples do not make whole columns of a picture; "
+                f"window: {self.window} samples are not a whole number of image columns; "
                 f"use a multiple of {self.hop}, at least {minimum}"
             )
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Bins, frames."""
+        """(bins, frames)."""
         return self.n_fft // 2 + 1, self.window // self.hop
 
     @property
     def signal_shape(self) -> tuple[int, ...]:
-        """What a picture is made from: (window,)."""
+        """Shape of the signal of one image: (window,)."""
         return (self.window,)
 
     @property
     def columns(self) -> int:
-        """Of a picture, that are filled: all."""
+        """Number of columns of an image that are filled: all."""
         return self.shape[1]
 
     @property
     def frequencies(self) -> Tensor:
-        """Of the bins, in Hz, ascending."""
+        """Frequencies of the bins, Hz, ascending."""
         return torch.arange(self.shape[0], dtype=torch.float32) * (self.sampling_rate / self.n_fft)
 
     @property
@@ -71,7 +70,9 @@ class STFT:
 
     @property
     def _scale(self) -> float:
-        return 4 / self.n_fft  # two halves of the spectrum, and a periodic Hann window sums to n_fft / 2
+        return (
+            4 / self.n_fft
+        )  # 2 for the one-sided spectrum, and 2 / n_fft because a periodic Hann window sums to n_fft / 2
 
     def _taper(self, like: Tensor) -> Tensor:
         return torch.hann_window(self.n_fft, dtype=torch.float32, device=like.device)
@@ -87,14 +88,14 @@ class STFT:
         return torch.fft.rfft(frames).transpose(-1, -2)
 
     def inverse(self, spectrum: Tensor) -> Tensor:
-        """Return the signal, µV (*, window), whose transform is nearest in the least-squares sense."""
+        """Least-squares inverse: the signal, µV (*, window), with the nearest transform."""
         taper = self._taper(spectrum)
         frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * (taper / self._scale)
         weight = self._overlap_add((taper**2).expand(self.shape[1], -1))
         return self._overlap_add(frames) / weight
 
     def _overlap_add(self, frames: Tensor) -> Tensor:  # (*, frames, n_fft) -> (*, window)
-        # Frames are cut into blocks of one hop: a few large additions instead of one per frame.
+        # Add blocks of one hop: a few large additions instead of one per frame.
         parts = -(-self.n_fft // self.hop)
         frames = torch.nn.functional.pad(frames, (0, parts * self.hop - self.n_fft))
         count = frames.shape[-2]
@@ -120,15 +121,15 @@ def griffin_lim(
     iterations: int = 64,
     momentum: float = 0.99,
 ) -> Tensor:
-    """Find a signal in µV with this magnitude in µV, (*, rows, columns), starting at the phase of white noise.
+    """Find a signal in µV with a given magnitude in µV, (*, rows, columns), starting from the phase of white noise.
 
-    The fast algorithm of Perraudin, Balazs and Søndergaard, WASPAA 2013,
+    The fast Griffin-Lim algorithm of Perraudin, Balazs and Søndergaard, WASPAA 2013,
     doi.org/10.1109/WASPAA.2013.6701851: c_n = STFT(iSTFT(magnitude · e^(i∠t_{n−1}))), t_n = c_n +
-    momentum · (c_n − c_{n−1}). The noise comes from a generator of the CPU. Its phases are those of some signal, and
-    lead nearer than independent ones. Reflections in place of projections lead nearer still, but are chaotic: a
-    rounding error, and so the device and the batch, would change the signal.
+    momentum · (c_n − c_{n−1}). The noise comes from a CPU generator. Its phases are consistent (those of a
+    signal) and converge to a better result than independent ones. Reflections instead of projections would be better
+    still, but are chaotic: rounding errors, and so the device and the batch size, would change the signal.
     """
-    # Uniform, because normal numbers depend on how many are drawn at once.
+    # Uniform: normal random numbers depend on how many are generated at once.
     noise = torch.rand(*magnitude.shape[:-2], *transform.signal_shape, generator=generator) - 0.5
     extrapolated = previous = _with_magnitude(transform.forward(noise.to(magnitude.device)), magnitude)
     for _ in range(iterations):
@@ -139,13 +140,13 @@ def griffin_lim(
 
 
 def decibels(spectrum: Tensor) -> Tensor:
-    """Level of complex amplitudes in µV, in dB re 1 µV, -120 at least."""
+    """Level of complex amplitudes in µV, in dB re 1 µV; at least -120."""
     return 10 * torch.log10(power(spectrum).clamp_min(SILENCE**2))
 
 
 def power(spectrum: Tensor) -> Tensor:
-    """Square of the magnitude."""
-    # `abs` of complex numbers guards against overflow, and takes longer than the transform.
+    """Squared magnitude."""
+    # Not `abs().square()`: complex `abs` guards against overflow and takes longer than the transform.
     return spectrum.real.square() + spectrum.imag.square()
 
 

@@ -1,4 +1,4 @@
-"""The signal itself: z-scored microvolts, electrodes as rows."""
+"""Signals as tensors: z-scored microvolts, one row per electrode."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from signal_diffusion.data.representations.stft import STFT, decibels
 
 __all__ = ["TimeSeries"]
 
-SHOWN = 4.0  # standard deviations to the end of the colours
+SHOWN = 4.0  # standard deviations at the ends of the colour scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeSeries(Representation):
     """All electrodes of a window as rows, 1 × electrodes × samples: ((x − mean) / std) / limit, clipped to [-1, 1].
 
-    Mean and standard deviation are those of each electrode over the training windows, and the limit their largest
-    deviation: nothing that was trained on is clipped.
+    Mean and standard deviation are computed per electrode over the training windows; the limit is the largest
+    deviation in them, so that no training value is clipped.
     """
 
     name: ClassVar[str] = "timeseries"
@@ -36,30 +36,30 @@ class TimeSeries(Representation):
     sampling_rate: float
     """Hz."""
     window: int
-    """Samples."""
+    """Length of a window, samples."""
     mean: tuple[float, ...]
-    """Of each electrode, µV."""
+    """Mean of each electrode, µV."""
     std: tuple[float, ...]
-    """Of each electrode, µV."""
+    """Standard deviation of each electrode, µV."""
     limit: float
-    """Standard deviations that become 1."""
+    """Number of standard deviations that becomes 1."""
     data_std: float = 1.0
-    """That of the values, 1/limit: a few artefacts of 25 standard deviations leave all else within 0.04 of zero. Cards
-    of before it was told have none, and networks that learnt from them learnt without."""
+    """Standard deviation of the values, 1/limit: with artefacts of 25 standard deviations, all else is within 0.04 of
+    zero. Older cards do not have it; networks trained on them were trained without scaling, hence the default."""
 
     @property
     def layout(self) -> str:
-        """One example per window."""
+        """`window`: one example per window."""
         return "window"
 
     @property
     def inverse(self) -> Inverse:
-        """To rounding."""
+        """`exact`, to rounding."""
         return "exact"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one example: (1, electrodes, window)."""
+        """Shape of one example: (1, electrodes, window)."""
         return (1, len(self.mean), self.window)
 
     def to_tensor(self, signal: Tensor) -> Tensor:
@@ -73,9 +73,9 @@ class TimeSeries(Representation):
         return tensor.float().squeeze(-3) * scale + mean
 
     def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Average the decibels of all electrodes: frequencies in Hz and dB re 1 µV, ascending; None below 64 samples.
+        """Mean decibels of all electrodes: ascending frequencies, Hz, and dB re 1 µV; None below 64 samples.
 
-        Of the same transform as that of the pictures; what is over its last whole hop is left out.
+        Uses the same transform as spectrograms; samples after its last whole hop are ignored.
         """
         whole = self.window - self.window % STFT.hop
         if whole < 2 * STFT.hop:
@@ -85,7 +85,7 @@ class TimeSeries(Representation):
         return stft.frequencies.to(levels.device), levels.transpose(-1, -2).flatten(0, -2).mean(0)
 
     def picture(self, tensor: Tensor) -> Tensor:
-        """The electrodes as rows, four standard deviations to the end of the colours."""
+        """Electrodes as rows; the colour scale ends at four standard deviations."""
         return (tensor[0] * (self.limit / SHOWN)).clamp(-1, 1)
 
     @classmethod
@@ -97,7 +97,7 @@ class TimeSeries(Representation):
         window: int,
         pictures: PictureOptions = DEFAULT_PICTURES,
     ) -> Self:
-        """Take moments and extremes in one pass, in float64."""
+        """Compute moments and extremes in one pass, in float64."""
         cls.check(pictures, sampling_rate=sampling_rate, window=window, electrodes=0)
         count = 0
         total: Tensor | None = None
@@ -112,7 +112,7 @@ class TimeSeries(Representation):
             lowest, highest = lowest.minimum(values.amin(0)), highest.maximum(values.amax(0))
         assert total is not None, "a training split has windows"
         mean = total / count
-        # An electrode without signal (its own reference, say) has no spread to divide by.
+        # A constant electrode (such as the reference itself) has a standard deviation of 0.
         std = (squares / count - mean.square()).clamp(min=1e-12).sqrt()
         limit = torch.maximum((highest - mean) / std, (mean - lowest) / std).max()
         return cls(
@@ -125,17 +125,17 @@ class TimeSeries(Representation):
         )
 
     def parameters(self) -> dict[str, Any]:
-        """Its fields."""
+        """The fields, as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any]) -> Self:
-        """Build it from its fields, lists being JSON's tuples."""
+        """Rebuild from `parameters()`; JSON turns tuples into lists."""
         tuples: dict[str, Any] = {key: tuple(parameters[key]) for key in ("mean", "std")}
         return cls(**(parameters | tuples))
 
     def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and what is divided by, µV (electrodes, 1)."""
+        """Mean and divisor (std · limit), µV (electrodes, 1)."""
         mean = torch.tensor(self.mean, dtype=torch.float32, device=like.device)
         std = torch.tensor(self.std, dtype=torch.float32, device=like.device)
         return mean[:, None], std[:, None] * self.limit

@@ -11,7 +11,7 @@ from signal_diffusion.data.representations.representation import PictureOptions
 from signal_diffusion.data.representations.stft import STFT
 from signal_diffusion.errors import UserError
 
-PICTURES = ("db-only", "db-iq", "db-polar")
+SPECTROGRAMS = ("db-only", "db-iq", "db-polar")
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,7 @@ def relative_error(got: torch.Tensor, wanted: torch.Tensor) -> float:
 @pytest.mark.parametrize("window", [1024, 2000, 2048])
 @pytest.mark.parametrize("size", [64, 128, 256])
 @pytest.mark.parametrize("electrodes", [7, 19, 20, 21])
-def test_pictures_of_any_window_are_square_in_range_and_exact_where_they_say_so(
-    electrodes, size, window, frequency, eeg
-):
+def test_mosaics_are_square_in_range_and_invertible_if_declared_exact(electrodes, size, window, frequency, eeg):
     signals = eeg[:, :electrodes, :window]
     mosaic = fitted("db-iq", signals, size, frequency)
     tensor = mosaic.to_tensor(signals)
@@ -54,30 +52,30 @@ def test_pictures_of_any_window_are_square_in_range_and_exact_where_they_say_so(
     if mosaic.inverse == "exact":
         assert relative_error(mosaic.to_signal(tensor), signals) < 1e-5
     else:
-        with pytest.raises(UserError, match="does not hold the signals; use --layout electrode"):
+        with pytest.raises(UserError, match="cannot be turned into signals; use --layout electrode"):
             mosaic.to_signal(tensor)
 
 
 @pytest.mark.parametrize("frequency", ["linear", "log"])
 @pytest.mark.parametrize("size", [64, 256])
-def test_a_sinusoid_on_one_electrode_lights_up_its_strip_in_its_row(size, frequency):
+def test_a_sinusoid_on_one_electrode_appears_only_in_its_strip_and_row(size, frequency):
     signals = torch.zeros(1, 20, 2048)
     signals[0, 13] = torch.tensor(10 * np.sin(2 * np.pi * 10 * np.arange(2048) / 125))
     mosaic = Mosaic(electrodes=20, size=size, frequency=frequency)
     level = mosaic.forward(signals)[0].abs()
     strip = size // 20
-    here = level[:, 13 * strip : 14 * strip]
+    own = level[:, 13 * strip : 14 * strip]
     nearest = int((mosaic.frequencies - 10).abs().argmin())
-    assert ((here.argmax(0) - nearest).abs() <= 1).all()
-    assert here[:, 1].max() == pytest.approx(10.0, rel=0.15)  # half a bin off its centre takes 1.4 dB
-    assert level.count_nonzero() == here.count_nonzero()  # silence everywhere else
-    picture = fitted("db-only", signals + 0.01 * torch.randn_like(signals), size, frequency).to_tensor(signals)[0, 0]
-    assert abs(int(picture[:, 13 * strip].argmax()) - (size - 1 - nearest)) <= 1  # counted from the bottom
+    assert ((own.argmax(0) - nearest).abs() <= 1).all()
+    assert own[:, 1].max() == pytest.approx(10.0, rel=0.15)  # half a bin off centre costs 1.4 dB
+    assert level.count_nonzero() == own.count_nonzero()  # silence everywhere else
+    image = fitted("db-only", signals + 0.01 * torch.randn_like(signals), size, frequency).to_tensor(signals)[0, 0]
+    assert abs(int(image[:, 13 * strip].argmax()) - (size - 1 - nearest)) <= 1  # counted from the bottom
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", SPECTROGRAMS)
 @pytest.mark.parametrize("frequency", ["linear", "log"])
-def test_the_mean_spectrum_agrees_with_that_of_pictures_per_electrode(name, frequency, eeg):
+def test_the_mean_spectrum_agrees_with_the_layout_electrode(name, frequency, eeg):
     mosaic = fitted(name, eeg, 64, frequency)
     frequencies, level = mosaic.mean_spectrum(mosaic.to_tensor(eeg))
     assert (frequencies.diff() > 0).all() and frequencies[-1] == pytest.approx(62.5)
@@ -87,7 +85,7 @@ def test_the_mean_spectrum_agrees_with_that_of_pictures_per_electrode(name, freq
     assert np.abs(level.numpy() - expected)[inside].max() < 1  # dB
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", SPECTROGRAMS)
 @pytest.mark.parametrize(("size", "frequency"), [(64, "linear"), (64, "log"), (256, "linear")])
 def test_parameters_survive_json(name, size, frequency, eeg):
     mosaic = fitted(name, eeg, size, frequency)
@@ -95,13 +93,13 @@ def test_parameters_survive_json(name, size, frequency, eeg):
     assert type(mosaic).from_parameters(json.loads(json.dumps(mosaic.parameters()))) == mosaic
 
 
-def test_limits_are_those_of_what_the_strips_hold_and_not_of_the_empty_columns(eeg):
+def test_limits_are_fitted_without_empty_columns(eeg):
     mosaic = fitted("db-only", eeg[:, :20], 64)
     levels = 20 * mosaic.transform.forward(eeg[:, :20])[..., :60].abs().log10()
     assert np.allclose([mosaic.db_min, mosaic.db_max], np.percentile(levels, (0.5, 99.99)), atol=0.5)
 
 
-def test_a_column_pools_the_power_of_its_share_of_the_window():
+def test_a_column_averages_the_power_of_its_part_of_the_window():
     signals = torch.randn(3, 2048) * torch.linspace(1, 20, 2048)
     mosaic = Mosaic(electrodes=3, size=32)
     assert mosaic.frames_per_column > 1
@@ -111,14 +109,14 @@ def test_a_column_pools_the_power_of_its_share_of_the_window():
     assert torch.allclose(pooled, power, rtol=1e-4)
 
 
-def test_no_power_is_lost_or_made_by_logarithmic_rows_of_a_flat_spectrum():
+def test_logarithmic_rows_preserve_the_power_of_a_flat_spectrum():
     noise = torch.randn(64, 4, 2048)
     linear = Mosaic(electrodes=4, size=64).forward(noise)[..., 2:-2, :].abs().square().mean()
     log = Mosaic(electrodes=4, size=64, frequency="log").forward(noise)[..., 10:-2, :].abs().square().mean()
     assert log == pytest.approx(float(linear), rel=0.02)
 
 
-def test_logarithmic_rows_leave_most_of_the_picture_to_what_is_above_4_hz():
+def test_number_of_rows_below_4_hz_and_per_octave():
     assert Mosaic(electrodes=20, size=64).rows_below_4_hz == 5
     assert Mosaic(electrodes=20, size=256).rows_below_4_hz == 17
     small, large = (Mosaic(electrodes=20, size=size, frequency="log") for size in (64, 256))
@@ -129,14 +127,14 @@ def test_logarithmic_rows_leave_most_of_the_picture_to_what_is_above_4_hz():
     )
 
 
-def test_a_signal_without_its_phase_does_not_depend_on_its_batch(eeg):
+def test_an_estimated_phase_does_not_depend_on_the_batch(eeg):
     mosaic = fitted("db-only", eeg[:, :20], 256)
     assert mosaic.inverse == "approximate"
-    pictures = mosaic.to_tensor(eeg[:, :20])
+    images = mosaic.to_tensor(eeg[:, :20])
     generator = torch.Generator().manual_seed(0)
-    one_by_one = torch.stack([mosaic.to_signal(picture, generator) for picture in pictures])
+    one_by_one = torch.stack([mosaic.to_signal(image, generator) for image in images])
     assert one_by_one.shape == (2, 20, 2048)
-    assert torch.allclose(one_by_one, mosaic.to_signal(pictures), atol=1e-2)
+    assert torch.allclose(one_by_one, mosaic.to_signal(images), atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["db-iq", "db-polar"])
@@ -154,6 +152,6 @@ def test_float16_keeps_the_signal_to_half_a_percent(name, eeg):
         (PictureOptions(), 2000, 20, 125.0, "window: 2000"),
     ],
 )
-def test_what_makes_no_picture_is_refused_before_anything_is_read(pictures, window, electrodes, rate, complaint):
+def test_impossible_options_are_errors_before_reading(pictures, window, electrodes, rate, complaint):
     with pytest.raises(UserError, match=complaint):
         REPRESENTATIONS["db-iq"].check(pictures, sampling_rate=rate, window=window, electrodes=electrodes)

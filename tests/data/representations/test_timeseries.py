@@ -1,4 +1,4 @@
-"""Signals as tensors: the way back is exact, and what diffusion divides them by is their spread."""
+"""Time series: the inverse is exact, and diffusion divides by their standard deviation."""
 
 import pytest
 import torch
@@ -15,23 +15,23 @@ def signals() -> torch.Tensor:
     return signals + 3
 
 
-def test_the_way_back_is_exact(signals: torch.Tensor) -> None:
+def test_the_inverse_is_exact(signals: torch.Tensor) -> None:
     representation = TimeSeries.fit(iter(signals.split(10)), sampling_rate=125.0, window=256)
     tensors = representation.to_tensor(signals)
     assert tensors.abs().max() == 1
     assert (representation.to_signal(tensors) - signals).abs().max() < 1e-4
 
 
-def test_divided_by_their_spread_they_have_unit_variance_whatever_the_largest_artefact(signals: torch.Tensor) -> None:
+def test_scaled_by_data_std_they_have_unit_variance_despite_artefacts(signals: torch.Tensor) -> None:
     representation = TimeSeries.fit(iter(signals.split(10)), sampling_rate=125.0, window=256)
     assert representation.data_std < 0.05
     assert (representation.to_tensor(signals) / representation.data_std).std((0, 1, 3)) == pytest.approx(1, rel=1e-3)
 
 
-def test_cards_of_before_it_was_told_go_on_as_they_were() -> None:
+def test_older_cards_without_data_std_are_not_scaled() -> None:
     parameters = {"sampling_rate": 125.0, "window": 8, "mean": [0.0], "std": [1.0], "limit": 20.0}
     assert TimeSeries.from_parameters(parameters).data_std == 1
 
 
-def test_values_that_fill_their_range_are_not_divided() -> None:
+def test_only_time_series_are_scaled() -> None:
     assert [name for name, each in REPRESENTATIONS.items() if "data_std" in vars(each)] == ["timeseries"]
