@@ -1,4 +1,4 @@
-"""From recordings to datasets and back to microvolts.
+"""From recordings to datasets, and back to microvolts.
 
-Whatever knows a file format, an electrode, a unit or a spectrogram lives here; nothing here knows a model.
+File formats, electrodes, units and spectrograms are handled here; nothing here knows a model.
 """

@@ -1,8 +1,8 @@
-"""`[data.augmentation]`: what is done to training examples, anew each time.
+"""`[data.augmentation]`: random changes to training examples, different in each step.
 
-In plain torch, on the batch's device. torchvision's transforms draw from the global generator, once for a whole batch;
-here each example has a draw of its own, from the generator of its step, so that a resumed run repeats none and misses
-none. What is switched off draws nothing.
+In plain torch, on the batch's device. torchvision's transforms use the global generator, once for a whole batch. Here
+each example gets its own random numbers from the generator of its step, so that a resumed run repeats none and skips
+none. A disabled augmentation uses no random numbers.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["augment"]
 
 
 def augment(x: Tensor, table: schema.Augmentation, generator: torch.Generator) -> Tensor:
-    """Change a batch (B, C, H, W) in [-1, 1] as the table says; all draws are from `generator`, on the device of `x`.
+    """Augment a batch (B, C, H, W) in [-1, 1]; all random numbers come from `generator`, on the device of `x`.
 
-    In this order: flip, rotation, colours, noise; the noise alone may leave [-1, 1].
+    In this order: flip, rotation, colours, noise; only noise may leave [-1, 1].
     """
     if table.horizontal_flip:
         flipped = torch.rand(len(x), generator=generator, device=x.device) < 0.5
@@ -40,7 +40,7 @@ def _uniform(x: Tensor, generator: torch.Generator) -> Tensor:  # (B,) in [-1, 1
 
 
 def _rotated(x: Tensor, angle: Tensor) -> Tensor:
-    """Turn square pictures about their centre by radians (B,); what comes in at the corners is the picture mirrored."""
+    """Rotate square images about their centre by radians (B,); the corners are filled by reflection."""
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     turns = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], -2)  # (B, 2, 3)
     grid = functional.affine_grid(turns, list(x.shape), align_corners=False)
@@ -48,7 +48,7 @@ def _rotated(x: Tensor, angle: Tensor) -> Tensor:
 
 
 def _jittered(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """Multiply light, the distance from the mean, and the distance from grey by factors (B,); clipped after each."""
+    """Scale brightness, distance from the mean, and distance from grey by factors (B,); clip after each."""
     brightness, contrast, saturation = (factor[:, None, None, None] for factor in (brightness, contrast, saturation))
     x = ((x + 1) / 2 * brightness).clamp(0, 1)
     mean = _grey(x).mean(dim=(-1, -2), keepdim=True)

@@ -1,7 +1,7 @@
-"""Rare groups drawn more often, by weights on examples: `[data.balancing]` of an experiment, and what it does.
+"""`[data.balancing]`: sample rare groups more often in training, by weights on examples.
 
-A group is a combination of values, such as (female, patient). No row is copied and no split is changed: the
-order of training examples draws each with a probability proportional to its weight.
+A group is a combination of values, such as (female, patient). No row is copied and no split is changed: training
+samples each example in proportion to its weight.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ DEFAULT_MAX_WEIGHT = 10.0
 def balanced_weights(
     columns: Sequence[Sequence[Any]], max_weight: float, counts: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Give the weight of each example (N,): inverse to the size of its group, at most `max_weight`.
+    """Weight of each example (N,): inverse to the size of its group, at most `max_weight`.
 
     With G groups over the n examples whose values are all known, the weight is n / (G · size of the group): 1 in a
-    group of average size, so all groups weigh the same where no cap is reached. An example with a missing value
-    (None) belongs to no group and has the mean weight of the others, so its share stays. `counts` is how many
-    examples each row stands for; None = one.
+    group of average size, so all groups have the same total weight unless the cap is reached. An example with a
+    missing value (None) belongs to no group and has the mean weight of the others, so its share stays. `counts` is the
+    number of examples that each row stands for; None = one.
     """
     groups = list(zip(*columns, strict=True))
     number = np.ones(len(groups), dtype=int) if counts is None else np.asarray(counts)
@@ -44,10 +44,10 @@ def marginals(
     weights: Mapping[str, np.ndarray] | None = None,
     counts: Sequence[int] | None = None,
 ) -> dict[str, dict[Any, dict[str, float]]]:
-    """Count values: column → value → `examples`, and their `share` of the examples whose value is known.
+    """Count values: column → value → `examples`, and their `share` of the examples with a known value.
 
-    With `weights`, column → (N,), also the share under these weights as `balanced`. `counts` is how many examples each
-    row stands for; None = one.
+    With `weights`, column → (N,), also the share under these weights, as `balanced`. `counts` is the number of examples
+    that each row stands for; None = one.
     """
     return {name: _marginal(values, (weights or {}).get(name), counts) for name, values in columns.items()}
 
@@ -55,7 +55,7 @@ def marginals(
 def marginals_of_split(
     split: str, columns: Mapping[str, Sequence[Any]], counts: Sequence[int] | None = None
 ) -> dict[str, dict[Any, dict[str, float]]]:
-    """Give the marginals that a card states: with `balanced`, on that column alone, in the training split."""
+    """Marginals as stored in a card; in the training split also `balanced`, for balancing by only that column."""
     if split != "train":
         return marginals(columns, counts=counts)
     weights = {name: balanced_weights([values], DEFAULT_MAX_WEIGHT, counts) for name, values in columns.items()}

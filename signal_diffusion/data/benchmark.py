@@ -1,4 +1,4 @@
-"""How fast and in how much memory recordings become examples, and examples batches: measured on generated EEG."""
+"""Speed and memory of preparing recordings and of loading batches, measured on generated EEG."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import ExampleOrder, Examples, batches
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 
-__all__ = ["loading", "peak_memory", "preparing", "steps_of_preparing", "write_recordings"]
+__all__ = ["loading_speed", "peak_memory", "preparation_speed", "preparation_steps", "write_recordings"]
 
 RATE = 500  # Hz
-CHANNELS = (*synthetic.POSITIONS, "A1")  # 20 with a reference
+CHANNELS = (*synthetic.POSITIONS, "A1")  # 20 channels: 19 electrodes and a reference
 
-# What takes time, and the functions (file's end, name) whose cumulated time it is; they do not call each other.
+# Step → functions (end of the file's path, name) whose cumulative time counts; they do not call each other.
 STEPS = {
     "decoding EDF": (("reading.py", "microvolts"),),
     "finding flat seconds": (("reading.py", "_flat"),),
     "resampling": (("", "upfirdn"),),
     "band-pass": (("", "fftconvolve"),),
     "cutting windows": (("windows.py", "cut"),),
-    "measuring limits": (("spectrogram.py", "_measured"),),
-    "making pictures": (("", "to_tensor"),),
+    "fitting limits": (("spectrogram.py", "_measured"),),
+    "computing tensors": (("", "to_tensor"),),
     "writing Parquet": (("", "write_table"), ("dataset.py", "_table"), ("dataset.py", "_sha256")),
     "flushing to disk": (("publishing.py", "_flush"),),
 }
 
 
 def write_recordings(folder: Path, count: int, minutes: float) -> None:
-    """Write EDF files of 20 channels at 500 Hz, one person each."""
+    """Write EDF files of 20 channels at 500 Hz, one subject each."""
     import mne
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,19 +50,19 @@ def write_recordings(folder: Path, count: int, minutes: float) -> None:
         signal, _ = synthetic.simulate("relaxed", who, samples, RATE, seed=0, recording=0)
         microvolts = np.concatenate([signal, signal[-1:] / 2])
         raw = mne.io.RawArray(microvolts * 1e-6, info, verbose="ERROR")
-        path = folder / f"person-{number:02d}.edf"
+        path = folder / f"subject-{number:02d}.edf"
         mne.export.export_raw(path, raw, physical_range=(-1000, 1000), overwrite=True, verbose="ERROR")
 
 
-def preparing(recordings: Path, output: Path, representation: str, workers: int) -> float:
-    """Prepare a folder of `write_recordings`, whole windows of half overlap; how many times real time it goes."""
+def preparation_speed(recordings: Path, output: Path, representation: str, workers: int) -> float:
+    """Prepare a folder of `write_recordings` with half-overlapping windows; returns seconds of EEG per second."""
     start = time.perf_counter()
     prepare([recordings], output, PrepareOptions(representation=representation, workers=workers))
     return _eeg_seconds(recordings) / (time.perf_counter() - start)
 
 
-def steps_of_preparing(recordings: Path, output: Path) -> dict[str, float]:
-    """Prepare db-only in one process under a profiler; seconds by step, "everything else" being the rest."""
+def preparation_steps(recordings: Path, output: Path) -> dict[str, float]:
+    """Prepare db-only in one process under a profiler; returns seconds per step, the rest as "everything else"."""
     profile = cProfile.Profile()
     profile.enable()
     start = time.perf_counter()
@@ -72,8 +72,8 @@ def steps_of_preparing(recordings: Path, output: Path) -> dict[str, float]:
     return _steps(profile, total)
 
 
-def loading(root: Path, *, in_memory: bool, batch_size: int = 64, epochs: int = 5) -> float:
-    """Load a dataset's training split for some epochs; the median of examples per second."""
+def loading_speed(root: Path, *, in_memory: bool, batch_size: int = 64, epochs: int = 5) -> float:
+    """Load a dataset's training split for some epochs; returns the median of examples per second."""
     card = DatasetCard.load(root)
     columns = {name: (name, entry["names"]) for name, entry in card.columns.items() if name in ("label", "electrode")}
     examples = Examples(
@@ -88,12 +88,12 @@ def loading(root: Path, *, in_memory: bool, batch_size: int = 64, epochs: int = 
 
 
 def peak_memory(recordings: Path, output: Path) -> float:
-    """Prepare in a process of its own; its peak memory in MiB, as the kernel of Linux tells it."""
+    """Prepare in a separate process; returns its peak memory in MiB, as Linux reports it."""
     code = (
         "import re, sys; from pathlib import Path; "
         "from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare; "
         "prepare([Path(sys.argv[1])], Path(sys.argv[2]), PrepareOptions(representation='db-iq')); "
-        # Not `getrusage`, whose maximum starts from that of the parent process.
+        # Not `getrusage`: its maximum includes the parent process.
         "print(re.search(r'VmHWM:\\s*(\\d+) kB', Path('/proc/self/status').read_text())[1])"
     )
     arguments = [sys.executable, "-c", code, str(recordings), str(output)]

@@ -1,6 +1,6 @@
-"""The card of a dataset: what its tensors are, how they came from microvolts, who is in which split.
+"""The card of a dataset: what its tensors are, how they were made from microvolts, who is in which split.
 
-It lies beside the data as `signal_dataset.json` and travels into every checkpoint.
+It is stored with the data as `signal_dataset.json` and copied into every checkpoint.
 """
 
 from __future__ import annotations
@@ -13,76 +13,78 @@ from typing import Any, Self
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["CARD_NAME", "FORMAT_VERSION", "MOST_NAMES", "SPLITS", "DatasetCard", "labels_in_words", "write_readme"]
+__all__ = ["CARD_NAME", "FORMAT_VERSION", "MAX_CATEGORIES", "SPLITS", "DatasetCard", "labels_in_words", "write_readme"]
 
 CARD_NAME = "signal_dataset.json"
 FORMAT_VERSION = 3
 SPLITS = ("train", "validation", "test")
-MOST_NAMES = 100
-"""Of a column of text that is described as categories, to be conditioned on; with more it is text."""
+MAX_CATEGORIES = 100
+"""A text column with more distinct values is text, not categories to condition on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetCard:
-    """What a dataset holds and how it was made; lies beside the data as `signal_dataset.json`."""
+    """What a dataset contains and how it was made, stored with the data as `signal_dataset.json`."""
 
     representation: dict[str, Any]
-    """`name`, `layout`, `inverse` (exact, approximate or none), `column` (where the tensor is) and `parameters`;
-    `representation_of` builds it again."""
+    """`name`, `layout`, `inverse` (exact, approximate or none), `column` (of the tensor) and `parameters`;
+    `representation_of` rebuilds it."""
     shape: tuple[int, ...]
-    """Of one example: (C, H, W)."""
+    """Shape of one example: (C, H, W)."""
     sampling_rate: float | None
-    """Hz; None for pictures that nobody knows the signals of."""
+    """Hz; None for images of unknown signals."""
     window: int | None
-    """Samples of a window; None likewise."""
+    """Samples of a window; None for images of unknown signals."""
     channels: tuple[str, ...]
-    """Electrodes, in order; empty likewise."""
+    """Electrodes, in order; empty for images of unknown signals."""
     columns: dict[str, dict[str, Any]]
-    """What each column but the tensor's is: {"kind": "categorical", "names": […]}, {"kind": "numeric",
-    "mean": …, "std": …} over the examples of the training split, {"kind": "text"} or {"kind": "index"}."""
+    """Each column except the tensor: {"kind": "categorical", "names": […]}, {"kind": "numeric",
+    "mean": …, "std": …} over the training examples, {"kind": "text"} or {"kind": "index"}."""
     splits: dict[str, dict[str, Any]]
-    """By name: `examples`, `windows`, `subjects` (a list), and `marginals`: by categorical column and value, the
-    `examples`, their `share` of those whose value is known, and in the training split the share when `balanced` on
-    that column (`balancing.marginals`). No split is empty."""
+    """By name: `examples`, `windows`, `subjects` (a list), and `marginals`: categorical column → value → `examples`,
+    their `share` of the examples with a known value, and in the training split their share if `balanced` by that
+    column (`balancing.marginals`). No split is empty."""
     captions: str = ""
-    """The template of `captions.caption_of` that made the column `caption`; "" where there is none of ours."""
+    """Template of `captions.caption_of` that made the column `caption`; "" if no template was used."""
     preprocessing: dict[str, Any]
     """What was done to the recordings, in order."""
     sources: list[dict[str, Any]]
-    """`name`, `license` (as written by the source, or null) and `description` of each."""
+    """`name`, `license` (as stated by the source, or null) and `description` of each input."""
     rejected: dict[str, int] = field(default_factory=dict)
-    """Windows left out, by reason."""
+    """Number of rejected windows, by reason."""
     skipped: list[str] = field(default_factory=list)
-    """Recordings that gave no example, and why, as "sub-01/eeg/one.edf: the file is empty; fetch it again". Of several
-    inputs, the name begins with that of the input. Older datasets have only the names."""
+    """Recordings without examples, and why: "sub-01/eeg/one.edf: the file is empty; fetch it again". With several
+    inputs, the name starts with the input's. Older datasets have only the names."""
     command: str
-    """What makes it again, but for the output's name."""
+    """Command that makes the same dataset, with DIR as its output."""
     made_from: str
-    """A hash of the options and of where the inputs lay: what has another one is another dataset."""
+    """Hash of the options and of the inputs' paths; different datasets have different hashes."""
     files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of each Parquet file, by its path within the dataset."""
+    """SHA-256 of each Parquet file, by path within the dataset."""
     unit: str | None = "µV"
-    """Of the signals; None where there are none."""
+    """Unit of the signals; None for images of unknown signals."""
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
-        """Write the card as text, readable and the same each time."""
+        """Serialise the card as readable, deterministic JSON."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read `to_json`'s text; raises a `UserError` that says what is wrong with it."""
+        """Parse the output of `to_json`; raises `UserError` if it is not a valid card."""
         try:
             entries = json.loads(text)
         except ValueError as error:
             raise UserError(f"not JSON ({error})") from error
         if not isinstance(entries, dict) or not isinstance(entries.get("format_version"), int):
-            raise UserError("holds no format_version")
+            raise UserError("has no format_version")
         if entries["format_version"] != FORMAT_VERSION:
-            raise UserError(f"has format {entries['format_version']}, and this program reads {FORMAT_VERSION}")
+            raise UserError(
+                f"has format version {entries['format_version']}; this program reads version {FORMAT_VERSION}"
+            )
         wrong = set(entries) ^ {entry.name for entry in fields(cls)}
         if wrong:
-            raise UserError(f"missing or unknown: {', '.join(sorted(wrong))}")
+            raise UserError(f"missing or unknown entries: {', '.join(sorted(wrong))}")
         _check_entries(entries)
         entries["shape"], entries["channels"] = tuple(entries["shape"]), tuple(entries["channels"])
         return cls(**entries)
@@ -93,12 +95,12 @@ class DatasetCard:
 
     @classmethod
     def load(cls, root: Path) -> Self:
-        """Read `root/signal_dataset.json`; a missing or damaged card is a `UserError` of one line."""
+        """Read `root/signal_dataset.json`; raises a one-line `UserError` if it is missing or damaged."""
         path = root / CARD_NAME
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise UserError(f"{root}: no dataset here, {CARD_NAME} is missing") from error
+            raise UserError(f"{root}: not a dataset, {CARD_NAME} is missing") from error
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
         except (UserError, TypeError) as error:
@@ -106,7 +108,7 @@ class DatasetCard:
 
 
 def _check_entries(entries: dict[str, Any]) -> None:
-    """Raise a `UserError` where a card's entries are not what everyone who reads them takes them for."""
+    """Raise a `UserError` if an entry of a card has the wrong structure."""
     representation, shape, columns = entries["representation"], entries["shape"], entries["columns"]
     if not (
         isinstance(representation, dict)
@@ -120,17 +122,17 @@ def _check_entries(entries: dict[str, Any]) -> None:
         raise UserError("splits, files: expected tables")
     for name, split in splits.items():
         if not (isinstance(split, dict) and {"examples", "windows", "subjects", "marginals"} <= split.keys()):
-            raise UserError(f"splits: {name} is not described")
+            raise UserError(f"splits: {name}: expected examples, windows, subjects and marginals")
     needed = {"categorical": {"names"}, "numeric": {"mean", "std"}, "text": set(), "index": set()}
     if not isinstance(columns, dict):
         raise UserError("columns: expected a table")
     for name, column in columns.items():
         kind = column.get("kind") if isinstance(column, dict) else None
         if kind not in needed or not needed[kind] <= column.keys():
-            raise UserError(f"columns: {name} is not described")
+            raise UserError(f"columns: {name}: expected a kind ({', '.join(needed)}) and its statistics")
 
 
-# The Hub's identifiers of the licences that data sets of EEG name in their own words.
+# Licences as EEG datasets write them → the Hub's identifiers.
 _HUB_LICENSES = {
     "cc0": "cc0-1.0",
     "cc0-1.0": "cc0-1.0",
@@ -144,7 +146,7 @@ _HUB_LICENSES = {
 
 
 def write_readme(root: Path, card: DatasetCard) -> None:
-    """Write `root/README.md`: what the Hub's viewer needs, and what a person wants to know first."""
+    """Write `root/README.md`: the front matter that the Hub's viewer needs, and a summary."""
     configs = "\n".join(f"  - split: {split}\n    path: {split}/*.parquet" for split in card.splits)
     licenses = {source["license"] for source in card.sources if source["license"]}
     hub = _HUB_LICENSES.get(min(licenses).lower(), "other") if len(licenses) == 1 else "other" if licenses else None
@@ -196,6 +198,6 @@ def _signals_in_words(card: DatasetCard) -> str:
 
 
 def labels_in_words(split: dict[str, Any]) -> str:
-    """Say how many examples of each label a split of a card has: "rest 1200, arithmetic 400"."""
+    """Format the number of examples of each label in a split: "rest 1200, arithmetic 400"."""
     labels = split["marginals"].get("label", {})
     return ", ".join(f"{label} {entry['examples']}" for label, entry in labels.items())

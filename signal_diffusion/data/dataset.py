@@ -1,11 +1,11 @@
-"""The dataset on disk: Parquet files per split, a card that says what they hold, and a README for the Hub.
+"""The dataset on disk: Parquet files per split, a card that describes them, and a README for the Hub.
 
-    DIR/README.md              front matter of the Hub, and a few lines for people
-    DIR/signal_dataset.json    the card: how the tensors came from microvolts, what columns mean, who is in which split
-    DIR/splits.json            who is in which split, for other datasets to take over
-    DIR/train/00000.parquet …  likewise validation/ and test/
+    DIR/README.md              front matter for the Hub, and a summary
+    DIR/signal_dataset.json    the card: how tensors were made from microvolts, what columns mean, who is in which split
+    DIR/splits.json            who is in which split, for other datasets to reuse
+    DIR/train/00000.parquet …  also validation/ and test/
 
-Plain `datasets.load_dataset(DIR)` reads it too. The bytes depend on the recordings and the arguments alone.
+Plain `datasets.load_dataset(DIR)` reads it too. The bytes depend only on the recordings and the arguments.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ __all__ = [
     "write_split",
 ]
 
-_BYTES_PER_GROUP = 2**23  # of tensors: what a writer holds, and a reader's smallest bite
+_BYTES_PER_GROUP = 2**23  # bytes of tensors in a row group: a writer's buffer, and the least that is read at once
 _GROUPS_PER_FILE = 32
 
 
 def open_split(root: Path, split: str) -> datasets.Dataset:
     """Open a split, memory-mapped, without the network.
 
-    The first call converts Parquet to Arrow in the cache of Hugging Face (`HF_DATASETS_CACHE`). Raises a
-    `UserError` where the dataset, the split or one of its files is missing.
+    The first call converts Parquet to Arrow in Hugging Face's cache (`HF_DATASETS_CACHE`). Raises a `UserError` if the
+    dataset, the split or one of its files is missing.
     """
     import datasets
 
@@ -61,20 +61,20 @@ def open_split(root: Path, split: str) -> datasets.Dataset:
 
 
 def split_name(card: DatasetCard, split: str, root: Path) -> str:
-    """The dataset's name of a split; "val" finds "validation" too, and a folder the split that was made of it."""
+    """Resolve a split's name: also accepts "val" for "validation", and the folder that a split was converted from."""
     aliases = {"val": "validation"} | card.preprocessing.get("splits", {})
     name = split if split in card.splits else aliases.get(split, split)
     if name not in card.splits:
         raise UserError(
             f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)} "
-            "(training.validation.enabled = false does without one)"
+            "(to train without validation, set training.validation.enabled = false)"
         )
     return name
 
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    """Keep `datasets` from drawing over the bars of whoever opens a split."""
+    """Hide the progress bars of `datasets`, which would overwrite our own."""
     import datasets
 
     were_off = datasets.are_progress_bars_disabled()
@@ -87,24 +87,24 @@ def _without_progress_bars() -> Iterator[None]:
 
 
 def split_files(root: Path, split: str) -> list[Path]:
-    """List the Parquet files of a split, in order; `UserError` where the split or one of them is missing."""
+    """List the Parquet files of a split, in order; raises `UserError` if the split or a file is missing."""
     card = DatasetCard.load(root)
     files = [root / name for name in sorted(card.files) if name.startswith(f"{split}/")]
     if not files:
-        raise UserError(f"{root}: there is no split {split!r}, only {', '.join(card.splits)}")
+        raise UserError(f"{root}: no split {split!r}, only {', '.join(card.splits)}")
     missing = [path for path in files if not path.exists()]
     if missing:
-        raise UserError(f"{missing[0]}: named by the card, but missing; make the dataset again")
+        raise UserError(f"{missing[0]}: listed in the card, but missing; make the dataset again")
     return files
 
 
 def file_digests(root: Path, split: str) -> dict[str, str]:
-    """SHA-256 by name of a split's Parquet files as they are now, whatever the card says; a second or two per GB."""
+    """Compute the SHA-256 of each Parquet file of a split, ignoring the card; takes a second or two per GB."""
     return {path.relative_to(root).as_posix(): _sha256(path) for path in split_files(root, split)}
 
 
 def as_array(column: pa.ChunkedArray, shape: Sequence[int]) -> np.ndarray:
-    """Turn a column of tensors of an Arrow table into (N, *shape) float16, no Python object per value."""
+    """Convert an Arrow column of tensors to (N, *shape) float16, without a Python object per value."""
     chunks = []
     for chunk in column.chunks:
         values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
@@ -113,16 +113,17 @@ def as_array(column: pa.ChunkedArray, shape: Sequence[int]) -> np.ndarray:
         chunks.append(values.to_numpy(zero_copy_only=False))
     flat = np.concatenate(chunks) if len(chunks) != 1 else chunks[0]
     if flat.size != len(column) * math.prod(shape):
-        raise UserError(f"tensors of {flat.size // max(1, len(column))} values, but the card's shape is {tuple(shape)}")
+        raise UserError(
+            f"tensors have {flat.size // max(1, len(column))} values, but the card's shape is {tuple(shape)}"
+        )
     return flat.reshape(-1, *shape)
 
 
 class MappedTensors:
     """A column of tensors on disk: `MappedTensors(split.data.column("image"), shape)[rows]`.
 
-    Looks straight into the memory map of an `open_split`, as NumPy arrays, where going through the rows of
-    `datasets` and their extension type takes fifty times as long. The table must be whole: rows picked by
-    `select` or `filter` are to be picked here instead.
+    Reads the memory map of an `open_split` as NumPy arrays; the rows of `datasets`, with their extension type, take
+    fifty times as long. The table must be whole: pick rows here instead of with `select` or `filter`.
     """
 
     def __init__(self, column: pa.ChunkedArray, shape: Sequence[int]) -> None:
@@ -130,7 +131,7 @@ class MappedTensors:
 
     @classmethod
     def of_parts(cls, parts: Sequence[np.ndarray], shape: Sequence[int]) -> Self:
-        """Look likewise into arrays (n, *shape), one after the other, such as memory-mapped files."""
+        """Read from arrays (n, *shape) instead, one after the other, such as memory-mapped files."""
         self = cls.__new__(cls)
         self._join(parts, shape)
         return self
@@ -144,7 +145,7 @@ class MappedTensors:
         return int(self._starts[-1])
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Copy rows, in the order given: (n, *shape), float16 of a column."""
+        """Copy rows in the given order: (n, *shape), float16 for a column."""
         rows = np.asarray(rows)
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         result = np.empty((len(rows), *self.shape), self.dtype)
@@ -157,8 +158,8 @@ class MappedTensors:
 def write_split(root: Path, split: str, card: DatasetCard, batches: Iterable[dict[str, Any]]) -> dict[str, str]:
     """Write batches, each a dictionary of columns, as `root/split/NNNNN.parquet`; returns path → SHA-256.
 
-    The tensor's column is an array (n, C, H, W), the others are sequences of n. Batches are regrouped into
-    row groups of a fixed size, so memory is bounded and the bytes do not depend on how the batches fell.
+    The tensor's column is an array (n, C, H, W), the others are sequences of n. Batches are regrouped into row groups
+    of a fixed size, so memory is bounded and the bytes do not depend on the sizes of the batches.
     """
     (root / split).mkdir(parents=True)
     features = _features(card)
@@ -172,8 +173,8 @@ def write_split(root: Path, split: str, card: DatasetCard, batches: Iterable[dic
             if writer is not None:
                 writer.close()
             files.append(root / split / f"{len(files):05d}.parquet")
-            # float16 noise neither compresses nor repeats: plain pages are as small, and read faster. The extremes
-            # of each page would take half of the time of writing.
+            # float16 noise does not compress: plain pages are as small, and read faster. Statistics (the extremes of
+            # each page) would take half of the writing time.
             texts = [entry.name for entry in schema if pa.types.is_string(entry.type)]
             writer = pq.ParquetWriter(
                 files[-1], schema, compression="none", use_dictionary=texts, write_statistics=False
@@ -207,7 +208,7 @@ def _features(card: DatasetCard) -> datasets.Features:
     tensor = datasets.Array3D(shape=tuple(card.shape), dtype="float16")
     features: dict[str, Any] = {card.representation["column"]: tensor}
     for name, column in card.columns.items():
-        # Classes by number, as models take them; a missing one is null. Other categories stay readable words.
+        # Label and electrode are stored as codes, as models use them (missing = null); other categories as words.
         if name in ("label", "electrode"):
             features[name] = datasets.ClassLabel(names=column["names"])
         else:
@@ -230,7 +231,7 @@ def _table(batch: dict[str, Any], card: DatasetCard, features: datasets.Features
 
 
 def nested(values: np.ndarray) -> pa.ListArray:
-    """Turn an array (n, …) into n nested lists, no Python object per value; `as_array` is the way back."""
+    """Convert an array (n, …) to n nested lists, without a Python object per value; `as_array` is the inverse."""
     array = pa.array(np.ascontiguousarray(values).reshape(-1))
     for size in reversed(values.shape[1:]):
         array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)

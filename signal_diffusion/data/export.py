@@ -1,8 +1,8 @@
-"""Signals out again: to MNE's objects, and to files that other programs read.
+"""Export signals: to MNE's objects, and to files that other programs read.
 
-Signals come as float32 µV, (N, electrodes, samples) for whole windows or (N, samples) for single electrodes, with
-`metadata` of one row each (a data frame, or name → N values). Nothing that is written depends on the time of day but
-the identifier that MNE puts into each FIF file.
+Signals are float32 µV, (N, electrodes, samples) for whole windows or (N, samples) for single electrodes, with one row
+of `metadata` each (a data frame, or name → N values). The output is deterministic, except for the identifier that MNE
+writes to each FIF file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import nested
-from signal_diffusion.data.foreign.picture_folder import write_pictures
+from signal_diffusion.data.foreign.image_folder import write_images
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 
@@ -51,17 +51,16 @@ Metadata = pd.DataFrame | Mapping[str, Any] | None
 
 _VOLTS = 1e-6  # per µV
 _ROWS_PER_GROUP = 256
-_EDF_LARGEST = 32767  # and the smallest is its negative, so that 0 µV is written as 0
-_EDF_NAME = 16  # characters of a channel's label
+_EDF_LARGEST = 32767  # the smallest value is its negative, so that 0 µV is stored as 0
+_EDF_NAME = 16  # largest number of characters in a channel's label
 
 
 def to_mne(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mne.EpochsArray:
-    """Turn signals into `mne.EpochsArray`: volts, names, positions of the 10-20 system, a window per epoch.
+    """Convert signals to `mne.EpochsArray`: volts, names, positions of the 10-20 system, one epoch per window.
 
-    A single electrode is named by `metadata["electrode"]` where that is the same in all rows, else "EEG". Events are
-    named by `metadata["label"]`, with the codes 1, 2, … of the card's labels ("unlabelled" comes after them), or
-    "sample" where there are no labels. Raises `UserError` where the card is of pictures without signals, or does not
-    fit them.
+    A single electrode is named by `metadata["electrode"]` if that is the same in all rows, else "EEG". Events are
+    named by `metadata["label"]`, with the codes 1, 2, … in the order of the card's labels ("unlabelled" is last), or
+    "sample" without labels. Raises `UserError` if examples of this card are not signals, or do not match the samples.
     """
     import mne
 
@@ -90,11 +89,11 @@ def to_mne(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
 
 
 def to_raw(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mne.io.RawArray:
-    """Turn signals into `mne.io.RawArray`: windows one after the other, as `to_mne` makes them.
+    """Convert signals to `mne.io.RawArray`: the windows of `to_mne`, concatenated.
 
-    An annotation "label/NAME" spans each window whose label is known ("label/", since MNE leaves out whatever is
-    annotated with a word that begins with "bad"). "BAD boundary" and "EDGE boundary" stand where a window does not
-    continue the one before it; generated ones never do.
+    An annotation "label/NAME" spans each window with a known label (with the prefix, since MNE drops data annotated
+    with a word that begins with "bad"). "BAD boundary" and "EDGE boundary" mark where a window does not continue the
+    previous one; generated windows never do.
     """
     import mne
 
@@ -118,61 +117,61 @@ def to_raw(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
 
 
 def channel_names(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> list[str]:
-    """The electrodes of signals, in order, as `to_mne` names them."""
+    """Names of the electrodes of signals, in order, as in `to_mne`."""
     signals, frame = _checked(samples, card, metadata)
     return _channel_names(signals, card, frame)
 
 
 def reassembled(examples: Signals, card: DatasetCard, metadata: Metadata) -> tuple[np.ndarray, pd.DataFrame]:
-    """Put the examples of single electrodes, signals or tensors (N · E, *), together to whole windows (N, E, *).
+    """Assemble examples of single electrodes, signals or tensors (N · E, *), into whole windows (N, E, *).
 
-    `metadata` has the columns `recording`, `window` and `electrode` (and `dataset`, of merged ones). Windows are in the
-    order of their first examples, electrodes in the card's; of the other columns a window takes the values of its
-    first example. Raises a `UserError` that names a window with an electrode missing, unknown or there twice.
+    `metadata` has the columns `recording`, `window` and `electrode` (and `dataset` for merged datasets). Windows are
+    in the order of their first examples, electrodes in the card's order; a window takes the other columns from its
+    first example. Raises a `UserError` that names the first window with a missing, unknown or repeated electrode.
     """
     values = _array(examples)
     frame = _frame(metadata, card, len(values))
     if missing := [name for name in ("recording", "window", "electrode") if name not in frame]:
-        raise UserError(f"metadata: no column {', '.join(missing)}; windows are put together by them")
-    place = {name: index for index, name in enumerate(card.channels)}
-    if unknown := set(frame["electrode"]) - place.keys():
-        raise UserError(f"metadata: electrode {min(map(str, unknown))} is not one of the card's")
+        raise UserError(f"metadata: no column {', '.join(missing)}; expected recording, window and electrode")
+    position = {name: index for index, name in enumerate(card.channels)}
+    if unknown := set(frame["electrode"]) - position.keys():
+        raise UserError(f"metadata: electrode {min(map(str, unknown))} is not in the card")
     keys = [name for name in ("dataset", "recording", "window") if name in frame]
     window = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
-    electrode = frame["electrode"].map(place).to_numpy()
-    found = np.zeros((window.max(initial=-1) + 1, len(place)), dtype=int)
+    electrode = frame["electrode"].map(position).to_numpy()
+    found = np.zeros((window.max(initial=-1) + 1, len(position)), dtype=int)
     np.add.at(found, (window, electrode), 1)
     for number in np.flatnonzero((found != 1).any(axis=1))[:1]:
         wrong = int(np.flatnonzero(found[number] != 1)[0])
         where = ", ".join(f"{name} {frame[name][window == number].iloc[0]}" for name in keys)
-        raise UserError(
-            f"{where}: electrode {card.channels[wrong]} is there {found[number][wrong]} times; expected once"
-        )
+        raise UserError(f"{where}: electrode {card.channels[wrong]} occurs {found[number][wrong]} times; expected once")
     whole = np.empty((*found.shape, *values.shape[1:]), values.dtype)
     whole[window, electrode] = values
     return whole, frame.drop_duplicates(keys).drop(columns="electrode").reset_index(drop=True)
 
 
 def formats_named(text: str) -> tuple[str, ...]:
-    """Read a list such as "npz,fif"; raises a `UserError` that names those there are."""
+    """Parse a list of formats such as "npz,fif"; raises `UserError` for an unknown one."""
     names = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
     for name in names:
         if name not in FORMATS:
-            raise UserError(f"--format: there is no {name!r}; use one of: {', '.join(FORMATS)}")
+            raise UserError(f"--format: unknown format {name!r}; use one of: {', '.join(FORMATS)}")
     return names
 
 
 def check_formats(formats: Sequence[str], card: DatasetCard) -> None:
-    """Raise a `UserError` where signals of such a card cannot be written in one of the formats."""
+    """Raise a `UserError` if samples with this card cannot be written in one of the formats."""
     for name in formats:
-        if name not in OF_TENSORS:
-            _check_signals(card, f"--format {name}", "use npz or png, which hold the tensors")
+        if name not in TENSOR_FORMATS:
+            _check_signals(card, f"--format {name}", "use npz or png, which store the tensors")
     if "edf" in formats and not float(card.sampling_rate or 0).is_integer():
         raise UserError(
-            f"--format edf: a rate of {card.sampling_rate:g} Hz, and EDF has whole ones; use fif or parquet"
+            f"--format edf: EDF needs a whole number of Hz, found {card.sampling_rate:g} Hz; use fif or parquet"
         )
     if "edf" in formats and (long := [name for name in card.channels if len(name) > _EDF_NAME]):
-        raise UserError(f"--format edf: channel {long[0]} has more than {_EDF_NAME} characters; use fif or parquet")
+        raise UserError(
+            f"--format edf: channel {long[0]} has more than {_EDF_NAME} characters, EDF's limit; use fif or parquet"
+        )
 
 
 def write(
@@ -184,32 +183,32 @@ def write(
     *,
     tensors: Signals | None = None,
 ) -> Path:
-    """Write samples as one file or folder, `stem` with the format's ending, over what is there; returns its path.
+    """Write samples to one file or folder, `stem` with the format's ending, overwriting it; returns its path.
 
     npz
-        `tensors` (N, C, H, W) where given, `signals` in µV, `sampling_rate` in Hz, `ch_names`, and an array per column
-        of the metadata, with "" or NaN for what is unknown. Without signals: tensors and metadata alone.
+        `tensors` (N, C, H, W) if given, `signals` in µV, `sampling_rate` in Hz, `ch_names`, and one array per metadata
+        column, with "" or NaN for unknown values. Without signals: only tensors and metadata.
     parquet
-        A column `signal` of nested lists (electrodes, samples), float32 µV, and one per column of the metadata; the
+        A column `signal` of nested lists (electrodes, samples), float32 µV, and one column per metadata column; the
         file's key-value metadata has `sampling_rate`, `ch_names` and `unit`, each as JSON.
     fif
-        `to_mne`'s epochs, float32, as STEM-epo.fif.
+        The epochs of `to_mne`, float32, as STEM-epo.fif.
     edf
-        `to_raw`'s recording, labels as annotations of EDF+; 16 bits over a range that nothing exceeds, so values are
-        off by half an `edf_step` at most. Up to a second of edge values fills the last record, "BAD_ACQ_SKIP".
+        The recording of `to_raw`, with labels as EDF+ annotations; 16 bits over the range of the signals, so the error
+        is at most half an `edf_step`. Up to a second of edge values pads the last record, marked "BAD_ACQ_SKIP".
     png
-        A folder with a picture per sample, 8 bits a value from -1 to 1, and `metadata.csv`: file_name and a column per
-        one of the metadata, empty for what is unknown. Tensors of one channel are grey, as `Representation.picture`
-        shows them, those of three are red, green and blue. So `datasets` reads it as an "imagefolder", and an
-        experiment as `docs/pictures.md` says.
+        A folder with one image per sample, 8 bits for values from -1 to 1, and `metadata.csv`: file_name and the
+        metadata columns, empty for unknown values. Tensors of one channel become grey images, as shown by
+        `Representation.picture`; three channels become red, green and blue. `datasets` reads the folder as an
+        "imagefolder", and so does an experiment (`docs/pictures.md`).
 
-    Raises `UserError` where there are no signals for a format that needs them, or it cannot hold them.
+    Raises `UserError` if a format needs signals and there are none, or cannot store these values.
     """
     [name] = formats_named(format)
     check_formats([name], card)
     if samples is None:
-        if name not in OF_TENSORS or tensors is None:
-            raise UserError(f"--format {name}: there are no signals to write")
+        if name not in TENSOR_FORMATS or tensors is None:
+            raise UserError(f"--format {name}: there are no signals to write; use npz or png")
         out = _Samples(card=card, signals=None, tensors=_array(tensors), frame=_frame(metadata, card, len(tensors)))
     else:
         _, frame = _checked(samples, card, metadata)
@@ -221,18 +220,20 @@ def write(
 
 
 def edf_step(samples: Signals) -> float:
-    """Say how many µV lie between neighbouring values of the EDF file of these signals.
+    """Resolution of an EDF file of these signals: µV between neighbouring values.
 
-    The range is ± the largest magnitude, rounded up to whole µV (one, for silence), the same for all channels.
+    The range is ± the largest magnitude, rounded up to whole µV (1 µV for silence), the same for all channels.
     """
     return _edf_range(_array(samples)) / _EDF_LARGEST
 
 
 def with_names(values: pd.Series, names: Sequence[str] | None) -> pd.Series:
-    """Give a column as names or numbers: codes of `names` as names, None for what is unknown ("", NaN, -1)."""
-    if names is not None and pd.api.types.is_numeric_dtype(values):  # floats, where pandas had to write NaN
+    """Convert a column to names or numbers: codes become their `names`, unknown values ("", NaN, -1) None."""
+    if names is not None and pd.api.types.is_numeric_dtype(
+        values
+    ):  # pandas turns integers with missing values into floats
         if (values >= len(names)).any():
-            raise UserError(f"{values.name}: found {values.max():g}, and there are names for {len(names)} values")
+            raise UserError(f"{values.name}: found code {values.max():g}, but the card has only {len(names)} names")
         return pd.Series([names[int(code)] if code >= 0 else None for code in values], dtype=object)
     if pd.api.types.is_numeric_dtype(values):
         return values
@@ -241,7 +242,7 @@ def with_names(values: pd.Series, names: Sequence[str] | None) -> pd.Series:
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """What a writer gets."""
+    """Input of a writer."""
 
     card: DatasetCard
     signals: np.ndarray | None
@@ -268,11 +269,11 @@ def _write_npz(path: Path, out: _Samples) -> None:
         arrays["signals"] = out.signals
         arrays["sampling_rate"] = np.array(out.card.sampling_rate)
         arrays["ch_names"] = np.array(_channel_names(out.windows, out.card, out.frame))
-    _refuse_taken(out.frame, {*arrays, "tensors", "signals"}, path)
+    _refuse_reserved(out.frame, {*arrays, "tensors", "signals"}, path)
     for name, values in out.frame.items():
         text = values.dtype == object
         arrays[str(name)] = np.array(["" if v is None else str(v) for v in values]) if text else values.to_numpy()
-    # As `np.savez` does, which takes some names of columns ("file") for arguments of its own.
+    # Like `np.savez`, which cannot be used: a column named "file" would collide with its argument.
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
@@ -280,7 +281,7 @@ def _write_npz(path: Path, out: _Samples) -> None:
 
 
 def _write_parquet(path: Path, out: _Samples) -> None:
-    _refuse_taken(out.frame, {"signal"}, path)
+    _refuse_reserved(out.frame, {"signal"}, path)
     columns = {str(name): pa.array(values.tolist(), from_pandas=True) for name, values in out.frame.items()}
     columns = {name: each.cast(pa.string()) if pa.types.is_null(each.type) else each for name, each in columns.items()}
     about = {
@@ -306,21 +307,21 @@ def _write_fif(path: Path, out: _Samples) -> None:
 
 def _write_edf(path: Path, out: _Samples) -> None:
     if not np.isfinite(out.windows).all():
-        raise UserError(f"{path}: the samples have values that are not finite, which EDF cannot hold; use npz")
+        raise UserError(f"{path}: the samples have values that are not finite, which EDF cannot store; use npz")
     from mne.export import export_raw
 
     limit = _edf_range(out.windows)
     raw = to_raw(out.windows, out.card, out.frame)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*requires equal-length data blocks.*")  # told in `write`
+        warnings.filterwarnings("ignore", message=".*requires equal-length data blocks.*")  # documented in `write`
         export_raw(path, raw, fmt="edf", physical_range=(-limit, limit), overwrite=True, verbose="error")
 
 
 def _write_png(path: Path, out: _Samples) -> None:
     if out.tensors is None:
-        raise UserError(f"{path}: there are no tensors to draw; expected them beside the signals")
-    _refuse_taken(out.frame, {"file_name"}, path)
-    write_pictures(path, torch.from_numpy(out.tensors), out.frame, representation_of(out.card))
+        raise UserError(f"{path}: there are no tensors to write as images; use another format")
+    _refuse_reserved(out.frame, {"file_name"}, path)
+    write_images(path, torch.from_numpy(out.tensors), out.frame, representation_of(out.card))
 
 
 def _edf_range(signals: np.ndarray) -> int:
@@ -334,14 +335,14 @@ FORMATS: dict[str, _Format] = {
     "edf": _Format(ending=".edf", write=_write_edf),
     "png": _Format(ending="", write=_write_png),
 }
-OF_TENSORS = ("npz", "png")
-"""Formats that need no signals."""
+TENSOR_FORMATS = ("npz", "png")
+"""Formats that do not need signals."""
 
 
-def _refuse_taken(frame: pd.DataFrame, taken: set[str], path: Path) -> None:
-    if both := sorted(taken & {str(name) for name in frame}):
+def _refuse_reserved(frame: pd.DataFrame, reserved: set[str], path: Path) -> None:
+    if both := sorted(reserved & {str(name) for name in frame}):
         raise UserError(
-            f"{path}: the metadata's column {both[0]} has the name of what the file itself holds; rename it"
+            f"{path}: the metadata has a column {both[0]}, a name that the file itself uses; rename the column"
         )
 
 
@@ -351,22 +352,24 @@ def _array(values: Signals) -> np.ndarray:
 
 def _check_signals(card: DatasetCard, where: str, advice: str) -> None:
     if card.representation["inverse"] == "none" or card.sampling_rate is None:
-        raise UserError(f"{where}: {card.representation['name']} of this dataset do not become signals; {advice}")
+        raise UserError(
+            f"{where}: {card.representation['name']} examples of this dataset cannot be turned into signals; {advice}"
+        )
 
 
 def _checked(samples: Signals, card: DatasetCard, metadata: Metadata) -> tuple[np.ndarray, pd.DataFrame]:
-    """The signals as (N, electrodes, samples) and the metadata, where they fit each other and the card."""
-    _check_signals(card, "export", "there is nothing to export but the tensors")
+    """Validate signals and metadata against the card; returns the signals as (N, electrodes, samples)."""
+    _check_signals(card, "export", "only tensors can be exported")
     signals = _array(samples)
     if signals.ndim not in (2, 3):
-        raise UserError(f"signals of shape {signals.shape}; expected (N, electrodes, samples) or (N, samples)")
+        raise UserError(f"signals have shape {signals.shape}; expected (N, electrodes, samples) or (N, samples)")
     if signals.ndim == 3 and signals.shape[1] not in (1, len(card.channels)):
-        raise UserError(f"signals of {signals.shape[1]} electrodes; the card has {len(card.channels)}")
+        raise UserError(f"signals have {signals.shape[1]} electrodes; the card has {len(card.channels)}")
     return signals if signals.ndim == 3 else signals[:, None], _frame(metadata, card, len(signals))
 
 
 def _frame(metadata: Metadata, card: DatasetCard, count: int) -> pd.DataFrame:
-    """The metadata with names for codes and None for unknown, a row per sample."""
+    """Convert metadata to a frame with one row per sample, names instead of codes, and None for unknown."""
     columns = {} if metadata is None else {str(name): values for name, values in metadata.items()}
     for name, values in columns.items():
         if len(values) != count:
@@ -392,18 +395,18 @@ def _info(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame) -> mne.In
     import mne
 
     info = mne.create_info(_channel_names(signals, card, frame), card.sampling_rate, "eeg", verbose="error")
-    # Ignored: names that the 10-20 system does not know, which stay without a position.
+    # Electrodes that are not in the 10-20 system get no position.
     info.set_montage("standard_1020", match_case=False, on_missing="ignore", verbose="error")
-    with info._unlock():  # MNE has no other way to tell of filters that it did not apply itself
+    with info._unlock():  # MNE has no other way to record filters that it did not apply itself
         if "band" in card.preprocessing:
             info["highpass"], info["lowpass"] = map(float, card.preprocessing["band"])
-        if card.preprocessing.get("reference", "none") != "none":  # an average too, as `set_eeg_reference` has it
+        if card.preprocessing.get("reference", "none") != "none":  # also for an average, like `set_eeg_reference`
             info["custom_ref_applied"] = mne.io.constants.FIFF.FIFFV_MNE_CUSTOM_REF_ON
     return info
 
 
 def _continues(frame: pd.DataFrame, card: DatasetCard) -> np.ndarray:
-    """Whether each window (N,) follows on the one before it in a recording; the first one breaks nothing."""
+    """Whether each window (N,) continues the previous one of its recording; True for the first window."""
     follows = np.zeros(len(frame), dtype=bool)
     follows[:1] = True
     if card.preprocessing.get("overlap") == 0 and {"recording", "window"} <= set(frame):

@@ -1,7 +1,7 @@
-"""Batches: a split opened for reading by index lists, and an order of examples that any step can start from.
+"""Batches: a split that is read by lists of indices, and an order of examples that can start at any step.
 
-A split that fits in memory is one tensor; a larger one stays on disk, memory-mapped. Which examples step `s` sees
-follows from (seed, s) by arithmetic, so a resumed run starts at the right place with nothing to fast-forward.
+A split that fits in memory is one tensor; a larger one stays on disk, memory-mapped. The examples of step `s` are
+computed from (seed, s), so a resumed run continues at the right place without fast-forwarding.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Examples:
     Parameters
     ----------
     split
-        What `data.dataset.open_split` returns.
+        Result of `data.dataset.open_split`.
     shape
         Shape (C, H, W) of one example.
     tensor
-        Column of the tensors.
+        Name of the column of tensors.
     attributes
-        Name → (column, names of the categories, or numbers by value, or None for a number).
+        Name → (column, category names or a map from value to code; None for a numeric attribute).
     memory_limit_mb
         A split larger than this many MiB stays on disk, memory-mapped.
     subset
@@ -63,7 +63,7 @@ class Examples:
         self._read(MappedTensors(split.data.column(tensor), shape), memory_limit_mb)
 
     def with_tensors(self, tensors: MappedTensors, memory_limit_mb: int) -> Examples:
-        """The same examples, in their order and with their attributes, but other tensors for them, one each."""
+        """Copy with the same order and attributes but other tensors, one per example."""
         assert len(tensors) == len(self)
         other = copy.copy(self)
         rows = torch.from_numpy(self._rows)
@@ -81,7 +81,7 @@ class Examples:
         return len(self._rows)
 
     def __getitem__(self, indices: Sequence[int]) -> Batch:
-        """The examples (B, C, H, W) in float32 and their attributes (B,), in the order of `indices`."""
+        """Examples (B, C, H, W) in float32 and their attributes (B,), in the order of `indices`."""
         where = np.asarray(indices)
         rows = self._rows[where]
         if isinstance(self._tensors, Tensor):
@@ -92,7 +92,7 @@ class Examples:
 
 
 def _attribute(split: Any, column: str, names: Sequence[str] | Mapping[Any, int] | None) -> Tensor:
-    """A column as (N,) int64 with -1 for unknown, or float32 with NaN for unknown."""
+    """Convert a column to (N,): int64 codes with -1 for unknown, or float32 with NaN for unknown."""
     values = split.with_format(None)[column]
     if names is None:
         return torch.tensor([float("nan") if value is None else value for value in values], dtype=torch.float32)
@@ -110,7 +110,7 @@ def _attribute(split: Any, column: str, names: Sequence[str] | Mapping[Any, int]
 
 
 def spread(total: int, limit: int | None) -> list[int]:
-    """`limit` indices spread evenly over `total`; all of them where there are no more, or no limit."""
+    """Pick `limit` indices evenly spaced over `total`; all of them if `limit` is None or not smaller."""
     if limit is None or limit >= total:
         return list(range(total))
     return np.linspace(0, total, limit, endpoint=False).astype(int).tolist()
@@ -118,14 +118,14 @@ def spread(total: int, limit: int | None) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExampleOrder:
-    """Which examples each optimizer step takes.
+    """Which examples each optimizer step uses.
 
     An epoch is a permutation seeded with (seed, epoch), cut into steps of `batch_size × num_processes ×
-    accumulation` examples; batch m of process r is slice `m · num_processes + r` of its step. So two processes see
-    together what one sees with twice the accumulation.
+    accumulation` examples; batch m of process r is slice `m · num_processes + r` of its step. So two processes
+    together see the same examples as one process with twice the accumulation.
 
-    With `weights` an epoch is as many examples, drawn in proportion to them: example i comes N · w_i / Σw times,
-    rounded down or up at random.
+    With `weights` an epoch has the same number of examples, sampled in proportion to their weights: example i occurs
+    N · w_i / Σw times, randomly rounded down or up.
     """
 
     num_examples: int
@@ -137,21 +137,21 @@ class ExampleOrder:
     shuffle: bool = True
     drop_last: bool = True
     weights: np.ndarray | None = None
-    """Of the examples (N,), positive; None = all alike. Not to be had without shuffling."""
+    """Weights of the examples (N,), positive; None = uniform. Ignored without `shuffle`."""
 
     @property
     def examples_per_step(self) -> int:
-        """Examples of one optimizer step, over all processes."""
+        """Examples per optimizer step, over all processes."""
         return self.batch_size * self.accumulation * self.num_processes
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of one epoch; the incomplete last one counts unless `drop_last`."""
+        """Optimizer steps per epoch; an incomplete last step counts unless `drop_last`."""
         whole, rest = divmod(self.num_examples, self.examples_per_step)
         return whole + bool(rest and not self.drop_last)
 
     def indices(self, step: int) -> list[np.ndarray]:
-        """The index lists of this process for step `step` (from 0), one per batch to accumulate."""
+        """Index lists of this process for step `step` (from 0), one per accumulated batch."""
         epoch, offset = divmod(step, self.steps_per_epoch)
         start = offset * self.examples_per_step
         order = _order(self, epoch)
@@ -160,7 +160,7 @@ class ExampleOrder:
         return list(slices[:, self.process_index])
 
     def stream(self, first: int, last: int) -> Iterator[list[int]]:
-        """The index lists of steps `first` to `last - 1`, one after the other."""
+        """Yield the index lists of steps `first` to `last - 1`."""
         for step in range(first, last):
             for indices in self.indices(step):
                 yield indices.tolist()
@@ -174,9 +174,9 @@ def _order(order: ExampleOrder, epoch: int) -> np.ndarray:
     shuffled = torch.randperm(order.num_examples, generator=generator)
     if order.weights is None:
         return shuffled.numpy()
-    # A systematic sample: equally spaced pointers into the cumulated weights, those of equal weight side by side.
-    # So each example and each group comes as often as it should, as far as whole numbers go; independent draws
-    # would leave out a third of the examples.
+    # Systematic sampling: equally spaced pointers into the cumulative weights, sorted so that equal weights are
+    # adjacent. Each example and each group then occurs its expected number of times, up to rounding; independent
+    # sampling would leave out a third of the examples.
     weights = torch.from_numpy(order.weights).double()
     shuffled = shuffled[weights[shuffled].argsort(stable=True)]
     weights = weights[shuffled]
@@ -187,7 +187,7 @@ def _order(order: ExampleOrder, epoch: int) -> np.ndarray:
 
 
 class _Stream:
-    """What DataLoader calls a sampler: something to iterate over."""
+    """Iterable of index lists, passed to DataLoader as its `sampler`."""
 
     def __init__(self, order: ExampleOrder, first: int, last: int) -> None:
         self._arguments = (order, first, last)
@@ -200,12 +200,12 @@ class _Stream:
 def batches(
     examples: Examples, order: ExampleOrder, first: int, last: int, *, num_workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
-    """The batches of steps `first` to `last - 1` for this process, `order.accumulation` of them per step."""
+    """Iterate over this process's batches for steps `first` to `last - 1`, `order.accumulation` per step."""
     loader: DataLoader[Batch] = DataLoader(
-        examples,  # type: ignore[arg-type]  # anything with __getitem__ serves, index lists included
+        examples,  # type: ignore[arg-type]  # DataLoader only needs __getitem__, here with a list of indices
         sampler=_Stream(order, first, last),
         batch_size=None,
-        # Indexing one tensor is faster than the copy between processes.
+        # In memory, indexing a tensor is faster than copying batches between processes.
         num_workers=0 if examples.in_memory else num_workers,
         pin_memory=pin_memory,
     )

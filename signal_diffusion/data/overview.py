@@ -1,7 +1,8 @@
-"""What a dataset holds, in words and in shares: what one looks at before training on it."""
+"""Summary of a dataset to look at before training: its card in words, and the effect of balancing."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,33 +20,33 @@ from signal_diffusion.data.representations.mosaic import Mosaic
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 
-__all__ = ["Balanced", "balanced_marginals", "in_words", "read_columns"]
+__all__ = ["Balanced", "balanced_marginals", "describe", "read_columns"]
 
-_WORDS = {
+_PARAMETER_NAMES = {
     "sampling_rate": "sampling rate, Hz",
-    "window": "samples of a window",
-    "db_min": "level of the value -1, dB re 1 µV",
-    "db_max": "level of the value 1, dB re 1 µV",
-    "scale": "magnitude of the value 1, µV",
-    "exponent": "exponent of magnitudes",
+    "window": "samples per window",
+    "db_min": "level at value -1, dB re 1 µV",
+    "db_max": "level at value 1, dB re 1 µV",
+    "scale": "magnitude at value 1, µV",
+    "exponent": "companding exponent",
     "mean": "mean of each electrode, µV",
     "std": "standard deviation of each electrode, µV",
-    "limit": "standard deviations that become 1",
-    "n_fft": "samples of a frame",
-    "hop": "samples from frame to frame",
+    "limit": "value 1, standard deviations",
+    "n_fft": "samples per frame",
+    "hop": "samples between frames",
     "size": "rows and columns",
     "frequency": "spacing of the rows",
 }
 _SKIPPED_SHOWN = 10
 _INVERSE = {
     "exact": "to microvolts exactly",
-    "approximate": "to microvolts, up to a phase that is searched for",
+    "approximate": "to microvolts, with an estimated phase",
     "none": "not to microvolts",
 }
 
 
-def in_words(card: DatasetCard) -> list[tuple[str, str]]:
-    """Say what the examples are: names and values, to be read."""
+def describe(card: DatasetCard) -> list[tuple[str, str]]:
+    """Summarise a card as (name, value) rows of text."""
     kind = card.representation
     rows = [
         ("representation", f"{kind['name']}, layout {kind['layout']}, {'×'.join(map(str, card.shape))}"),
@@ -56,24 +57,24 @@ def in_words(card: DatasetCard) -> list[tuple[str, str]]:
         rows.append(("windows", f"{card.window} samples at {card.sampling_rate:g} Hz, {seconds:.4g} s"))
     if card.channels:
         rows.append(("electrodes", f"{len(card.channels)}: {' '.join(card.channels)}"))
-    given = {"sampling_rate", "window", "electrodes"} if card.window is not None else set()
-    parameters = [(name, value) for name, value in kind["parameters"].items() if name not in given]
-    rows += [(_WORDS.get(name, name), _value_in_words(value)) for name, value in parameters]
+    shown = {"sampling_rate", "window", "electrodes"} if card.window is not None else set()
+    parameters = [(name, value) for name, value in kind["parameters"].items() if name not in shown]
+    rows += [(_PARAMETER_NAMES.get(name, name), _format_value(value)) for name, value in parameters]
     if kind["layout"] == Mosaic.layout:
-        rows += _rows_in_words(card)
+        rows += _describe_mosaic_rows(card)
     if card.captions:
         rows.append(("captions", card.captions))
     rows += [(f"windows rejected, {reason}", str(count)) for reason, count in card.rejected.items() if count]
     if card.skipped:
         rows.append(("recordings without examples", str(len(card.skipped))))
-        rows += [("", each) for each in card.skipped[:_SKIPPED_SHOWN]]
+        rows += [("", recording) for recording in card.skipped[:_SKIPPED_SHOWN]]
     if len(card.skipped) > _SKIPPED_SHOWN:
-        rows.append(("", f"…, all of them in {CARD_NAME}"))
+        rows.append(("", f"…; all are listed in {CARD_NAME}"))
     return rows
 
 
-def _rows_in_words(card: DatasetCard) -> list[tuple[str, str]]:
-    """What slow rhythms take of a mosaic: logarithmic rows may leave little to the others."""
+def _describe_mosaic_rows(card: DatasetCard) -> list[tuple[str, str]]:
+    """How many rows of a mosaic slow rhythms take: with logarithmic rows, most of them."""
     mosaic = getattr(representation_of(card), "transform", None)
     assert isinstance(mosaic, Mosaic)
     rows = [("rows below 4 Hz", f"{mosaic.rows_below_4_hz} of {mosaic.size}")]
@@ -82,9 +83,9 @@ def _rows_in_words(card: DatasetCard) -> list[tuple[str, str]]:
     return rows
 
 
-def _value_in_words(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{_WORDS.get(name, name)} {_value_in_words(each)}" for name, each in value.items())
+        return ", ".join(f"{_PARAMETER_NAMES.get(name, name)} {_format_value(each)}" for name, each in value.items())
     if isinstance(value, list | tuple) and value and all(isinstance(each, int | float) for each in value):
         return f"{min(value):.4g} to {max(value):.4g}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -92,26 +93,26 @@ def _value_in_words(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Balanced:
-    """What balanced sampling makes of the training split."""
+    """The effect of balanced sampling on the training split."""
 
     groups: int
-    """Combinations of values that there are."""
+    """Number of combinations of values that occur."""
     lightest: float
     heaviest: float
-    """Weights of an example."""
+    """Smallest and largest weight of an example."""
     marginals: dict[str, dict[Any, dict[str, float]]]
-    """As `balancing.marginals` gives them: `share` before, `balanced` after."""
+    """Result of `balancing.marginals`: `share` before, `balanced` after."""
 
 
 def balanced_marginals(root: Path, columns: Sequence[str], max_weight: float) -> Balanced:
-    """Weigh the training split's examples by combinations of columns; the shares of all categorical columns.
+    """Balance the training split by combinations of `columns`; returns the shares in all categorical columns.
 
-    Raises `UserError` for a column that is not categorical.
+    Raises `UserError` if a column is not categorical.
     """
     card = DatasetCard.load(root)
     categorical = [name for name, column in card.columns.items() if column["kind"] == "categorical"]
     if unknown := [name for name in columns if name not in categorical]:
-        raise UserError(f"--balance {unknown[0]}: no categorical column of {root}; it has {', '.join(categorical)}")
+        raise UserError(f"--balance {unknown[0]}: not a categorical column of {root}; use {', '.join(categorical)}")
     shown = [name for name in categorical if name in columns or name != "electrode"]
     frame = read_columns(root, "train", shown)
     values = {name: [None if pd.isna(value) else value for value in frame[name]] for name in shown}
@@ -125,7 +126,7 @@ def balanced_marginals(root: Path, columns: Sequence[str], max_weight: float) ->
 
 
 def read_columns(root: Path, split: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Read columns of a split without its tensors; categories by name, None for unknown."""
+    """Read columns of a split without its tensors; categories as names, None for unknown."""
     card = DatasetCard.load(root)
     files = split_files(root, split)
     try:
@@ -133,7 +134,8 @@ def read_columns(root: Path, split: str, columns: Sequence[str]) -> pd.DataFrame
         rows = sum(pq.read_metadata(path).num_rows for path in files)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{root / split}: a file is damaged ({reason}); see `signal-diffusion data check`") from None
+        command = shlex.join(["signal-diffusion", "data", "check", str(root)])
+        raise UserError(f"{root / split}: a file is damaged ({reason}); run `{command}`") from None
     values = {
         name: with_names(table.column(name).to_pandas(), card.columns.get(name, {}).get("names")) for name in columns
     }

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all: written beside its place, flushed, and renamed into it."""
+"""Write a folder atomically: to a hidden folder next to it, which is flushed and renamed into place."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["published"]
 
 @contextmanager
 def published(output: Path, *, replaces: bool = True) -> Iterator[Path]:
-    """Give a folder to write to, and put it in the place of `output` when all went well.
+    """Yield a temporary folder to write to, and move it to `output` on success.
 
-    What lies at `output` stays until then, and for good where something goes wrong; a kill between the two renames
-    that exchange them is made good by the next call. Raises `UserError` where another process is at it, and, unless
-    it `replaces` what is there, where something has appeared at `output`.
+    An existing `output` stays until then, and stays for good if an error is raised. If the process is killed between
+    the two renames that exchange them, the next call restores the old folder. Raises `UserError` if another process
+    writes the same output, and, unless `replaces`, if something has appeared at `output`.
     """
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,9 @@ def published(output: Path, *, replaces: bool = True) -> Iterator[Path]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise UserError(f"{output}: another process is writing it; wait for it or choose another --output") from None
+        raise UserError(
+            f"{output}: another process is writing it; wait until it is done or choose another --output"
+        ) from None
     try:
         if old.exists() and not output.exists():
             old.rename(output)
@@ -41,10 +43,10 @@ def published(output: Path, *, replaces: bool = True) -> Iterator[Path]:
         if replaces:
             _exchange(partial, output, old)
         else:
-            _place(partial, output)
+            _move(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        lock_file.unlink(missing_ok=True)  # while it is locked, lest another process loses its own
+        lock_file.unlink(missing_ok=True)  # still locked: after the release this could delete another process's lock
         lock.release()
 
 
@@ -61,21 +63,21 @@ def _exchange(partial: Path, output: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _place(partial: Path, output: Path) -> None:
+def _move(partial: Path, output: Path) -> None:
     try:
-        partial.rename(output)  # refused by the system where there is a file, or a folder with something in it
+        partial.rename(output)  # fails if there is a file, or a folder that is not empty
     except OSError:
         if not output.exists():
             raise
         raise UserError(
-            f"{output}: has appeared while it was being made, and is left as it is; move it away and repeat the command"
+            f"{output}: was created by something else in the meantime; move it away and repeat the command"
         ) from None
 
 
 def _flush(root: Path) -> None:
-    """Bring files to the disk before the rename that says they are there."""
+    """Flush files to disk before the rename that makes them visible."""
     for path in [*root.rglob("*"), root]:
-        if path.is_file() or os.name == "posix":  # Windows opens no folders
+        if path.is_file() or os.name == "posix":  # Windows cannot open folders
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)

@@ -1,10 +1,10 @@
-"""Multichannel EEG with a known spectrum: what tests hold the package against, and the quickstart trains on.
+"""Multichannel EEG with a known spectrum, for tests and for the quickstart.
 
 A recording is a sum of independent Gaussian sources, each with a power spectral density in closed form and a
-spatial pattern: a 1/f background everywhere, and theta, alpha and beta rhythms with a place on the scalp. So
+spatial pattern: a 1/f background everywhere, and theta, alpha and beta rhythms with positions on the scalp. So
 the spectrum of every electrode is known exactly (`true_psd`). The rhythms are narrow-band noise, whose
-envelope waxes and wanes over about 1 / width seconds, as alpha spindles do; no further modulation is needed,
-and none blurs the spectrum.
+envelope waxes and wanes over about 1 / width seconds, as alpha spindles do. Further modulation is not needed and
+would blur the spectrum.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 VERSION = 1
-"""To be counted up with every change of what is generated: the name of a cached dataset has it."""
+"""Increase it with every change of the generated signals: it is part of the name of the cached dataset."""
 
 CLASSES = ("alert", "relaxed")
 GENDERS = ("female", "male")
 HEALTH = ("healthy", "patient")
 
-# On the head seen from above, in head radii; x to the right ear, y to the nose.
+# On the head seen from above, in head radii; x towards the right ear, y towards the nose.
 POSITIONS: dict[str, tuple[float, float]] = {
     "Fp1": (-0.31, 0.95), "Fp2": (0.31, 0.95),
     "F7": (-0.81, 0.59), "F3": (-0.42, 0.50), "Fz": (0.00, 0.50), "F4": (0.42, 0.50), "F8": (0.81, 0.59),
@@ -42,18 +42,18 @@ POSITIONS: dict[str, tuple[float, float]] = {
     "O1": (-0.31, -0.95), "O2": (0.31, -0.95),
 }  # fmt: skip
 
-_PLACES = {  # where each rhythm's independent sources sit
+_SOURCES = {  # positions of the independent sources of each rhythm, in head radii
     "theta": ((0.0, 0.5),),
     "alpha": ((-0.3, -0.9), (0.3, -0.9), (0.0, -0.5)),
     "beta": ((-0.5, 0.2), (0.5, 0.2)),
 }
-_SPREAD = 0.55  # head radii; the standard deviation of a source's pattern
-_KNEE = 1.0  # Hz; below it the background is flat instead of infinite
+_SPREAD = 0.55  # standard deviation of the spatial pattern of a source, head radii
+_KNEE = 1.0  # Hz; below it the background is flat (1/f would be infinite)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """Who is recorded."""
+    """A synthetic subject."""
 
     subject: int
     gender: str
@@ -64,7 +64,7 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True)
 class Rhythm:
-    """A spectral peak with a place on the scalp."""
+    """A spectral peak with a position on the scalp."""
 
     center: float
     """Hz."""
@@ -76,18 +76,18 @@ class Rhythm:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """Everything the spectrum of a recording follows from."""
+    """Everything that determines the spectrum of a recording."""
 
     background: float
-    """µV²/Hz at the knee of 1 Hz, twice."""
+    """Twice the density at the knee of 1 Hz, µV²/Hz."""
     exponent: float
-    """Of the background, 1 / f^exponent."""
+    """Exponent of the background, 1 / f^exponent."""
     rhythms: dict[str, Rhythm]
     """By name: theta (frontal midline), alpha (posterior), beta (central)."""
 
 
 def person(seed: int, subject: int) -> Person:
-    """Draw a person, the same for every number of people: gender alternates, one in four is a patient."""
+    """Generate a subject from (seed, subject) only: gender alternates, one in four is a patient."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, subject]))
     return Person(
         subject=subject,
@@ -98,11 +98,11 @@ def person(seed: int, subject: int) -> Person:
 
 
 def parameters_of(label: str, who: Person) -> Parameters:
-    """Give the spectrum of a class and a group of people, without anyone's own variation.
+    """Spectrum of a label and a group of subjects, without individual variation.
 
-    Relaxed people have three times the alpha of alert ones, and half their beta. Alpha slows by 0.3 Hz in ten
-    years and the background flattens; women have a little more beta; patients have more theta and less,
-    slower alpha.
+    Relaxed subjects have three times the alpha of alert ones, and half their beta. Alpha slows by 0.3 Hz per decade
+    of age, and the background flattens; women have a little more beta; patients have more theta, and less and slower
+    alpha.
     """
     relaxed, patient, female = label == "relaxed", who.health == "patient", who.gender == "female"
     decades = (who.age - 20) / 10
@@ -123,15 +123,15 @@ def parameters_of(label: str, who: Person) -> Parameters:
 def simulate(
     label: str, who: Person, num_samples: int, sfreq: float, *, seed: int, recording: int
 ) -> tuple[np.ndarray, Parameters]:
-    """Record a person: µV (19, num_samples) float32, and the parameters with that person's own variation.
+    """Simulate a recording: µV (19, num_samples) float32, and its parameters with the subject's individual variation.
 
-    The variation (alpha's frequency by 0.3 Hz, amplitudes by a tenth) follows from (seed, subject); the noise
-    from (seed, subject, recording).
+    The variation (alpha's frequency by 0.3 Hz, amplitudes by a tenth) is seeded with (seed, subject), the noise with
+    (seed, subject, recording).
     """
     own = np.random.default_rng(np.random.SeedSequence([seed, who.subject, 2**31]))
     parameters = _varied(parameters_of(label, who), own)
     rng = np.random.default_rng(np.random.SeedSequence([seed, who.subject, 1 + recording]))
-    # Longer than asked, since the inverse FFT makes signals whose end joins their beginning.
+    # 4 s longer than needed: the inverse FFT makes periodic signals, whose end continues into their start.
     length = num_samples + int(4 * sfreq)
     frequencies = np.fft.rfftfreq(length, 1 / sfreq)
     signal = np.zeros((len(POSITIONS), len(frequencies)), dtype=complex)
@@ -143,7 +143,7 @@ def simulate(
 
 
 def true_psd(parameters: Parameters, frequencies: np.ndarray) -> np.ndarray:
-    """Give the one-sided density of each electrode: µV²/Hz (19, F) at frequencies in Hz (F,)."""
+    """One-sided power spectral density of each electrode: µV²/Hz (19, F) at frequencies in Hz (F,)."""
     components = _components(parameters, np.asarray(frequencies, dtype=float))
     return np.sum([(patterns**2).sum(0)[:, None] * density for density, patterns in components], axis=0)
 
@@ -159,20 +159,20 @@ def _varied(parameters: Parameters, rng: np.random.Generator) -> Parameters:
 
 
 def _components(parameters: Parameters, frequencies: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Give the density (F,) and the spatial patterns (sources, 19) of each kind of source."""
+    """Density (F,) and spatial patterns (sources, 19) of each kind of source."""
     exponent = parameters.exponent
     background = parameters.background / (_KNEE**exponent + frequencies**exponent) * (frequencies > 0)
     mixing = _patterns(tuple(POSITIONS.values()))
-    # Unit rows: neighbours share their background, and every electrode has the same amount of it.
+    # Normalised per electrode: neighbours share background, and every electrode has the same power of it.
     components = [(background, mixing / np.linalg.norm(mixing, axis=0))]
     for name, rhythm in parameters.rhythms.items():
         peak = np.exp(-0.5 * ((frequencies - rhythm.center) / rhythm.width) ** 2)
         density = rhythm.amplitude**2 * peak / (np.sqrt(2 * np.pi) * rhythm.width)
-        components.append((density, _patterns(_PLACES[name])))
+        components.append((density, _patterns(_SOURCES[name])))
     return components
 
 
-def _patterns(places: tuple[tuple[float, float], ...]) -> np.ndarray:
+def _patterns(positions: tuple[tuple[float, float], ...]) -> np.ndarray:
     electrodes = np.array(list(POSITIONS.values()))
-    distance = np.linalg.norm(np.array(places)[:, None] - electrodes, axis=-1)
+    distance = np.linalg.norm(np.array(positions)[:, None] - electrodes, axis=-1)
     return np.exp(-0.5 * (distance / _SPREAD) ** 2)

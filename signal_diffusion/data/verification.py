@@ -1,6 +1,6 @@
-"""Whether a dataset holds what its card says: everything in it is read again, and counted again.
+"""Verify a dataset against its card: everything is read and counted again.
 
-One pass over the files holds a row group of tensors at a time; besides, there are some bytes per window and the counts.
+One pass over the files. Memory holds one row group of tensors, some bytes per window, and the counts.
 """
 
 from __future__ import annotations
@@ -34,42 +34,42 @@ _KINDS: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "text": (pa.types.is_string, pa.types.is_large_string),
     "index": (pa.types.is_integer,),
 }
-_SHARES = 2e-4  # they have four digits
-_MOMENTS = 1e-3  # relative to the mean; the column is float32
+_SHARES = 2e-4  # tolerance; shares in the card have four digits
+_MOMENTS = 1e-3  # tolerance relative to the mean; the column is float32
 _WINDOW = ("dataset", "recording", "window")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was held against the data."""
+    """Result of one check of the card against the data."""
 
     name: str
     claim: str
-    """What holds where there are no complaints."""
+    """What is true if there are no complaints."""
     complaints: tuple[str, ...]
-    """Each begins with the file within the dataset, and says what the card says and what was found."""
+    """Each starts with the file within the dataset, and says what the card states and what was found."""
 
 
 _CLAIMS = {
-    "files": "all of the card's are there, unchanged, and no others",
+    "files": "exactly the files of the card, unchanged",
     "representation": "its parameters give the card's shape, layout and inverse",
-    "columns": "those of the card, of its kinds",
-    "rows": "examples and windows of each split",
-    "values": "categories have names in the card, and numbers its mean and spread",
-    "marginals": "counts and shares of each category",
-    "tensors": "of the card's shape, finite and in [-1, 1]",
-    "subjects": "each split's are those listed, and nobody is in two",
-    "windows": "each is there once, with all of its electrodes",
-    "splits": f"{SPLITS_NAME}, where there is one, has the card's subjects",
+    "columns": "names and kinds as in the card",
+    "rows": "number of examples and windows of each split as in the card",
+    "values": "categories are named in the card, numbers have its mean and standard deviation",
+    "marginals": "counts and shares of each category as in the card",
+    "tensors": "have the card's shape, are finite and in [-1, 1]",
+    "subjects": "each split has the subjects listed in the card, and no subject is in two splits",
+    "windows": "each occurs once, with all of its electrodes",
+    "splits": f"{SPLITS_NAME}, if it exists, agrees with the card",
     "readme": "README.md names the card's splits",
 }
 
 
 def check_dataset(root: Path) -> list[Check]:
-    """Verify what the card of the dataset at `root` claims; a `Check` for each claim, in a fixed order.
+    """Verify every claim of the card of the dataset at `root`; returns one `Check` per claim, in a fixed order.
 
-    A file that cannot be read is a complaint of "files", and counts for nothing in the others. Raises `UserError` only
-    where there is no card, or it cannot be read.
+    A file that cannot be read is a complaint of "files", and is ignored by the other checks. Raises `UserError` only
+    if the card is missing or cannot be read.
     """
     card = DatasetCard.load(root)
     complaints: dict[str, list[str]] = {name: [] for name in _CLAIMS}
@@ -93,26 +93,26 @@ def check_dataset(root: Path) -> list[Check]:
 
 @dataclass(kw_only=True)
 class _Found:
-    """What a pass over a split has counted."""
+    """Counts from one pass over a split."""
 
     examples: int = 0
     values: dict[str, Counter[Any]] = field(default_factory=dict)
-    """Categorical column, or the subject → value → examples; None for unknown."""
+    """Categorical column or `subject` → value (None for unknown) → number of examples."""
     windows: dict[tuple[Any, ...], int] = field(default_factory=dict)
-    """(dataset, recording, window), as far as there are these columns → its electrodes, a bit for each."""
+    """(dataset, recording, window), as far as these columns exist → its electrodes, one bit each."""
     repeated: Counter[tuple[Any, ...]] = field(default_factory=Counter)
-    """(dataset, recording, window, electrode) → how often it was there again."""
+    """(dataset, recording, window, electrode) → number of repetitions."""
     sums: dict[str, np.ndarray] = field(default_factory=dict)
-    """Numeric column → known values, their sum, their sum of squares."""
+    """Numeric column → number of known values, their sum, their sum of squares."""
 
 
 def _files(root: Path, card: DatasetCard) -> Iterator[str]:
     for name, digest in card.files.items():
         path = root / name
         if name.split("/")[0] not in card.splits:
-            yield f"{name}: the card lists it, but no split {name.split('/')[0]!r}"
+            yield f"{name}: listed in the card, which has no split {name.split('/')[0]!r}"
         if not path.is_file():
-            yield f"{name}: the card lists it, and it is missing"
+            yield f"{name}: listed in the card, but missing"
             continue
         with path.open("rb") as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
@@ -120,10 +120,10 @@ def _files(root: Path, card: DatasetCard) -> Iterator[str]:
             yield f"{name}: the card says SHA-256 {digest[:12]}…, found {actual[:12]}…"
     there = {path.relative_to(root).as_posix() for split in card.splits for path in (root / split).glob("*.parquet")}
     for name in sorted(there - card.files.keys()):
-        yield f"{name}: the card does not list it, found it beside those it does"
+        yield f"{name}: exists, but is not listed in the card"
     for split in card.splits:
         if not any(name.startswith(f"{split}/") for name in card.files):
-            yield f"{CARD_NAME}: the card has a split {split!r}, and lists no file of it"
+            yield f"{CARD_NAME}: the card has a split {split!r}, but lists no file of it"
 
 
 def _readable(root: Path, card: DatasetCard, complaints: list[str]) -> Iterator[tuple[str, Path]]:
@@ -133,9 +133,7 @@ def _readable(root: Path, card: DatasetCard, complaints: list[str]) -> Iterator[
             try:
                 pq.read_metadata(root / name)
             except (pa.ArrowException, OSError) as error:
-                complaints.append(
-                    f"{name}: the card lists a Parquet file, and it cannot be read ({_first_line(error)})"
-                )
+                complaints.append(f"{name}: listed in the card, but cannot be read as Parquet ({_first_line(error)})")
                 continue
             yield split, root / name
 
@@ -152,16 +150,16 @@ def _representation(card: DatasetCard) -> Iterator[str]:
         yield f"{CARD_NAME}: {error}"
         return
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        yield f"{CARD_NAME}: the card's parameters do not make a {card.representation['name']} ({_first_line(error)})"
+        yield f"{CARD_NAME}: invalid parameters for {card.representation['name']} ({_first_line(error)})"
         return
     stated = {"shape": card.shape} | {key: card.representation[key] for key in ("layout", "inverse")}
     for key, value in actual.items():
         if stated[key] != value:
-            yield f"{CARD_NAME}: the card says {key} {stated[key]}, and its parameters make {value}"
+            yield f"{CARD_NAME}: the card says {key} {stated[key]}, but its parameters give {value}"
 
 
 def _read(root: Path, path: Path, card: DatasetCard, found: _Found, complaints: dict[str, list[str]]) -> None:
-    """Count the rows of a file, and look at its tensors."""
+    """Count the rows of a file, and check its tensors."""
     where = path.relative_to(root).as_posix()
     file = pq.ParquetFile(path)
     schema = file.schema_arrow
@@ -170,7 +168,7 @@ def _read(root: Path, path: Path, card: DatasetCard, found: _Found, complaints: 
     tensor = card.representation["column"]
     has_tensors = tensor in schema.names
     counts: Counter[str] = Counter()
-    unknown: dict[str, None] = {}  # each once, in order
+    unknown: dict[str, None] = {}  # used as an ordered set
     for group in range(file.metadata.num_row_groups):
         try:
             table = file.read_row_group(group, columns=[*usable, *([tensor] if has_tensors else [])])
@@ -182,7 +180,7 @@ def _read(root: Path, path: Path, card: DatasetCard, found: _Found, complaints: 
             counts.update(_tensors(table.column(tensor), card))
         unknown |= dict.fromkeys(_count(table.select(usable), card, found))
     complaints["values"] += [f"{where}: {each}" for each in unknown]
-    complaints["tensors"] += [f"{where}: {what}, found {count} that are not" for what, count in sorted(counts.items())]
+    complaints["tensors"] += [f"{where}: {what}, but {count} are not" for what, count in sorted(counts.items())]
 
 
 def _fits(schema: pa.Schema, name: str, kind: str) -> bool:
@@ -193,14 +191,14 @@ def _columns(where: str, schema: pa.Schema, card: DatasetCard) -> Iterator[str]:
     stated = [card.representation["column"], *card.columns]
     if set(schema.names) != set(stated):
         difference = ", ".join(sorted(set(schema.names) ^ set(stated)))
-        yield f"{where}: the card says columns {', '.join(stated)}; found more or fewer: {difference}"
+        yield f"{where}: the card says columns {', '.join(stated)}; missing or unexpected: {difference}"
     for name, column in card.columns.items():
         if name in schema.names and not _fits(schema, name, column["kind"]):
             yield f"{where}: the card says {name} is {column['kind']}, found {schema.field(name).type}"
 
 
 def _tensors(column: pa.ChunkedArray, card: DatasetCard) -> Iterator[str]:
-    """What each example (the number of times it is given) is not."""
+    """Yield a violated requirement once for each example that violates it."""
     shape = "×".join(map(str, card.shape))
     for chunk in column.chunks:
         values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
@@ -216,12 +214,12 @@ def _tensors(column: pa.ChunkedArray, card: DatasetCard) -> Iterator[str]:
     examples = as_array(column, card.shape).reshape(len(column), -1)
     finite = np.isfinite(examples).all(axis=1)
     yield from ["tensors: expected all finite"] * int((~finite).sum())
-    # 1 itself in float16 and float32: no tolerance is needed.
+    # 1 is exact in float16 and float32: no tolerance is needed.
     yield from ["tensors: expected all in [-1, 1]"] * int((np.abs(examples[finite]) > 1).any(axis=1).sum())
 
 
 def _count(table: pa.Table, card: DatasetCard, found: _Found) -> list[str]:
-    """Add a table's rows to the counts; returns what is wrong with its categories."""
+    """Add a table's rows to the counts; returns complaints about its categories."""
     columns: dict[str, list[Any]] = {}
     wrong = []
     for name in table.column_names:
@@ -258,11 +256,11 @@ def _moments(name: str, column: Mapping[str, Any], found: _Found) -> Iterator[st
     mean = total / count
     std = math.sqrt(max(0.0, squares / count - mean**2))
     tolerance = _MOMENTS * max(1.0, abs(mean))
-    spread = std if std > tolerance else 1.0  # a spread of 0 is written as 1, which can be divided by
-    if abs(mean - column["mean"]) > tolerance or abs(spread - column["std"]) > tolerance:
+    expected = std if std > tolerance else 1.0  # the card states 0 as 1, so that one can divide by it
+    if abs(mean - column["mean"]) > tolerance or abs(expected - column["std"]) > tolerance:
         yield (
-            f"train: the card says {name} has mean {column['mean']:.4g} and deviation {column['std']:.4g}, "
-            f"found {mean:.4g} and {spread:.4g}"
+            f"train: the card says {name} has mean {column['mean']:.4g} and std {column['std']:.4g}, "
+            f"found {mean:.4g} and {expected:.4g}"
         )
 
 
@@ -286,7 +284,7 @@ def _marginals(split: str, stated: Mapping[str, Any], found: _Found, card: Datas
 
 
 def _agree(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    # A share that the card does not state is not held against it.
+    # A share that the card does not state is not checked.
     return one["examples"] == other["examples"] and all(
         math.isclose(one[key], other[key], abs_tol=_SHARES) for key in one.keys() & other.keys() - {"examples"}
     )
@@ -297,23 +295,23 @@ def _entry(entry: Mapping[str, float]) -> str:
 
 
 def _subjects(card: DatasetCard, found: Mapping[str, _Found]) -> Iterator[str]:
-    place: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     for split, stated in card.splits.items():
-        if "subject" not in found[split].values:  # a column that is missing is a complaint of "columns"
+        if "subject" not in found[split].values:  # a missing column is a complaint of "columns"
             continue
         actual = {subject for subject in found[split].values.get("subject", ()) if subject is not None}
         listed = set(stated.get("subjects", ()))
         for subject in sorted(actual - listed):
-            yield f"{split}: the card does not list subject {subject}, found {_times(found[split], subject)} of theirs"
+            yield f"{split}: the card does not list subject {subject}, found {_count_examples(found[split], subject)}"
         for subject in sorted(listed - actual):
-            yield f"{split}: the card lists subject {subject}, found no example of theirs"
+            yield f"{split}: the card lists subject {subject}, found no example"
         for subject in sorted(actual | listed):
-            if subject in place and place[subject] != split:
-                yield f"{split}: subject {subject} is in {place[subject]} too; expected each in one split"
-            place.setdefault(subject, split)
+            if subject in split_of and split_of[subject] != split:
+                yield f"{split}: subject {subject} is also in {split_of[subject]}; expected one split per subject"
+            split_of.setdefault(subject, split)
 
 
-def _times(found: _Found, subject: str) -> str:
+def _count_examples(found: _Found, subject: str) -> str:
     return f"{found.values['subject'][subject]} examples"
 
 
@@ -322,13 +320,13 @@ def _windows(card: DatasetCard, found: Mapping[str, _Found]) -> Iterator[str]:
     names = [name for name in _WINDOW if name in card.columns]
     for split, counted in found.items():
         for key, times in counted.repeated.items():
-            yield f"{split}: {_named([*names, 'electrode'], key)} is there {times + 1} times; expected once"
+            yield f"{split}: {_named([*names, 'electrode'], key)} occurs {times + 1} times; expected once"
         for key, electrodes in counted.windows.items():
             if "electrode" in card.columns and electrodes.bit_count() != len(card.channels):
                 count = electrodes.bit_count()
                 yield f"{split}: {_named(names, key)} has {count} electrodes; the card says {len(card.channels)}"
             if seen.setdefault(key, split) != split:
-                yield f"{split}: {_named(names, key)} is in {seen[key]} too; expected each in one split"
+                yield f"{split}: {_named(names, key)} is also in {seen[key]}; expected one split per window"
 
 
 def _named(names: Sequence[str], key: tuple[Any, ...]) -> str:
@@ -344,7 +342,7 @@ def _splits_file(root: Path, card: DatasetCard) -> Iterator[str]:
         yield f"{SPLITS_NAME}: {error}"
         return
     stated = {subject: split for split, entry in card.splits.items() for subject in entry.get("subjects", ())}
-    # It may name people of whom nothing could be used; nobody of the card's may be missing or elsewhere.
+    # It may list subjects without usable recordings, but must have every subject of the card in the same split.
     for subject, split in sorted(stated.items()):
         if split_of.get(subject) != split:
             where = split_of.get(subject, "no split")
@@ -354,7 +352,7 @@ def _splits_file(root: Path, card: DatasetCard) -> Iterator[str]:
 def _readme(root: Path, card: DatasetCard) -> Iterator[str]:
     path = root / "README.md"
     if not path.is_file():
-        yield "README.md: the Hub's viewer needs it, and it is missing"
+        yield "README.md: missing; the Hub's viewer needs it"
         return
     front = re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     named = re.findall(r"^\s*- split: *(\S+)\s*$", front.group(1), re.MULTILINE) if front else []

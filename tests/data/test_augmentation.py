@@ -1,4 +1,4 @@
-"""What is done to training examples: each its own draw, none where nothing is asked for."""
+"""Augmentation: separate random numbers for each example, and none if it is disabled."""
 
 from __future__ import annotations
 
@@ -26,45 +26,45 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(channels: int = 3, count: int = 200) -> Tensor:
+def images(channels: int = 3, count: int = 200) -> Tensor:
     return torch.rand(count, channels, 16, 16, generator=generator(9)) * 2 - 1
 
 
-def test_nothing_asked_for_changes_nothing_and_draws_nothing() -> None:
+def test_disabled_augmentation_changes_nothing_and_uses_no_random_numbers() -> None:
     before = generator()
-    x = pictures()
+    x = images()
     assert augment(x, Augmentation(), before) is x
     assert torch.equal(before.get_state(), generator().get_state())
 
 
-def test_noise_alone_draws_what_it_always_drew() -> None:
-    x = pictures()
+def test_only_noise_uses_the_same_random_numbers_as_before() -> None:
+    x = images()
     expected = x + 0.1 * torch.randn(x.shape, generator=generator())
     assert torch.equal(augment(x, Augmentation(gaussian_noise_std=0.1), generator()), expected)
 
 
-def test_the_draws_follow_from_the_generator_alone() -> None:
-    x, state = pictures(), torch.get_rng_state()
+def test_augmentation_depends_only_on_the_given_generator() -> None:
+    x, state = images(), torch.get_rng_state()
     first, again, other = (augment(x, EVERYTHING, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.shape == x.shape and first.dtype == x.dtype
 
 
-def test_half_of_the_pictures_are_mirrored_and_the_others_left_alone() -> None:
-    x = pictures()
+def test_half_of_the_images_are_mirrored_and_the_others_unchanged() -> None:
+    x = images()
     flipped = augment(x, Augmentation(horizontal_flip=True), generator())
     mirrored = (flipped == x.flip(-1)).flatten(1).all(1)
     alike = (flipped == x).flatten(1).all(1)
     assert (mirrored ^ alike).all() and 75 < mirrored.sum() < 125
 
 
-def test_each_picture_is_turned_by_an_angle_of_its_own_within_the_limit() -> None:
+def test_each_image_is_rotated_by_its_own_angle_within_the_limit() -> None:
     edge = torch.linspace(-1, 1, 65)
     height, width = torch.meshgrid(edge, edge, indexing="ij")
     bar = torch.exp(-((height / 0.05) ** 2)) * 2 - 1  # a horizontal line
-    turned = augment(bar.expand(300, 1, -1, -1), Augmentation(rotation_degrees=30.0), generator())
-    weight = ((turned[:, 0] + 1) / 2) * ((height**2 + width**2) < 0.8)
+    rotated = augment(bar.expand(300, 1, -1, -1), Augmentation(rotation_degrees=30.0), generator())
+    weight = ((rotated[:, 0] + 1) / 2) * ((height**2 + width**2) < 0.8)
     slope = (
         torch.atan2(2 * (weight * height * width).sum((1, 2)), (weight * (width**2 - height**2)).sum((1, 2))).rad2deg()
         / 2
@@ -73,27 +73,27 @@ def test_each_picture_is_turned_by_an_angle_of_its_own_within_the_limit() -> Non
     assert abs(slope.mean()) < 3 and slope.std() == pytest.approx(30 / 3**0.5, rel=0.1)
 
 
-def test_turning_keeps_the_range_and_brings_in_no_other_colour() -> None:
+def test_rotation_introduces_no_other_colour() -> None:
     white = torch.ones(20, 1, 16, 16)
-    turned = augment(white, Augmentation(rotation_degrees=180.0), generator())
-    assert torch.allclose(turned, white, atol=1e-5)
+    rotated = augment(white, Augmentation(rotation_degrees=180.0), generator())
+    assert torch.allclose(rotated, white, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_colours_change_by_factors_within_the_strength(channels: int) -> None:
-    x = torch.zeros(500, channels, 4, 4)  # an even grey has brightness alone
+def test_brightness_factors_are_within_the_strength(channels: int) -> None:
+    x = torch.zeros(500, channels, 4, 4)  # on uniform grey, only brightness has an effect
     jitter = Augmentation(color_jitter=ColorJitter(enabled=True, strength=0.4))
     factors = augment(x, jitter, generator())[:, 0, 0, 0] + 1
     assert 0.6 <= factors.min() < 0.62 and 1.38 < factors.max() <= 1.4
-    jittered = augment(pictures(channels), jitter, generator())
+    jittered = augment(images(channels), jitter, generator())
     assert jittered.min() >= -1 and jittered.max() <= 1
 
 
-def test_contrast_and_saturation_do_what_their_names_say() -> None:
+def test_contrast_scales_about_the_mean_and_zero_saturation_is_grey() -> None:
     x = 0.2 * torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     one, two, none = (torch.full((4,), value) for value in (1.0, 2.0, 0.0))
     doubled = _jittered(x, one, two, one)
-    for number in range(4):  # about the mean of the picture's grey
+    for number in range(4):  # the mean of the grey image is kept
         assert _grey(doubled)[number].mean() == pytest.approx(_grey(x)[number].mean().item(), abs=1e-5)
     assert torch.allclose(
         doubled - doubled.mean((2, 3), keepdim=True), 2 * (x - x.mean((2, 3), keepdim=True)), atol=1e-5
@@ -102,20 +102,20 @@ def test_contrast_and_saturation_do_what_their_names_say() -> None:
     assert torch.allclose(grey, _grey(x).expand_as(x), atol=1e-5)
 
 
-def test_saturation_leaves_grey_pictures_grey() -> None:
-    grey = pictures(1).expand(-1, 3, -1, -1)
+def test_colour_jitter_keeps_grey_images_grey() -> None:
+    grey = images(1).expand(-1, 3, -1, -1)
     jittered = augment(grey, Augmentation(color_jitter=ColorJitter(enabled=True)), generator())
     assert (jittered[:, 0] - jittered[:, 2]).abs().max() < 1e-6
 
 
-def test_nothing_is_read_back_from_the_device() -> None:
+def test_augmentation_does_not_synchronise_with_the_device() -> None:
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), options=None):  # type: ignore[no-untyped-def]
             assert function not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
             return function(*arguments, **(options or {}))
 
     with Watch():
-        augment(pictures(), EVERYTHING, generator())
+        augment(images(), EVERYTHING, generator())
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,14 @@ def test_nothing_is_read_back_from_the_device() -> None:
         ("rotation_degrees=200.0", "less than or equal to 180"),
     ],
 )
-def test_what_would_harm_eeg_is_refused_when_the_file_is_read(key: str, complaint: str, experiment_file: Path) -> None:
+def test_augmentation_unsuited_to_eeg_is_an_error_when_the_experiment_is_loaded(
+    key: str, complaint: str, experiment_file: Path
+) -> None:
     with pytest.raises(UserError) as caught:
         load_experiment(experiment_file, [f"data.augmentation.{key}"])
     assert len(caught.value.lines) == 1 and complaint in str(caught.value)
 
 
-def test_what_is_switched_off_is_no_harm_to_eeg(experiment_file: Path) -> None:
+def test_disabled_augmentation_is_allowed_for_eeg(experiment_file: Path) -> None:
     off = ["horizontal_flip=false", "rotation_degrees=0.0", "color_jitter.enabled=false"]
     load_experiment(experiment_file, [f"data.augmentation.{key}" for key in off])

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
-from signal_diffusion.data.benchmark import STEPS, steps_of_preparing, write_recordings
+from signal_diffusion.data.benchmark import STEPS, preparation_steps, write_recordings
 
 
 @pytest.mark.slow
-def test_the_benchmark_tells_speed_steps_and_memory():
+def test_the_benchmark_reports_speed_and_memory():
     result = CliRunner().invoke(app, ["benchmark", "data", "--minutes", "1", "--workers", "1"], catch_exceptions=False)
     assert result.exit_code == 0
     assert len(re.findall(r"preparing 4 × 1 min as db-(only|iq), 1 worker\(s\): \d+ × real time", result.output)) == 2
@@ -21,8 +21,8 @@ def test_the_benchmark_tells_speed_steps_and_memory():
     assert len(re.findall(r"peak memory, .*: \d+ MiB|not measured", result.output)) in (1, 3)
 
 
-def test_each_step_of_preparing_is_found_in_the_profile(tmp_path: Path):
+def test_each_preparation_step_is_found_in_the_profile(tmp_path: Path):
     write_recordings(tmp_path / "in", 1, 1)
-    steps = steps_of_preparing(tmp_path / "in", tmp_path / "out")
+    steps = preparation_steps(tmp_path / "in", tmp_path / "out")
     assert list(steps) == [*STEPS, "everything else"]
     assert all(seconds > 0 for seconds in steps.values())

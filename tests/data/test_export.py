@@ -1,4 +1,4 @@
-"""Signals out again: what was written reads back the same, with names, rate and labels."""
+"""Export: written signals are read back unchanged, with names, rate and labels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ METADATA: dict[str, Any] = {
 }
 
 
-def test_epochs_are_volts_with_names_positions_events_and_metadata(card: DatasetCard, windows: np.ndarray) -> None:
+def test_epochs_are_in_volts_with_names_positions_events_and_metadata(card: DatasetCard, windows: np.ndarray) -> None:
     epochs = export.to_mne(torch.from_numpy(windows), card, METADATA)
     assert np.allclose(epochs.get_data() * MICROVOLTS, windows, rtol=1e-6)
     assert tuple(epochs.ch_names) == card.channels and epochs.info["sfreq"] == 125.0
@@ -54,12 +54,12 @@ def test_epochs_are_volts_with_names_positions_events_and_metadata(card: Dataset
     assert len(epochs["age > 30"]) == 2
 
 
-def test_labels_may_be_the_codes_of_a_dataset(card: DatasetCard, windows: np.ndarray) -> None:
+def test_labels_may_be_codes_of_the_card(card: DatasetCard, windows: np.ndarray) -> None:
     epochs = export.to_mne(windows, card, {"label": np.array([1, 0, -1, 1])})
     assert epochs.metadata["label"].tolist() == ["relaxed", "alert", None, "relaxed"]
 
 
-def test_codes_that_pandas_has_made_floats_are_codes_still() -> None:
+def test_codes_that_pandas_turned_into_floats_are_recognised() -> None:
     assert export.with_names(pd.Series([1.0, float("nan"), 0.0]), ["a", "b"]).tolist() == ["b", None, "a"]
 
 
@@ -71,7 +71,7 @@ def test_without_labels_every_epoch_is_a_sample(card: DatasetCard, windows: np.n
 @pytest.mark.parametrize(
     ("electrodes", "name"), [(["O1"] * 4, "O1"), (["O1", "O2", "O1", "O1"], "EEG"), ([None] * 4, "EEG")]
 )
-def test_a_single_electrode_has_its_name_where_it_is_the_same(
+def test_a_single_electrode_is_named_if_all_rows_agree(
     card: DatasetCard, windows: np.ndarray, electrodes: list[str | None], name: str
 ) -> None:
     epochs = export.to_mne(windows[:, 0], card, {"electrode": electrodes})
@@ -84,7 +84,7 @@ def test_channels_outside_the_10_20_system_have_no_position(card: DatasetCard, w
     assert positions == [True, False]
 
 
-def test_a_raw_has_its_windows_in_a_row_and_marks_where_they_do_not_fit(card: DatasetCard, windows: np.ndarray) -> None:
+def test_raw_concatenates_windows_and_marks_discontinuities(card: DatasetCard, windows: np.ndarray) -> None:
     raw = export.to_raw(windows, card, METADATA)
     assert np.allclose(raw.get_data()[:, 2048:4096] * MICROVOLTS, windows[1], rtol=1e-6)
     labels = [(each["onset"], each["description"]) for each in raw.annotations if each["duration"]]
@@ -95,7 +95,7 @@ def test_a_raw_has_its_windows_in_a_row_and_marks_where_they_do_not_fit(card: Da
 
 
 @pytest.mark.parametrize(("overlap", "breaks"), [(0.0, [32.768]), (0.5, [16.384, 32.768, 49.152])])
-def test_windows_of_a_recording_continue_each_other_unless_they_overlap(
+def test_consecutive_windows_have_no_boundary_unless_they_overlap(
     card: DatasetCard, windows: np.ndarray, overlap: float, breaks: list[float]
 ) -> None:
     metadata = {"recording": ["a", "a", "a", "a"], "window": [4, 5, 7, 8]}
@@ -103,12 +103,12 @@ def test_windows_of_a_recording_continue_each_other_unless_they_overlap(
     assert raw.annotations.onset[raw.annotations.description == "BAD boundary"].tolist() == breaks
 
 
-def test_a_label_that_begins_with_bad_does_not_hide_its_windows(card: DatasetCard, windows: np.ndarray) -> None:
+def test_a_label_that_begins_with_bad_does_not_drop_its_windows(card: DatasetCard, windows: np.ndarray) -> None:
     raw = export.to_raw(windows[:1], card, {"label": ["bad_counter"]})
     assert raw.get_data(reject_by_annotation="omit").shape == (19, 2048)
 
 
-def test_examples_of_a_dataset_become_whole_windows_again(synthetic_dataset: Path, card: DatasetCard) -> None:
+def test_examples_of_single_electrodes_are_reassembled_into_windows(synthetic_dataset: Path, card: DatasetCard) -> None:
     split = open_split(synthetic_dataset, "validation")
     tensors = MappedTensors(split.data.column("image"), card.shape)[range(len(split))]
     metadata = split.remove_columns("image").to_pandas()
@@ -122,24 +122,26 @@ def test_examples_of_a_dataset_become_whole_windows_again(synthetic_dataset: Pat
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"electrode": ["Cz", "Cz"]}, "recording r, window 3: electrode Cz is there 2 times"),
-        ({"window": [3, 4]}, "recording r, window 3: electrode Pz is there 0 times"),
-        ({"electrode": ["Cz", "X1"]}, "electrode X1 is not one of the card's"),
+        ({"electrode": ["Cz", "Cz"]}, "recording r, window 3: electrode Cz occurs 2 times"),
+        ({"window": [3, 4]}, "recording r, window 3: electrode Pz occurs 0 times"),
+        ({"electrode": ["Cz", "X1"]}, "electrode X1 is not in the card"),
         ({"recording": None}, "no column recording"),
     ],
 )
-def test_an_incomplete_window_is_named(card: DatasetCard, change: dict[str, Any], complaint: str) -> None:
+def test_an_incomplete_window_is_an_error_that_names_it(
+    card: DatasetCard, change: dict[str, Any], complaint: str
+) -> None:
     metadata = {"recording": ["r", "r"], "window": [3, 3], "electrode": ["Cz", "Pz"]} | change
     metadata = {name: values for name, values in metadata.items() if values is not None}
     with pytest.raises(UserError, match=complaint):
         export.reassembled(np.zeros((2, 8)), replace(card, channels=("Cz", "Pz")), metadata)
 
 
-def test_npz_reads_back_with_numpy_alone(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
+def test_npz_is_read_back_by_numpy_without_pickle(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
     tensors = torch.zeros(4, 1, 64, 64)
     path = export.write(tmp_path / "samples", windows, card, METADATA | {"file": [1, 2, 3, 4]}, tensors=tensors)
     assert path == tmp_path / "samples.npz"
-    with np.load(path) as file:  # no pickles
+    with np.load(path) as file:  # pickles are not allowed by default
         arrays = dict(file)
     assert np.array_equal(arrays["signals"], windows) and arrays["tensors"].shape == (4, 1, 64, 64)
     assert arrays["ch_names"].tolist() == list(card.channels) and arrays["sampling_rate"] == 125.0
@@ -152,7 +154,7 @@ def test_npz_reads_back_with_numpy_alone(card: DatasetCard, windows: np.ndarray,
     assert np.array_equal(arrays["age"], METADATA["age"], equal_nan=True) and arrays["file"].tolist() == [1, 2, 3, 4]
 
 
-def test_parquet_reads_back_with_datasets(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
+def test_parquet_is_read_back_by_datasets(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
     path = export.write(tmp_path / "samples", windows, card, METADATA, "parquet")
     split = datasets.load_dataset("parquet", data_files=str(path), split="train").with_format("numpy")
     assert np.array_equal(np.stack(list(split["signal"])), windows)
@@ -163,7 +165,7 @@ def test_parquet_reads_back_with_datasets(card: DatasetCard, windows: np.ndarray
     assert json.loads(about[b"ch_names"]) == list(card.channels) and json.loads(about[b"unit"]) == "µV"
 
 
-def test_fif_reads_back_with_mne(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
+def test_fif_is_read_back_by_mne(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
     path = export.write(tmp_path / "samples", windows, card, METADATA, "fif")
     assert path.name == "samples-epo.fif"
     epochs = mne.read_epochs(path, verbose="error")
@@ -174,7 +176,7 @@ def test_fif_reads_back_with_mne(card: DatasetCard, windows: np.ndarray, tmp_pat
 
 
 @pytest.mark.parametrize(("reference", "applied"), [("average", True), ("A1,A2", True), ("none", False)])
-def test_fif_states_the_filters_and_the_reference_of_the_recordings(
+def test_fif_records_filters_and_reference(
     card: DatasetCard, windows: np.ndarray, tmp_path: Path, reference: str, applied: bool
 ) -> None:
     recorded = replace(card, preprocessing={"band": [0.5, 40.0], "reference": reference})
@@ -183,19 +185,19 @@ def test_fif_states_the_filters_and_the_reference_of_the_recordings(
     assert (info["highpass"], info["lowpass"], bool(info["custom_ref_applied"])) == (0.5, 40.0, applied)
 
 
-def test_edf_states_the_filters_of_the_recordings(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
+def test_edf_records_filters(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
     recorded = replace(card, preprocessing={"band": [0.5, 40.0], "reference": "average"})
     path = export.write(tmp_path / "samples", windows, recorded, METADATA, "edf")
     info = mne.io.read_raw_edf(path, verbose="error").info
     assert (info["highpass"], info["lowpass"]) == (0.5, 40.0)
 
 
-def test_edf_reads_back_to_half_a_step(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
+def test_edf_is_read_back_to_half_a_step(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
     path = export.write(tmp_path / "samples", windows, card, METADATA, "edf")
     raw = mne.io.read_raw_edf(path, preload=True, verbose="error")
     joined = windows.transpose(1, 0, 2).reshape(19, -1)
     step = export.edf_step(windows)
-    assert step == 313 / 32767  # µV: 1 in 65535 of a range that holds the blink
+    assert step == 313 / 32767  # µV, 1/65534 of the range that contains the blink
     error = np.abs(raw.get_data()[:, : joined.shape[1]] * MICROVOLTS - joined)
     assert error.max() <= step / 2 * (1 + 1e-6)
     assert tuple(raw.ch_names) == card.channels and raw.info["sfreq"] == 125.0
@@ -203,48 +205,53 @@ def test_edf_reads_back_to_half_a_step(card: DatasetCard, windows: np.ndarray, t
     assert {(0.0, "label/alert"), (16.384, "label/relaxed"), (16.384, "BAD boundary")} <= written
 
 
-def test_silence_and_a_single_electrode_are_written_too(card: DatasetCard, tmp_path: Path) -> None:
+def test_silence_and_a_single_electrode_can_be_written(card: DatasetCard, tmp_path: Path) -> None:
     path = export.write(tmp_path / "samples", np.zeros((2, 2048)), card, {"electrode": ["Pz", "Pz"]}, "edf")
     raw = mne.io.read_raw_edf(path, preload=True, verbose="error")
     assert raw.ch_names == ["Pz"] and not raw.get_data().any()
 
 
 @pytest.mark.parametrize("name", ["npz", "parquet", "edf"])
-def test_the_bytes_are_the_same_each_time(card: DatasetCard, windows: np.ndarray, tmp_path: Path, name: str) -> None:
+def test_the_bytes_are_reproducible(card: DatasetCard, windows: np.ndarray, tmp_path: Path, name: str) -> None:
     first, second = (export.write(tmp_path / stem, windows, card, METADATA, name) for stem in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_tensors_without_signals_are_written_as_npz_alone(card: DatasetCard, tmp_path: Path) -> None:
-    pictures = replace(card, representation=card.representation | {"inverse": "none"})
-    path = export.write(tmp_path / "samples", None, pictures, METADATA, tensors=np.zeros((4, 1, 8, 8)))
+def test_tensors_without_signals_can_be_written_only_as_npz(card: DatasetCard, tmp_path: Path) -> None:
+    not_invertible = replace(card, representation=card.representation | {"inverse": "none"})
+    path = export.write(tmp_path / "samples", None, not_invertible, METADATA, tensors=np.zeros((4, 1, 8, 8)))
     with np.load(path) as file:
         assert set(file) == {"tensors", "label", "gender", "age"}
-    with pytest.raises(UserError, match="db-only of this dataset do not become signals"):
-        export.to_mne(np.zeros((4, 2048)), pictures)
-    with pytest.raises(UserError, match="--format fif: db-only of this dataset do not become signals; use npz"):
-        export.check_formats(["npz", "fif"], pictures)
+    with pytest.raises(UserError, match="db-only examples of this dataset cannot be turned into signals"):
+        export.to_mne(np.zeros((4, 2048)), not_invertible)
+    with pytest.raises(
+        UserError, match="--format fif: db-only examples of this dataset cannot be turned into signals; use npz"
+    ):
+        export.check_formats(["npz", "fif"], not_invertible)
 
 
 @pytest.mark.parametrize(
     ("act", "complaint"),
     [
-        (lambda card: export.formats_named("npz,cvs"), "there is no 'cvs'; use one of: npz, parquet, fif, edf"),
-        (lambda card: export.check_formats(["edf"], replace(card, sampling_rate=102.4)), "102.4 Hz, and EDF has whole"),
+        (lambda card: export.formats_named("npz,cvs"), "unknown format 'cvs'; use one of: npz, parquet, fif, edf"),
+        (
+            lambda card: export.check_formats(["edf"], replace(card, sampling_rate=102.4)),
+            "EDF needs a whole number of Hz, found 102.4 Hz",
+        ),
         (lambda card: export.check_formats(["edf"], replace(card, channels=("x" * 17,))), "more than 16 characters"),
         (lambda card: export.to_mne(np.zeros((1, 7, 64)), card), "7 electrodes; the card has 19"),
         (lambda card: export.to_mne(np.zeros(64), card), "expected"),
         (lambda card: export.to_mne(np.zeros((2, 64)), card, {"label": ["alert"]}), "label has 1 values for 2 samples"),
     ],
 )
-def test_what_does_not_fit_is_one_line(card: DatasetCard, act: Any, complaint: str) -> None:
+def test_invalid_arguments_are_one_line_errors(card: DatasetCard, act: Any, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint) as caught:
         act(card)
     assert len(caught.value.lines) == 1
 
 
-def test_files_refuse_what_they_cannot_hold(card: DatasetCard, tmp_path: Path) -> None:
+def test_values_that_a_format_cannot_store_are_errors(card: DatasetCard, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         export.write(tmp_path / "samples", np.full((1, 2048), np.nan), card, None, "edf")
-    with pytest.raises(UserError, match="column signal has the name"):
+    with pytest.raises(UserError, match="a column signal, a name that the file itself uses"):
         export.write(tmp_path / "samples", np.zeros((1, 64)), card, pd.DataFrame({"signal": [1]}), "parquet")

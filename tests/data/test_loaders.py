@@ -18,7 +18,7 @@ def seen(order: ExampleOrder, steps: int) -> list[int]:
     return [int(i) for step in range(steps) for indices in order.indices(step) for i in indices]
 
 
-def test_an_epoch_visits_each_example_once_and_the_next_in_another_order() -> None:
+def test_each_epoch_has_every_example_once_in_another_order() -> None:
     order = ExampleOrder(num_examples=60, batch_size=5, accumulation=2)
     first, second = seen(order, 6), [int(i) for s in range(6, 12) for b in order.indices(s) for i in b]
     assert sorted(first) == sorted(second) == list(range(60))
@@ -32,7 +32,7 @@ def test_processes_share_an_epoch_without_overlap() -> None:
     assert sorted(itertools.chain(*shares)) == list(range(60))
 
 
-def test_two_processes_see_together_what_one_sees_with_twice_the_accumulation() -> None:
+def test_two_processes_together_equal_one_with_twice_the_accumulation() -> None:
     one = ExampleOrder(num_examples=64, batch_size=4, accumulation=2)
     two = [ExampleOrder(num_examples=64, batch_size=4, num_processes=2, process_index=rank) for rank in range(2)]
     for step in range(10):
@@ -49,7 +49,7 @@ def test_the_incomplete_last_step_is_dropped_or_filled_up(drop_last: bool, expec
     assert (set(indices) == set(range(19))) == (not drop_last)
 
 
-def test_a_split_smaller_than_a_step_is_repeated_where_nothing_is_dropped() -> None:
+def test_a_split_smaller_than_a_step_is_repeated_without_drop_last() -> None:
     order = ExampleOrder(num_examples=3, batch_size=8, drop_last=False)
     assert set(seen(order, 1)) == {0, 1, 2}
 
@@ -90,7 +90,7 @@ def test_attributes_belong_to_their_examples(synthetic_dataset: Path) -> None:
     assert attributes["label"].tolist() == [split[row]["label"] for row in rows]
 
 
-def test_a_subset_is_spread_over_the_split(synthetic_dataset: Path) -> None:
+def test_a_subset_is_evenly_spread_over_the_split(synthetic_dataset: Path) -> None:
     whole = open_examples(synthetic_dataset)
     subset = spread(len(whole), 5)
     assert subset is not None and subset[0] == 0 and subset[-1] > len(whole) // 2
@@ -110,7 +110,7 @@ def test_a_stream_that_starts_later_gives_the_same_batches(synthetic_dataset: Pa
     assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[7:], late, strict=True))
 
 
-def test_missing_values_become_the_null() -> None:
+def test_missing_values_become_minus_one_or_nan() -> None:
     import datasets
 
     split = datasets.Dataset.from_dict(

@@ -1,4 +1,4 @@
-"""`data show`: words, shares before and after balancing, and a picture of every representation."""
+"""`data show`: summary, shares before and after balancing, and a figure of every representation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FEW = SyntheticOptions(num_subjects=4, num_windows=1)
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved, to look at what is in them."""
+    """Collects the figures that are saved."""
     saved: list[Figure] = []
     save = Figure.savefig
     monkeypatch.setattr(
@@ -39,25 +39,25 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return saved
 
 
-def test_the_card_in_words(synthetic_dataset: Path) -> None:
-    words = dict(overview.in_words(DatasetCard.load(synthetic_dataset)))
-    assert words["representation"] == "db-only, layout electrode, 1×64×64"
-    assert words["windows"] == "2048 samples at 125 Hz, 16.38 s"
-    assert words["turns back"] == "to microvolts, up to a phase that is searched for"
-    assert words["electrodes"].startswith("19: Fp1 Fp2")
-    assert "level of the value -1, dB re 1 µV" in words
+def test_summary_of_a_card(synthetic_dataset: Path) -> None:
+    rows = dict(overview.describe(DatasetCard.load(synthetic_dataset)))
+    assert rows["representation"] == "db-only, layout electrode, 1×64×64"
+    assert rows["windows"] == "2048 samples at 125 Hz, 16.38 s"
+    assert rows["turns back"] == "to microvolts, with an estimated phase"
+    assert rows["electrodes"].startswith("19: Fp1 Fp2")
+    assert "level at value -1, dB re 1 µV" in rows
 
 
 @pytest.mark.parametrize(
-    ("frequency", "told"),
+    ("frequency", "expected"),
     [
         ("linear", {"rows below 4 Hz": "5 of 64"}),
         ("log", {"rows below 4 Hz": "22 of 64", "rows per octave": "10.6"}),
         (None, {}),
     ],
 )
-def test_what_slow_rhythms_take_of_a_mosaic_is_told(
-    synthetic_dataset: Path, frequency: str | None, told: dict[str, str]
+def test_summary_of_a_mosaic_counts_rows_of_slow_rhythms(
+    synthetic_dataset: Path, frequency: str | None, expected: dict[str, str]
 ) -> None:
     card = DatasetCard.load(synthetic_dataset)
     if frequency is not None:
@@ -66,15 +66,15 @@ def test_what_slow_rhythms_take_of_a_mosaic_is_told(
         fitted = REPRESENTATIONS["db-only"].fit([torch.randn(2, 19, 2048)], **options)
         mosaic = {"layout": "mosaic", "parameters": fitted.parameters()}
         card = replace(card, representation=card.representation | mosaic)
-    words = dict(overview.in_words(card))
-    assert {name: words[name] for name in ("rows below 4 Hz", "rows per octave") if name in words} == told
+    rows = dict(overview.describe(card))
+    assert {name: rows[name] for name in ("rows below 4 Hz", "rows per octave") if name in rows} == expected
 
 
-def test_the_limit_of_weights_is_the_same_everywhere() -> None:
+def test_the_default_maximum_weight_is_the_same_everywhere() -> None:
     assert cli.data.MAX_WEIGHT == balancing.DEFAULT_MAX_WEIGHT == Balancing().max_weight
 
 
-def test_balancing_by_combinations_evens_out_each_of_them(synthetic_dataset: Path) -> None:
+def test_balancing_by_combinations_balances_each_column(synthetic_dataset: Path) -> None:
     found = overview.balanced_marginals(synthetic_dataset, ["gender", "label"], 10.0)
     assert found.groups == 4 and found.lightest < 1 < found.heaviest
     gender = found.marginals["gender"]
@@ -82,40 +82,40 @@ def test_balancing_by_combinations_evens_out_each_of_them(synthetic_dataset: Pat
     assert "electrode" not in found.marginals and "health" in found.marginals
 
 
-def test_the_largest_weight_is_a_limit(synthetic_dataset: Path) -> None:
+def test_max_weight_limits_the_weights(synthetic_dataset: Path) -> None:
     assert overview.balanced_marginals(synthetic_dataset, ["gender"], 1.0).heaviest == 1.0
 
 
-def test_only_categories_are_balanced(synthetic_dataset: Path) -> None:
-    with pytest.raises(UserError, match="--balance age: no categorical column of"):
+def test_balancing_by_a_numeric_column_is_an_error(synthetic_dataset: Path) -> None:
+    with pytest.raises(UserError, match="--balance age: not a categorical column of"):
         overview.balanced_marginals(synthetic_dataset, ["gender", "age"], 10.0)
 
 
-def test_columns_are_read_with_names(synthetic_dataset: Path) -> None:
+def test_columns_are_read_as_names(synthetic_dataset: Path) -> None:
     frame = overview.read_columns(synthetic_dataset, "train", ["label", "electrode", "age"])
     assert len(frame) == 228 and set(frame["label"]) == {"alert", "relaxed"}
     assert frame["electrode"][:2].tolist() == ["Fp1", "Fp2"] and frame["age"].dtype.kind == "f"
 
 
-def test_a_dataset_of_pictures_alone_has_rows_too(synthetic_dataset: Path) -> None:
+def test_rows_are_counted_without_columns(synthetic_dataset: Path) -> None:
     assert len(overview.read_columns(synthetic_dataset, "train", [])) == 228
 
 
-def test_pictures_are_of_different_people_with_the_spectrum_beside_them(
+def test_the_figure_shows_different_subjects_and_their_spectra(
     synthetic_dataset: Path, tmp_path: Path, figures: list[Figure]
 ) -> None:
     draw_overview(synthetic_dataset, tmp_path / "a.png", num=3)
     draw_overview(synthetic_dataset, tmp_path / "b.png", num=3)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    *pictures, spectrum = figures[0].axes
-    titles = [axis.get_title() for axis in pictures]
+    *examples, spectrum = figures[0].axes
+    titles = [axis.get_title() for axis in examples]
     assert len(set(titles)) == 3 and titles[:3] == titles[3:] and all(title.endswith(" O1") for title in titles)
     names = [line.get_label() for line in spectrum.get_lines()]
     assert names == ["alert, posterior", "alert, others", "relaxed, posterior", "relaxed, others"]
 
 
 @pytest.mark.parametrize("layout", ["electrode", "mosaic", "window"])
-def test_the_alpha_of_relaxed_people_is_seen_over_posterior_electrodes(
+def test_alpha_of_relaxed_subjects_is_visible_over_posterior_electrodes(
     tmp_path: Path, figures: list[Figure], layout: str
 ) -> None:
     name, pictures = (
@@ -133,17 +133,19 @@ def test_the_alpha_of_relaxed_people_is_seen_over_posterior_electrodes(
     assert alpha("relaxed, posterior") > alpha("relaxed, others") + 3
 
 
-def test_zero_hertz_is_at_the_bottom_and_time_has_seconds(
+def test_zero_hertz_is_at_the_bottom_and_time_is_in_seconds(
     synthetic_dataset: Path, tmp_path: Path, figures: list[Figure]
 ) -> None:
     draw_overview(synthetic_dataset, tmp_path / "a.png", num=1)
     lowest = figures[0].axes[1]
-    hertz = {tick.get_text(): place for tick, place in zip(lowest.get_yticklabels(), lowest.get_yticks(), strict=True)}
+    hertz = {
+        tick.get_text(): position for tick, position in zip(lowest.get_yticklabels(), lowest.get_yticks(), strict=True)
+    }
     assert hertz["0"] == 63 and hertz["0"] > hertz["20"] > hertz["60"]
     assert lowest.get_xlabel() == "s" and lowest.get_xticks()[1] == pytest.approx(5 / 16.384 * 64 - 0.5)
 
 
-def test_strips_of_a_mosaic_have_the_names_of_electrodes_under_them(tmp_path: Path, figures: list[Figure]) -> None:
+def test_strips_of_a_mosaic_are_labelled_with_electrodes(tmp_path: Path, figures: list[Figure]) -> None:
     prepare_synthetic(tmp_path / "data", "db-only", replace(FEW, pictures=PictureOptions(layout="mosaic")))
     draw_overview(tmp_path / "data", tmp_path / "data.png", num=1)
     axis = figures[0].axes[1]
@@ -151,7 +153,7 @@ def test_strips_of_a_mosaic_have_the_names_of_electrodes_under_them(tmp_path: Pa
     assert axis.get_xticks()[:2].tolist() == [1.0, 4.0]
 
 
-def test_pictures_of_others_have_no_spectrum(synthetic_dataset: Path, tmp_path: Path, figures: list[Figure]) -> None:
+def test_converted_images_have_no_spectrum(synthetic_dataset: Path, tmp_path: Path, figures: list[Figure]) -> None:
     root = tmp_path / "data"
     shutil.copytree(synthetic_dataset, root)
     kind = Picture(channels=1, size=64)
@@ -170,7 +172,7 @@ def test_pictures_of_others_have_no_spectrum(synthetic_dataset: Path, tmp_path: 
     assert len(figures[0].axes) == 4 and (tmp_path / "data.png").stat().st_size > 1000
 
 
-def test_the_command_prints_tables_and_names_its_picture(synthetic_dataset: Path, tmp_path: Path) -> None:
+def test_the_command_prints_tables_and_the_name_of_its_figure(synthetic_dataset: Path, tmp_path: Path) -> None:
     arguments = ["data", "show", str(synthetic_dataset), "--output", str(tmp_path / "a.png"), "--num", "1"]
     result = CliRunner().invoke(app, [*arguments, "--balance", "gender"], catch_exceptions=False)
     assert result.exit_code == 0 and f"{tmp_path}/a.png" in result.stdout
@@ -179,13 +181,13 @@ def test_the_command_prints_tables_and_names_its_picture(synthetic_dataset: Path
     assert "─" not in result.stdout and "\x1b" not in result.stdout  # not a terminal
 
 
-def test_an_option_without_effect_is_refused(synthetic_dataset: Path) -> None:
+def test_an_option_without_effect_is_an_error(synthetic_dataset: Path) -> None:
     with pytest.raises(UserError, match="--max-weight has no effect without --balance"):
         CliRunner().invoke(app, ["data", "show", str(synthetic_dataset), "--max-weight", "3"], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("output", ["picture.xyz", "."])
-def test_the_picture_is_a_png(synthetic_dataset: Path, tmp_path: Path, output: str):
+def test_the_output_must_be_a_png(synthetic_dataset: Path, tmp_path: Path, output: str):
     result = CliRunner().invoke(app, ["data", "show", str(synthetic_dataset), "--output", str(tmp_path / output)])
     assert isinstance(result.exception, UserError)
     assert "expected the name of a PNG file" in str(result.exception)

@@ -1,4 +1,4 @@
-"""A folder appears whole or not at all, whatever happens, and what it replaces is not lost."""
+"""A folder is written completely or not at all, and an existing one is never lost."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def write(root: Path, text: str) -> None:
         (partial / "file").write_text(text)
 
 
-def test_the_new_takes_the_place_of_the_old(tmp_path: Path):
+def test_a_new_folder_replaces_the_old_one(tmp_path: Path):
     write(tmp_path / "out", "old")
     write(tmp_path / "out", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "file").read_text() == "new"
 
 
-def test_where_the_new_cannot_be_put_in_place_the_old_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_old_folder_stays_if_the_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "out", "old")
     rename = Path.rename
 
@@ -42,7 +42,7 @@ def test_where_the_new_cannot_be_put_in_place_the_old_stays(tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_kill_between_the_two_renames_is_made_good(tmp_path: Path):
+def test_the_old_folder_is_restored_after_a_kill_between_the_renames(tmp_path: Path):
     write(tmp_path / "out", "old")
     (tmp_path / "out").rename(tmp_path / ".out.old")
     with pytest.raises(KeyboardInterrupt), published(tmp_path / "out"):
@@ -50,9 +50,9 @@ def test_a_kill_between_the_two_renames_is_made_good(tmp_path: Path):
     assert (tmp_path / "out" / "file").read_text() == "old"
 
 
-def test_what_appears_meanwhile_stays_where_nothing_is_to_be_replaced(tmp_path: Path):
+def test_an_output_that_appears_meanwhile_is_kept_without_replaces(tmp_path: Path):
     with (
-        pytest.raises(UserError, match="out: has appeared while it was being made"),
+        pytest.raises(UserError, match="out: was created by something else in the meantime"),
         published(tmp_path / "out", replaces=False),
     ):
         (tmp_path / "out").mkdir()
@@ -61,14 +61,14 @@ def test_what_appears_meanwhile_stays_where_nothing_is_to_be_replaced(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_two_at_a_time_are_refused(tmp_path: Path):
+def test_two_writers_at_the_same_time_are_an_error(tmp_path: Path):
     with published(tmp_path / "out"), pytest.raises(UserError, match="another process is writing it"):
         write(tmp_path / "out", "second")
     write(tmp_path / "out", "third")
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
+def test_workers_exit_when_their_parent_is_killed(tmp_path: Path):
     code = f"""
 from pathlib import Path
 from signal_diffusion.data.benchmark import write_recordings

@@ -13,7 +13,7 @@ def simulated(label: str, seconds: int = 60, **changes: int) -> tuple[np.ndarray
     return synthetic.simulate(label, ADULT, seconds * 125, 125.0, **{"seed": 0, "recording": 0} | changes)
 
 
-def test_the_spectrum_of_a_recording_is_the_stated_one():
+def test_the_spectrum_of_a_recording_equals_true_psd():
     signal, parameters = simulated("relaxed", seconds=1200)
     frequencies, measured = scipy.signal.welch(signal, 125.0, nperseg=500)
     ratio = measured[:, 6:200] / synthetic.true_psd(parameters, frequencies)[:, 6:200]  # 1.5 to 50 Hz
@@ -23,7 +23,7 @@ def test_the_spectrum_of_a_recording_is_the_stated_one():
     assert np.abs(ratio - 1).max() < 0.4
 
 
-def test_the_stated_spectrum_integrates_to_the_variance():
+def test_true_psd_integrates_to_the_variance():
     signal, parameters = simulated("alert", seconds=1200)
     frequencies = np.linspace(0, 62.5, 5000)
     power = np.trapezoid(synthetic.true_psd(parameters, frequencies), frequencies)
@@ -31,19 +31,19 @@ def test_the_stated_spectrum_integrates_to_the_variance():
 
 
 @pytest.mark.parametrize("label", synthetic.CLASSES)
-def test_amplitudes_are_those_of_eeg(label):
+def test_amplitudes_are_plausible_for_eeg(label):
     signal, _ = simulated(label)
     assert signal.dtype == np.float32
     assert ((signal.std(axis=1) > 7) & (signal.std(axis=1) < 50)).all()
 
 
-def test_relaxed_people_have_more_alpha_behind_than_alert_ones_and_than_in_front():
+def test_relaxed_subjects_have_strong_posterior_alpha():
     frequencies = np.arange(0, 63)
     relaxed, alert = (synthetic.true_psd(parameters_of(label, ADULT), frequencies) for label in ("relaxed", "alert"))
     names = list(synthetic.POSITIONS)
-    behind, front = names.index("O1"), names.index("Fp1")
-    assert relaxed[behind, ALPHA].sum() > 3 * alert[behind, ALPHA].sum()
-    assert relaxed[behind, ALPHA].sum() > 2 * relaxed[front, ALPHA].sum()
+    posterior, frontal = names.index("O1"), names.index("Fp1")
+    assert relaxed[posterior, ALPHA].sum() > 3 * alert[posterior, ALPHA].sum()
+    assert relaxed[posterior, ALPHA].sum() > 2 * relaxed[frontal, ALPHA].sum()
 
 
 def test_alpha_slows_with_age():
@@ -53,12 +53,12 @@ def test_alpha_slows_with_age():
     )
 
 
-def test_a_recording_is_the_same_each_time_and_unlike_every_other():
+def test_recordings_are_reproducible_and_different_from_each_other():
     signal, _ = simulated("relaxed")
     assert np.array_equal(signal, simulated("relaxed")[0])
     assert not np.array_equal(signal, simulated("relaxed", seed=1)[0])
     assert not np.array_equal(signal, simulated("relaxed", recording=1)[0])
 
 
-def test_a_person_has_one_spectrum_in_all_recordings():
+def test_a_subject_has_the_same_spectrum_in_all_recordings():
     assert simulated("relaxed", recording=0)[1] == simulated("relaxed", recording=1)[1]

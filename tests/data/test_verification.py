@@ -1,4 +1,4 @@
-"""`data check`: a dataset damaged in one way fails the one check that is about it."""
+"""`data check`: each kind of damage fails only the check that is about it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def edit_card(root: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 
 def edit_table(root: Path, edit: Callable[[pa.Table], pa.Table]) -> None:
-    """Change the file of the test split, and the card's hash of it: a mistake of ours, not of a disk."""
+    """Change the file of the test split and its hash in the card: a wrong file, not a damaged one."""
     path = root / TEST_FILE
     pq.write_table(edit(pq.read_table(path)), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -59,7 +59,7 @@ def with_column(name: str, change: Callable[[pa.ChunkedArray], Any]) -> Callable
 
 
 def with_value(value: float, dtype: Any = None) -> Callable[[pa.Table], pa.Table]:
-    """One value of one picture is another one; all of another type, if so."""
+    """Replace one value of one image; optionally cast all values to another type."""
 
     def change(table: pa.Table) -> pa.Table:
         at = table.schema.get_field_index("image")
@@ -76,26 +76,26 @@ def with_value(value: float, dtype: Any = None) -> Callable[[pa.Table], pa.Table
 
 
 @pytest.mark.parametrize("representation", ["db-only", "timeseries"])
-def test_a_dataset_as_it_was_made_holds_what_its_card_says(tmp_path: Path, representation: str) -> None:
+def test_an_unchanged_dataset_passes_all_checks(tmp_path: Path, representation: str) -> None:
     prepare_synthetic(tmp_path / "made", representation, SyntheticOptions(num_subjects=3, num_windows=2))
     assert failed(tmp_path / "made") == {}
 
 
-def test_a_missing_a_changed_and_an_unlisted_file(root: Path) -> None:
+def test_a_missing_and_an_unlisted_file_fail_the_check_of_files(root: Path) -> None:
     (root / "validation" / "00000.parquet").rename(root / "validation" / "00001.parquet")
     complaints = failed(root)["files"]
-    assert "validation/00000.parquet: the card lists it, and it is missing" in complaints
-    assert any("validation/00001.parquet: the card does not list it" in each for each in complaints)
+    assert "validation/00000.parquet: listed in the card, but missing" in complaints
+    assert any("validation/00001.parquet: exists, but is not listed in the card" in each for each in complaints)
 
 
-def test_a_changed_file_has_another_hash(root: Path) -> None:
+def test_a_changed_file_fails_the_check_of_hashes(root: Path) -> None:
     path = root / TEST_FILE
     table = pq.read_table(path)
     pq.write_table(table, path, compression="zstd")
     assert list(failed(root)) == ["files"] and "SHA-256" in failed(root)["files"][0]
 
 
-def test_a_truncated_file_is_told_once_more_and_does_not_stop_the_others(root: Path) -> None:
+def test_a_truncated_file_is_reported_and_does_not_stop_the_other_checks(root: Path) -> None:
     path = root / TEST_FILE
     path.write_bytes(path.read_bytes()[:-1000])
     complaints = failed(root)
@@ -108,7 +108,7 @@ CARD_DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
     "parameters": (
         "representation",
         lambda card: card["representation"]["parameters"].update(colour=1),
-        "do not make a db-only",
+        "invalid parameters for db-only",
     ),
     "rows": (
         "rows",
@@ -140,7 +140,7 @@ def wrong(card: dict[str, Any], **entries: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("damage", CARD_DAMAGES)
-def test_a_wrong_claim_fails_its_check_alone(root: Path, damage: str) -> None:
+def test_a_wrong_claim_fails_only_its_check(root: Path, damage: str) -> None:
     name, edit, complaint = CARD_DAMAGES[damage]
     edit_card(root, edit)
     found = failed(root)
@@ -149,22 +149,26 @@ def test_a_wrong_claim_fails_its_check_alone(root: Path, damage: str) -> None:
 
 
 DATA_DAMAGES: dict[str, tuple[str, Callable[[pa.Table], pa.Table], str]] = {
-    "column missing": ("columns", lambda table: table.drop_columns(["caption"]), "found more or fewer: caption"),
-    "column more": ("columns", lambda table: table.append_column("x", table.column("age")), "found more or fewer: x"),
+    "column missing": ("columns", lambda table: table.drop_columns(["caption"]), "missing or unexpected: caption"),
+    "column added": (
+        "columns",
+        lambda table: table.append_column("x", table.column("age")),
+        "missing or unexpected: x",
+    ),
     "kind": ("columns", with_column("age", lambda column: column.cast(pa.string())), "age is numeric, found string"),
-    "nan": ("tensors", with_value(float("nan")), "expected all finite, found 1 that are not"),
-    "large": ("tensors", with_value(1.5), "expected all in [-1, 1], found 1 that are not"),
+    "nan": ("tensors", with_value(float("nan")), "expected all finite, but 1 are not"),
+    "large": ("tensors", with_value(1.5), "expected all in [-1, 1], but 1 are not"),
     "double": ("tensors", with_value(0.0, "float64"), "expected all float16 or float32"),
     "twice": (
         "windows",
         with_column("electrode", lambda column: pc.if_else(pc.equal(column, 18), 17, column)),
-        "electrode O1 is there 2 times; expected once",
+        "electrode O1 occurs 2 times; expected once",
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DATA_DAMAGES)
-def test_wrong_data_fail_their_check_alone(root: Path, damage: str) -> None:
+def test_wrong_data_fail_only_their_check(root: Path, damage: str) -> None:
     name, edit, complaint = DATA_DAMAGES[damage]
     edit_table(root, edit)
     found = failed(root)
@@ -172,30 +176,30 @@ def test_wrong_data_fail_their_check_alone(root: Path, damage: str) -> None:
     assert all(each.startswith("test") for each in found[name])
 
 
-def test_tensors_of_another_shape(root: Path) -> None:
+def test_tensors_of_another_shape_fail(root: Path) -> None:
     edit_card(root, lambda card: card.update(shape=[1, 32, 128]))
     assert set(failed(root)) == {"representation", "tensors"}
 
 
-def test_someone_in_two_splits(root: Path) -> None:
+def test_a_subject_in_two_splits_fails(root: Path) -> None:
     train = DatasetCard.load(root).splits["train"]["subjects"][0]
     edit_table(root, with_column("subject", lambda column: pa.array([train] * len(column))))
     found = failed(root)
     assert list(found) == ["subjects"]
-    assert any(f"subject {train} is in train too" in each for each in found["subjects"])
-    assert any("found no example of theirs" in each for each in found["subjects"])
+    assert any(f"subject {train} is also in train" in each for each in found["subjects"])
+    assert any("found no example" in each for each in found["subjects"])
 
 
-def test_a_window_in_two_splits(root: Path) -> None:
+def test_a_window_in_two_splits_fails(root: Path) -> None:
     recording = pq.read_table(root / "train" / "00000.parquet", columns=["recording"]).column(0)[0]
     edit_table(
         root,
         with_column("recording", lambda column: pc.if_else(pc.equal(column, column[0]), recording, column)),
     )
-    assert list(failed(root)) == ["windows"] and "is in train too" in failed(root)["windows"][0]
+    assert list(failed(root)) == ["windows"] and "is also in train" in failed(root)["windows"][0]
 
 
-def test_splits_that_another_dataset_would_take_over_wrongly(root: Path) -> None:
+def test_a_splits_file_that_contradicts_the_card_fails(root: Path) -> None:
     card = DatasetCard.load(root)
     write_splits(root, {"train": [each for entry in card.splits.values() for each in entry["subjects"]]})
     assert list(failed(root)) == ["splits"] and "found in train" in failed(root)["splits"][0]
@@ -203,7 +207,7 @@ def test_splits_that_another_dataset_would_take_over_wrongly(root: Path) -> None
     assert list(failed(root)) == ["splits"]
 
 
-def test_a_readme_without_a_split(root: Path) -> None:
+def test_a_readme_without_a_split_fails(root: Path) -> None:
     readme = root / "README.md"
     readme.write_text(readme.read_text(encoding="utf-8").replace("- split: test", "- split: tset"), encoding="utf-8")
     assert list(failed(root)) == ["readme"] and "names train, validation, tset" in failed(root)["readme"][0]
@@ -211,7 +215,7 @@ def test_a_readme_without_a_split(root: Path) -> None:
     assert list(failed(root)) == ["readme"]
 
 
-def test_the_command_prints_a_line_per_check_and_fails_with_one_per_claim(root: Path) -> None:
+def test_the_command_prints_a_line_per_check_and_an_error_per_complaint(root: Path) -> None:
     result = CliRunner().invoke(app, ["data", "check", str(root)], catch_exceptions=False)
     assert result.exit_code == 0 and result.stdout.count("✓") == 11 and "✗" not in result.stdout
     card = DatasetCard.load(root)
@@ -219,10 +223,10 @@ def test_the_command_prints_a_line_per_check_and_fails_with_one_per_claim(root: 
     (root / "README.md").unlink()
     with pytest.raises(UserError) as caught:
         CliRunner().invoke(app, ["data", "check", str(root)], catch_exceptions=False)
-    assert f"{root}/README.md: the Hub's viewer needs it, and it is missing" in caught.value.lines
+    assert f"{root}/README.md: missing; the Hub's viewer needs it" in caught.value.lines
     assert all("\n" not in line for line in caught.value.lines)
 
 
-def test_without_a_card_there_is_nothing_to_check(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no dataset here"):
+def test_a_missing_card_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a dataset"):
         check_dataset(tmp_path)

@@ -58,7 +58,7 @@ def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         ("--windows 0", "error: --windows: 0; expected a whole number of at least 1"),
         ("--set generation.sampling.eta=0.5", "eta: has no effect with generation.sampling.sampler = 'euler'"),
         ("--set generation.sampling.steeps=3", "unknown key (did you mean 'steps'?)"),
-        ("--format npz,csv", "there is no 'csv'; use one of: npz, parquet, fif, edf, png"),
+        ("--format npz,csv", "unknown format 'csv'; use one of: npz, parquet, fif, edf, png"),
         ("--batch-size many", "--batch-size many: expected a number of at least 1, or auto"),
         ("--trajectory mp4", "--trajectory mp4: expected gif"),
         ("--windows 2", "--windows: the model does not know which electrode an example is of"),

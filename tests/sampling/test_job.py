@@ -86,7 +86,7 @@ def test_formats_of_signals_are_refused_before_pictures_are_generated(run: Path,
     request = asked_for(trained.attributes, {}, 2)
     batches: list[int] = []
     files = SampleFiles(formats=("npz", "fif"))
-    with pytest.raises(UserError, match="--format fif: db-only of this dataset do not become signals"):
+    with pytest.raises(UserError, match="--format fif: db-only examples of this dataset cannot be turned into signals"):
         job.sample(trained, request, tmp_path / "out", files=files, on_batch=batches.append)
     assert not batches and not (tmp_path / "out").exists()
 

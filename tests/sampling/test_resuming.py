@@ -140,7 +140,7 @@ def test_a_folder_that_appeared_meanwhile_is_left_as_it_is(
             output.mkdir()
             (output / "notes").write_text("mine")
 
-    with pytest.raises(UserError, match="out: has appeared while it was being made, and is left as it is; move it"):
+    with pytest.raises(UserError, match="out: was created by something else in the meantime; move it"):
         job.sample(trained, request, output, batch_size=2, on_batch=somebody_elses)
     assert [path.name for path in output.iterdir()] == ["notes"]
 

@@ -1,4 +1,4 @@
-"""Data of others: pictures, Parquet files and datasets of the Hub, rewritten once as datasets of our own.
+"""Datasets that `prepare` did not make (image folders, Parquet files, the Hub), converted once to our format.
 
-`convert` is the entry, `rows` checks each row, `picture_folder` reads folders of images.
+`convert` is the entry point, `rows` reads and checks rows, `image_folder` writes samples as a folder of images.
 """

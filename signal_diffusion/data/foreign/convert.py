@@ -1,7 +1,7 @@
-"""Datasets of others, converted once into our own format, in the cache: folders of pictures, Parquet files, the Hub.
+"""Convert datasets that `prepare` did not make (image folders, Parquet files, the Hub) once, into the cache.
 
-What there is (`found_splits`) is told from the names of folders and files, and read a few examples at a time, the
-tensors apart from all other columns. Nothing beyond this file knows that a dataset was not made by `prepare`.
+Splits are recognised by the names of folders and files (`found_splits`). Tensors are read a few examples at a time,
+separately from all other columns. Only this file knows that a dataset was not made by `prepare`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from signal_diffusion.data.foreign.rows import (
     files_in,
     folder_rows,
     parquet_rows,
-    stated,
+    signal_metadata,
 )
 from signal_diffusion.data.publishing import published
-from signal_diffusion.data.representations.pictures import Picture, picture_size, read_picture
+from signal_diffusion.data.representations.pictures import Picture, image_dimensions, read_image
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.errors import UserError
 
@@ -43,12 +43,12 @@ __all__ = ["Place", "Wanted", "convert", "found_splits", "place_of"]
 logger = logging.getLogger(__name__)
 
 Place = Path | tuple[Path, ...]
-"""Where a split is: a folder of pictures, or its Parquet files."""
+"""Location of a split: a folder of images, or its Parquet files."""
 
-_VERSION = 2  # of the conversion: another one makes another folder in the cache
-_AT_ONCE = 64
+_VERSION = 2  # of the conversion; increase it to convert again into a new folder of the cache
+_AT_ONCE = 64  # examples
 _CHANNELS = {"db-only": 1, "db-iq": 3, "db-polar": 3}
-_SMALLEST_STD = 1e-3  # µV; a scalp has some 10 µV, which are 1e-5 in volts
+_SMALLEST_STD = 1e-3  # µV; scalp EEG has about 10 µV, which would be 1e-5 if given in volts
 
 _FOLDERS = {
     "train": "train",
@@ -65,40 +65,40 @@ _IN_A_NAME = re.compile(rf"(?:^|[_.-])({'|'.join(_FOLDERS)})(?=$|[_.0-9-])")
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What an experiment makes of a dataset that is not ours."""
+    """How an experiment wants a foreign dataset to be converted."""
 
     representation: str
     """`image`, `db-only`, `db-iq`, `db-polar` or `timeseries`."""
     columns: Mapping[str, str]
-    """Our name of a column → the dataset's: `image`, `signal`, `label`, `gender`, `health`, `age`, `caption`."""
+    """Our name of a column (`image`, `signal`, `label`, `gender`, `health`, `age`, `caption`) → the dataset's name."""
     image_size: int | None = None
-    """Pixels of an edge; None = the pictures' own, if all are square and alike."""
+    """Height and width, pixels; None = that of the images, if all are square and of one size."""
     sampling_rate: float | None = None
-    """Hz; of signals alone, which may say it themselves."""
+    """Hz, only for signals; None = as stated in the files."""
     min_channels: int = 1
-    """3 makes colour pictures of grey ones."""
+    """3 repeats grey images to three channels."""
 
 
 def convert(places: Mapping[str, Place], wanted: Wanted, cache: Path, *, name: str, aliases: Mapping[str, str]) -> Path:
-    """Make a dataset of our own from splits (split → place), once: a folder below `cache`.
+    """Convert splits (split → place) to a dataset of our format, once; returns its folder in `cache`.
 
     Parameters
     ----------
     places
-        What `found_splits` gives.
+        Result of `found_splits`.
     wanted
-        The experiment's part.
+        Representation, columns and sizes that the experiment asks for.
     cache
-        Folder of all conversions. Which one this is follows from the files, their sizes and times, and `wanted`.
+        Folder of all conversions; the name of each depends on `wanted` and the files, their sizes and times.
     name
-        The dataset's, for its card.
+        Name of the dataset, for its card.
     aliases
-        Other names of the splits in the experiment, such as a folder's: name → split.
+        Other names of splits that the experiment may use, such as folders: name → split.
 
     Raises
     ------
     UserError
-        For the first file or row that cannot be used; nothing is then left in the cache.
+        For the first file or row that cannot be used; nothing is left in the cache.
     """
     key = {
         "version": [_VERSION, FORMAT_VERSION],
@@ -109,8 +109,8 @@ def convert(places: Mapping[str, Place], wanted: Wanted, cache: Path, *, name: s
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
     root = cache / digest
     cache.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(cache / f".{digest}.wait"):  # whoever comes second waits, and uses what the first one made
-        if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
+    with filelock.FileLock(cache / f".{digest}.wait"):  # a second process waits, and uses the result of the first
+        if not (root / CARD_NAME).exists():  # complete if it exists: it is renamed into place
             logger.info("converting %s into %s", name, root)
             with published(root) as partial:
                 _write(partial, places, wanted, name, aliases)
@@ -118,43 +118,46 @@ def convert(places: Mapping[str, Place], wanted: Wanted, cache: Path, *, name: s
 
 
 def found_splits(root: Path) -> dict[str, Place]:
-    """Find the splits of a folder that is not one of our datasets, by name: split → place."""
+    """Find the splits of a foreign dataset by the names of folders and files: split → place."""
     files = sorted(path for path in root.rglob("*.parquet") if not _hidden(path, root))
     places: dict[str, Place] = {}
     if files:
         for path in files:
             split = _split_of(path.relative_to(root))
             if split is None:
-                raise UserError(f"{path}: its name tells no split; expected train*.parquet, or train/*.parquet")
+                raise UserError(f"{path}: no split in its name; expected train*.parquet or train/*.parquet")
             places[split] = (*places.get(split, ()), path)  # type: ignore[misc]  # only files so far
-        for split, mine in places.items():
-            if len({path.parent for path in mine}) > 1:  # type: ignore[union-attr]
+        for split, paths in places.items():
+            if len({path.parent for path in paths}) > 1:  # type: ignore[union-attr]
                 raise UserError(
-                    f"{root}: the split {split!r} lies in several folders; name the folder of one dataset as root"
+                    f"{root}: the split {split!r} is spread over several folders; set root to the folder of one dataset"
                 )
     else:
         for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
             split = _FOLDERS.get(folder.name.lower())
             if split in places:
-                raise UserError(f"{folder}: a second folder of the split {split!r}; expected one")
+                raise UserError(f"{folder}: second folder for the split {split!r}; expected one")
             if split is not None:
                 places[split] = folder
     if "train" not in places:
-        there = f"only {', '.join(places)}" if places else "no split"
+        found = f"found only {', '.join(places)}" if places else "found no split"
         raise UserError(
-            f"{root}: no training split, {there}; expected a dataset of `signal-diffusion prepare` ({CARD_NAME}), "
-            "folders of pictures (train/, validation/), or Parquet files (train*.parquet or train/*.parquet, …)"
+            f"{root}: no training split, {found}; expected a dataset of `signal-diffusion prepare` ({CARD_NAME}), "
+            "folders of images (train/, validation/), or Parquet files (train*.parquet or train/*.parquet, …)"
         )
     return {split: places[split] for split in SPLITS if split in places}
 
 
 def place_of(folder: Path, key: str) -> Place:
-    """Take a folder as one split, whatever its name is; `key` is the experiment's, for the error."""
+    """Use a folder as one split, whatever its name; `key` is the experiment's key, for errors."""
     if not folder.is_dir():
-        raise UserError(f"{key}: {folder} is no folder; expected one of pictures or Parquet files")
+        raise UserError(f"{key}: {folder} is not a folder; expected a folder of images or Parquet files")
     for root in (folder, folder.absolute().parent):
         if (root / CARD_NAME).exists():
-            raise UserError(f'{key}: {folder} is of a dataset of ours; set [data.paths] root = "{root}" instead')
+            raise UserError(
+                f"{key}: {folder} belongs to a dataset made by `signal-diffusion prepare`; "
+                f'set [data.paths] root = "{root}" instead'
+            )
     return tuple(sorted(folder.glob("*.parquet"))) or folder
 
 
@@ -163,9 +166,9 @@ def _hidden(path: Path, root: Path) -> bool:
 
 
 def _split_of(path: Path) -> str | None:
-    """The split that a file's name tells, or else the nearest folder's: train-00000-of-00002.parquet, train/0.parquet.
+    """Split in the name of a file, or else of its nearest folder: train-00000-of-00002.parquet, train/0.parquet.
 
-    None where none of them does.
+    None if there is none.
     """
     for name in (path.stem, *reversed(path.parts[:-1])):
         if found := _IN_A_NAME.search(name.lower()):
@@ -174,7 +177,7 @@ def _split_of(path: Path) -> str | None:
 
 
 def _fingerprint(place: Place) -> list[list[Any]]:
-    """Path, size and time of every file that may be read."""
+    """Path, size and modification time of every file that may be read."""
     files = place if isinstance(place, tuple) else sorted([*files_in(place), *place.parent.glob(METADATA)])
     return [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
@@ -187,8 +190,12 @@ def _write(root: Path, places: Mapping[str, Place], wanted: Wanted, name: str, a
     column = wanted.columns[kind.column]
     splits = {split: _rows(place, column, wanted) for split, place in places.items()}
     described, values = described_columns(splits, wanted.columns)
-    about = stated(splits.values()) if kind is TimeSeries else {}
-    fitted, notes = _signals(splits, wanted, about["sampling_rate"]) if about else _pictures(splits, wanted)
+    about = signal_metadata(splits.values()) if kind is TimeSeries else {}
+    fitted, notes = (
+        _signal_representation(splits, wanted, about["sampling_rate"])
+        if about
+        else _image_representation(splits, wanted)
+    )
     card = DatasetCard(
         representation={
             "name": wanted.representation,
@@ -213,18 +220,18 @@ def _write(root: Path, places: Mapping[str, Place], wanted: Wanted, name: str, a
     for split, rows in splits.items():
         files |= write_split(root, split, card, _batches(rows, values[split], fitted, column))
     card = replace(card, files=files)
-    _warn_of_people_in_two_splits(card)
+    _warn_if_splits_share_subjects(card)
     write_readme(root, card)
     card.save(root)
 
 
-def _warn_of_people_in_two_splits(card: DatasetCard) -> None:
-    """The splits are others' and are taken as they are; what they measure is worth a word."""
-    people = Counter(subject for split in card.splits.values() for subject in split["subjects"])
-    if twice := [subject for subject, count in people.items() if count > 1]:
+def _warn_if_splits_share_subjects(card: DatasetCard) -> None:
+    """Foreign splits are used as they are; warn if validation would measure memorised subjects."""
+    subjects = Counter(subject for split in card.splits.values() for subject in split["subjects"])
+    if twice := [subject for subject, count in subjects.items() if count > 1]:
         logger.warning(
-            "%d of %d subjects are in two splits (%s, …): validation then measures how well people are remembered",
-            len(twice), len(people), twice[0],
+            "%d of %d subjects are in two splits (%s, …): validation will measure how well subjects are memorised",
+            len(twice), len(subjects), twice[0],
         )  # fmt: skip
 
 
@@ -232,71 +239,75 @@ def _rows(place: Place, column: str, wanted: Wanted) -> Rows:
     if isinstance(place, tuple):
         return parquet_rows(place, column)
     if wanted.representation == TimeSeries.name:
-        raise UserError(
-            f"{place}: a folder of pictures has no signals; expected Parquet files with a column {column!r}"
-        )
+        raise UserError(f"{place}: a folder of images has no signals; expected Parquet files with a column {column!r}")
     rows = folder_rows(place, label=wanted.columns["label"])
     if column in rows.columns:
-        raise UserError(f"{place}: {column!r} is a column beside the pictures, whose own name it is; rename it")
+        raise UserError(
+            f"{place}: the table has a column {column!r}, which is the name of the images themselves; rename it"
+        )
     return rows
 
 
-def _pictures(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[Picture, dict[str, Any]]:
-    """Decide on channels and size, having looked at the header of each picture."""
+def _image_representation(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[Picture, dict[str, Any]]:
+    """Choose channels and size from the headers of all images."""
     counts: Counter[int] = Counter()
     sizes: dict[tuple[int, int], str] = {}
     in_colour = ""
     for rows in splits.values():
         for where, raw in rows.tensors():
-            found, size = picture_size(raw, where)
+            found, size = image_dimensions(raw, where)
             counts[found] += 1
             sizes.setdefault(size, where)
             in_colour = in_colour or (where if found == 3 else "")
     channels = _CHANNELS.get(wanted.representation, 3 if in_colour else wanted.min_channels)
     if channels == 1 and in_colour:
         raise UserError(
-            f"{in_colour}: has three channels, but [data] representation = {wanted.representation!r} has one; expected "
-            "grey pictures, or another representation, such as 'image'"
+            f"{in_colour}: has three channels, but [data] representation = {wanted.representation!r} has one; use grey "
+            "images, or another representation such as 'image'"
         )
     if wanted.representation in _CHANNELS:
         logger.warning(
-            "%s pictures without limits and scales: no sample of these can become a signal", wanted.representation
+            "%s images without limits and scales: samples cannot be turned into signals", wanted.representation
         )
     arrays = [raw for _, raw in islice(splits["train"].tensors(), _AT_ONCE) if isinstance(raw, np.ndarray)]
-    if arrays and all(raw.min() >= 0 for raw in arrays):  # none is above 1, or it would have been refused
-        logger.warning("the first arrays lie in [0, 1], which is half of the expected [-1, 1]: scale them by 2 x - 1")
+    if arrays and all(raw.min() >= 0 for raw in arrays):  # values above 1 have already been refused
+        logger.warning("the first arrays are in [0, 1], half of the expected [-1, 1]; rescale them with 2 x - 1")
     (height, width), *others = sizes
     if wanted.image_size is None and (others or height != width):
         shown = ", ".join(f"{h}×{w} ({where})" for (h, w), where in list(sizes.items())[:2])
-        raise UserError(f"[data] image_size: expected an edge in pixels, as the pictures' heights × widths are {shown}")
+        raise UserError(
+            f"[data] image_size: set it, in pixels: the images are not square or differ in height × width: {shown}"
+        )
     repeated = counts[1] if channels == 3 else 0
     if repeated:
-        logger.warning("%d of %d pictures are grey: repeated to three channels", repeated, counts.total())
+        logger.warning("%d of %d images are grey: repeated to three channels", repeated, counts.total())
     return Picture(channels=channels, size=wanted.image_size or height), {"repeated_to_three_channels": repeated}
 
 
-def _signals(splits: Mapping[str, Rows], wanted: Wanted, said: float | None) -> tuple[TimeSeries, dict[str, Any]]:
-    """Fit to the training split, having held every signal against the first one's shape."""
+def _signal_representation(
+    splits: Mapping[str, Rows], wanted: Wanted, stated: float | None
+) -> tuple[TimeSeries, dict[str, Any]]:
+    """Check that all signals have one shape, then fit to the training split."""
     rate = wanted.sampling_rate
-    if rate is None and said is None:
-        raise UserError("[data] sampling_rate: expected the signals' rate in Hz, which this dataset does not say")
-    if None not in (rate, said) and rate != said:
-        raise UserError(f"[data] sampling_rate: {rate:g} Hz, but the dataset says {said:g} Hz; leave the key out")
+    if rate is None and stated is None:
+        raise UserError("[data] sampling_rate: not set, and the dataset does not state it; set it, in Hz")
+    if None not in (rate, stated) and rate != stated:
+        raise UserError(f"[data] sampling_rate: {rate:g} Hz, but the dataset says {stated:g} Hz; leave the key out")
     shape: tuple[int, ...] = ()
     for rows in splits.values():
         for where, raw in rows.tensors():
             if not isinstance(raw, np.ndarray) or raw.ndim != 2 or not raw.size or raw.shape != (shape or raw.shape):
-                found = raw.shape if isinstance(raw, np.ndarray) else "a picture"
+                found = raw.shape if isinstance(raw, np.ndarray) else "an image"
                 expected = shape or "(electrodes, samples)"
-                raise UserError(f"{where}: a signal of shape {found}; expected {expected}, the same in all rows")
+                raise UserError(f"{where}: expected a signal of shape {expected}, the same in all rows; found {found}")
             if not np.isfinite(raw).all():
-                raise UserError(f"{where}: a signal with values that are not finite; repair the row or leave it out")
+                raise UserError(f"{where}: the signal has values that are not finite; repair the row or remove it")
             shape = raw.shape
-    training = (torch.from_numpy(np.stack([raw for _, raw in some])) for some in _some(splits["train"]))
-    fitted = TimeSeries.fit(training, sampling_rate=cast(float, rate or said), window=shape[1])
+    training = (torch.from_numpy(np.stack([raw for _, raw in some])) for some in _chunks(splits["train"]))
+    fitted = TimeSeries.fit(training, sampling_rate=cast(float, rate or stated), window=shape[1])
     if max(fitted.std) < _SMALLEST_STD:
         raise UserError(
-            f"the signals vary by {max(fitted.std):.2g} at most; expected µV, and volts are to be times 1e6"
+            f"the signals have standard deviations up to {max(fitted.std):.2g}; expected µV: multiply volts by 1e6"
         )
     return fitted, {}
 
@@ -325,11 +336,11 @@ def _counts(
 def _batches(
     rows: Rows, values: Mapping[str, list[Any]], fitted: Picture | TimeSeries, column: str
 ) -> Iterator[dict[str, Any]]:
-    """Give the columns of some examples at a time, as `write_split` takes them."""
+    """Yield the columns of a few examples at a time, as `write_split` expects them."""
     start = 0
-    for some in _some(rows):
+    for some in _chunks(rows):
         if isinstance(fitted, Picture):
-            read = [read_picture(raw, where, channels=fitted.channels, size=fitted.size) for where, raw in some]
+            read = [read_image(raw, where, channels=fitted.channels, size=fitted.size) for where, raw in some]
             tensors = np.stack(read)
         else:
             tensors = fitted.to_tensor(torch.from_numpy(np.stack([raw for _, raw in some]))).numpy()
@@ -338,8 +349,8 @@ def _batches(
         start = end
 
 
-def _some(rows: Rows) -> Iterator[list[tuple[str, Any]]]:
-    """Read the tensors of a split, a few at a time."""
+def _chunks(rows: Rows) -> Iterator[list[tuple[str, Any]]]:
+    """Yield the tensors of a split, a few at a time."""
     tensors = rows.tensors()
     while some := list(islice(tensors, _AT_ONCE)):
         yield some

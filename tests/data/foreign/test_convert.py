@@ -1,4 +1,4 @@
-"""Datasets that `prepare` did not make: what is read of them, and the one line for what cannot be."""
+"""Datasets that `prepare` did not make: what is read from them, and one-line errors for what cannot be read."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def png(values: np.ndarray) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three grey pictures of 16 × 16 in each split, and a table with all kinds of columns."""
+    """Three grey images of 16 × 16 in each split, and a table with all kinds of columns."""
     root = tmp_path / "pictures"
     for split in SPLITS:
         for number in range(3):
@@ -101,14 +101,14 @@ def tensors_of(root: Path, card: DatasetCard, split: str) -> torch.Tensor:
     return examples[list(range(len(examples)))][0]
 
 
-def test_pictures_come_in_the_order_of_their_table_as_values_from_minus_one_to_one(folder: Path) -> None:
+def test_images_are_read_in_table_order_and_scaled_from_minus_one_to_one(folder: Path) -> None:
     root, card, _ = opened(paths=root_of(folder))
     assert card.shape == (1, 16, 16)
     expected = np.stack([pixels(number, 16, 16) for number in (2, 0, 1)]) / 127.5 - 1
     assert np.abs(tensors_of(root, card, "train")[:, 0].numpy() - expected).max() < 5e-4  # float16
 
 
-def test_the_card_describes_the_columns_and_has_no_way_back(folder: Path) -> None:
+def test_card_describes_columns_and_has_no_inverse(folder: Path) -> None:
     root, card, _ = opened(paths=root_of(folder), columns=schema.Columns(caption="text"))
     assert card.columns == {
         "label": {"kind": "categorical", "names": ["a", "b"]},
@@ -121,12 +121,12 @@ def test_the_card_describes_the_columns_and_has_no_way_back(folder: Path) -> Non
     assert card.splits["train"]["marginals"]["label"]["b"] == {"examples": 2, "share": 0.6667, "balanced": 0.5}
     assert open_split(root, "train")["age"][:] == [30.0, None, 50.0]
     assert open_split(root, "train")["text"][:] == ["a grey one", None, "another"]
-    with pytest.raises(UserError, match="no signal can be made"):
+    with pytest.raises(UserError, match="its samples cannot be turned into signals"):
         representation_of(card).to_signal(torch.zeros(1, 16, 16))
     assert DatasetCard.load(root) == card
 
 
-def test_subfolders_are_classes_and_val_is_validation(tmp_path: Path) -> None:
+def test_subfolders_are_labels_and_val_is_validation(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for number, label in enumerate(("10", "9", "9")):
             save(tmp_path / "root" / split / label / f"{number}.jpg", pixels(number, 8, 8, 3))
@@ -137,7 +137,7 @@ def test_subfolders_are_classes_and_val_is_validation(tmp_path: Path) -> None:
     assert open_split(root, "validation")["label"][:] == [1, 0, 0]
 
 
-def test_a_table_beside_the_folders_has_the_pictures_of_all_of_them(tmp_path: Path) -> None:
+def test_a_table_next_to_the_folders_lists_the_images_of_all_splits(tmp_path: Path) -> None:
     names = [f"{split}/{number}.png" for split in SPLITS for number in range(2)]
     for name in names:
         save(tmp_path / "root" / name, pixels(0, 8, 8))
@@ -147,7 +147,7 @@ def test_a_table_beside_the_folders_has_the_pictures_of_all_of_them(tmp_path: Pa
     assert labels.features["label"].int2str(labels["label"][:]) == names[2:]
 
 
-def test_train_and_val_may_be_folders_themselves(folder: Path) -> None:
+def test_train_and_val_may_be_separate_folders(folder: Path) -> None:
     paths = schema.Paths(train=str(folder / "train"), val=str(folder / "validation"))
     dataset = dataset_of(schema.Data(representation="image", paths=paths))
     assert list(dataset.card.splits) == list(SPLITS)
@@ -157,7 +157,7 @@ def test_train_and_val_may_be_folders_themselves(folder: Path) -> None:
         dataset.examples(dataset.data.paths.val)
 
 
-def test_a_conversion_is_made_once_and_again_where_something_changed(folder: Path) -> None:
+def test_conversion_runs_once_and_again_after_a_change(folder: Path) -> None:
     root, _, _ = opened(paths=root_of(folder))
     before = (root / CARD_NAME).stat().st_mtime_ns
     again, _, _ = opened(paths=root_of(folder))
@@ -167,19 +167,19 @@ def test_a_conversion_is_made_once_and_again_where_something_changed(folder: Pat
     assert opened(paths=root_of(folder))[0] != root
 
 
-def test_pictures_of_other_sizes_are_resized_on_the_shorter_side_and_cropped_at_the_centre(tmp_path: Path) -> None:
+def test_other_sizes_are_resized_on_the_shorter_side_and_centre_cropped(tmp_path: Path) -> None:
     ramp = np.tile(np.arange(0, 240, 2, dtype=np.uint8), (60, 1))  # 60 × 120, from black to grey
     for split in SPLITS:
         save(tmp_path / "root" / split / "wide.png", ramp)
         save(tmp_path / "root" / split / "tall.png", ramp.T.copy())
     root, card, _ = opened(paths=root_of(tmp_path / "root"), image_size=30)
     tall, wide = (tensors_of(root, card, "train")[:, 0] + 1) * 127.5
-    middle = torch.arange(30) * 4 + 61.0  # of two pixels each, columns 30 to 89 of the ramp
+    middle = torch.arange(30) * 4 + 61.0  # means of two pixels each, columns 30 to 89 of the ramp
     assert (wide[10] - middle)[2:-2].abs().max() < 1.5
     assert torch.equal(tall, wide.T)
 
 
-def test_sixteen_bits_and_transparency_and_palettes_are_read(tmp_path: Path) -> None:
+def test_sixteen_bits_transparency_and_palettes_are_read(tmp_path: Path) -> None:
     deep = pixels(1, 8, 8, dtype=np.uint16)
     clear = pixels(2, 8, 8, 4)
     for split in SPLITS:
@@ -195,7 +195,7 @@ def test_sixteen_bits_and_transparency_and_palettes_are_read(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("representation", ["db-iq", "image"])
-def test_grey_pictures_among_coloured_ones_are_repeated_and_told_so_once(
+def test_grey_images_among_coloured_ones_are_repeated_with_one_warning(
     representation: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for split in SPLITS:
@@ -205,17 +205,17 @@ def test_grey_pictures_among_coloured_ones_are_repeated_and_told_so_once(
         root, card, _ = opened(paths=root_of(tmp_path / "root"), representation=representation)
     grey = tensors_of(root, card, "train")[0]
     assert card.shape == (3, 8, 8) and torch.equal(grey[0], grey[2])
-    warned = ["db-iq pictures without limits and scales: no sample of these can become a signal"]
-    told = warned if representation == "db-iq" else []
+    warning = "db-iq images without limits and scales: samples cannot be turned into signals"
+    expected = [warning] if representation == "db-iq" else []
     assert [record.message for record in caplog.records] == [
-        *told,
-        "2 of 4 pictures are grey: repeated to three channels",
+        *expected,
+        "2 of 4 images are grey: repeated to three channels",
     ]
     assert representation_of(card) == Picture(channels=3, size=8)
 
 
 @pytest.mark.parametrize("layout", ["{}.parquet", "{}/0.parquet", "dev/{}-00000-of-00001.parquet", "eeg_{}.parquet"])
-def test_parquet_of_hugging_face_is_read_wherever_it_lies(layout: str, tmp_path: Path) -> None:
+def test_hugging_face_parquet_is_read_in_any_folder_layout(layout: str, tmp_path: Path) -> None:
     features = datasets.Features({"picture": datasets.Image(), "label": datasets.ClassLabel(names=["no", "yes"])})
     columns = {"picture": [{"bytes": png(pixels(i, 8, 8)), "path": None} for i in range(70)], "label": [1, 0] * 35}
     for split in SPLITS:
@@ -239,7 +239,7 @@ def write_parquet(root: Path, column: str, values: list[Any], **others: list[Any
     return root
 
 
-def test_arrays_in_parquet_are_pictures_where_they_lie_in_the_range(tmp_path: Path) -> None:
+def test_parquet_arrays_within_range_are_images(tmp_path: Path) -> None:
     arrays = np.random.default_rng(0).uniform(-1, 1, (5, 8, 8, 3)).astype(np.float32)
     path = write_parquet(tmp_path / "root", "image", arrays.tolist(), group=[1, 2, None, 1, 1], gender=["F"] * 5)
     root, card, _ = opened(paths=root_of(path))
@@ -252,7 +252,7 @@ def signals(count: int = 6) -> np.ndarray:
     return (np.random.default_rng(0).standard_normal((count, 3, 128)) * 20).astype(np.float32)
 
 
-def test_signals_in_parquet_are_fitted_on_the_training_split_and_come_back_as_microvolts(tmp_path: Path) -> None:
+def test_parquet_signals_are_fitted_on_training_split_and_invert_to_microvolts(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "root", "signal", signals().tolist(), subject=["01", "02"] * 3)
     root, card, _ = opened(paths=root_of(path), representation="timeseries", sampling_rate=100.0)
     fitted = representation_of(card)
@@ -262,7 +262,7 @@ def test_signals_in_parquet_are_fitted_on_the_training_split_and_come_back_as_mi
     assert (fitted.to_signal(tensors_of(root, card, "train")) - torch.from_numpy(signals())).abs().max() < 0.1
 
 
-def test_parquet_may_say_its_rate_and_electrodes_itself(tmp_path: Path) -> None:
+def test_parquet_may_state_rate_and_electrodes(tmp_path: Path) -> None:
     about = {b"ch_names": b'["Fz", "Cz", "Pz"]', b"sampling_rate": b"250.0"}
     (tmp_path / "root").mkdir()
     for split in SPLITS:
@@ -274,30 +274,30 @@ def test_parquet_may_say_its_rate_and_electrodes_itself(tmp_path: Path) -> None:
         opened(paths=root_of(tmp_path / "root"), representation="timeseries", sampling_rate=100.0)
 
 
-def test_a_dataset_of_ours_on_the_hub_is_used_as_it_is(
+def test_prepared_dataset_on_the_hub_is_used_without_conversion(
     synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
+    requests: list[Any] = []
 
     def download(name: str, **options: Any) -> str:
-        asked.append((name, options))
+        requests.append((name, options))
         return str(synthetic_dataset)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     root, card, _ = opened(source="hub", paths=root_of("me/eeg@v1"), representation="db-only")
     assert root == synthetic_dataset and card.shape == (1, 64, 64)
-    assert asked == [
+    assert requests == [
         ("me/eeg", {"repo_type": "dataset", "revision": "v1", "allow_patterns": None, "ignore_patterns": None})
     ]
 
 
-def test_another_one_on_the_hub_is_converted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_dataset_on_the_hub_is_converted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *arguments, **options: str(folder))
     _, card, _ = opened(source="hub", paths=root_of("me/pictures"))
     assert card.sources[0]["name"] == "me/pictures" and card.splits["train"]["examples"] == 3
 
 
-def test_without_the_network_the_hub_is_one_line() -> None:
+def test_hub_without_network_is_a_one_line_error() -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     with pytest.raises(
         UserError, match=r"^\[data.paths\] root: nobody/nothing: could not be downloaded from the Hub"
@@ -306,7 +306,7 @@ def test_without_the_network_the_hub_is_one_line() -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_grey_pictures_become_coloured_for_a_model_that_knows_colours(folder: Path, tmp_path: Path) -> None:
+def test_grey_images_get_three_channels_for_a_colour_model(folder: Path, tmp_path: Path) -> None:
     _, card, data = opened(paths=root_of(folder))
     (tmp_path / "checkpoint-1").mkdir()
     coloured = json.loads(card.to_json()) | {"shape": [3, 16, 16]}
@@ -317,10 +317,10 @@ def test_grey_pictures_become_coloured_for_a_model_that_knows_colours(folder: Pa
 
 
 def damaged(folder: Path, what: str) -> dict[str, Any]:
-    """Damage the folder, and say how it is then opened."""
+    """Damage the folder; returns the options to open it with."""
     train = folder / "train"
     table = train / "metadata.csv"
-    if what == "no pictures":
+    if what == "no images":
         for path in train.iterdir():
             path.unlink()
     elif what == "no training split":
@@ -328,7 +328,7 @@ def damaged(folder: Path, what: str) -> dict[str, Any]:
     elif what == "truncated":
         (train / "1.png").write_bytes((train / "1.png").read_bytes()[:100])
     elif what == "text":
-        (train / "1.png").write_text("not a picture")
+        (train / "1.png").write_text("not an image")
     elif what == "missing":
         (train / "1.png").unlink()
     elif what == "no file_name":
@@ -351,20 +351,20 @@ def damaged(folder: Path, what: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("what", "complaint"),
     [
-        ("no pictures", "train: no pictures here"),
-        ("no training split", "no training split, only validation"),
-        ("truncated", "1.png: cannot be read as a picture"),
-        ("text", "1.png: cannot be read as a picture (of no known format)"),
-        ("missing", "metadata.csv: line 4 names '1.png', which is not there"),
-        ("no file_name", "metadata.csv: no column file_name, only filename, label"),
-        ("sizes", "[data] image_size: expected an edge in pixels"),
+        ("no images", "train: no images found"),
+        ("no training split", "no training split, found only validation"),
+        ("truncated", "1.png: cannot be read as an image"),
+        ("text", "1.png: cannot be read as an image (unknown format)"),
+        ("missing", "metadata.csv: line 4 names '1.png', which does not exist"),
+        ("no file_name", "metadata.csv: no column file_name (names of the images), only filename, label"),
+        ("sizes", "[data] image_size: set it, in pixels"),
         ("colour", "1.png: has three channels, but [data] representation = 'db-only' has one"),
         ("age", "'age' has the value 'fifty'; expected numbers"),
-        ("float", "1.tiff: a picture of mode 'F'"),
-        ("signals", "a folder of pictures has no signals"),
+        ("float", "1.tiff: unsupported image mode 'F'"),
+        ("signals", "a folder of images has no signals"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_one_line_and_leaves_nothing_in_the_cache(
+def test_bad_folder_is_a_one_line_error_and_leaves_nothing_in_the_cache(
     what: str, complaint: str, folder: Path, own_cache: Path
 ) -> None:
     data = damaged(folder, what)
@@ -379,32 +379,37 @@ def test_what_is_wrong_with_a_folder_is_one_line_and_leaves_nothing_in_the_cache
     [
         ("data", [1.0], {}, "train.parquet: no column 'image', only data"),
         ("image", [[[0.0, 200.0], [3.0, 4.0]]], {}, "row 0: values from 0 to 200; expected arrays in [-1, 1]"),
-        ("image", [[[0.0, 1.0], [0.5]]], {}, "row 0: lists of different lengths"),
-        ("image", [b"nonsense"], {}, "row 0: cannot be read as a picture"),
-        ("image", [None, b"nonsense"], {}, "row 0: nothing where a picture"),
-        ("image", [3], {}, "row 0: int64 where a picture"),
-        ("signal", [[[1.0, 2.0]]], {"representation": "timeseries"}, "[data] sampling_rate: expected"),
+        ("image", [[[0.0, 1.0], [0.5]]], {}, "row 0: lists have different lengths"),
+        ("image", [b"nonsense"], {}, "row 0: cannot be read as an image"),
+        ("image", [None, b"nonsense"], {}, "row 0: expected an image or a signal, found nothing"),
+        ("image", [3], {}, "row 0: expected an image or a signal, found int64"),
+        (
+            "signal",
+            [[[1.0, 2.0]]],
+            {"representation": "timeseries"},
+            "[data] sampling_rate: not set, and the dataset does not state it",
+        ),
         (
             "signal",
             [[[1.0, 2.0]], [[1.0, 2.0, 3.0]]],
             {"representation": "timeseries", "sampling_rate": 100.0},
-            "row 1: a signal of shape (1, 3); expected (1, 2)",
+            "row 1: expected a signal of shape (1, 2), the same in all rows; found (1, 3)",
         ),
         (
             "signal",
             [[[1.0, float("nan")]]],
             {"representation": "timeseries", "sampling_rate": 100.0},
-            "row 0: a signal with values that are not finite",
+            "row 0: the signal has values that are not finite",
         ),
         (
             "signal",
             [[[1e-5, -2e-5]]],
             {"representation": "timeseries", "sampling_rate": 100.0},
-            "expected µV, and volts are to be times 1e6",
+            "expected µV: multiply volts by 1e6",
         ),
     ],
 )
-def test_what_is_wrong_with_parquet_is_one_line(
+def test_bad_parquet_content_is_a_one_line_error(
     column: str, values: list[Any], data: dict[str, Any], complaint: str, tmp_path: Path
 ) -> None:
     path = write_parquet(tmp_path / "root", column, values)
@@ -413,7 +418,7 @@ def test_what_is_wrong_with_parquet_is_one_line(
     assert complaint in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
-def test_damaged_parquet_is_one_line(tmp_path: Path) -> None:
+def test_damaged_parquet_is_a_one_line_error(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "root", "image", [b"1"])
     (path / "train.parquet").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(UserError, match=r"train\.parquet: cannot be read as Parquet"):
@@ -431,17 +436,17 @@ def test_parquet_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
     assert len(held) == 200 and max(held) < path.stat().st_size / 2
 
 
-def test_a_size_for_a_dataset_of_ours_is_refused(synthetic_dataset: Path) -> None:
+def test_image_size_for_a_prepared_dataset_is_an_error(synthetic_dataset: Path) -> None:
     with pytest.raises(UserError, match=r"\[data\] image_size: has no effect on"):
         opened(paths=root_of(synthetic_dataset), representation="db-only", image_size=32)
 
 
-def test_a_folder_that_is_merely_named_like_a_split_is_none(folder: Path) -> None:
+def test_a_folder_with_a_similar_name_is_not_a_split(folder: Path) -> None:
     save(folder / "train-old" / "0.png", pixels(0, 4, 4))
     _, card, _ = opened(paths=root_of(folder))
     assert card.splits["train"]["examples"] == 3
     (folder / "val").mkdir()
-    with pytest.raises(UserError, match="a second folder of the split 'validation'"):
+    with pytest.raises(UserError, match="second folder for the split 'validation'"):
         opened(paths=root_of(folder))
 
 
@@ -456,7 +461,7 @@ def test_a_folder_that_is_merely_named_like_a_split_is_none(folder: Path) -> Non
         (["data.source=synthetic", "data.paths.root=", "data.representation=image"], "the synthetic data are EEG"),
     ],
 )
-def test_what_contradicts_itself_is_told_when_the_file_is_read(
+def test_conflicting_keys_are_errors_when_the_experiment_is_loaded(
     overrides: list[str], complaint: str, experiment_file: Path
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -479,18 +484,18 @@ ABOUT = {"sampling_rate": 250.0, "ch_names": ["Fz", "Cz", "Pz"], "unit": "µV"}
     [
         ({"sampling_rate": 256}, "sampling_rate 256, but "),
         ({"ch_names": ["Fz", "Pz", "Cz"]}, "ch_names ['Fz', 'Pz', 'Cz'], but "),
-        ({"ch_names": ["Fz", "Fz", "Cz"]}, "expected a list of different names"),
-        ({"ch_names": [1, 2, 3]}, "expected a list of different names"),
-        ({"ch_names": b"Fz,Cz,Pz"}, "say ch_names 'Fz,Cz,Pz'; expected a list of different names"),
-        ({"sampling_rate": "250"}, "say sampling_rate '250'; expected a number of Hz above 0"),
-        ({"sampling_rate": b"NaN"}, "say sampling_rate nan; expected a number of Hz above 0"),
-        ({"sampling_rate": 0}, "say sampling_rate 0; expected a number of Hz above 0"),
-        ({"sampling_rate": True}, "say sampling_rate True; expected a number of Hz above 0"),
-        ({"sampling_rate": b"\xff"}, "expected a number of Hz above 0"),
-        ({"unit": "V"}, "say unit 'V'; expected 'µV'"),
+        ({"ch_names": ["Fz", "Fz", "Cz"]}, "expected a list of unique names"),
+        ({"ch_names": [1, 2, 3]}, "expected a list of unique names"),
+        ({"ch_names": b"Fz,Cz,Pz"}, "state ch_names 'Fz,Cz,Pz'; expected a list of unique names"),
+        ({"sampling_rate": "250"}, "state sampling_rate '250'; expected a number above 0, in Hz"),
+        ({"sampling_rate": b"NaN"}, "state sampling_rate nan; expected a number above 0, in Hz"),
+        ({"sampling_rate": 0}, "state sampling_rate 0; expected a number above 0, in Hz"),
+        ({"sampling_rate": True}, "state sampling_rate True; expected a number above 0, in Hz"),
+        ({"sampling_rate": b"\xff"}, "expected a number above 0, in Hz"),
+        ({"unit": "V"}, "state unit 'V'; expected 'µV'"),
     ],
 )
-def test_what_a_file_says_of_its_signals_is_held_against_the_first(
+def test_invalid_or_conflicting_signal_metadata_is_an_error(
     about: dict[str, Any], complaint: str, other: str, tmp_path: Path
 ) -> None:
     for name in ("train-0.parquet", "validation.parquet"):
@@ -502,7 +507,7 @@ def test_what_a_file_says_of_its_signals_is_held_against_the_first(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_files_that_say_nothing_of_their_signals_follow_the_others(tmp_path: Path) -> None:
+def test_files_without_signal_metadata_use_that_of_the_others(tmp_path: Path) -> None:
     write_signals(tmp_path / "root" / "train-0.parquet", {})
     write_signals(tmp_path / "root" / "train-1.parquet", {"huggingface": b"[]"})
     write_signals(tmp_path / "root" / "validation.parquet", ABOUT)
@@ -510,14 +515,14 @@ def test_files_that_say_nothing_of_their_signals_follow_the_others(tmp_path: Pat
     assert (card.sampling_rate, card.channels) == (250.0, ("Fz", "Cz", "Pz"))
 
 
-def test_a_split_of_a_dataset_of_ours_is_not_taken_for_pictures(synthetic_dataset: Path) -> None:
+def test_a_split_of_a_prepared_dataset_is_not_converted(synthetic_dataset: Path) -> None:
     for train in (synthetic_dataset / "train", synthetic_dataset):
-        with pytest.raises(UserError, match=r"of a dataset of ours; set .* root = ") as caught:
+        with pytest.raises(UserError, match=r"made by `signal-diffusion prepare`; set .* root = ") as caught:
             opened(paths=schema.Paths(train=str(train)), representation="db-only")
         assert f'"{synthetic_dataset}"' in str(caught.value)
 
 
-def test_a_conversion_is_told_at_its_start(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_conversion_is_logged_at_its_start(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for _ in range(2):
         root, _, _ = opened(paths=root_of(folder))
@@ -527,30 +532,30 @@ def test_a_conversion_is_told_at_its_start(folder: Path, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ("", "metadata.csv: no column file_name, only nothing"),
-        ("file_name,image\n0.png,x\n", "train: 'image' is a column beside the pictures"),
+        ("", "metadata.csv: no column file_name (names of the images), only nothing"),
+        ("file_name,image\n0.png,x\n", "train: the table has a column 'image', which is the name of the images"),
         ("file_name,a,a\n0.png,1,2\n", "metadata.csv: line 1 has two columns 'a'"),
         ("file_name,a\n0.png,1\n1.png\n", "metadata.csv: line 3 has 1 cells; expected 2"),
         ("file_name,a\n\n0.png,1,2\n", "metadata.csv: line 3 has 3 cells; expected 2"),
         ("file_name\n0.png\n./0.png\n", "metadata.csv: line 3 names './0.png' a second time"),
-        ("file_name\n../validation/0.png\n", "metadata.csv: line 2 names '../validation/0.png'; expected a picture in"),
-        ("file_name\n/etc/hosts\n", "metadata.csv: line 2 names '/etc/hosts'; expected a picture in"),
+        ("file_name\n../validation/0.png\n", "metadata.csv: line 2 names '../validation/0.png'; expected an image in"),
+        ("file_name\n/etc/hosts\n", "metadata.csv: line 2 names '/etc/hosts'; expected an image in"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_one_line(table: str, complaint: str, folder: Path) -> None:
+def test_bad_table_is_a_one_line_error(table: str, complaint: str, folder: Path) -> None:
     (folder / "train" / "metadata.csv").write_text(table)
     with pytest.raises(UserError) as caught:
         opened(paths=root_of(folder))
     assert complaint in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+def test_a_repeated_column_is_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.table([pa.array([b"1"]), pa.array([2])], names=["image", "image"]), tmp_path / "train.parquet")
-    with pytest.raises(UserError, match=r"train\.parquet: two columns 'image'"):
+    with pytest.raises(UserError, match=r"train\.parquet: two columns are named 'image'"):
         parquet_rows([tmp_path / "train.parquet"], "image")
 
 
-def test_a_value_that_no_split_declares_is_one_line(tmp_path: Path) -> None:
+def test_an_undeclared_category_is_a_one_line_error(tmp_path: Path) -> None:
     arrays = np.zeros((2, 8, 8)).tolist()
     features = datasets.Features(
         {
@@ -561,11 +566,11 @@ def test_a_value_that_no_split_declares_is_one_line(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "root", "image", arrays, label=["no", "maybe"])
     columns = {"image": arrays, "label": [0, 1]}
     datasets.Dataset.from_dict(columns, features=features).to_parquet(path / "train.parquet")
-    with pytest.raises(UserError, match=r"column 'label': 'maybe' in the split 'validation' is none of .* no, yes"):
+    with pytest.raises(UserError, match=r"column 'label': 'maybe' in the split 'validation' is not one of .* no, yes"):
         opened(paths=root_of(path))
 
 
-def test_the_window_is_an_index_and_the_copy_passes_the_check(tmp_path: Path) -> None:
+def test_window_is_an_index_and_the_converted_dataset_passes_the_check(tmp_path: Path) -> None:
     for number, split in enumerate(SPLITS):
         others = {"recording": [f"{number}"] * 6, "window": list(range(6)), "subject": [f"{number}"] * 6}
         write_signals(tmp_path / "root" / f"{split}.parquet", ABOUT, **others)
@@ -575,32 +580,32 @@ def test_the_window_is_an_index_and_the_copy_passes_the_check(tmp_path: Path) ->
     assert not [check for check in check_dataset(root) if check.complaints]
 
 
-def test_a_window_that_is_no_whole_number_is_numeric(tmp_path: Path) -> None:
+def test_fractional_window_is_numeric(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "root", "image", np.zeros((2, 8, 8)).tolist(), window=[0.5, 1.0])
     assert opened(paths=root_of(path))[1].columns["window"]["kind"] == "numeric"
 
 
-def test_a_link_to_nothing_is_one_line_and_a_folder_named_like_a_picture_is_none(tmp_path: Path) -> None:
+def test_broken_link_is_a_one_line_error_and_a_folder_named_like_an_image_is_ignored(tmp_path: Path) -> None:
     for split in SPLITS:
         save(tmp_path / "root" / split / "0.png", pixels(0, 8, 8))
     (tmp_path / "root" / "train" / "x.png").mkdir()
     _, card, _ = opened(paths=root_of(tmp_path / "root"))
     assert card.splits["train"]["examples"] == 1
     (tmp_path / "root" / "train" / "1.png").symlink_to("gone.png")
-    with pytest.raises(UserError, match=r"train/1\.png: a link to gone\.png, which is not there"):
+    with pytest.raises(UserError, match=r"train/1\.png: broken link to gone\.png"):
         opened(paths=root_of(tmp_path / "root"))
 
 
-def test_a_path_in_parquet_is_no_picture(tmp_path: Path) -> None:
+def test_a_path_in_parquet_is_not_an_image(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "root", "image", [{"bytes": None, "path": "0.png"}])
-    with pytest.raises(UserError, match=r"row 0: only the path '0\.png'; expected the picture itself"):
+    with pytest.raises(UserError, match=r"row 0: only the path '0\.png'; expected the image itself"):
         opened(paths=root_of(path))
 
 
-@pytest.mark.parametrize(("low", "told"), [(0.0, 1), (-0.5, 0)])
-def test_arrays_from_zero_to_one_are_told(
-    low: float, told: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("low", "warnings"), [(0.0, 1), (-0.5, 0)])
+def test_arrays_from_zero_to_one_are_warned_about(
+    low: float, warnings: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_parquet(tmp_path / "root", "image", np.linspace(low, 1, 128).reshape(2, 8, 8).tolist())
     opened(paths=root_of(path))
-    assert sum("half of the expected [-1, 1]" in record.message for record in caplog.records) == told
+    assert sum("half of the expected [-1, 1]" in record.message for record in caplog.records) == warnings
