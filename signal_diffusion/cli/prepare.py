@@ -99,7 +99,7 @@ def prepare(
         0.1,
     ),
     split_by: Annotated[
-        str, typer.Option(help="subject, or a column of the subject table (family, site) whose values are never split.")
+        str, typer.Option(help="subject, or a column of the subject table (family, site) whose groups stay together.")
     ] = "subject",
     splits_from: Annotated[
         Path | None, typer.Option(help="Dataset, or its splits.json, to take the split of each subject from.")

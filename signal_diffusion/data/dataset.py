@@ -114,7 +114,8 @@ def as_array(column: pa.ChunkedArray, shape: Sequence[int]) -> np.ndarray:
     flat = np.concatenate(chunks) if len(chunks) != 1 else chunks[0]
     if flat.size != len(column) * math.prod(shape):
         raise UserError(
-            f"tensors have {flat.size // max(1, len(column))} values, but the card's shape is {tuple(shape)}"
+            f"tensors have {flat.size // max(1, len(column))} values, but the card's shape is {tuple(shape)}; "
+            "make the dataset again"
         )
     return flat.reshape(-1, *shape)
 

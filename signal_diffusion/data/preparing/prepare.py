@@ -51,7 +51,7 @@ class PrepareOptions(WindowOptions):
     subjects: Path | None = None
     """Subject table (.csv, .tsv); overrides participants.tsv."""
     split_by: str = "subject"
-    """`subject`, or a column of the subject table, such as family or site, whose values are never split."""
+    """`subject`, or a column of the subject table, such as family or site, whose groups stay in one split."""
     reject_above: float = 500.0
     """Reject windows with a larger peak-to-peak amplitude on any channel, µV."""
     reject_flat: float = 0.1

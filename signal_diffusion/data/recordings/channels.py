@@ -1,4 +1,4 @@
-"""Match channels to electrodes in spite of the recorder's naming, and tell which channels are EEG."""
+"""Match channels to electrodes despite the recorder's naming, and recognise which channels are EEG."""
 
 from __future__ import annotations
 

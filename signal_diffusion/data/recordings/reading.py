@@ -312,7 +312,8 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     source = _Source(raw=narrow, annotated=raw, picks=picks, good=good, ratio=ratio)
     if source.num_resampled < options.min_samples:
         raise UserError(
-            f"lasts {narrow.n_times / sfreq:.3g} s, less than one window of {options.min_samples / rate:.3g} s"
+            f"lasts {narrow.n_times / sfreq:.3g} s, less than one window of {options.min_samples / rate:.3g} s; "
+            "use a smaller --window or --skip-bad"
         )
     return source
 
