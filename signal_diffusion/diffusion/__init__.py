@@ -1,4 +1,4 @@
-"""What is learnt and how it is sampled: schedules, methods, samplers, guidance.
+"""The mathematics of diffusion on tensors of any shape: schedules, methods, samplers, guidance.
 
-The mathematics of diffusion on tensors of any shape; knows no backbone, no data and no experiment file.
+Nothing here depends on a backbone, on data or on an experiment file.
 """

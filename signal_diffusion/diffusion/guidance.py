@@ -1,13 +1,13 @@
 """Guidance: how strongly a sample follows its conditions.
 
-One meaning of the scale w everywhere: u + w·(c − u), where c is what the network believes under its conditions and u
-what it is guided away from. 1 is the conditional network alone (`generate` then asks for nothing else); 0 is u (of
-`rectified_cfg_plus_plus` in the limit of small steps alone); above 1 overstates what sets c apart from u. Predictions
-are linear in (x0, ε), so it is x0 and ε that are guided, and the name of the prediction plays no part.
+The scale w always means u + w·(c − u), where c is the conditional network's estimate and u the estimate it is guided
+away from. w = 1 is only the conditional network (`generate` then evaluates nothing else); w = 0 is u (for
+`rectified_cfg_plus_plus`, only in the limit of small steps); w > 1 exaggerates the difference between c and u.
+Predictions are linear in (x0, ε), so x0 and ε are guided, and the kind of prediction makes no difference.
 
-The choices of u: the same network without conditions (classifier-free, Ho & Salimans,
-https://arxiv.org/abs/2207.12598, whose w is ours minus 1), or a weaker one under the same conditions (autoguidance,
-Karras et al., https://arxiv.org/abs/2406.02507).
+u is the same network without conditions (classifier-free guidance, Ho & Salimans, https://arxiv.org/abs/2207.12598,
+whose w is ours minus 1), or a weaker network under the same conditions (autoguidance, Karras et al.,
+https://arxiv.org/abs/2406.02507).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ EVERYWHERE = (0.0, 1.0)
 """The interval of all times."""
 
 SMALLEST = 1e-6
-"""Floor of σ where it divides."""
+"""Floor of σ as a divisor."""
 ROUNDING = 1e-6
-"""By which a time of a grid may miss the end of an interval that it is meant to be."""
+"""Tolerance within which a time of a grid counts as an end of an interval."""
 
 
 class Droppable(Protocol):
-    """Conditions of a batch that can be put to their learnt null."""
+    """Conditions of a batch that can be set to their null."""
 
     def drop(self, mask: Tensor) -> Self:
-        """The null in the rows of `mask`, (B,) bool."""
+        """A copy with the null in the rows of `mask`, (B,) bool."""
 
 
 C = TypeVar("C", bound=Droppable)
@@ -46,7 +46,7 @@ Network = Callable[[Tensor, Tensor, C], Tensor]
 
 
 def unguided(model: Network[C], method: Method, cond: C) -> Denoise:
-    """What the network believes x0 and ε to be under `cond`."""
+    """The network's estimates of x0 and ε under `cond`."""
     return lambda xt, t, step: method.split(xt, model(xt, t, cond), t)
 
 
@@ -59,24 +59,24 @@ def guided(
     interval: tuple[float, float] = EVERYWHERE,
     rescale: float = 0.0,
 ) -> Denoise:
-    """u + w·(c − u), of x0 and of ε.
+    """The guided estimates u + w·(c − u), of x0 and of ε.
 
     Parameters
     ----------
     c, u
-        What is guided, and what it is guided away from.
+        The estimates to guide, and those to guide away from.
     scale
-        w ≥ 0. At 1 it is `c` but for rounding: who wants that to the bit, in one pass, takes `c`.
+        w ≥ 0. At 1 the result is `c` up to rounding; use `c` itself for exactly that, in one pass.
     interval
-        (low, high]: in a step that begins at t, `c` alone is evaluated, and returned, unless low < t ≤ high; a step is
-        guided all of it or not at all, so that it keeps its sampler's order. Steps down a grid that has `low` and
-        `high` in it are guided on exactly that stretch, and (0, 1] is everywhere.
+        (low, high]: a step that starts at t is guided if low < t ≤ high; otherwise only `c` is evaluated. A whole step
+        is guided or not, which preserves the sampler's order. If `low` and `high` are times of the grid, guidance acts
+        on exactly that interval; (0, 1] is everywhere.
         Kynkäänniemi et al., https://arxiv.org/abs/2404.07724, with our t for their σ
     rescale
-        φ ∈ [0, 1]: x0 becomes φ·x0·std(x0 of c)/std(x0) + (1 − φ)·x0, with the deviations over all values of an
-        example, and ε what x_t then leaves to it.
+        φ ∈ [0, 1]: x0 becomes φ·x0·std(x0 of c)/std(x0) + (1 − φ)·x0, with the standard deviations over all values of
+        an example, and ε follows from x_t and x0.
         Lin et al., https://arxiv.org/abs/2305.08891, section 3.4, who scale the network's output (there v) instead of
-        x0, and so depend on the prediction
+        x0, so that their result depends on the kind of prediction
     """
 
     def denoise(xt: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
@@ -97,17 +97,18 @@ def rectified_cfg_plus_plus(
     *,
     interval: tuple[float, float] = EVERYWHERE,
 ) -> Denoise:
-    """Guidance of a flow by what c and u believe half a conditional step ahead; for `euler`, which asks once a step.
+    """Guide a flow by c and u half a conditional step ahead; for `euler`, which evaluates once per step.
 
     With v = ε − x0, a step from t to s and m = (t + s)/2 between them:
 
         x_m = x_t + (m − t)·v_c(x_t, t),   v = v_c(x_t, t) + (w − 1)·(v_c(x_m, m) − v_u(x_m, m))
 
-    which is u + w·(c − u) in the limit of small steps, in three passes. Before it, w = 1 is c, but w = 0 is not u.
+    It takes three passes. In the limit of small steps it is u + w·(c − u). Otherwise w = 1 is still c, but w = 0 is
+    not u.
 
-    Saini et al., https://arxiv.org/abs/2510.07631, algorithm 1, without its optional noise, and with w − 1 for its
-    λ_max·(1 − t)^γ: what becomes of guidance towards either end is for `interval` to say. (Its authors' code has a
-    constant in that place too, and goes a whole step ahead.)
+    Saini et al., https://arxiv.org/abs/2510.07631, algorithm 1, without its optional noise, and with w − 1 in place of
+    its λ_max·(1 − t)^γ: use `interval` to weaken guidance towards either end. (The authors' code has a constant there
+    too, and goes a whole step ahead.)
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def rectified_cfg_plus_plus(
 
 
 def _inside(interval: tuple[float, float], step: Step) -> bool:
-    """Whether a step is guided: by where it begins."""
+    """Whether a step is guided, which depends on the time it starts at."""
     low, high = interval
     return low + ROUNDING < step.t <= high + ROUNDING
 
@@ -139,7 +140,7 @@ def _inside(interval: tuple[float, float], step: Step) -> bool:
 def _rescaled(
     x0: Tensor, eps: Tensor, conditional: Tensor, coefficients: tuple[Tensor, Tensor], share: float
 ) -> tuple[Tensor, Tensor]:
-    """x0 with `share` of the way to the deviation of the `conditional` one, and the ε that x_t leaves to it."""
+    """x0 with its standard deviation moved by `share` towards that of `conditional`, and ε from x_t and this x0."""
     alpha, sigma = coefficients
     wanted, found = (each.flatten(1).std(1, correction=0).view_as(sigma) for each in (conditional, x0))
     ratio = torch.where(found > 0, wanted / found, 1.0)

@@ -1,4 +1,4 @@
-"""Methods: what a network learns. A schedule, a prediction linear in (x0, ε), a density of times, a weight.
+"""Methods: a schedule, a prediction linear in (x0, ε), a distribution of training times, and a loss weight.
 
 With x_t = α·x0 + σ·ε and a prediction p = a·x0 + b·ε, everything follows from (α, σ, a, b) and Δ = α·b − σ·a:
 
@@ -31,7 +31,7 @@ PREDICTIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 """(α, σ) → (a, b) of the prediction a·x0 + b·ε. v: https://arxiv.org/abs/2202.00512; velocity: ε − x0."""
 
 SMALLEST = 1e-6
-"""Floor of α and σ where they divide: under the α = 5e-5 at which a cosine schedule of 1000 steps ends."""
+"""Floor of α and σ as divisors: below the α = 5e-5 at which a cosine schedule of 1000 steps ends."""
 
 TERMINAL_SNR = 1e-2
 """Floor of the SNR in the min-SNR weight of a method that ends at zero SNR."""
@@ -39,7 +39,7 @@ TERMINAL_SNR = 1e-2
 
 @dataclass(frozen=True)
 class Method:
-    """A diffusion method. Times have shape (B,), data and noise (B, …); it computes in float32 at least."""
+    """A diffusion method. Times have shape (B,), data and noise (B, …); it computes in float32 or better."""
 
     schedule: Schedule
     """t → (α, σ)."""
@@ -48,9 +48,9 @@ class Method:
     time_at: Callable[[Tensor], Tensor]
     """Inverse of the distribution function of the training times: uniform u ∈ [0, 1) → t."""
     snr_gamma: float | None = None
-    """γ of the min-SNR weight, > 0; None weighs every time alike."""
+    """γ of the min-SNR weight, > 0; None weighs all times equally."""
     data_std: float = 1.0
-    """What examples are divided by to be the x0 of all that is here; samples are multiplied by it."""
+    """Examples are divided by it to give x0, and samples are multiplied by it."""
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -60,8 +60,8 @@ class Method:
         discrete = self.schedule.num_timesteps is not None
         if self.prediction == "epsilon" and discrete and self.schedule.terminal_alpha == 0:
             raise UserError(
-                "prediction 'epsilon' says nothing about the data at t = 1, where zero_terminal_snr has it trained: "
-                "choose 'v', 'velocity' or 'sample'"
+                "prediction 'epsilon' carries no information about the data at t = 1, a time that zero_terminal_snr "
+                "trains: choose 'v', 'velocity' or 'sample'"
             )
 
     def sample_time(
@@ -69,8 +69,8 @@ class Method:
     ) -> Tensor:
         """n training times, stratified over batch and processes, (n,) float32 on the generator's device.
 
-        t = F⁻¹((i·R + r + U_i)/(n·R)) for process r of R, U uniform. The strata i are dealt out in random
-        order, so that an example's time does not depend on its place in the batch.
+        t = F⁻¹((i·R + r + U_i)/(n·R)) for process r of R, U uniform. The strata i are assigned in random
+        order, so that an example's time does not depend on its index in the batch.
         """
         device = generator.device
         stratum = torch.randperm(n, generator=generator, device=device) * num_processes + process_index
@@ -88,9 +88,9 @@ class Method:
         return a * x0 + b * noise
 
     def split(self, xt: Tensor, prediction: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """x0 and ε as the prediction has them: the inverse of `add_noise` and `target`.
+        """The x0 and ε that a prediction implies: the inverse of `add_noise` and `target`.
 
-        α and σ count as 1e-6 at least. So at t = 0 `sample` returns its x0 and ε = 1e6·(x_t − x0), finite
+        α and σ are clamped to at least 1e-6. So at t = 0 `sample` returns its x0 and ε = 1e6·(x_t − x0), finite
         but meaningless; at t = 1 `epsilon` multiplies errors by 1/α; `v` and `velocity` are well posed.
         """
         alpha, sigma, a, b, delta = self._solved(t, xt)
@@ -102,8 +102,8 @@ class Method:
 
         Min-SNR weighs ‖δx0‖² by min(SNR, γ), which is min(SNR, γ)·σ²/Δ² on ‖δp‖²: min(SNR, γ)/SNR for
         epsilon, min(SNR, γ) for sample, min(SNR, γ)/(SNR + 1) for v and min(SNR, γ)/(√SNR + 1)² for velocity.
-        Where a schedule ends at zero SNR, an SNR counts as 0.01 at least: or else the last step, which
-        settles the mean of a sample, would not be learnt.
+        If a schedule ends at zero SNR, the SNR is clamped to at least 0.01: otherwise the step at t = 1, which
+        determines the mean of a sample, would not be learnt.
 
         Hang et al., https://arxiv.org/abs/2303.09556
         """
@@ -130,7 +130,7 @@ class Method:
         return alpha.view(shape), sigma.view(shape)
 
     def _solved(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """α, σ, a, b and the determinant Δ = α·b − σ·a, with α and σ kept from zero."""
+        """α, σ, a, b and the determinant Δ = α·b − σ·a, with α and σ clamped above zero."""
         alpha, sigma = (value.clamp(min=SMALLEST) for value in self._at(t, like))
         a, b = PREDICTIONS[self.prediction](alpha, sigma)
         return alpha, sigma, a, b, alpha * b - sigma * a

@@ -23,15 +23,15 @@ class Schedule(Protocol):
         """α and σ at the times t."""
 
     def time_of(self, angle: Tensor) -> Tensor:
-        """The times, in float64, whose angle atan2(σ, α) ∈ [0, π/2] this is: the inverse of the schedule."""
+        """The times, in float64, at which atan2(σ, α) is `angle` ∈ [0, π/2]: the inverse of the schedule."""
 
     @property
     def terminal_alpha(self) -> float:
-        """What is left of the data at t = 1. Sampling starts from pure noise, so this has to be near 0."""
+        """α at t = 1. Sampling starts from pure noise, so it has to be near 0."""
 
     @property
     def num_timesteps(self) -> int | None:
-        """T of a schedule that is trained at the times 1/T, 2/T … 1 only; None of a continuous one."""
+        """T of a schedule that is trained only at the times 1/T, 2/T … 1; None for a continuous one."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LinearSchedule:
         return 1 - t, t
 
     def time_of(self, angle: Tensor) -> Tensor:
-        """The times whose angle atan2(σ, α) this is, sin φ/(sin φ + cos φ)."""
+        """The times at which atan2(σ, α) is `angle` φ: sin φ/(sin φ + cos φ)."""
         angle = angle.double()
         return angle.sin() / (angle.sin() + angle.cos())
 
@@ -56,7 +56,7 @@ class LinearSchedule:
 class BetaSchedule:
     """The discrete variance-preserving schedule of DDPM, ᾱ_i = Π_{j≤i} (1 − β_j), α = √ᾱ, σ = √(1 − ᾱ).
 
-    Step i of T (counted from 0) sits at t = (i + 1)/T. Between two steps the angle φ = atan2(σ, α) is
+    Step i of T (counted from 0) is at t = (i + 1)/T. Between two steps the angle φ = atan2(σ, α) is
     interpolated linearly, so that α² + σ² = 1 everywhere.
 
     Ho et al., https://arxiv.org/abs/2006.11239
@@ -85,11 +85,11 @@ class BetaSchedule:
         position = t.clamp(0, 1) * self.num_timesteps
         below = position.long().clamp(max=self.num_timesteps - 1)
         to_data, to_noise = torch.lerp(angles[:, below], angles[:, below + 1], position - below)
-        # sin of both angles, and not cos of one, is exact where α or σ is small or zero
+        # the sines of both angles, instead of the cosine of one, are exact if α or σ is small or zero
         return to_data.sin(), to_noise.sin()
 
     def time_of(self, angle: Tensor) -> Tensor:
-        """The times whose angle atan2(σ, α) this is; 1 for what is beyond the last step's."""
+        """The times at which atan2(σ, α) is `angle`; 1 for angles beyond the last step's."""
         angles = _angles(self, angle.device, torch.float64)[1]
         angle = angle.double().clamp(max=angles[-1])
         above = torch.searchsorted(angles, angle).clamp(min=1)
@@ -98,7 +98,7 @@ class BetaSchedule:
 
     @cached_property
     def terminal_alpha(self) -> float:
-        """What is left of the data at t = 1."""
+        """α at t = 1."""
         return float(self.alphas()[-1])
 
     def betas(self) -> Tensor:
@@ -130,7 +130,7 @@ def _sigmoid(num_timesteps: int, beta_start: float, beta_end: float) -> Tensor:
 
 
 def _cosine(num_timesteps: int, beta_start: float, beta_end: float) -> Tensor:
-    """ᾱ(t) = cos²(π/2 · (t + s)/(1 + s)), s = 0.008 and β ≤ 0.999; beta_start and beta_end play no part.
+    """ᾱ(t) = cos²(π/2 · (t + s)/(1 + s)), s = 0.008 and β ≤ 0.999; beta_start and beta_end have no effect.
 
     Nichol & Dhariwal, https://arxiv.org/abs/2102.09672
     """
@@ -149,7 +149,7 @@ BETA_SCHEDULES: dict[str, Callable[[int, float, float], Tensor]] = {
 
 @cache
 def _angles(schedule: BetaSchedule, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Angles whose sines are α and σ at t = 0, 1/T … 1, (2, T + 1); a copy per call would make CUDA wait."""
+    """Angles with the sines α and σ at t = 0, 1/T … 1, (2, T + 1); cached, as a copy per call would make CUDA wait."""
     alphas = torch.cat([torch.ones(1, dtype=torch.float64), schedule.alphas()])
     sigmas = ((1 - alphas) * (1 + alphas)).sqrt()
     return torch.stack([torch.atan2(alphas, sigmas), torch.atan2(sigmas, alphas)]).to(device, dtype)

@@ -1,4 +1,4 @@
-"""What a perfect network believes, in closed form: E[x0 | x_t] and E[ε | x_t] for data of a known distribution.
+"""The estimates of a perfect network in closed form: E[x0 | x_t] and E[ε | x_t] for data of a known distribution.
 
 x is (…, D); α and σ, numbers or tensors, broadcast against it; everything is of x's dtype.
 """
@@ -7,7 +7,7 @@ import torch
 
 
 def mixture(x, alpha, sigma, k=None, *, weights, means, stds):
-    """Of a mixture of Gaussians, weights (K,), means and stds (K, D), or of its component k alone.
+    """Estimates for a mixture of Gaussians, weights (K,), means and stds (K, D), or only for its component k.
 
     k is an int, or a tensor of ints that broadcasts against x without its last axis.
     """
@@ -21,7 +21,7 @@ def mixture(x, alpha, sigma, k=None, *, weights, means, stds):
 
 
 def gaussian(x, alpha, sigma, *, mean, variances, axes):
-    """Of a Gaussian, `variances` (D,) along the columns of `axes` (D, D): what `eigh` makes of its covariance."""
+    """Estimates for a Gaussian with `variances` (D,) along the columns of `axes` (D, D), from `eigh(covariance)`."""
     along = (x - alpha * mean.to(x)) @ axes.to(x) / (alpha**2 * variances.to(x) + sigma**2)
     return mean.to(x) + alpha * (variances.to(x) * along) @ axes.to(x).T, sigma * along @ axes.to(x).T
 

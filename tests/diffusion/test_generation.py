@@ -1,4 +1,4 @@
-"""From a network to samples of the data's own size."""
+"""Sampling from a network: samples have the size of the data."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ VARIANCES, AXES = torch.linalg.eigh(COVARIANCE)  # 0.1 to 7 of the mean
 
 
 def perfect(method: Method, size: float) -> torch.nn.Module:
-    """A network that knows all of Gaussian data of standard deviation `size`, and the method it was trained by."""
+    """The perfect network for Gaussian data of standard deviation `size`, with the prediction of `method`."""
 
     class Perfect(torch.nn.Module):
         def forward(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
@@ -33,25 +33,25 @@ def perfect(method: Method, size: float) -> torch.nn.Module:
 
 
 def powers(method: Method, size: float) -> torch.Tensor:
-    """Along each axis, the power of samples by the defaults of an experiment file over that of the data."""
+    """Power of samples divided by that of the data, along each axis, with the default sampling options."""
     generator = SampleGenerator(method=method, sampling=schema.Sampling(), shape=(1, 1, LENGTH))
     samples = generator.generate(perfect(method, size), Conditioning(), range(COUNT), batch_size=COUNT)
     return (samples.flatten(1).double() @ AXES).square().mean(0) / (VARIANCES * size**2)
 
 
 @pytest.mark.parametrize("name", ["rectified_flow", "ddpm"])
-def test_small_data_that_are_divided_by_their_size_keep_their_power_in_every_direction(name: str) -> None:
+def test_small_data_divided_by_their_size_keep_their_power_in_every_direction(name: str) -> None:
     method, size = METHODS[name](), 0.04
-    # most of the tolerance is for Euler in 50 steps
+    # most of the tolerance is for the error of Euler in 50 steps
     assert powers(replace(method, data_std=size), size).numpy() == pytest.approx(1, abs=0.2)
 
 
-def test_drowned_in_noise_they_lose_the_power_of_their_weakest_directions() -> None:
+def test_small_data_not_divided_by_their_size_lose_power_in_the_weakest_directions() -> None:
     found = powers(METHODS["rectified_flow"](), 0.04)
     assert found[: LENGTH // 2].mean() < 0.5
 
 
-def test_what_a_sampler_passes_on_its_way_is_of_the_size_of_the_data() -> None:
+def test_intermediate_states_have_the_size_of_the_data() -> None:
     method, seen = replace(METHODS["rectified_flow"](), data_std=0.04), []
     generator = SampleGenerator(method=method, sampling=schema.Sampling(steps=4), shape=(1, 1, LENGTH))
     samples = generator.generate(
@@ -63,5 +63,5 @@ def test_what_a_sampler_passes_on_its_way_is_of_the_size_of_the_data() -> None:
     assert torch.equal(seen[-1][0], samples) and torch.allclose(seen[-1][1], samples)
     noise = generator.first_noise(range(3))
     assert noise.std() == pytest.approx(0.04, rel=0.2)
-    # the first of four Euler steps along the straight line from the noise to what the network took the data for
+    # the first of four Euler steps along the straight line from the noise to the network's estimate of x0
     assert torch.allclose(seen[0][0], 0.75 * noise + 0.25 * seen[0][1], atol=1e-6)

@@ -28,7 +28,7 @@ def triples(n, *, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("method", SOLVABLE)
-def test_split_gives_back_what_target_and_add_noise_were_made_of(method):
+def test_split_inverts_target_and_add_noise(method):
     x0, noise, t = triples(256)
     xt = method.add_noise(x0, noise, t)
 
@@ -39,7 +39,7 @@ def test_split_gives_back_what_target_and_add_noise_were_made_of(method):
 
 @pytest.mark.parametrize("method", SOLVABLE)
 @pytest.mark.parametrize("at", [0.0, 1.0])
-def test_nothing_is_infinite_at_either_end(method, at):
+def test_everything_is_finite_at_both_ends(method, at):
     x0, noise, _ = triples(4, dtype=torch.float32)
     t = torch.full((4,), at)
     xt = method.add_noise(x0, noise, t)
@@ -70,7 +70,7 @@ def test_targets_are_those_of_the_literature():
         ("velocity", lambda snr, gamma: snr.clamp(max=gamma) / (snr.sqrt() + 1) ** 2),
     ],
 )
-def test_min_snr_weights_are_the_hand_formulas(prediction, formula):
+def test_min_snr_weights_equal_the_formulas(prediction, formula):
     method = ddpm(prediction=prediction, snr_gamma=5.0)
     t = torch.arange(1, 1001, dtype=torch.float64) / 1000
     alpha, sigma = method.schedule(t)
@@ -79,9 +79,9 @@ def test_min_snr_weights_are_the_hand_formulas(prediction, formula):
 
 
 @pytest.mark.parametrize("build", METHODS.values())
-def test_min_snr_weighs_an_error_of_x0_alike_under_every_prediction(build):
+def test_min_snr_weights_an_error_of_x0_equally_for_every_prediction(build):
     x0, noise, t = triples(64)
-    t = t * 0.9 + 0.02  # where the floor of the SNR plays no part
+    t = t * 0.9 + 0.02  # where the floor of the SNR has no effect
     wrong = x0 + 0.1
     losses = []
     for prediction in ["sample", "v", "velocity"]:
@@ -102,7 +102,7 @@ def test_min_snr_weighs_an_error_of_x0_alike_under_every_prediction(build):
         rectified_flow(snr_gamma=5.0),
     ],
 )
-def test_the_step_without_signal_keeps_some_weight(method):
+def test_the_step_at_zero_snr_keeps_some_weight(method):
     assert method.weight(torch.ones(1)).item() == pytest.approx(0.01, rel=1e-3)
 
 
@@ -141,7 +141,7 @@ def test_one_time_falls_into_each_stratum_of_batch_and_processes(method, num_pro
     assert strata.tolist() == list(range(24))
 
 
-def test_an_examples_time_does_not_depend_on_its_place_in_the_batch():
+def test_an_examples_time_does_not_depend_on_its_index_in_the_batch():
     method = rectified_flow(time_sampling="uniform")
 
     first = torch.stack([method.sample_time(16, generator(seed))[0] for seed in range(500)])
@@ -149,7 +149,7 @@ def test_an_examples_time_does_not_depend_on_its_place_in_the_batch():
     assert stats.kstest(first.numpy(), "uniform").pvalue > 0.01
 
 
-def test_times_depend_on_the_generator_alone():
+def test_times_depend_only_on_the_generator():
     torch.manual_seed(0)
     state = torch.get_rng_state()
     first = ddpm().sample_time(8, generator(7))
@@ -174,7 +174,7 @@ def test_times_stay_within_0_and_1_for_the_extreme_uniforms(method):
     assert t.isfinite().all() and (t >= 0).all() and (t <= 1).all()
 
 
-def test_ddpm_trains_at_the_steps_of_its_grid_all_alike():
+def test_ddpm_trains_uniformly_at_its_timesteps():
     t = ddpm(num_timesteps=4).time_at(torch.arange(8) / 8)
 
     assert t.tolist() == [0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1.0, 1.0]
@@ -191,6 +191,6 @@ def test_ddpm_trains_at_the_steps_of_its_grid_all_alike():
         (lambda: ddpm(snr_gamma=math.nan), "snr_gamma"),
     ],
 )
-def test_what_cannot_work_is_refused(build, expected):
+def test_an_invalid_method_is_refused(build, expected):
     with pytest.raises(UserError, match=expected):
         build()

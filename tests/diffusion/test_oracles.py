@@ -1,8 +1,8 @@
 """Every sampler on every method and prediction, with networks that are perfect in closed form.
 
 The data are 15 numbers at a time: two that are independent, three that are correlated, 8 samples of a stationary AR(2)
-process, and two of a mixture of Gaussians. What is generated has to have their moments within sampling error. Samplers
-that draw nothing begin from noise whose own moments are exact, which leaves less of that error.
+process, and two of a mixture of Gaussians. Generated samples must have their moments within sampling error.
+Deterministic samplers start from noise with exact moments, which reduces that error.
 """
 
 import pytest
@@ -21,7 +21,7 @@ METHODS = [
 ]
 
 STEPS = {name: {"heun": 100, "rk4": 50}.get(name, 200) for name in SAMPLERS}
-"""So many that no sampler asks the network more than 200 times."""
+"""At most 200 evaluations of the network for each sampler."""
 
 CORRELATED = torch.tensor([[0.4, 0.3, -0.1], [0.3, 0.5, 0.1], [-0.1, 0.1, 0.2]])
 PROCESS = autoregression((1.2, -0.7), 8).float() / 6
@@ -35,7 +35,7 @@ STDS = torch.tensor([[0.3, 0.2], [0.2, 0.4]])
 
 
 def perfect(method):
-    """E[x0 | x_t] and E[ε | x_t], by way of the method's prediction."""
+    """E[x0 | x_t] and E[ε | x_t], converted to the method's prediction and back."""
 
     def denoise(xt, t, step=None):
         alpha, sigma = (value[:, None, None] for value in method.schedule(t))
@@ -61,13 +61,13 @@ def exactly_normal(*shape):
 
 
 def samples_of(sampler, method, times):
-    """Independent copies (n, 15), in 8 examples: 512 of a stochastic sampler, else 1024."""
+    """Independent samples (n, 15), in 8 examples: 512 from a stochastic sampler, else 1024."""
     generators = [torch.Generator().manual_seed(i) for i in range(8)]
     noise = normal(8, 64, 15) if sampler.stochastic else exactly_normal(8, 128, 15)
     return sampler(perfect(method), method.schedule, noise, times, generators).flatten(0, 1)
 
 
-def assert_right(sampler, method, times):
+def assert_sampled_as_the_data(sampler, method, times):
     deviations = 5 if sampler.stochastic else 2
     assert_distributed_as_the_data(samples_of(sampler, method, times), deviations)
 
@@ -98,14 +98,14 @@ def assert_distributed_as_the_data(samples, deviations):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("name", "steps"), STEPS.items())
 def test_samples_of_a_perfect_network_are_distributed_as_the_data(name, steps, method):
-    assert_right(SAMPLERS[name], method, uniform(method, steps))
+    assert_sampled_as_the_data(SAMPLERS[name], method, uniform(method, steps))
 
 
 @pytest.mark.parametrize("beta_schedule", BETA_SCHEDULES)
-def test_so_they_are_on_every_noise_schedule(beta_schedule):
+def test_samples_are_distributed_as_the_data_on_every_noise_schedule(beta_schedule):
     method = ddpm(beta_schedule=beta_schedule)
 
-    assert_right(SAMPLERS["euler"], method, uniform(method, 200))
+    assert_sampled_as_the_data(SAMPLERS["euler"], method, uniform(method, 200))
 
 
 @pytest.mark.parametrize(
@@ -119,19 +119,19 @@ def test_so_they_are_on_every_noise_schedule(beta_schedule):
         ("shifted", "ddpm", rectified_flow(prediction="epsilon")),
     ],
 )
-def test_so_they_are_on_every_grid_of_times(grid, name, method):
+def test_samples_are_distributed_as_the_data_on_every_time_grid(grid, name, method):
     times = TIME_GRIDS[grid](method, STEPS[name])
 
-    assert_right(SAMPLERS[name], method, times)
+    assert_sampled_as_the_data(SAMPLERS[name], method, times)
 
 
-def test_so_they_are_with_any_share_of_the_ancestral_noise():
+def test_samples_are_distributed_as_the_data_with_half_of_the_ancestral_noise():
     method = ddpm(prediction="v")
 
-    assert_right(ddim(0.5), method, uniform(method, 200))
+    assert_sampled_as_the_data(ddim(0.5), method, uniform(method, 200))
 
 
-def test_what_is_trained_as_one_prediction_and_sampled_as_another_is_noticed():
+def test_the_check_detects_a_prediction_taken_for_another():
     trained, taken_for = rectified_flow(prediction="epsilon"), rectified_flow(prediction="velocity")
     noise = exactly_normal(8, 128, 15)
 
@@ -145,7 +145,7 @@ def test_what_is_trained_as_one_prediction_and_sampled_as_another_is_noticed():
 
 
 @pytest.mark.parametrize("factor", [0.95, 1.05])
-def test_samples_that_are_a_twentieth_too_small_or_too_large_are_noticed(factor):
+def test_the_check_detects_samples_5_percent_too_small_or_too_large(factor):
     method = rectified_flow()
     mean = torch.cat([MEAN, WEIGHTS @ MEANS])
     samples = samples_of(SAMPLERS["dpm++2m"], method, uniform(method, 50))

@@ -24,16 +24,16 @@ def some_network(xt, t):
     return torch.tanh(0.7 * xt + t[:, None]) - 0.2
 
 
-def believing(method, network=some_network):
+def estimates_of(method, network=some_network):
     return lambda xt, t, step=None: method.split(xt, network(xt, t), t)
 
 
 def sampled(name, method, noise, steps, generators=None, **options):
-    return SAMPLERS[name](believing(method), method.schedule, noise, uniform(method, steps), generators, **options)
+    return SAMPLERS[name](estimates_of(method), method.schedule, noise, uniform(method, steps), generators, **options)
 
 
 def smooth(schedule):
-    """E[x0 | x_t] and E[ε | x_t] of a mixture whose components overlap."""
+    """E[x0 | x_t] and E[ε | x_t] of a mixture with overlapping components."""
 
     def denoise(xt, t, step=None):
         alpha, sigma = (value[:, None] for value in schedule(t))
@@ -62,7 +62,7 @@ def even_log_ratios(schedule, steps):
 
 @cache
 def end_of(name, schedule, steps):
-    """Where a sampler comes to on the smooth field, in float64."""
+    """The result of a sampler on the smooth field, in float64."""
     return SAMPLERS[name](smooth(schedule), schedule, normal(16, 2, dtype=torch.float64), even_angles(schedule, steps))
 
 
@@ -76,7 +76,7 @@ def order_of(errors, counts):
 @pytest.mark.parametrize(
     ("name", "order", "counts"), [("euler", 1, (40, 80, 160)), ("heun", 2, (25, 50, 100)), ("rk4", 4, (12, 24, 48))]
 )
-def test_the_error_falls_with_the_power_of_the_step_that_the_literature_has(name, order, counts, schedule):
+def test_samplers_have_their_order_of_convergence(name, order, counts, schedule):
     ends = [end_of(name, schedule, steps) for steps in counts]
 
     errors = [(end - end_of("rk4", schedule, 200)).norm() for end in ends]
@@ -85,7 +85,7 @@ def test_the_error_falls_with_the_power_of_the_step_that_the_literature_has(name
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["flow", "linear", "zero"])
-def test_dpm_plus_plus_2m_is_of_second_order_in_the_log_of_the_ratio(schedule):
+def test_dpm_plus_plus_2m_is_of_second_order_in_log_alpha_over_sigma(schedule):
     noise, denoise, counts, states = normal(16, 2, dtype=torch.float64), smooth(schedule), (30, 60, 120), {}
 
     def before_the_last_step(name, steps):
@@ -100,10 +100,10 @@ def test_dpm_plus_plus_2m_is_of_second_order_in_the_log_of_the_ratio(schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["flow", "linear", "zero"])
-@pytest.mark.parametrize(("name", "steps", "worth"), [("heun", 13, 80), ("dpm++2m", 25, 100), ("rk4", 6, 250)])
-def test_25_evaluations_of_a_better_sampler_are_worth_many_of_euler(name, steps, worth, schedule):
+@pytest.mark.parametrize(("name", "steps", "euler_steps"), [("heun", 13, 80), ("dpm++2m", 25, 100), ("rk4", 6, 250)])
+def test_25_evaluations_of_a_higher_order_beat_many_of_euler(name, steps, euler_steps, schedule):
     better = end_of(name, schedule, steps)
-    euler, exact = end_of("euler", schedule, worth), end_of("rk4", schedule, 200)
+    euler, exact = end_of("euler", schedule, euler_steps), end_of("rk4", schedule, 200)
 
     assert (better - exact).norm() < (euler - exact).norm()
 
@@ -112,7 +112,7 @@ def test_25_evaluations_of_a_better_sampler_are_worth_many_of_euler(name, steps,
 @pytest.mark.parametrize(
     "method", [ddpm(prediction="v", zero_terminal_snr=True), rectified_flow()], ids=["zero", "flow"]
 )
-def test_stochastic_samplers_keep_the_moments_to_a_few_hundredths(name, method):
+def test_stochastic_samplers_reproduce_mean_and_deviation(name, method):
     noise, mean, std = normal(2, 20_000), 0.5, 0.3
     one = {"weights": torch.ones(1), "means": torch.full((1, 1), mean), "stds": torch.full((1, 1), std)}
 
@@ -125,17 +125,17 @@ def test_stochastic_samplers_keep_the_moments_to_a_few_hundredths(name, method):
 
     assert samples.mean().item() == pytest.approx(mean, abs=0.01)
     assert samples.std().item() == pytest.approx(std, rel=0.04)
-    assert abs(torch.corrcoef(torch.stack([samples.flatten(), noise.flatten()]))[0, 1]) < 0.9  # drawn on the way
+    assert abs(torch.corrcoef(torch.stack([samples.flatten(), noise.flatten()]))[0, 1]) < 0.9  # noise was added
 
 
-def test_a_short_step_of_the_stochastic_euler_is_euler_maruyamas():
+def test_a_short_step_of_euler_stochastic_is_euler_maruyama():
     x, t, dt, schedule = normal(1, 1000, dtype=torch.float64), 0.5, 1e-4, LinearSchedule()
     x0, eps = 0.3 * x, (x - (1 - t) * 0.3 * x) / t
     z = torch.randn(1000, generator=generators(1)[0]).double()
     times, states = torch.tensor([t, t - dt, 0.0], dtype=torch.float64), []
 
     SAMPLERS["euler-stochastic"](
-        lambda *asked: (x0, eps), schedule, x, times, generators(1), on_step=lambda i, x, x0: states.append(x)
+        lambda *args: (x0, eps), schedule, x, times, generators(1), on_step=lambda i, x, x0: states.append(x)
     )
 
     velocity, score, w = eps - x0, -eps / t, t  # arXiv 2401.08740, equation 4, backwards
@@ -166,7 +166,7 @@ def test_euler_on_a_flow_is_the_textbook_step_along_the_velocity():
 
 
 @pytest.mark.parametrize("name", ["euler", "heun"])
-def test_samplers_of_flows_take_the_steps_of_diffusers(name):
+def test_samplers_of_flows_take_the_same_steps_as_diffusers(name):
     from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
 
     theirs = {"euler": FlowMatchEulerDiscreteScheduler, "heun": FlowMatchHeunDiscreteScheduler}[name]()
@@ -176,7 +176,7 @@ def test_samplers_of_flows_take_the_steps_of_diffusers(name):
         x = theirs.step(some_network(x, i[None] / 1000), i, x).prev_sample
     times = torch.cat([torch.linspace(1, 0.001, 10, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)])
 
-    ours = SAMPLERS[name](believing(rectified_flow()), LinearSchedule(), normal(1, 6), times)
+    ours = SAMPLERS[name](estimates_of(rectified_flow()), LinearSchedule(), normal(1, 6), times)
 
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-5)
 
@@ -185,7 +185,7 @@ def test_samplers_of_flows_take_the_steps_of_diffusers(name):
 @pytest.mark.parametrize(
     ("prediction", "theirs_name"), [("epsilon", "epsilon"), ("v", "v_prediction"), ("sample", "sample")]
 )
-def test_ddim_takes_the_steps_of_diffusers(prediction, theirs_name, eta):
+def test_ddim_takes_the_same_steps_as_diffusers(prediction, theirs_name, eta):
     from diffusers import DDIMScheduler
 
     theirs = DDIMScheduler(
@@ -200,7 +200,7 @@ def test_ddim_takes_the_steps_of_diffusers(prediction, theirs_name, eta):
 
     method = ddpm(prediction=prediction, beta_schedule="linear", beta_start=1e-4, beta_end=0.02)
     times = uniform(method, 10)
-    ours = ddim(eta)(believing(method), method.schedule, normal(1, 6), times, generators(1, first=3))
+    ours = ddim(eta)(estimates_of(method), method.schedule, normal(1, 6), times, generators(1, first=3))
 
     torch.testing.assert_close(ours, x, rtol=1e-3, atol=1e-4)
 
@@ -209,7 +209,7 @@ def test_ddim_takes_the_steps_of_diffusers(prediction, theirs_name, eta):
 @pytest.mark.parametrize(
     ("prediction", "theirs_name"), [("epsilon", "epsilon"), ("v", "v_prediction"), ("sample", "sample")]
 )
-def test_samplers_of_ddpm_take_the_steps_of_diffusers(name, prediction, theirs_name):
+def test_samplers_of_ddpm_take_the_same_steps_as_diffusers(name, prediction, theirs_name):
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
     options = {"prediction_type": theirs_name, "timestep_spacing": "trailing", "beta_schedule": "linear"}
@@ -228,7 +228,7 @@ def test_samplers_of_ddpm_take_the_steps_of_diffusers(name, prediction, theirs_n
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_sample_does_not_depend_on_those_around_it(name):
+def test_a_sample_does_not_depend_on_the_rest_of_the_batch(name):
     method, noise = ddpm(prediction="v"), normal(5, 3)
 
     together = sampled(name, method, noise, 10, generators(5))
@@ -238,7 +238,7 @@ def test_a_sample_does_not_depend_on_those_around_it(name):
 
 
 @pytest.mark.parametrize("name", ["ddpm", "euler-stochastic"])
-def test_a_stochastic_sampler_draws_from_the_examples_generators_alone(name):
+def test_a_stochastic_sampler_draws_only_from_the_examples_generators(name):
     torch.manual_seed(0)
     before = torch.get_rng_state()
 
@@ -251,25 +251,25 @@ def test_a_stochastic_sampler_draws_from_the_examples_generators_alone(name):
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "heun", "rk4", "dpm++2m"])
-def test_a_deterministic_sampler_depends_on_the_noise_alone(name):
+def test_a_deterministic_sampler_depends_only_on_the_initial_noise(name):
     assert torch.equal(
         sampled(name, ddpm(), normal(2, 3), 5), sampled(name, ddpm(), normal(2, 3), 5, generators(2, first=7))
     )
 
 
 EVALUATIONS = {"N": 7, "2N − 1": 13, "4N − 1": 27}
-"""Of 7 steps, as the table of docs/sampling.md has them."""
+"""Evaluations in 7 steps, by the formula in the table of docs/sampling.md."""
 DOCUMENTED = dict(re.findall(r"^\| `(\S+)` \| \d \| (\S.*?) \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_evaluations_are_as_many_as_the_document_says_and_none_at_0(name):
+def test_evaluations_are_as_documented_and_none_is_at_0(name):
     times = []
 
     def denoise(xt, t, step):
         assert step.t >= t[0] - 1e-6 and t[0] + 1e-6 >= step.s
         times.append(t[0].item())
-        return believing(ddpm())(xt, t)
+        return estimates_of(ddpm())(xt, t)
 
     SAMPLERS[name](denoise, ddpm().schedule, normal(2, 3), uniform(ddpm(), 7), generators(2))
 
@@ -278,17 +278,17 @@ def test_evaluations_are_as_many_as_the_document_says_and_none_at_0(name):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_steps_are_reported_with_where_they_end_and_what_was_believed_at_their_start(name):
+def test_on_step_receives_x_at_the_end_and_x0_at_the_start_of_each_step(name):
     method, noise, reports = ddpm(prediction="v"), normal(2, 3), []
 
     samples = sampled(name, method, noise, 7, generators(2), on_step=lambda *report: reports.append(report))
 
-    steps, states, beliefs = zip(*reports, strict=True)
+    steps, states, estimates = zip(*reports, strict=True)
     starts = [noise, *states[:-1]]
     times = uniform(method, 7)[:-1].float()
-    expected = [believing(method)(x, t.expand(2))[0] for x, t in zip(starts, times, strict=True)]
+    expected = [estimates_of(method)(x, t.expand(2))[0] for x, t in zip(starts, times, strict=True)]
     assert steps == tuple(range(7)) and torch.equal(states[-1], samples)
-    torch.testing.assert_close(list(beliefs), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(list(estimates), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -300,16 +300,16 @@ def test_state_is_float32_under_a_bfloat16_network(name):
         return some_network(xt, t).bfloat16()
 
     noise = normal(2, 3).bfloat16()
-    samples = SAMPLERS[name](believing(method, network), method.schedule, noise, uniform(method, 4), generators(2))
+    samples = SAMPLERS[name](estimates_of(method, network), method.schedule, noise, uniform(method, 4), generators(2))
 
     assert samples.dtype == torch.float32
     assert set(seen) == {(torch.float32, torch.float32)}
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "euler", "euler-stochastic", "heun", "dpm++2m"])
-def test_a_single_step_is_what_the_network_believes_of_pure_noise(name):
+def test_a_single_step_returns_the_estimate_at_pure_noise(name):
     method, noise = rectified_flow(), normal(2, 3)
 
     samples = sampled(name, method, noise, 1, generators(2))
 
-    torch.testing.assert_close(samples, believing(method)(noise, torch.ones(2))[0])
+    torch.testing.assert_close(samples, estimates_of(method)(noise, torch.ones(2))[0])

@@ -18,7 +18,7 @@ def steps(schedule):
 
 @pytest.mark.parametrize("name", BETA_SCHEDULES)
 @pytest.mark.parametrize("zero_terminal_snr", [False, True])
-def test_steps_are_those_of_diffusers(name, zero_terminal_snr):
+def test_alpha_and_sigma_equal_those_of_diffusers(name, zero_terminal_snr):
     from diffusers import DDPMScheduler
 
     theirs = DDPMScheduler(
@@ -37,7 +37,7 @@ def test_steps_are_those_of_diffusers(name, zero_terminal_snr):
 
 
 @pytest.mark.parametrize("name", BETA_SCHEDULES)
-def test_betas_are_those_of_diffusers(name):
+def test_betas_equal_those_of_diffusers(name):
     from diffusers import DDPMScheduler
 
     theirs = DDPMScheduler(beta_schedule=DIFFUSERS_NAMES[name], beta_start=1e-4, beta_end=0.02).betas
@@ -46,7 +46,7 @@ def test_betas_are_those_of_diffusers(name):
 
 
 @pytest.mark.parametrize("schedule", [LinearSchedule(), *(BetaSchedule(name=name) for name in BETA_SCHEDULES)])
-def test_clean_data_at_0_and_ever_less_of_it_towards_1(schedule):
+def test_alpha_decreases_from_1_and_sigma_grows_from_0(schedule):
     alpha, sigma = schedule(torch.linspace(0, 1, 5001))
 
     assert alpha[0] == 1 and sigma[0] == 0
@@ -61,18 +61,18 @@ def test_alpha_squared_and_sigma_squared_sum_to_1_between_steps_too():
 
 
 @pytest.mark.parametrize("schedule", [LinearSchedule(), *(BetaSchedule(name=name) for name in BETA_SCHEDULES)])
-def test_a_time_is_found_again_by_its_angle(schedule):
+def test_time_of_inverts_the_schedule(schedule):
     t = torch.linspace(0, 1, 4999, dtype=torch.float64)
     alpha, sigma = schedule(t)
 
     torch.testing.assert_close(schedule.time_of(torch.atan2(sigma, alpha)), t, rtol=0, atol=1e-9)
 
 
-def test_an_angle_beyond_the_last_step_is_of_time_1():
+def test_an_angle_beyond_the_last_step_is_at_time_1():
     assert BetaSchedule(name="linear").time_of(torch.tensor([1.57, 4.0])).tolist() == [1.0, 1.0]
 
 
-def test_float32_is_exact_to_its_last_digits_where_little_of_the_data_or_noise_is_left():
+def test_float32_is_accurate_where_alpha_or_sigma_is_small():
     schedule = BetaSchedule(name="cosine")
     t = torch.tensor([1 / 1000, 999 / 1000, 1.0])
 
@@ -80,18 +80,18 @@ def test_float32_is_exact_to_its_last_digits_where_little_of_the_data_or_noise_i
         torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=0)
 
 
-def test_zero_terminal_snr_leaves_exactly_nothing_of_the_data_and_the_first_step_as_it_was():
+def test_zero_terminal_snr_makes_the_last_alpha_0_and_keeps_the_first():
     plain, rescaled = (BetaSchedule(name="linear", zero_terminal_snr=zero) for zero in (False, True))
 
     assert rescaled.terminal_alpha == 0 and rescaled(torch.ones(1))[0].item() == 0
     torch.testing.assert_close(rescaled.alphas()[0], plain.alphas()[0])
 
 
-def test_terminal_alpha_tells_a_schedule_that_stops_short_of_noise():
+def test_terminal_alpha_reveals_a_schedule_that_does_not_reach_noise():
     assert BetaSchedule(name="linear", num_timesteps=200).terminal_alpha == pytest.approx(0.36, abs=0.01)
 
 
 @pytest.mark.parametrize("wrong", [{"name": "cosin"}, {"num_timesteps": 1}, {"beta_start": 0.0}, {"beta_end": 1.0}])
-def test_what_cannot_be_a_schedule_is_refused(wrong):
+def test_an_invalid_schedule_is_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong)).replace("name", "beta_schedule")):
         BetaSchedule(**wrong)

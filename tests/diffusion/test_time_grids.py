@@ -25,7 +25,7 @@ def ratios(method, times):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("grid", TIME_GRIDS.values(), ids=TIME_GRIDS)
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
-def test_every_grid_falls_strictly_from_the_methods_start_to_0(grid, method, steps):
+def test_every_grid_decreases_strictly_from_the_methods_start_to_0(grid, method, steps):
     times = grid(method, steps)
 
     assert times.shape == (steps + 1,) and times.dtype == torch.float64
@@ -33,25 +33,25 @@ def test_every_grid_falls_strictly_from_the_methods_start_to_0(grid, method, ste
     assert (times.diff() < 0).all()
 
 
-def test_uniform_times_of_ddpm_are_among_those_it_was_trained_at():
+def test_uniform_times_of_ddpm_are_training_timesteps():
     times = uniform(ddpm(num_timesteps=50, prediction="v"), 7)
 
     assert times[0] == 1
     torch.testing.assert_close(times * 50, (times * 50).round())
 
 
-def test_as_many_uniform_steps_as_timesteps_fall_strictly_too():
+def test_as_many_uniform_steps_as_timesteps_decrease_strictly():
     assert (uniform(ddpm(prediction="epsilon"), 1000).diff() < 0).all()
 
 
-def test_sampling_an_epsilon_network_starts_where_its_errors_do_not_drown_the_data():
+def test_an_epsilon_network_starts_where_its_error_gain_is_bounded():
     assert uniform(ddpm(prediction="epsilon", beta_schedule="linear"), 10)[0] == 1
     start = uniform(ddpm(prediction="epsilon", beta_schedule="cosine"), 10)[:1]
     assert 0.99 < start.item() < 1
     assert ddpm().schedule(start)[0].item() > 1 / 201
 
 
-def test_karras_times_are_those_of_diffusers_after_a_start_from_pure_noise():
+def test_karras_times_equal_those_of_diffusers_after_the_start_from_pure_noise():
     from diffusers import EDMEulerScheduler
 
     theirs = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, rho=7.0)
@@ -63,7 +63,7 @@ def test_karras_times_are_those_of_diffusers_after_a_start_from_pure_noise():
     torch.testing.assert_close(ratios(rectified_flow(), times[1:]).float(), theirs.sigmas[1:], rtol=1e-4, atol=0)
 
 
-def test_karras_times_stay_within_what_ddpm_was_trained_at():
+def test_karras_times_of_ddpm_end_at_its_first_timestep():
     method = ddpm(prediction="epsilon", beta_schedule="linear")
 
     times = karras(method, 20)
@@ -73,7 +73,7 @@ def test_karras_times_stay_within_what_ddpm_was_trained_at():
     torch.testing.assert_close(seventh.diff(), seventh.diff().mean().expand(18))
 
 
-def test_shifted_times_are_those_of_diffusers():
+def test_shifted_times_equal_those_of_diffusers():
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     theirs = FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -82,7 +82,7 @@ def test_shifted_times_are_those_of_diffusers():
     torch.testing.assert_close(shifted(rectified_flow(), 10).float(), theirs.sigmas)
 
 
-def test_what_the_experiment_file_says_reaches_grid_and_sampler():
+def test_sampling_options_reach_grid_and_sampler():
     sampling = Sampling(sampler="ddim", eta=0.5, steps=10, time_grid="shifted", time_shift=2.0)
 
     assert torch.equal(times_of(rectified_flow(), sampling), shifted(rectified_flow(), 10, shift=2.0))
@@ -104,8 +104,8 @@ def test_a_shift_of_1_changes_nothing():
 
 
 @pytest.mark.parametrize("grid", TIME_GRIDS.values(), ids=TIME_GRIDS)
-def test_no_steps_are_refused(grid):
-    with pytest.raises(UserError, match="0 sampling steps: expected 1 to any number"):
+def test_zero_steps_are_refused(grid):
+    with pytest.raises(UserError, match="0 sampling steps: expected 1 or more"):
         grid(rectified_flow(), 0)
 
 
