@@ -1,4 +1,4 @@
-"""What the tests of latents share: a small VAE, and examples to encode."""
+"""Shared by the tests of latents: a small VAE, and examples to encode."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def small_vae(seed: int = 0, **settings: Any) -> AutoencoderKL:
 
 
 def autoencoder(seed: int = 0) -> Autoencoder:
-    """Our side of `small_vae`, for pictures of one channel."""
+    """The `Autoencoder` of `small_vae`, for images of one channel."""
     return Autoencoder(small_vae(seed), (1, 64, 64))
 
 
 def pictures(root: Path, count: int, **options: Any) -> Examples:
-    """Every few of a dataset's training pictures, with their labels."""
+    """`count` training images, evenly spread over a dataset, with their labels."""
     split = open_split(root, "train")
     rows = np.linspace(0, len(split) - 1, count).astype(int)
     attributes = {"label": ("label", ("alert", "relaxed"))}

@@ -1,4 +1,4 @@
-"""Tiny text encoders with random weights, as people have them in folders."""
+"""Tiny text encoders with random weights, saved to folders as users have them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clip_tokenizer(max_length: int = 77) -> CLIPTokenizer:
 
 
 def word_tokenizer(*, end: bool = True) -> PreTrainedTokenizerFast:
-    """Each word is a token, and at the `end` there is one more."""
+    """Each word is a token; with `end`, an end token follows."""
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     if end:
@@ -59,7 +59,7 @@ def t5_config(width: int = 48) -> T5Config:
 
 
 def saved(folder: Path, *parts: Any) -> Path:
-    """A folder with a model and a tokenizer in it, in silence."""
+    """Save a model and a tokenizer to a folder, without output."""
     with contextlib.redirect_stderr(io.StringIO()):
         for part in parts:
             part.save_pretrained(folder)
@@ -73,7 +73,7 @@ def clip(folder: Path, seed: int = 0) -> Path:
 
 
 def stable_diffusion_3(folder: Path, *, t5: bool = True) -> Any:
-    """A pipeline of diffusers with tiny encoders, which lies in `folder` too; its VAE is missing."""
+    """A diffusers pipeline with tiny encoders and without a VAE, also saved to `folder`."""
     from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Backbones, networks with the contract `forward(x, t, cond) -> prediction`, and what conditions them.
+"""Backbones (networks `forward(x, t, cond) -> prediction`), their conditioning, and autoencoders.
 
-Knows no loss, no sampler and no experiment file; a backbone is one file and one line of registry.py.
+Nothing here depends on a loss, a sampler or an experiment file. A backbone is one file and one line in registry.py.
 """

@@ -1,11 +1,12 @@
-"""Attention: one function of each kind for all backbones, whatever kernel computes it.
+"""Attention: one function of each kind for all backbones, with interchangeable backends.
 
-Neighbourhood attention (Hassani et al., https://arxiv.org/abs/2204.07143) has four backends, held to one reference:
+Neighbourhood attention (Hassani et al., https://arxiv.org/abs/2204.07143) has four backends, tested against one
+reference:
 
-- `dense`: SDPA under a mask, its cost quadratic in the number of tokens: for small grids;
-- `tiles`: tiles of queries, each with the keys that they can see: linear in time and memory, on every device;
-- `flex`: FlexAttention (https://arxiv.org/abs/2412.05496), compiled, with a mask of blocks: CUDA;
-- `natten`: the kernels of NATTEN (https://natten.org), where its compiled library is installed: CUDA.
+- `dense`: SDPA with a mask, for small grids: its cost is quadratic in the number of tokens;
+- `tiles`: tiles of queries, each with the keys that they can see, on every device: linear in time and memory;
+- `flex`: FlexAttention (https://arxiv.org/abs/2412.05496), compiled, with a block mask, on CUDA;
+- `natten`: the kernels of NATTEN (https://natten.org), if its compiled library is installed, on CUDA.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ __all__ = [
 ]
 
 DENSE_TOKENS = 256
-"""Up to so many tokens the dense mask is as fast as tiles, or faster."""
+"""Up to this many tokens, the dense mask is as fast as tiles, or faster."""
 SCORES = 2**18
-"""Scores (of a tile, over heads and examples) that the CPU holds at once: 1 MB, which stays in its cache."""
+"""Scores (of a tile, over heads and examples) that the CPU computes at once: 1 MB, which stays in its cache."""
 LONGEST_TILE = 32
 TILE_COST = 48
-"""What a tile costs per key beyond its queries (copies, small matrix products), in queries: fitted on a CPU."""
+"""Overhead of a tile per key (copies, small matrix products), in units of queries: fitted on a CPU."""
 FLEX_DIM = 16
-"""Narrowest head that FlexAttention's matrix products take."""
+"""Smallest head dimension that FlexAttention's matrix products support."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:
-    """softmax(scale·q·kᵀ)·v over all tokens; q, k, v and the result are (B, heads, N, D); scale is 1/√D if absent."""
+    """softmax(scale·q·kᵀ)·v over all tokens; q, k, v and the result are (B, heads, N, D); scale is 1/√D by default."""
     return F.scaled_dot_product_attention(q, k, v, scale=scale)
 
 
 def attention_kernel() -> str:
-    """What computes `attention`."""
+    """The backend of `attention`."""
     return "torch SDPA"
 
 
@@ -62,21 +63,21 @@ def neighbourhood_attention(
 ) -> Tensor:
     """Attention of each token to the `kernel_size` nearest rows and columns of a grid.
 
-    q, k, v and the result are (B, heads, H, W, D), of any H and W; scale is 1/√D if absent. Where a window would reach
-    over a border it is moved inward, so that every token has as many keys; a window that is larger than an axis is all
-    of that axis. An even window has one token more before its query than after it. All this is NATTEN's rule.
+    q, k, v and the result are (B, heads, H, W, D), of any H and W; scale is 1/√D by default. The windows are NATTEN's:
+    a window that would cross a border is moved inward, so that every token has the same number of keys; a window larger
+    than an axis is the whole axis; an even window has one token more before its query than after it.
 
-    `backend`, one of `neighbourhood_backends`, forces a backend; else the device, the grid and what is installed
-    choose it.
+    `backend`, one of `neighbourhood_backends`, forces a backend; the default depends on the device, the grid and what
+    is installed.
 
     Raises
     ------
     UserError
-        For a kernel size under 1 or an unknown backend.
+        If the kernel size is below 1 or the backend is unknown.
     """
     if min(kernel_size) < 1:
         raise UserError(f"neighbourhood attention: kernel_size is {kernel_size}: expected two integers of 1 or more")
-    kernel = _within(kernel_size, q.shape[2:4])
+    kernel = _clipped(kernel_size, q.shape[2:4])
     if q.device.type != "meta" and torch.is_autocast_enabled(q.device.type):
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
@@ -97,20 +98,20 @@ def neighbourhood_backends(device: torch.device) -> tuple[str, ...]:
 
 
 def neighbourhood_kernel(device: torch.device, size: tuple[int, int], kernel_size: tuple[int, int], dim: int) -> str:
-    """What computes `neighbourhood_attention` on a device, of a grid of a size and heads of `dim` channels."""
+    """Name of the default backend of `neighbourhood_attention` on a device, for a grid of `size` and heads of `dim`."""
     names = {"natten": "NATTEN", "flex": "torch FlexAttention", "tiles": "torch, in tiles", "dense": "torch SDPA"}
-    return names[_choose(device, size, _within(kernel_size, size), dim)]
+    return names[_choose(device, size, _clipped(kernel_size, size), dim)]
 
 
-def _within(kernel_size: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
-    """The kernel, of no more than the grid."""
+def _clipped(kernel_size: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
+    """The kernel, at most as large as the grid."""
     return min(kernel_size[0], size[0]), min(kernel_size[1], size[1])
 
 
 def _choose(
     device: torch.device, size: tuple[int, int], kernel: tuple[int, int], dim: int, *, exact: bool = False
 ) -> str:
-    """The backend for a grid and a kernel within it; `exact` is in float64."""
+    """The backend for a grid and a kernel within it; `exact` means float64."""
     if math.prod(size) <= DENSE_TOKENS or kernel == size:
         return "dense"
     if device.type != "cuda" or exact:
@@ -124,7 +125,7 @@ def _choose(
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: float) -> Tensor:
     height, width = q.shape[2:4]
-    # A tensor made under FakeTensorMode or while compiling must not outlive that.
+    # A tensor made under FakeTensorMode or while compiling must not stay in the cache.
     real = type(q) is Tensor and not torch.compiler.is_compiling()
     mask = (_cached_mask if real else _mask)((height, width), kernel, q.device)
     q, k, v = (x.flatten(2, 3) for x in (q, k, v))
@@ -132,7 +133,7 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: floa
 
 
 def _mask(size: tuple[int, int], kernel: tuple[int, int], device: torch.device) -> Tensor | None:
-    """Which keys a query sees, (H·W, H·W); None for all."""
+    """Which keys each query sees, (H·W, H·W); None for all."""
     if kernel == size:
         return None
     rows, columns = (_windows(_starts(n, k), k, n, device) for n, k in zip(size, kernel, strict=True))
@@ -148,13 +149,13 @@ def _starts(size: int, window: int) -> tuple[int, ...]:
 
 
 def _windows(starts: Sequence[int], window: int, num_keys: int, device: torch.device) -> Tensor:
-    """Which keys are in the window of which query, (queries, keys)."""
+    """Which keys are in each query's window, (queries, keys)."""
     offset = torch.arange(num_keys, device=device) - torch.tensor(starts, device=device)[:, None]
     return (offset >= 0) & (offset < window)
 
 
 def _product(rows: Tensor, columns: Tensor) -> Tensor:
-    """The mask on a grid, (queries, keys), of the masks on its two axes."""
+    """The mask on a grid, (queries, keys), from the masks on its two axes."""
     return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2, 3).flatten(0, 1)
 
 
@@ -165,8 +166,8 @@ def _tiles(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: floa
     return _tiled(q, k, v, list(kernel), scale)
 
 
-# An operator of its own, as neither a compiler nor autograd should see the loop: compiled, it would be unrolled;
-# recorded, each tile would keep copies of its keys and its probabilities.
+# A custom operator hides the loop: the compiler would unroll it, and autograd would keep copies of each tile's keys and
+# probabilities.
 @torch.library.custom_op("signal_diffusion::neighbourhood_attention", mutates_args=())
 def _tiled(q: Tensor, k: Tensor, v: Tensor, kernel: Sequence[int], scale: float) -> Tensor:
     queries, keys, values = _planes(q) * scale, _planes(k), _planes(v)
@@ -184,7 +185,7 @@ def _tiled(q: Tensor, k: Tensor, v: Tensor, kernel: Sequence[int], scale: float)
 def _tiled_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kernel: Sequence[int], scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    # Probabilities are computed again. The halos overlap, so that gradients of keys and values are sums over tiles.
+    # Probabilities are recomputed. The halos overlap, so gradients of keys and values are sums over tiles.
     queries, keys, values, upstream = _planes(q) * scale, _planes(k), _planes(v), _planes(grad)
     grad_q, grad_k, grad_v = torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(values)
     for planes, tile in _pieces(queries, kernel):
@@ -242,20 +243,20 @@ FLOP_FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.signal_diffusion.neighbourhood_attention: _flops,
     torch.ops.signal_diffusion.neighbourhood_attention_backward: _backward_flops,
 }
-"""For `FlopCounterMode(custom_mapping=…)`: products of queries with their windows, as torch counts those of SDPA."""
+"""For `FlopCounterMode(custom_mapping=…)`: products of queries with their windows, counted as torch counts SDPA."""
 
 
 class _Tile(NamedTuple):
-    """A rectangle of queries, and the smallest rectangle of keys that holds all their windows."""
+    """A rectangle of queries, and the smallest rectangle of keys that contains all their windows."""
 
     queries: tuple[slice, slice]
     keys: tuple[slice, slice]
     mask: Tensor
-    """What is added to the scores, (queries, keys): 0 in the window of a query, −∞ out of it."""
+    """Added to the scores, (queries, keys): 0 inside a query's window, −∞ outside."""
 
 
 def _pieces(queries: Tensor, kernel: Sequence[int]) -> list[tuple[slice, _Tile]]:
-    """Each tile, with each group of planes whose scores the cache of a CPU holds."""
+    """Each tile with each group of planes; on a CPU, the scores of a group fit its cache."""
     num_planes, height, width, _ = queries.shape
     tiles = _tiling((height, width), (kernel[0], kernel[1]), queries.device, queries.dtype)
     most = max(tile.mask.numel() for tile in tiles)
@@ -264,7 +265,7 @@ def _pieces(queries: Tensor, kernel: Sequence[int]) -> list[tuple[slice, _Tile]]
 
 
 def _planes(x: Tensor) -> Tensor:
-    """(B, heads, H, W, D) → (B·heads, H, W, D), contiguous, in the precision that sums are done in."""
+    """(B, heads, H, W, D) → (B·heads, H, W, D), contiguous, in the precision of the sums."""
     return x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32)).contiguous()
 
 
@@ -307,7 +308,7 @@ def _cost(size: tuple[int, int], kernel: tuple[int, int], lengths: tuple[int, in
 
 
 def _spans(size: int, window: int, length: int) -> list[tuple[slice, slice, tuple[int, ...]]]:
-    """Parts of an axis: their queries, all their keys, and where among those the window of each query starts."""
+    """The tiles along an axis: their queries, all their keys, and where in these keys each query's window starts."""
     spans = []
     starts = _starts(size, window)
     for first in range(0, size, length):

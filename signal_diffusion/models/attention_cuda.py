@@ -1,6 +1,6 @@
-"""The backends of neighbourhood attention for CUDA: FlexAttention and NATTEN. Imported when used, as they are slow to.
+"""CUDA backends of neighbourhood attention, FlexAttention and NATTEN; imported on first use, because that is slow.
 
-What a compiler must not trace (what is installed, the masks, which are made once) is constant to it.
+Functions that torch.compile must not trace (which library is installed, masks, which are made once) are constant to it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["flex", "installed", "natten"]
 
 @torch.compiler.assume_constant_result
 def installed() -> tuple[str, ...]:
-    """Those that are installed, the preferred one first."""
+    """The installed backends, the preferred one first."""
     natten_too = ("natten",) if _has_libnatten() else ()
     return *natten_too, *(("flex",) if _find_spec("triton") else ())
 
@@ -29,15 +29,15 @@ def installed() -> tuple[str, ...]:
 def flex(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: float) -> Tensor:
     """Neighbourhood attention of q, k, v (B, heads, H, W, D), the kernel within the grid, by FlexAttention.
 
-    Blocks of 128 keys that no query of a block of 128 sees are skipped. Tokens are numbered along the axis of which
-    the kernel covers more, so that a block sees few others.
+    For each block of 128 queries, blocks of 128 keys that none of them sees are skipped. Tokens are numbered along the
+    axis of which the kernel covers more, so that a block sees few others.
     """
     height, width = q.shape[2:4]
     if kernel[0] * width > kernel[1] * height:
         q, k, v = (x.transpose(2, 3) for x in (q, k, v))
         return flex(q, k, v, (kernel[1], kernel[0]), scale).transpose(2, 3)
     mask = _block_mask((height, width), kernel, q.device)
-    # The compiler that is at work compiles it too. Without one, it has to be compiled, or it would be dense.
+    # An enclosing torch.compile compiles it too. Otherwise it is compiled here: uncompiled FlexAttention is dense.
     compiled = torch.compiler.is_compiling() or q.device.type != "cuda"
     function = cast(Callable[..., Tensor], flex_attention) if compiled else _compiled_flex()
     q, k, v = (x.flatten(2, 3) for x in (q, k, v))
@@ -45,7 +45,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: float)
 
 
 def natten(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: float) -> Tensor:
-    """Neighbourhood attention of q, k, v (B, heads, H, W, D), the kernel within the grid and over 1, by NATTEN."""
+    """Neighbourhood attention of q, k, v (B, heads, H, W, D), the kernel within the grid and above 1, by NATTEN."""
     from natten import na2d  # type: ignore[import-not-found]
 
     q, k, v = (x.permute(0, 2, 3, 1, 4) for x in (q, k, v))  # (B, H, W, heads, D)
@@ -54,19 +54,19 @@ def natten(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: floa
 
 @functools.cache
 def _has_libnatten() -> bool:
-    """Whether NATTEN has its compiled library, without which it imports as well."""
+    """Whether NATTEN has its compiled library; it imports without it too."""
     if _find_spec("natten") is None:
         return False
     try:
         import natten
-    except Exception:  # built for another torch: whatever it raises, it is of no use
+    except Exception:  # built for another version of torch, it can raise anything
         return False
     return bool(getattr(natten, "HAS_LIBNATTEN", False))
 
 
 @functools.cache
 def _compiled_flex() -> Callable[..., Tensor]:
-    allow_many_shapes()  # left as it is, it would be dense
+    allow_many_shapes()  # beyond torch's limit it would run uncompiled, and so be dense
     return torch.compile(flex_attention, dynamic=False)
 
 
@@ -78,7 +78,7 @@ def _block_mask(size: tuple[int, int], kernel: tuple[int, int], device: torch.de
     return _masks[_key(size, kernel, device)]
 
 
-# A compiler calls this while it traces, and then finds the mask as it finds any global.
+# torch.compile calls this while it traces, and then reads the mask like any global.
 @torch.compiler.assume_constant_result
 def _make_block_mask(size: tuple[int, int], kernel: tuple[int, int], device: torch.device) -> bool:
     key = _key(size, kernel, device)

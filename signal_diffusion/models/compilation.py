@@ -1,4 +1,4 @@
-"""What torch's compiler has to be told, once, before it compiles."""
+"""Settings of torch.compile, to be made once before it compiles anything."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["allow_many_shapes"]
 
 
 def allow_many_shapes() -> None:
-    """Have a function compiled anew for up to 64 kinds of inputs.
+    """Let torch.compile recompile a function for up to 64 kinds of inputs.
 
-    There is a kernel for each level, and those again for validation and previews, with their batches: over torch's 8,
-    after which it leaves a function as it is, without a word.
+    Each level needs its own kernel, and so does each batch size of validation and previews. That exceeds torch's
+    default limit of 8, beyond which it silently runs the function uncompiled.
     """
     torch._dynamo.config.recompile_limit = 64

@@ -1,4 +1,4 @@
-"""The contract of every backbone."""
+"""The interface that every backbone implements."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from signal_diffusion.models.conditioning.attributes import Caption, Conditioning
-from signal_diffusion.models.conditioning.embeddings import HoldsCaptions
+from signal_diffusion.models.conditioning.embeddings import HasCaptions
 
 __all__ = ["Denoiser"]
 
 
 class Denoiser(nn.Module, ABC):
-    """A network `forward(x, t, cond) -> prediction`, which has the shape of x.
+    """A network `forward(x, t, cond) -> prediction`; the prediction has the shape of x.
 
-    What embeds conditions is called `conditioning`, in every backbone that has conditions.
+    In every conditional backbone, the attribute `conditioning` is the module that embeds the conditions.
     """
 
     num_tokens: int
     """Tokens per example at the input of the first block."""
     lora_targets: tuple[str, ...] = ()
-    """Names (their last parts) of the linear layers that LoRA adapts; () = not a transformer, and no LoRA."""
+    """Endings of the names of the linear layers that LoRA adapts; () = not a transformer, so no LoRA."""
     gradient_checkpointing: bool = False
-    """Whether blocks are computed again in the backward pass instead of being kept."""
+    """Whether activations inside blocks are recomputed in the backward pass instead of stored."""
 
     @staticmethod
     def check(architecture: Any) -> None:
-        """Raise a `UserError` where numbers of an architecture contradict each other, whatever the examples are."""
+        """Raise a `UserError` if values of an architecture contradict each other, whatever the shape of examples."""
 
     @property
     @abstractmethod
@@ -39,27 +39,27 @@ class Denoiser(nn.Module, ABC):
 
     @property
     def kernels(self) -> dict[str, str]:
-        """Backends of this network's costly operations on its device, by operation; {} if all is plain PyTorch."""
+        """The backend of each expensive operation on the network's device; {} if everything is plain PyTorch."""
         return {}
 
     @abstractmethod
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """The prediction for x (B, C, H, W) at the times t (B,) in [0, 1], 0 being data and 1 noise."""
+        """The prediction for x (B, C, H, W) at the times t (B,) in [0, 1], where 0 is data and 1 is noise."""
 
     def hold_captions(self, caption: Caption) -> None:
-        """Put other captions, by the same encoder, in the place of those that the network was built with."""
+        """Replace the captions that the network was built with by others from the same text encoder."""
         device = next(self.parameters()).device
         for module in self.modules():
-            if isinstance(module, HoldsCaptions):
-                module.hold(caption)
+            if isinstance(module, HasCaptions):
+                module.set_captions(caption)
                 module.to(device)
 
     def checkpoint_gradients(self) -> None:
         """Turn gradient checkpointing on."""
         self.gradient_checkpointing = True
 
-    def run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
-        """`block(*inputs)`, which is computed again in the backward pass under gradient checkpointing."""
+    def apply_block(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        """Return `block(*inputs)`; with gradient checkpointing, the backward pass recomputes it."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)

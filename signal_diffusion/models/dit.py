@@ -1,8 +1,8 @@
 """The diffusion transformer with adaLN-zero (Peebles & Xie, https://arxiv.org/abs/2212.09748).
 
-Ours takes examples and patches that need not be square, and normalises queries and keys by a layer norm (Dehghani et
-al., https://arxiv.org/abs/2302.05442), which keeps attention in bounds under bf16. The feed-forward is the paper's
-GELU, two matrix products and one pass over the hidden layer, where SwiGLU has three and two.
+Ours also takes examples and patches that are not square, and applies a layer norm to queries and keys (Dehghani et al.,
+https://arxiv.org/abs/2302.05442), which keeps attention bounded in bf16. The feed-forward is the paper's GELU: two
+matrix products and one pass over the hidden layer, where SwiGLU has three and two.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ class DiTArchitecture:
     attention_head_dim: PositiveInt = 72
     """Channels of each head, 1 or more."""
     patch_size: tuple[PositiveInt, PositiveInt] = (4, 4)
-    """Rows and columns of a token, each a divisor of the example's; one row where rows are electrodes."""
+    """Rows and columns of a patch, which becomes a token; they divide the example's. One row if rows are electrodes."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
-    """Width of the feed-forward layer over the model's, 0.25 to 64."""
+    """Hidden width of the feed-forward divided by the model's width, 0.25 to 64."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the outputs of attention and feed-forward that training zeroes, 0 ≤ p < 1."""
+    """Dropout on the outputs of attention and feed-forward, 0 ≤ p < 1."""
 
 
 class DiT(Denoiser):
-    """A diffusion transformer. Its first prediction, before training, is zero.
+    """A diffusion transformer. Before training, it predicts zero.
 
-    With `electrode_rows` a learnt embedding of each electrode is in place of the sines of its row, as electrodes have
+    With `electrode_rows`, a learnt embedding of each electrode replaces the sines of its row, because electrodes have
     no order.
 
     Raises
     ------
     UserError
-        Where patches do not divide the example or span electrodes, or heads × head dimension is no multiple of 4.
+        If patches do not divide the example or span electrodes, or heads × head dimension is not a multiple of 4.
     """
 
     lora_targets = ("qkv", "projection", "mlp.0", "mlp.2")
@@ -103,7 +103,7 @@ class DiT(Denoiser):
 
     @property
     def kernels(self) -> dict[str, str]:
-        """What computes attention."""
+        """The backend of attention."""
         return {"attention": attention_kernel()}
 
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
@@ -112,14 +112,14 @@ class DiT(Denoiser):
         if self.conditioning is not None:
             condition = condition + self.conditioning(cond)
         condition = F.silu(condition)
-        tokens = self.patch_embedding(patchify(x, self.patch_size)) + self._places()  # (B, N, D)
+        tokens = self.patch_embedding(patchify(x, self.patch_size)) + self._position_embedding()  # (B, N, D)
         for block in self.layers:
-            tokens = self.run(block, tokens, condition)
+            tokens = self.apply_block(block, tokens, condition)
         shift, scale = self.modulation(condition).float()[:, None].chunk(2, dim=-1)
         return unpatchify(self.output(_modulated(tokens, shift, scale)), x.shape, self.patch_size)
 
-    def _places(self) -> Tensor:
-        """What tells tokens apart, (N, D)."""
+    def _position_embedding(self) -> Tensor:
+        """The embedding of each token's position or electrode, (N, D)."""
         if self.electrodes is None:
             return self.positions
         return (self.positions.unflatten(0, self.grid) + self.electrodes.weight[:, None]).flatten(0, 1)
@@ -135,7 +135,7 @@ class DiT(Denoiser):
 
 
 class _Block(nn.Module):
-    """x += gate·attention(modulated x), x += gate·feed-forward(modulated x); the gates are zero at first."""
+    """x += gate·attention(modulated x), x += gate·feed-forward(modulated x); the gates are initially zero."""
 
     def __init__(self, architecture: DiTArchitecture, width: int) -> None:
         super().__init__()
@@ -150,14 +150,14 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(architecture.dropout_rate)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        # float32, as bf16 cannot tell 1 + scale from 1 while the scale is small
+        # float32, because in bf16 1 + scale rounds to 1 while the scale is small
         modulation = self.modulation(condition).float()[:, None]  # (B, 1, 6D)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=-1)
         x = torch.addcmul(x, gate_1, self.dropout(self._attention(_modulated(x, shift_1, scale_1))))
         return torch.addcmul(x, gate_2, self.dropout(self.mlp(_modulated(x, shift_2, scale_2))))
 
     def _attention(self, x: Tensor) -> Tensor:
-        # split before it is transposed: the gradients then come together in the layout of the projection's output
+        # split before transposing: the gradients are then joined in the layout of the projection's output
         q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.head_dim)).unbind(2)  # (B, N, heads, d)
         q, k = _head_norm(q, self.query_norm), _head_norm(k, self.key_norm)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))

@@ -1,4 +1,4 @@
-"""A hash of weights, by which those that a checkpoint or a cache was made with are known again."""
+"""A hash of weights, which checkpoints and caches store to recognise the weights they were made with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values."""
+    """SHA-256 of the names, types, shapes and values of tensors."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""Floating-point operations of a network, two for each multiply-add, whatever kernels compute it."""
+"""Count a network's floating-point operations, two per multiply-add, whatever kernels it uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from signal_diffusion.models import attention, selective_scan  # noqa: F401  (the scan's operator has to be known)
+from signal_diffusion.models import attention, selective_scan  # noqa: F401  (registers the scan's operator)
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 
@@ -20,12 +20,12 @@ __all__ = ["forward_flops"]
 def forward_flops(model: Denoiser, x: Tensor, cond: Conditioning) -> int:
     """FLOPs of a forward pass for x (B, C, H, W); a training step takes about three times as many.
 
-    Matrix products, convolutions, attention and selective scans count, as what torch does element by element is
-    bound by memory. The model and x may be fake, and then nothing is computed; they are on the CPU or fake, since some
-    kernels of CUDA cannot be seen into.
+    Only matrix products, convolutions, attention and selective scans are counted: elementwise operations are bound by
+    memory. The model and x must be on the CPU or fake tensors, because the counter cannot look into some CUDA kernels.
+    With fake tensors, nothing is computed.
     """
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
-    with counter:  # with gradients: its hooks trip over modules that are given a parameter without them
+    with counter:  # gradients stay on: the counter's hooks fail on modules that receive a parameter without gradient
         model(x, torch.zeros(len(x)), cond)
     return counter.get_total_flops()
 

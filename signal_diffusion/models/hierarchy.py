@@ -1,7 +1,7 @@
-"""The U of the Hourglass Diffusion Transformer (Crowson et al., https://arxiv.org/abs/2401.11605), whatever its layers.
+"""The U-shape of the Hourglass Diffusion Transformer (Crowson et al., https://arxiv.org/abs/2401.11605), for any layer.
 
-Tokens pass through the levels from the finest grid to the coarsest and back, with a skip around each; time and
-conditions are told to every layer.
+Tokens pass through the levels from the finest grid to the coarsest and back, with skip connections. Every layer
+receives the embedding of time and conditions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.models.levels import PlaceEmbedding, TokenMerge, TokenSplit, split_tokens
+from signal_diffusion.models.levels import PositionEmbedding, TokenMerge, TokenSplit, split_tokens
 
 __all__ = ["Grid", "Hierarchy", "check_levels", "token_grids"]
 
@@ -26,22 +26,22 @@ Grid = tuple[int, int]
 
 
 class Hierarchy(Denoiser):
-    """A U of levels, told from the outermost, with most tokens, to the middle.
+    """A U-shaped network of levels, listed from the outermost, which has the most tokens, to the middle.
 
-    Of a kind of layers its own are: the layers, `mapping`, `layer_inputs` and `head`.
+    A subclass defines the layers, `mapping`, `layer_inputs` and `head`.
 
     Parameters
     ----------
     layer : callable
-        `(level, grid, number) -> module`; layers of a level are numbered on, from the way down to the way back.
+        `(level, grid, number) -> module`; in a level, the numbers on the way up continue those on the way down.
     depths, widths
-        Layers (of one way) and channels of each level.
+        Layers (in one direction) and channels of each level.
     condition_width
         Channels of the embeddings of time and conditions.
     """
 
     mapping: nn.Module
-    """From the sum of those embeddings to what layers are told, both (B, condition width)."""
+    """Maps the sum of those embeddings to the condition that layers receive, both (B, condition width)."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Hierarchy(Denoiser):
         self.time_embedding = TimestepEmbedding(condition_width)
         self.conditioning = ConditioningEmbedding(attributes, condition_width) if attributes else None
         self.patch_embedding = TokenMerge(shape[0], widths[0], patch_size)
-        self.places = PlaceEmbedding(grids[0], widths[0], electrode_rows=electrode_rows)
+        self.places = PositionEmbedding(grids[0], widths[0], electrode_rows=electrode_rows)
         self.down = nn.ModuleList(layers(level) for level in range(len(pairs)))
         self.merges = nn.ModuleList(TokenMerge(outer, inner, factor) for outer, inner in pairs)
         self.middle = layers(len(pairs))
@@ -82,12 +82,12 @@ class Hierarchy(Denoiser):
         return nn.ModuleList(chain.from_iterable(level.children() for level in levels))
 
     def layer_inputs(self, level: int) -> tuple[Tensor, ...]:
-        """What the layers of a level are given beside tokens and condition: nothing."""
+        """What the layers of a level receive in addition to tokens and condition; by default nothing."""
         return ()
 
     @abstractmethod
     def head(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """The numbers of each patch, (B, H/ph, W/pw, ph·pw·C), from the tokens of the outermost level."""
+        """The values of each patch, (B, H/ph, W/pw, ph·pw·C), from the tokens of the outermost level."""
 
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The prediction for x (B, C, H, W) at the times t (B,)."""
@@ -97,8 +97,8 @@ class Hierarchy(Denoiser):
         condition = self.mapping(condition)
         inputs = [self.layer_inputs(level) for level in range(len(self.grids))]
 
-        # What layers add to is, under autocast, deliberately bf16, and not fp32 as in dit: merges, being linear layers,
-        # would round it all the same, and the finest grids cost memory.
+        # Under autocast the residual stream is deliberately bf16, not fp32 as in dit: merges are linear layers and
+        # would round it anyway, and the finest grids cost memory.
         tokens = self.places(self.patch_embedding(x.movedim(1, -1)))  # (B, H/ph, W/pw, D)
         skips = []
         for level, layers in enumerate(self.down):
@@ -111,26 +111,26 @@ class Hierarchy(Denoiser):
 
     def _run(self, layers: nn.Module, tokens: Tensor, *inputs: Tensor) -> Tensor:
         for layer in layers.children():
-            tokens = self.run(layer, tokens, *inputs)
+            tokens = self.apply_block(layer, tokens, *inputs)
         return tokens
 
 
 def check_levels(**numbers: Sequence[object]) -> None:
-    """Raise a `UserError` where keys of an architecture have numbers for fewer levels than others."""
+    """Raise a `UserError` if keys of an architecture have values for different numbers of levels."""
     if len({len(each) for each in numbers.values()}) > 1:
         found = ", ".join(f"{name} {len(each)}" for name, each in numbers.items())
-        raise UserError(f"numbers of levels differ: {found}; expected as many in each")
+        raise UserError(f"numbers of levels differ: {found}; expected the same number in each")
 
 
 def token_grids(
     shape: tuple[int, int, int], patch_size: tuple[int, int], *, electrode_rows: bool, num_levels: int = 1
 ) -> list[Grid]:
-    """Rows and columns of tokens of each level, for examples of `shape` (C, H, W); merges halve them.
+    """Rows and columns of tokens in each level, for examples of `shape` (C, H, W); each merge halves them.
 
     Raises
     ------
     UserError
-        Where patches and merges do not divide the example, or a patch spans electrodes.
+        If patches and merges do not divide the example, or a patch spans electrodes.
     """
     _, height, width = shape
     rows, columns = patch_size

@@ -1,12 +1,12 @@
 """The Hourglass Diffusion Transformer (Crowson et al., https://arxiv.org/abs/2401.11605).
 
-Transformer layers on a hierarchy of grids: tokens attend to their neighbours where there are many, and to all of them
-in the middle, so that the cost grows linearly with the size of an example. With attention made global and no places
-(see `PlaceEmbedding`), it gives the numbers of `image_transformer_v2` of k-diffusion, the authors' own implementation,
-for the same weights: tests/models/test_hourglass_as_published.py holds it to that where their source is on the path.
+Transformer layers on a hierarchy of grids: on fine grids tokens attend to their neighbours, and in the middle to all
+tokens, so the cost grows linearly with the size of an example. With the same weights, and without the position
+embedding (see `PositionEmbedding`), it computes the same as `image_transformer_v2` of k-diffusion, the authors' own
+implementation; tests/models/test_hourglass_as_published.py compares them if their source is on the path.
 
-Ours also takes patches that are not square, and rows that are electrodes: they have no order, so they are told by their
-places and not by a rotation, every token attends to all of them, and only time is merged.
+Ours also takes patches that are not square, and rows that are electrodes. Electrodes have no order, so an embedding
+identifies them instead of a rotation, every token attends to all of them, and only time is merged.
 """
 
 from __future__ import annotations
@@ -32,32 +32,33 @@ __all__ = ["Hourglass", "HourglassArchitecture"]
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class HourglassArchitecture:
-    """`[model.architecture]` of a `hourglass`. Levels are told from the outermost, with most tokens, to the middle."""
+    """`[model.architecture]` of an `hourglass`. Levels go from the outermost, with most tokens, to the middle."""
 
     depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 2, 3)
-    """Layers of each level; all but the middle one have as many again on the way back."""
+    """Layers of each level; all levels but the middle have as many again on the way up."""
     widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 256)
     """Channels of each level, multiples of `attention_head_dim`."""
     kernel_sizes: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (7, 7, 0)
-    """Rows and columns of tokens that a token attends to in each level, odd and at least 3; 0 = all. Where rows are
-    electrodes, columns alone."""
+    """Rows and columns of tokens that a token attends to in each level, odd and at least 3; 0 = all. If rows are
+    electrodes, only columns."""
     attention_head_dim: Annotated[int, Field(ge=8, multiple_of=8)] = 64
     """Channels of each attention head, a multiple of 8."""
     patch_size: tuple[PositiveInt, PositiveInt] = (2, 2)
-    """Rows and columns of a token of the outermost level; each, doubled for every merge, divides the example's. Where
-    rows are electrodes, [1, n], and only columns are merged."""
+    """Rows and columns of a patch, which becomes a token of the outermost level; doubled for every merge, they divide
+    the example's. If rows are electrodes, [1, n], and only columns are merged."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 3.0
-    """Width of the hidden feed-forward layers over that of their level, and of the mapping, 0.25 to 64."""
+    """Hidden width of the feed-forward layers divided by the width of their level or of the mapping, 0.25 to 64."""
     mapping_depth: NonNegativeInt = 2
-    """Layers of the network from time and conditions to what modulates the norms, 0 or more."""
+    """Layers of the mapping network, from the embedding of time and conditions to what modulates the norms, 0 or
+    more."""
     mapping_width: PositiveInt = 256
-    """Channels of that network."""
+    """Channels of the mapping network."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of what attention and hidden feed-forward layers give that training zeroes, 0 ≤ p < 1."""
+    """Dropout on the outputs of attention and of the hidden feed-forward layers, 0 ≤ p < 1."""
 
 
 class Hourglass(Hierarchy):
-    """A hierarchical transformer. Its first prediction, before training, is zero."""
+    """A hierarchical transformer. Before training, it predicts zero."""
 
     lora_targets = ("qkv", "attention_output", "feed_forward.up", "feed_forward.down")
 
@@ -116,7 +117,7 @@ class Hourglass(Hierarchy):
 
     @property
     def kernels(self) -> dict[str, str]:
-        """What computes both kinds of attention, or the one that there is."""
+        """The backends of attention and, if a level uses it, of neighbourhood attention."""
         device = self.output.weight.device
         local = [(grid, kernel) for grid, kernel in self.neighbourhoods if kernel]
         names = dict.fromkeys(neighbourhood_kernel(device, grid, kernel, self.head_dim) for grid, kernel in local)
@@ -127,14 +128,14 @@ class Hourglass(Hierarchy):
         return (self.rotations[level](),)
 
     def head(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """The numbers of each patch."""
+        """The values of each patch."""
         return self.output(self.output_norm(tokens))
 
 
 class _Layer(nn.Module):
-    """x += attention(norm(x)), x += feed-forward(norm(x)); both add nothing at first.
+    """x += attention(norm(x)), x += feed-forward(norm(x)); initially both add zero.
 
-    Attention is of cosines (Henry et al., https://arxiv.org/abs/2010.04245), times a learnt scale per head.
+    Attention scores are cosines (Henry et al., https://arxiv.org/abs/2010.04245) times a learnt scale per head.
     """
 
     def __init__(self, architecture: HourglassArchitecture, width: int, kernel: tuple[int, int] | None) -> None:
@@ -142,7 +143,7 @@ class _Layer(nn.Module):
         self.head_dim, self.kernel = architecture.attention_head_dim, kernel
         self.attention_norm = AdaRMSNorm(width, architecture.mapping_width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        # its logarithm, as a scale that training takes below zero would have no root
+        # the logarithm, because a scale that training makes negative would have no square root
         self.log_scale = nn.Parameter(torch.full((width // self.head_dim,), math.log(10.0)))
         self.dropout = nn.Dropout(architecture.dropout_rate)
         self.attention_output = nn.Linear(width, width, bias=False)
@@ -158,7 +159,7 @@ class _Layer(nn.Module):
     def _attention(self, x: Tensor, rotation: Tensor) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, -1, self.head_dim))  # (B, H, W, 3, heads, d)
         dtype = torch.promote_types(qkv.dtype, torch.float32)
-        qk = _rotated(_scaled_to_unit(qkv[..., :2, :, :].to(dtype), self.log_scale), rotation).to(qkv.dtype)
+        qk = _rotated(_normalised(qkv[..., :2, :, :].to(dtype), self.log_scale), rotation).to(qkv.dtype)
         q, k = qk.permute(3, 0, 4, 1, 2, 5)  # (B, heads, H, W, d) each
         v = qkv[..., 2, :, :].permute(0, 3, 1, 2, 4)
         if self.kernel is None:
@@ -168,14 +169,14 @@ class _Layer(nn.Module):
         return self.attention_output(self.dropout(mixed.permute(0, 2, 3, 1, 4).flatten(3)))
 
 
-def _scaled_to_unit(qk: Tensor, log_scale: Tensor) -> Tensor:
-    """Queries or keys (…, heads, d) of length √scale, so that their products are scale · cosine."""
+def _normalised(qk: Tensor, log_scale: Tensor) -> Tensor:
+    """Queries or keys (…, heads, d) with length √scale, so that their products are scale · cosine."""
     length = (qk.square().sum(-1, keepdim=True) + 1e-6).rsqrt() * (0.5 * log_scale).exp()[:, None]
     return qk * length
 
 
 def _rotated(qk: Tensor, rotation: Tensor) -> Tensor:
-    """Pairs of the first channels of qk (B, H, W, 2, heads, d), turned by the angles of their token."""
+    """qk (B, H, W, 2, heads, d) with pairs of the first channels rotated by the angles of their token."""
     cos, sin = rotation[:, :, :, None]  # (H, W, 1, heads, pairs)
     num_pairs = rotation.shape[-1]
     a, b, rest = qk.split([num_pairs, num_pairs, qk.shape[-1] - 2 * num_pairs], dim=-1)
@@ -185,10 +186,10 @@ def _rotated(qk: Tensor, rotation: Tensor) -> Tensor:
 class _Rotation(nn.Module):
     """Axial rotary embeddings (§ 4.1 of the paper): cosines and sines (2, H, W, heads, pairs) for the grid of a level.
 
-    The longest ordered axis of an example spans [−1, 1] and the other in proportion, so that a distance in samples
-    turns by the same angle along both, whatever the aspect ratio. Half of a head's channels are turned, by row and by
-    column in equal parts; where rows are electrodes, by column alone. Frequencies are from π to 10π, geometrically,
-    over the pairs and then the heads.
+    The longest ordered axis of an example spans [−1, 1] and the other in proportion, so that the same distance in
+    pixels rotates by the same angle along both, whatever the aspect ratio. Half of a head's channels are rotated, in
+    equal parts by row and by column; if rows are electrodes, only by column. Frequencies increase geometrically from π
+    to 10π, over the pairs and then the heads.
     """
 
     table: Tensor
@@ -222,7 +223,7 @@ class _Rotation(nn.Module):
 
 
 class _Mapping(nn.Module):
-    """The network from the sum of all embeddings (B, D) to what modulates the norms (B, D)."""
+    """The mapping network, from the sum of all embeddings (B, D) to the condition that modulates the norms (B, D)."""
 
     def __init__(self, architecture: HourglassArchitecture) -> None:
         super().__init__()

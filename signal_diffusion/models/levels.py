@@ -1,7 +1,7 @@
-"""What hierarchical backbones share: tokens on a grid (B, H, W, D), merged and split between levels; their layers.
+"""Layers of hierarchical backbones: merging and splitting tokens on a grid (B, H, W, D), norms, feed-forward.
 
-But for the embedding of places, all of it is of Crowson et al., "Scalable High-Resolution Pixel-Space Image Synthesis
-with Hourglass Diffusion Transformers", https://arxiv.org/abs/2401.11605.
+Except for the position embedding, all of them are from Crowson et al., "Scalable High-Resolution Pixel-Space Image
+Synthesis with Hourglass Diffusion Transformers", https://arxiv.org/abs/2401.11605.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 __all__ = [
     "AdaRMSNorm",
     "GatedFeedForward",
-    "PlaceEmbedding",
+    "PositionEmbedding",
     "RMSNorm",
     "TokenMerge",
     "TokenSplit",
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class AdaRMSNorm(nn.Module):
-    """x / rms(x) · (1 + linear(condition)), over the channels of (B, H, W, D); a plain RMS norm at first."""
+    """x / rms(x) · (1 + linear(condition)), over the channels of (B, H, W, D); initially a plain RMS norm."""
 
     def __init__(self, width: int, condition_width: int) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class AdaRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Normalise x (B, H, W, D) with the condition (B, C)."""
-        # float32 at least, as bf16 cannot tell 1 + scale from 1 while the scale is small
+        # at least float32: in bf16, 1 + scale rounds to 1 while the scale is small
         dtype = torch.promote_types(x.dtype, torch.float32)
         scale = 1 + self.scale(condition).to(dtype)[:, None, None]
         return (F.rms_norm(x.to(dtype), x.shape[-1:], eps=1e-6) * scale).to(x.dtype)
 
 
 class RMSNorm(nn.RMSNorm):
-    """x / rms(x) · weight, over the last axis, in the weight's type: torch's has no fast way with two types."""
+    """x / rms(x) · weight, over the last axis, in the weight's type: torch has no fast kernel for two types."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, eps=1e-6)
@@ -50,7 +50,7 @@ class RMSNorm(nn.RMSNorm):
 
 
 class GatedFeedForward(nn.Module):
-    """GEGLU (Shazeer, https://arxiv.org/abs/2002.05202): down(a · GELU(b)), with (a, b) = up(x); zero at first."""
+    """GEGLU (Shazeer, https://arxiv.org/abs/2002.05202): down(a · GELU(b)), with (a, b) = up(x); initially zero."""
 
     def __init__(self, width: int, hidden: int, dropout_rate: float = 0.0) -> None:
         super().__init__()
@@ -65,11 +65,11 @@ class GatedFeedForward(nn.Module):
         return self.down(self.dropout(x * F.gelu(gate)))
 
 
-class PlaceEmbedding(nn.Module):
-    """A learnt embedding of each row of tokens and of each column, added; of rows alone where those are electrodes.
+class PositionEmbedding(nn.Module):
+    """Add a learnt embedding of each token's row and column, or only of its row if rows are electrodes.
 
-    Not of the paper: photographs look alike everywhere, and attention by distances is enough for them. But a row of a
-    spectrogram is a frequency, with a level of its own, which no distance tells.
+    Not in the paper: the statistics of photographs are alike everywhere, so relative positions are enough for them. But
+    a row of a spectrogram is a frequency with its own mean level, which relative positions cannot express.
     """
 
     def __init__(self, grid: tuple[int, int], width: int, *, electrode_rows: bool) -> None:
@@ -78,18 +78,18 @@ class PlaceEmbedding(nn.Module):
         self.columns = None if electrode_rows else nn.Embedding(grid[1], width)
         for embedding in (self.rows, self.columns):
             if embedding is not None:
-                nn.init.normal_(embedding.weight, std=0.5)  # about as loud as patches of noise
+                nn.init.normal_(embedding.weight, std=0.5)  # about the scale of embedded patches of noise
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add its place to each token of (B, H, W, D)."""
-        place = self.rows.weight[:, None]
+        """Add the embedding to tokens (B, H, W, D)."""
+        position = self.rows.weight[:, None]
         if self.columns is not None:
-            place = place + self.columns.weight
-        return x + place.to(x.dtype)
+            position = position + self.columns.weight
+        return x + position.to(x.dtype)
 
 
 class TokenMerge(nn.Module):
-    """Each `factor` = (rows, columns) of tokens, side by side, through a linear layer: (B, H, W, D) to fewer, wider."""
+    """Merge each rectangle of `factor` = (rows, columns) tokens into one: concatenation, then a linear layer."""
 
     def __init__(self, width: int, width_out: int, factor: tuple[int, int]) -> None:
         super().__init__()
@@ -97,12 +97,12 @@ class TokenMerge(nn.Module):
         self.projection = nn.Linear(width * factor[0] * factor[1], width_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Merge tokens (B, H, W, D), H and W being multiples of the factor."""
+        """Merge tokens (B, H, W, D), where H and W are multiples of the factor."""
         return self.projection(merge_tokens(x, self.factor))
 
 
 class TokenSplit(nn.Module):
-    """The way back of `TokenMerge`, and a learnt mean with what was there before the merge."""
+    """Undo the size change of a `TokenMerge`, and average the result with the skip connection by a learnt weight."""
 
     def __init__(self, width: int, width_out: int, factor: tuple[int, int]) -> None:
         super().__init__()
@@ -111,13 +111,13 @@ class TokenSplit(nn.Module):
         self.share = nn.Parameter(torch.full((1,), 0.5))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Split tokens (B, H, W, D) into the grid of `skip`, and add that by lerp(skip, split, share)."""
+        """Split tokens (B, H, W, D) into the grid of `skip`, and return lerp(skip, split, share)."""
         x = split_tokens(self.projection(x), self.factor)
         return torch.lerp(skip, x.to(skip.dtype), self.share.to(skip.dtype))
 
 
 def merge_tokens(x: Tensor, factor: tuple[int, int]) -> Tensor:
-    """(B, H, W, D) → (B, H/rows, W/columns, rows·columns·D), the tokens of each rectangle side by side, row by row."""
+    """(B, H, W, D) → (B, H/rows, W/columns, rows·columns·D), concatenating each rectangle's tokens row by row."""
     batch, height, width, channels = x.shape
     rows, columns = factor
     x = x.reshape(batch, height // rows, rows, width // columns, columns, channels)

@@ -2,10 +2,10 @@
 
 Its blocks are those of VMamba (Liu et al., https://arxiv.org/abs/2401.10166): a selective scan of the tokens in several
 orders, then a feed-forward. LocalMamba adds scans window by window, which keep neighbours close in the scan, and a gate
-per order. Time and conditions come in through the norms, as in the hourglass transformer; so do levels and skips.
+per order. Levels, skip connections, and norms modulated by time and conditions are those of the hourglass transformer.
 
-Every block scans in four orders, as in the paper, where a search chose them; here blocks take turns through all orders,
-so that each level with two blocks knows all eight.
+Every block scans in four orders, as in the paper, where a search chose them. Here blocks cycle through all orders, so
+that a level with two blocks uses all eight.
 """
 
 from __future__ import annotations
@@ -36,43 +36,43 @@ SHORTEST_STEP, LONGEST_STEP = 1e-3, 0.1
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class LocalMambaArchitecture:
-    """`[model.architecture]` of a `localmamba`. Levels are told from the outermost, with most tokens, to the middle."""
+    """`[model.architecture]` of a `localmamba`. Levels go from the outermost, with most tokens, to the middle."""
 
     depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 2, 6, 2)
-    """Blocks of each level; all but the middle one have as many again on the way back."""
+    """Blocks of each level; all levels but the middle have as many again on the way up."""
     dims: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1)] = (64, 128, 256, 512)
     """Channels of each level, 4 or more."""
     d_state: PositiveInt = 16
-    """Numbers in the state of each channel of a scan, 1 or more."""
+    """Size of the state of each channel of a scan, 1 or more."""
     ssm_ratio: Annotated[float, Field(ge=0.25, le=8)] = 1.0
-    """Channels of a scan over those of its level, 0.25 to 8. VMamba's final networks have 1, which scans half as much
-    as LocalMamba's 2, and more blocks; the way back gives ours more."""
+    """Channels of a scan divided by those of its level, 0.25 to 8. VMamba's final networks have 1, half the scanning of
+    LocalMamba's 2, and more blocks; ours has more blocks too, on the way up."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
-    """Width of the feed-forward layer over its level's, 0.25 to 64."""
+    """Hidden width of the feed-forward divided by its level's width, 0.25 to 64."""
     scan_directions: Annotated[tuple[Direction, ...], Field(min_length=1)] = (
         *("h", "h_flip", "v", "v_flip"),
         *("w2", "w2_flip", "w7", "w7_flip"),
     )
-    """Orders of the scans: by rows (h), columns (v), windows of 2 × 2 or 7 × 7 (w2, w7), or from the other end (_flip).
-    A block scans in four of them, or in all where there are fewer; the next block goes on with the next four."""
+    """Orders of the scans: by rows (h), columns (v), windows of 2 × 2 or 7 × 7 tokens (w2, w7), or reversed (_flip). A
+    block scans in four of them, or in all if there are fewer; the next block continues with the next four."""
     patch_size: tuple[PositiveInt, PositiveInt] = (2, 2)
-    """Rows and columns of a token of the outermost level; each, doubled for every merge, divides the example's. Where
-    rows are electrodes, [1, n], and only columns are merged."""
+    """Rows and columns of a patch, which becomes a token of the outermost level; doubled for every merge, they divide
+    the example's. If rows are electrodes, [1, n], and only columns are merged."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the outputs of scans and feed-forward that training zeroes, 0 ≤ p < 1."""
+    """Dropout on the outputs of scans and feed-forward, 0 ≤ p < 1."""
 
 
 class LocalMamba(Hierarchy):
-    """A U-shaped network of two-dimensional selective scans. Its first prediction, before training, is zero.
+    """A U-shaped network of two-dimensional selective scans. Before training, it predicts zero.
 
-    With `electrode_rows`, electrodes are told by a learnt embedding, convolutions and merges are along time alone, and
-    no patch has two. But scans visit electrodes in the order of the rows, and remember those just visited best: unlike
-    with attention, another order of the same electrodes is another input.
+    With `electrode_rows`, a learnt embedding identifies each electrode, convolutions and merges are along time only,
+    and no patch spans two electrodes. But scans visit electrodes in the order of the rows and remember recent ones
+    best: unlike with attention, the prediction depends on the order of the electrodes.
 
     Raises
     ------
     UserError
-        Where depths and dims differ in number, or patches and merges do not divide the example or span electrodes.
+        If depths and dims differ in number, or patches and merges do not divide the example or span electrodes.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LocalMamba(Hierarchy):
         self.check(architecture)
 
         def layer(level: int, grid: Grid, number: int) -> nn.Module:
-            return _Block(architecture, dims[level], grid, _turn(directions, number), electrode_rows)
+            return _Block(architecture, dims[level], grid, _directions_of_block(directions, number), electrode_rows)
 
         super().__init__(
             layer,
@@ -112,22 +112,22 @@ class LocalMamba(Hierarchy):
 
     @property
     def kernels(self) -> dict[str, str]:
-        """What computes the scans."""
+        """The backend of the selective scans."""
         return {"selective scan": selective_scan_kernel(self.output.weight.device)}
 
     def head(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        """The numbers of each patch."""
+        """The values of each patch."""
         return self.output(self.output_norm(tokens, condition))
 
 
-def _turn(directions: tuple[Direction, ...], number: int) -> list[Direction]:
-    """The directions of block `number` of a level."""
+def _directions_of_block(directions: tuple[Direction, ...], number: int) -> list[Direction]:
+    """The directions of block `number` of a level, cycling through all."""
     count = min(SCANS_PER_BLOCK, len(directions))
     return [directions[(number * count + i) % len(directions)] for i in range(count)]
 
 
 class _Block(nn.Module):
-    """x += scan(norm(x)), x += feed-forward(norm(x)); both add nothing at first."""
+    """x += scan(norm(x)), x += feed-forward(norm(x)); initially both add zero."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ class _SS2D(nn.Module):
         u = scan(x, self.order, self.inverse)  # (B, K, E, L)
         dt, b, c = (self.x_proj @ u).split([self.rank, self.d_state, self.d_state], dim=2)
         delta = self.dt_proj @ dt  # (B, K, E, L)
-        a = -self.a_log.exp()  # float32, as D and the bias: autocast narrows matrix products alone
+        a = -self.a_log.exp()  # float32, like D and the bias: autocast only converts matrix products
         y = selective_scan(u.flatten(1, 2), delta.flatten(1, 2), a, b, c, self.d, self.dt_bias).view_as(u)
         return unscan(y * self.gate(y), self.order, self.inverse)
 
@@ -217,7 +217,7 @@ class _SS2D(nn.Module):
 class _ChannelGate(nn.Module):
     """Weights in (0, 1) of the channels of each scan, from their means over the tokens.
 
-    The channel attention of LocalMamba, whose authors' own networks leave out the spatial one of the paper.
+    This is LocalMamba's channel attention; the authors' own networks, too, omit the paper's spatial attention.
     """
 
     def __init__(self, width: int) -> None:

@@ -1,7 +1,7 @@
-"""Low-rank changes of a pretrained transformer (Hu et al., https://arxiv.org/abs/2106.09685), through peft.
+"""LoRA: low-rank adapters of a pretrained transformer (Hu et al., https://arxiv.org/abs/2106.09685), through peft.
 
-The pretrained weights stay as they are, in the model and out of its checkpoints: what is trained and saved are the
-changes B·A of linear layers, and all of `conditioning`.
+The pretrained weights are frozen and not part of checkpoints. Only the low-rank updates B·A of linear layers, and all
+of `conditioning`, are trained and saved.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ __all__ = ["add_lora", "frozen_state", "is_change", "merged_state", "trained_sta
 
 
 def add_lora(model: Denoiser, config: schema.Lora) -> None:
-    """Give linear layers of `model`, in place, a change each, and leave only these and `conditioning` to training.
+    """Add a LoRA adapter to linear layers of `model`, in place, and freeze all other weights but `conditioning`.
 
-    The changes are zero at first (B = 0). A is drawn from the global generator. Without `target_modules`, the layers
-    are those of the blocks that the backbone names in `lora_targets`.
+    The updates are initially zero (B = 0). A is drawn from the global generator. Without `target_modules`, the adapted
+    layers are those in the blocks that the backbone lists in `lora_targets`.
 
     Raises
     ------
     UserError
-        Where the model is no transformer, or a target none of its linear layers.
+        If the model is not a transformer, or a target matches none of its linear layers.
     """
-    from peft import LoraConfig, inject_adapter_in_model  # takes seconds, and is wanted only here
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import
 
     names = _targets(model, config.target_modules)
     settings = LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,  # type: ignore[arg-type]  # a factor, which need not be whole
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # a factor, which need not be an integer
         lora_dropout=config.dropout,
         target_modules=names,
         bias="none",
     )
-    with unset_fake_temporarily():  # `config check` has models without memory, in which peft cannot put weights
+    with unset_fake_temporarily():  # `config check` builds models of fake tensors, which peft cannot fill
         inject_adapter_in_model(settings, model, low_cpu_mem_usage=True)
     for name, parameter in list(model.named_parameters()):
         if is_change(name):
@@ -50,20 +50,20 @@ def add_lora(model: Denoiser, config: schema.Lora) -> None:
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Of the model's state, what training with LoRA changes; all of it where there is no LoRA."""
+    """The part of the model's state dict that training changes: with LoRA its adapters and `conditioning`, else all."""
     state = model.state_dict()
     return {name: value for name, value in state.items() if _is_trained(name)} if _has_lora(state) else state
 
 
 def frozen_state(model: nn.Module) -> dict[str, Tensor]:
-    """Of the model's state, what training with LoRA leaves as it was; nothing where there is no LoRA."""
+    """The part of the model's state dict that training with LoRA leaves unchanged; empty without LoRA."""
     state = model.state_dict()
     return {name: value for name, value in state.items() if not _is_trained(name)} if _has_lora(state) else {}
 
 
 @torch.no_grad()
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state as that of one without LoRA: W + alpha / rank · B·A in the place of W, of each linear layer."""
+    """The state dict of an equal model without LoRA: W + alpha / rank · B·A in place of W for each adapted layer."""
     state = model.state_dict()
     if not _has_lora(state):
         return state
@@ -78,16 +78,16 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def is_change(name: str) -> bool:
-    """Whether a name in a model's state is that of a low-rank change."""
+    """Whether a name in a state dict is that of a LoRA adapter's weight."""
     return any(part.startswith("lora_") for part in name.split("."))
 
 
-def _initialise(change: nn.Module, name: str) -> None:
-    """B = 0, and A as any linear layer's, in float32 whatever the layer is in."""
-    assert isinstance(change, nn.Linear)
-    change.weight = nn.Parameter(torch.zeros(change.weight.shape))
+def _initialise(matrix: nn.Module, name: str) -> None:
+    """Initialise B to 0 and A like any linear layer, in float32 whatever the type of the adapted layer."""
+    assert isinstance(matrix, nn.Linear)
+    matrix.weight = nn.Parameter(torch.zeros(matrix.weight.shape))
     if "lora_A" in name:
-        nn.init.kaiming_uniform_(change.weight, a=math.sqrt(5))
+        nn.init.kaiming_uniform_(matrix.weight, a=math.sqrt(5))
 
 
 def _is_trained(name: str) -> bool:
@@ -99,9 +99,9 @@ def _has_lora(state: dict[str, Tensor]) -> bool:
 
 
 def _targets(model: Denoiser, wanted: tuple[str, ...]) -> list[str]:
-    """Names of the linear layers that end in one of `wanted`, or in one of the backbone's own in its blocks."""
+    """Names of the linear layers that end in one of `wanted`, or, by default, of `lora_targets` inside the blocks."""
     if not model.lora_targets:
-        raise UserError("[model.lora] enabled: the backbone is no transformer, which LoRA is for; expected false")
+        raise UserError("[model.lora] enabled: LoRA needs a transformer, and this backbone is not one; set it to false")
     in_blocks = {id(module) for module in model.blocks.modules()}
     linear = {
         name: module
@@ -115,7 +115,7 @@ def _targets(model: Denoiser, wanted: tuple[str, ...]) -> list[str]:
         if not matches:
             known = sorted({name.rpartition(".")[2] for name in linear})
             raise UserError(
-                f"[model.lora] target_modules: no linear layer ends in {target!r}; expected last parts of their names, "
+                f"[model.lora] target_modules: no linear layer ends in {target!r}; expected endings of layer names, "
                 f"such as {listed(known)}"
             )
         found += [name for name in matches if name not in found]

@@ -1,7 +1,7 @@
-"""Weights in diffusers' layout: found in a folder or on the Hub, and read into the networks of diffusers that we wrap.
+"""Find weights in diffusers' layout, in a folder or on the Hub, and load them into the diffusers networks we wrap.
 
-A model's folder holds `config.json` and `diffusion_pytorch_model.safetensors`, whole or in shards; a pipeline's folder
-holds `model_index.json` and a model's folder for each of its parts.
+A model's folder contains `config.json` and `diffusion_pytorch_model.safetensors`, whole or in shards. A pipeline's
+folder contains `model_index.json` and a folder for each of its models.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from signal_diffusion.hub import downloaded, is_hub_id
 from signal_diffusion.models.attention import attention_kernel
 from signal_diffusion.models.denoiser import Denoiser
 
-__all__ = ["CONFIG", "PIPELINE", "DiffusersDenoiser", "load_tensors", "located", "read_config", "settled"]
+__all__ = ["CONFIG", "PIPELINE", "DiffusersDenoiser", "build_architecture", "load_tensors", "located", "read_config"]
 
 CONFIG = "config.json"
 PIPELINE = "model_index.json"
@@ -32,32 +32,32 @@ Architecture = TypeVar("Architecture")
 
 
 class DiffusersDenoiser(Denoiser):
-    """A network of diffusers, `network`, behind our contract."""
+    """A diffusers network, `network`, behind our interface."""
 
     network: Any
 
     @property
     def kernels(self) -> dict[str, str]:
-        """What computes attention."""
+        """The backend of attention."""
         return {"attention": attention_kernel()}
 
     def load_pretrained(self, folder: Path) -> None:
-        """Read the weights of a model's folder into `network`, in fp32; what embeds conditions keeps its fresh ones.
+        """Load the weights of a model's folder into `network`, in fp32; `conditioning` keeps its fresh weights.
 
         Raises
         ------
         UserError
-            Where they are not whole, or of a network of other sizes.
+            If weights are missing or damaged, or of a network of other sizes.
         """
-        load_tensors(self.network, folder, self.fitted)
+        load_tensors(self.network, folder, self.adapt)
 
     def check_channels(self, folder: Path) -> None:
-        """Hold the channels of a model's folder against ours, which takes its settings alone.
+        """Check that a model's folder is for our number of channels; only its `config.json` is read.
 
         Raises
         ------
         UserError
-            Where they differ.
+            If the numbers differ.
         """
         channels = self.network.config.in_channels
         wanted = read_config(folder, type(self.network).__name__).get("in_channels")
@@ -65,11 +65,11 @@ class DiffusersDenoiser(Denoiser):
             return
         advice = f"use weights for {channels} channels"
         if channels in (1, 3) and wanted not in (1, 3):
-            advice = f"set model.autoencoder.enabled = true, with a VAE that makes {wanted} channels"
-        raise UserError(f"{folder}: for examples of {wanted} channels, but these have {channels}; {advice}")
+            advice = f"set model.autoencoder.enabled = true, with a VAE of {wanted} latent channels"
+        raise UserError(f"{folder}: the model takes {wanted} channels, but the examples have {channels}; {advice}")
 
-    def fitted(self, name: str, tensor: Tensor) -> Tensor:
-        """What becomes of a tensor of the folder, by its name in `network`, before it is put there: nothing."""
+    def adapt(self, name: str, tensor: Tensor) -> Tensor:
+        """Convert a tensor from the folder to the one called `name` in `network`; by default nothing changes."""
         return tensor
 
     def checkpoint_gradients(self) -> None:
@@ -79,21 +79,21 @@ class DiffusersDenoiser(Denoiser):
 
 
 def located(pretrained: str, part: str, *, weights: bool = True) -> Path:
-    """The folder of one model: a local folder, or a Hub id, "owner/name" or "owner/name@revision", brought here first.
+    """Find the folder of a model; a Hub id ("owner/name" or "owner/name@revision") is downloaded first.
 
     Parameters
     ----------
     pretrained
-        The model's own folder, or that of a pipeline.
+        A local folder or a Hub id, of the model itself or of a pipeline.
     part
         The model's name in a pipeline, such as "transformer".
     weights
-        Whether they are brought here too, or the settings alone.
+        Whether to download weights too, or only settings.
 
     Raises
     ------
     UserError
-        Where there is no such folder here and the Hub does not give it, or it is not in diffusers' layout.
+        If the folder does not exist and cannot be downloaded from the Hub, or is not in diffusers' layout.
     """
     root = Path(pretrained).expanduser()
     if not root.is_dir():
@@ -106,7 +106,7 @@ def located(pretrained: str, part: str, *, weights: bool = True) -> Path:
     folder = root / part if (root / part / CONFIG).is_file() else root
     if not (folder / CONFIG).is_file():
         raise UserError(
-            f"{root}: not in diffusers' layout; expected {CONFIG} and {WEIGHTS}, in it or in its folder {part}/"
+            f"{root}: not in diffusers' layout; expected {CONFIG} and {WEIGHTS}, in it or in its subfolder {part}/"
         )
     return folder
 
@@ -114,16 +114,16 @@ def located(pretrained: str, part: str, *, weights: bool = True) -> Path:
 def _downloaded(identifier: str, part: str, *, weights: bool) -> Path:
     patterns = [CONFIG, *(["diffusion_pytorch_model*.safetensors", SHARDS] if weights else [])]
     wanted = [PIPELINE, *patterns, *(f"{part}/{pattern}" for pattern in patterns)]
-    return downloaded(identifier, allow=wanted, ignore=["*.fp16*"])  # the same weights again, in half precision
+    return downloaded(identifier, allow=wanted, ignore=["*.fp16*"])  # a copy of the weights in half precision
 
 
 def read_config(folder: Path, class_name: str) -> dict[str, Any]:
-    """What `config.json` says of a model, which has to be of the class of diffusers that is named.
+    """Read a model's `config.json`, and check that it is for the diffusers class `class_name`.
 
     Raises
     ------
     UserError
-        Where the file is unreadable, or of another class.
+        If the file is missing or unreadable, or for another class.
     """
     path = folder / CONFIG
     try:
@@ -132,57 +132,63 @@ def read_config(folder: Path, class_name: str) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: missing or unreadable; expected the settings of a {class_name}") from None
     if found != class_name:
-        raise UserError(f"{path}: of a {found}; expected a {class_name}")
+        raise UserError(f"{path}: describes a {found}; expected a {class_name}")
     return config
 
 
-def settled(architecture: type[Architecture], folder: Path, values: Mapping[str, Any]) -> Architecture:
-    """The architecture of a model's folder, from what its `config.json` says.
+def build_architecture(architecture: type[Architecture], folder: Path, values: Mapping[str, Any]) -> Architecture:
+    """Build the architecture of a model's folder from the `values` of its `config.json`.
 
     Raises
     ------
     UserError
-        Naming the first value that our dataclass does not take, or that is missing.
+        Names the first value that is missing or that our dataclass does not accept.
     """
     try:
         return architecture(**values)
     except ValidationError as error:
         wrong = error.errors()[0]
         raise UserError(
-            f"{folder}: its {CONFIG} has {wrong['loc'][0]} = {wrong['input']!r}, which [model.architecture] cannot say"
+            f"{folder}: its {CONFIG} has {wrong['loc'][0]} = {wrong['input']!r}, which [model.architecture] does not "
+            "support; use other weights"
         ) from None
 
 
-def load_tensors(network: nn.Module, folder: Path, fitted: Callable[[str, Tensor], Tensor]) -> None:
-    """Read a model's weights, each `fitted(name, tensor)`, into `network`, in its precision: all of them and no others.
+def load_tensors(network: nn.Module, folder: Path, adapt: Callable[[str, Tensor], Tensor]) -> None:
+    """Load a model's weights, each converted by `adapt(name, tensor)`, into `network`, in the precision of `network`.
 
-    One tensor is in memory at a time.
+    The folder must contain exactly the tensors of `network`. One tensor is in memory at a time.
 
     Raises
     ------
     UserError
-        Naming the file that is missing or cut short, or the first tensor that is missing, unknown or of another size.
+        Names the file that is missing or cut short, or the first tensor that is missing, unknown or of another size.
     """
     wanted = network.state_dict()
     files = _files(folder)
     if unknown := sorted(files.keys() - wanted.keys()):
-        raise UserError(f"{folder}: holds a tensor {unknown[0]!r} that its {CONFIG} does not make")
+        raise UserError(
+            f"{folder}: has a tensor {unknown[0]!r} that the model of its {CONFIG} does not have; "
+            f"use the {CONFIG} of these weights"
+        )
     if missing := sorted(wanted.keys() - files.keys()):
-        raise UserError(f"{folder}: lacks the tensor {missing[0]!r} that its {CONFIG} makes")
+        raise UserError(
+            f"{folder}: lacks the tensor {missing[0]!r} of the model of its {CONFIG}; copy or download it again"
+        )
     for path in sorted(set(files.values())):
         with _opened(path) as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
-                tensor = fitted(name, file.get_tensor(name))
+                tensor = adapt(name, file.get_tensor(name))
                 if tensor.shape != wanted[name].shape:
                     raise UserError(
-                        f"{path}: tensor {name!r} is of {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}"
+                        f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}"
                     )
                 with torch.no_grad():
                     wanted[name].copy_(tensor)
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The file that each tensor is in."""
+    """The file of each tensor, by the tensor's name."""
     index = folder / SHARDS
     if not index.is_file():
         with _opened(folder / WEIGHTS) as file:
@@ -190,7 +196,9 @@ def _files(folder: Path) -> dict[str, Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{index}: unreadable; expected the names of the files that hold the weights") from None
+        raise UserError(
+            f"{index}: unreadable; expected the names of the files with the weights; copy or download it again"
+        ) from None
     files: dict[str, Path] = {}
     for name in names:
         with _opened(folder / name) as file:

@@ -1,4 +1,4 @@
-"""Backbones by name, a line for each."""
+"""The registry of backbones by name: one line for each."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["BACKBONES", "Backbone", "build"]
 
 @dataclass(frozen=True)
 class Backbone:
-    """A kind of network."""
+    """A registered kind of network."""
 
     architecture: type
     """Dataclass of `[model.architecture]`."""
     builder: type[Denoiser]
     """`(architecture, *, shape, attributes, electrode_rows) -> Denoiser`."""
     architecture_of: Callable[[Path], Any] | None = None
-    """`(folder) -> architecture` of weights in diffusers' layout; None = it starts from checkpoints of ours alone."""
+    """`(folder) -> architecture` of weights in diffusers' layout; None = it can only start from our own checkpoints."""
     part: str = ""
-    """Its name in a pipeline of diffusers."""
+    """Name of its folder in a diffusers pipeline."""
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -49,9 +49,9 @@ def build(
     attributes: Sequence[Attribute] = (),
     electrode_rows: bool = False,
 ) -> Denoiser:
-    """A backbone with fresh weights for examples of `shape` (C, H, W), conditioned on `attributes`.
+    """Build a backbone with fresh weights for examples of `shape` (C, H, W), conditioned on `attributes`.
 
-    With `electrode_rows`, the rows of an example are electrodes: they have no order, and each is told by its number.
+    With `electrode_rows`, the rows of an example are electrodes: they have no order, and are identified by index.
     """
     if name not in BACKBONES:
         raise UserError(f"backbone {name!r} is unknown: expected one of {', '.join(BACKBONES)}")

@@ -1,8 +1,8 @@
-"""Orders in which a scan visits the tokens of a grid, and how tokens are put in an order and back.
+"""Orders in which a scan visits the tokens of a grid, and functions that permute tokens into an order and back.
 
-Rows, columns, or windows one after another (LocalMamba, https://arxiv.org/abs/2403.09338), each from either end. All
-are permutations of a grid of any height and width: windows that reach over its border are smaller, not padded, as the
-state of a scan would decay over padding and its length grow with it.
+Tokens are visited row by row, column by column, or window by window (LocalMamba, https://arxiv.org/abs/2403.09338),
+forwards or in reverse. All orders are permutations of a grid of any height and width. Windows that would cross its
+border are smaller, not padded, because the state of a scan would decay over padding, and the scan would be longer.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from torch import Tensor
 __all__ = ["Direction", "inverse_order", "scan", "scan_order", "unscan"]
 
 Direction = Literal["h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip"]
-"""h: row by row; v: column by column; w2, w7: by windows of 2 × 2, 7 × 7, row by row inside; flip: from the end."""
+"""h: row by row; v: column by column; w2, w7: by windows of 2 × 2, 7 × 7, row by row inside; flip: in reverse."""
 
 
 def scan_order(direction: Direction, height: int, width: int) -> Tensor:
-    """The tokens of a grid, counted row by row, in the order of their visit: a permutation (H·W,), int64."""
-    return torch.tensor(_scan_order(direction, height, width))  # on the device of the moment, the cache on none
+    """The tokens of a grid, numbered row by row, in the order of their visit: a permutation (H·W,), int64."""
+    return torch.tensor(_scan_order(direction, height, width))  # on the default device; the cache has NumPy arrays
 
 
 def inverse_order(order: Tensor) -> Tensor:
-    """The place in `order` of each token: the permutations (…, L) that undo those of `order`."""
+    """Each token's index in `order`: the permutations (…, L) that undo those of `order`."""
     return order.argsort(dim=-1)
 
 
 def scan(tokens: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """Tokens (B, D, L) in K orders (K, L), which `inverse` undoes: (B, K, D, L)."""
+    """Arrange tokens (B, D, L) in K orders (K, L), which `inverse` undoes: (B, K, D, L)."""
     return _Scan.apply(tokens, order, inverse)
 
 
 def unscan(scanned: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """The sum over K of what lies in K orders (K, L), (B, K, D, L), each put back in its place: (B, D, L)."""
+    """Undo `scan` for each of K orders (K, L) and sum over them: (B, K, D, L) → (B, D, L)."""
     return _Unscan.apply(scanned, order, inverse)
 
 
 class _Scan(torch.autograd.Function):
-    """A gather whose gradient is a gather: that of indexing adds with atomics, which are slow and differ by run."""
+    """A gather whose gradient is a gather too: indexing's uses atomic adds, which are slow and not deterministic."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
@@ -88,5 +88,5 @@ def _scan_order(direction: Direction, height: int, width: int) -> np.ndarray:
     else:
         size = int(kind[1:])
         keys = [rows // size, columns // size, rows, columns]
-    order = np.lexsort(keys[::-1])  # by its last key first
+    order = np.lexsort(keys[::-1])  # lexsort's last key is its primary one
     return order[::-1].copy() if flip else order

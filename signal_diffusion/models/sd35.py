@@ -1,7 +1,7 @@
-"""The transformer of Stable Diffusion 3.5 (Esser et al., https://arxiv.org/abs/2403.03206), as diffusers has it.
+"""The transformer of Stable Diffusion 3.5 (Esser et al., https://arxiv.org/abs/2403.03206), from diffusers.
 
-Tokens of the example and tokens of the conditions attend to each other. The sizes that an architecture leaves out are
-those of stable-diffusion-3.5-medium (https://huggingface.co/stabilityai/stable-diffusion-3.5-medium).
+Tokens of the example and tokens of the conditions attend to each other. The default sizes are those of
+stable-diffusion-3.5-medium (https://huggingface.co/stabilityai/stable-diffusion-3.5-medium).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Conditioning
-from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, HoldsCaptions
-from signal_diffusion.models.pretrained import DiffusersDenoiser, read_config, settled
+from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, HasCaptions
+from signal_diffusion.models.pretrained import DiffusersDenoiser, build_architecture, read_config
 
 __all__ = ["SD35", "SD35Architecture", "architecture_of"]
 
@@ -40,20 +40,21 @@ class SD35Architecture:
     attention_head_dim: PositiveInt = 64
     """Channels of each head, 1 or more."""
     dual_attention_layers: tuple[Annotated[int, Field(ge=0)], ...] = tuple(range(13))
-    """Blocks, from 0, in which the tokens of the example also attend to themselves alone; those that there are."""
+    """Blocks, counted from 0, with a second attention among the example's own tokens; numbers beyond the last block
+    have no effect."""
     qk_norm: Literal["rms_norm", "none"] = "rms_norm"
-    """Norm of queries and keys; "none" is that of Stable Diffusion 3."""
+    """Norm of queries and keys; Stable Diffusion 3 has "none"."""
     patch_size: PositiveInt = 2
-    """Rows and columns of a token; examples that it does not divide are padded with zeros."""
+    """Rows and columns of a patch, which becomes a token; examples that it does not divide are padded with zeros."""
     joint_attention_dim: PositiveInt = 4096
-    """Channels of a condition's token, at least those of the text encoder."""
+    """Channels of a condition's token, at least as many as the text encoder's."""
     pooled_projection_dim: PositiveInt = 2048
-    """Channels of the pooled embedding of the conditions, at least those of the text encoder."""
+    """Channels of the pooled embedding of the conditions, at least as many as the text encoder's."""
     sample_size: PositiveInt = 128
-    """Rows and columns of the examples over which positions count tokens, at least the patch's; larger and smaller
-    examples are trained too."""
+    """Rows and columns of the examples that the positions of the whole table are scaled to, at least `patch_size`;
+    examples may be larger or smaller."""
     pos_embed_max_size: PositiveInt = 384
-    """Tokens over which those positions are spread; an example has the places in their middle."""
+    """Rows and columns of the table of positions, in tokens; an example uses its centre."""
 
     @property
     def width(self) -> int:
@@ -62,7 +63,7 @@ class SD35Architecture:
 
 
 class SD35(DiffusersDenoiser):
-    """`SD3Transformer2DModel` of diffusers. Its first prediction, before training, is zero."""
+    """diffusers' `SD3Transformer2DModel`. Before training, it predicts zero."""
 
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
@@ -74,9 +75,9 @@ class SD35(DiffusersDenoiser):
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
     ) -> None:
-        """`electrode_rows` changes nothing: rows of a latent, and of a patch, are of several electrodes."""
+        """`electrode_rows` changes nothing: a row of a latent, or of a patch, spans several electrodes."""
         super().__init__()
-        from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel  # slow, and needed here only
+        from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel  # slow to import
 
         self.check(architecture)
         channels, *size = shape
@@ -95,7 +96,7 @@ class SD35(DiffusersDenoiser):
             joint_attention_dim=architecture.joint_attention_dim,
             caption_projection_dim=architecture.width,
             pooled_projection_dim=architecture.pooled_projection_dim,
-            pos_embed_max_size=1,  # its table of positions, of up to a gigabyte, is replaced
+            pos_embed_max_size=1,  # its table of positions, up to a gigabyte, is replaced below
             dual_attention_layers=architecture.dual_attention_layers,
             qk_norm=None if architecture.qk_norm == "none" else architecture.qk_norm,
         )
@@ -133,14 +134,15 @@ class SD35(DiffusersDenoiser):
         )[0]
         return prediction[:, :, :height, :width]
 
-    def fitted(self, name: str, tensor: Tensor) -> Tensor:
-        """Of a square table of positions the middle, which examples have: (1, size², width) → (1, N, width)."""
+    def adapt(self, name: str, tensor: Tensor) -> Tensor:
+        """Cut a square table of positions to its centre, which examples use: (1, size², width) → (1, N, width)."""
         if name != "pos_embed.pos_embed":
             return tensor
         size, (rows, columns) = self.pos_embed_max_size, self.grid
         if max(rows, columns) > size:
             raise UserError(
-                f"examples are of {rows} × {columns} tokens, but the pretrained model has positions for {size} × {size}"
+                f"examples have {rows} × {columns} tokens, but the pretrained model has positions for only "
+                f"{size} × {size}; use smaller examples"
             )
         top, left = (size - rows) // 2, (size - columns) // 2
         square = tensor.unflatten(1, (size, size))
@@ -148,18 +150,18 @@ class SD35(DiffusersDenoiser):
 
 
 def architecture_of(folder: Path) -> SD35Architecture:
-    """The architecture that a model's folder in diffusers' layout has.
+    """The architecture of the model in a folder in diffusers' layout.
 
     Raises
     ------
     UserError
-        Where it is of another network, or of one that this wrapper has no room for.
+        If it is another network, or one that this wrapper does not support.
     """
     config = read_config(folder, CLASS)
     values = {field.name: config.get(field.name) for field in fields(SD35Architecture)}
     values["dual_attention_layers"] = tuple(values["dual_attention_layers"] or ())
     values["qk_norm"] = values["qk_norm"] or "none"
-    architecture = settled(SD35Architecture, folder, values)
+    architecture = build_architecture(SD35Architecture, folder, values)
     expected = {"caption_projection_dim": architecture.width, "out_channels": config.get("in_channels")}
     for name, value in expected.items():
         if config.get(name) not in (None, value):
@@ -168,9 +170,9 @@ def architecture_of(folder: Path) -> SD35Architecture:
 
 
 class _PatchEmbedding(nn.Module):
-    """Patches and their positions, under the names of diffusers' `PatchEmbed`: (B, C, H, W) → (B, N, D).
+    """Embed patches and add positions, with the names of diffusers' `PatchEmbed`: (B, C, H, W) → (B, N, D).
 
-    The sum is not rounded to the bf16 of autocast, and so what the blocks add to is fp32.
+    The sum is not rounded to autocast's bf16, so the residual stream is fp32.
     """
 
     pos_embed: Tensor
@@ -185,10 +187,11 @@ class _PatchEmbedding(nn.Module):
 
 
 class _JointConditioning(nn.Module):
-    """The conditions as tokens to attend to, (B, L, joint dim), and as a whole, (B, pooled dim).
+    """Embed conditions as tokens to attend to, (B, L, joint dim), and as one pooled embedding, (B, pooled dim).
 
-    A caption is the tokens and the pooled embedding of its encoder; any other attribute is one learnt token, and their
-    sum, through a linear layer, a part of the whole. Without attributes there is one learnt token.
+    A caption gives the tokens and the pooled embedding of its text encoder. Any other attribute gives one learnt token;
+    the sum of these tokens, through a linear layer, is added to the pooled embedding. Without attributes there is one
+    learnt token.
     """
 
     def __init__(self, attributes: Sequence[Attribute], architecture: SD35Architecture) -> None:
@@ -207,9 +210,9 @@ class _JointConditioning(nn.Module):
         """Embed the conditions of a batch."""
         tokens, pooled = [], []
         for name, table in zip(self.caption_names, self.captions, strict=True):
-            of_tokens, of_all = table(cond.attributes[name])
-            tokens.append(of_tokens)
-            pooled.append(of_all)
+            caption_tokens, caption_pooled = table(cond.attributes[name])
+            tokens.append(caption_tokens)
+            pooled.append(caption_pooled)
         if self.embedding is not None and self.pooled is not None:
             tokens.append(self.embedding.tokens(cond))
             pooled.append(self.pooled(tokens[-1].sum(1)))
@@ -218,12 +221,13 @@ class _JointConditioning(nn.Module):
         return torch.cat(tokens, dim=1), torch.stack(pooled).sum(0)
 
 
-class _CaptionTable(nn.Module, HoldsCaptions):
+class _CaptionTable(nn.Module, HasCaptions):
     """The embeddings of the captions; row 0, the empty caption, is the null.
 
-    Those of a batch are filled up with zeros, as CLIP's are: the whole table is narrower, and may be of many captions.
+    Only the rows of a batch are padded with zeros to the network's width, as CLIP's are: the table may have many
+    captions, and stays narrower.
 
-    They are not saved: the captions of another run have other rows, and the encoder makes them again.
+    The table is not saved: another run has other captions, and the text encoder can embed them again.
     """
 
     tokens: Tensor
@@ -235,12 +239,12 @@ class _CaptionTable(nn.Module, HoldsCaptions):
         for (key, width), table in zip(widths.items(), (caption.tokens, caption.pooled), strict=True):
             if table.shape[-1] > width:
                 raise UserError(
-                    f"{key}: {width}, but the text encoder makes {table.shape[-1]} channels; expected as many or more"
+                    f"{key}: {width}, but the text encoder has {table.shape[-1]} channels; expected at least as many"
                 )
         self.widths = tuple(widths.values())
-        self.hold(caption)
+        self.set_captions(caption)
 
-    def hold(self, caption: Caption) -> None:
+    def set_captions(self, caption: Caption) -> None:
         self.register_buffer("tokens", caption.tokens.float(), persistent=False)
         self.register_buffer("pooled", caption.pooled.float(), persistent=False)
 
@@ -256,15 +260,15 @@ class _CaptionTable(nn.Module, HoldsCaptions):
 def _positions(grid: tuple[int, int], architecture: SD35Architecture) -> Tensor:
     """Sines and cosines of the column in one half of the channels, of the row in the other, (1, N, width).
 
-    Those of the middle of SD3's table, and those around it for an example of more tokens than that.
+    They are the centre of SD3's table, which is extrapolated for an example of more tokens.
     """
     size, base = architecture.pos_embed_max_size, architecture.sample_size // architecture.patch_size
     num_frequencies = architecture.width // 4
     frequencies = 10_000.0 ** (-torch.arange(num_frequencies, dtype=torch.float64) / num_frequencies)
     waves = []
     for length in grid:
-        places = (torch.arange(length) + (size - length) // 2).double() * base / size
-        angles = places[:, None] * frequencies
+        positions = (torch.arange(length) + (size - length) // 2).double() * base / size
+        angles = positions[:, None] * frequencies
         waves.append(torch.cat([angles.sin(), angles.cos()], dim=1))
     rows, columns = waves[0][:, None].expand(-1, grid[1], -1), waves[1][None].expand(grid[0], -1, -1)
     return torch.cat([columns, rows], dim=2).flatten(0, 1)[None].float()

@@ -1,10 +1,10 @@
-"""The selective scan of Mamba (Gu & Dao, https://arxiv.org/abs/2312.00752), whatever kernel computes it.
+"""The selective scan of Mamba (Gu & Dao, https://arxiv.org/abs/2312.00752), with interchangeable backends.
 
 Per channel and state, with Δ = softplus(delta + bias), x = Δ·u and the decay A_l = exp(Δ_l·a) ≤ 1,
 
     h_l = A_l·h_{l−1} + b_l·x_l,        y_l = Σ_n c_l·h_l + d·u_l.
 
-A bar being the gradient of what it stands over, and g that of h, the way back is a scan in reverse:
+With a bar for the gradient of a quantity, and g for that of h, the backward pass is a scan in reverse:
 
     g_l  = c_l·ȳ_l + A_{l+1}·g_{l+1}             q_l = g_l·A_l·h_{l−1}, the gradient of Δ_l·a
     b̄_l  = Σ_channels g_l·x_l                    ā   = Σ_l q_l·Δ_l
@@ -12,9 +12,9 @@ A bar being the gradient of what it stands over, and g that of h, the way back i
     x̄_l  = Σ_n g_l·b_l                           ū_l = Δ_l·x̄_l + d·ȳ_l
 
 In plain PyTorch the sequence is cut into chunks. A loop over the positions of a chunk runs for many chunks at once:
-first from nothing, for the state that each chunk adds to what enters it; then, those being chained, from the right
-states. The decays are never divided by, so nothing overflows. Only the states at the borders of chunks are kept for
-the way back, which computes those between them again.
+first from a zero state, to find what each chunk adds to its initial state; then, after chaining these, from the true
+initial states. Nothing is divided by a decay, so nothing overflows. Only the states at the borders of chunks are stored
+for the backward pass, which recomputes those between them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from signal_diffusion.errors import UserError, listed
 __all__ = ["selective_scan", "selective_scan_backends", "selective_scan_kernel"]
 
 CHUNK = 16
-"""Most positions in a chunk."""
+"""Largest number of positions in a chunk."""
 CPU_BLOCK, CUDA_BLOCK = 2**17, 2**22
-"""Elements of the state that are worked on at once: of as many chunks as come to that, and one at least."""
+"""Elements of the state to process at once: as many chunks as fit, and at least one."""
 
 
 def selective_scan(
@@ -49,7 +49,7 @@ def selective_scan(
     *,
     backend: str | None = None,
 ) -> Tensor:
-    """y_l = c_l·h_l + d·u_l, of the state h_l = exp(Δ_l·a)·h_{l−1} + Δ_l·b_l·u_l, with Δ = softplus(delta + bias).
+    """y_l = c_l·h_l + d·u_l with the state h_l = exp(Δ_l·a)·h_{l−1} + Δ_l·b_l·u_l and Δ = softplus(delta + bias).
 
     Parameters
     ----------
@@ -66,18 +66,18 @@ def selective_scan(
 
     Returns
     -------
-    (B, D, L) in the type of u; the state is float32, or float64 where u is.
+    (B, D, L) in the type of u; the state is float32, or float64 if u is.
 
     Raises
     ------
     UserError
-        Where the backend asked for cannot run.
+        If the requested backend cannot run.
     """
     return _scan(u, delta, a, b, c, d, delta_bias, backend)[0]
 
 
 def selective_scan_kernel(device: torch.device) -> str:
-    """What computes `selective_scan` on a device; float64 is always left to torch."""
+    """The default backend of `selective_scan` on a device; float64 always uses torch."""
     return selective_scan_backends(device)[0]
 
 
@@ -93,7 +93,7 @@ def selective_scan_backends(device: torch.device) -> tuple[str, ...]:
 def _scan(
     u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, delta_bias: Tensor, backend: str | None
 ) -> tuple[Tensor, Tensor]:
-    """The output, and states for the way back."""
+    """The output, and states for the backward pass."""
     forward = _mamba_forward if _chosen(backend, u) == "mamba_ssm" else _torch_forward
     return forward(u, delta, a, b, c, d, delta_bias)
 
@@ -126,10 +126,10 @@ def _(grad: Tensor, inputs: list[Tensor], states: Tensor, backend: str | None) -
     return [x.new_empty(x.shape) for x in inputs]
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:7], output[1])
     ctx.backend = inputs[7]
-    ctx.set_materialize_grads(False)  # no zeros in the place of a gradient of the states
+    ctx.set_materialize_grads(False)  # None, not zeros, as the gradient of the states
 
 
 def _differentiate(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -139,7 +139,7 @@ def _differentiate(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Ten
     return (*_scan_backward(grad, inputs, states, ctx.backend), None)
 
 
-_scan.register_autograd(_differentiate, setup_context=_keep)
+_scan.register_autograd(_differentiate, setup_context=_save_context)
 
 
 def _chosen(backend: str | None, u: Tensor) -> str:
@@ -160,8 +160,8 @@ def _chosen(backend: str | None, u: Tensor) -> str:
 class _Steps:
     """The inputs by position in a chunk T, chunk K and group M of an example, so that each step is contiguous.
 
-    Channels are (T, K, M, 1, D / G), what groups share is (T, K, M, N, 1); what pads the last chunk, having Δ = 0,
-    neither decays nor adds.
+    Tensors per channel are (T, K, M, 1, D / G), tensors per group (T, K, M, N, 1). The last chunk is padded with Δ = 0,
+    which neither decays nor adds.
     """
 
     def __init__(self, u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, delta_bias: Tensor) -> None:
@@ -187,11 +187,11 @@ class _Steps:
 
     @staticmethod
     def sequence(x: Tensor, shape: torch.Size) -> Tensor:
-        """The way back of `steps`, to a shape (B, …, L)."""
+        """The inverse of `steps`, to a shape (B, …, L)."""
         return x.permute(2, 3, 4, 1, 0).reshape(*shape[:-1], -1)[..., : shape[-1]]
 
     def blocks(self) -> list[slice]:
-        """Chunks that are worked on at once: enough to keep the machine busy, few enough to stay in its caches."""
+        """Slices of chunks to process at once: enough to keep the device busy, few enough to stay in its caches."""
         most = max(1, (CUDA_BLOCK if self.a.is_cuda else CPU_BLOCK) // self.a.numel())
         size = -(-self.chunks // -(-self.chunks // most))
         return [slice(k, min(k + size, self.chunks)) for k in range(0, self.chunks, size)]
@@ -202,7 +202,7 @@ def _torch_forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
     s = _Steps(u, delta, a, b, c, delta_bias)
     blocks = s.blocks()
     y = torch.empty_like(s.x)
-    states = s.a.new_zeros(s.chunks + 1, *s.a.shape)  # what enters each chunk, and the last state
+    states = s.a.new_zeros(s.chunks + 1, *s.a.shape)  # the initial state of each chunk, and the last state
     buffers = s.a.new_empty(2, blocks[0].stop, *s.a.shape)
     for block in blocks:
         h, decay = buffers[:, : block.stop - block.start]
@@ -211,7 +211,7 @@ def _torch_forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
             h.zero_()
             for dt, x, b_i in zip(dts, xs, bs, strict=True):
                 h.mul_(torch.mul(dt, s.a, out=decay).exp_()).addcmul_(b_i, x)
-            torch.mul(s.dt[:, block].sum(0), s.a, out=decay).exp_()  # of whole chunks
+            torch.mul(s.dt[:, block].sum(0), s.a, out=decay).exp_()  # the decay over whole chunks
             for k in range(len(h)):
                 torch.addcmul(h[k], decay[k], states[block.start + k], out=states[block.start + k + 1])
         h.copy_(states[block])
@@ -230,14 +230,14 @@ def _torch_backward(grad: Tensor, *inputs_and_states: Tensor) -> tuple[Tensor, .
     dy = s.steps(grad, s.channel_shape)
     db, dc, ddt, dx = (torch.empty_like(x) for x in (s.b, s.c, s.dt, s.x))
     blocks = s.blocks()
-    decays, carries = s.a.new_empty(2, len(s.dt), blocks[0].stop, *s.a.shape)  # A_l, and A_l·h_{l−1} that becomes q_l
+    decays, carries = s.a.new_empty(2, len(s.dt), blocks[0].stop, *s.a.shape)  # A_l; A_l·h_{l−1}, overwritten by q_l
     scratch = s.a.new_empty(2, blocks[0].stop, *s.a.shape)
-    leaving, da = s.a.new_zeros(2, blocks[0].stop, *s.a.shape)  # gradient of the state that a chunk leaves; of a
+    final, da = s.a.new_zeros(2, blocks[0].stop, *s.a.shape)  # gradients of each chunk's final state, and of a
     for block in reversed(blocks):
         n = block.stop - block.start
         decay, carry, temporary = decays[:, :n].unbind(), carries[:, :n].unbind(), scratch[0, :n]
-        leaving[n - 1] = leaving[0]  # of the block after this one
-        g = leaving[:n]
+        final[n - 1] = final[0]  # from the block after this one
+        g = final[:n]
         dts, xs, bs, cs, dys = (x[:, block].unbind() for x in (s.dt, s.x, s.b, s.c, dy))
         h = states[block]
         for i in range(len(dts)):
@@ -257,7 +257,7 @@ def _torch_backward(grad: Tensor, *inputs_and_states: Tensor) -> tuple[Tensor, .
             da[:n].addcmul_(q, dts[i])
             torch.sum(torch.mul(q, s.a, out=temporary), -2, keepdim=True, out=ddts[i])
             g.mul_(decay[i])
-    dc.addcmul_(s.b, (s.x * dy).sum(-1, keepdim=True))  # of b_l·x_l, the rest of h_l
+    dc.addcmul_(s.b, (s.x * dy).sum(-1, keepdim=True))  # from b_l·x_l, the other term of h_l
     dx = s.sequence(dx, u.shape)
     ddelta = (s.sequence(ddt, u.shape) + s.u * dx) * s.raw_delta.sigmoid()
     return (
@@ -272,14 +272,14 @@ def _torch_backward(grad: Tensor, *inputs_and_states: Tensor) -> tuple[Tensor, .
 
 
 def _chain_gradients(
-    leaving: Tensor, decay: Sequence[Tensor], c: Sequence[Tensor], dy: Sequence[Tensor], whole: Tensor, local: Tensor
+    final: Tensor, decay: Sequence[Tensor], c: Sequence[Tensor], dy: Sequence[Tensor], whole: Tensor, local: Tensor
 ) -> None:
-    """Fill in `leaving`, the gradients of the states that chunks leave, from that of the last one."""
+    """Fill in `final`, the gradients of the chunks' final states, from that of the last chunk."""
     local.zero_()
     for decay_i, c_i, dy_i in zip(reversed(decay), reversed(c), reversed(dy), strict=True):
         local.addcmul_(c_i, dy_i).mul_(decay_i)
-    for k in reversed(range(1, len(leaving))):
-        torch.addcmul(local[k], whole[k], leaving[k], out=leaving[k - 1])
+    for k in reversed(range(1, len(final))):
+        torch.addcmul(local[k], whole[k], final[k], out=final[k - 1])
 
 
 def _state_type(u: Tensor) -> torch.dtype:
@@ -289,12 +289,12 @@ def _state_type(u: Tensor) -> torch.dtype:
 # The kernel of mamba-ssm ------------------------------------------------------------------------------------------
 
 MAMBA_CHUNK = 2048
-"""Positions between two of the states that the kernel keeps."""
+"""Positions between two states that the kernel stores."""
 
 
 @cache
 def _mamba() -> Any:
-    """The compiled extension, without which mamba_ssm imports too; None where it is not. Asked for on CUDA only."""
+    """mamba_ssm's compiled extension, or None; mamba_ssm imports without it too. Only called for CUDA."""
     try:
         return importlib.import_module("selective_scan_cuda")
     except ImportError:

@@ -1,4 +1,4 @@
-"""The convolutional U-Net of DDPM (Ho et al., https://arxiv.org/abs/2006.11239), as diffusers has it."""
+"""The convolutional U-Net of DDPM (Ho et al., https://arxiv.org/abs/2006.11239), from diffusers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from signal_diffusion.config.schema import TABLE
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding
-from signal_diffusion.models.pretrained import DiffusersDenoiser, read_config, settled
+from signal_diffusion.models.pretrained import DiffusersDenoiser, build_architecture, read_config
 
 __all__ = ["UNet", "UNetArchitecture", "architecture_of"]
 
 CLASS = "UNet2DModel"
-FOR_ONE_PICTURE = ("sample_size", "in_channels", "out_channels", "class_embed_type", "num_class_embeds")
+EXAMPLE_SETTINGS = ("sample_size", "in_channels", "out_channels", "class_embed_type", "num_class_embeds")
+"""Arguments of `UNet2DModel` that depend on the examples and their conditions, not on the architecture."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -32,19 +33,19 @@ class UNetArchitecture:
     model_channels: Annotated[int, Field(ge=4, multiple_of=4)] = 64
     """Channels of the first level, a multiple of 4."""
     channel_multipliers: tuple[PositiveInt, ...] = Field(default=(1, 2, 4), min_length=1)
-    """Channels of each level over those of the first; each level after the first has half the rows and columns."""
+    """Channels of each level, divided by `model_channels`; each level after the first has half the rows and columns."""
     use_attention: tuple[bool, ...] = (False, False, True)
-    """Whether a level has self-attention; as many as `channel_multipliers`. The deepest place always has."""
+    """Whether each level has self-attention, one value per level; the middle block always has it."""
     layers_per_block: PositiveInt = 2
     """Residual layers of each level."""
     attention_head_dim: PositiveInt = 8
-    """Channels of each attention head, a divisor of those of every level with attention and of the last."""
+    """Channels of each attention head, a divisor of the channels of every level with attention and of the last."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the channels' values that training zeroes, 0 ≤ p < 1."""
+    """Dropout in the residual layers, 0 ≤ p < 1."""
 
 
 class UNet(DiffusersDenoiser):
-    """`UNet2DModel` of diffusers. Its first prediction, before training, is zero."""
+    """diffusers' `UNet2DModel`. Before training, it predicts zero."""
 
     def __init__(
         self,
@@ -54,9 +55,9 @@ class UNet(DiffusersDenoiser):
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
     ) -> None:
-        """With `electrode_rows`, rows that the depth does not divide are filled up with zeros."""
+        """With `electrode_rows`, rows are padded with zeros to a multiple that the levels divide."""
         super().__init__()
-        from diffusers.models.unets.unet_2d import UNet2DModel  # slow, and needed here only
+        from diffusers.models.unets.unet_2d import UNet2DModel  # slow to import
 
         channels, height, width = shape
         self.check(architecture)
@@ -80,7 +81,8 @@ class UNet(DiffusersDenoiser):
         widths, attention = _widths(architecture), architecture.use_attention
         if len(widths) != len(attention):
             raise UserError(
-                f"use_attention has {len(attention)} levels and channel_multipliers {len(widths)}; expected as many"
+                f"use_attention has {len(attention)} levels and channel_multipliers {len(widths)}; expected the same "
+                "number in both"
             )
         with_attention = [width for width, each in zip(widths, attention, strict=True) if each]
         for width in (*with_attention, widths[-1]):
@@ -92,14 +94,14 @@ class UNet(DiffusersDenoiser):
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """The levels on the way down, the deepest place, and the levels on the way up."""
+        """The levels on the way down, the middle block, and the levels on the way up."""
         return nn.ModuleList([*self.network.down_blocks, self.network.mid_block, *self.network.up_blocks])
 
     def forward(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """The prediction for x (B, C, H, W) at the times t (B,).
 
-        diffusers' step k is our t = (k + 1)/T, so weights of its pipelines (T = 1000) are given 1000·t = k + 1, one
-        more than the step that they were trained with.
+        diffusers' step k is our t = (k + 1)/T. So weights of its pipelines (T = 1000) receive 1000·t = k + 1, one more
+        than the step that they were trained with.
         """
         condition = None if self.conditioning is None else self.conditioning(cond)
         padded = F.pad(x, (0, 0, 0, self.missing_rows))
@@ -107,12 +109,12 @@ class UNet(DiffusersDenoiser):
 
 
 def architecture_of(folder: Path) -> UNetArchitecture:
-    """The architecture that a model's folder in diffusers' layout has.
+    """The architecture of the model in a folder in diffusers' layout.
 
     Raises
     ------
     UserError
-        Where it is of another network, or has a setting that `[model.architecture]` has no key for.
+        If it is another network, or has a setting that `[model.architecture]` has no key for.
     """
     from diffusers.models.unets.unet_2d import UNet2DModel
 
@@ -125,11 +127,13 @@ def architecture_of(folder: Path) -> UNetArchitecture:
             "use_attention": tuple(name.startswith("Attn") for name in config["down_block_types"]),
         }
     except (KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError):
-        raise UserError(f"{folder}: its config.json does not say all of a {CLASS}") from None
+        raise UserError(
+            f"{folder}: its config.json lacks settings of a {CLASS}, or has wrong ones; copy or download it again"
+        ) from None
     values |= {name: config.get(name) for name in ("layers_per_block", "attention_head_dim")}
-    architecture = settled(UNetArchitecture, folder, values | {"dropout": config.get("dropout", 0.0)})
+    architecture = build_architecture(UNetArchitecture, folder, values | {"dropout": config.get("dropout", 0.0)})
     expected = _defaults(UNet2DModel) | _settings(architecture)
-    for name in sorted(expected.keys() - set(FOR_ONE_PICTURE)):
+    for name in sorted(expected.keys() - set(EXAMPLE_SETTINGS)):
         if _plain(config.get(name, expected[name])) != _plain(expected[name]):
             raise UserError(f"{folder}: its config.json has {name} = {config[name]}; expected {expected[name]}")
     return architecture
@@ -154,7 +158,7 @@ def _widths(architecture: UNetArchitecture) -> tuple[int, ...]:
 
 
 def _factor(architecture: UNetArchitecture) -> int:
-    """What the deepest level has fewer rows and columns by."""
+    """The factor by which the deepest level has fewer rows and columns than the first."""
     return 2 ** (len(architecture.channel_multipliers) - 1)
 
 
@@ -163,13 +167,13 @@ def _check_size(architecture: UNetArchitecture, height: int, width: int) -> None
     if height % factor or width % factor:
         raise UserError(
             f"channel_multipliers: {len(architecture.channel_multipliers)} levels need rows and columns that are "
-            f"multiples of {factor}, but examples are {height} × {width}; use fewer levels, or pictures of "
+            f"multiples of {factor}, but examples are {height} × {width}; use fewer levels, or examples of "
             f"{_rounded(height, factor)} × {_rounded(width, factor)}"
         )
     if height == width == factor:
         raise UserError(
-            f"channel_multipliers: {len(architecture.channel_multipliers)} levels leave one pixel of {height} × {width}"
-            ", too few for a group norm; use fewer levels"
+            f"channel_multipliers: {len(architecture.channel_multipliers)} levels reduce {height} × {width} to one "
+            "pixel, too few for a group norm; use fewer levels"
         )
 
 
@@ -178,7 +182,7 @@ def _rounded(size: int, factor: int) -> int:
 
 
 def _defaults(network: type) -> dict[str, Any]:
-    """What a network of diffusers does where it is not told."""
+    """The default arguments of a diffusers network."""
     parameters = inspect.signature(network).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not each.empty}
 

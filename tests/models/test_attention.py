@@ -39,7 +39,7 @@ def test_attention_is_the_softmax_of_scaled_products(dtype, tolerance):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_neighbourhood_attention_and_its_gradients_are_those_of_a_loop_over_queries(shape):
+def test_neighbourhood_attention_and_its_gradients_equal_a_loop_over_queries(shape):
     height, width, *kernel = shape
     q, k, v, upstream = inputs(height, width)
     expected = with_gradients(reference, q, k, v, upstream, kernel)
@@ -72,7 +72,7 @@ def test_scale_and_strides_of_the_inputs_are_respected(backend):
 
 
 @pytest.mark.parametrize("shape", [(9, 12, 7, 7), (20, 17, 20, 7), (6, 5, 9, 2)])
-def test_flex_attention_agrees_inside_a_graph(shape):
+def test_flex_attention_inside_a_graph_equals_the_reference(shape):
     height, width, *kernel = shape
     q, k, v, _ = (x.repeat(1, 1, 1, 1, 2).float() for x in inputs(height, width))
     compiled = torch.compile(neighbourhood_attention, backend="eager", fullgraph=True, dynamic=False)
@@ -83,7 +83,7 @@ def test_flex_attention_agrees_inside_a_graph(shape):
     assert (found - expected).norm() < 1e-5 * expected.norm()
 
 
-def test_flex_attention_makes_a_mask_once(monkeypatch):
+def test_flex_attention_makes_each_mask_once(monkeypatch):
     monkeypatch.setattr(attention_cuda, "_masks", {})
     q, k, v, _ = (x.repeat(1, 1, 1, 1, 2).float() for x in inputs(11, 13))
     compiled = torch.compile(neighbourhood_attention, backend="eager", fullgraph=True, dynamic=False)
@@ -96,7 +96,7 @@ def test_flex_attention_makes_a_mask_once(monkeypatch):
     assert second is first
 
 
-def test_flex_attention_outside_a_graph_is_compiled_for_more_shapes_than_torch_would(monkeypatch):
+def test_flex_attention_outside_a_graph_recompiles_beyond_torchs_limit(monkeypatch):
     graphs = []
     monkeypatch.setattr(attention_cuda, "flex_attention", torch.square)
     backend = lambda graph, inputs: graphs.append(graph) or graph.forward  # noqa: E731
@@ -110,7 +110,7 @@ def test_flex_attention_outside_a_graph_is_compiled_for_more_shapes_than_torch_w
     assert len(graphs) == 9
 
 
-def test_natten_is_given_its_layout_and_gives_back_ours(monkeypatch):
+def test_natten_receives_its_own_layout_and_returns_ours(monkeypatch):
     def na2d(q, k, v, kernel_size, scale):
         q, k, v = (x.permute(0, 3, 1, 2, 4) for x in (q, k, v))
         return reference(q, k, v, kernel_size, scale=scale).permute(0, 2, 3, 1, 4)
@@ -124,7 +124,7 @@ def test_natten_is_given_its_layout_and_gives_back_ours(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(9, 9), (18, 17)])
-def test_compiled_without_a_graph_break_it_is_the_same(size):
+def test_compiling_without_a_graph_break_gives_the_same_result(size):
     q, k, v, upstream = inputs(*size)
     compiled = torch.compile(neighbourhood_attention, backend="aot_eager", fullgraph=True)
 
@@ -136,7 +136,7 @@ def test_compiled_without_a_graph_break_it_is_the_same(size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(9, 9), (18, 17)])
-def test_compiled_by_inductor_it_is_the_same(size):
+def test_compiling_with_inductor_gives_the_same_result(size):
     q, k, v, upstream = (x.float() for x in inputs(*size))
     compiled = torch.compile(neighbourhood_attention, fullgraph=True)
 
@@ -171,7 +171,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 
 @pytest.mark.parametrize("size", [(9, 9), (18, 17)])
-def test_it_runs_without_memory_and_leaves_nothing_fake_behind(size):
+def test_it_runs_on_fake_and_meta_tensors_without_caching_them(size):
     with FakeTensorMode():
         q, k, v = (torch.empty(2, 2, *size, 8, requires_grad=True) for _ in range(3))
         neighbourhood_attention(q, k, v, (5, 6)).sum().backward()
@@ -182,20 +182,20 @@ def test_it_runs_without_memory_and_leaves_nothing_fake_behind(size):
     assert (neighbourhood_attention(q, k, v, (5, 6)) - reference(q, k, v, (5, 6))).abs().max() < 1e-12
 
 
-def test_four_times_the_tokens_keep_four_times_the_memory_and_a_fifth_of_what_a_mask_keeps():
-    few, many = kept_bytes("tiles", 32), kept_bytes("tiles", 64)
+def test_saved_memory_is_linear_in_the_tokens_and_a_fifth_of_that_of_a_mask():
+    few, many = saved_bytes("tiles", 32), saved_bytes("tiles", 64)
 
     assert many == 4 * few
-    assert 5 * many <= kept_bytes("dense", 64)
+    assert 5 * many <= saved_bytes("dense", 64)
 
 
-def test_operations_are_those_of_the_windows():
+def test_flops_are_those_of_the_windows():
     q, k, v = (x.requires_grad_() for x in inputs(20, 20)[:3])
 
     with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
         neighbourhood_attention(q, k, v, (7, 5)).sum().backward()
 
-    # Two products forwards and five backwards, of two operations per multiplication.
+    # Two products in the forward pass and five in the backward pass, two operations per multiply-add.
     assert counter.get_total_flops() == (2 + 5) * 2 * q.numel() * 7 * 5
 
 
@@ -203,7 +203,7 @@ def test_operations_are_those_of_the_windows():
     ("arguments", "message"),
     [({"kernel_size": (7, 0)}, "kernel_size is"), ({"kernel_size": (7, 7), "backend": "tile"}, "'tile' is unknown")],
 )
-def test_what_cannot_be_computed_is_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     q, k, v, _ = inputs(4, 4)
 
     with pytest.raises(UserError, match=message):
@@ -211,7 +211,7 @@ def test_what_cannot_be_computed_is_refused(arguments, message):
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta", "mps"])
-def test_without_cuda_there_are_tiles_and_the_mask(device):
+def test_without_cuda_the_backends_are_tiles_and_dense(device):
     assert neighbourhood_backends(torch.device(device)) == ("tiles", "dense")
     assert neighbourhood_kernel(torch.device(device), (17, 16), (7, 7), 64) == "torch, in tiles"
 
@@ -238,7 +238,7 @@ def test_on_cuda_natten_comes_first_only_if_it_has_its_library(monkeypatch):
         ((16, 16), (7, 7), 64, ["SDPA", "SDPA"]),
     ],
 )
-def test_the_kernel_told_is_the_one_that_computes(monkeypatch, size, kernel, dim, found):
+def test_the_reported_kernel_is_the_one_that_computes(monkeypatch, size, kernel, dim, found):
     cuda = torch.device("cuda", 0)
     for installed, name in zip([("flex",), ("natten", "flex")], found, strict=True):
         monkeypatch.setattr(attention_cuda, "installed", lambda installed=installed: installed)
@@ -252,7 +252,7 @@ def inputs(height, width, batch=2, heads=2, dim=8):
 
 
 def reference(q, k, v, kernel, scale=None):
-    """The definition: each query by itself, its window pushed inside the grid."""
+    """The definition, query by query, with each window moved inside the grid."""
     height, width, dim = q.shape[2:]
     rows, columns = min(kernel[0], height), min(kernel[1], width)
     out = []
@@ -273,14 +273,14 @@ def with_gradients(function, q, k, v, upstream, kernel, backend=None):
     return [out, *torch.autograd.grad(out, leaves, upstream)]
 
 
-def kept_bytes(backend, size):
+def saved_bytes(backend, size):
     q, k, v = (torch.zeros(1, 1, size, size, 64).requires_grad_() for _ in range(3))
-    kept = {}
+    saved = {}
 
     def pack(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         neighbourhood_attention(q, k, v, (7, 7), backend=backend)
-    return sum(kept.values())
+    return sum(saved.values())

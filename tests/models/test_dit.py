@@ -19,7 +19,7 @@ TINY = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
 def tiny(
     *, shape=(3, 8, 16), patch_size=(4, 2), attributes=(LABEL,), trained=True, electrode_rows=False, **architecture
 ):
-    """A small network; `trained` ones have random weights everywhere, as at first most contribute nothing."""
+    """A small network; a `trained` one has random weights everywhere, because initially most have no effect."""
     torch.manual_seed(0)
     table = DiTArchitecture(**TINY | architecture, patch_size=patch_size)
     model = DiT(table, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
@@ -36,7 +36,7 @@ def inputs(model_shape=(3, 8, 16), *, batch=2):
 
 
 def plain_dit(weights, x, t, label, *, heads, patch_size):
-    """DiT of the paper with QK-norm, token by token where that is plainest."""
+    """The paper's DiT with QK-norm, in the plainest code, sometimes token by token."""
 
     def linear(name, value):
         return value @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
@@ -86,7 +86,7 @@ def plain_dit(weights, x, t, label, *, heads, patch_size):
     return out
 
 
-def test_same_weights_same_numbers_as_the_plain_formulas():
+def test_predictions_equal_the_plain_formulas():
     model = tiny().double()
     x, t, cond = inputs()
     x, t = x.double(), t.double()
@@ -104,7 +104,7 @@ def like_diffusers(model, reference):
         patches = weights[f"patch_embedding.{kind}"]
         found[f"pos_embed.proj.{kind}"] = patches.reshape(reference.pos_embed.proj.state_dict()[kind].shape)
         found[f"proj_out_1.{kind}"] = weights[f"modulation.{kind}"]
-        # the pixels of a patch have their channels last there
+        # diffusers has the channels of a patch's pixels last
         found[f"proj_out_2.{kind}"] = weights[f"output.{kind}"].unflatten(0, (3, 4)).transpose(0, 1).flatten(0, 1)
         for i in range(2):
             layer, block = f"layers.{i}", f"transformer_blocks.{i}"
@@ -143,7 +143,7 @@ def diffusers_dit():
     return reference.eval()
 
 
-def test_same_weights_same_numbers_as_diffusers():
+def test_predictions_equal_those_of_diffusers():
     model, reference = tiny(shape=(3, 8, 8), patch_size=(2, 2)), diffusers_dit()
     reference.load_state_dict(like_diffusers(model, reference), strict=True)
     columns_first = torch.cat(reference.pos_embed.pos_embed.chunk(2, dim=-1)[::-1], dim=-1)[0]
@@ -160,7 +160,7 @@ def test_same_weights_same_numbers_as_diffusers():
     ("shape", "patch_size", "num_tokens"),
     [((1, 20, 2048), (1, 8), 5120), ((3, 8, 16), (2, 16), 4), ((16, 7, 5), (7, 1), 5)],
 )
-def test_any_shape_and_any_patch_that_divides_it(shape, patch_size, num_tokens):
+def test_any_shape_and_any_patch_that_divides_it_are_accepted(shape, patch_size, num_tokens):
     model = tiny(shape=shape, patch_size=patch_size, num_layers=1)
     x, t, cond = inputs(shape, batch=1)
 
@@ -176,27 +176,27 @@ def test_unpatchify_undoes_patchify(patch_size):
 
 
 @pytest.mark.parametrize("dims", [(-2,), (-1,)])
-def test_rows_and_columns_have_places(dims):
+def test_rows_and_columns_have_positions(dims):
     model = tiny(patch_size=(1, 1))
     x, t, cond = inputs()
 
     assert not torch.allclose(model(x.roll(1, dims), t, cond), model(x, t, cond).roll(1, dims), atol=1e-3)
 
 
-def test_electrodes_have_no_order_beyond_their_embeddings():
+def test_electrodes_have_no_order_except_by_their_embeddings():
     model = tiny(shape=(1, 5, 16), patch_size=(1, 4), electrode_rows=True).double()
     x, t, cond = inputs((1, 5, 16))
     x, t, order = x.double(), t.double(), torch.tensor([3, 0, 4, 1, 2])
     expected = model(x, t, cond)[:, :, order]
 
-    same_places = model(x[:, :, order], t, cond)
+    same_embeddings = model(x[:, :, order], t, cond)
     model.electrodes.weight.data = model.electrodes.weight[order]
 
     torch.testing.assert_close(model(x[:, :, order], t, cond), expected)
-    assert (same_places - expected).norm() > 0.1 * expected.norm()
+    assert (same_embeddings - expected).norm() > 0.1 * expected.norm()
 
 
-def test_samples_in_time_keep_their_order_where_rows_are_electrodes():
+def test_time_keeps_its_order_if_rows_are_electrodes():
     model = tiny(shape=(1, 5, 16), patch_size=(1, 4), electrode_rows=True)
     x, t, cond = inputs((1, 5, 16))
 
@@ -208,13 +208,13 @@ def test_patches_of_several_electrodes_are_refused():
         tiny(electrode_rows=True)
 
 
-def test_no_two_positions_are_alike():
+def test_all_positions_differ():
     positions = tiny(shape=(1, 20, 64), patch_size=(1, 8), num_layers=1).positions
 
     assert (torch.cdist(positions, positions) + torch.eye(160)).min() > 0.01
 
 
-def test_the_real_size_is_counted_on_the_meta_device():
+def test_the_default_size_has_the_expected_number_of_parameters():
     with torch.device("meta"):
         model = DiT(DiTArchitecture(), shape=(1, 64, 64), attributes=(LABEL, AGE))
 
@@ -222,7 +222,7 @@ def test_the_real_size_is_counted_on_the_meta_device():
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
-def test_the_operations_counted_are_those_of_its_matrix_products():
+def test_flops_are_those_of_the_matrix_products():
     model = tiny()  # 16 tokens of 24 numbers, 16 channels, 2 layers
     x, _, cond = inputs(batch=1)
     per_token = 2 * 16 * (3 * 16 + 16 + 2 * 64)  # qkv, projection, feed-forward

@@ -1,4 +1,4 @@
-"""What every backbone promises the trainer, whatever it is made of."""
+"""What the trainer relies on in every backbone."""
 
 import copy
 
@@ -9,11 +9,11 @@ from signal_diffusion.models.registry import BACKBONES
 from tests.models.tiny import conditions, tiny
 
 SHAPES = {False: (3, 8, 16), True: (1, 3, 64)}
-"""Of pictures, and of time series of three electrodes."""
+"""By `electrode_rows`: of images, and of time series of three electrodes."""
 DROPOUT = {name: {"dropout_rate": 0.3} for name in ("dit", "hourglass", "localmamba")} | {"unet": {"dropout": 0.3}}
-"""What turns dropout on; sd35 has none."""
+"""The keys that turn dropout on; sd35 has none."""
 IDLE = {"sd35": ["add_q_proj.weight", "add_q_proj.bias", "norm_added_q.weight"]}
-"""Parameters that change nothing: in the last block of sd35 the conditions are attended to but attend to nothing."""
+"""Parameters without effect: in the last block of sd35, conditions are attended to but attend to nothing."""
 
 every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
 either_rows = pytest.mark.parametrize("electrode_rows", [False, True])
@@ -24,7 +24,7 @@ def slow_but(*fast):
 
 
 def trained(backbone, *, electrode_rows=False, conditioning="attributes", **architecture):
-    """A small network with random weights everywhere, as at first most contribute nothing."""
+    """A small network with random weights everywhere, because initially most have no effect."""
     shape = SHAPES[electrode_rows]
     model = tiny(backbone, shape, conditioning=conditioning, electrode_rows=electrode_rows, **architecture)
     for parameter in model.parameters():
@@ -33,7 +33,7 @@ def trained(backbone, *, electrode_rows=False, conditioning="attributes", **arch
 
 
 def inputs(electrode_rows=False, conditioning="attributes"):
-    """Three examples, of which the last has no condition."""
+    """Three examples; the last has no condition."""
     x = torch.randn(3, *SHAPES[electrode_rows], generator=torch.Generator().manual_seed(1))
     return x, torch.tensor([0.1, 0.5, 0.9]), conditions(conditioning, 3)
 
@@ -42,7 +42,7 @@ def inputs(electrode_rows=False, conditioning="attributes"):
     ("conditioning", "electrode_rows"), [("none", True), ("class", False), ("caption", False), ("attributes", True)]
 )
 @every_backbone
-def test_the_first_prediction_is_zero_and_every_parameter_has_a_gradient(backbone, conditioning, electrode_rows):
+def test_the_initial_prediction_is_zero_and_every_parameter_has_a_gradient(backbone, conditioning, electrode_rows):
     model = tiny(backbone, SHAPES[electrode_rows], conditioning=conditioning, electrode_rows=electrode_rows)
     x, t, cond = inputs(electrode_rows, conditioning)
 
@@ -55,7 +55,7 @@ def test_the_first_prediction_is_zero_and_every_parameter_has_a_gradient(backbon
 
 @either_rows
 @every_backbone
-def test_every_parameter_comes_to_matter(backbone, electrode_rows):
+def test_every_parameter_affects_the_prediction(backbone, electrode_rows):
     model = trained(backbone, electrode_rows=electrode_rows)
     x, t, cond = inputs(electrode_rows)
 
@@ -70,18 +70,18 @@ def test_every_parameter_comes_to_matter(backbone, electrode_rows):
     [("class", "label"), ("caption", "caption"), ("attributes", "gender"), ("attributes", "age")],
 )
 @every_backbone
-def test_the_time_each_condition_and_its_absence_matter(backbone, conditioning, name):
+def test_time_conditions_and_missing_conditions_affect_the_prediction(backbone, conditioning, name):
     model = trained(backbone, conditioning=conditioning)
     x, _, cond = inputs(conditioning=conditioning)
-    alone = cond.drop_each({other: torch.tensor([True] * 3) for other in cond.attributes.keys() - {name}})
+    single = cond.drop_each({other: torch.tensor([True] * 3) for other in cond.attributes.keys() - {name}})
 
-    found = model(x[[0] * 4], torch.tensor([0.3, 0.3, 0.3, 0.7]), alone[[0, 1, 2, 0]]).flatten(1)
+    found = model(x[[0] * 4], torch.tensor([0.3, 0.3, 0.3, 0.7]), single[[0, 1, 2, 0]]).flatten(1)
 
     assert torch.pdist(found).min() > 1e-3 * found[0].norm()
 
 
 @every_backbone
-def test_gradient_checkpointing_computes_blocks_again_to_the_same_gradients_dropout_and_all(backbone):
+def test_gradient_checkpointing_recomputes_blocks_with_identical_gradients_and_dropout(backbone):
     plain = trained(backbone, **DROPOUT.get(backbone, {}))
     checkpointed = copy.deepcopy(plain)
     checkpointed.checkpoint_gradients()
@@ -100,7 +100,7 @@ def test_gradient_checkpointing_computes_blocks_again_to_the_same_gradients_drop
 
 @either_rows
 @every_backbone
-def test_bfloat16_autocast_stays_close_to_float32_and_leaves_the_parameters_alone(backbone, electrode_rows):
+def test_bfloat16_autocast_is_close_to_float32_and_keeps_parameters_in_float32(backbone, electrode_rows):
     model = trained(backbone, electrode_rows=electrode_rows)
     x, t, cond = inputs(electrode_rows)
     exact = model(x, t, cond)
@@ -115,7 +115,7 @@ def test_bfloat16_autocast_stays_close_to_float32_and_leaves_the_parameters_alon
 
 @pytest.mark.parametrize(("conditioning", "electrode_rows"), [("caption", False), ("attributes", True)])
 @every_backbone
-def test_saved_and_loaded_into_a_fresh_model_gives_the_same_output_to_the_bit(backbone, conditioning, electrode_rows):
+def test_saving_and_loading_is_bit_identical(backbone, conditioning, electrode_rows):
     model = trained(backbone, electrode_rows=electrode_rows, conditioning=conditioning)
     other = tiny(backbone, SHAPES[electrode_rows], conditioning=conditioning, electrode_rows=electrode_rows)
     x, t, cond = inputs(electrode_rows, conditioning)
@@ -129,7 +129,7 @@ def test_saved_and_loaded_into_a_fresh_model_gives_the_same_output_to_the_bit(ba
     ("conditioning", "electrode_rows"), [pytest.param("caption", False, marks=pytest.mark.slow), ("attributes", True)]
 )
 @pytest.mark.parametrize("backbone", slow_but("dit"))
-def test_the_whole_network_is_one_graph_with_the_same_output(backbone, conditioning, electrode_rows):
+def test_the_network_compiles_into_one_graph_with_the_same_output(backbone, conditioning, electrode_rows):
     model = trained(backbone, electrode_rows=electrode_rows, conditioning=conditioning)
     x, t, cond = inputs(electrode_rows, conditioning)
 
@@ -140,7 +140,7 @@ def test_the_whole_network_is_one_graph_with_the_same_output(backbone, condition
 
 @pytest.mark.parametrize("checkpointed", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("backbone", slow_but("hourglass", "localmamba"))
-def test_each_block_is_one_graph_with_the_same_gradients(backbone, checkpointed):
+def test_each_block_compiles_into_one_graph_with_the_same_gradients(backbone, checkpointed):
     model = trained(backbone)
     compiled = copy.deepcopy(model)
     x, t, cond = inputs()

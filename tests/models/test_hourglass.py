@@ -22,7 +22,7 @@ SERIES = {"shape": (1, 5, 32), "patch_size": (1, 4), "electrode_rows": True}
 
 
 def tiny(*, shape=(3, 8, 16), attributes=(LABEL,), electrode_rows=False, trained=True, **architecture):
-    """A small network; `trained` ones have random weights everywhere, as at first most contribute nothing."""
+    """A small network; a `trained` one has random weights everywhere, because initially most have no effect."""
     torch.manual_seed(0)
     table = HourglassArchitecture(**TINY | architecture)
     model = Hourglass(table, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
@@ -38,14 +38,14 @@ def inputs(shape=(3, 8, 16), *, batch=2):
     return torch.randn(batch, *shape, generator=generator), torch.linspace(0.1, 0.9, batch), cond
 
 
-def without_places(model):
-    """As the paper has it."""
+def remove_positions(model):
+    """Zero the position embedding, which the paper does not have."""
     for parameter in model.places.parameters():
         torch.nn.init.zeros_(parameter)
 
 
 def plain_hourglass(weights, x, c, *, head_dim, patch_size, depths):
-    """The paper's network with global attention in each of two levels, token by token; c is time and conditions."""
+    """The paper's network, two levels of global attention, token by token; c embeds time and conditions."""
 
     def linear(name, value):
         return value @ weights[f"{name}.weight"].T
@@ -57,13 +57,13 @@ def plain_hourglass(weights, x, c, *, head_dim, patch_size, depths):
         value, gate = linear(f"{name}.up", value).chunk(2, dim=-1)
         return linear(f"{name}.down", value * gate * (1 + torch.erf(gate / math.sqrt(2))) / 2)
 
-    def turned(value, row, column):
-        """One head of one token (B, heads, d): pairs (i, i + d/4) turned by row, then by column."""
+    def rotated(value, row, column):
+        """A token (B, heads, d) with the pairs (i, i + d/4) of each head rotated by row, then by column."""
         value, heads, pairs = value.clone(), value.shape[1], head_dim // 8
         for head in range(heads):
-            for axis, place in enumerate((row, column)):
+            for axis, position in enumerate((row, column)):
                 for pair in range(pairs):
-                    angle = place * math.pi * 10 ** ((pair * heads + head) / (pairs * heads))
+                    angle = position * math.pi * 10 ** ((pair * heads + head) / (pairs * heads))
                     i = axis * pairs + pair
                     a, b = value[:, head, i].clone(), value[:, head, i + 2 * pairs].clone()
                     value[:, head, i] = a * math.cos(angle) - b * math.sin(angle)
@@ -72,23 +72,23 @@ def plain_hourglass(weights, x, c, *, head_dim, patch_size, depths):
 
     def attend(name, tokens):
         heads = {}
-        for place, token in tokens.items():
+        for position, token in tokens.items():
             parts = linear(f"{name}.qkv", token).reshape(len(token), 3, -1, head_dim)
             q, k, v = (parts[:, i] for i in range(3))
             q, k = (part / (part.square().sum(-1, keepdim=True) + 1e-6).sqrt() for part in (q, k))
-            heads[place] = turned(q, *place), turned(k, *place), v
+            heads[position] = rotated(q, *position), rotated(k, *position), v
         scale = weights[f"{name}.log_scale"].exp()
         mixed = {}
-        for place, (q, _, _) in heads.items():
+        for position, (q, _, _) in heads.items():
             scores = torch.stack([scale * (q * k).sum(-1) for _, k, _ in heads.values()])
             values = torch.stack([v for _, _, v in heads.values()])
-            mixed[place] = (scores.softmax(0)[..., None] * values).sum(0).flatten(1)
-        return {place: linear(f"{name}.attention_output", value) for place, value in mixed.items()}
+            mixed[position] = (scores.softmax(0)[..., None] * values).sum(0).flatten(1)
+        return {position: linear(f"{name}.attention_output", value) for position, value in mixed.items()}
 
     def layer(name, tokens):
         scale = 1 + linear(f"{name}.attention_norm.scale", c)
-        mixed = attend(name, {place: rms_norm(token, scale) for place, token in tokens.items()})
-        tokens = {place: token + mixed[place] for place, token in tokens.items()}
+        mixed = attend(name, {position: rms_norm(token, scale) for position, token in tokens.items()})
+        tokens = {position: token + mixed[position] for position, token in tokens.items()}
         scale = 1 + linear(f"{name}.feed_forward_norm.scale", c)
         return {p: token + geglu(f"{name}.feed_forward", rms_norm(token, scale)) for p, token in tokens.items()}
 
@@ -103,7 +103,7 @@ def plain_hourglass(weights, x, c, *, head_dim, patch_size, depths):
         c = c + geglu(f"mapping.layers.{i}", rms_norm(c, weights[f"mapping.norms.{i}.weight"]))
     c = rms_norm(c, weights["mapping.output_norm.weight"])
 
-    def place(top, left, rows, columns):
+    def position(top, left, rows, columns):
         half = max(height, width) / 2
         return (top + rows / 2 - height / 2) / half, (left + columns / 2 - width / 2) / half
 
@@ -112,36 +112,36 @@ def plain_hourglass(weights, x, c, *, head_dim, patch_size, depths):
     outer = {}
     for top, left in fine:
         patch = x[:, :, top : top + ph, left : left + pw].permute(0, 2, 3, 1).flatten(1)
-        where = weights["places.rows.weight"][top // ph] + weights["places.columns.weight"][left // pw]
-        outer[place(top, left, ph, pw)] = linear("patch_embedding.projection", patch) + where
+        embedding = weights["places.rows.weight"][top // ph] + weights["places.columns.weight"][left // pw]
+        outer[position(top, left, ph, pw)] = linear("patch_embedding.projection", patch) + embedding
     outer = level("down.0", depths[0], outer)
 
     inner = {}
     for top, left in coarse:
         corners = [(top, left), (top, left + pw), (top + ph, left), (top + ph, left + pw)]
-        joined = torch.cat([outer[place(*corner, ph, pw)] for corner in corners], dim=1)
-        inner[place(top, left, 2 * ph, 2 * pw)] = linear("merges.0.projection", joined)
+        joined = torch.cat([outer[position(*corner, ph, pw)] for corner in corners], dim=1)
+        inner[position(top, left, 2 * ph, 2 * pw)] = linear("merges.0.projection", joined)
     inner = level("middle", depths[1], inner)
 
     share = weights["splits.0.share"]
     for top, left in coarse:
         corners = [(top, left), (top, left + pw), (top + ph, left), (top + ph, left + pw)]
-        parts = linear("splits.0.projection", inner[place(top, left, 2 * ph, 2 * pw)]).chunk(4, dim=1)
+        parts = linear("splits.0.projection", inner[position(top, left, 2 * ph, 2 * pw)]).chunk(4, dim=1)
         for corner, part in zip(corners, parts, strict=True):
-            skip = outer[place(*corner, ph, pw)]
-            outer[place(*corner, ph, pw)] = (1 - share) * skip + share * part
+            skip = outer[position(*corner, ph, pw)]
+            outer[position(*corner, ph, pw)] = (1 - share) * skip + share * part
     outer = level("up.0", depths[0], outer)
 
     out = torch.empty_like(x)
     for top, left in fine:
-        token = linear("output", rms_norm(outer[place(top, left, ph, pw)], weights["output_norm.weight"]))
+        token = linear("output", rms_norm(outer[position(top, left, ph, pw)], weights["output_norm.weight"]))
         patch = token.reshape(batch, ph, pw, channels).permute(0, 3, 1, 2)
         out[:, :, top : top + ph, left : left + pw] = patch
     return out
 
 
 @pytest.mark.parametrize(("shape", "patch_size"), [((3, 8, 12), (2, 2)), ((1, 6, 16), (1, 4))])
-def test_same_weights_same_numbers_as_the_plain_formulas(shape, patch_size):
+def test_predictions_equal_the_plain_formulas(shape, patch_size):
     model = tiny(shape=shape, patch_size=patch_size, kernel_sizes=(0, 0)).double()
     x, t, cond = inputs(shape)
     x, t = x.double(), t.double()
@@ -162,7 +162,7 @@ def test_same_weights_same_numbers_as_the_plain_formulas(shape, patch_size):
         ((16, 7, 5), (7, 1), False, 1, 5),
     ],
 )
-def test_any_shape_that_patches_and_merges_divide(shape, patch_size, electrode_rows, levels, num_tokens):
+def test_any_shape_that_patches_and_merges_divide_is_accepted(shape, patch_size, electrode_rows, levels, num_tokens):
     sizes = {"depths": (1,) * levels, "widths": (16,) * levels, "kernel_sizes": (3, 5, 0)[-levels:]}
     model = tiny(shape=shape, patch_size=patch_size, electrode_rows=electrode_rows, **sizes)
     x, t, cond = inputs(shape, batch=1)
@@ -178,7 +178,7 @@ def test_any_shape_that_patches_and_merges_divide(shape, patch_size, electrode_r
         ({"shape": (1, 64, 66)}, "66: expected"),
         ({"patch_size": (1, 8), "shape": (1, 20, 2064), "electrode_rows": True}, "multiples of 1 × 32"),
         ({"shape": (1, 20, 2048), "electrode_rows": True}, r"spans 2 electrodes.*use patch_size = \[1, 2\]"),
-        ({"widths": (64, 128)}, "depths 3, widths 2, kernel_sizes 3; expected as many"),
+        ({"widths": (64, 128)}, "depths 3, widths 2, kernel_sizes 3; expected the same number"),
         ({"widths": (64, 100, 256)}, "widths has 100: expected multiples of attention_head_dim = 64"),
         ({"kernel_sizes": (7, 6, 0)}, "kernel_sizes has 6: expected odd numbers"),
     ],
@@ -192,13 +192,13 @@ def test_sizes_that_do_not_fit_are_named(sizes, message):
 
 @pytest.mark.parametrize("dims", [(-2,), (-1,)])
 @pytest.mark.parametrize("embedded", [True, False])
-def test_rows_and_columns_of_a_picture_have_places(dims, embedded):
+def test_rows_and_columns_of_an_image_have_positions(dims, embedded):
     model = tiny(kernel_sizes=(0, 0))
-    if embedded:  # alone: without distances between tokens
+    if embedded:  # remove the rotations, so that only the embedding is left
         for rotation in model.rotations:
             rotation.table[0], rotation.table[1] = 1, 0
     else:
-        without_places(model)
+        remove_positions(model)
     x, t, cond = inputs()
 
     moved = model(x.roll(4, dims), t, cond)  # by a token of the middle level
@@ -206,19 +206,19 @@ def test_rows_and_columns_of_a_picture_have_places(dims, embedded):
     assert not torch.allclose(moved, model(x, t, cond).roll(4, dims), rtol=1e-2)
 
 
-def test_electrodes_are_told_by_their_embedding_alone():
+def test_electrodes_are_identified_only_by_their_embedding():
     model = tiny(**SERIES)
     x, t, cond = inputs(SERIES["shape"])
     order = torch.tensor([3, 0, 4, 1, 2])
     expected = model(x, t, cond)[:, :, order]
 
-    unlike = model(x[:, :, order], t, cond)
+    different = model(x[:, :, order], t, cond)
     with torch.no_grad():
         model.places.rows.weight.copy_(model.places.rows.weight[order])
     found = model(x[:, :, order], t, cond)
 
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(unlike, expected, rtol=1e-2)
+    assert not torch.allclose(different, expected, rtol=1e-2)
 
 
 def changed_by(model, x, t, cond, where):
@@ -239,7 +239,7 @@ def test_a_layer_reaches_as_far_as_its_kernel():
     assert torch.equal(changed_by(model, x, t, cond, (4, 3)), expected)
 
 
-def test_a_layer_reaches_all_electrodes_but_only_near_times():
+def test_a_layer_reaches_all_electrodes_but_only_nearby_times():
     x, t, cond = inputs(SERIES["shape"])
     model = tiny(**SERIES, depths=(1,), widths=(16,), kernel_sizes=(3,))
     expected = torch.zeros(5, 8, dtype=torch.bool)
@@ -255,7 +255,7 @@ def cosines(model, level=0):
 
 
 @pytest.mark.parametrize("architecture", [{}, SERIES])
-def test_attention_depends_on_relative_places_alone(architecture):
+def test_attention_depends_only_on_relative_positions(architecture):
     found = cosines(tiny(**architecture))
 
     torch.testing.assert_close(found[:, 1:, :, 1:], found[:, :-1, :, :-1])
@@ -263,7 +263,7 @@ def test_attention_depends_on_relative_places_alone(architecture):
     assert (found[0, 0, 0, 0] - found[0, 0, 0, 1]).min() > 0.01
 
 
-def test_a_distance_turns_alike_along_both_axes_at_any_aspect_ratio_of_examples_and_patches():
+def test_equal_distances_rotate_equally_along_both_axes_at_any_aspect_ratio_of_examples_and_patches():
     square, wide, high = (cosines(tiny(shape=shape)) for shape in [(1, 32, 32), (1, 8, 32), (1, 32, 8)])
     flat = cosines(tiny(shape=(1, 8, 32), patch_size=(1, 4)))
 
@@ -272,7 +272,7 @@ def test_a_distance_turns_alike_along_both_axes_at_any_aspect_ratio_of_examples_
     torch.testing.assert_close(flat[::2, :, ::2], wide[:, ::2, :, ::2])
 
 
-def test_a_distance_turns_alike_in_all_levels():
+def test_equal_distances_rotate_equally_in_all_levels():
     model = tiny(widths=(32, 32))
 
     outer, middle = cosines(model), cosines(model, level=1)
@@ -294,7 +294,7 @@ def test_blocks_are_the_layers_and_lora_adapts_four_matrices_of_each():
     ("shape", "sizes", "electrode_rows", "millions"),
     [((1, 64, 64), {}, False, 6.1), ((1, 20, 2048), {"patch_size": (1, 8)}, True, 6.0)],
 )
-def test_the_real_size_is_counted_on_the_meta_device(shape, sizes, electrode_rows, millions):
+def test_the_default_size_has_the_expected_number_of_parameters(shape, sizes, electrode_rows, millions):
     with torch.device("meta"):
         model = Hourglass(
             HourglassArchitecture(**sizes), shape=shape, attributes=(LABEL, AGE), electrode_rows=electrode_rows
@@ -331,5 +331,5 @@ def test_a_wrong_value_or_key_is_refused(table):
 @pytest.mark.parametrize(
     ("kernel_sizes", "kinds"), [((0, 0), {"attention"}), ((3, 0), {"attention", "neighbourhood attention"})]
 )
-def test_the_kernels_told_are_of_the_kinds_of_attention_that_there_are(kernel_sizes, kinds):
+def test_kernels_lists_only_the_kinds_of_attention_in_use(kernel_sizes, kinds):
     assert tiny(kernel_sizes=kernel_sizes).kernels.keys() == kinds

@@ -1,4 +1,4 @@
-"""The numbers of the authors' own implementation, where it is installed."""
+"""Predictions equal those of the authors' own implementation, if it is installed."""
 
 import importlib
 import importlib.util
@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from signal_diffusion.models.attention import neighbourhood_attention
-from tests.models.test_hourglass import inputs, tiny, without_places
+from tests.models.test_hourglass import inputs, remove_positions, tiny
 
 
 def k_diffusion_transformer(monkeypatch):
-    """k-diffusion's module of the same network, without what else its package imports; 0.2 or its repository has it."""
+    """k-diffusion's module of the same network, without its package's other imports; from 0.2 or the repository."""
     found = importlib.util.find_spec("k_diffusion")
     if found is None or importlib.util.find_spec("einops") is None:
         pytest.skip("could not find k_diffusion and einops")
@@ -37,7 +37,7 @@ def k_diffusion_transformer(monkeypatch):
 
 
 class ZeroFeatures(torch.nn.Module):
-    """In place of k-diffusion's embedding of the time: ours comes in as its `mapping_cond`."""
+    """Replaces k-diffusion's time embedding: ours is passed as its `mapping_cond`."""
 
     def __init__(self, in_features, out_features):
         super().__init__()
@@ -75,7 +75,7 @@ K_DIFFUSION_NAMES = {
 
 
 def k_diffusion_weights(model):
-    """The weights of `model` by the names of k-diffusion, which keeps scales and not their logarithms."""
+    """The weights of `model` under the names of k-diffusion, which stores scales, not their logarithms."""
     weights = {}
     for name, value in model.state_dict().items():
         if name.startswith(("time_embedding", "conditioning", "places")):
@@ -88,7 +88,7 @@ def k_diffusion_weights(model):
 
 
 @pytest.mark.parametrize("kernel_sizes", [(0, 0, 0), (7, 3, 0)])
-def test_same_weights_same_numbers_as_k_diffusion(monkeypatch, kernel_sizes):
+def test_predictions_equal_those_of_k_diffusion(monkeypatch, kernel_sizes):
     reference = k_diffusion_transformer(monkeypatch)
     widths, depths, shape = (16, 32, 48), (2, 1, 2), (3, 32, 48)
     model = tiny(shape=shape, widths=widths, depths=depths, kernel_sizes=kernel_sizes, attention_head_dim=16).double()
@@ -102,7 +102,7 @@ def test_same_weights_same_numbers_as_k_diffusion(monkeypatch, kernel_sizes):
     ]
     mapping = reference.MappingSpec(2, 24, 72, 0.0)
     theirs = reference.ImageTransformerDenoiserModelV2(levels, mapping, 3, 3, (2, 2), mapping_cond_dim=24).double()
-    without_places(model)
+    remove_positions(model)
     missing, unexpected = theirs.load_state_dict(k_diffusion_weights(model), strict=False)
     torch.nn.init.eye_(theirs.mapping_cond_in_proj.weight)
     x, t, cond = inputs(shape)

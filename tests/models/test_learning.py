@@ -1,4 +1,4 @@
-"""Every backbone learns what every representation is about: its samples have the spectrum of what it was shown."""
+"""Every backbone learns every representation: its samples have the spectrum of the training batch."""
 
 from dataclasses import replace
 
@@ -12,12 +12,16 @@ from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.registry import BACKBONES
 from tests.models.tiny import examples, tiny
 
-PICTURES = {"dit": (300, 2), "hourglass": (200, 2), "localmamba": (200, 2), "sd35": (400, 2), "unet": (200, 2)}
+IMAGES = {"dit": (300, 2), "hourglass": (200, 2), "localmamba": (200, 2), "sd35": (400, 2), "unet": (200, 2)}
 SIGNALS = {"dit": (200, 4), "hourglass": (200, 2), "localmamba": (200, 2), "sd35": (400, 8), "unet": (250, 2)}
-"""Steps, and the batch that two examples are repeated to: the quiet end of a signal's spectrum is learnt last."""
+"""Steps, and the batch size that two examples are repeated to; a signal's weakest frequencies are learnt last."""
 
 SIZES_FOR_SIGNALS = {
-    "sd35": {"patch_size": 32, "num_layers": 1, "attention_head_dim": 64},  # its patches, square, are mostly padding
+    "sd35": {
+        "patch_size": 32,
+        "num_layers": 1,
+        "attention_head_dim": 64,
+    },  # its patches are square, and so mostly padding
     "unet": {"model_channels": 8},  # convolutions at every sample take the longest
 }
 
@@ -25,10 +29,10 @@ SIZES_FOR_SIGNALS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["db-only", "db-iq", "db-polar", "timeseries"])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_samples_have_the_spectrum_of_the_batch_that_was_learnt(backbone, name):
+def test_samples_have_the_spectrum_of_the_training_batch(backbone, name):
     representation, x0 = examples(name, 2, window=512)
     signals, shape = name == "timeseries", tuple(x0.shape[1:])
-    steps, batch = (SIGNALS if signals else PICTURES)[backbone]
+    steps, batch = (SIGNALS if signals else IMAGES)[backbone]
     x0 = x0.repeat(batch // 2, 1, 1, 1) / representation.data_std
     sizes = SIZES_FOR_SIGNALS.get(backbone, {}) if signals else {}
     model = tiny(backbone, shape, electrode_rows=signals, **sizes)

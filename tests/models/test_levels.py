@@ -53,7 +53,7 @@ def test_merge_and_split_are_linear_in_each_rectangle():
     torch.testing.assert_close(found[:, 3, 4], skip[:, 3, 4] + split.share * (parts[:, 2] - skip[:, 3, 4]))
 
 
-def test_a_split_starts_half_way_between_skip_and_split():
+def test_a_split_initially_averages_skip_and_split():
     x, skip = tokens(1, 2, 3, 4), tokens(1, 2, 6, 5)
     split = TokenSplit(4, 5, (1, 2))
 
@@ -62,7 +62,7 @@ def test_a_split_starts_half_way_between_skip_and_split():
     torch.testing.assert_close(split(x, skip), expected)
 
 
-def test_ada_rms_norm_is_a_plain_norm_at_first_and_follows_the_condition_then():
+def test_ada_rms_norm_is_initially_plain_and_then_scaled_by_the_condition():
     x, condition = tokens(2, 3, 4, 8).double(), tokens(2, 6).double()
     norm = AdaRMSNorm(8, 6).double()
     plain = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
@@ -76,7 +76,7 @@ def test_ada_rms_norm_is_a_plain_norm_at_first_and_follows_the_condition_then():
 
 
 @pytest.mark.parametrize("norm", [lambda x: AdaRMSNorm(8, 6)(x, torch.zeros(2, 6)), RMSNorm(8)])
-def test_a_norm_keeps_bfloat16_and_measures_in_float32(norm):
+def test_a_norm_computes_in_float32_and_returns_bfloat16(norm):
     x = tokens(2, 3, 4, 8).bfloat16()
 
     found = norm(x)
@@ -85,7 +85,7 @@ def test_a_norm_keeps_bfloat16_and_measures_in_float32(norm):
     torch.testing.assert_close(found.float(), norm(x.float()), rtol=2**-8, atol=0)
 
 
-def test_the_gated_feed_forward_is_geglu_and_zero_at_first():
+def test_the_gated_feed_forward_is_geglu_and_initially_zero():
     x = tokens(2, 3, 4, 8).double()
     feed_forward = GatedFeedForward(8, 12).double()
 

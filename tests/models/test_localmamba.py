@@ -22,7 +22,7 @@ SHAPE = (3, 12, 20)  # 6 × 10 tokens, and 3 × 5 in the middle
 
 
 def tiny(*, shape=SHAPE, attributes=(LABEL,), electrode_rows=False, trained=True, **architecture):
-    """A small network; `trained` ones have random weights everywhere, as at first most contribute nothing."""
+    """A small network; a `trained` one has random weights everywhere, because initially most have no effect."""
     torch.manual_seed(0)
     model = LocalMamba(
         LocalMambaArchitecture(**TINY | architecture),
@@ -42,8 +42,8 @@ def inputs(shape=SHAPE, *, batch=2):
     return torch.randn(batch, *shape, generator=generator), torch.linspace(0.1, 0.9, batch), cond
 
 
-def places(direction, height, width):
-    """The (row, column) of tokens in the order of their visit, window by window."""
+def positions(direction, height, width):
+    """The (row, column) of each token in the order of the scan, window by window."""
     kind, _, flip = direction.partition("_")
     if kind == "v":
         visited = [(i, j) for j in range(width) for i in range(height)]
@@ -94,7 +94,7 @@ def plain_ss2d(weights, x, directions, *, d_state):
     for k, direction in enumerate(directions):
         own = slice(k * inner, (k + 1) * inner)
         state, y = torch.zeros(inner, d_state, dtype=x.dtype), torch.empty_like(u)
-        for i, j in places(direction, height, width):
+        for i, j in positions(direction, height, width):
             selected = weights["x_proj"][k] @ u[i, j]
             b, c = selected[rank : rank + d_state], selected[rank + d_state :]
             step = torch.log1p(torch.exp(weights["dt_proj"][k] @ selected[:rank] + weights["dt_bias"][own]))
@@ -114,7 +114,7 @@ def plain_ss2d(weights, x, directions, *, d_state):
 
 @pytest.mark.parametrize("electrode_rows", [False, True])
 @pytest.mark.parametrize("directions", [("h", "v_flip", "w2"), ("w7_flip", "v", "w2_flip", "h_flip")])
-def test_the_scan_in_two_dimensions_is_that_of_the_plain_formulas(directions, electrode_rows):
+def test_the_scan_in_two_dimensions_equals_the_plain_formulas(directions, electrode_rows):
     sizes = {"shape": (1, 5, 3), "patch_size": (1, 1), "depths": (1,), "dims": (20,), "ssm_ratio": 0.5}
     model = tiny(**sizes, scan_directions=directions, electrode_rows=electrode_rows)
     ss2d = model.middle[0].ss2d.double()
@@ -126,13 +126,13 @@ def test_the_scan_in_two_dimensions_is_that_of_the_plain_formulas(directions, el
 
 
 class Open(torch.nn.Module):
-    """A gate that lets everything through."""
+    """A gate that passes everything unchanged."""
 
     def forward(self, y):
         return torch.ones_like(y)
 
 
-def test_one_direction_along_a_line_has_the_numbers_of_mambapy():
+def test_one_direction_along_a_line_equals_mambapy():
     config = MambaConfig(d_model=20, n_layers=1, d_state=3, expand_factor=1, d_conv=2, pscan=False)
     reference = MambaBlock(config)
     for parameter in reference.parameters():
@@ -141,7 +141,9 @@ def test_one_direction_along_a_line_has_the_numbers_of_mambapy():
     ss2d = tiny(**sizes, scan_directions=("h",)).middle[0].ss2d
     ss2d.out_norm, ss2d.gate = torch.nn.Identity(), Open()  # theirs has neither
     theirs = reference.state_dict()
-    kernel = torch.cat([theirs["conv1d.weight"], torch.zeros(20, 1, 1)], dim=2)  # causal: nothing from ahead
+    kernel = torch.cat(
+        [theirs["conv1d.weight"], torch.zeros(20, 1, 1)], dim=2
+    )  # causal: zero weight for the next token
     ours = {
         "in_proj.weight": theirs["in_proj.weight"],
         "conv.weight": kernel[:, :, None],
@@ -159,7 +161,7 @@ def test_one_direction_along_a_line_has_the_numbers_of_mambapy():
     torch.testing.assert_close(ss2d(x[:, None])[:, 0], reference(x), rtol=1e-4, atol=1e-5)
 
 
-def test_steps_and_decays_start_as_mambas():
+def test_initial_steps_and_decays_are_those_of_mamba():
     ss2d = tiny(trained=False, dims=(8, 512), d_state=16).middle[0].ss2d
     steps = torch.nn.functional.softplus(ss2d.dt_bias)
 
@@ -177,7 +179,7 @@ def test_steps_and_decays_start_as_mambas():
         ((1, 7, 5), {"patch_size": (1, 1), "depths": (1,), "dims": (8,)}, 35),
     ],
 )
-def test_any_shape_that_patches_and_merges_divide(shape, architecture, num_tokens):
+def test_any_shape_that_patches_and_merges_divide_is_accepted(shape, architecture, num_tokens):
     model = tiny(shape=shape, **architecture)
     x, t, cond = inputs(shape)
 
@@ -186,26 +188,26 @@ def test_any_shape_that_patches_and_merges_divide(shape, architecture, num_token
 
 
 @pytest.mark.parametrize(
-    ("architecture", "told"),
+    ("architecture", "message"),
     [
         ({"shape": (1, 10, 20)}, "10 × 20: expected sizes that are multiples of 4 × 4"),
         ({"shape": (1, 5, 20), "patch_size": (1, 8), "electrode_rows": True}, "5 × 20: .* multiples of 1 × 16"),
         ({"patch_size": (2, 2), "electrode_rows": True}, r"spans 2 electrodes.*use patch_size = \[1, 2\]"),
-        ({"dims": (8, 8, 8)}, "depths 2, dims 3; expected as many"),
+        ({"dims": (8, 8, 8)}, "depths 2, dims 3; expected the same number"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused_in_one_line(architecture, told):
-    with pytest.raises(UserError, match=told):
+def test_sizes_that_do_not_fit_are_named(architecture, message):
+    with pytest.raises(UserError, match=message):
         tiny(**architecture)
 
 
 @pytest.mark.parametrize("table", [{"scan_directions": ["w3"]}, {"scan_directions": []}, {"depths": [2, 0]}])
-def test_numbers_that_mean_nothing_are_refused_when_the_file_is_read(table):
+def test_invalid_values_are_refused_when_the_table_is_read(table):
     with pytest.raises(ValidationError):
         TypeAdapter(LocalMambaArchitecture).validate_json(json.dumps(table))
 
 
-def test_blocks_take_turns_so_that_a_level_knows_all_directions():
+def test_blocks_cycle_through_directions_so_that_a_level_uses_all():
     model = tiny(trained=False, depths=(1, 2))
     first, second = ("h", "h_flip", "v", "v_flip"), ("w2", "w2_flip", "w7", "w7_flip")
 
@@ -221,20 +223,20 @@ def test_blocks_take_turns_so_that_a_level_knows_all_directions():
 
 @pytest.mark.parametrize("direction", range(SCANS_PER_BLOCK))
 @pytest.mark.parametrize("block", range(4))
-def test_every_direction_of_every_block_matters(block, direction):
+def test_every_direction_of_every_block_affects_the_prediction(block, direction):
     model = tiny()
     x, t, cond = inputs()
     before = model(x, t, cond)
 
     with torch.no_grad():
         ss2d = model.blocks[block].ss2d
-        ss2d.x_proj[direction] = 0  # no input reaches the state, none is read
+        ss2d.x_proj[direction] = 0  # no input reaches the state, and the state is not read
         ss2d.d.unflatten(0, (SCANS_PER_BLOCK, -1))[direction] = 0
 
     assert (model(x, t, cond) - before).norm() > 1e-3 * before.norm()
 
 
-def test_electrodes_are_told_by_their_number():
+def test_electrodes_are_identified_by_an_embedding():
     model = tiny(shape=(1, 3, 16), patch_size=(1, 4), electrode_rows=True)
     x, t, cond = inputs((1, 3, 16))
     before = model(x, t, cond)
@@ -251,12 +253,12 @@ def test_bfloat16_autocast_leaves_a_d_and_steps_in_float32(monkeypatch):
     x, t, cond = inputs()
     types = set()
 
-    def noted(u, delta, a, b, c, d, delta_bias):
+    def recording(u, delta, a, b, c, d, delta_bias):
         types.add((u.dtype, a.dtype, d.dtype, delta_bias.dtype))
         return original(u, delta, a, b, c, d, delta_bias)
 
     original = localmamba.selective_scan
-    monkeypatch.setattr(localmamba, "selective_scan", noted)
+    monkeypatch.setattr(localmamba, "selective_scan", recording)
     with torch.autocast("cpu", torch.bfloat16):
         model(x, t, cond)
 
@@ -264,7 +266,7 @@ def test_bfloat16_autocast_leaves_a_d_and_steps_in_float32(monkeypatch):
 
 
 @pytest.mark.parametrize("change", [copy.deepcopy, lambda model: model.to(torch.float64)])
-def test_a_d_and_steps_are_free_of_weight_decay(change):
+def test_a_d_and_steps_have_no_weight_decay(change):
     model = change(tiny(trained=False))
     model.middle[0].compile(backend="eager")
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -277,7 +279,7 @@ def test_a_d_and_steps_are_free_of_weight_decay(change):
     assert {"middle.0.ss2d.x_proj", "middle.0.ss2d.dt_proj", "middle.0.mlp.0.weight"} <= set(decayed)
 
 
-def test_the_real_sizes_are_counted_on_the_meta_device():
+def test_the_default_sizes_have_the_expected_number_of_parameters():
     with torch.device("meta"):
         spectrogram = LocalMamba(LocalMambaArchitecture(), shape=(1, 64, 64), attributes=(LABEL,))
         signal = LocalMamba(

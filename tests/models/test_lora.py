@@ -1,4 +1,4 @@
-"""Low-rank changes: nothing at first, the formula of the paper after, and all that is trained beside `conditioning`."""
+"""LoRA: initially no change, then the paper's formula; only adapters and `conditioning` are trained."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def pretrained(backbone: str = "dit") -> Denoiser:
 
 
 def with_lora(model: Denoiser, **settings: object) -> Denoiser:
-    """A copy of the model with fresh changes."""
-    changed = copy.deepcopy(model)
+    """A copy of the model with fresh adapters."""
+    adapted = copy.deepcopy(model)
     torch.manual_seed(4)
-    add_lora(changed, schema.Lora(enabled=True, **settings))  # type: ignore[arg-type]
-    return changed.eval()
+    add_lora(adapted, schema.Lora(enabled=True, **settings))  # type: ignore[arg-type]
+    return adapted.eval()
 
 
 def trained(model: Denoiser) -> Denoiser:
-    """The model with random changes in place of zero."""
+    """The model with random updates instead of zero."""
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -54,43 +54,43 @@ def inputs() -> tuple[Tensor, Tensor, Conditioning]:
 
 
 @pytest.mark.parametrize("backbone", TRANSFORMERS)
-def test_fresh_changes_change_nothing_and_trained_ones_do(backbone: str) -> None:
+def test_fresh_adapters_change_nothing_and_trained_ones_do(backbone: str) -> None:
     model = pretrained(backbone)
-    changed = with_lora(model, rank=2)
+    adapted = with_lora(model, rank=2)
 
     expected = model(*inputs())
 
-    assert torch.equal(changed(*inputs()), expected)
-    assert (trained(changed)(*inputs()) - expected).norm() > 1e-3 * expected.norm()
+    assert torch.equal(adapted(*inputs()), expected)
+    assert (trained(adapted)(*inputs()) - expected).norm() > 1e-3 * expected.norm()
 
 
 @pytest.mark.parametrize("backbone", TRANSFORMERS)
-def test_changes_and_conditioning_alone_are_trained(backbone: str) -> None:
+def test_only_adapters_and_conditioning_are_trained(backbone: str) -> None:
     model = pretrained(backbone)
-    changed = trained(with_lora(model, rank=2))
+    adapted = trained(with_lora(model, rank=2))
 
-    changed(*inputs()).square().sum().backward()
+    adapted(*inputs()).square().sum().backward()
 
-    learning = {name for name, parameter in changed.named_parameters() if parameter.requires_grad}
-    assert learning == {name for name, parameter in changed.named_parameters() if parameter.grad is not None}
-    assert {name for name in learning if "lora_" not in name} == {
+    trainable = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert trainable == {name for name, parameter in adapted.named_parameters() if parameter.grad is not None}
+    assert {name for name in trainable if "lora_" not in name} == {
         name for name, _ in model.named_parameters() if name.startswith("conditioning.")
     }
-    adapted = {name.partition(".lora_")[0] for name in learning if "lora_" in name}
-    blocks = {id(module): name for name, module in model.named_modules()}
-    assert adapted == {
-        blocks[id(module)]
+    layers = {name.partition(".lora_")[0] for name in trainable if "lora_" in name}
+    names = {id(module): name for name, module in model.named_modules()}
+    assert layers == {
+        names[id(module)]
         for module in model.blocks.modules()
         if isinstance(module, nn.Linear)
-        and f".{blocks[id(module)]}".endswith(tuple(f".{t}" for t in model.lora_targets))
+        and f".{names[id(module)]}".endswith(tuple(f".{t}" for t in model.lora_targets))
     }
-    assert len(adapted) >= 2 * len(model.lora_targets)
+    assert len(layers) >= 2 * len(model.lora_targets)
 
 
-def test_a_change_is_the_product_of_two_matrices_scaled_by_alpha_over_rank() -> None:
+def test_an_update_is_the_product_of_two_matrices_scaled_by_alpha_over_rank() -> None:
     model = pretrained()
-    changed = trained(with_lora(model, rank=2, alpha=6.0, target_modules=("qkv",)))
-    weights = changed.state_dict()
+    adapted = trained(with_lora(model, rank=2, alpha=6.0, target_modules=("qkv",)))
+    weights = adapted.state_dict()
 
     for name, module in model.named_modules():
         if name.endswith(".qkv"):
@@ -98,24 +98,24 @@ def test_a_change_is_the_product_of_two_matrices_scaled_by_alpha_over_rank() -> 
             assert a.shape[0] == b.shape[1] == 2 and a.dtype == b.dtype == torch.float32
             module.weight.data += 6.0 / 2 * b @ a
 
-    torch.testing.assert_close(changed(*inputs()), model(*inputs()), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(adapted(*inputs()), model(*inputs()), rtol=1e-4, atol=1e-4)
 
 
-def test_layers_outside_the_blocks_can_be_asked_for_by_name() -> None:
+def test_layers_outside_the_blocks_can_be_adapted_by_name() -> None:
     names = trained_state(with_lora(pretrained(), target_modules=("patch_embedding", "layers.1.qkv")))
 
     adapted = {name.partition(".lora_")[0] for name in names if "lora_" in name}
     assert adapted == {"patch_embedding", "layers.1.qkv"}
 
 
-def test_what_cannot_be_changed_is_one_line() -> None:
+def test_unusable_targets_are_reported_in_one_line() -> None:
     with pytest.raises(UserError, match=r"target_modules: no linear layer ends in 'kv'; expected .* such as"):
         with_lora(pretrained(), target_modules=("qkv", "kv"))
-    with pytest.raises(UserError, match="the backbone is no transformer"):
+    with pytest.raises(UserError, match="LoRA needs a transformer"):
         with_lora(pretrained("unet"), target_modules=("to_q",))
 
 
-def test_what_is_trained_is_loaded_into_the_same_base(tmp_path: Path) -> None:
+def test_trained_weights_load_into_the_same_base_model(tmp_path: Path) -> None:
     model = pretrained()
     first, second = trained(with_lora(model)), with_lora(model)
     save_file(trained_state(first), tmp_path / "model.safetensors")
@@ -136,9 +136,9 @@ def test_what_is_trained_is_loaded_into_the_same_base(tmp_path: Path) -> None:
         (lambda state: state.update({"output.bias": torch.ones(48)}), "output.bias"),
         (lambda state: state.update({"layers.0.qkv.lora_A.default.weight": torch.ones(2, 2)}), "layers.0.qkv.lora_A"),
     ],
-    ids=["change missing", "embedding missing", "change unknown", "frozen weight", "other size"],
+    ids=["adapter missing", "embedding missing", "adapter unknown", "frozen weight", "other size"],
 )
-def test_a_tensor_too_few_or_too_many_is_told_by_name(change, expected: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_unknown_or_misshapen_tensor_is_named(change, expected: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     model = with_lora(pretrained())
     state = trained_state(model)
     change(state)
@@ -150,12 +150,12 @@ def test_a_tensor_too_few_or_too_many_is_told_by_name(change, expected: str, tmp
     assert len(caught.value.lines) == 1 and expected in str(caught.value)
 
 
-def test_weights_with_changes_and_models_without_do_not_mix(tmp_path: Path) -> None:
+def test_weights_with_lora_and_models_without_do_not_mix(tmp_path: Path) -> None:
     model = pretrained()
-    changed = with_lora(model)
+    adapted = with_lora(model)
     for weights, other, expected in (
-        (trained_state(changed), model, "of a run with LoRA, and the model is one without"),
-        (trained_state(model), changed, "of a run without LoRA, and the model is one with;"),
+        (trained_state(adapted), model, "of a run with LoRA, and the model is one without"),
+        (trained_state(model), adapted, "of a run without LoRA, and the model is one with;"),
     ):
         save_file(weights, tmp_path / "model.safetensors")
         with pytest.raises(UserError, match=expected):
@@ -165,7 +165,7 @@ def test_weights_with_changes_and_models_without_do_not_mix(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "backbone", ["dit", pytest.param("hourglass", marks=pytest.mark.slow), pytest.param("sd35", marks=pytest.mark.slow)]
 )
-def test_a_block_with_changes_is_one_graph(backbone: str) -> None:
+def test_a_block_with_adapters_compiles_into_one_graph(backbone: str) -> None:
     model = trained(with_lora(pretrained(backbone)))
     expected = model(*inputs())
 

@@ -1,4 +1,4 @@
-"""Every backbone learns every representation, under every conditioning and method: one fixed batch by heart."""
+"""Every backbone overfits one fixed batch of every representation, under every conditioning and method."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ STEPS = 150
 )
 @pytest.mark.parametrize("representation", ["db-only", "db-iq", "db-polar", "timeseries"])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_backbone_learns_a_fixed_batch_by_heart(backbone, representation, conditioning, method):
+def test_a_backbone_overfits_a_fixed_batch(backbone, representation, conditioning, method):
     x0 = examples(representation, 4)[1]
     x0 = x0[..., :3, :64] if representation == "timeseries" else x0[..., :16, :16]
     model = tiny(

@@ -26,7 +26,7 @@ def randomised(network):
 
 @pytest.fixture
 def transformer():
-    """A network of diffusers with random weights everywhere, its table of positions too."""
+    """A diffusers network with random weights everywhere, also in its table of positions."""
     sizes = {"num_attention_heads": 2, "attention_head_dim": 8, "caption_projection_dim": 16, "joint_attention_dim": 12}
     network = SD3Transformer2DModel(
         **sizes,
@@ -63,21 +63,21 @@ def prediction(model, x):
 
 
 def expected_of(transformer, model, x):
-    """diffusers' own answer to the same tokens."""
+    """diffusers' own prediction for the same tokens."""
     with torch.no_grad():
         tokens, pooled = model.conditioning(COND, 2)
         return transformer(x, tokens, pooled, 1000 * TIMES).sample
 
 
-def rewritten(folder, change):
-    """The folder's tensors, changed."""
+def rewrite(folder, change):
+    """Change the folder's tensors."""
     tensors = load_file(folder / WEIGHTS)
     change(tensors)
     save_file(tensors, folder / WEIGHTS)
 
 
 @pytest.mark.parametrize("shard_size", ["1GB", "20KB"])
-def test_the_model_of_a_folder_gives_what_diffusers_gives(transformer, tmp_path, shard_size):
+def test_predictions_equal_those_of_diffusers(transformer, tmp_path, shard_size):
     transformer.save_pretrained(tmp_path, max_shard_size=shard_size)
     x = torch.randn(2, 4, 6, 8)
 
@@ -88,7 +88,7 @@ def test_the_model_of_a_folder_gives_what_diffusers_gives(transformer, tmp_path,
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 8), (4, 2, 18), (4, 10, 2)])
-def test_positions_are_those_of_the_middle_of_the_folders_table(transformer, folder, shape):
+def test_positions_are_the_centre_of_the_pretrained_table(transformer, folder, shape):
     x = torch.randn(2, *shape)
 
     model = loaded(folder, shape=shape)
@@ -96,7 +96,7 @@ def test_positions_are_those_of_the_middle_of_the_folders_table(transformer, fol
     torch.testing.assert_close(prediction(model, x), expected_of(transformer, model, x), rtol=1e-4, atol=1e-5)
 
 
-def test_a_part_is_found_in_the_folder_of_a_pipeline(folder):
+def test_a_model_is_found_in_the_folder_of_a_pipeline(folder):
     (folder.parent / "model_index.json").write_text('{"_class_name": "StableDiffusion3Pipeline"}')
 
     assert located(str(folder.parent), "transformer") == folder
@@ -112,7 +112,7 @@ def test_weights_in_half_precision_become_float32(transformer, tmp_path):
     assert torch.equal(model.network.transformer_blocks[0].attn.to_q.weight, expected)
 
 
-def test_a_unet_gives_what_diffusers_gives(tmp_path):
+def test_predictions_of_a_unet_equal_those_of_diffusers(tmp_path):
     blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
     network = randomised(UNet2DModel(block_out_channels=(32, 64), layers_per_block=1, sample_size=8, **blocks))
     network.save_pretrained(tmp_path)
@@ -138,7 +138,7 @@ def test_a_unet_gives_what_diffusers_gives(tmp_path):
         ({"attention_head_dim": None}, "attention_head_dim = None, which"),
     ],
 )
-def test_a_setting_of_a_unet_that_there_is_no_key_for_is_named(tmp_path, settings, message):
+def test_an_unsupported_setting_of_a_unet_is_named(tmp_path, settings, message):
     blocks = {"down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D")}
     table = {"block_out_channels": (32, 32), "layers_per_block": 1} | blocks | settings
     table |= {"_class_name": "UNet2DModel", "attention_head_dim": table.get("attention_head_dim", 8)}
@@ -148,8 +148,8 @@ def test_a_setting_of_a_unet_that_there_is_no_key_for_is_named(tmp_path, setting
         unet.architecture_of(tmp_path)
 
 
-def test_the_network_of_another_class_is_refused(folder):
-    with pytest.raises(UserError, match=r"config.json: of a SD3Transformer2DModel; expected a UNet2DModel"):
+def test_a_network_of_another_class_is_refused(folder):
+    with pytest.raises(UserError, match=r"config.json: describes a SD3Transformer2DModel; expected a UNet2DModel"):
         unet.architecture_of(folder)
 
 
@@ -162,7 +162,7 @@ def test_the_network_of_another_class_is_refused(folder):
         ({"qk_norm": "layer_norm"}, "qk_norm = 'layer_norm'"),
     ],
 )
-def test_settings_of_a_transformer_that_do_not_fit_are_named(folder, change, message):
+def test_inconsistent_settings_of_a_transformer_are_named(folder, change, message):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))
 
@@ -171,7 +171,7 @@ def test_settings_of_a_transformer_that_do_not_fit_are_named(folder, change, mes
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"num_layers": 2}'])
-def test_unreadable_settings_are_told(folder, text):
+def test_an_unreadable_config_is_reported(folder, text):
     (folder / "config.json").write_text(text)
 
     with pytest.raises(UserError, match=r"config.json: missing or unreadable"):
@@ -180,15 +180,17 @@ def test_unreadable_settings_are_told(folder, text):
 
 @pytest.mark.parametrize(
     ("shape", "advice"),
-    [((1, 6, 8), "model.autoencoder.enabled = true, with a VAE that makes 4"), ((16, 6, 8), "weights for 16 channels")],
+    [((1, 6, 8), "model.autoencoder.enabled = true, with a VAE of 4"), ((16, 6, 8), "weights for 16 channels")],
 )
-def test_other_channels_are_told_with_what_to_do(folder, shape, advice):
-    with pytest.raises(UserError, match=f"for examples of 4 channels, but these have {shape[0]}; .*{advice}"):
+def test_a_wrong_number_of_channels_is_reported_with_advice(folder, shape, advice):
+    with pytest.raises(UserError, match=f"the model takes 4 channels, but the examples have {shape[0]}; .*{advice}"):
         loaded(folder, shape=shape)
 
 
 def test_more_tokens_than_the_table_of_positions_has_are_refused(folder):
-    with pytest.raises(UserError, match="examples are of 10 × 4 tokens, but the pretrained model has positions for 9"):
+    with pytest.raises(
+        UserError, match="examples have 10 × 4 tokens, but the pretrained model has positions for only 9 × 9"
+    ):
         loaded(folder, shape=(4, 20, 8))
 
 
@@ -196,31 +198,31 @@ def test_more_tokens_than_the_table_of_positions_has_are_refused(folder):
     ("change", "message"),
     [
         (lambda tensors: tensors.pop("proj_out.bias"), "lacks the tensor 'proj_out.bias'"),
-        (lambda tensors: tensors.update(extra=torch.zeros(1)), "holds a tensor 'extra'"),
+        (lambda tensors: tensors.update(extra=torch.zeros(1)), "has a tensor 'extra'"),
         (
             lambda tensors: tensors.update({"proj_out.bias": torch.zeros(3)}),
-            r"'proj_out.bias' is of \(3,\), expected \(16,\)",
+            r"'proj_out.bias' has shape \(3,\), expected \(16,\)",
         ),
     ],
 )
 def test_a_missing_unknown_or_misshapen_tensor_is_named(folder, change, message):
-    rewritten(folder, change)
+    rewrite(folder, change)
 
     with pytest.raises(UserError, match=message):
         loaded(folder)
 
 
 @pytest.mark.parametrize("length", [0, 5, 1000, -1])
-def test_weights_that_are_cut_short_are_told_in_a_line(folder, length):
+def test_weights_that_are_cut_short_are_reported_in_one_line(folder, length):
     path = folder / WEIGHTS
     path.write_bytes(path.read_bytes()[:length])
 
-    with pytest.raises(UserError, match=f"{WEIGHTS}: cut short or damaged") as told:
+    with pytest.raises(UserError, match=f"{WEIGHTS}: cut short or damaged") as caught:
         loaded(folder)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_weights_that_are_missing_are_told(folder):
+def test_missing_weights_are_reported(folder):
     (folder / WEIGHTS).unlink()
 
     with pytest.raises(UserError, match=f"{WEIGHTS}: missing; expected weights in safetensors"):
@@ -236,7 +238,7 @@ def test_a_missing_shard_is_named(transformer, tmp_path):
         loaded(tmp_path)
 
 
-def test_an_unreadable_index_of_shards_is_told(folder):
+def test_an_unreadable_index_of_shards_is_reported(folder):
     (folder / INDEX).write_text("{")
 
     with pytest.raises(UserError, match=f"{INDEX}: unreadable"):
@@ -244,39 +246,41 @@ def test_an_unreadable_index_of_shards_is_told(folder):
 
 
 @pytest.mark.parametrize("pretrained", ["nowhere", "a/b/c", "/no/such"])
-def test_what_is_neither_a_folder_nor_a_hub_id_is_told(pretrained):
+def test_neither_a_folder_nor_a_hub_id_is_refused(pretrained):
     with pytest.raises(
         UserError, match=f"{pretrained}: no such folder; expected one in diffusers' layout, or a Hub id"
     ):
         located(pretrained, "transformer")
 
 
-def test_a_folder_of_something_else_is_told(tmp_path):
+def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"not in diffusers' layout; expected config.json"):
         located(str(tmp_path), "transformer")
 
 
-def test_without_the_hub_one_line_says_what_to_set():
+def test_an_unreachable_hub_is_reported_in_one_line_with_advice():
     with pytest.raises(
         UserError, match=r"owner/name@main: .* could not be downloaded from the Hub .*; check .* or set a local folder"
-    ) as told:
+    ) as caught:
         located("owner/name@main", "transformer")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("weights", [False, True])
-def test_of_a_hub_id_no_more_is_brought_here_than_is_read(monkeypatch, folder, weights):
-    asked = {}
+def test_only_needed_files_are_downloaded_from_the_hub(monkeypatch, folder, weights):
+    requested = {}
 
     def snapshot_download(name, **options):
-        asked.update(options, name=name)
+        requested.update(options, name=name)
         return str(folder.parent)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
 
     assert located("owner/name@v2", "transformer", weights=weights) == folder
-    assert (asked["name"], asked["revision"]) == ("owner/name", "v2")
-    of_weights = {f"transformer/{INDEX}", "transformer/diffusion_pytorch_model*.safetensors"}
-    assert {"model_index.json", "transformer/config.json"} <= set(asked["allow_patterns"])
-    assert of_weights & set(asked["allow_patterns"]) == (of_weights if weights else set())
-    assert all(pattern.startswith(("transformer/", "model_", "config", "diff")) for pattern in asked["allow_patterns"])
+    assert (requested["name"], requested["revision"]) == ("owner/name", "v2")
+    weight_files = {f"transformer/{INDEX}", "transformer/diffusion_pytorch_model*.safetensors"}
+    assert {"model_index.json", "transformer/config.json"} <= set(requested["allow_patterns"])
+    assert weight_files & set(requested["allow_patterns"]) == (weight_files if weights else set())
+    assert all(
+        pattern.startswith(("transformer/", "model_", "config", "diff")) for pattern in requested["allow_patterns"]
+    )

@@ -9,7 +9,7 @@ from signal_diffusion.models.registry import BACKBONES, build
 TINY = '{"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "patch_size": [4, 2]}'
 
 
-def test_a_backbone_is_built_by_name_from_its_table():
+def test_a_backbone_is_built_from_its_name_and_table():
     architecture = TypeAdapter(BACKBONES["dit"].architecture).validate_json(TINY)
 
     model = build("dit", architecture, shape=(1, 8, 8))
@@ -33,7 +33,7 @@ def test_an_unknown_backbone_is_refused():
         ("unet", "channel_multipliers=[1,2]", "use_attention has 3 levels and channel_multipliers 2"),
     ],
 )
-def test_numbers_that_contradict_each_other_are_told_when_the_file_is_read(name, numbers, message, tmp_path):
+def test_contradictory_sizes_are_reported_when_the_file_is_read(name, numbers, message, tmp_path):
     path = tmp_path / "experiment.toml"
     path.write_text(f'[data]\nsource = "synthetic"\n[model]\nname = "{name}"\n')
 

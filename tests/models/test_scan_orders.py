@@ -23,12 +23,12 @@ def orders(directions, height, width):
         ("w7", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
     ],
 )
-def test_the_orders_of_three_rows_of_five(direction, expected):
+def test_orders_of_a_grid_of_three_rows_of_five(direction, expected):
     assert scan_order(direction, 3, 5).tolist() == expected
     assert scan_order(f"{direction}_flip", 3, 5).tolist() == expected[::-1]
 
 
-def test_windows_of_seven_that_reach_over_a_border_are_smaller():
+def test_windows_of_seven_at_a_border_are_smaller():
     order = scan_order("w7", 8, 9).tolist()
 
     assert order[:8] == [0, 1, 2, 3, 4, 5, 6, 9]
@@ -50,7 +50,7 @@ def test_unscan_undoes_scan_in_every_direction(direction, height, width):
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_unscan_adds_all_directions_in_their_places(height, width):
+def test_unscan_sums_all_directions_in_the_order_of_the_grid(height, width):
     tokens = torch.randn(2, 3, height * width, dtype=torch.float64)
     order, inverse = orders(DIRECTIONS, height, width)
     weights = torch.arange(1.0, 9, dtype=torch.float64)
@@ -61,7 +61,7 @@ def test_unscan_adds_all_directions_in_their_places(height, width):
 
 
 @pytest.mark.parametrize("function", [scan, unscan])
-def test_gradients_are_those_of_finite_differences(function):
+def test_gradients_equal_finite_differences(function):
     order, inverse = orders(["v", "w2_flip", "h_flip"], 3, 5)
     shape = (2, 2, 15) if function is scan else (2, 3, 2, 15)
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
@@ -70,9 +70,9 @@ def test_gradients_are_those_of_finite_differences(function):
     assert torch.autograd.gradgradcheck(lambda x: function(x, order, inverse), x)
 
 
-def test_orders_made_for_the_meta_device_leave_others_alone():
+def test_orders_on_the_meta_device_are_not_cached_for_others():
     with torch.device("meta"):
-        counted = scan_order("w2", 17, 19)
+        order = scan_order("w2", 17, 19)
 
-    assert counted.device.type == "meta"
+    assert order.device.type == "meta"
     assert scan_order("w2", 17, 19).device.type == "cpu"

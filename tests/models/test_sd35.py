@@ -21,7 +21,7 @@ TINY = SIZES | {"num_layers": 2, "dual_attention_layers": (0,)}
 
 
 def tiny(*, shape=(4, 6, 10), attributes=(CAPTION,), trained=True, **architecture):
-    """A small network; `trained` ones have random weights everywhere, as at first the output is zero."""
+    """A small network; a `trained` one has random weights everywhere, because initially the output is zero."""
     torch.manual_seed(0)
     model = SD35(SD35Architecture(**TINY | architecture), shape=shape, attributes=attributes)
     if trained:
@@ -53,7 +53,7 @@ def diffusers_network(model, channels):
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 10), (1, 24, 2), (3, 4, 4)])
-def test_same_weights_same_numbers_as_diffusers_own_network(shape):
+def test_predictions_equal_those_of_diffusers(shape):
     model = tiny(shape=shape)
     x, t, cond = inputs(shape)
     tokens = torch.nn.functional.pad(CAPTION.tokens[cond.attributes["caption"]], (0, 8))
@@ -67,7 +67,7 @@ def test_same_weights_same_numbers_as_diffusers_own_network(shape):
     assert expected.std() > 0.1
 
 
-def test_no_caption_is_the_empty_caption_to_the_bit():
+def test_a_dropped_caption_is_exactly_the_empty_caption():
     model = tiny()
     x, t, cond = inputs()
     empty = Conditioning({"caption": torch.tensor([0, 0])})
@@ -79,7 +79,7 @@ def test_no_caption_is_the_empty_caption_to_the_bit():
 
 
 @pytest.mark.parametrize("table", ["tokens", "pooled"])
-def test_both_embeddings_of_a_caption_matter(table):
+def test_both_embeddings_of_a_caption_affect_the_prediction(table):
     model = tiny()
     x, t, cond = inputs()
     before = model(x, t, cond)
@@ -90,13 +90,13 @@ def test_both_embeddings_of_a_caption_matter(table):
     assert not torch.allclose(model(x, t, cond), before, atol=1e-3)
 
 
-def test_captions_are_as_wide_as_they_were_made_until_they_are_looked_up():
+def test_the_caption_table_is_stored_without_padding():
     model = tiny()
 
     assert sum(table.nbytes for table in model.conditioning.buffers()) == CAPTION.tokens.nbytes + CAPTION.pooled.nbytes
 
 
-def test_conditions_that_are_missing_are_named():
+def test_missing_conditions_are_named():
     x, t, _ = inputs()
 
     with pytest.raises(ValueError, match="label"):
@@ -117,7 +117,7 @@ def test_sizes_that_the_patch_does_not_divide_are_padded_with_zeros_and_cropped(
     torch.testing.assert_close(prediction, model(padded, t, cond)[:, :, : shape[1], : shape[2]], rtol=0, atol=0)
 
 
-def test_saved_and_loaded_into_a_fresh_model_gives_the_same_output_to_the_bit_without_the_captions_in_the_file():
+def test_saving_and_loading_is_bit_identical_without_captions_in_the_file():
     model, other = tiny(attributes=(CAPTION, LABEL)), tiny(attributes=(CAPTION, LABEL), trained=False)
     x, t, cond = inputs()
 
@@ -132,7 +132,7 @@ def test_lora_finds_every_projection_of_attention():
 
     found = [name for name in names if any(name.endswith(f".{target}") for target in SD35.lora_targets)]
 
-    assert len(found) == 8 + 4 + 7  # the last block drops the conditions, and so projects none out
+    assert len(found) == 8 + 4 + 7  # the last block drops the conditions, so it has no output projection for them
     assert found == [name for name in names if ".attn" in name]
 
 
@@ -140,8 +140,8 @@ def test_stable_diffusion_3_5_medium_has_as_many_parameters_as_its_file():
     with torch.device("meta"):
         model = SD35(SD35Architecture(), shape=(16, 8, 8))
 
-    # The transformer's diffusion_pytorch_model.safetensors has 4 939 433 672 bytes, two per number, and keeps the table
-    # of positions, which is no parameter here; a part in 10 000 for the file's header.
+    # The transformer's diffusion_pytorch_model.safetensors has 4 939 433 672 bytes, two per number. It includes the
+    # table of positions, which is not a parameter here, and a header, for which the tolerance is 1 in 10 000.
     published = 4_939_433_672 / 2 - 384**2 * 1536
     assert sum(parameter.numel() for parameter in model.network.parameters()) == pytest.approx(published, rel=1e-4)
     assert all(parameter.is_meta for parameter in model.parameters())
@@ -167,8 +167,8 @@ def test_a_wrong_value_or_key_is_refused(table):
     [
         ({"attention_head_dim": 7}, "= 14: expected a multiple of 4"),
         ({"sample_size": 1}, "sample_size: 1, expected at least the patch_size"),
-        ({"joint_attention_dim": 20}, "joint_attention_dim: 20, but the text encoder makes 24 channels"),
-        ({"pooled_projection_dim": 16}, "pooled_projection_dim: 16, but the text encoder makes 20 channels"),
+        ({"joint_attention_dim": 20}, "joint_attention_dim: 20, but the text encoder has 24 channels"),
+        ({"pooled_projection_dim": 16}, "pooled_projection_dim: 16, but the text encoder has 20 channels"),
     ],
 )
 def test_sizes_that_do_not_fit_are_named(architecture, message):
@@ -176,7 +176,7 @@ def test_sizes_that_do_not_fit_are_named(architecture, message):
         tiny(**architecture)
 
 
-def test_examples_larger_than_the_table_of_positions_go_on_with_it():
+def test_positions_are_extrapolated_beyond_the_table():
     inside = tiny(shape=(1, 4, 24), num_layers=1).network.pos_embed.pos_embed.unflatten(1, (2, 12))
     beyond = tiny(shape=(1, 4, 48), num_layers=1).network.pos_embed.pos_embed.unflatten(1, (2, 24))
 

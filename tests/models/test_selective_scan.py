@@ -60,7 +60,7 @@ def random_shapes(number):
 
 
 @pytest.mark.parametrize("shape", random_shapes(32))
-def test_outputs_and_gradients_are_those_of_a_plain_loop(shape):
+def test_outputs_and_gradients_equal_a_plain_loop(shape):
     inputs = [x.float() for x in random_inputs(*shape)]
 
     found, expected = with_gradients(selective_scan, inputs), with_gradients(reference, [x.double() for x in inputs])
@@ -69,7 +69,7 @@ def test_outputs_and_gradients_are_those_of_a_plain_loop(shape):
 
 
 @pytest.mark.parametrize("shape", random_shapes(6))
-def test_bf16_inputs_cost_no_more_than_their_rounding(shape):
+def test_bf16_inputs_add_only_their_rounding_error(shape):
     rounded = [x.bfloat16() if i in (0, 1, 3, 4) else x.float() for i, x in enumerate(random_inputs(*shape))]
 
     found, expected = with_gradients(selective_scan, rounded), with_gradients(reference, [x.double() for x in rounded])
@@ -79,21 +79,21 @@ def test_bf16_inputs_cost_no_more_than_their_rounding(shape):
 
 
 @pytest.mark.parametrize("block", [1, 200, 10**6])  # elements of 1, 4 and all 13 chunks
-def test_chunks_are_chained_however_many_are_worked_on_at_once(block, monkeypatch):
+def test_any_number_of_chunks_at_once_gives_the_same_result(block, monkeypatch):
     monkeypatch.setattr(module, "CPU_BLOCK", block)
     inputs = random_inputs(2, 6, 4, 200, 2)
 
     assert worst_error(with_gradients(selective_scan, inputs), with_gradients(reference, inputs)) < 1e-12
 
 
-def test_gradients_are_those_of_finite_differences():
+def test_gradients_equal_finite_differences():
     inputs = [x.requires_grad_() for x in random_inputs(1, 2, 2, 18, 2)]
 
     assert torch.autograd.gradcheck(selective_scan, inputs)
 
 
 @pytest.mark.parametrize("rate", [-1e4, -1e-7])
-def test_states_that_vanish_at_once_or_never_stay_finite_and_right(rate):
+def test_very_fast_and_very_slow_decay_stay_finite_and_accurate(rate):
     inputs = [x.float() for x in random_inputs(2, 4, 3, 70, 1)]
     inputs[1], inputs[2] = torch.ones_like(inputs[1]), torch.full_like(inputs[2], rate)
 
@@ -103,23 +103,23 @@ def test_states_that_vanish_at_once_or_never_stay_finite_and_right(rate):
     assert worst_error(found, expected) < 1e-5
 
 
-def kept_for_the_backward_pass(length):
-    kept = []
+def saved_for_the_backward_pass(length):
+    saved = []
     inputs = [x.float().requires_grad_() for x in random_inputs(2, 8, 8, length, 1)]
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()), lambda x: x):
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()), lambda x: x):
         selective_scan(*inputs)
-    return kept
+    return saved
 
 
-def test_what_is_kept_for_the_backward_pass_is_linear_in_length_and_has_no_state_per_position():
-    short, long = kept_for_the_backward_pass(512), kept_for_the_backward_pass(2048)
+def test_memory_for_the_backward_pass_is_linear_in_length_without_a_state_per_position():
+    short, long = saved_for_the_backward_pass(512), saved_for_the_backward_pass(2048)
 
     assert max(long) < 2 * 8 * 8 * 2048 / 7
     assert 3 * sum(short) < sum(long) <= 4 * sum(short)
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiled_without_a_graph_break_it_is_the_same(backend):
+def test_compiling_without_a_graph_break_gives_the_same_result(backend):
     inputs = [x.float() for x in random_inputs(2, 6, 4, 37, 2)]
     torch.compiler.reset()
 
@@ -128,7 +128,7 @@ def test_compiled_without_a_graph_break_it_is_the_same(backend):
     assert all(torch.equal(x, y) for x, y in zip(found, with_gradients(selective_scan, inputs), strict=True))
 
 
-def test_checkpointed_it_has_the_same_gradients():
+def test_gradient_checkpointing_gives_the_same_gradients():
     inputs = [x.float() for x in random_inputs(2, 6, 4, 37, 2)]
 
     found = with_gradients(lambda *x: checkpoint(selective_scan, *x, use_reentrant=False), inputs)
@@ -136,7 +136,7 @@ def test_checkpointed_it_has_the_same_gradients():
     assert all(torch.equal(x, y) for x, y in zip(found, with_gradients(selective_scan, inputs), strict=True))
 
 
-def test_autocast_leaves_float32_alone():
+def test_autocast_does_not_change_float32():
     inputs = [x.float() for x in random_inputs(2, 6, 4, 37, 2)]
     with torch.autocast("cpu", torch.bfloat16):
         found = selective_scan(*inputs)
@@ -144,7 +144,7 @@ def test_autocast_leaves_float32_alone():
     assert torch.equal(found, selective_scan(*inputs))
 
 
-def test_strided_and_shared_inputs_are_the_same_as_copies():
+def test_strided_and_shared_inputs_give_the_same_result_as_copies():
     u, delta, a, b, _, d, bias = random_inputs(2, 6, 4, 37, 2)
     strided = [x.mT.contiguous().mT for x in (u, delta, a, b)]
 
@@ -153,7 +153,7 @@ def test_strided_and_shared_inputs_are_the_same_as_copies():
     torch.testing.assert_close(found, selective_scan(u, delta, a, b, b.clone(), d, bias), rtol=1e-12, atol=1e-12)
 
 
-def test_shapes_are_known_on_the_meta_device_and_to_fake_tensors():
+def test_shapes_are_known_for_meta_and_fake_tensors():
     inputs = [x.to("meta") for x in random_inputs(2, 6, 4, 37, 2)]
     with FakeTensorMode():
         faked = with_gradients(selective_scan, [torch.empty(x.shape) for x in inputs])
@@ -162,13 +162,13 @@ def test_shapes_are_known_on_the_meta_device_and_to_fake_tensors():
     assert [x.shape for x in faked] == [x.shape for x in (inputs[0], *inputs)]
 
 
-def test_the_operator_is_what_it_declares():
+def test_the_operator_passes_opcheck():
     inputs = [x.float().requires_grad_() for x in random_inputs(2, 6, 4, 37, 2)]
 
     torch.library.opcheck(module._scan, (*inputs, None))
 
 
-def test_mambapy_agrees_on_outputs_and_gradients():
+def test_outputs_and_gradients_equal_mambapy():
     def theirs(u, delta, a, b, c, d, delta_bias):
         dt = F.softplus(delta + delta_bias[:, None]).mT  # (B, L, D)
         h = pscan((dt[..., None] * a).exp(), (dt * u.mT)[..., None] * b[:, 0].mT[:, :, None])
@@ -188,7 +188,7 @@ def test_the_backend_can_be_forced_and_one_that_cannot_run_is_refused():
         selective_scan(*inputs, backend="mamba_ssm")
 
 
-def test_cuda_uses_the_compiled_extension_where_it_imports(monkeypatch):
+def test_cuda_uses_the_compiled_extension_if_it_imports(monkeypatch):
     module._mamba.cache_clear()
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", SimpleNamespace())
     with_it = selective_scan_backends(torch.device("cuda"))

@@ -14,7 +14,7 @@ TINY = {"model_channels": 16, "channel_multipliers": (1, 2), "use_attention": (F
 
 
 def tiny(*, shape=(3, 12, 20), attributes=(LABEL,), trained=True, electrode_rows=False, **architecture):
-    """A small network; `trained` ones have random weights everywhere, as at first the output is zero."""
+    """A small network; a `trained` one has random weights everywhere, because initially the output is zero."""
     torch.manual_seed(0)
     table = UNetArchitecture(**TINY | architecture)
     model = UNet(table, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
@@ -32,7 +32,7 @@ def inputs(shape=(3, 12, 20)):
 
 
 @pytest.mark.parametrize("attributes", [(), (LABEL,)])
-def test_same_weights_same_numbers_as_diffusers_own_network(attributes):
+def test_predictions_equal_those_of_diffusers(attributes):
     model = tiny(attributes=attributes)
     x, t, cond = inputs()
     network = UNet2DModel(
@@ -60,7 +60,7 @@ def test_conditions_have_the_width_of_the_first_level():
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 40, 28), (1, 20, 2048)])
-def test_any_size_that_the_depth_divides(shape):
+def test_any_size_that_the_levels_divide_is_accepted(shape):
     model = tiny(shape=shape, channel_multipliers=(1, 1, 1), use_attention=(False, False, False))
     x, t, cond = inputs(shape)
 
@@ -68,12 +68,12 @@ def test_any_size_that_the_depth_divides(shape):
         assert model(x[:1], t[:1], cond[:1]).shape == x[:1].shape
 
 
-def test_a_picture_that_the_depth_does_not_divide_is_told_with_one_that_it_does():
+def test_a_size_that_the_levels_do_not_divide_is_refused_with_one_that_they_do():
     with pytest.raises(UserError, match=r"3 levels .* multiples of 4, but examples are 30 × 41; .* 32 × 44"):
         tiny(shape=(3, 30, 41), channel_multipliers=(1, 1, 1), use_attention=(False, False, False))
 
 
-def test_electrodes_that_the_depth_does_not_divide_are_filled_up_with_zeros():
+def test_electrodes_that_the_levels_do_not_divide_are_padded_with_zeros():
     model = tiny(shape=(1, 19, 32), electrode_rows=True)
     x, t, cond = inputs((1, 19, 32))
     padded = torch.cat([x, torch.zeros(2, 1, 1, 32)], dim=2)
@@ -84,7 +84,7 @@ def test_electrodes_that_the_depth_does_not_divide_are_filled_up_with_zeros():
     torch.testing.assert_close(prediction, model.network(padded, 1000 * t, model.conditioning(cond)).sample[:, :, :19])
 
 
-def test_the_blocks_are_no_second_copy_in_the_weights():
+def test_blocks_add_nothing_to_the_state_dict():
     model = tiny()
     before = list(model.state_dict())
 
@@ -103,8 +103,11 @@ def test_groups_divide_the_channels_of_every_level(multipliers, groups):
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ({"use_attention": (True,)}, "use_attention has 1 levels and channel_multipliers 2; expected as many"),
-        ({"channel_multipliers": (1, 1, 1), "use_attention": (False,) * 3, "shape": (1, 4, 4)}, "leave one pixel"),
+        ({"use_attention": (True,)}, "use_attention has 1 levels and channel_multipliers 2; expected the same number"),
+        (
+            {"channel_multipliers": (1, 1, 1), "use_attention": (False,) * 3, "shape": (1, 4, 4)},
+            "reduce 4 × 4 to one pixel",
+        ),
         ({"attention_head_dim": 5}, "attention_head_dim: 5, expected a divisor of the 32 channels"),
         ({"attention_head_dim": 32, "use_attention": (True, True)}, "32, expected a divisor of the 16 channels"),
     ],

@@ -1,4 +1,4 @@
-"""Every backbone at a size for tests, and examples of every representation to put through it."""
+"""Every backbone at a size for tests, and examples of every representation as its input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PICTURES = {
     "unet": {"model_channels": 12, "channel_multipliers": [1, 2], "use_attention": [False, True]}
     | {"layers_per_block": 1},
 }
-"""`[model.architecture]` by backbone, for pictures."""
+"""`[model.architecture]` by backbone, for images."""
 SIGNALS = {"dit": {"patch_size": [1, 64]}, "hourglass": {"patch_size": [1, 16]}, "localmamba": {"patch_size": [1, 16]}}
 SIGNALS |= {"sd35": {"patch_size": 16, "attention_head_dim": 32}, "unet": {"layers_per_block": 2}}
 """What differs for time series."""
@@ -58,7 +58,7 @@ def tiny(
     electrode_rows: bool = False,
     **architecture: object,
 ) -> Denoiser:
-    """A small network of a kind, the same each time."""
+    """A small network of a backbone, with the same weights each time."""
     table = PICTURES[backbone] | (SIGNALS.get(backbone, {}) if electrode_rows else {}) | architecture
     sizes = TypeAdapter(BACKBONES[backbone].architecture).validate_json(json.dumps(table))
     torch.manual_seed(0)
@@ -67,7 +67,7 @@ def tiny(
 
 
 def conditions(conditioning: str, batch: int) -> Conditioning:
-    """Conditions of a batch, the last of them null."""
+    """Conditions of a batch; those of the last example are null."""
     values: dict[str, Tensor] = {}
     for attribute in CONDITIONINGS[conditioning]:
         if isinstance(attribute, Numeric):
@@ -79,7 +79,7 @@ def conditions(conditioning: str, batch: int) -> Conditioning:
 
 @cache
 def examples(name: str, count: int, window: int = 2048) -> tuple[Representation, Tensor]:
-    """A representation that was fitted to synthetic EEG, and some examples of it (N, C, H, W)."""
+    """A representation fitted to synthetic EEG, and some of its examples (N, C, H, W)."""
     signal, _ = simulate("relaxed", person(0, 1), window * count, SFREQ, seed=0, recording=0)
     windows = torch.from_numpy(signal[-4:]).unflatten(1, (count, window)).transpose(0, 1)  # (N, electrodes, window)
     representation = representation_named(name).fit([windows], sampling_rate=SFREQ, window=window)

@@ -175,7 +175,7 @@ def test_the_log_tells_the_space_and_what_is_padded(
     )
     train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), *series))
 
-    told = "4 × 3 × 256 latents by AutoencoderKL of examples of 1 × 19 × 2048, padded to 24 × 2048"
+    told = "4 × 3 × 256 latents by AutoencoderKL from examples of 1 × 19 × 2048, padded to 24 × 2048"
     assert capsys.readouterr().err.count(told) == 1
     trained = load_trained(tmp_path / "run")
     assert trained.autoencoder is not None and trained.autoencoder.latent_shape == (4, 3, 256)

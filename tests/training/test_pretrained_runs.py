@@ -161,7 +161,7 @@ def test_another_run_starts_from_a_checkpoint_of_such_a_run(config, tmp_path):
     ("overrides", "message"),
     [
         (("model.name=dit",), r"\[model\] pretrained: .*/pipeline is in diffusers' layout, which sd35, unet can start"),
-        (("model.name=unet",), r"\[model\] pretrained: .*/pipeline: not in diffusers' layout; .* its folder unet/"),
+        (("model.name=unet",), r"\[model\] pretrained: .*/pipeline: not in diffusers' layout; .* its subfolder unet/"),
         (("model.pretrained=nowhere",), r"\[model\] pretrained: nowhere: no such folder; expected .* a Hub id"),
         (
             ("model.pretrained=owner/name",),
@@ -182,10 +182,10 @@ def test_weights_for_latents_are_refused_for_pictures(config, pipeline, tmp_path
     network.save_pretrained(pipeline / "transformer")
 
     with pytest.raises(
-        UserError, match=r"for examples of 16 channels, but these have 1; set model.autoencoder.enabled"
+        UserError, match=r"the model takes 16 channels, but the examples have 1; set model.autoencoder.enabled"
     ):
         train(config, output_dir=tmp_path / "run")
-    with pytest.raises(UserError, match="for examples of 16 channels"):
+    with pytest.raises(UserError, match="the model takes 16 channels"):
         inspect(resolve(load_experiment(config)))
 
 

@@ -1,3 +1,1 @@
-"""Autoencoders: the frozen one that a diffusion model works behind (`frozen`), and the one that we train
-(`trainable`).
-"""
+"""Autoencoders: a frozen one for latent diffusion (`frozen`), and one that we train (`trainable`)."""

@@ -1,8 +1,8 @@
-"""The variational autoencoder that is trained here: diffusers' AutoencoderKL (https://arxiv.org/abs/2112.10752).
+"""The variational autoencoder that we train: diffusers' AutoencoderKL (https://arxiv.org/abs/2112.10752).
 
-Of convolutions alone, without the attention in the middle that it may have: cost and memory grow with the size of an
-example (a time series of 24 × 2048 has 768 places in the middle, or 3072 at a quarter), and a part of an example is
-encoded as it is in the whole.
+It has only convolutions, without the optional attention in the middle. So cost and memory grow linearly with the size
+of an example (a time series of 24 × 2048 has 768 positions in the middle, or 3072 at a quarter of the resolution), and
+a part of an example is encoded as it is in the whole.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from signal_diffusion.models.autoencoders.frozen import LOG_VARIANCES, padded, p
 
 __all__ = ["KlAutoencoder"]
 
-FIRST_LOG_VARIANCE = -10.0
-"""Of the posterior of a fresh network. Of variance 1, as drawn, its noise hides what the decoder should learn from."""
-FIRST_GAIN = 0.5
-FIRST_GAIN_OF_BRANCHES = 0.1
-AT_A_TIME = 16
+INITIAL_LOG_VARIANCE = -10.0
+"""Of a fresh network's posterior. At diffusers' variance of about 1, noise would hide what the decoder learns from."""
+INITIAL_GAIN = 0.5
+INITIAL_BRANCH_GAIN = 0.1
+BATCH_SIZE = 16
 
 
 class KlAutoencoder(nn.Module):
@@ -36,8 +36,8 @@ class KlAutoencoder(nn.Module):
     architecture
         Its sizes.
     shape
-        Channels, rows and columns of the examples; those that it does not divide are padded with their last values, as
-        `models.autoencoder.Autoencoder` does.
+        Channels, rows and columns of the examples; sizes that it does not divide are padded with the last row and
+        column, as in `models.autoencoders.frozen.Autoencoder`.
     """
 
     def __init__(self, architecture: KlArchitecture, shape: tuple[int, int, int]) -> None:
@@ -66,11 +66,11 @@ class KlAutoencoder(nn.Module):
         self.shape = shape
         self.padding = padding_of((height, width), factor)
         self.latent_shape = (architecture.latent_channels, -(-height // factor), -(-width // factor))
-        _begin_nearly_linear(vae, architecture.latent_channels)
+        _initialise_nearly_linear(vae, architecture.latent_channels)
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """The resolutions of the encoder and of the decoder, and their middles: the units of compilation."""
+        """The levels of the encoder and the decoder, and their middle blocks: the units of compilation."""
         encoder, decoder = self.vae.encoder, self.vae.decoder
         return nn.ModuleList([*encoder.down_blocks, encoder.mid_block, decoder.mid_block, *decoder.up_blocks])
 
@@ -85,9 +85,9 @@ class KlAutoencoder(nn.Module):
         return mean, log_variance.clamp(*LOG_VARIANCES)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruct x (B, C, H, W), and tell the mean and the log-variance of its latents.
+        """The reconstruction of x (B, C, H, W), and the mean and the log-variance of its latents.
 
-        `noise` (B, c, h, w), standard normal, draws the latents that are decoded; None decodes the means.
+        With standard normal `noise` (B, c, h, w), latents drawn from the posterior are decoded; with None, the means.
         """
         mean, log_variance = self.posterior(x)
         z = mean if noise is None else mean + (log_variance / 2).exp() * noise
@@ -96,13 +96,13 @@ class KlAutoencoder(nn.Module):
 
     @torch.no_grad()
     def in_diffusers_format(self, x: Tensor) -> dict[str, Callable[[Path], object]]:
-        """Writers of the files, by name, that `AutoencoderKL.from_pretrained` reads: the weights as they are now.
+        """Writers, by file name, of the files that `AutoencoderKL.from_pretrained` reads, with the current weights.
 
-        The factors in `config.json` make latents of the examples x (N, C, H, W), all channels together, of mean 0 and
-        variance 1: (z - shift_factor) · scaling_factor, z drawn from the posterior.
+        The factors in `config.json` normalise latents z of the examples x (N, C, H, W), drawn from the posterior, to
+        mean 0 and variance 1 over all channels together: (z - shift_factor) · scaling_factor.
         """
         device = self.vae.encoder.conv_out.weight.device
-        moments = [self.posterior(part.to(device)) for part in x.split(AT_A_TIME)]
+        moments = [self.posterior(batch.to(device)) for batch in x.split(BATCH_SIZE)]
         means = torch.cat([mean.double().cpu() for mean, _ in moments])
         variances = torch.cat([log_variance.double().exp().cpu() for _, log_variance in moments])
         deviation = (means.var(correction=0) + variances.mean()).sqrt()
@@ -116,19 +116,19 @@ class KlAutoencoder(nn.Module):
 
 
 @torch.no_grad()
-def _begin_nearly_linear(vae: Any, latent_channels: int) -> None:
-    """Let a fresh network begin as a chain of orthogonal convolutions, with little noise in its latents.
+def _initialise_nearly_linear(vae: Any, latent_channels: int) -> None:
+    """Initialise a fresh network as a chain of orthogonal convolutions, with little noise in its latents.
 
-    What is hard to learn is the two channels of db-iq whose signs are as good as random: a network as diffusers draws
-    it predicts zero for them through hundreds of steps. From residual branches of 0, and small gains where activations
-    bend, that lasts for 400 to 500 steps of 8 examples at an eighth of the size, and then it learns them.
+    The two channels of db-iq with nearly random signs are hard to learn: with diffusers' initialisation, the network
+    predicts zero for them for hundreds of steps. With residual branches of 0 and small gains before the nonlinearities,
+    that lasts for 400 to 500 steps of 8 examples at an eighth of the size, and then it learns them.
     """
     encoder, decoder = vae.encoder, vae.decoder
     for module in vae.modules():
         kind = type(module).__name__
         if kind == "ResnetBlock2D":
-            nn.init.constant_(module.norm1.weight, FIRST_GAIN_OF_BRANCHES)
-            nn.init.constant_(module.norm2.weight, FIRST_GAIN_OF_BRANCHES)
+            nn.init.constant_(module.norm1.weight, INITIAL_BRANCH_GAIN)
+            nn.init.constant_(module.norm2.weight, INITIAL_BRANCH_GAIN)
             nn.init.zeros_(module.conv2.weight)
             nn.init.zeros_(module.conv2.bias)
             if module.conv_shortcut is not None:
@@ -138,6 +138,6 @@ def _begin_nearly_linear(vae: Any, latent_channels: int) -> None:
     for convolution in (encoder.conv_in, decoder.conv_in):
         nn.init.orthogonal_(convolution.weight)
     for norm in (encoder.conv_norm_out, decoder.conv_norm_out):
-        nn.init.constant_(norm.weight, FIRST_GAIN)
+        nn.init.constant_(norm.weight, INITIAL_GAIN)
     encoder.conv_out.weight[latent_channels:] *= 0.1
-    encoder.conv_out.bias[latent_channels:] = FIRST_LOG_VARIANCE
+    encoder.conv_out.bias[latent_channels:] = INITIAL_LOG_VARIANCE

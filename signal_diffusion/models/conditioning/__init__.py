@@ -1,3 +1,3 @@
-"""Conditioning: attributes and their values (`attributes`), how a network embeds them (`embeddings`), captions (`text`,
-`caption_cache`).
+"""Conditioning: attributes and their values (`attributes`), layers that embed them (`embeddings`), text encoders for
+captions (`text`) and their cache (`caption_cache`).
 """

@@ -1,8 +1,7 @@
-"""Attributes of an example with their nulls, and the values of a batch.
+"""Attributes that a model is conditioned on, each with its own null, and their values for a batch.
 
-Every attribute has a null of its own: a learnt one, or for captions the empty caption. A missing value and a dropped
-one are the same thing, from the loader to the embedding, so the unconditional model of guidance is the one that was
-trained.
+The null is a learnt embedding, or for captions the empty caption. A missing value and a dropped one are the same from
+the loader to the embedding, so guidance uses exactly the unconditional model that was trained.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ __all__ = ["Attribute", "Caption", "Categorical", "Conditioning", "Numeric"]
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """Conditions of a batch. `Conditioning()` is that of an unconditional model."""
+    """Conditions of a batch; `Conditioning()` for an unconditional model."""
 
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
-    """Values (B,): int64 index of a category or of a caption (−1 = null), float32 of a number (NaN = null)."""
+    """Values (B,): the int64 index of a category or a caption (−1 = null), or a float32 number (NaN = null)."""
 
     def __len__(self) -> int:
-        """Examples in the batch; 0 where there are no attributes."""
+        """Number of examples in the batch; 0 if there are no attributes."""
         return next((len(values) for values in self.attributes.values()), 0)
 
     def __getitem__(self, rows: slice | Tensor) -> Conditioning:
@@ -35,11 +34,11 @@ class Conditioning:
         return self._map(lambda values: values[rows])
 
     def drop(self, mask: Tensor) -> Conditioning:
-        """The null in every attribute of the examples in `mask`, (B,) bool."""
+        """A copy with every attribute null for the examples in `mask`, (B,) bool."""
         return self._map(lambda values: _dropped(values, mask))
 
     def drop_each(self, masks: Mapping[str, Tensor]) -> Conditioning:
-        """The null in the examples of an attribute's own mask, (B,) bool; attributes without one stay."""
+        """A copy with each attribute null for the examples in its own mask, (B,) bool; without a mask it stays."""
         return Conditioning(
             {name: _dropped(v, masks[name]) if name in masks else v for name, v in self.attributes.items()}
         )
@@ -58,7 +57,7 @@ def _dropped(values: Tensor, mask: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Categorical:
-    """An attribute with one of several names as its value, given to a model as its index."""
+    """An attribute whose value is one of several names; a model receives its index."""
 
     name: str
     names: tuple[str, ...]
@@ -66,7 +65,7 @@ class Categorical:
 
 @dataclass(frozen=True)
 class Numeric:
-    """An attribute that is a number in natural units, with its mean and deviation over the training data."""
+    """A number in natural units, with its mean and standard deviation over the training data."""
 
     name: str
     mean: float
@@ -82,17 +81,17 @@ class Numeric:
 
 @dataclass(frozen=True, eq=False)
 class Caption:
-    """A description in words, given to a model as its index in `texts`, whose embeddings a frozen encoder made."""
+    """A text; a model receives its index in `texts`, which a frozen text encoder has embedded."""
 
     name: str
     texts: tuple[str, ...]
     """Distinct captions; the first is the empty one, which is the null."""
     tokens: Tensor
-    """(len(texts), L, D): an embedding per token, for networks that attend to them."""
+    """(len(texts), L, D): one embedding per token, for networks that attend to them."""
     pooled: Tensor
-    """(len(texts), P): an embedding of the whole."""
+    """(len(texts), P): one embedding per caption."""
     encoder: str = ""
-    """A hash of what made them."""
+    """Fingerprint of the text encoder."""
 
     def __post_init__(self) -> None:
         assert self.texts[:1] == ("",) and len(self.texts) == len(self.tokens) == len(self.pooled)

@@ -1,4 +1,4 @@
-"""Embeddings of captions on the disk, so that a caption is encoded once: a file each, by its encoder's fingerprint."""
+"""A cache of caption embeddings on disk: one file per caption, in a folder per fingerprint of the text encoder."""
 
 from __future__ import annotations
 
@@ -21,42 +21,45 @@ DIGEST = 32  # bytes of a SHA-256
 
 
 def embedded(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> tuple[Tensor, Tensor]:
-    """`encoder.encode(texts, device)` up to the rounding to float16, with the folder `cache` asked first.
+    """`encoder.encode(texts, device)`, rounded to float16 and cached in the folder `cache`.
 
-    A file per caption lies there, whole or not at all; a damaged one is made again. Captions that are encoded and too
-    long for that are told on standard error, in a line.
+    Files are written atomically, and a damaged one is replaced. If captions that have to be encoded are too long, a
+    line on standard error warns about it.
     """
     folder = cache / encoder.fingerprint
-    found = {text: _read(_place(folder, text)) for text in texts}
+    found = {text: _read(_path(folder, text)) for text in texts}
     if missing := [text for text, values in found.items() if values is None]:
         folder.mkdir(parents=True, exist_ok=True)
-        _tell_cut(encoder, missing)
+        _warn_about_truncation(encoder, missing)
         for text, *embedding in zip(missing, *encoder.encode(missing, device), strict=True):
             if not all(value.isfinite().all() for value in embedding):
-                raise UserError(f"{KEY}: {encoder.folder} makes values of {text!r} that are not finite; use another")
-            _write(_place(folder, text), *embedding)
-        found |= {text: _read(_place(folder, text)) for text in missing}
+                raise UserError(
+                    f"{KEY}: {encoder.folder} gives values that are not finite for the caption {text!r}; use another "
+                    "text encoder"
+                )
+            _write(_path(folder, text), *embedding)
+        found |= {text: _read(_path(folder, text)) for text in missing}
     tokens, pooled = zip(*(values for text in texts if (values := found[text]) is not None), strict=True)
     return torch.stack(tokens), torch.stack(pooled)
 
 
-def _tell_cut(encoder: TextEncoder, texts: Sequence[str]) -> None:
-    cut, length = encoder.cut(texts)
-    if cut:
+def _warn_about_truncation(encoder: TextEncoder, texts: Sequence[str]) -> None:
+    truncated, length = encoder.truncated(texts)
+    if truncated:
         print(
-            f"warning: [model.conditioning] max_caption_tokens: {len(cut)} of {len(texts)} captions are longer than "
-            f"the {length} tokens that are read of them, and alike to the model where they differ after those; raise "
-            "it as far as the text encoder goes, or use shorter captions",
+            f"warning: [model.conditioning] max_caption_tokens: {len(truncated)} of {len(texts)} captions are cut to "
+            f"{length} tokens, and the model cannot tell captions apart that differ only after these; raise it up to "
+            "the text encoder's limit, or use shorter captions",
             file=sys.stderr,
         )
 
 
-def _place(folder: Path, text: str) -> Path:
+def _path(folder: Path, text: str) -> Path:
     return folder / f"{hashlib.sha256(text.encode()).hexdigest()}.embedding"
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor] | None:
-    """A cached embedding: tokens (L, D) and pooled (P,); None where it is not there or damaged."""
+    """A cached embedding: tokens (L, D) and pooled (P,); None if it is missing or damaged."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -68,7 +71,7 @@ def _read(path: Path) -> tuple[Tensor, Tensor] | None:
 
 
 def _write(path: Path, tokens: Tensor, pooled: Tensor) -> None:
-    half = tokens.half()  # what a bf16 network sees is coarser still
+    half = tokens.half()  # a bf16 network rounds them more coarsely anyway
     kept = half if half.isfinite().all() else tokens
     content = safetensors.torch.save({"tokens": kept.contiguous(), "pooled": pooled.contiguous()})
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

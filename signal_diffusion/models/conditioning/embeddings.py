@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning, Numeric
 
-__all__ = ["ConditioningEmbedding", "HoldsCaptions", "TimestepEmbedding"]
+__all__ = ["ConditioningEmbedding", "HasCaptions", "TimestepEmbedding"]
 
 
-class HoldsCaptions(ABC):
-    """A module with a table of embeddings of captions, which is no part of its state."""
+class HasCaptions(ABC):
+    """A module with a table of caption embeddings that is not part of its state dict."""
 
     @abstractmethod
-    def hold(self, caption: Caption) -> None:
-        """Put the embeddings of these captions in the place of others, by the same encoder."""
+    def set_captions(self, caption: Caption) -> None:
+        """Replace the table by the embeddings of these captions, from the same text encoder."""
 
 
 class ConditioningEmbedding(nn.Module):
@@ -28,12 +28,12 @@ class ConditioningEmbedding(nn.Module):
 
     def __init__(self, attributes: Sequence[Attribute], width: int) -> None:
         super().__init__()
-        # a list and not a ModuleDict, which has no room for attributes called "type" or "training"
+        # a list, because a ModuleDict cannot have keys such as "type" or "training"
         self.names = [attribute.name for attribute in attributes]
         self.embeddings = nn.ModuleList(_embedding(attribute, width) for attribute in attributes)
 
     def forward(self, cond: Conditioning) -> Tensor:
-        """Embed `cond`, which has to have every attribute of the model; it may have more."""
+        """Embed `cond`, which must have every attribute of the model and may have more."""
         return torch.stack(self._parts(cond)).sum(0)
 
     def tokens(self, cond: Conditioning) -> Tensor:
@@ -42,12 +42,12 @@ class ConditioningEmbedding(nn.Module):
 
     def _parts(self, cond: Conditioning) -> list[Tensor]:
         if missing := [name for name in self.names if name not in cond.attributes]:
-            raise ValueError(f"conditions without {', '.join(missing)}; found: {', '.join(cond.attributes) or 'none'}")
+            raise ValueError(f"conditions lack {', '.join(missing)}; found: {', '.join(cond.attributes) or 'none'}")
         return [embed(cond.attributes[name]) for name, embed in zip(self.names, self.embeddings, strict=True)]
 
 
 class TimestepEmbedding(nn.Module):
-    """Sines and cosines of 1000·t, through an MLP, (B,) → (B, width)."""
+    """An embedding of times: sines and cosines of 1000·t, then an MLP, (B,) → (B, width)."""
 
     frequencies: Tensor
 
@@ -59,7 +59,7 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed times in [0, 1]."""
-        return self.mlp(_waves(t, self.frequencies))
+        return self.mlp(_sinusoids(t, self.frequencies))
 
 
 def _embedding(attribute: Attribute, width: int) -> nn.Module:
@@ -71,12 +71,12 @@ def _embedding(attribute: Attribute, width: int) -> nn.Module:
 
 
 class _CategoricalEmbedding(nn.Module):
-    """A row per name, and the null in the last row: one table, so that it has a gradient in every batch."""
+    """A table with a row per name and the null in the last row; one table gets a gradient in every batch."""
 
     def __init__(self, attribute: Categorical, width: int) -> None:
         super().__init__()
         self.null = len(attribute.names)
-        self.table = nn.Embedding(self.null + 1, width)  # standard normal, as large as the time's embedding
+        self.table = nn.Embedding(self.null + 1, width)  # initially standard normal, the scale of the time embedding
 
     def forward(self, index: Tensor) -> Tensor:
         return self.table(torch.where(index < 0, self.null, index))
@@ -102,24 +102,24 @@ class _NumericEmbedding(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         missing = value.isnan()
         normalised = torch.where(missing, 0.0, (value - self.mean) / self.std)
-        embedded = self.mlp(_waves(normalised, self.frequencies))
+        embedded = self.mlp(_sinusoids(normalised, self.frequencies))
         return torch.where(missing[:, None], self.null.to(embedded.dtype), embedded)
 
 
-class _CaptionEmbedding(nn.Module, HoldsCaptions):
+class _CaptionEmbedding(nn.Module, HasCaptions):
     """Pooled embedding of the text encoder → layer norm → MLP; −1 is the empty caption, row 0.
 
-    The table is not saved: the captions of another run have other rows, and the encoder makes them again.
+    The table is not saved: another run has other captions, and the text encoder can embed them again.
     """
 
     table: Tensor
 
     def __init__(self, attribute: Caption, width: int) -> None:
         super().__init__()
-        self.hold(attribute)
+        self.set_captions(attribute)
         self.mlp = _mlp(attribute.pooled.shape[1], width, variance=1.0)
 
-    def hold(self, caption: Caption) -> None:
+    def set_captions(self, caption: Caption) -> None:
         pooled = caption.pooled.float()
         self.register_buffer("table", F.layer_norm(pooled, pooled.shape[1:]), persistent=False)
 
@@ -128,12 +128,11 @@ class _CaptionEmbedding(nn.Module, HoldsCaptions):
 
 
 def _mlp(num_features: int, width: int, *, variance: float = 0.5) -> nn.Sequential:
-    """Features of a `variance`, that of sines and cosines unless said → embedding.
+    """An MLP from features of the given variance, by default that of sines and cosines, to an embedding.
 
-    The embedding has unit variance from the first step, and so a say in it.
-
-    With the usual standard deviation of 0.02 the embeddings are that small too, and the blocks' modulation, which
-    starts from zero, takes thousands of steps to hear them.
+    The embedding has unit variance from the first step, so it has an effect at once. With the usual initial standard
+    deviation of 0.02 it would be as small, and the blocks' modulation, which starts at zero, would take thousands of
+    steps to respond to it.
     """
     first, second = nn.Linear(num_features, width), nn.Linear(width, width)
     nn.init.normal_(first.weight, std=(variance * num_features) ** -0.5)
@@ -143,7 +142,7 @@ def _mlp(num_features: int, width: int, *, variance: float = 0.5) -> nn.Sequenti
     return nn.Sequential(first, nn.SiLU(), second)
 
 
-def _waves(values: Tensor, frequencies: Tensor) -> Tensor:
+def _sinusoids(values: Tensor, frequencies: Tensor) -> Tensor:
     """cos and sin of values × frequencies in float32, (B,) and (F,) → (B, 2F)."""
     angles = values.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -1,8 +1,8 @@
-"""Captions to embeddings, by frozen text encoders that are read from a folder, used once and forgotten.
+"""Embed captions with frozen text encoders, which are loaded from a folder, used once and released.
 
-An encoder of transformers gives its last hidden state and its own summary. A pipeline of diffusers with the three
-encoders of Stable Diffusion 3 (https://arxiv.org/abs/2403.03206, appendix B.3) gives what that model was trained with:
-two CLIPs side by side, a T5 after them.
+A transformers encoder gives its last hidden state and its own pooled embedding. A diffusers pipeline with the three
+encoders of Stable Diffusion 3 (https://arxiv.org/abs/2403.03206, appendix B.3) gives the embeddings that model was
+trained with: two CLIPs side by side in the channels, then the tokens of a T5.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from signal_diffusion.hub import downloaded, is_hub_id
 __all__ = ["KEY", "TextEncoder", "text_encoder"]
 
 KEY = "[model.conditioning] text_encoder"
-"""The experiment's, for errors."""
+"""The key in an experiment file, for errors."""
 
 PIPELINE = "model_index.json"
-FORMAT = 1  # of a cached embedding: to be counted up with every change of what is computed
+FORMAT = 1  # version of cached embeddings: increase it whenever the computation changes
 
-# What transformers reads of an encoder's folder, or a tokenizer's, beside weights: adapters of peft too. Other tools
-# keep files of their own there.
+# The files besides weights that transformers reads from the folder of an encoder or a tokenizer, peft adapters
+# included. Other tools keep their own files there.
 _SETTINGS = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json"]
 _SETTINGS += ["*.model", "adapter_*"]
 _VOCABULARIES = ("tokenizer.json", "vocab*", "*.model")
 _SAFETENSORS, _PICKLES = "model*.safetensors*", "pytorch_model*.bin*"
 _HALF_PRECISION = "*.fp16*"
 
-# What is read of a repository on the Hub: `*` stands for slashes too, and other models may lie beside the encoder.
+# The files to download from a repository on the Hub, which may have other models too; `*` also matches slashes.
 _WANTED = [*_SETTINGS, _SAFETENSORS, PIPELINE, "transformer/config.json"]
 _WANTED += ["text_encoder/*", "text_encoder_2/*", "text_encoder_3/*"]
 _UNWANTED = [_HALF_PRECISION, "*.bin", "*.msgpack", "*.h5"]
@@ -50,44 +50,45 @@ _WEIGHTS = ["*.safetensors*"]
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoder(ABC):
-    """What makes embeddings of captions; its weights are in memory while it does, and no longer."""
+    """Embeds captions; its weights are in memory only while it does."""
 
     folder: Path
     """In the layout of transformers or diffusers."""
     max_tokens: int
-    """Length that captions are padded or cut to; a model that takes fewer has its own."""
+    """Length in tokens that captions are padded or cut to; a model with a lower limit uses its own."""
 
     @property
     @abstractmethod
     def sizes(self) -> tuple[int, int, int]:
-        """L tokens of D channels, and P channels of the pooled embedding; found without the weights."""
+        """(L, D, P): L tokens of D channels, P channels of the pooled embedding; known without the weights."""
 
     @abstractmethod
     def encode(self, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
-        """Embeddings on the CPU, in float32: tokens (N, L, D) and pooled (N, P).
+        """Embed captions: tokens (N, L, D) and pooled (N, P), on the CPU, in float32.
 
-        Captions go through one by one, so that an embedding does not depend on the others. Weights are used in float32
-        on the CPU, and elsewhere in the precision that they are stored in.
+        Captions are encoded one by one, so that an embedding does not depend on the others. On the CPU, weights are
+        used in float32; on other devices, in the precision that they are stored in.
         """
 
     @abstractmethod
     def files(self) -> list[Path]:
-        """The files that embeddings depend on, in order."""
+        """The files that embeddings depend on, in a fixed order."""
 
     @abstractmethod
     def tokenizers(self) -> list[tuple[Any, int]]:
-        """That of each encoder, and the length that it pads or cuts captions to."""
+        """The tokenizer of each encoder, and the length in tokens that it pads or cuts captions to."""
 
-    def cut(self, texts: Sequence[str]) -> tuple[list[str], int]:
-        """The captions that no encoder reads to their end, and the tokens that are read of those at the most."""
+    def truncated(self, texts: Sequence[str]) -> tuple[list[str], int]:
+        """The captions that no encoder reads to their end, and the largest number of tokens that one reads."""
         pairs = self.tokenizers()
-        # not verbose: transformers would warn that they are too long
+        # verbose=False: transformers would warn that they are too long
         longer = (all(len(own(text, verbose=False)["input_ids"]) > length for own, length in pairs) for text in texts)
         return [text for text, over in zip(texts, longer, strict=True) if over], max(length for _, length in pairs)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all that an embedding depends on, but for the caption."""
+        """A hash of everything that an embedding depends on, except the caption."""
+        # class names are part of it: renaming one would invalidate caches and checkpoints
         digest = hashlib.sha256(f"{FORMAT} {type(self).__name__} {self.max_tokens}".encode())
         for path in self.files():
             with path.open("rb") as file:
@@ -97,30 +98,31 @@ class TextEncoder(ABC):
 
 
 def text_encoder(source: str, max_tokens: int, *, weights: bool = True) -> TextEncoder:
-    """The encoder in a folder, or on the Hub ("owner/name" or "owner/name@revision"), which is brought here first.
+    """The text encoder in a folder, or on the Hub ("owner/name" or "owner/name@revision"); it is downloaded first.
 
-    Without `weights`, those are left there: its `sizes` are known then, and no more.
+    With `weights=False` the weights are not downloaded; the encoder then has its `sizes`, but cannot encode.
 
     Raises
     ------
     UserError
-        Where there is none.
+        If there is no text encoder.
     """
     folder = _folder(source, weights=weights)
     if (folder / PIPELINE).is_file():
         return _StableDiffusion3(folder=folder, max_tokens=max_tokens)
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"{KEY}: {source} has neither config.json nor {PIPELINE}; expected a text encoder of transformers with its "
-            "tokenizer, or a pipeline of diffusers with its encoders"
+            f"{KEY}: {source} has neither config.json nor {PIPELINE}; expected a transformers text encoder with its "
+            "tokenizer, or a diffusers pipeline with its text encoders"
         )
     return _Single(folder=folder, max_tokens=max_tokens)
 
 
 class _Single(TextEncoder):
-    """An encoder of transformers with its tokenizer: CLIP, T5, BERT and their like.
+    """A transformers encoder with its tokenizer: CLIP, T5, BERT and the like.
 
-    The summary is the model's projection of the text, or what its pooler makes, or the mean over the caption's tokens.
+    The pooled embedding is the model's text projection, else its pooler's output, else the mean over the caption's
+    tokens.
     """
 
     @property
@@ -146,15 +148,15 @@ class _Single(TextEncoder):
         if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):
             model = model.get_encoder()
         model, length = model.to(device), _length(tokenizer, model.config, self.max_tokens)
-        rows = [self._row(text, tokenizer, model, length, pools=pools) for text in texts]
+        rows = [self._encode_one(text, tokenizer, model, length, pools=pools) for text in texts]
         del model
-        _release()
+        _free_memory()
         return torch.stack([tokens for tokens, _ in rows]), torch.stack([pooled for _, pooled in rows])
 
-    def _row(self, text: str, tokenizer: Any, model: Any, length: int, *, pools: bool) -> tuple[Tensor, Tensor]:
+    def _encode_one(self, text: str, tokenizer: Any, model: Any, length: int, *, pools: bool) -> tuple[Tensor, Tensor]:
         inputs = _tokenized(tokenizer, text, length)
         mask = inputs["attention_mask"]
-        if not mask.any():  # the empty caption of a tokenizer that adds nothing is its padding
+        if not mask.any():  # the empty caption is all padding if the tokenizer adds no special tokens
             mask[:, 0] = 1
         output = model(input_ids=inputs["input_ids"].to(model.device), attention_mask=mask.to(model.device))
         tokens = output.last_hidden_state[0].float().cpu()
@@ -165,41 +167,41 @@ class _Single(TextEncoder):
 
 
 class _StableDiffusion3(TextEncoder):
-    """The encoders of a Stable Diffusion 3 pipeline.
+    """The text encoders of a Stable Diffusion 3 pipeline.
 
-    Tokens are the last but one hidden states of both CLIPs, side by side and filled with zeros to the width of T5,
-    followed by T5's; a pipeline without T5 has zeros there. Pooled are both projections, side by side.
+    Tokens are the last but one hidden states of both CLIPs, side by side and padded with zeros to the width of T5,
+    followed by T5's tokens, or zeros if the pipeline has no T5. The pooled embedding is both projections, side by side.
     """
 
     @property
     def sizes(self) -> tuple[int, int, int]:
         lengths = [length for _, length in self.tokenizers()]
         with _readable(self.folder):
-            parts = self._parts()
-            configs = [_config(self.folder / name) for name in parts]
-            width = configs[2].hidden_size if parts[2:] else self._joint_width()
-        length = lengths[0] + (lengths[2] if parts[2:] else self.max_tokens)
+            names = self._encoder_names()
+            configs = [_config(self.folder / name) for name in names]
+            width = configs[2].hidden_size if names[2:] else self._joint_width()
+        length = lengths[0] + (lengths[2] if names[2:] else self.max_tokens)
         return length, width, sum(config.projection_dim for config in configs[:2])
 
     def files(self) -> list[Path]:
-        tokenizers = [_beside(name) for name in self._parts()]
+        tokenizers = [_tokenizer_name(name) for name in self._encoder_names()]
         more = [] if "tokenizer_3" in tokenizers else [self.folder / "transformer" / "config.json"]
-        folders = [self.folder / name for name in (*self._parts(), *tokenizers)]
+        folders = [self.folder / name for name in (*self._encoder_names(), *tokenizers)]
         return [self.folder / PIPELINE, *(path for folder in folders for path in _files(folder)), *more]
 
     def tokenizers(self) -> list[tuple[Any, int]]:
         with _readable(self.folder):
-            parts = self._parts()
-            found = [_tokenizer(self.folder / _beside(name)) for name in parts]
-            configs = [_config(self.folder / name) for name in parts]
+            names = self._encoder_names()
+            found = [_tokenizer(self.folder / _tokenizer_name(name)) for name in names]
+            configs = [_config(self.folder / name) for name in names]
         return [(each, _length(each, config, self.max_tokens)) for each, config in zip(found, configs, strict=True)]
 
     def encode(self, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
-        parts = self._parts()
-        first, second = (self._clip(name, texts, device) for name in parts[:2])
+        names = self._encoder_names()
+        first, second = (self._clip(name, texts, device) for name in names[:2])
         clip = torch.cat([first[0], second[0]], dim=2)  # (N, 77, D of both)
-        if parts[2:]:
-            t5 = self._t5(parts[2], texts, device)
+        if names[2:]:
+            t5 = self._t5(names[2], texts, device)
         else:
             t5 = torch.zeros(len(texts), self.max_tokens, self._joint_width())
         tokens = torch.cat([F.pad(clip, (0, t5.shape[2] - clip.shape[2])), t5], dim=1)
@@ -208,7 +210,8 @@ class _StableDiffusion3(TextEncoder):
     @torch.no_grad()
     def _clip(self, name: str, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
         with _readable(self.folder / name):
-            tokenizer, (model, _) = _tokenizer(self.folder / _beside(name)), _model(self.folder / name, device)
+            tokenizer = _tokenizer(self.folder / _tokenizer_name(name))
+            model, _ = _model(self.folder / name, device)
         model, length = model.to(device), _length(tokenizer, model.config, self.max_tokens)
         tokens, pooled = [], []
         for text in texts:
@@ -217,30 +220,31 @@ class _StableDiffusion3(TextEncoder):
             tokens.append(output.hidden_states[-2][0].float().cpu())
             pooled.append(output.text_embeds[0].float().cpu())
         del model
-        _release()
+        _free_memory()
         return torch.stack(tokens), torch.stack(pooled)
 
     @torch.no_grad()
     def _t5(self, name: str, texts: Sequence[str], device: str) -> Tensor:
         with _readable(self.folder / name):
-            tokenizer, (model, _) = _tokenizer(self.folder / _beside(name)), _model(self.folder / name, device)
+            tokenizer = _tokenizer(self.folder / _tokenizer_name(name))
+            model, _ = _model(self.folder / name, device)
         model, length = model.to(device), _length(tokenizer, model.config, self.max_tokens)
-        # without a mask, padding included, as the model was trained
+        # without an attention mask, padding included, as SD3 was trained
         rows = [model(input_ids=_tokenized(tokenizer, text, length)["input_ids"].to(device))[0][0] for text in texts]
         tokens = torch.stack([row.float().cpu() for row in rows])
         del model
-        _release()
+        _free_memory()
         return tokens
 
-    def _parts(self) -> list[str]:
-        """The folders of the encoders that there are."""
+    def _encoder_names(self) -> list[str]:
+        """Names of the text encoders that the pipeline has, which are also their folders."""
         index = json.loads((self.folder / PIPELINE).read_text(encoding="utf-8"))
         expected = {"text_encoder": "CLIPTextModelWithProjection", "text_encoder_2": "CLIPTextModelWithProjection"}
         expected |= {"text_encoder_3": "T5EncoderModel"}
         found = {name: (index.get(name) or [None, None])[1] for name in expected}
         if {**found, "text_encoder_3": found["text_encoder_3"] or "T5EncoderModel"} != expected:
             raise UserError(
-                f"{KEY}: {self.folder} has other encoders than Stable Diffusion 3 "
+                f"{KEY}: {self.folder} has other text encoders than Stable Diffusion 3 "
                 f"({', '.join(str(name) for name in found.values())}); set it to the folder of a single text encoder"
             )
         return [name for name, kind in found.items() if kind]
@@ -263,7 +267,7 @@ def _folder(source: str, *, weights: bool) -> Path:
 
 @contextmanager
 def _readable(folder: Path) -> Iterator[None]:
-    """Say in a line what transformers says in many, and keep it from saying more."""
+    """Report an error of transformers in one line, and silence its log and progress bars."""
     from safetensors import SafetensorError
     from transformers.utils import logging
 
@@ -284,7 +288,7 @@ def _readable(folder: Path) -> Iterator[None]:
 
 
 def _config(folder: Path) -> Any:
-    """The configuration of what reads text, of a model that reads more too."""
+    """The configuration of the text part, also if the model reads images too."""
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
@@ -294,10 +298,10 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     if not any(path for pattern in _VOCABULARIES for path in folder.glob(pattern)):
-        raise ValueError("it has no tokenizer")  # transformers would take one that knows no words
+        raise ValueError("it has no tokenizer")  # transformers would use one with an empty vocabulary
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
-        raise ValueError("its tokenizer has no token for padding")
+        raise ValueError("its tokenizer has no padding token")
     return tokenizer
 
 
@@ -309,7 +313,7 @@ def _model(folder: Path, device: str) -> tuple[Any, bool]:
     )
     missing = [name for name in info["missing_keys"] if "decoder" not in name]
     if strange := [name for name in missing if "pooler" not in name]:
-        raise ValueError(f"its weights lack {strange[0]}")  # transformers would draw them at random
+        raise ValueError(f"its weights lack {strange[0]}")  # transformers would initialise it at random
     return model.eval(), not missing
 
 
@@ -347,13 +351,13 @@ def _tokenized(tokenizer: Any, text: str, length: int) -> Any:
     )
 
 
-def _beside(name: str) -> str:
-    """The tokenizer's folder of an encoder's."""
+def _tokenizer_name(name: str) -> str:
+    """The name of the tokenizer of the text encoder `name`."""
     return name.replace("text_encoder", "tokenizer")
 
 
 def _files(folder: Path) -> list[Path]:
-    """What transformers reads of a folder: settings, and weights, which are pickles only without safetensors."""
+    """The files that transformers reads in a folder: settings, and weights (pickles only without safetensors)."""
     weights = _matching(folder, _SAFETENSORS) or _matching(folder, _PICKLES)
     return sorted({*weights, *(path for pattern in _SETTINGS for path in _matching(folder, pattern))})
 
@@ -362,7 +366,7 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
     return [path for path in folder.glob(pattern) if path.is_file() and not path.match(_HALF_PRECISION)]
 
 
-def _release() -> None:
+def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

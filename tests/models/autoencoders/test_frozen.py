@@ -1,4 +1,4 @@
-"""Into the latent space and back: with the VAE's own factors, for any number of channels and any size."""
+"""Encoding and decoding with a frozen VAE: with its own factors, for any number of channels and any size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def kl(channels: int = 3, levels: int = 4, **factors: Any) -> AutoencoderKL:
 
 
 def one_to_one(scaling: float, shift: float) -> AutoencoderTiny:
-    """An AutoencoderTiny of linear layers that change nothing but the size: its latents are examples · 2⁻¹²."""
+    """An AutoencoderTiny of linear layers that only scale: its latents are examples · 2⁻¹²."""
     vae = AutoencoderTiny(
         encoder_block_out_channels=(3,),
         decoder_block_out_channels=(3,),
@@ -49,7 +49,7 @@ def one_to_one(scaling: float, shift: float) -> AutoencoderTiny:
     first, last = vae.encoder.layers
     for layer, gain in ((first, 1.0), (last, 2**-12), (vae.decoder.layers[0], 2**12), (vae.decoder.layers[-1], 1.0)):
         layer.weight.data.zero_()
-        layer.weight.data[range(3), range(3), 1, 1] = gain  # so small, the decoder's tanh is the identity too
+        layer.weight.data[range(3), range(3), 1, 1] = gain  # so small that the decoder's tanh is the identity too
         layer.bias.data.zero_()
     return vae
 
@@ -59,7 +59,7 @@ def examples(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 5, 16)])
-def test_what_a_one_to_one_vae_encodes_comes_back(shape: tuple[int, int, int]) -> None:
+def test_decode_inverts_encode_of_a_linear_vae(shape: tuple[int, int, int]) -> None:
     autoencoder = Autoencoder(one_to_one(scaling=512.0, shift=2**-13), shape)
     x = examples(4, *shape)
 
@@ -71,7 +71,7 @@ def test_what_a_one_to_one_vae_encodes_comes_back(shape: tuple[int, int, int]) -
 
 
 class Copying(nn.Module):
-    """An encoder whose means are its inputs, with a log-variance everywhere the same."""
+    """An encoder that returns its inputs as means, and a constant log-variance."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, torch.full_like(x, -2.0)], dim=1)
@@ -86,10 +86,10 @@ def identity(scaling: float, shift: float) -> AutoencoderKL:
     return vae
 
 
-def test_float16_examples_come_back_bit_for_bit_where_factors_and_statistics_are_powers_of_two() -> None:
+def test_float16_examples_are_recovered_exactly_if_factors_and_statistics_are_powers_of_two() -> None:
     autoencoder = Autoencoder(identity(scaling=0.5, shift=-0.25), (3, 16, 16))
     autoencoder.normalise(LatentStatistics(mean=(0.5, -0.125, 0.0), std=(0.25, 2.0, 1.0)))
-    x = examples(8, 3, 16, 16).mul(2**11).round() / 2**11  # as float16 has them between 1/2 and 1
+    x = examples(8, 3, 16, 16).mul(2**11).round() / 2**11  # the spacing of float16 between 1/2 and 1
 
     z = autoencoder.encode(x)
 
@@ -97,19 +97,19 @@ def test_float16_examples_come_back_bit_for_bit_where_factors_and_statistics_are
     assert torch.equal(autoencoder.decode(z), x)
 
 
-def test_any_examples_come_back_within_an_ulp_of_the_range_whatever_the_factors_and_statistics() -> None:
+def test_examples_are_recovered_within_an_ulp_for_any_factors_and_statistics() -> None:
     autoencoder = Autoencoder(identity(scaling=1.5305, shift=0.0609), (3, 64, 64))
     autoencoder.normalise(LatentStatistics(mean=(0.31, -0.77, 0.123), std=(0.23, 1.71, 0.9)))
     x = examples(32, 3, 64, 64)
 
     back = autoencoder.decode(autoencoder.encode(x))
 
-    assert (back - x).abs().max() <= 2**-23 * 2  # an ulp of what lies between 1 and 2, as x - offset does
+    assert (back - x).abs().max() <= 2**-23 * 2  # an ulp of numbers between 1 and 2, such as x - offset
     on_grid = x.mul(2**11).round() / 2**11
     assert torch.equal(autoencoder.decode(autoencoder.encode(on_grid)).mul(2**11).round() / 2**11, on_grid)
 
 
-def test_draws_are_those_of_diffusers_scaled_as_its_pipelines_scale() -> None:
+def test_posterior_draws_equal_those_of_diffusers_scaled_as_in_its_pipelines() -> None:
     vae, x = kl(scaling_factor=1.5305, shift_factor=0.0609), examples(2, 3, 64, 64)
     autoencoder = Autoencoder(vae, (3, 64, 64))
 
@@ -120,7 +120,7 @@ def test_draws_are_those_of_diffusers_scaled_as_its_pipelines_scale() -> None:
     assert not torch.equal(drawn, autoencoder.encode(x))
 
 
-def test_statistics_apply_on_top_of_the_own_factors_in_both_directions() -> None:
+def test_statistics_apply_on_top_of_the_vaes_own_factors_in_both_directions() -> None:
     vae, x = kl(scaling_factor=1.5305, shift_factor=0.0609), examples(2, 3, 64, 64)
     own, normalised = Autoencoder(vae, (3, 64, 64)), Autoencoder(vae, (3, 64, 64))
     statistics = LatentStatistics(tuple(torch.linspace(-1, 1, 16).tolist()), tuple(torch.linspace(0.1, 3, 16).tolist()))
@@ -135,7 +135,7 @@ def test_statistics_apply_on_top_of_the_own_factors_in_both_directions() -> None
     torch.testing.assert_close(normalised.variances(normalised.moments(x)), variances)
 
 
-def test_statistics_are_the_same_after_a_file() -> None:
+def test_statistics_are_the_same_after_json() -> None:
     statistics = LatentStatistics((0.1, -1 / 3), (1e-9, 2.0))
     assert LatentStatistics.from_json(statistics.to_json()) == statistics
 
@@ -148,7 +148,7 @@ def test_a_tiny_autoencoder_has_no_posterior_to_draw_from() -> None:
     assert not autoencoder.variances(autoencoder.moments(x)).any()
 
 
-def test_a_released_vae_is_gone_and_comes_back_the_same() -> None:
+def test_a_released_vae_is_freed_and_loaded_again_on_use() -> None:
     autoencoder = Autoencoder(kl(), (3, 64, 64), load=kl)
     x, gone = examples(1, 3, 64, 64), weakref.ref(autoencoder.vae)
     z = autoencoder.encode(x)
@@ -163,7 +163,7 @@ def test_a_released_vae_is_gone_and_comes_back_the_same() -> None:
     assert again() is None
 
 
-def test_what_is_borrowed_stays_where_it_had_not_been_released() -> None:
+def test_borrowing_keeps_a_vae_that_was_not_released() -> None:
     autoencoder = Autoencoder(kl(), (3, 64, 64), load=kl)
     vae = autoencoder.vae
     with autoencoder.borrowed():
@@ -171,14 +171,16 @@ def test_what_is_borrowed_stays_where_it_had_not_been_released() -> None:
     assert autoencoder.vae is vae
 
 
-def test_another_vae_in_the_place_of_the_released_one_is_refused() -> None:
+def test_loading_a_changed_vae_after_release_is_refused() -> None:
     autoencoder = Autoencoder(kl(), (3, 64, 64), load=partial(kl, scaling_factor=0.5))
     autoencoder.release()
-    with pytest.raises(UserError, match=r"^\[model.autoencoder\] path: other weights than this run began with"):
+    with pytest.raises(
+        UserError, match=r"^\[model.autoencoder\] path: the weights have changed since this run started"
+    ):
         autoencoder.encode(examples(1, 3, 64, 64))
 
 
-def test_a_large_example_goes_through_in_tiles_and_comes_out_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_example_is_tiled_with_nearly_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoencoders, "TILE", 64)
     x = examples(1, 3, 96, 128)
     whole, tiled = Autoencoder(blurring(), (3, 96, 128)), Autoencoder(blurring(), (3, 96, 128), tiling=True)
@@ -203,12 +205,12 @@ def test_a_small_example_is_not_tiled() -> None:
 
 
 def test_a_tiny_autoencoder_cannot_be_tiled() -> None:
-    with pytest.raises(UserError, match=r"^\[model.autoencoder\] tiling: AutoencoderTiny is small and goes without"):
+    with pytest.raises(UserError, match=r"^\[model.autoencoder\] tiling: AutoencoderTiny is small and needs no tiles"):
         Autoencoder(one_to_one(scaling=1.0, shift=0.0), (3, 8, 8), tiling=True)
 
 
 def blurring() -> AutoencoderKL:
-    """An AutoencoderKL that looks at eleven rows and columns, and so at less than a tile."""
+    """An AutoencoderKL with a receptive field of eleven rows and columns, less than a tile."""
     vae = kl()
     blur = partial(nn.AvgPool2d, 3, stride=1, padding=1)
     vae.encoder = nn.Sequential(blur(), nn.AvgPool2d(8), nn.Conv2d(3, 32, 1))
@@ -243,7 +245,7 @@ def sd3(kind: str, vae: AutoencoderKL) -> Any:
     return pipeline
 
 
-def test_latents_are_decoded_as_by_the_pipeline_of_stable_diffusion_3() -> None:
+def test_decoding_equals_the_pipeline_of_stable_diffusion_3() -> None:
     vae = kl(scaling_factor=1.5305, shift_factor=0.0609)
     z = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(2))
     pipeline = sd3("StableDiffusion3Pipeline", vae)
@@ -264,7 +266,7 @@ def test_latents_are_decoded_as_by_the_pipeline_of_stable_diffusion_3() -> None:
     assert expected.std() > 0.05 and (expected > 0).any() and (expected < 1).any()
 
 
-def test_examples_are_encoded_as_by_the_pipeline_of_stable_diffusion_3() -> None:
+def test_encoding_equals_the_pipeline_of_stable_diffusion_3() -> None:
     vae = kl(scaling_factor=1.5305, shift_factor=0.0609)
     vae.quant_conv.bias.data[16:] = -1000  # no variance, so that the pipeline's draw is the mean
     pipeline, x = sd3("StableDiffusion3Img2ImgPipeline", vae), examples(2, 3, 64, 64)
@@ -277,7 +279,7 @@ def test_examples_are_encoded_as_by_the_pipeline_of_stable_diffusion_3() -> None
     torch.testing.assert_close(Autoencoder(vae, (3, 64, 64)).encode(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_an_older_vae_without_a_shift_scales_alone() -> None:
+def test_an_older_vae_without_a_shift_only_scales() -> None:
     vae, x = kl(scaling_factor=0.18215), examples(2, 3, 64, 64)
 
     expected = vae.encode(x).latent_dist.mean * 0.18215
@@ -286,7 +288,7 @@ def test_an_older_vae_without_a_shift_scales_alone() -> None:
     torch.testing.assert_close(Autoencoder(vae, (3, 64, 64)).encode(x), expected)
 
 
-def test_examples_of_one_channel_are_in_all_three_and_come_back_as_the_mean() -> None:
+def test_one_channel_is_repeated_to_three_and_decoded_to_their_mean() -> None:
     vae, x = kl(), examples(2, 1, 64, 64)
     colours, grey = Autoencoder(vae, (3, 64, 64)), Autoencoder(vae, (1, 64, 64))
 
@@ -317,7 +319,7 @@ def test_a_time_series_is_padded_by_its_last_row_and_cropped() -> None:
     assert torch.equal(z, Autoencoder(vae, (1, 24, 256)).encode(padded))
     assert torch.equal(autoencoder.decode(z), Autoencoder(vae, (1, 24, 256)).decode(z)[:, :, :20])
     assert autoencoder.description == (
-        "16 × 3 × 32 latents by AutoencoderKL of examples of 1 × 20 × 256, padded to 24 × 256"
+        "16 × 3 × 32 latents by AutoencoderKL from examples of 1 × 20 × 256, padded to 24 × 256"
     )
 
 
@@ -325,7 +327,7 @@ def test_a_time_series_at_its_real_size_has_three_rows_of_latents() -> None:
     assert Autoencoder(kl(), (1, 20, 2048)).latent_shape == (16, 3, 256)
 
 
-def test_a_few_at_a_time_are_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     autoencoder, x = Autoencoder(kl(), (3, 64, 64)), examples(5, 3, 64, 64)
     z = autoencoder.encode(x)
     whole = autoencoder.decode(z)
@@ -348,8 +350,8 @@ def test_the_vae_is_frozen_in_fp32_and_in_eval_mode() -> None:
     assert {(p.requires_grad, p.dtype) for p in autoencoder.vae.parameters()} == {(False, torch.float32)}
 
 
-def test_other_channels_than_the_vae_takes_are_refused() -> None:
-    with pytest.raises(UserError, match="an autoencoder of 3 channels, but the dataset's examples have 2"):
+def test_a_wrong_number_of_channels_is_refused() -> None:
+    with pytest.raises(UserError, match="the autoencoder takes 3 channels, but the dataset's examples have 2"):
         Autoencoder(kl(), (2, 64, 64))
 
 
@@ -360,7 +362,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_vae_is_found_in_its_folder_and_in_that_of_a_pipeline(folder: Path) -> None:
+def test_a_vae_is_loaded_from_its_own_folder_or_that_of_a_pipeline(folder: Path) -> None:
     own, of_pipeline = load_vae(str(folder)), load_vae(str(folder.parent))
 
     assert own.config.scaling_factor == of_pipeline.config.scaling_factor == 1.5305
@@ -379,7 +381,7 @@ def copied(folder: Path, to: Path, *, config: dict[str, Any] | None = None, lack
     return str(to)
 
 
-def test_what_is_no_vae_is_one_line(folder: Path, tmp_path: Path) -> None:
+def test_an_unusable_vae_is_reported_in_one_line(folder: Path, tmp_path: Path) -> None:
     transformer = copied(folder, tmp_path / "transformer", config={"_class_name": "SD3Transformer2DModel"})
     partial = copied(folder, tmp_path / "partial", lacking="decoder.conv_in.weight")
     normalised = copied(folder, tmp_path / "normalised", config={"latents_mean": [0.1] * 4, "latents_std": [1.2] * 4})
@@ -387,8 +389,8 @@ def test_what_is_no_vae_is_one_line(folder: Path, tmp_path: Path) -> None:
     broken = Path(copied(folder, tmp_path / "broken")) / "diffusion_pytorch_model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-100])
     for source, expected in (
-        (transformer, "holds a SD3Transformer2DModel; expected AutoencoderKL or AutoencoderTiny"),
-        (normalised, "config.json has latents_mean and latents_std, and latents that are scaled channel by channel"),
+        (transformer, "contains a SD3Transformer2DModel; expected AutoencoderKL or AutoencoderTiny"),
+        (normalised, "config.json has latents_mean and latents_std, but scaling latents per channel is not supported"),
         (partial, "lack 'decoder.conv_in.weight'"),
         (str(tmp_path / "empty"), "not in diffusers' layout"),
         (str(tmp_path / "nowhere"), "no such folder"),
@@ -401,7 +403,7 @@ def test_what_is_no_vae_is_one_line(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_a_picture_survives_taesd3(real_data: Path) -> None:
+def test_an_image_survives_taesd3(real_data: Path) -> None:
     vae = load_vae(str(real_data / "weights" / "taesd3"))
     autoencoder = Autoencoder(vae, (1, 64, 64))
     rows, columns = torch.meshgrid(torch.linspace(-3, 3, 64), torch.linspace(-4, 4, 64), indexing="ij")

@@ -1,4 +1,4 @@
-"""The autoencoder that is trained here."""
+"""The autoencoder that we train."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def network(shape: tuple[int, int, int]) -> KlAutoencoder:
     [((3, 64, 64), (4, 8, 8)), ((1, 20, 2048), (4, 3, 256)), ((1, 19, 100), (4, 3, 13))],
     ids=str,
 )
-def test_examples_of_any_size_come_back_in_theirs(shape: tuple[int, int, int], latent: tuple[int, int, int]) -> None:
+def test_reconstructions_have_the_size_of_the_examples(
+    shape: tuple[int, int, int], latent: tuple[int, int, int]
+) -> None:
     model = network(shape)
     with torch.no_grad():
         reconstruction, mean, log_variance = model(torch.zeros(2, *shape))
@@ -29,7 +31,7 @@ def test_examples_of_any_size_come_back_in_theirs(shape: tuple[int, int, int], l
     assert mean.shape == log_variance.shape == (2, *latent) == (2, *model.latent_shape)
 
 
-def test_the_latents_are_drawn_with_the_noise_that_is_given() -> None:
+def test_latents_are_drawn_with_the_given_noise() -> None:
     model = network((1, 32, 32)).eval()
     x = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(2, *model.latent_shape, generator=torch.Generator().manual_seed(1))
@@ -41,7 +43,7 @@ def test_the_latents_are_drawn_with_the_noise_that_is_given() -> None:
         assert not torch.equal(reconstruction, model(x)[0])
 
 
-def test_every_parameter_is_used_as_several_processes_need_it() -> None:
+def test_every_parameter_gets_a_gradient_as_several_processes_require() -> None:
     model = network((3, 32, 32))
     reconstruction, mean, log_variance = model(torch.rand(2, 3, 32, 32), torch.randn(2, *model.latent_shape))
     (reconstruction.square().mean() + mean.square().mean() + log_variance.square().mean()).backward()
@@ -61,14 +63,14 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
     assert torch.equal(*gradients) and gradients[0].abs().sum() > 0
 
 
-def test_the_blocks_hold_all_but_the_ends() -> None:
+def test_blocks_contain_all_layers_but_the_first_and_last() -> None:
     model = network((1, 32, 32))
     inside = {id(value) for value in model.blocks.parameters()}
     outside = {name.split(".")[2] for name, value in model.named_parameters() if id(value) not in inside}
     assert outside == {"conv_in", "conv_norm_out", "conv_out"}
 
 
-def test_the_factors_are_those_of_the_latents_that_are_drawn() -> None:
+def test_the_saved_factors_normalise_drawn_latents() -> None:
     model = network((1, 32, 32))
     x = torch.rand(20, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     model.in_diffusers_format(x)

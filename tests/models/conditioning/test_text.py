@@ -1,4 +1,4 @@
-"""Text encoders: their numbers, computed once, and what goes wrong with them told in a line."""
+"""Text encoders: their embeddings are right and cached, and errors are reported in one line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def seeded():
 
 
 @pytest.mark.parametrize("t5", [True, False], ids=["with T5", "without T5"])
-def test_stable_diffusion_3_gives_the_numbers_of_diffusers(tmp_path: Path, t5: bool):
+def test_stable_diffusion_3_embeddings_equal_those_of_diffusers(tmp_path: Path, t5: bool):
     pipeline = tiny.stable_diffusion_3(tmp_path, t5=t5)
     tokens, pooled = text_encoder(str(tmp_path), 256).encode(TEXTS, "cpu")
     expected, _, expected_pooled, _ = pipeline.encode_prompt(
@@ -69,10 +69,10 @@ def test_stable_diffusion_3_gives_the_numbers_of_diffusers(tmp_path: Path, t5: b
     assert tokens.shape == (3, 77 + 256, 48) and pooled.shape == (3, 22)
     torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=3e-5)
     torch.testing.assert_close(pooled, expected_pooled, rtol=1e-4, atol=3e-5)
-    assert (tokens[1, :77] - tokens[2, :77]).abs().max() > 0.01  # or the comparison would hold of anything
+    assert (tokens[1, :77] - tokens[2, :77]).abs().max() > 0.01  # otherwise the comparison would prove nothing
 
 
-def test_the_empty_caption_is_the_negative_prompt_of_diffusers(tmp_path: Path):
+def test_the_empty_caption_equals_the_negative_prompt_of_diffusers(tmp_path: Path):
     pipeline = tiny.stable_diffusion_3(tmp_path)
     tokens, pooled = text_encoder(str(tmp_path), 77).encode([""], "cpu")
     _, negative, _, negative_pooled = pipeline.encode_prompt(
@@ -84,7 +84,7 @@ def test_the_empty_caption_is_the_negative_prompt_of_diffusers(tmp_path: Path):
 
 def test_a_pipeline_with_other_encoders_is_refused(tmp_path: Path):
     (tmp_path / "model_index.json").write_text(json.dumps({"text_encoder": ["transformers", "CLIPTextModel"]}))
-    with pytest.raises(UserError, match=r"other encoders than Stable Diffusion 3 \(CLIPTextModel, None, None\)"):
+    with pytest.raises(UserError, match=r"other text encoders than Stable Diffusion 3 \(CLIPTextModel, None, None\)"):
         text_encoder(str(tmp_path), 77).encode(TEXTS, "cpu")
 
 
@@ -102,7 +102,7 @@ def test_clip_gives_its_last_hidden_state_and_its_projection(tmp_path: Path):
     torch.testing.assert_close(pooled, expected.text_embeds, rtol=1e-4, atol=3e-5)
 
 
-def test_the_mean_of_t5_is_over_the_caption_and_not_its_padding(tmp_path: Path):
+def test_t5_is_pooled_over_the_caption_and_not_its_padding(tmp_path: Path):
     model, tokenizer = T5EncoderModel(tiny.t5_config()).eval(), tiny.word_tokenizer()
     tiny.saved(tmp_path, model, tokenizer)
     _, short = text_encoder(str(tmp_path), 8).encode(TEXTS, "cpu")
@@ -113,14 +113,14 @@ def test_the_mean_of_t5_is_over_the_caption_and_not_its_padding(tmp_path: Path):
     torch.testing.assert_close(short, long, rtol=1e-4, atol=1e-5)
 
 
-def test_the_encoder_of_an_encoder_decoder_is_used_alone(tmp_path: Path):
+def test_only_the_encoder_of_an_encoder_decoder_is_used(tmp_path: Path):
     whole = T5ForConditionalGeneration(tiny.t5_config())
     tiny.saved(tmp_path / "whole", whole, tiny.word_tokenizer())
     half = T5EncoderModel(tiny.t5_config())
     half.load_state_dict({k: v for k, v in whole.state_dict().items() if k in half.state_dict()})
     tiny.saved(tmp_path / "half", half, tiny.word_tokenizer())
-    of_whole, of_half = (text_encoder(str(tmp_path / name), 8).encode(TEXTS, "cpu")[0] for name in ("whole", "half"))
-    assert torch.equal(of_whole, of_half) and of_half.std() > 0.1
+    tokens, expected = (text_encoder(str(tmp_path / name), 8).encode(TEXTS, "cpu")[0] for name in ("whole", "half"))
+    assert torch.equal(tokens, expected) and expected.std() > 0.1
     bart = BartModel(BART).eval()
     tiny.saved(tmp_path / "bart", bart, tiny.word_tokenizer())
     tokens, _ = text_encoder(str(tmp_path / "bart"), 8).encode(TEXTS[:1], "cpu")
@@ -130,7 +130,7 @@ def test_the_encoder_of_an_encoder_decoder_is_used_alone(tmp_path: Path):
     torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=3e-5)
 
 
-def test_a_pooler_is_used_where_it_was_trained_and_not_drawn_at_random(tmp_path: Path):
+def test_a_pooler_is_used_only_if_it_was_trained(tmp_path: Path):
     tiny.saved(tmp_path / "trained", BertModel(BERT), tiny.word_tokenizer())
     tiny.saved(tmp_path / "lacking", BertForMaskedLM(BERT), tiny.word_tokenizer())
     model = BertModel.from_pretrained(tmp_path / "trained").eval()
@@ -141,7 +141,7 @@ def test_a_pooler_is_used_where_it_was_trained_and_not_drawn_at_random(tmp_path:
     torch.testing.assert_close(mean[1], tokens[1, : ids.shape[1]].mean(0))
 
 
-def test_an_empty_caption_without_any_token_is_finite(tmp_path: Path):
+def test_an_empty_caption_without_tokens_has_finite_embeddings(tmp_path: Path):
     tiny.saved(tmp_path, BertModel(BERT, add_pooling_layer=False), tiny.word_tokenizer(end=False))
     tokens, pooled = text_encoder(str(tmp_path), 8).encode(TEXTS, "cpu")
     assert tokens.isfinite().all() and pooled.isfinite().all()
@@ -154,7 +154,7 @@ def test_half_precision_weights_are_used_in_float32(tmp_path: Path):
     assert tokens.dtype == torch.float32 and not torch.equal(tokens, tokens.half().float())
 
 
-def clip_with_pictures() -> CLIPModel:
+def clip_with_images() -> CLIPModel:
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = CLIPConfig(text_config=tiny.clip_config().to_dict(), vision_config=vision, projection_dim=12)
     return CLIPModel(config)
@@ -165,14 +165,14 @@ def clip_with_pictures() -> CLIPModel:
     [
         (lambda to: tiny.clip(to), 512, (77, 16, 12)),
         (lambda to: tiny.saved(to, CLIPTextModel(tiny.clip_config()), tiny.clip_tokenizer()), 20, (20, 16, 16)),
-        (lambda to: tiny.saved(to, clip_with_pictures(), tiny.clip_tokenizer()), 77, (77, 16, 12)),
+        (lambda to: tiny.saved(to, clip_with_images(), tiny.clip_tokenizer()), 77, (77, 16, 12)),
         (lambda to: tiny.saved(to, T5EncoderModel(tiny.t5_config()), tiny.word_tokenizer()), 512, (512, 48, 48)),
         (lambda to: tiny.saved(to, BertModel(BERT), tiny.word_tokenizer()), 512, (40, 16, 16)),
         (lambda to: tiny.saved(to, BartModel(BART), tiny.word_tokenizer()), 8, (8, 16, 16)),
         (lambda to: tiny.stable_diffusion_3(to), 100, (177, 48, 22)),
         (lambda to: tiny.stable_diffusion_3(to, t5=False), 32, (64, 48, 22)),
     ],
-    ids=["clip", "clip text", "clip with pictures", "t5", "bert", "bart", "sd3", "sd3 without t5"],
+    ids=["clip", "clip text", "clip with images", "t5", "bert", "bart", "sd3", "sd3 without t5"],
 )
 def test_the_sizes_are_known_without_the_weights(tmp_path: Path, make, max_tokens, sizes):
     make(tmp_path)
@@ -187,7 +187,7 @@ def test_the_sizes_are_known_without_the_weights(tmp_path: Path, make, max_token
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The captions that go through an encoder from now on."""
+    """A list that records the captions that are encoded from now on."""
     encoded: list[str] = []
     encode = text._Single.encode
     monkeypatch.setattr(
@@ -205,7 +205,7 @@ def test_a_caption_is_encoded_once(tmp_path: Path, monkeypatch):
     assert torch.equal(again[0][:2], first[0]) and torch.equal(again[1][3], first[1][1])
 
 
-def test_what_is_cached_is_what_was_encoded_to_half_precision(tmp_path: Path):
+def test_cached_tokens_are_rounded_to_half_precision(tmp_path: Path):
     encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
     tokens, pooled = embedded(encoder, TEXTS, tmp_path / "cache", "cpu")
     exact_tokens, exact_pooled = encoder.encode(TEXTS, "cpu")
@@ -213,36 +213,36 @@ def test_what_is_cached_is_what_was_encoded_to_half_precision(tmp_path: Path):
     assert torch.equal(tokens, exact_tokens.half().float()) and torch.equal(pooled, exact_pooled)
 
 
-def test_values_that_half_precision_cannot_hold_are_kept(tmp_path: Path):
+def test_values_too_large_for_half_precision_are_cached_in_float32(tmp_path: Path):
     caption_cache._write(tmp_path / "large", torch.full((2, 3), 1e5), torch.ones(3))
     assert caption_cache._read(tmp_path / "large")[0].max() == 1e5
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "damage",
     [
         lambda content: content[: len(content) // 2],
         lambda content: content[:-1] + bytes([content[-1] ^ 1]),
         lambda content: b"",
     ],
-    ids=["cut short", "a bit turned", "empty"],
+    ids=["cut short", "one bit flipped", "empty"],
 )
-def test_a_damaged_cache_is_made_again(tmp_path: Path, harm):
+def test_a_damaged_cache_file_is_replaced(tmp_path: Path, damage):
     encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
     before = embedded(encoder, TEXTS, tmp_path / "cache", "cpu")
     [*_, path] = (tmp_path / "cache").rglob("*.embedding")
     content = path.read_bytes()
-    path.write_bytes(harm(content))
+    path.write_bytes(damage(content))
     after = embedded(encoder, TEXTS, tmp_path / "cache", "cpu")
     assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
     assert path.read_bytes() == content and len(list(path.parent.iterdir())) == 3
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_another_file_is_another_encoder(tmp_path: Path, name):
+def test_changing_a_file_changes_the_fingerprint(tmp_path: Path, name):
     folder = tiny.clip(tmp_path / "clip")
     before = text_encoder(str(folder), 16).fingerprint
-    (folder / "README.md").write_text("nothing that an embedding depends on")
+    (folder / "README.md").write_text("embeddings do not depend on this file")
     assert text_encoder(str(folder), 16).fingerprint == before
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-3] + b" " + content[-3:])
@@ -259,20 +259,20 @@ def test_another_file_is_another_encoder(tmp_path: Path, name):
         "model.fp16.safetensors",
     ],
 )
-def test_a_file_that_is_not_read_is_no_other_encoder(tmp_path: Path, name):
+def test_unread_files_do_not_change_the_fingerprint(tmp_path: Path, name):
     encoder = text_encoder(str(tiny.clip(tmp_path)), 16)
     before = encoder.fingerprint
     (tmp_path / name).write_text("{}")
     assert text_encoder(str(tmp_path), 16).fingerprint == before
 
 
-def test_pickled_weights_are_part_of_an_encoder_that_has_no_others(tmp_path: Path):
+def test_pickled_weights_count_if_there_are_no_safetensors(tmp_path: Path):
     (tiny.clip(tmp_path) / "model.safetensors").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
     assert tmp_path / "pytorch_model.bin" in text_encoder(str(tmp_path), 16).files()
 
 
-def test_an_encoder_that_was_moved_is_the_same(tmp_path: Path):
+def test_moving_an_encoder_keeps_its_fingerprint(tmp_path: Path):
     tiny.stable_diffusion_3(tmp_path / "here")
     before = text_encoder(str(tmp_path / "here"), 16).fingerprint
     shutil.move(tmp_path / "here", tmp_path / "there")
@@ -283,23 +283,23 @@ def test_an_encoder_that_was_moved_is_the_same(tmp_path: Path):
 LONG = "an eeg of a healthy relaxed woman "
 
 
-def test_captions_that_are_cut_are_told_in_a_line(tmp_path: Path, capsys):
+def test_truncated_captions_give_a_warning_in_one_line(tmp_path: Path, capsys):
     encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
     tokens, _ = embedded(encoder, ["", "an eeg", LONG + "alert", LONG], tmp_path / "cache", "cpu")
-    [told] = capsys.readouterr().err.splitlines()
+    [warning] = capsys.readouterr().err.splitlines()
     assert torch.equal(tokens[2], tokens[3])
-    assert "max_caption_tokens: 2 of 4 captions are longer than the 16 tokens that are read of them" in told
+    assert "max_caption_tokens: 2 of 4 captions are cut to 16 tokens" in warning
     embedded(encoder, ["an eeg of a"], tmp_path / "cache", "cpu")
     assert capsys.readouterr().err == ""
 
 
-def test_what_one_of_several_encoders_reads_to_its_end_is_not_cut(tmp_path: Path):
-    tiny.stable_diffusion_3(tmp_path)  # of 77 letters each, and of words
-    assert text_encoder(str(tmp_path), 100).cut(["", 6 * LONG]) == ([], 100)
-    assert text_encoder(str(tmp_path), 32).cut(["", 6 * LONG]) == ([6 * LONG], 32)
+def test_a_caption_that_one_encoder_reads_whole_is_not_truncated(tmp_path: Path):
+    tiny.stable_diffusion_3(tmp_path)  # two CLIPs read up to 77 letters, and the T5 reads words
+    assert text_encoder(str(tmp_path), 100).truncated(["", 6 * LONG]) == ([], 100)
+    assert text_encoder(str(tmp_path), 32).truncated(["", 6 * LONG]) == ([6 * LONG], 32)
 
 
-# What goes wrong ------------------------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------------------------
 
 
 def damaged(folder: Path, name: str, content: bytes | None) -> Path:
@@ -336,14 +336,14 @@ def damaged(folder: Path, name: str, content: bytes | None) -> Path:
         "no tokenizer",
     ],
 )
-def test_what_is_no_encoder_is_told_in_a_line(tmp_path: Path, make, complaint):
+def test_an_unusable_encoder_is_reported_in_one_line(tmp_path: Path, make, complaint):
     with pytest.raises(UserError, match=complaint) as caught:
         text_encoder(str(make(tmp_path)), 16).encode(TEXTS, "cpu")
     assert len(caught.value.lines) == 1 and "\n" not in str(caught.value)
     assert str(caught.value).startswith("[model.conditioning] text_encoder: ")
 
 
-def test_of_a_repository_nothing_is_downloaded_but_the_encoders():
+def test_only_text_encoders_are_downloaded_from_a_repository():
     wanted = [
         "model_index.json",
         "text_encoder/config.json",
@@ -373,9 +373,7 @@ def test_of_a_repository_nothing_is_downloaded_but_the_encoders():
     assert list(found) == wanted
 
 
-def test_of_a_repository_no_weights_are_downloaded_where_sizes_are_enough(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_no_weights_are_downloaded_if_sizes_are_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     files = [
         "config.json",
         "model.safetensors",
@@ -384,10 +382,10 @@ def test_of_a_repository_no_weights_are_downloaded_where_sizes_are_enough(
         "tokenizer/merges.txt",
     ]
     files += ["text_encoder/config.json", "text_encoder_3/model-00001-of-00002.safetensors"]
-    brought: list[str] = []
+    downloaded: list[str] = []
 
     def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str], **options: object) -> str:
-        brought.extend(filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
+        downloaded.extend(filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
         return str(folder)
 
     folder = tiny.clip(tmp_path / "clip")
@@ -395,10 +393,10 @@ def test_of_a_repository_no_weights_are_downloaded_where_sizes_are_enough(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     encoder = text_encoder("someone/encoder", 16, weights=False)
     assert encoder.sizes == text_encoder(str(tiny.clip(tmp_path / "whole")), 16).sizes
-    assert brought == ["config.json", "tokenizer.json", "tokenizer/merges.txt", "text_encoder/config.json"]
+    assert downloaded == ["config.json", "tokenizer.json", "tokenizer/merges.txt", "text_encoder/config.json"]
 
 
-def test_weights_that_are_not_all_there_are_not_drawn_at_random(tmp_path: Path):
+def test_missing_weights_are_an_error_and_not_random(tmp_path: Path):
     from safetensors.torch import load_file, save_file
 
     weights = load_file(tiny.clip(tmp_path) / "model.safetensors")
@@ -408,9 +406,9 @@ def test_weights_that_are_not_all_there_are_not_drawn_at_random(tmp_path: Path):
         text_encoder(str(tmp_path), 16).encode(TEXTS, "cpu")
 
 
-def test_values_that_are_not_finite_are_refused(tmp_path: Path):
+def test_embeddings_that_are_not_finite_are_refused(tmp_path: Path):
     model = CLIPTextModel(tiny.clip_config())
     torch.nn.init.constant_(model.get_input_embeddings().weight, torch.inf)
     tiny.saved(tmp_path / "clip", model, tiny.clip_tokenizer())
-    with pytest.raises(UserError, match="makes values of '' that are not finite"):
+    with pytest.raises(UserError, match="gives values that are not finite for the caption ''"):
         embedded(text_encoder(str(tmp_path / "clip"), 16), TEXTS, tmp_path / "cache", "cpu")
