@@ -168,12 +168,13 @@ def load_tensors(network: nn.Module, folder: Path, adapt: Callable[[str, Tensor]
     files = _files(folder)
     if unknown := sorted(files.keys() - wanted.keys()):
         raise UserError(
-            f"{folder}: has a tensor {unknown[0]!r} that the model of its {CONFIG} does not have; "
+            f"{folder}: the weights have a tensor {unknown[0]!r} that its {CONFIG} does not describe; "
             f"use the {CONFIG} of these weights"
         )
     if missing := sorted(wanted.keys() - files.keys()):
         raise UserError(
-            f"{folder}: lacks the tensor {missing[0]!r} of the model of its {CONFIG}; copy or download it again"
+            f"{folder}: the weights lack the tensor {missing[0]!r}, which its {CONFIG} describes; "
+            "copy or download them again"
         )
     for path in sorted(set(files.values())):
         with _opened(path) as file:

@@ -197,8 +197,11 @@ def test_more_tokens_than_the_table_of_positions_has_are_refused(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop("proj_out.bias"), "lacks the tensor 'proj_out.bias'"),
-        (lambda tensors: tensors.update(extra=torch.zeros(1)), "has a tensor 'extra'"),
+        (lambda tensors: tensors.pop("proj_out.bias"), "lack the tensor 'proj_out.bias'"),
+        (
+            lambda tensors: tensors.update(extra=torch.zeros(1)),
+            "have a tensor 'extra' that its config.json does not describe",
+        ),
         (
             lambda tensors: tensors.update({"proj_out.bias": torch.zeros(3)}),
             r"'proj_out.bias' has shape \(3,\), expected \(16,\)",
