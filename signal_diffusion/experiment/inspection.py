@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
@@ -29,7 +30,7 @@ from signal_diffusion.experiment.dataset import (
 from signal_diffusion.experiment.network import model_of
 from signal_diffusion.experiment.pretrained import Pretrained
 from signal_diffusion.experiment.resolving import Resolved
-from signal_diffusion.models.conditioning.attributes import Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning, Numeric
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.lora import add_lora
@@ -37,6 +38,8 @@ from signal_diffusion.models.lora import add_lora
 __all__ = ["Inspection", "doubts_of", "inspect"]
 
 FP32 = 4
+MAX_PARAMETERS, MAX_MULTIPLY_ADDS = 2e7, 2e10
+"""Of a network whose forward pass of a batch is computed: it takes about a second on a laptop's CPU."""
 COPIES = {"adamw": 2, "adam": 2, "sgd": 1}
 
 
@@ -68,29 +71,8 @@ def inspect(resolved: Resolved) -> Inspection:
         For what training would refuse.
     """
     experiment, dataset, autoencoder = resolved.experiment, resolved.dataset, resolved.autoencoder
-    card = dataset.card
-    latent_shape = autoencoder.latent_shape if autoencoder else None
-    training, loading = experiment.training, experiment.data.loading
-    texts = captions_in(experiment, dataset)
-    with FakeTensorMode():
-        caption = caption_of(experiment, texts, embed=False)
-        model = model_of(experiment.model, card, experiment.data.columns, latent_shape, caption)
-        if experiment.model.lora.enabled:
-            add_lora(model, experiment.model.lora)
-        if training.gradient_checkpointing:
-            model.checkpoint_gradients()
-        attributes = attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
-        cond = Conditioning(
-            {
-                attribute.name: torch.zeros(loading.batch_size)
-                if isinstance(attribute, Numeric)
-                else torch.zeros(loading.batch_size, dtype=torch.int64)
-                for attribute in attributes
-            }
-        )
-        x = torch.empty(loading.batch_size, *(latent_shape or card.shape))
-        activations = _kept_bytes(model, x, cond, bf16=training.mixed_precision != "no")
-        flops = forward_flops(model, x[:1], cond[:1])
+    training = experiment.training
+    model, activations, flops = _measured(resolved, captions_in(experiment, dataset))
     if resolved.pretrained:
         resolved.pretrained.check(model, experiment)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -159,8 +141,81 @@ def _num_unlabelled(experiment: schema.Experiment, dataset: Dataset) -> int:
     if experiment.model.conditioning.type != "class" or data.columns.label not in dataset.card.columns:
         return 0
     files = dataset.files(data.paths.train)
-    labels = [label for path in files for label in pq.read_table(path, columns=[data.columns.label])[0].to_pylist()]
+    labels = [label for path in files for label in pq.ParquetFile(path).read([data.columns.label])[0].to_pylist()]
     return sum(labels[row] is None for row in spread(len(labels), data.loading.max_train_examples))
+
+
+def _measured(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, int, int]:
+    """The network, the bytes that its forward pass of a batch keeps, and the FLOPs of its forward pass of one example.
+
+    A network that computes its batch in about a second does so. For others, PyTorch's fake tensors take no memory and
+    no time, but importing them takes longer than a second, and would double the time of `config check`.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), _Limit(MAX_PARAMETERS):
+            model, attributes = _model(resolved, texts)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        multiply_adds = num_parameters * model.num_tokens * resolved.experiment.data.loading.batch_size
+        if multiply_adds <= MAX_MULTIPLY_ADDS:
+            return model, *_costs(resolved, model, attributes)
+    except _TooLargeError:
+        pass
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        model, attributes = _model(resolved, texts)
+        return model, *_costs(resolved, model, attributes)
+
+
+def _model(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, Sequence[Attribute]]:
+    """The network that would be trained, with fresh weights, and its conditions."""
+    experiment, card, autoencoder = resolved.experiment, resolved.dataset.card, resolved.autoencoder
+    columns, table = experiment.data.columns, experiment.model
+    caption = caption_of(experiment, texts, embed=False)
+    model = model_of(table, card, columns, autoencoder.latent_shape if autoencoder else None, caption)
+    if table.lora.enabled:
+        add_lora(model, table.lora)
+    if experiment.training.gradient_checkpointing:
+        model.checkpoint_gradients()
+    return model, attributes_of(table.conditioning, card, columns, caption)
+
+
+def _costs(resolved: Resolved, model: Denoiser, attributes: Sequence[Attribute]) -> tuple[int, int]:
+    """Bytes kept by the forward pass of a batch, and FLOPs of that of one example."""
+    batch_size, autoencoder = resolved.experiment.data.loading.batch_size, resolved.autoencoder
+    cond = Conditioning(
+        {
+            attribute.name: torch.zeros(batch_size)
+            if isinstance(attribute, Numeric)
+            else torch.zeros(batch_size, dtype=torch.int64)
+            for attribute in attributes
+        }
+    )
+    x = torch.zeros(batch_size, *(autoencoder.latent_shape if autoencoder else resolved.dataset.card.shape))
+    bf16 = resolved.experiment.training.mixed_precision != "no"
+    return _kept_bytes(model, x, cond, bf16=bf16), forward_flops(model, x[:1], cond[:1])
+
+
+class _TooLargeError(Exception):
+    """A network has more parameters than are worth building."""
+
+
+class _Limit(TorchFunctionMode):
+    """Stop building a network whose tensors have more than `limit` values in all, before they take memory."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self._left = limit
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.empty:
+            self._left -= result.numel()
+            if self._left < 0:
+                raise _TooLargeError
+        return result
 
 
 def _kept_bytes(model: Denoiser, x: Tensor, cond: Conditioning, *, bf16: bool) -> int:

@@ -243,7 +243,7 @@ FLOP_FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.signal_diffusion.neighbourhood_attention: _flops,
     torch.ops.signal_diffusion.neighbourhood_attention_backward: _backward_flops,
 }
-"""For `FlopCounterMode(custom_mapping=…)`: products of queries with their windows, counted as torch counts SDPA."""
+"""As `torch.utils.flop_counter` takes them: products of queries with their windows, counted as torch counts SDPA."""
 
 
 class _Tile(NamedTuple):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from signal_diffusion.models import attention, selective_scan  # noqa: F401  (registers the scan's operator)
 from signal_diffusion.models.conditioning.attributes import Conditioning
@@ -21,21 +22,40 @@ def forward_flops(model: Denoiser, x: Tensor, cond: Conditioning) -> int:
     """FLOPs of a forward pass for x (B, C, H, W); a training step takes about three times as many.
 
     Only matrix products, convolutions, attention and selective scans are counted: elementwise operations are bound by
-    memory. The model and x must be on the CPU or fake tensors, because the counter cannot look into some CUDA kernels.
-    With fake tensors, nothing is computed.
+    memory. The model and x must be on the CPU or fake tensors, because the formulas do not cover all CUDA kernels. With
+    fake tensors, nothing is computed.
     """
-    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
-    with counter:  # gradients stay on: the counter's hooks fail on modules that receive a parameter without gradient
+    with torch.no_grad(), _Counter() as counter:
         model(x, torch.zeros(len(x)), cond)
-    return counter.get_total_flops()
+    return counter.total
 
 
+class _Counter(TorchDispatchMode):
+    """Adds up PyTorch's formulas, as `FlopCounterMode` does, whose use imports torch._dynamo."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be wrapped in `torch._dynamo.disable`, the import of which takes longer than `import torch`."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+@register_flop_formula(torch.ops.signal_diffusion.selective_scan)
 def _scan(u: Sequence[int], delta: Sequence[int], a: Sequence[int], *args: Any, **kwargs: Any) -> int:
     """Three multiply-adds per position, channel and state: A·h, b·x and c·h."""
     return 6 * math.prod(u) * a[1]
 
 
-_FORMULAS: dict[Any, Callable[..., int]] = {
-    **attention.FLOP_FORMULAS,
-    torch.ops.signal_diffusion.selective_scan: _scan,
-}
+for _operator, _formula in attention.FLOP_FORMULAS.items():
+    register_flop_formula(_operator)(_formula)
