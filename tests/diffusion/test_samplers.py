@@ -273,6 +273,8 @@ def test_evaluations_are_as_documented_and_none_is_at_0(name):
 
     SAMPLERS[name](denoise, ddpm().schedule, normal(2, 3), uniform(ddpm(), 7), generators(2))
 
+    assert name in DOCUMENTED, f"docs/sampling.md: add a row for {name!r} to the table of samplers"
+    assert DOCUMENTED[name] in EVALUATIONS, f"give the evaluations of 7 steps for {DOCUMENTED[name]!r} in EVALUATIONS"
     assert len(times) == EVALUATIONS[DOCUMENTED[name]]
     assert min(times) > 0
 

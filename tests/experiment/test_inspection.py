@@ -12,13 +12,13 @@ from signal_diffusion.experiment import inspection
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.experiment.resolving import resolve
-from tests.models.tiny import PICTURES
+from tests.models.tiny import IMAGES
 
 
 def with_backbone(experiment_file: Path, name: str) -> Path:
     """The tiny experiment with another backbone."""
     head, rest = experiment_file.read_text().split("[model.architecture]")
-    table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in PICTURES[name].items())
+    table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in IMAGES[name].items())
     tail = rest.partition("[model.diffusion]")[2]
     path = experiment_file.with_name(f"{name}.toml")
     path.write_text(f'{head}[model]\nname = "{name}"\n[model.architecture]\n{table}\n[model.diffusion]{tail}')
@@ -26,7 +26,7 @@ def with_backbone(experiment_file: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-@pytest.mark.parametrize("backbone", PICTURES)
+@pytest.mark.parametrize("backbone", IMAGES)
 def test_a_computed_and_a_simulated_forward_pass_cost_the_same(
     backbone: str, precision: str, experiment_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

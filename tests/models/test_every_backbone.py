@@ -1,6 +1,7 @@
 """What the trainer relies on in every backbone."""
 
 import copy
+from dataclasses import fields
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ from tests.models.tiny import conditions, tiny
 
 SHAPES = {False: (3, 8, 16), True: (1, 3, 64)}
 """By `electrode_rows`: of images, and of time series of three electrodes."""
-DROPOUT = {name: {"dropout_rate": 0.3} for name in ("dit", "hourglass", "localmamba")} | {"unet": {"dropout": 0.3}}
-"""The keys that turn dropout on; sd35 has none."""
+DROPOUT = {
+    name: {field.name: 0.3 for field in fields(backbone.architecture) if field.name in ("dropout", "dropout_rate")}
+    for name, backbone in BACKBONES.items()
+}
+"""The keys that turn dropout on; {} if a backbone has none."""
 IDLE = {"sd35": ["add_q_proj.weight", "add_q_proj.bias", "norm_added_q.weight"]}
 """Parameters without effect: in the last block of sd35, conditions are attended to but attend to nothing."""
 

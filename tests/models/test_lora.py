@@ -16,9 +16,10 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import add_lora, frozen_state, trained_state
+from signal_diffusion.models.registry import BACKBONES
 from tests.models.tiny import tiny
 
-TRANSFORMERS = ["dit", "hourglass", "sd35"]
+TRANSFORMERS = [name for name, backbone in BACKBONES.items() if backbone.builder.lora_targets]
 
 
 def pretrained(backbone: str = "dit") -> Denoiser:

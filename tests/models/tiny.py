@@ -18,7 +18,7 @@ from signal_diffusion.models.registry import BACKBONES, build
 
 SFREQ = 256.0
 
-PICTURES = {
+IMAGES = {
     "dit": {"num_layers": 2, "num_attention_heads": 4, "attention_head_dim": 32, "patch_size": [4, 4]},
     "hourglass": {"depths": [1, 1], "widths": [64, 96], "kernel_sizes": [3, 0], "attention_head_dim": 32}
     | {"patch_size": [4, 4], "mapping_width": 64},
@@ -59,7 +59,8 @@ def tiny(
     **architecture: object,
 ) -> Denoiser:
     """A small network of a backbone, with the same weights each time."""
-    table = PICTURES[backbone] | (SIGNALS.get(backbone, {}) if electrode_rows else {}) | architecture
+    assert backbone in IMAGES, f"tests/models/tiny.py: give {backbone!r} small sizes in IMAGES"
+    table = IMAGES[backbone] | (SIGNALS.get(backbone, {}) if electrode_rows else {}) | architecture
     sizes = TypeAdapter(BACKBONES[backbone].architecture).validate_json(json.dumps(table))
     torch.manual_seed(0)
     attributes = CONDITIONINGS[conditioning]

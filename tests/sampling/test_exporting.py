@@ -31,7 +31,7 @@ from signal_diffusion.sampling.trained import experiment_at
 from signal_diffusion.training.diffusion import train
 from tests import text_encoders
 from tests.latent_spaces import small_vae
-from tests.models.tiny import PICTURES
+from tests.models import tiny
 from tests.training.processes import another_process
 from tests.training.test_foreign_runs import folder_of_pictures
 
@@ -255,7 +255,7 @@ def test_every_backbone_is_read_by_another_process_that_makes_the_same_to_the_bi
     backbone: str, overrides: Callable[[Path], tuple[str, ...]], experiment_file: Path, tmp_path: Path
 ) -> None:
     work = tmp_path / "work"
-    table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in PICTURES[backbone].items())
+    table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in tiny.IMAGES[backbone].items())
     wanted = (f"model.name={backbone}", f"model.architecture={{{table}}}", *overrides(work))
     folder, before = exported_alone(experiment_file, work, *wanted)
     there = before(num=2, seed=3)

@@ -23,7 +23,7 @@ from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training import latent_cache
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
-from tests.models.tiny import PICTURES
+from tests.models import tiny
 from tests.training.runs import largest_difference, metrics_of
 
 CONFIGS = Path(__file__).parents[2] / "config" / "diffusion"
@@ -180,7 +180,7 @@ ONE_LEVEL = {
 def test_compiled_training_gives_the_same_losses_and_saves_plain_names(
     backbone: str, experiment_file: Path, tmp_path: Path
 ) -> None:
-    sizes = PICTURES[backbone] | ONE_LEVEL.get(backbone, {})
+    sizes = tiny.IMAGES[backbone] | ONE_LEVEL.get(backbone, {})
     table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in sizes.items())
     overrides = (
         *(f"model.name={backbone}", f"model.architecture={{{table}}}", "training.max_steps=4"),
