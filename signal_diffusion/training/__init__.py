@@ -1,3 +1,3 @@
-"""The one training loop and what it needs: optimizers, averages, checkpoints, validation, previews, tracking.
+"""Training: the loop, optimizers, weight averages, checkpoints, validation, previews and tracking.
 
-`diffusion.py` is the entry point that reads an experiment; `trainer.py` is the loop, which is given its parts."""
+`diffusion.py` and `autoencoder.py` are the commands, which read an experiment; `trainer.py` is the one loop of both."""

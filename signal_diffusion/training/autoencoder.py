@@ -3,7 +3,7 @@
 python -m signal_diffusion.training.autoencoder EXPERIMENT.toml [--output-dir DIR] [--resume-from-checkpoint latest]
 accelerate launch --multi_gpu -m signal_diffusion.training.autoencoder EXPERIMENT.toml …
 
-Each checkpoint is an AutoencoderKL in diffusers' format too, of the averaged weights.
+Each checkpoint also contains the averaged weights as an AutoencoderKL in diffusers' format.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ from signal_diffusion.training.reconstruction import (
     ReconstructionPreviews,
     ReconstructionValidation,
 )
-from signal_diffusion.training.running import command, opened_by_command
+from signal_diffusion.training.running import command, suggest_command
 from signal_diffusion.training.trainer import Components, Trainer
 
 __all__ = ["load", "main", "network_of", "outline", "train"]
 
 MEASURED_VALUES = 2**22
-"""Of the training examples that the latents' factors are measured on: 341 pictures of 3 × 64 × 64 …"""
-FEWEST_MEASURED = 64
-"""… but of large ones not fewer than these."""
+"""Values in the training examples that the scaling and shift of latents are measured on: 341 images of 3 × 64 × 64."""
+MIN_MEASURED_EXAMPLES = 64
+"""At least this many examples, however large they are."""
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
-    """Read an experiment file of an autoencoder, with `table.key=value` overrides.
+    """Read an autoencoder's experiment file, with `table.key=value` overrides.
 
     Raises
     ------
     UserError
-        With one line per mistake; one line, with the command to use, where it is of a diffusion model.
+        With one line per mistake; if the file is for a diffusion model, one line that names its command.
     """
-    with opened_by_command("signal_diffusion.training.diffusion", path):
+    with suggest_command("signal_diffusion.training.diffusion", path):
         return load_autoencoder_experiment(path, overrides)
 
 
@@ -70,18 +70,18 @@ def train(
     resume: str | None = None,
     overrides: tuple[str, ...] = (),
 ) -> bool:
-    """Train as `config` says; whether the end was reached.
+    """Train as `config` says; return whether the run reached its last step.
 
     Raises
     ------
     UserError
-        For what the user can fix, before anything is written if possible.
+        For mistakes that the user can fix, before anything is written if possible.
     """
     return running.train(KIND, config, output_dir=output_dir, resume=resume, overrides=overrides)
 
 
 def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoencoder:
-    """The network with fresh weights, which depend on the seed alone."""
+    """The network with initial weights, which depend only on the seed."""
     channels, height, width = card.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(Purpose.WEIGHTS, experiment.compute.seed))
@@ -89,12 +89,12 @@ def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoen
 
 
 def outline(experiment: AutoencoderExperiment, dataset: Dataset) -> str:
-    """What training would take, in lines, found out without training and without reading an example.
+    """Lines with the network's size, its latents and the number of steps, without reading an example.
 
     Raises
     ------
     UserError
-        For what training would refuse.
+        If training would refuse the experiment.
     """
     _check_loss(experiment, dataset.card)
     network = network_of(experiment, dataset.card)
@@ -132,14 +132,14 @@ def _build(start: Start[AutoencoderExperiment]) -> Job:
 
 
 def _check_same_run(checkpoint: Checkpoint, experiment: AutoencoderExperiment, card: DatasetCard) -> None:
-    """Check that the experiment and its dataset are those of the checkpoint that the run continues from."""
+    """Check that the experiment and its dataset match the checkpoint that the run resumes from."""
     advice = "expected the same, or a new run"
     check_same_dataset(checkpoint, card, ("representation", "shape", "files"), advice)
-    compare(checkpoint, _kept(checkpoint.autoencoder_experiment), _kept(experiment), advice)
+    compare(checkpoint, _fixed(checkpoint.autoencoder_experiment), _fixed(experiment), advice)
 
 
-def _kept(experiment: AutoencoderExperiment) -> dict[str, Any]:
-    """What a run keeps from its beginning to its end: another loss cannot be held against the best one so far."""
+def _fixed(experiment: AutoencoderExperiment) -> dict[str, Any]:
+    """Settings that cannot change on resuming; the loss is one, because its best value so far is kept."""
     model, unread = dataclasses.asdict(experiment.model), without_effect(experiment)
     return {
         f"[model.{table}] {key}": value
@@ -150,10 +150,10 @@ def _kept(experiment: AutoencoderExperiment) -> dict[str, Any]:
 
 
 def _components(start: Start[AutoencoderExperiment], dataset: Dataset, model: KlAutoencoder) -> Components:
-    """Everything that the loop works with."""
+    """Build what the training loop needs."""
     experiment, training, representation = start.experiment, start.experiment.training, dataset.representation
-    shows = training.visualization.enabled
-    examples, held_out = start.splits(dataset, held_out=training.validation.enabled or shows)
+    has_previews = training.visualization.enabled
+    examples, held_out = start.splits(dataset, held_out=training.validation.enabled or has_previews)
     objective = Reconstruction(
         representation=representation,
         loss=experiment.model.loss,
@@ -169,25 +169,25 @@ def _components(start: Start[AutoencoderExperiment], dataset: Dataset, model: Kl
         previews=ReconstructionPreviews(
             start.paths.samples, held_out, representation, training.visualization.num_samples
         )
-        if held_out is not None and shows
+        if held_out is not None and has_previews
         else None,
         attachments={CONFIG_NAME: to_toml(experiment), CARD_NAME: dataset.card.to_json()},
-        exported=_Exported(examples),
+        exported=_Exporter(examples),
     )
 
 
 def _check_loss(experiment: AutoencoderExperiment, card: DatasetCard) -> None:
-    """What only the dataset's card knows: whether pictures hold signals, and how long those are."""
+    """Check the loss terms that need signals: the representation must be invertible, the windows long enough."""
     loss, unread = experiment.model.loss, without_effect(experiment)
     for key in ("stft_weight", "signal_weight"):
         if f"model.loss.{key}" in unread or not getattr(loss, key):
             continue
-        if representation_of(card).inverse != "exact":  # of coarse or logarithmic rows
-            raise UserError(f"[model.loss] {key}: these pictures do not hold their signals; expected 0")
+        if representation_of(card).inverse != "exact":  # e.g. coarse or logarithmic frequency rows
+            raise UserError(f"[model.loss] {key}: the signals cannot be computed exactly from these images; expected 0")
         if key == "stft_weight" and card.window is not None and card.window < FRAMES[0]:
             raise UserError(
-                f"[model.loss] {key}: examples of {card.window} samples are shorter than a frame of {FRAMES[0]}; "
-                "expected 0"
+                f"[model.loss] {key}: windows of {card.window} samples are shorter than the shortest STFT frame "
+                f"({FRAMES[0]} samples); expected 0"
             )
 
 
@@ -206,11 +206,11 @@ def _validation(
     )
 
 
-class _Exported:
-    """The files of a checkpoint that diffusers reads, their factors measured on examples of the training split."""
+class _Exporter:
+    """Exports a checkpoint's files for diffusers, with scaling and shift measured on training examples."""
 
     def __init__(self, examples: Examples) -> None:
-        count = max(FEWEST_MEASURED, MEASURED_VALUES // math.prod(examples.shape))
+        count = max(MIN_MEASURED_EXAMPLES, MEASURED_VALUES // math.prod(examples.shape))
         self._examples, self._rows = examples, spread(len(examples), count)
 
     def __call__(self, model: nn.Module) -> Mapping[str, Writer]:

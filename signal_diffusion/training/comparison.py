@@ -2,7 +2,7 @@
 
 A log-spectral distance: levels in dB are averaged over the examples, electrodes and times of each side
 (`Representation.mean_spectrum`), and the distance is the root mean square difference of the two spectra over the
-frequencies from 1 to 45 Hz. So it needs no phase, and does not see differences between electrodes.
+frequencies from 1 to 45 Hz. It needs no phase, and ignores differences between electrodes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ BATCH = 64
 class SpectralComparison:
     """Generates the same number of samples each time, from the same noise, with conditions of validation examples.
 
-    Sample i depends only on the weights and (seed, i), not on the number of processes; its noise is neither that of the
-    previews nor that of later sampling. They are compared with as many examples as the validation loss uses.
+    Sample i depends only on the weights and (seed, i), not on the number of processes; its noise differs from that of
+    the previews and of later sampling. The reference is the examples that the validation loss is computed on.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SpectralComparison:
         guidance_scale: float,
         seed: int,
     ) -> None:
-        """Compute the spectrum of the examples: data (C, H, W), also if the model works on latents.
+        """Compute the mean spectrum of the examples, which are data (C, H, W) even if the model works on latents.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class SpectralComparison:
         self._reference = _mean_levels(x, representation)
 
     def __call__(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
-        """`spectral_distance` in dB, on every process; if the VAE cannot be reloaded, a warning and {}.
+        """Return `spectral_distance` in dB, on every process; if the VAE cannot be reloaded, warn and return {}.
 
         `poll` is called before each batch and may raise. Neither the global random state nor the model's mode changes.
         """
@@ -74,7 +74,7 @@ class SpectralComparison:
         try:
             with self._generator.decoder_in_memory():
                 examples = gathered(self._generator, own, samples, accelerator, count=self._count)
-        except UserError as error:  # which all processes raise
+        except UserError as error:  # raised on all processes
             accelerator.print(f"warning: no spectral_distance: {error}")
             return {}
         difference = _mean_levels(examples, self._representation) - self._reference
@@ -85,13 +85,13 @@ def _mean_levels(x: Tensor, representation: Representation) -> Tensor:
     """Levels of the mean spectrum of examples (N, C, H, W) from 1 to 45 Hz: (F,) float64, dB re 1 µV."""
     total: Tensor | float = 0.0
     for part in x.split(BATCH):
-        found = representation.mean_spectrum(part)
-        inside = (found[0] >= LOWEST) & (found[0] <= HIGHEST) if found else torch.zeros(0)
-        if found is None or not inside.any():
+        spectrum = representation.mean_spectrum(part)
+        inside = (spectrum[0] >= LOWEST) & (spectrum[0] <= HIGHEST) if spectrum else torch.zeros(0)
+        if spectrum is None or not inside.any():
             raise UserError(
                 "[training.validation] num_generated: these examples have no spectrum from "
                 f"{LOWEST:g} to {HIGHEST:g} Hz to compare; expected 0"
             )
-        total = total + len(part) * found[1][inside].double()
+        total = total + len(part) * spectrum[1][inside].double()
     assert isinstance(total, Tensor)
     return total / len(x)

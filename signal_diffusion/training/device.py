@@ -1,4 +1,4 @@
-"""The device that an experiment is trained on, and the precision of its computations."""
+"""The device that an experiment is trained on, and the numerical precision."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["accelerator_of", "cpu_has_bf16"]
 
 
 def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Accelerator:
-    """The device, or this process's of several, and its precision, as the experiment has them.
+    """An `Accelerator` for this process, with the experiment's device and precision.
 
-    On a CPU without instructions for bf16, which torch emulates at a fraction of the speed of fp32, that is fp32.
+    On a CPU without bf16 instructions, fp32 replaces bf16: torch would emulate it several times slower.
 
     Raises
     ------
     UserError
-        Where this machine has none of that kind.
+        If this machine has no such device, or the device no such precision.
     """
     device, performance = experiment.compute.device, experiment.training.performance
     if device == "cuda" and not torch.cuda.is_available():
@@ -42,14 +42,16 @@ def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Acc
     )
     in_bf16_on_cuda = accelerator.device.type == "cuda" and accelerator.mixed_precision == "bf16"
     if in_bf16_on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
-        accelerator.print("this GPU has no bf16, which torch emulates slowly: 'fp16' is faster")
+        accelerator.print(
+            "this GPU does not support bf16, which torch emulates slowly; mixed_precision = 'fp16' is faster"
+        )
     if emulated:
-        accelerator.print("this CPU has no bf16, which torch would emulate several times slower: computing in fp32")
+        accelerator.print("this CPU does not support bf16, and emulating it would be slow; computing in fp32")
     return accelerator
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 matrices itself, as AVX-512 BF16, AMX and ARM do; yes where torch cannot tell."""
+    """Whether the CPU has bf16 matrix instructions (AVX-512 BF16, AMX, ARM); True if torch cannot say."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return True
     return any(there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))

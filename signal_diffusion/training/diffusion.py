@@ -38,18 +38,18 @@ from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.training import running
 from signal_diffusion.training.comparison import SpectralComparison
 from signal_diffusion.training.jobs import Job, Kind, Start
-from signal_diffusion.training.latent_cache import cached, describe
+from signal_diffusion.training.latent_cache import cache_key, cached
 from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.previews import Previews
-from signal_diffusion.training.running import command, opened_by_command
+from signal_diffusion.training.running import command, suggest_command
 from signal_diffusion.training.trainer import Components
 from signal_diffusion.training.validation import Validation
 
 __all__ = ["main", "train"]
 
 MAX_SHOWN = 8
-"""Values of a column whose shares are printed."""
+"""Values of a column that are printed with their shares."""
 
 
 def train(
@@ -59,18 +59,18 @@ def train(
     resume: str | None = None,
     overrides: tuple[str, ...] = (),
 ) -> bool:
-    """Train as `config` says; whether the end was reached.
+    """Train as `config` says; return whether the run reached its last step.
 
     Raises
     ------
     UserError
-        For what the user can fix, before anything is written if possible.
+        For mistakes that the user can fix, before anything is written if possible.
     """
     return running.train(KIND, config, output_dir=output_dir, resume=resume, overrides=overrides)
 
 
 def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
-    with opened_by_command("signal_diffusion.training.autoencoder", config):
+    with suggest_command("signal_diffusion.training.autoencoder", config):
         return load_experiment(config, overrides)
 
 
@@ -111,7 +111,7 @@ def _build(start: Start[schema.Experiment]) -> Job:
 def _components(
     start: Start[schema.Experiment], resolved: Resolved, assembly: Assembly, attributes: Sequence[Attribute]
 ) -> tuple[Components, list[str]]:
-    """Everything else that the loop works with, and warnings about the latents."""
+    """Build what the training loop needs, and return it with warnings about the latents."""
     experiment, dataset, accelerator = resolved.experiment, resolved.dataset, start.accelerator
     conditioning, training = experiment.model.conditioning, experiment.training
     autoencoder = assembly.autoencoder.to(accelerator.device) if assembly.autoencoder else None
@@ -132,7 +132,7 @@ def _components(
         if not autoencoder.statistics:
             accelerator.print("measuring the latents of the training examples")
             warnings = fit_statistics(encoding, inputs, accelerator)
-        elif start.checkpoint is None:  # they are of model.pretrained, which saw other examples
+        elif start.checkpoint is None:  # from model.pretrained, which was trained on other examples
             warnings = check_statistics(encoding, inputs, accelerator)
     method = method_on(experiment.model, dataset.card)
     generator = SampleGenerator(
@@ -171,7 +171,7 @@ def _components(
 
 
 def _attachments(experiment: schema.Experiment, card: DatasetCard, assembly: Assembly) -> dict[str, str]:
-    """Text files of each checkpoint that say what its weights are."""
+    """Text files of each checkpoint that describe its weights."""
     texts = {CONFIG_NAME: to_toml(experiment), CARD_NAME: card.to_json()}
     if assembly.frozen:
         texts[FROZEN_NAME] = json.dumps(assembly.frozen, indent=2) + "\n"
@@ -183,12 +183,12 @@ def _attachments(experiment: schema.Experiment, card: DatasetCard, assembly: Ass
 def _from_cache(
     examples: Examples, name: str, dataset: Dataset, autoencoder: Autoencoder, accelerator: Accelerator
 ) -> Examples:
-    """The latents of a split's examples from the cache, encoded first if they are not there."""
+    """The cached latents of a split's examples; encodes those that are missing."""
     split, loading = dataset.split(name), dataset.data.loading
     with raised_by_all():  # one process hashes the files for all
         own = [file_digests(dataset.root, split)] if accelerator.is_main_process else []
     [files] = gather_object(own)
-    key = describe(
+    key = cache_key(
         autoencoder,
         dataset.card,
         files=files,
@@ -208,7 +208,7 @@ def _from_cache(
 
 
 def _weights(dataset: Dataset, accelerator: Accelerator) -> np.ndarray | None:
-    """Weights of the training examples if [data.balancing] asks for them; prints what they change."""
+    """Weights of the training examples for [data.balancing], or None; prints the shares before and after."""
     columns = grouping_of(dataset)
     if not columns:
         return None
@@ -260,13 +260,13 @@ def _kernels(model: Denoiser) -> str:
 
 
 def _sizes(assembly: Assembly, attributes: Sequence[Attribute]) -> list[str]:
-    """The sizes of captions and latents, a line each."""
+    """The sizes of the caption embeddings and the latents, a line each."""
     lines = []
     for caption in [attribute for attribute in attributes if isinstance(attribute, Caption)]:
         count, length, width = caption.tokens.shape
         lines.append(
-            f"{count - 1} captions of {length} × {width} and {caption.pooled.shape[1]} numbers, "
-            f"{(caption.tokens.nbytes + caption.pooled.nbytes) / 2**20:,.1f} MiB"
+            f"{count - 1} captions, each embedded as {length} × {width} tokens and {caption.pooled.shape[1]} pooled "
+            f"values, {(caption.tokens.nbytes + caption.pooled.nbytes) / 2**20:,.1f} MiB"
         )
     if assembly.autoencoder:
         lines.append(assembly.autoencoder.description)

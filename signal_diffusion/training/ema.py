@@ -14,10 +14,10 @@ __all__ = ["Ema"]
 
 
 class Ema:
-    """A slowly following copy of a model's trained parameters: average ← average + (1 - decay) · (weights - average).
+    """Moving average of a model's trained parameters: average ← average + (1 - decay) · (weights - average).
 
-    During warm-up the decay is at most 1 - (1 + n / inv_gamma) ** -power after n updates, so that the random
-    weights of the beginning are soon forgotten.
+    During warm-up the decay is at most 1 - (1 + n / inv_gamma) ** -power after n updates, so that the average
+    soon forgets the initial random weights.
     """
 
     def __init__(self, model: nn.Module, config: schema.Ema) -> None:
@@ -30,9 +30,9 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after optimizer step `step` (from 1) into the average, where an update is due.
+        """Update the average after optimizer step `step` (from 1), if an update is due.
 
-        Until the first update the average is a copy: a run of a few steps has no use for its random beginnings.
+        Until the first update the average is a copy of the weights: otherwise a short run would average in random ones.
         """
         due = step % self._config.update_every == 0
         if step <= self._config.update_after_step or (self.num_updates == 0 and not due):
@@ -53,7 +53,7 @@ class Ema:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model has the averaged weights inside this context, and exactly its own again after it."""
+        """Put the averaged weights into the model inside this context, and restore its own exactly afterwards."""
         with torch.no_grad():
             own = [weight.detach().clone() for weight in self._weights]
             torch._foreach_copy_(self._weights, self._average)
@@ -69,14 +69,16 @@ class Ema:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor], num_updates: int) -> None:
-        """Take up saved averages; a missing or surplus name is an error."""
+        """Load saved averages; raise a `KeyError` for a missing or surplus name."""
         if state.keys() != set(self._names):
-            raise KeyError(f"the averages are of other parameters: {sorted(state.keys() ^ set(self._names))[:4]}")
+            raise KeyError(
+                f"the averages do not match the model's parameters: {sorted(state.keys() ^ set(self._names))[:4]}"
+            )
         torch._foreach_copy_(self._average, [state[name].to(self._average[0].device) for name in self._names])
         self.num_updates = num_updates
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Start again from the weights as they are now."""
+        """Restart the average from the current weights."""
         torch._foreach_copy_(self._average, self._weights)
         self.num_updates = 0

@@ -1,4 +1,4 @@
-"""What a training command starts from, and what each kind of network makes of it."""
+"""Types shared by the training commands: where a run starts, what it trains, and which kind of network that is."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Start(Generic[AnyExperiment]):
     """What a training command starts from."""
 
     experiment: AnyExperiment
-    """As read from `config` with `overrides`, in its run directory."""
+    """As read from `config` with `overrides`, and with its run directory filled in."""
     config: Path
     overrides: tuple[str, ...]
     paths: RunPaths
     accelerator: Accelerator
     checkpoint: Checkpoint | None
-    """What the run continues from."""
+    """The checkpoint to resume from; None for a new run."""
 
     def warn(self, experiment: AnyExperiment, dataset: Dataset, pretrained: Pretrained | None = None) -> None:
         """Print warnings about the experiment on this dataset to standard error, on the first process.
@@ -58,7 +58,7 @@ class Start(Generic[AnyExperiment]):
     def splits(
         self, dataset: Dataset, attributes: Sequence[Attribute] = (), *, held_out: bool
     ) -> tuple[Examples, Examples | None]:
-        """The training examples, and the validation split's if some are to be `held_out`."""
+        """The training examples, and the validation examples if `held_out`, else None."""
         paths, loading = dataset.data.paths, dataset.data.loading
         with self.accelerator.main_process_first():  # the first to open a split converts it for all
             train = dataset.examples(paths.train, attributes, loading.max_train_examples)
@@ -79,13 +79,13 @@ class Start(Generic[AnyExperiment]):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is trained, and what is said about it."""
+    """What is trained, and the lines to print about it."""
 
     experiment: schema.Experiment | AutoencoderExperiment
-    """As the run keeps it."""
+    """As written to the run directory."""
     components: Components
     model: str
-    """The network in a few words."""
+    """The network in a few words, for the first line."""
     messages: Sequence[str] = ()
     """Lines to print after the first."""
     closing: Callable[[Trainer], str]
@@ -101,4 +101,4 @@ class Kind(Generic[AnyExperiment]):
     load: Callable[[Path, Sequence[str]], AnyExperiment]
     """Reads an experiment file with overrides."""
     build: Callable[[Start[AnyExperiment]], Job]
-    """Builds what the loop works with; raises before anything is written."""
+    """Builds what the training loop needs; raises before anything is written."""

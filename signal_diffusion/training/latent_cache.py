@@ -1,8 +1,8 @@
-"""A split's latents on the disk, encoded once: what the VAE makes of each example before anything is drawn or scaled.
+"""Cache of a split's latents on disk: each example's posterior moments, before sampling and normalisation.
 
-A folder per key, which is a hash of all that latents depend on, holds shards of as many examples each: a SHA-256, and
-float32 values as they lie in memory. A shard is whole or not there, so that a killed run has what it had finished; one
-that is damaged, or comes from another folder, is noticed and made again. A folder that is whole is only read.
+There is a folder per key, named by a hash of everything that the latents depend on. It contains shards of equally many
+examples: a SHA-256, then float32 values in C order. Shards are renamed into place, so a killed run keeps those it had
+finished. Shards that are damaged or from another folder are detected and encoded again. A complete folder is only read.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ from signal_diffusion.errors import UserError, listed, raised_by_all
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.paths import cache_folder
 
-__all__ = ["cached", "describe", "place_of"]
+__all__ = ["cache_key", "cached", "latents_folder"]
 
 FORMAT = 1
-"""To be raised with every change of how examples become moments, or lie on the disk."""
+"""Increase it with every change to how examples are encoded or stored."""
 BYTES_PER_SHARD = 2**22
-"""At least, and what is encoded and read at a time."""
-MOST_SHARDS = 64
-"""Of a split: each takes an open file where it stays on the disk, of which a process may have 256 on some systems."""
+"""Minimum size of a shard; also how much is encoded and read at a time."""
+MAX_SHARDS = 64
+"""Per split. A memory-mapped shard takes an open file, and some systems allow a process only 256."""
 SECONDS_TO_WAIT = 5.0
-"""Between two answers to all processes while another run encodes: they give each other up after minutes."""
+"""Between two polls of the lock while another run encodes. All processes meet at each poll: they would time out
+if one waited for minutes."""
 DIGEST = 32  # bytes of a SHA-256
 KEY_NAME = "key.json"
 
 
-def describe(
+def cache_key(
     autoencoder: Autoencoder,
     card: DatasetCard,
     *,
@@ -52,9 +53,9 @@ def describe(
     column: str,
     num_examples: int,
 ) -> dict[str, Any]:
-    """All that the latents of a split depend on, `num_examples` being spread evenly over it.
+    """Everything that the latents of `num_examples`, spread evenly over a split, depend on.
 
-    `files` are the hashes of what lies there (`file_digests`), which may have changed since the card was written.
+    `files` are hashes of the files as they are now (`file_digests`); they may have changed since the card was written.
     """
     return {
         "format": FORMAT,
@@ -68,8 +69,8 @@ def describe(
     }
 
 
-def place_of(key: dict[str, Any], cache_dir: str = "") -> Path:
-    """The folder in the cache for what `describe` says; `cache_dir` as `cache_folder` takes it."""
+def latents_folder(key: dict[str, Any], cache_dir: str = "") -> Path:
+    """The cache folder of a `cache_key`; `cache_dir` is as in `cache_folder`."""
     return cache_folder(cache_dir) / "latents" / hashlib.sha256(_text(key).encode()).hexdigest()[:32]
 
 
@@ -83,27 +84,27 @@ def cached(
     say: Callable[[str], None],
     cache_dir: str = "",
 ) -> Examples:
-    """The examples with `autoencoder.moments` in the place of their data, encoded where they are not in the cache yet.
+    """The examples with `autoencoder.moments` instead of their data; encodes those that are not in the cache.
 
-    All processes share the work, shard by shard, and return when it is done. `say` is given a line or two.
+    All processes share the work, shard by shard, and return when it is done. `say` prints a line of progress.
 
     Raises
     ------
     UserError
-        On all processes, where the folder refuses one of them, or they do not see the same cache.
+        On all processes, if one cannot read or write the folder, or if they do not share it.
     """
-    folder, shape = place_of(key, cache_dir), autoencoder.moments_shape
+    folder, shape = latents_folder(key, cache_dir), autoencoder.moments_shape
     shards = _shards(folder, len(examples), shape)
     states = _states(shards, accelerator)
     if damaged := [shard.path.name for shard, state in zip(shards, states, strict=True) if state == "damaged"]:
-        say(f"latent cache: {listed(damaged)} in {folder}: damaged, or not of this key; encoding again")
+        say(f"latent cache {folder}: encoding {listed(damaged)} again (damaged, or from another cache folder)")
     what = f"{len(examples):,} examples of {key['split']}"
     if set(states) == {"whole"}:
-        say(f"latents of {what} are in {folder}")
+        say(f"using cached latents of {what} from {folder}")
     else:
-        with _alone(folder, accelerator, say):
+        with _locked(folder, accelerator, say):
             _encode(shards, examples, autoencoder, accelerator, key, what=what, say=say)
-    with raised_by_all(), _refusals(folder):
+    with raised_by_all(), _reported_to_user(folder):
         parts = [shard.mapped() for shard in shards]
     return examples.with_tensors(MappedTensors.of_parts(parts, shape), memory_limit_mb)
 
@@ -123,15 +124,15 @@ class _Shard:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size != self._size:
                     return "damaged"
-                stated = file.read(DIGEST)
+                expected = file.read(DIGEST)
                 while content := file.read(BYTES_PER_SHARD):
                     digest.update(content)
         except FileNotFoundError:
             return "missing"
-        return "whole" if stated == digest.digest() else "damaged"
+        return "whole" if expected == digest.digest() else "damaged"
 
     def write(self, parts: Iterable[np.ndarray]) -> None:
-        """Write the moments, a few examples at a time, beside, and rename the file into place."""
+        """Write the moments, a few examples at a time, to a temporary file, and rename it into place."""
         digest, partial = self._digest(), self.path.with_name(f".{self.path.name}.partial")
         try:
             with partial.open("wb") as file:
@@ -150,36 +151,37 @@ class _Shard:
         """The moments (n, 2c or c, h, w), memory-mapped."""
         if not self.path.is_file():
             raise UserError(
-                f"{self.path}: encoded by another process, which writes elsewhere; set data.loading.cache_dir to a "
-                "folder that all processes share, or model.autoencoder.cache_latents to false"
+                f"{self.path}: not found, though another process encoded it: this folder is not shared; set "
+                "data.loading.cache_dir to a folder that all processes share, or set model.autoencoder.cache_latents "
+                "to false"
             )
         return np.memmap(self.path, "<f4", "r", offset=DIGEST, shape=self._shape)
 
     def _digest(self) -> Any:
-        """To be fed with the content; of its place, too: a shard of another folder, or number, is not this one."""
+        """A hash to update with the content; it starts with folder and number, to detect a misplaced shard."""
         return hashlib.sha256(f"{self.path.parent.name}/{self.path.name}\n".encode())
 
 
 def _shards(folder: Path, num_examples: int, shape: tuple[int, ...]) -> list[_Shard]:
-    """The files of a split, which follow from the number of its examples and the shape of their moments."""
-    size = max(_at_a_time(shape), math.ceil(num_examples / MOST_SHARDS))
+    """The shards of a split; they depend only on the number of examples and the shape of their moments."""
+    size = max(_examples_at_a_time(shape), math.ceil(num_examples / MAX_SHARDS))
     return [
         _Shard(folder / f"{start // size:05d}.latents", range(start, min(start + size, num_examples)), shape)
         for start in range(0, num_examples, size)
     ]
 
 
-def _at_a_time(shape: tuple[int, ...]) -> int:
+def _examples_at_a_time(shape: tuple[int, ...]) -> int:
     return max(1, BYTES_PER_SHARD // (4 * math.prod(shape)))
 
 
 def _states(shards: Sequence[_Shard], accelerator: Accelerator) -> list[str]:
-    """Of all shards, of which each process reads its share."""
+    """The state of each shard; every process checks some of them."""
     numbers = range(accelerator.process_index, len(shards), accelerator.num_processes)
-    with raised_by_all(), _refusals(shards[0].path.parent):
+    with raised_by_all(), _reported_to_user(shards[0].path.parent):
         own = [(number, shards[number].state()) for number in numbers]
-    found = dict(gather_object(own))
-    return [found[number] for number in range(len(shards))]
+    states = dict(gather_object(own))
+    return [states[number] for number in range(len(shards))]
 
 
 def _encode(
@@ -192,37 +194,37 @@ def _encode(
     what: str,
     say: Callable[[str], None],
 ) -> None:
-    """Make what is missing or damaged, in rounds of a shard for each process, so that none waits long for another."""
+    """Encode missing and damaged shards, one per process and round, so that no process waits long for another."""
     states, folder = _states(shards, accelerator), shards[0].path.parent
-    wanting = [shard for shard, state in zip(shards, states, strict=True) if state != "whole"]
-    if not wanting:  # by now
-        say(f"latents of {what} are in {folder}")
+    incomplete = [shard for shard, state in zip(shards, states, strict=True) if state != "whole"]
+    if not incomplete:  # another run has encoded them while this one waited for the lock
+        say(f"using cached latents of {what} from {folder}")
         return
-    say(f"encoding {what} into {folder}: {len(wanting)} of {len(shards)} shards")
-    start, size = time.perf_counter(), _at_a_time(autoencoder.moments_shape)
-    for first in range(0, len(wanting), accelerator.num_processes):
-        with raised_by_all(), _refusals(folder):
+    say(f"encoding {what} into {folder}: {len(incomplete)} of {len(shards)} shards")
+    start, size = time.perf_counter(), _examples_at_a_time(autoencoder.moments_shape)
+    for first in range(0, len(incomplete), accelerator.num_processes):
+        with raised_by_all(), _reported_to_user(folder):
             if accelerator.is_main_process and not (folder / KEY_NAME).exists():
                 (folder / KEY_NAME).write_text(_text(key), encoding="utf-8")
-            for shard in wanting[first : first + accelerator.num_processes][accelerator.process_index :][:1]:
+            for shard in incomplete[first : first + accelerator.num_processes][accelerator.process_index :][:1]:
                 batches = (shard.rows[i : i + size] for i in range(0, len(shard.rows), size))
                 shard.write(autoencoder.moments(examples[rows][0]).numpy() for rows in batches)
     say(f"encoded in {time.perf_counter() - start:.1f} s")
 
 
 @contextmanager
-def _alone(folder: Path, accelerator: Accelerator, say: Callable[[str], None]) -> Iterator[None]:
-    """Have another run that wants the same wait, and find it whole."""
+def _locked(folder: Path, accelerator: Accelerator, say: Callable[[str], None]) -> Iterator[None]:
+    """Lock the folder, so that another run that needs the same latents waits, and then finds them complete."""
     lock, waiting = filelock.FileLock(folder / ".lock"), False
     try:
         while True:
-            with raised_by_all(), _refusals(folder):
+            with raised_by_all(), _reported_to_user(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 ready = _acquired(lock) if accelerator.is_main_process else True
             if all(gather_object([ready])):
                 break
             if not waiting:
-                say(f"waiting for another run that encodes the same into {folder}")
+                say(f"waiting for another run that is encoding the same latents into {folder}")
             waiting = True
         yield
     finally:
@@ -238,14 +240,14 @@ def _acquired(lock: filelock.BaseFileLock) -> bool:
 
 
 @contextmanager
-def _refusals(folder: Path) -> Iterator[None]:
-    """Tell what the operating system refuses, which of a full disk says no path."""
+def _reported_to_user(folder: Path) -> Iterator[None]:
+    """Turn an `OSError` into a `UserError` with the folder: the error of a full disk names no path."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{folder}: latents cannot be kept there ({error.strerror or error}); make room, set "
-            "data.loading.cache_dir to another folder, or model.autoencoder.cache_latents to false"
+            f"{folder}: cannot cache latents there ({error.strerror or error}); free some space, set "
+            "data.loading.cache_dir to another folder, or set model.autoencoder.cache_latents to false"
         ) from None
 
 

@@ -1,7 +1,7 @@
-"""What a network in a latent space trains on: latents of mean 0 and standard deviation 1, made anew or from the cache.
+"""Latents to train on, with mean 0 and standard deviation 1: encoded on the fly or read from the cache.
 
-The statistics that they are normalised with are measured once, when a run begins, and are a part of what it learns from
-then on: every checkpoint holds them.
+The statistics for the normalisation are measured once, when a run starts. From then on they belong to the trained
+model: every checkpoint contains them.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStati
 
 __all__ = ["Encoding", "check_statistics", "fit_statistics"]
 
-EXAMPLES = 2048
-"""Most training examples that statistics are of."""
-CHECKED = 1024
-"""Most examples that they are held against: training examples that they are not of."""
+MEASURED_EXAMPLES = 2048
+"""Maximum number of training examples that the statistics are computed from."""
+CHECKED_EXAMPLES = 1024
+"""Maximum number of other training examples that the statistics are checked on."""
 TOLERANCE = 0.05
-OWN_FACTORS = (0.5, 2.0)
-"""Standard deviations between which the VAE's own factors do what they are for."""
+"""Deviation from mean 0 and standard deviation 1 that is accepted without a warning."""
+OWN_SCALING = (0.5, 2.0)
+"""Range of standard deviations in which the VAE's own scaling is accepted without a warning."""
 NO_SPREAD = 1e-12
-"""Share of a channel's power below which its variance is rounding."""
+"""Share of a channel's power below which its variance is only rounding."""
 
 _BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """The way from a batch of a split to x0: data go through the VAE, moments from the cache have been there."""
+    """From a batch to x0: encodes data with the VAE; moments from the cache are encoded already."""
 
     autoencoder: Autoencoder
     cached: bool
-    """Whether examples are `Autoencoder.moments`, and not data."""
+    """Whether examples are `Autoencoder.moments` from the cache instead of data."""
     sample_posterior: bool
-    """Whether training takes draws from the posterior, and not its mean."""
+    """Whether training samples the posterior instead of taking its mean."""
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The latents (B, c, h, w) of a batch: of training with a generator, else the posterior's mean."""
+        """The latents (B, c, h, w) of a batch: for training with a generator; without one, the posterior's mean."""
         return self.autoencoder.latents(self.moments(x), generator if self.sample_posterior else None)
 
     def moments(self, x: Tensor) -> Tensor:
@@ -54,77 +55,79 @@ class Encoding:
 
 
 def fit_statistics(encoding: Encoding, examples: Examples, accelerator: Accelerator) -> list[str]:
-    """Normalise the autoencoder by an even choice of the training examples; what is odd about them, a line each.
+    """Set the autoencoder's normalisation from training examples spread over the split; return warnings.
 
-    All processes share the work and end with identical statistics. Augmentation is left out.
+    All processes share the work and end with identical statistics. Examples are not augmented.
 
     Raises
     ------
     UserError
-        Where latents are not finite.
+        If latents are not finite.
     """
-    rows = np.array(spread(len(examples), EXAMPLES))
-    mean, std, flat = _measured(encoding, examples, rows, accelerator)
+    rows = np.array(spread(len(examples), MEASURED_EXAMPLES))
+    mean, std, flat = _measure(encoding, examples, rows, accelerator)
     if not np.isfinite([mean, std]).all():
-        raise UserError("[model.autoencoder] path: makes latents that are not finite of these examples; use another")
+        raise UserError(
+            "[model.autoencoder] path: the latents of the training examples are not finite; use another VAE"
+        )
     encoding.autoencoder.normalise(LatentStatistics(tuple(mean.tolist()), tuple(np.where(flat, 1.0, std).tolist())))
     lines = []
-    low, high = OWN_FACTORS
+    low, high = OWN_SCALING
     if odd := int(((std < low) | (std > high)).sum()):
         lines.append(
-            f"warning: under the autoencoder's own factors {odd} of {len(std)} channels of latents miss unit variance "
-            f"by more than a factor of two (std {std.min():.2f} to {std.max():.2f}); those of the training split are "
-            "used beside them"
+            f"warning: with the autoencoder's own scaling, {odd} of {len(std)} latent channels have a standard "
+            f"deviation below {low:g} or above {high:g} ({std.min():.2f} to {std.max():.2f}); latents are normalised "
+            "by the statistics of the training split as well"
         )
     others = np.setdiff1d(np.arange(len(examples)), rows)
     if len(others):
-        rows = others[spread(len(others), CHECKED)]
-        found = _off(*_measured(encoding, examples, rows, accelerator)[:2], flat)
+        rows = others[spread(len(others), CHECKED_EXAMPLES)]
+        deviations = _deviations(*_measure(encoding, examples, rows, accelerator)[:2], flat)
         lines += [
-            f"warning: the latents of {len(rows):,} other training examples {each}; examples may differ too much for "
-            f"{EXAMPLES:,} to stand for all"
-            for each in found
+            f"warning: the latents of {len(rows):,} other training examples {each}; {MEASURED_EXAMPLES:,} examples may "
+            "be too few to represent the training split"
+            for each in deviations
         ]
     return lines
 
 
 def check_statistics(encoding: Encoding, examples: Examples, accelerator: Accelerator) -> list[str]:
-    """Hold statistics that were taken over from an earlier run against the training examples; a line where they miss.
+    """Check the statistics of an earlier run on the training examples; return a warning if they do not fit.
 
-    All processes share the work. Such a network goes on with what it takes for latents, whatever is found.
+    All processes share the work. The statistics stay in any case: the pretrained network expects them.
     """
-    rows = np.array(spread(len(examples), CHECKED))
+    rows = np.array(spread(len(examples), CHECKED_EXAMPLES))
     return [
-        f"warning: the latents of {len(rows):,} training examples {each} under the statistics of model.pretrained, "
-        "which are kept; examples differ from those that its network was trained on"
-        for each in _off(*_measured(encoding, examples, rows, accelerator))
+        f"warning: the latents of {len(rows):,} training examples {each} with the statistics of model.pretrained, "
+        "which are kept; its network was trained on different examples"
+        for each in _deviations(*_measure(encoding, examples, rows, accelerator))
     ]
 
 
-def _off(mean: np.ndarray, std: np.ndarray, flat: np.ndarray) -> list[str]:
-    """How channels miss mean 0 and standard deviation 1, where they do; nothing is expected of a flat one's."""
+def _deviations(mean: np.ndarray, std: np.ndarray, flat: np.ndarray) -> list[str]:
+    """How channels deviate from mean 0 and standard deviation 1; [] if none does. Ignores the latter of `flat` ones."""
     off = np.maximum(abs(mean), np.where(flat, 0.0, abs(std - 1)))
     if (off <= TOLERANCE).all():
         return []
     worst = int(off.argmax())
     return [
-        f"miss mean 0 and std 1 by more than {TOLERANCE} in {int((off > TOLERANCE).sum())} of {len(off)} channels "
-        f"(channel {worst}: mean {mean[worst]:.3f}, std {std[worst]:.3f})"
+        f"deviate from mean 0 and std 1 by more than {TOLERANCE} in {int((off > TOLERANCE).sum())} of {len(off)} "
+        f"channels (channel {worst}: mean {mean[worst]:.3f}, std {std[worst]:.3f})"
     ]
 
 
-def _measured(
+def _measure(
     encoding: Encoding, examples: Examples, rows: np.ndarray, accelerator: Accelerator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and standard deviation by channel of what training sees of some examples, and whether there is no spread.
+    """Mean and standard deviation by channel of the latents of some examples, and whether the channel is constant.
 
-    Of draws, the variance is that of the means and the mean of the variances: nothing is drawn.
+    If training samples the posterior, its variance is computed, not sampled: that of the means plus the mean variance.
     """
     own = rows[accelerator.process_index :: accelerator.num_processes]
     sums = np.zeros((3, encoding.autoencoder.latent_shape[0]))
     for start in range(0, len(own), _BATCH):
         sums += _sums(encoding, examples, own[start : start + _BATCH].tolist())
-    # Added up in the same order everywhere: identical to the last bit on all processes.
+    # Summed in the same order everywhere, so that all processes get identical bits.
     total = np.sum(gather_object([sums]), axis=0) / (len(rows) * np.prod(encoding.autoencoder.latent_shape[1:]))
     mean, power, within = total
     variance = power - mean**2
@@ -133,7 +136,7 @@ def _measured(
 
 
 def _sums(encoding: Encoding, examples: Examples, rows: Sequence[int]) -> np.ndarray:
-    """Over examples and positions, by channel: of the latents' means, of their squares, and of the draws' variances."""
+    """Sums by channel over examples and positions (3, c): of the latents' means, their squares, posterior variances."""
     autoencoder = encoding.autoencoder
     moments = encoding.moments(examples[rows][0])
     z = autoencoder.latents(moments).double()

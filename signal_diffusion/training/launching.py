@@ -1,6 +1,7 @@
-"""`accelerate launch --cpu --num_processes N` starts one process unless it has mpirun; here are the others.
+"""Start the processes that `accelerate launch --cpu --num_processes N` does not start.
 
-Its environment names an address to meet at, but neither ranks nor their number, which only its command line has.
+Without mpirun it starts only one. It sets the address to meet at in the environment, but neither a rank nor N, which
+has to be read from its command line.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ from signal_diffusion.errors import UserError
 
 __all__ = ["start_missing_processes"]
 
-RANKED = ("RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def start_missing_processes(module: str) -> None:
-    """Become torchrun with as many CPU processes of `module` as `accelerate launch` was asked for; else do nothing.
+    """Replace this process with torchrun and as many processes of `module` as `accelerate launch` was asked for.
+
+    Does nothing unless `accelerate launch` was asked for several CPU processes and has started only this one.
 
     Raises
     ------
     UserError
-        Where several were asked for, and their number cannot be found.
+        If several were asked for and their number cannot be found.
     """
     wants_several = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in os.environ
-    if not wants_several or any(name in os.environ for name in RANKED):
+    if not wants_several or any(name in os.environ for name in RANK_VARIABLES):
         return
-    num_processes = _asked_for(psutil.Process(os.getppid()).cmdline())
+    num_processes = _num_processes_in(psutil.Process(os.getppid()).cmdline())
     if num_processes is None:
         raise UserError(
             "accelerate launch was asked for several CPU processes and started one; "
@@ -38,11 +41,11 @@ def start_missing_processes(module: str) -> None:
     if num_processes > 1:
         torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(num_processes)]
         rendezvous = ["--master_addr", os.environ["MASTER_ADDR"], "--master_port", os.environ["MASTER_PORT"]]
-        # "--": else it takes options of ours for its own, such as --num for --numa-binding
+        # Without "--" torchrun would take our options for its own, such as --num for --numa-binding.
         os.execv(sys.executable, [sys.executable, *torchrun, *rendezvous, "-m", "--", module, *sys.argv[1:]])
 
 
-def _asked_for(command_line: list[str]) -> int | None:
+def _num_processes_in(command_line: list[str]) -> int | None:
     """The number after `--num_processes` in the command line of `accelerate launch`."""
     words = [part for word in command_line for part in word.split("=", 1)]
     for name, value in pairwise(words):

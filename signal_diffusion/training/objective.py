@@ -24,7 +24,7 @@ class Denoising:
 
     method: Method
     encoding: Encoding | None
-    """Into the latent space, on the device already; None = the examples themselves."""
+    """Encodes into the latent space, on the device; None = train on the examples themselves."""
     augmentation: schema.Augmentation
     cfg_dropout: float
     attribute_dropout: float
@@ -32,7 +32,7 @@ class Denoising:
     def __call__(
         self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
     ) -> Tensor:
-        """The mean loss of a batch at times, with noise and with conditions left out as drawn from `generator`."""
+        """The mean loss of a batch; times, noise and dropped conditions are sampled from `generator`."""
         x, attributes = batch
         x0 = augment(x, self.augmentation, generator)
         if self.encoding:
@@ -50,12 +50,12 @@ class Denoising:
         return self.method.loss(prediction, x0, noise, t).mean()
 
     def dropped(self, cond: Conditioning, generator: torch.Generator) -> Conditioning:
-        """The conditions with some examples' nulls, in all attributes for guidance, or in one; the one drop site."""
+        """Replace conditions by nulls at random: all of an example's (for guidance), or single attributes."""
         count = len(cond)
         if self.cfg_dropout:
             cond = cond.drop(torch.rand(count, generator=generator, device=generator.device) < self.cfg_dropout)
         if self.attribute_dropout:
-            draws = {  # by name, so that the order of the file does not matter
+            draws = {  # sorted, so that the order in the experiment file does not matter
                 name: torch.rand(count, generator=generator, device=generator.device)
                 for name in sorted(cond.attributes)
             }

@@ -12,19 +12,19 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from signal_diffusion.config import schema
 
-__all__ = ["LearningRate", "SkippingStep", "build_optimizer", "learning_rate_schedule", "with_momentum"]
+__all__ = ["LearningRate", "SkippingStep", "build_optimizer", "learning_rate_schedule", "with_zero_momentum"]
 
-WARMUP_START = 1e-3
-WARMUP_SHARE = 0.1
+WARMUP_START = 1e-3  # share of the highest learning rate
+WARMUP_SHARE = 0.1  # of the run, at most
 PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
-"""Of torch's schedule, what has come of the losses; all else of its state is settings."""
+"""The part of torch's schedule state that depends on the losses; the rest is settings."""
 
 
 def build_optimizer(model: nn.Module, config: schema.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer in torch's fused form, with weight decay on matrices alone.
+    """The optimizer in torch's fused form, with weight decay only on matrices.
 
-    A module says in `no_weight_decay` which of its own parameters are none, whatever their shape: the name stays with
-    the module, while a mark on the parameter would be lost to copies and conversions.
+    A module names in `no_weight_decay` its matrices that should not decay. The name stays with the module, while an
+    attribute on the parameter would be lost in copies and conversions.
     """
     undecayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for module in model.modules():
@@ -36,16 +36,18 @@ def build_optimizer(model: nn.Module, config: schema.Optimizer) -> torch.optim.O
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if config.type == "sgd":
-        return with_momentum(torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.betas[0], fused=True))
+        return with_zero_momentum(
+            torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.betas[0], fused=True)
+        )
     kind = torch.optim.AdamW if config.type == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
-def with_momentum(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """An optimizer whose momentum, where SGD has none yet, is zero: its first step is the same to the bit.
+def with_zero_momentum(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Set SGD's momentum to zero where it has none yet; its first step stays bit-identical.
 
-    Without it, torch's fused form allocates the momentum at the first step and leaves it as it is, which is anything,
-    where that step is skipped.
+    Otherwise torch's fused form allocates the momentum at the first step, and if that step is skipped, the momentum
+    stays uninitialised memory.
     """
     if isinstance(optimizer, torch.optim.SGD):
         for group in optimizer.param_groups:
@@ -56,10 +58,10 @@ def with_momentum(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 
 def learning_rate_schedule(config: schema.Scheduler, *, num_steps: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """Share of the highest learning rate at optimizer step `step` (from 0).
+    """A function from the optimizer step (from 0) to the share of the highest learning rate.
 
-    A linear warm-up from 0.1 % takes at most a tenth of the run; the shapes follow it. "plateau" is constant here:
-    its decays depend on the validation loss, and `LearningRate` multiplies them in.
+    A linear warm-up from 0.1 % takes at most a tenth of the run; the schedule's shape follows. "plateau" is constant
+    here: its decays depend on the validation loss, and `LearningRate` multiplies them in.
     """
     warmup = min(config.warmup_steps, int(num_steps * WARMUP_SHARE))
     low = config.min_lr_ratio
@@ -89,7 +91,7 @@ def learning_rate_schedule(config: schema.Scheduler, *, num_steps: int, steps_pe
 
 
 class LearningRate:
-    """The learning rate of each optimizer step: the highest one, by its schedule, by the decays of "plateau"."""
+    """The learning rate of each optimizer step: the highest rate × the schedule × the decays of "plateau"."""
 
     def __init__(self, training: schema.Training, *, num_steps: int, steps_per_epoch: int) -> None:
         self._training, self._num_steps, self._steps_per_epoch = training, num_steps, steps_per_epoch
@@ -97,23 +99,23 @@ class LearningRate:
         self.resume(0, None)
 
     def __call__(self, step: int) -> float:
-        """The rate of step `step`, from 0, of the run."""
+        """The learning rate of optimizer step `step` of the run (from 0)."""
         decay = self._plateau.optimizer.param_groups[0]["lr"] if self._plateau else 1.0
         return self._training.optimizer.learning_rate * self._share(step - self._first) * decay
 
     def validated(self, loss: float) -> None:
-        """Watch the validation loss, for "plateau"."""
+        """Pass a validation loss on to "plateau"."""
         if self._plateau:
             self._plateau.step(loss)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Where "plateau" stands; None for all others, which follow from the step."""
+        """The state of "plateau"; None for other schedules, which depend only on the step."""
         return self._plateau.state_dict() if self._plateau else None
 
     def resume(self, first: int, plateau: dict[str, Any] | None) -> None:
-        """Span the steps from `first` to the last, counted from there; with the decays of a `state_dict`, if any.
+        """Start the schedule at step `first` and span the rest of the run; restore "plateau" from a `state_dict`.
 
-        How "plateau" decays from here on is the experiment's to say.
+        Only the decays so far are restored: patience, factor and lowest rate are the experiment's.
         """
         self._first = first
         num_steps = max(0, self._num_steps - first)
@@ -126,13 +128,13 @@ class LearningRate:
             self._plateau.optimizer.param_groups[0]["lr"] = max(lowest, plateau["_last_lr"][0])
 
     def forget_best(self) -> None:
-        """Have "plateau" hold the next validation loss against none before it; its decays so far stay."""
+        """Make "plateau" forget its best validation loss; its decays so far stay."""
         if self._plateau:
             self._plateau.load_state_dict({"best": math.inf, "num_bad_epochs": 0})
 
 
 def _plateau(scheduler: schema.Scheduler) -> ReduceLROnPlateau | None:
-    """torch's plateau schedule over a factor of its own, which multiplies the learning rate."""
+    """torch's plateau schedule of a separate factor, which `LearningRate` multiplies in."""
     if scheduler.type != "plateau":
         return None
     factor = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
@@ -140,10 +142,10 @@ def _plateau(scheduler: schema.Scheduler) -> ReduceLROnPlateau | None:
 
 
 class SkippingStep:
-    """Optimizer steps that change nothing where the gradient is not finite, decided on the device.
+    """Skips optimizer steps with gradients that are not finite; decided on the device.
 
-    torch's fused optimizers take a `found_inf` tensor, through which GradScaler has them leave weights and state
-    alone; used here without a scaler, it saves the host from waiting for the gradient's norm at each step.
+    torch's fused optimizers have a `found_inf` tensor, with which GradScaler makes them skip a step. Setting it without
+    a scaler saves the host from waiting for the gradient's norm at each step.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
@@ -152,9 +154,9 @@ class SkippingStep:
         self.first_skipped = torch.full((), -1, dtype=torch.int64, device=device)
 
     def guard(self, grad_norm: Tensor, step: int, *, by_scaler: bool = False) -> None:
-        """Arm the next `optimizer.step()` with the norm of the gradient that it is going to use.
+        """Make the next `optimizer.step()` skip if the norm of its gradient is not finite.
 
-        Of a step that fp16's scaler guards, it is counted alone whether it is skipped: there, that is usual.
+        With fp16, the scaler skips the step itself (`by_scaler`), which is normal; it is only counted then.
         """
         bad = ~torch.isfinite(grad_norm)
         self.num_skipped += bad

@@ -26,7 +26,7 @@ __all__ = ["Group", "Previews", "groups_of"]
 REAL_EXAMPLES = 1024
 MAX_CAPTIONS = 4
 ANIMATED = 8
-"""Samples in an animation, of all groups together; at least one of each."""
+"""Samples in an animation, over all groups; at least one per group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +78,13 @@ def _titles(attributes: Sequence[Attribute], values: Mapping[str, Tensor]) -> di
 
 @dataclass(frozen=True, kw_only=True)
 class _Share:
-    """What one process has generated of a group."""
+    """The samples of a group that one process has generated."""
 
     numbers: list[int]
     samples: Tensor
-    """As they leave the network, (n, C, H, W)."""
+    """Output of the sampler, not decoded yet, (n, C, H, W)."""
     frames: list[tuple[Tensor, Tensor]]
-    """Of its first samples: x_t and x0 at the start of some steps; empty without an animation."""
+    """x_t and x0 of the first samples at the start of some steps; empty without an animation."""
 
 
 class Previews:
@@ -123,7 +123,7 @@ class Previews:
                     for group, share in zip(self._groups, shares, strict=True)
                 ]
                 frames = self._frames(shares, samples) if self._num_animated else []
-        except UserError as error:  # which all processes raise
+        except UserError as error:  # raised on all processes
             accelerator.print(f"warning: no preview at step {step}: {error}")
             return {}
         images = {"samples": self._folder / f"step-{step:08d}.png"}
@@ -143,7 +143,7 @@ class Previews:
         return images
 
     def _generate(self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> _Share:
-        """This process's share of a group."""
+        """Generate this process's share of a group."""
         own = own_numbers(group.num_samples, accelerator)
         animated = self._num_animated and accelerator.is_main_process
         recorder = self._generator.recorder(own[: self._num_animated]) if animated else None
@@ -153,7 +153,7 @@ class Previews:
         return _Share(numbers=own, samples=samples, frames=recorder.frames if recorder else [])
 
     def _frames(self, shares: Sequence[_Share], samples: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """The frames of an animation of all groups, decoded, ending with the samples; [] on all but one process."""
+        """The decoded frames of all groups, ending with the samples; [] on all but the first process."""
         if not shares[0].frames:
             return []
         steps = zip(*(share.frames for share in shares), strict=True)

@@ -1,7 +1,7 @@
-"""What an autoencoder learns: an example from its latents, in the representation and in microvolts.
+"""An autoencoder's loss, validation and previews: reconstructions of examples, compared as tensors and in microvolts.
 
-Pictures alone would not do: db-iq and db-polar compress amplitudes by a power law, so that an error of the picture
-says little about the signal.
+Comparing tensors is not enough: db-iq and db-polar compress amplitudes by a power law, so an error of the tensor says
+little about the signal.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from signal_diffusion.data.loaders import Batch, Examples, spread
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.evaluation.reconstruction import mean_over_electrodes, round_trip_figures
 from signal_diffusion.figures.samples import COLUMNS, draw_reconstructions
-from signal_diffusion.training.validation import in_eval_mode, of_each
+from signal_diffusion.training.validation import for_each_example, in_eval_mode
 
 __all__ = ["FRAMES", "Reconstruction", "ReconstructionPreviews", "ReconstructionValidation", "stft_loss"]
 
 FRAMES = (64, 128, 256, 512)
-"""Samples of the STFTs' frames, a quarter of which is their hop; at 125 Hz, half a second to four."""
-QUIET = 1e-2  # µV; the logarithm and the root see nothing below it, which no amplifier hears
+"""Frame lengths of the STFTs in samples (0.5 s to 4 s at 125 Hz); the hop is a quarter of a frame."""
+QUIET = 1e-2  # µV, below any amplifier's noise; keeps logarithms and square roots away from 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ class Reconstruction:
     def __call__(
         self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
     ) -> Tensor:
-        """The mean loss of a batch, of latents drawn by `generator`."""
+        """The mean loss of a batch; latents are sampled with `generator`."""
         x = augment(batch[0], self.augmentation, generator)
         noise = torch.randn(len(x), *self.latent_shape, generator=generator, device=x.device)
         return self.losses(x, *network(x, noise)).mean()
 
     def losses(self, x: Tensor, reconstruction: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """The loss of each example (B,): the sum that [model.loss] describes, in fp32."""
+        """The loss of each example (B,) in fp32: the weighted sum of the terms of [model.loss]."""
         error = reconstruction.float() - x
         error = error.abs() if self.loss.reconstruction == "l1" else error.square()
         total = error.flatten(1).mean(1) + self.loss.kl_weight * divergence(mean, log_variance)
@@ -64,16 +64,16 @@ class Reconstruction:
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) ‖ N(0, 1)) of each example (B,), nats per value of its latents."""
+    """KL(N(mean, variance) ‖ N(0, 1)) of each example (B,), in nats per latent value."""
     mean, log_variance = mean.float(), log_variance.float()
     return (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).mean(1) / 2
 
 
 def stft_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Multi-resolution STFT loss of signals in µV, (B, window) each, against x: (B,).
+    """Multi-resolution STFT loss (B,) of signals y against x, (B, window) in µV.
 
     Yamamoto, Song and Kim, 2020, https://arxiv.org/abs/1910.11480, equations 3 to 6: spectral convergence,
-    ‖|X| - |Y|‖ / ‖|X|‖, and the mean of |log|X| - log|Y||, averaged over the resolutions whose frames fit.
+    ‖|X| - |Y|‖ / ‖|X|‖, plus the mean of |log|X| - log|Y||, averaged over the resolutions whose frames fit.
     """
     losses = []
     for size in (size for size in FRAMES if size <= x.shape[-1]):
@@ -90,14 +90,14 @@ def _magnitudes(signal: Tensor, size: int) -> Tensor:  # (B, window) -> µV of a
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:  # (*, window) -> (*)
-    """‖x - y‖ / ‖x‖, finite and with finite gradients for flat signals and for equal ones."""
+    """‖x - y‖ / ‖x‖; value and gradient are finite for flat signals and for equal ones."""
     length = x.shape[-1]
     error, size = ((each.square().sum(-1) + length * QUIET**2).sqrt() for each in (x - y, x))
     return error / size
 
 
 class ReconstructionValidation:
-    """The loss, and `round_trip_figures`, of always the same held-out examples, by the means of their latents."""
+    """The loss and `round_trip_figures` of a fixed set of validation examples, decoded from their posterior means."""
 
     def __init__(
         self,
@@ -118,12 +118,12 @@ class ReconstructionValidation:
         names: list[str] = []
 
         def figures(positions: np.ndarray) -> Tensor:
-            found = self._batch(model, accelerator.device, [self._indices[position] for position in positions])
-            names[:] = found
-            return torch.stack(list(found.values()), dim=1)
+            values = self._batch(model, accelerator.device, [self._indices[position] for position in positions])
+            names[:] = values
+            return torch.stack(list(values.values()), dim=1)
 
         with in_eval_mode(model):
-            means = of_each(len(self._indices), self._batch_size, accelerator, poll, figures).mean(0)
+            means = for_each_example(len(self._indices), self._batch_size, accelerator, poll, figures).mean(0)
         return dict(zip(names, means.tolist(), strict=True))
 
     def _batch(self, model: nn.Module, device: torch.device, indices: list[int]) -> dict[str, Tensor]:
@@ -136,9 +136,9 @@ class ReconstructionValidation:
 
 
 class ReconstructionPreviews:
-    """Draws `step-XXXXXXXX.png` into a folder: always the same held-out examples, and what became of them.
+    """Draws `step-XXXXXXXX.png` into a folder: always the same validation examples, with their reconstructions.
 
-    They are `num_samples`, or as many as a picture shows, spread over the split: its people follow each other.
+    There are `num_samples`, or as many as fit into the image, spread over the split because it is sorted by subject.
     """
 
     def __init__(self, folder: Path, examples: Examples, representation: Representation, num_samples: int) -> None:
@@ -150,7 +150,7 @@ class ReconstructionPreviews:
     def __call__(
         self, model: nn.Module, accelerator: Accelerator, step: int, poll: Callable[[], None]
     ) -> dict[str, Path]:
-        """Draw, on the first process; the picture by name."""
+        """Draw on the first process; return the image by name."""
         poll()
         path = self._folder / f"step-{step:08d}.png"
         if accelerator.is_main_process:

@@ -24,7 +24,7 @@ AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperimen
 
 
 def without_resume(experiment: AnyExperiment) -> AnyExperiment:
-    """The experiment as the run keeps it: where it went on from was of one command, and is of none that reads it."""
+    """The experiment without [training.resume], which belongs to one command and not to the run."""
     training = dataclasses.replace(experiment.training, resume=schema.Resume())
     return dataclasses.replace(experiment, training=training)
 
@@ -32,13 +32,19 @@ def without_resume(experiment: AnyExperiment) -> AnyExperiment:
 def checkpoint_to_resume(
     experiment: schema.Experiment | AutoencoderExperiment, paths: RunPaths, accelerator: Accelerator
 ) -> Checkpoint | None:
-    """The checkpoint to go on from; a run that is there already is neither continued nor overwritten unasked."""
+    """The checkpoint to resume from, if any.
+
+    Raises
+    ------
+    UserError
+        If the run directory already contains another run: it is neither resumed nor overwritten unless asked for.
+    """
     resume = experiment.training.resume
     for key in ("reset_optimizer", "reset_scheduler"):
         if getattr(resume, key) and not resume.enabled:
             raise UserError(
-                f"[training.resume] {key}: has no effect on a run that is not resumed; expected "
-                "--resume-from-checkpoint, or training.resume.enabled = true"
+                f"[training.resume] {key}: has no effect unless the run is resumed; use --resume-from-checkpoint, or "
+                "set training.resume.enabled = true"
             )
     checkpoint = None
     if resume.enabled:
@@ -47,8 +53,8 @@ def checkpoint_to_resume(
             return Checkpoint(checkpoint)
     if existing := checkpoints.list_checkpoints(paths.checkpoints):
         raise UserError(
-            f"{paths.base} holds a run already ({existing[-1].name}); go on with --resume-from-checkpoint latest, or "
-            "choose another --output-dir"
+            f"{paths.base} already contains a run ({existing[-1].name}); resume it with --resume-from-checkpoint "
+            "latest, or choose another --output-dir"
         )
     return Checkpoint(checkpoint) if checkpoint else None
 
@@ -59,44 +65,44 @@ def resume_from(
     table: schema.Resume,
     experiment: schema.Experiment | AutoencoderExperiment,
 ) -> list[str]:
-    """Have a trainer go on from a checkpoint, if there is one; a line for each thing that is not as it was there.
+    """Resume a trainer from a checkpoint, if there is one; return a line for each thing that changes.
 
     Raises
     ------
     UserError
-        Where the checkpoint is of another model, has no state for this optimizer, or lies behind the run's end.
+        If the checkpoint is of another model, has no state for this optimizer, or is later than the run's last step.
     """
     if checkpoint is None:
         return []
     before = state.Progress.of(checkpoint.folder)
     lines = [*_length(trainer, checkpoint.folder, before)]
     trainer.resume(checkpoint.folder, reset_optimizer=table.reset_optimizer, reset_scheduler=table.reset_scheduler)
-    anew = {"the optimizer's state": table.reset_optimizer, "the learning-rate schedule": table.reset_scheduler}
-    if names := [name for name, begins in anew.items() if begins]:
-        lines.append(f"begun anew at step {before.step}: {' and '.join(names)}")
+    resets = {"the optimizer's state": table.reset_optimizer, "the learning-rate schedule": table.reset_scheduler}
+    if names := [name for name, is_reset in resets.items() if is_reset]:
+        lines.append(f"reset at step {before.step}: {' and '.join(names)}")
     if before.validated > 0 and (changed := measured_otherwise(checkpoint, experiment)):
         trainer.forget_best()
         lines.append(
-            f"the best so far is forgotten at step {before.step}: validation measures something else now, by "
-            f"{', '.join(changed)}"
+            f"the best checkpoint so far is forgotten at step {before.step}: its validation loss is not comparable, "
+            f"because these changed: {', '.join(changed)}"
         )
     return lines
 
 
 def _length(trainer: Trainer, checkpoint: Path, before: state.Progress) -> list[str]:
-    """Hold the run's end, and the length of its epochs, against a checkpoint's; a line where those are others."""
+    """Check that the run ends after the checkpoint; return a line if the number of steps per epoch has changed."""
     step, num_steps = before.step, trainer.num_steps
     then, now = before.steps_per_epoch, trainer.components.order.steps_per_epoch
-    is_other = then not in (0, now)  # 0: of a version that did not keep it
+    changed = then not in (0, now)  # 0: an older version, which did not save it
     if num_steps < step:
-        others = f" of {now} steps per epoch, which were {then}" if is_other else ""
+        epochs = f" ({now} steps per epoch, formerly {then})" if changed else ""
         raise UserError(
-            f"[training] max_steps, epochs: the run would end at step {num_steps}{others}, and {checkpoint} is of step "
-            f"{step}; expected a longer run, or an earlier checkpoint"
+            f"[training] max_steps, epochs: the run would end at step {num_steps}{epochs}, but {checkpoint} is already "
+            f"at step {step}; train for longer, or resume from an earlier checkpoint"
         )
-    if not is_other:
+    if not changed:
         return []
     return [
-        f"steps per epoch: {now}, but {then} up to step {step} (another batch size, accumulation, number of processes "
-        f"or of examples): it is at epoch {step / now:.2f} instead of {step / then:.2f}, and ends at step {num_steps}"
+        f"steps per epoch: {now}, but {then} up to step {step} (batch size, accumulation, number of processes or of "
+        f"examples changed): now at epoch {step / now:.2f} instead of {step / then:.2f}, ends at step {num_steps}"
     ]

@@ -1,4 +1,4 @@
-"""What surrounds a training loop, whatever is trained: the command, the run directory, resuming, how a run ends."""
+"""Everything around the training loop: the command line, the run directory, resuming, and the closing lines."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from signal_diffusion.paths import expanded
 from signal_diffusion.training.device import accelerator_of
 from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
-from signal_diffusion.training.locking import alone_in
+from signal_diffusion.training.locking import lock_run
 from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, without_resume
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker, wandb_module
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = ["command", "opened_by_command", "train"]
+__all__ = ["command", "suggest_command", "train"]
 
 
 def train(
@@ -38,18 +38,18 @@ def train(
     resume: str | None = None,
     overrides: tuple[str, ...] = (),
 ) -> bool:
-    """Train as `config` says; whether the end was reached.
+    """Train as `config` says; return whether the run reached its last step.
 
     Raises
     ------
     UserError
-        For what the user can fix, before anything is written if possible.
+        For mistakes that the user can fix, before anything is written if possible.
     """
     experiment = kind.load(config, overrides)
     with file_in_errors(config):
-        experiment = _with_run_directory(experiment, config, output_dir, resume)
+        experiment = _with_options(experiment, config, output_dir, resume)
         accelerator = accelerator_of(experiment)
-        with alone_in(Path(experiment.output.base_dir), accelerator):
+        with lock_run(Path(experiment.output.base_dir), accelerator):
             paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
             start = Start(
                 experiment=without_resume(experiment),
@@ -70,18 +70,18 @@ def train(
                 seed=job.experiment.compute.seed,
             )
             changes: list[str] = resume_from(trainer, start.checkpoint, experiment.training.resume, job.experiment)
-            messages = [_announcement(job, trainer), *job.messages, *changes]
+            messages = [_summary(job, trainer), *job.messages, *changes]
             return _run(trainer, job, start.checkpoint, messages, kind.module)
 
 
 def command(description: str, kind: Kind[Any]) -> None:
-    """Train as the command line says."""
+    """Run a training command: parse the command line, start missing processes, train."""
 
     def run(
         config: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
-        output_dir: Annotated[Path | None, typer.Option(help="Run directory; wins over output.base_dir.")] = None,
+        output_dir: Annotated[Path | None, typer.Option(help="Run directory; overrides output.base_dir.")] = None,
         resume_from_checkpoint: Annotated[
-            str | None, typer.Option(help='A checkpoint-N folder, or "latest" of the run directory.')
+            str | None, typer.Option(help='A checkpoint-N folder, or "latest" for the latest in the run directory.')
         ] = None,
         overrides: Annotated[
             list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
@@ -98,7 +98,7 @@ def command(description: str, kind: Kind[Any]) -> None:
 
 
 @contextmanager
-def opened_by_command(module: str, config: Path) -> Iterator[None]:
+def suggest_command(module: str, config: Path) -> Iterator[None]:
     """If an experiment is of the other kind, name the command that trains it."""
     try:
         yield
@@ -106,10 +106,10 @@ def opened_by_command(module: str, config: Path) -> Iterator[None]:
         raise UserError(f"{error}; run this one with `{shlex.join(['python', '-m', module, str(config)])}`") from None
 
 
-def _with_run_directory(
+def _with_options(
     experiment: AnyExperiment, config: Path, output_dir: Path | None, resume: str | None
 ) -> AnyExperiment:
-    """The experiment with the options of the command line, which win over the file's keys."""
+    """The experiment with --output-dir and --resume-from-checkpoint, which override the file's keys."""
     configured = experiment.output.base_dir or f"runs/{config.stem}"
     if resume == "":
         raise UserError("--resume-from-checkpoint: expected a checkpoint's folder, or latest")
@@ -121,8 +121,8 @@ def _with_run_directory(
     return dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, resume=table))
 
 
-def _announcement(job: Job, trainer: Trainer) -> str:
-    """What is trained on what, in one line."""
+def _summary(job: Job, trainer: Trainer) -> str:
+    """Model, examples, steps and device in one line."""
     parameters = list(trainer.model.parameters())
     total = sum(parameter.numel() for parameter in parameters)
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -137,7 +137,7 @@ def _announcement(job: Job, trainer: Trainer) -> str:
 
 
 def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Sequence[str], module: str) -> bool:
-    """Train in the run directory, which is created here; whether the end was reached."""
+    """Write the run directory's files and train; return whether the run reached its last step."""
     accelerator, experiment, paths = trainer.accelerator, job.experiment, trainer.paths
     if experiment.logging.wandb_project:
         wandb_module()  # on every process, before anything is written
@@ -145,7 +145,9 @@ def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Se
     with raised_by_all():
         if accelerator.is_main_process:
             _start_run_directory(paths, experiment)
-            later = checkpoints.leave_later(paths.checkpoints, trainer.progress.step)  # before their rows go
+            later = checkpoints.leave_later(
+                paths.checkpoints, trainer.progress.step
+            )  # before the tracker drops their metrics
     tracker = Tracker(
         paths.base,
         paths.logs if experiment.logging.tensorboard else None,
@@ -164,8 +166,17 @@ def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Se
         else:
             tracker.hyperparameters(_flattened(dataclasses.asdict(experiment)), to_toml(experiment))
         finished = trainer.run(tracker)
-        again = ["uv", "run", "python", "-m", module, str(paths.base / CONFIG_NAME), "--output-dir", str(paths.base)]
-        resume = shlex.join([*again, "--resume-from-checkpoint", "latest"])
+        train_again = [
+            "uv",
+            "run",
+            "python",
+            "-m",
+            module,
+            str(paths.base / CONFIG_NAME),
+            "--output-dir",
+            str(paths.base),
+        ]
+        resume = shlex.join([*train_again, "--resume-from-checkpoint", "latest"])
         closing = job.closing(trainer) if finished else f"resume      {resume}"
         tracker.conclude([*_conclusion(trainer, finished=finished), closing])
     finally:
@@ -185,7 +196,7 @@ def _start_run_directory(paths: RunPaths, experiment: schema.Experiment | Autoen
 
 
 def _conclusion(trainer: Trainer, *, finished: bool) -> list[str]:
-    """Where everything is."""
+    """Lines that say where the run stopped and where its files are."""
     progress, paths = trainer.progress, trainer.paths
     lines = [f"{'finished' if finished else 'paused'} at step {progress.step} of {trainer.num_steps}"]
     if progress.best_step is not None:

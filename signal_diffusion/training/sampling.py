@@ -1,4 +1,4 @@
-"""Samples during training, shared among all processes: each generates and decodes some, and all of them get all."""
+"""Distributed sampling during training: each process generates and decodes some samples, and all processes get all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["gathered", "own_numbers"]
 
 
 def own_numbers(count: int, accelerator: Accelerator) -> list[int]:
-    """Which of `count` samples this process generates; the last may be generated twice, so that all have as many."""
+    """Which of `count` samples this process generates; the last one is repeated, so that all processes have as many."""
     rank, world = accelerator.process_index, accelerator.num_processes
     share = -(-count // world)
     return [min(i, count - 1) for i in range(rank, rank + share * world, world)]
@@ -24,7 +24,7 @@ def own_numbers(count: int, accelerator: Accelerator) -> list[int]:
 def gathered(
     generator: SampleGenerator, numbers: Sequence[int], samples: Tensor, accelerator: Accelerator, *, count: int
 ) -> Tensor:
-    """All `count` examples (count, *shape), from what each process generated of them; each decodes its own."""
+    """Decode this process's samples and gather those of all processes: (count, *shape)."""
     examples = generator.decode(samples)
     shares = gather_object([(numbers, examples)]) if accelerator.num_processes > 1 else [(numbers, examples)]
     whole = torch.empty(count, *generator.shape)

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a trainer: where the run stands, and the files that it goes on from."""
+"""The training state in a checkpoint: progress, optimizer and the writers of its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from signal_diffusion import checkpoints
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.lora import trained_state
 from signal_diffusion.training.ema import Ema
-from signal_diffusion.training.optimizers import with_momentum
+from signal_diffusion.training.optimizers import with_zero_momentum
 
 __all__ = ["OPTIMIZER", "PROGRESS", "Progress", "resume_optimizer", "writers"]
 
@@ -27,16 +27,16 @@ PROGRESS = "progress.json"
 
 @dataclass
 class Progress:
-    """Where a run stands: saved with each checkpoint, so that the metrics go on to the bit."""
+    """Progress of a run; saved with each checkpoint, so that a resumed run has bit-identical metrics."""
 
     step: int = 0
     """Optimizer steps done."""
     steps_per_epoch: int = 0
-    """What an epoch of them is; 0 = not kept, by an older version."""
+    """Optimizer steps per epoch; 0 = written by an older version, which did not save it."""
     losses: list[list[float]] = field(default_factory=list)
     """Per process: sum and number of the finite losses since the last row of metrics."""
     optimizer: str = ""
-    """Type of the optimizer whose state lies beside."""
+    """Type of the optimizer that `optimizer.pt` is the state of."""
     skipped_steps: int = 0
     ema_updates: int = 0
     validated: int = -1
@@ -44,7 +44,7 @@ class Progress:
     pictured: int = -1
     """Step of the last preview."""
     schedule_start: int = 0
-    """Step at which the learning-rate schedule was begun."""
+    """Step at which the learning-rate schedule started."""
     best_step: int | None = None
     best_value: float | None = None
     plateau: dict[str, Any] | None = None
@@ -52,52 +52,52 @@ class Progress:
 
     @classmethod
     def of(cls, checkpoint: Path) -> Self:
-        """Where the run stood when it wrote a checkpoint.
+        """Read the progress from a checkpoint.
 
         Raises
         ------
         UserError
-            Where a newer version kept more than this one can go on with.
+            If a newer version wrote keys that this one does not know.
         """
         path = checkpoint / PROGRESS
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if unknown := kept.keys() - {each.name for each in fields(cls)}:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if unknown := saved.keys() - {each.name for each in fields(cls)}:
             raise UserError(
-                f"{path}: unknown {listed(sorted(unknown))}, which a newer version of signal-diffusion wrote; use that"
+                f"{path}: unknown {listed(sorted(unknown))}, written by a newer version of signal-diffusion; use that"
             )
-        return cls(**kept)
+        return cls(**saved)
 
 
-def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Path, kept: str) -> None:
-    """Give an optimizer of type `kind` the state of the one of type `kept` that lies in a checkpoint.
+def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Path, saved_kind: str) -> None:
+    """Load a checkpoint's optimizer state (of type `saved_kind`) into an optimizer of type `kind`.
 
-    What the experiment says of it (rates, decay, betas) stays the experiment's.
+    Settings (learning rates, weight decay, betas) stay those of the experiment.
 
     Raises
     ------
     UserError
-        Where there is none, or it is of another type or another model.
+        If the checkpoint has no optimizer state, or one of another type or of another model.
     """
-    advice = "set training.resume.reset_optimizer = true, which begins its state anew, or start a new run"
+    advice = "set training.resume.reset_optimizer = true to start with a fresh state, or start a new run"
     path = checkpoint / OPTIMIZER
     if not path.is_file():
         raise UserError(
-            f"{checkpoint}: has no {OPTIMIZER} to go on with (training.checkpointing.save_optimizer was false); "
+            f"{checkpoint}: has no {OPTIMIZER} to resume from (training.checkpointing.save_optimizer was false); "
             f"{advice}"
         )
-    if kept != kind:
+    if saved_kind != kind:
         raise UserError(
-            f"[training.optimizer] type: {kind!r}, but {checkpoint} was trained with {kept!r}; expected the same, or "
-            f"{advice}"
+            f"[training.optimizer] type: {kind!r}, but {checkpoint} was trained with {saved_kind!r}; expected the "
+            f"same, or {advice}"
         )
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (ValueError, KeyError) as error:
-        raise UserError(f"{path}: of another model: {error}") from None
+        raise UserError(f"{path}: is the state of another model: {error}") from None
     for group, setting in zip(optimizer.param_groups, settings, strict=True):
         group.update(setting)
-    with_momentum(optimizer)
+    with_zero_momentum(optimizer)
 
 
 def writers(
@@ -107,11 +107,11 @@ def writers(
     progress: Progress,
     attachments: Mapping[str, str],
 ) -> dict[str, checkpoints.Writer]:
-    """The files of a checkpoint by name: of the model, what is trained; `attachments` are text."""
-    weights, stand = trained_state(model), json.dumps(asdict(progress), indent=2) + "\n"
+    """Writers of a checkpoint's files by name; of the model only trained weights; `attachments` are texts."""
+    weights, progress_text = trained_state(model), json.dumps(asdict(progress), indent=2) + "\n"
     files: dict[str, checkpoints.Writer] = {
         checkpoints.WEIGHTS: lambda path: save_file(weights, path),
-        PROGRESS: partial(_write_text, text=stand),
+        PROGRESS: partial(_write_text, text=progress_text),
     }
     if ema:
         averages = ema.state_dict()

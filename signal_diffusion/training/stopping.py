@@ -1,4 +1,4 @@
-"""Stopping when asked to: SIGINT and SIGTERM become a flag that all processes see at the same step."""
+"""Stop on request: SIGINT and SIGTERM set a flag that all processes see at the same step."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ import torch.distributed as dist
 
 __all__ = ["StopRequest", "Stopped"]
 
-
-SECONDS_TAKEN_FOR_ONE = 5.0
+SECONDS_TO_REPEAT = 5.0
+"""A repeated signal within this time is ignored: a launcher passes on signals that the terminal has sent already."""
 
 
 class Stopped(Exception):  # noqa: N818  # not an error: the user asked for it
-    """Raised in the middle of validation or sampling, so that the trainer can save and leave."""
+    """Raised in the middle of validation or sampling, so that the trainer can save and end."""
 
 
 class StopRequest:
-    """Catches SIGINT and SIGTERM inside its context; one that comes five seconds after the first takes effect at once.
+    """Catches SIGINT and SIGTERM inside its context; a signal more than five seconds after the first acts at once.
 
-    Until then more of them are taken for the first: a launcher passes on what the terminal has sent already.
-
-    With several processes, each poll hands this process's flag to the others over gloo, on the host, and answers
-    with what the poll before has gathered: no poll waits for the accelerator, and all processes stop at one step.
+    With several processes, each poll sends this process's flag to the others over gloo, on the host, and returns what
+    the previous poll gathered: no poll waits for the accelerator, and all processes stop at the same step.
     """
 
     def __init__(self) -> None:
@@ -49,7 +47,7 @@ class StopRequest:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal, self._caught_at = signal.Signals(number), time.monotonic()
-        elif time.monotonic() - self._caught_at > SECONDS_TAKEN_FOR_ONE:
+        elif time.monotonic() - self._caught_at > SECONDS_TO_REPEAT:
             self._restore()
             signal.raise_signal(number)
 
@@ -59,7 +57,7 @@ class StopRequest:
         self._previous = {}
 
     def poll(self) -> bool:
-        """Whether to stop; every process has to call it equally often, and gets the same answer."""
+        """Whether to stop. Every process has to call it equally often; all get the same answer."""
         if self._group is None:
             return self.signal is not None
         stop = False
@@ -72,6 +70,6 @@ class StopRequest:
         return stop
 
     def check(self) -> None:
-        """Raise `Stopped` where `poll` says so."""
+        """Raise `Stopped` if `poll` is true."""
         if self.poll():
             raise Stopped

@@ -1,7 +1,7 @@
-"""What a run tells people and files: metrics.jsonl, TensorBoard, Weights & Biases, a progress bar.
+"""Metrics and messages of a run: metrics.jsonl, TensorBoard, Weights & Biases, a progress bar.
 
-Only the first process writes. Metrics are rows {"step": …, name: value}; names starting with "time/" depend on the
-machine, all others are the same in a resumed run and in one that was never interrupted.
+Only the first process writes. Metrics are rows {"step": …, name: value}. Names starting with "time/" depend on the
+machine; all others are the same in a resumed run as in an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """How many values lie in each bin."""
+    """Number of values in each bin."""
 
     edges: Sequence[float]
-    """Upper edges of the bins, rising."""
+    """Upper edges of the bins, ascending."""
     counts: Sequence[int]
     norm: float
     """Root of the sum of the squared values."""
 
 
 class Tracker:
-    """Metrics and messages of one run; a tracker that is not `active` does nothing."""
+    """Writes metrics and messages of one run; a tracker that is not `active` does nothing."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Tracker:
         resumed: bool,
         wandb: schema.Logging | None = None,
     ) -> None:
-        """Begin to write: TensorBoard's files into `logs`, if given, and to Weights & Biases as `wandb` says."""
+        """Open the outputs: TensorBoard writes into `logs`, if given; Weights & Biases as `wandb` says, if given."""
         self.active = active
         self._console = Console(stderr=True, quiet=not active, highlight=False)
         self._metrics = self._writer = self._wandb_run = None
@@ -82,15 +82,15 @@ class Tracker:
 
                 self._writer = SummaryWriter(str(logs), purge_step=first_step + 1 if resumed else 0)
             if wandb is not None:
-                self._wandb_run = _begun(run_dir, wandb, resumed=resumed)
+                self._wandb_run = _wandb_run(run_dir, wandb, resumed=resumed)
         self._bar.start()
 
     def message(self, text: str) -> None:
-        """A line for the person who watches."""
+        """Print a line to the console."""
         self._console.print(text, soft_wrap=True, markup=False)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Write one row; rows are flushed, so that a kill loses none."""
+        """Write one row and flush it, so that a kill loses none."""
         if self._metrics is None:
             return
         values = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -103,7 +103,7 @@ class Tracker:
             self._wandb_run.log(values, step=step)
 
     def progress(self, step: int, loss: float, examples_per_second: float) -> None:
-        """Move the bar; where there is no terminal, print a line every ten seconds instead."""
+        """Advance the progress bar; without a terminal, print a line every ten seconds instead."""
         status = f"loss {loss:.4f}  {examples_per_second:,.0f} examples/s"
         self._bar.update(self._task, completed=step, status=status)
         now = time.monotonic()
@@ -113,17 +113,17 @@ class Tracker:
             remaining = f"  {int(left // 60)}:{int(left % 60):02d} left" if left else ""
             self.message(f"step {step}/{self._last_step}  {status}{remaining}")
 
-    def picture(self, step: int, name: str, path: Path) -> None:
-        """Show a PNG file in TensorBoard and Weights & Biases too."""
+    def image(self, step: int, name: str, path: Path) -> None:
+        """Add a PNG file to TensorBoard and Weights & Biases."""
         if self._writer is not None:
-            from matplotlib import image
+            from matplotlib.image import imread
 
-            self._writer.add_image(name, image.imread(path)[..., :3], step, dataformats="HWC")
+            self._writer.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
         if self._wandb_run is not None:
             self._wandb_run.log({name: wandb_module().Image(str(path))}, step=step)
 
     def histogram(self, step: int, name: str, values: Histogram) -> None:
-        """Show a histogram in TensorBoard."""
+        """Add a histogram to TensorBoard."""
         filled = [index for index, count in enumerate(values.counts) if count]
         if self._writer is None or not filled:
             return
@@ -132,7 +132,7 @@ class Tracker:
             min=values.edges[max(0, filled[0] - 1)],
             max=values.edges[filled[-1]],
             num=sum(values.counts),
-            sum=0.0,  # which TensorBoard does not show
+            sum=0.0,  # not shown by TensorBoard
             sum_squares=values.norm**2,
             bucket_limits=list(values.edges),
             bucket_counts=list(values.counts),
@@ -140,7 +140,7 @@ class Tracker:
         )
 
     def hyperparameters(self, values: Mapping[str, Any], text: str) -> None:
-        """The experiment, as TensorBoard's table of hyper-parameters and as text, and the configuration at W&B."""
+        """Write the experiment as TensorBoard's hyperparameters and text, and as W&B's configuration."""
         if self._wandb_run is not None:
             self._wandb_run.config.update(dict(values))
         if self._writer is None:
@@ -151,11 +151,11 @@ class Tracker:
             key: value if isinstance(value, int | float | bool | str) else str(value) for key, value in values.items()
         }
         for summary in hparams(plain, {"validation/ema_loss": 0.0}):
-            self._writer._get_file_writer().add_summary(summary)  # as add_hparams does, but into this very run
+            self._writer._get_file_writer().add_summary(summary)  # add_hparams would create a second run
         self._writer.add_text("config.toml", f"```toml\n{text}\n```")
 
     def conclude(self, lines: Sequence[str]) -> None:
-        """Take the bar away, and leave these as the last lines."""
+        """Remove the progress bar and print the last lines."""
         self._bar.stop()
         for line in lines:
             self.message(line)
@@ -172,17 +172,17 @@ class Tracker:
 
 
 def wandb_module() -> ModuleType:
-    """Weights & Biases' package, which is imported for runs that name a project alone; a `UserError` without it."""
+    """Import wandb, which only runs with a `wandb_project` need; raise a `UserError` if it is not installed."""
     try:
         return import_module("wandb")
     except ImportError:
         raise UserError(
-            "[logging] wandb_project: wandb is not installed; expected it (`pip install wandb`), or no project"
+            "[logging] wandb_project: wandb is not installed; run `pip install wandb`, or leave the key out"
         ) from None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, without damaged ones, which a kill or a full disk leaves; none without the file."""
+    """The rows of a metrics.jsonl; [] if there is no file. Warns about rows damaged by a kill or a full disk."""
     if not path.exists():
         return []
     rows = []
@@ -197,8 +197,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _begun(run_dir: Path, table: schema.Logging, *, resumed: bool) -> Any:
-    """A run at Weights & Biases: a new one, or that of the folder, where it is gone on with."""
+def _wandb_run(run_dir: Path, table: schema.Logging, *, resumed: bool) -> Any:
+    """Start a run at Weights & Biases, or resume the one whose id is in the run directory."""
     wandb, path = wandb_module(), run_dir / WANDB_ID_NAME
     if not (resumed and path.is_file()):
         path.write_text(uuid.uuid4().hex, encoding="utf-8")
@@ -219,7 +219,7 @@ def _begun(run_dir: Path, table: schema.Logging, *, resumed: bool) -> Any:
 
 
 def _drop_rows_after(path: Path, step: int) -> None:
-    """Rows that a killed run wrote after the checkpoint will be written again."""
+    """Remove rows that a killed run wrote after the checkpoint; they will be written again."""
     if not path.exists():
         return
     kept = [row for row in read_rows(path) if row["step"] <= step]

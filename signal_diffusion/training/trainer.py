@@ -1,4 +1,4 @@
-"""The one training loop. `Trainer.run` reads from top to bottom; everything it counts is optimizer steps."""
+"""The training loop. `Trainer.run` reads from top to bottom; it counts everything in optimizer steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["Components", "Objective", "Trainable", "Trainer", "in_steps"]
 
 
 class Trainable(Protocol):
-    """What the loop asks of a network beside its being a module."""
+    """What the loop needs of a network, apart from being an `nn.Module`."""
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -46,39 +46,39 @@ class Trainable(Protocol):
 
 
 class Objective(Protocol):
-    """What is learnt."""
+    """The training loss."""
 
     def __call__(
         self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
     ) -> Tensor:
         """The mean loss of a batch on the device, by one forward pass of `network`, the prepared model.
 
-        Whatever is drawn is drawn from `generator`, which is of the step and the process.
+        All randomness has to come from `generator`, which is seeded per step and process.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """What a trainer works with; built by the entry point, the only one that sees the whole experiment."""
+    """What a trainer needs; built by the entry point, which is the only part that sees the whole experiment."""
 
     model: Trainable
     objective: Objective
     examples: Examples
     order: ExampleOrder
     validation: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None
-    """Figures of the model, "loss" among them. The last argument is called before each batch and may raise."""
+    """Validation metrics, "loss" among them. The last argument is called before each batch and may raise."""
     previews: Callable[[nn.Module, Accelerator, int, Callable[[], None]], dict[str, Path]] | None
-    """Draws images, by name, for the step given."""
+    """Draws the preview images of a step and returns their paths by name."""
     attachments: Mapping[str, str]
-    """Text files that every checkpoint has beside the weights, such as the dataset's card."""
+    """Text files to put into every checkpoint, such as the dataset's card."""
     exported: Callable[[nn.Module], Mapping[str, checkpoints.Writer]] = lambda model: {}
-    """More files of a checkpoint, made while the averaged weights are in the model's place."""
+    """Further files of a checkpoint; called with the averaged weights in the model."""
     comparison: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None = None
-    """More figures at each validation, as that gives them, of the averaged weights alone where there are any."""
+    """Further validation metrics, like `validation`; with an average, only of the averaged weights."""
 
 
 class Trainer:
-    """Trains `components.model` by the tables given, from the beginning or from a checkpoint."""
+    """Trains `components.model` according to the given tables, from scratch or from a checkpoint."""
 
     def __init__(
         self,
@@ -107,26 +107,26 @@ class Trainer:
         self.ema = Ema(self.model, training.ema) if training.ema.enabled else None
         self.skipping = SkippingStep(optimizer, accelerator.device)
         self.progress = state.Progress(steps_per_epoch=steps_per_epoch)
-        exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
+        exact = torch.float32 if accelerator.device.type == "mps" else torch.float64  # MPS has no float64
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
         self.saved_step = -1
-        wanted = debug.log_gradients and accelerator.is_main_process  # they are the same on all
+        wanted = debug.log_gradients and accelerator.is_main_process  # gradients are the same on all processes
         self.gradients = BlockGradients(self.model, components.model.blocks, accelerator.device) if wanted else None
 
     # The loop -------------------------------------------------------------------------------------------------------
 
     def run(self, tracker: Tracker) -> bool:
-        """Train to the end, or until asked to stop; whether the end was reached.
+        """Train until the last step or a request to stop; return whether the last step was reached.
 
         Raises
         ------
         UserError
-            Where a gradient is not finite, or the disk refuses a checkpoint.
+            If a gradient is not finite, or a checkpoint cannot be written.
         """
         finished = False
         with StopRequest() as stop:
             try:
-                self._due_after_step(tracker, stop)  # what a stop had cut short at the step resumed from
+                self._due_after_step(tracker, stop)  # if a stop prevented it at the step resumed from
                 traces = self.debug.profile and self.accelerator.is_main_process
                 with traced(self.paths.logs if traces else None, tracker.message) as trace_step:
                     self._train(tracker, stop, trace_step)
@@ -160,18 +160,18 @@ class Trainer:
             stop.check()
             before = time.perf_counter()
             self._due_after_step(tracker, stop)
-            log_time += time.perf_counter() - before  # examples/s are those of training alone
+            log_time += time.perf_counter() - before  # examples/s counts only training
 
     def _step(self, step: int, stream: Iterator[Batch]) -> Tensor:
-        """One optimizer step; the norm of its gradient, still on the device."""
+        """Take one optimizer step; return its gradient norm, still on the device."""
         accelerator, accumulation = self.accelerator, self.components.order.accumulation
         generator = generator_for(Purpose.STEP, self.seed, step, accelerator.process_index, device=accelerator.device)
         torch.manual_seed(derived_seed(Purpose.DROPOUT, self.seed, step, accelerator.process_index))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         for micro in range(accumulation):
-            waits = accelerator.no_sync(self.wrapped) if micro + 1 < accumulation else nullcontext()
-            with waits:
+            sync = nullcontext() if micro + 1 == accumulation else accelerator.no_sync(self.wrapped)
+            with sync:
                 self._backward(next(stream), generator)
         self.accelerator.unscale_gradients()
         if self.gradients and self._is_logged(step + 1):
@@ -204,7 +204,7 @@ class Trainer:
     # What is due after a step ---------------------------------------------------------------------------------------
 
     def _due_after_step(self, tracker: Tracker, stop: StopRequest) -> None:
-        """Validate, draw, save, in this order; each where it is due at this step and not done yet."""
+        """Validate, draw previews and save, in this order; each if it is due at this step and not done yet."""
         step, progress, training = self.progress.step, self.progress, self.training
         at_end = step == self.num_steps
 
@@ -220,12 +220,12 @@ class Trainer:
             self._save(tracker)
 
     def _log(self, tracker: Tracker, grad_norm: Tensor, examples_per_second: float) -> None:
-        """The one place of a step that waits for the device."""
+        """Log metrics; the only part of a step that waits for the device."""
         total, count = self.accelerator.reduce(self.losses, reduction="sum").tolist()
         self.losses.zero_()
         self._stop_if_not_finite()
         loss, step = total / count if count else math.nan, self.progress.step
-        if not count and self.training.on_nonfinite == "stop":  # under fp16, the scaler has skipped these steps itself
+        if not count and self.training.on_nonfinite == "stop":  # fp16: the scaler has skipped these steps itself
             raise UserError(
                 f"no loss was finite in the {self.training.log_interval} steps up to {step}; {self._advice()}"
             )
@@ -249,7 +249,7 @@ class Trainer:
         bad = int(self.skipping.first_skipped.item())
         if bad < 0 or self.training.on_nonfinite == "skip":
             return
-        raise UserError(f"the gradient of step {bad} was not finite: nothing was learnt from it; {self._advice()}")
+        raise UserError(f"the gradient of step {bad} was not finite, so the step was skipped; {self._advice()}")
 
     def _advice(self) -> str:
         saved = checkpoints.list_checkpoints(self.paths.checkpoints)
@@ -268,7 +268,7 @@ class Trainer:
                 losses |= self.components.comparison(self.model, self.accelerator, stop.check)
         step, progress = self.progress.step, self.progress
         progress.validated = step
-        self.saved_step = -1  # a checkpoint of this step, of a run that was stopped in here, does not know of it
+        self.saved_step = -1  # a checkpoint of this step from before a stop does not include this validation
         tracker.metrics(step, {f"validation/{name}": value for name, value in losses.items()})
         value = losses.get(self.training.validation.metric, losses["loss"])
         tracker.message(f"step {step}  validation loss {value:.4f}")
@@ -276,7 +276,7 @@ class Trainer:
             return
         self.learning_rate.validated(value)
         if not math.isfinite(value):
-            tracker.message(f"warning: the validation loss of step {step} is not finite, and never the best")
+            tracker.message(f"warning: the validation loss of step {step} is not finite; it cannot be the best")
         elif progress.best_value is None or value < progress.best_value:
             progress.best_step, progress.best_value = step, value
             self._save(tracker)
@@ -284,22 +284,21 @@ class Trainer:
     def _preview(self, tracker: Tracker, stop: StopRequest) -> None:
         assert self.components.previews is not None
         with self.ema.applied() if self.ema else nullcontext():
-            pictures = self.components.previews(self.model, self.accelerator, self.progress.step, stop.check)
+            images = self.components.previews(self.model, self.accelerator, self.progress.step, stop.check)
         self.progress.pictured = self.progress.step
         if self.accelerator.is_main_process:
-            for name, path in pictures.items():
-                tracker.picture(self.progress.step, name, path)
+            for name, path in images.items():
+                tracker.image(self.progress.step, name, path)
 
     # Checkpoints ----------------------------------------------------------------------------------------------------
 
     def _save(self, tracker: Tracker) -> None:
-        """Write `checkpoint-<step>`, unless it is there; then remove the oldest beyond the limit."""
+        """Write `checkpoint-<step>` unless it exists; then remove the oldest ones beyond the limit."""
         step, progress = self.progress.step, self.progress
         if step == self.saved_step:
             return
         self._stop_if_not_finite()
-        everyone = self.accelerator.gather(self.losses[None]).tolist()
-        progress.losses = everyone
+        progress.losses = self.accelerator.gather(self.losses[None]).tolist()
         progress.optimizer = self.training.optimizer.type
         progress.skipped_steps = int(self.skipping.num_skipped.item())
         progress.ema_updates = self.ema.num_updates if self.ema else 0
@@ -308,10 +307,10 @@ class Trainer:
         progress.scaler = scaler.state_dict() if scaler else None
         if self.accelerator.is_main_process:
             parent, limit = self.paths.checkpoints, self.training.checkpointing.total_limit
-            kept = self.optimizer if self.training.checkpointing.save_optimizer else None
+            optimizer = self.optimizer if self.training.checkpointing.save_optimizer else None
             with self.ema.applied() if self.ema else nullcontext():
                 exported = self.components.exported(self.model)
-            writers = state.writers(self.model, self.ema, kept, progress, self.components.attachments)
+            writers = state.writers(self.model, self.ema, optimizer, progress, self.components.attachments)
             path = checkpoints.write_checkpoint(parent, step, {**writers, **exported})
             checkpoints.prune(parent, limit, newest=step, keep=progress.best_step)
             tracker.message(f"step {step}  saved {path}")
@@ -319,18 +318,18 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def resume(self, checkpoint: Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False) -> None:
-        """Go on from a verified checkpoint, as if it had never been left, but for what is begun anew.
+        """Resume from a verified checkpoint as if the run had not been interrupted, except for what is reset.
 
-        With `reset_optimizer` that is the optimizer's state, its type may be another, and a checkpoint without any
-        serves too; fp16's loss scale goes on. With `reset_scheduler` it is the learning-rate schedule, which then
-        spans the steps that are left, and its plateaus. All else goes on from the checkpoint's step in either case:
-        its counter, the weights and their average, the examples, the noise, and the best value so far where its
-        checkpoint is still there.
+        `reset_optimizer` starts with a fresh optimizer state: the type may change, and the checkpoint needs no state;
+        fp16's loss scale is kept. `reset_scheduler` restarts the learning-rate schedule, plateaus included, over the
+        remaining steps. Everything else continues from the checkpoint's step in either case: the step counter, the
+        weights and their average, the order of examples, the noise, and the best value so far if its checkpoint still
+        exists.
 
         Raises
         ------
         UserError
-            Where the checkpoint is of another model, or has no state for this optimizer.
+            If the checkpoint is of another model, or has no state for this optimizer.
         """
         checkpoints.load_weights(self.model, checkpoint, use_ema=False)
         progress = self.progress = state.Progress.of(checkpoint)
@@ -353,11 +352,11 @@ class Trainer:
         if checkpoint.resolve().parent == self.paths.checkpoints.resolve():
             self.saved_step = progress.step
         best = self.paths.checkpoints / f"checkpoint-{progress.best_step}"
-        if not best.is_dir():  # it stays in another folder, or went when a better one came, which was left behind
+        if not best.is_dir():  # it is in another run directory, or was removed for a better one later than this step
             progress.best_step = progress.best_value = None
 
     def forget_best(self) -> None:
-        """Hold the next validation against none before it."""
+        """Forget the best validation loss, so that the next one becomes the best."""
         self.progress.best_step = self.progress.best_value = None
         self.learning_rate.forget_best()
 
@@ -373,7 +372,7 @@ class Trainer:
     # Set-up ---------------------------------------------------------------------------------------------------------
 
     def _compile(self) -> None:
-        """Block by block and in place, so that saved names carry no prefix and DDP wraps what is compiled."""
+        """Compile block by block and in place, so that saved names get no prefix and DDP wraps the compiled model."""
         performance = self.training.performance
         if not performance.compile_model:
             return
@@ -383,7 +382,7 @@ class Trainer:
 
 
 def in_steps(training: schema.Training, steps_per_epoch: int) -> schema.Training:
-    """[training] with every interval of its tables in optimizer steps."""
+    """[training] with all intervals in optimizer steps."""
     tables = {}
     for name in ("checkpointing", "validation", "visualization"):
         table = getattr(training, name)

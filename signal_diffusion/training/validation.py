@@ -1,6 +1,6 @@
-"""The validation loss, of always the same (example, time, noise) triples.
+"""The validation loss, on a fixed set of (example, time, noise) triples.
 
-So its curve moves for one reason alone, and does not depend on the batch size or the number of processes.
+Its curve therefore depends only on the weights, and not on the batch size or the number of processes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from signal_diffusion.training.latents import Encoding
 
-__all__ = ["Validation", "in_eval_mode", "of_each"]
+__all__ = ["Validation", "for_each_example", "in_eval_mode"]
 
 QUARTERS = 4
 
 
 class Validation:
-    """A fixed set of examples of the validation split, each with its noise and its time.
+    """Validation loss of a fixed set of examples, each with its own noise and time.
 
-    The times are one from the middle of each stratum of the training density, dealt out in an order that depends on
-    the seed; the noise of example i depends on (seed, i). Latents are the means of their posteriors.
+    The times are the midpoints of equally probable strata of the training density, assigned in an order that depends
+    on the seed; the noise of example i depends on (seed, i). Latents are the posterior means.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Validation:
     def __call__(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
         """The mean loss, in total and per quarter of time, on every process.
 
-        `poll` is called before each batch and may raise. Global random state and the model's mode are left alone.
+        `poll` is called before each batch and may raise. Neither the global random state nor the model's mode changes.
         """
         with in_eval_mode(model):
-            losses = of_each(
+            losses = for_each_example(
                 len(self._indices), self._batch_size, accelerator, poll, partial(self._batch, model, accelerator.device)
             )
         means = {"loss": losses.mean().item()}
@@ -80,7 +80,7 @@ class Validation:
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Have a model in eval mode for a while, and in the mode that it was in after that."""
+    """Put a model into eval mode inside this context, and restore its mode afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -89,18 +89,18 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def of_each(
+def for_each_example(
     count: int,
     batch_size: int,
     accelerator: Accelerator,
     poll: Callable[[], None],
     batch: Callable[[np.ndarray], Tensor],
 ) -> Tensor:
-    """What `batch` says of positions 0 to `count` - 1, (count, …) float64 on the CPU, in their order.
+    """Evaluate `batch` on positions 0 to `count` - 1, shared among all processes: (count, …) float64 on the CPU.
 
-    On every process; `poll` is called before each batch, equally often on all of them, and may raise.
+    Every process gets all values. `poll` is called before each batch, equally often on all processes, and may raise.
     """
-    share = -(-count // accelerator.num_processes)  # the last process repeats, and is cut off
+    share = -(-count // accelerator.num_processes)  # the last process repeats its last example; cut off below
     own = np.minimum(np.arange(share) + accelerator.process_index * share, count - 1)
     parts = []
     for start in range(0, share, batch_size):
