@@ -1,7 +1,7 @@
-"""Other processes: two over gloo, with the environment that torchrun gives them, or one in an environment of its own.
+"""Run functions in other processes: two over gloo, with torchrun's environment, or one with its own environment.
 
-torchrun would import torch in itself and all of the package in each process it starts. These are forked from a process
-that has imported everything and done nothing else.
+torchrun would import torch itself, and the whole package in each process that it starts. These processes are forked
+from one that has imported everything and done nothing else.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ _processes.set_forkserver_preload(["signal_diffusion.training.diffusion", "signa
 
 @dataclass(frozen=True)
 class Finished:
-    """What the processes said, one after the other; None for a process that had to be killed."""
+    """Exit codes (None for a process that had to be killed) and the outputs, one process after the other."""
 
     exit_codes: list[int | None]
     output: str
 
 
 def two_processes(function: Callable[..., object], *arguments: object, **named: object) -> Finished:
-    """Call a function of a module, with the same arguments, in two processes that find each other."""
+    """Call a module's function with the same arguments in two processes of one distributed group."""
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    meeting |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    rendezvous = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    rendezvous |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-    return _finished(function, arguments, named, [os.environ | meeting | rank for rank in ranks])
+    return _finished(function, arguments, named, [os.environ | rendezvous | rank for rank in ranks])
 
 
 def another_process(function: Callable[..., object], *arguments: object, **variables: str) -> Finished:
-    """Call a function of a module in a process that has nothing of this one but its environment and `variables`."""
+    """Call a module's function in a fresh process with this one's environment and `variables`."""
     return _finished(function, arguments, {}, [os.environ | variables])
 
 
@@ -50,9 +50,9 @@ def _finished(
     environments: list[dict[str, str]],
 ) -> Finished:
     with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder) / str(number) for number in range(len(environments))]
+        outputs = [Path(folder) / str(number) for number in range(len(environments))]
         started = []
-        for path, environment in zip(said, environments, strict=True):
+        for path, environment in zip(outputs, environments, strict=True):
             process = _processes.Process(target=_call, args=(function, arguments, named, environment, path))
             process.start()
             started.append(process)
@@ -61,7 +61,7 @@ def _finished(
         codes = [process.exitcode for process in started]
         for process in started:
             process.kill()
-        return Finished(codes, "".join(path.read_text() for path in said))
+        return Finished(codes, "".join(path.read_text() for path in outputs))
 
 
 def _call(
@@ -69,11 +69,11 @@ def _call(
     arguments: tuple[object, ...],
     named: dict[str, object],
     environment: dict[str, str],
-    said: Path,
+    output: Path,
 ) -> None:
     os.environ.clear()
     os.environ.update(environment)
-    with said.open("w") as file:
+    with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     function(*arguments, **named)

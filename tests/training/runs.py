@@ -1,4 +1,4 @@
-"""What a run leaves behind, as numbers to compare."""
+"""Read a run's checkpoints and metrics as numbers, to compare runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 
 def tensors_of(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a checkpoint: weights, averages, optimizer state; and the numbers of its progress."""
+    """All tensors of a checkpoint: weights, averages, optimizer state, learning rates, losses since the last log."""
     tensors = {f"model.{name}": value for name, value in load_file(checkpoint / "model.safetensors").items()}
     tensors |= {f"ema.{name}": value for name, value in load_file(checkpoint / "ema.safetensors").items()}
     optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True)
@@ -25,13 +25,13 @@ def tensors_of(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def largest_difference(first: Path, second: Path) -> float:
-    """Between any two tensors of the same name in two checkpoints, which have to have the same ones."""
+    """The largest absolute difference of two checkpoints, which must contain tensors of the same names."""
     a, b = tensors_of(first), tensors_of(second)
     assert a.keys() == b.keys() and len(a) > 30
     return max((a[name].double() - b[name].double()).abs().max().item() for name in a)
 
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics, without those that depend on the machine's speed."""
+    """The rows of a run's metrics, without values that depend on the machine's speed."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]

@@ -1,4 +1,4 @@
-"""The animation beside a preview shows how the very samples of the picture come out of their noise."""
+"""The animation next to a preview shows how the preview's own samples emerge from noise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME = "step-00000001.gif"
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
-    """What is given to be drawn: frames, and the samples of each class; of both, the frames alone are drawn."""
+    """What is passed to the drawing functions: frames and samples by class. Only the animation is really drawn."""
     given: dict[str, list] = {}
     animation = previews.draw_animation
 
@@ -47,22 +47,24 @@ def noise(number: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=generator_for(Purpose.SAMPLE, 3, number))
 
 
-def test_it_goes_from_the_noise_to_the_samples_of_the_picture(
+def test_an_animation_starts_with_noise_and_ends_with_the_samples_of_the_preview(
     experiment_file: Path, tmp_path: Path, drawn: dict[str, list]
 ) -> None:
     train(experiment_file, output_dir=tmp_path, overrides=ANIMATED)
 
     first, second, last = drawn["frames"]
-    begun = torch.stack([noise(i, (1, 64, 64)) for i in (0, 1)])
-    assert torch.equal(first[0], torch.cat([begun, begun]))  # two of each class, of the same noise
+    start = torch.stack([noise(i, (1, 64, 64)) for i in (0, 1)])
+    assert torch.equal(first[0], torch.cat([start, start]))  # two of each class, from the same noise
     assert torch.equal(last[0], torch.cat(drawn["samples"])) and torch.equal(last[0], last[1])
-    assert torch.equal(second[1], last[0])  # the last step of euler ends where the network says
+    assert torch.equal(second[1], last[0])  # Euler's last step ends at the network's x0
     assert not torch.equal(first[1], second[1])
     with Image.open(tmp_path / "samples" / NAME) as image:
         assert (image.n_frames, image.width) == (3, 4 * 128 + 3 * 2)
 
 
-def test_it_is_asked_for_and_changes_no_sample(experiment_file: Path, tmp_path: Path, drawn: dict[str, list]) -> None:
+def test_an_animation_is_optional_and_does_not_change_the_samples(
+    experiment_file: Path, tmp_path: Path, drawn: dict[str, list]
+) -> None:
     train(experiment_file, output_dir=tmp_path / "with", overrides=ANIMATED)
     animated = torch.cat(drawn["samples"])
 
@@ -73,9 +75,7 @@ def test_it_is_asked_for_and_changes_no_sample(experiment_file: Path, tmp_path: 
     assert [path.name for path in (tmp_path / "without" / "samples").iterdir()] == ["step-00000001.png"]
 
 
-def test_what_a_model_of_latents_works_on_is_decoded(
-    experiment_file: Path, tmp_path: Path, drawn: dict[str, list]
-) -> None:
+def test_a_latent_models_frames_are_decoded(experiment_file: Path, tmp_path: Path, drawn: dict[str, list]) -> None:
     small_vae().save_pretrained(tmp_path / "vae")
     latent = ("model.autoencoder.enabled=true", f"model.autoencoder.path={tmp_path / 'vae'}")
     steps = ("model.architecture.patch_size=[4, 4]", "generation.sampling.steps=14")

@@ -1,4 +1,4 @@
-"""Autoencoders trained by the same loop: resumed to the bit, and read by diffusers."""
+"""Autoencoder runs: bit-identical resume, checkpoints that diffusers can load, errors before anything is written."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_resume_is_bit_identical(step: int, run: Path, datasets: dict[str, Path]
         assert (resumed / "checkpoint-5" / name).read_bytes() == (run / "checkpoint-5" / name).read_bytes()
 
 
-def test_a_checkpoint_is_an_autoencoder_of_diffusers_with_the_averaged_weights(run: Path) -> None:
+def test_diffusers_loads_a_checkpoint_with_the_averaged_weights(run: Path) -> None:
     checkpoint = run / "checkpoint-5"
     vae = AutoencoderKL.from_pretrained(checkpoint)
     averaged, last = load_file(checkpoint / "ema.safetensors"), load_file(checkpoint / "model.safetensors")
@@ -83,9 +83,7 @@ def test_a_checkpoint_is_an_autoencoder_of_diffusers_with_the_averaged_weights(r
     assert not vae.config.mid_block_add_attention and vae.config.latent_channels == 4
 
 
-def test_the_factors_make_latents_of_training_examples_of_mean_0_and_variance_1(
-    run: Path, datasets: dict[str, Path]
-) -> None:
+def test_scaling_and_shift_give_training_latents_mean_0_and_variance_1(run: Path, datasets: dict[str, Path]) -> None:
     experiment = load(run / "config.toml")
     card = DatasetCard.load(datasets["db-iq"])
     x = Dataset(data=experiment.data, root=datasets["db-iq"], card=card).examples("train", limit=14)[list(range(14))][0]
@@ -97,7 +95,7 @@ def test_the_factors_make_latents_of_training_examples_of_mean_0_and_variance_1(
     assert abs(z.mean().item()) < 0.02 and abs(z.var().item() - 1) < 0.02
 
 
-def test_training_and_reading_back_decode_the_same(run: Path, datasets: dict[str, Path]) -> None:
+def test_a_loaded_checkpoint_reconstructs_like_the_trained_network(run: Path, datasets: dict[str, Path]) -> None:
     experiment, card = load(run / "config.toml"), DatasetCard.load(datasets["db-iq"])
     network = network_of(experiment, card)
     network.load_state_dict(load_file(run / "checkpoint-5" / "ema.safetensors"))
@@ -109,7 +107,7 @@ def test_training_and_reading_back_decode_the_same(run: Path, datasets: dict[str
     torch.testing.assert_close(vae.decode(vae.encode(x)), expected, atol=1e-5, rtol=0)
 
 
-def test_validation_tells_picture_signal_and_rhythms(run: Path) -> None:
+def test_validation_reports_errors_of_image_signal_and_bands(run: Path) -> None:
     [row, *_] = [row for row in metrics_of(run) if "validation/loss" in row]
     names = {"loss", "kl", "psnr", "correlation", *(f"band_error_{band}" for band in BANDS)}
     assert {f"validation/{ema}{name}" for name in names for ema in ("", "ema_")} == row.keys() - {"step"}
@@ -120,10 +118,10 @@ def test_validation_tells_picture_signal_and_rhythms(run: Path) -> None:
     "path",
     [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * path.stem.endswith("x4")) for path in SHIPPED],
 )
-def test_a_shipped_experiment_made_smaller_takes_a_step_and_reads_back_the_same(
+def test_a_smaller_shipped_experiment_takes_a_step_and_reconstructs_the_same_when_loaded(
     path: Path, datasets: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Time series among them, whose electrodes are padded: to 24, and (x4) to 20."""
+    """Including time series, which are padded to 24 electrodes, or to 20 (x4)."""
     experiment = load(path)
     channels = f"model.architecture.block_out_channels={[4] * len(experiment.model.architecture.block_out_channels)}"
     dataset = datasets[experiment.data.representation]
@@ -161,7 +159,9 @@ def test_a_shipped_autoencoder_compresses_and_has_a_few_million_parameters(
     assert torch.Size(network.latent_shape).numel() < torch.Size(card.shape).numel()
 
 
-def test_another_architecture_or_loss_does_not_go_on(run: Path, datasets: dict[str, Path], tmp_path: Path) -> None:
+def test_resume_with_another_architecture_or_loss_is_refused(
+    run: Path, datasets: dict[str, Path], tmp_path: Path
+) -> None:
     other = ("model.architecture.latent_channels=8", "model.loss.reconstruction=l1", "model.loss.kl_weight=0.5")
     checkpoint = run / "checkpoint-5"
     with pytest.raises(UserError) as caught:
@@ -180,15 +180,15 @@ def test_another_architecture_or_loss_does_not_go_on(run: Path, datasets: dict[s
     )
 
 
-def test_another_optimizer_asks_for_nothing_that_an_autoencoder_does_not_have(
+def test_resume_with_another_optimizer_does_not_advise_model_pretrained(
     run: Path, datasets: dict[str, Path], tmp_path: Path
 ) -> None:
     overrides = (*TINY, f"data.paths.root={datasets['db-iq']}", "training.optimizer.type=adam")
-    with pytest.raises(UserError, match=r"reset_optimizer = true, which begins its state anew, or start a new run$"):
+    with pytest.raises(UserError, match=r"reset_optimizer = true to start with a fresh state, or start a new run$"):
         train(CONFIGS / "eeg-db-iq.toml", output_dir=tmp_path, resume=str(run / "checkpoint-5"), overrides=overrides)
 
 
-def test_sampling_and_starting_from_an_autoencoder_tell_what_it_is(
+def test_sampling_or_starting_from_an_autoencoder_says_that_it_is_one(
     run: Path, datasets: dict[str, Path], tmp_path: Path
 ) -> None:
     fact = rf"{run}/checkpoint-\d+/config.toml: is an experiment of an autoencoder; expected one of a diffusion model$"
@@ -199,11 +199,11 @@ def test_sampling_and_starting_from_an_autoencoder_tell_what_it_is(
         diffusion.train(DIT, output_dir=tmp_path / "run", overrides=(*overrides, "training.mixed_precision=no"))
 
 
-def test_a_folder_that_another_command_trains_in_is_refused(datasets: dict[str, Path], tmp_path: Path) -> None:
+def test_a_run_directory_that_another_command_trains_in_is_refused(datasets: dict[str, Path], tmp_path: Path) -> None:
     root = f"data.paths.root={datasets['db-iq']}"
     with (
         filelock.FileLock(tmp_path / LOCK_NAME),
-        pytest.raises(UserError, match="a run is being trained there already"),
+        pytest.raises(UserError, match="another command is training in this run directory"),
     ):
         train(CONFIGS / "eeg-db-iq.toml", output_dir=tmp_path, overrides=(*TINY, root))
 
@@ -211,29 +211,29 @@ def test_a_folder_that_another_command_trains_in_is_refused(datasets: dict[str, 
 def test_the_closing_line_names_the_best_checkpoint(
     run: Path, datasets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After a last step that spoilt the weights, and then of a run that is resumed at its end."""
-    went_on = tmp_path / "run"
-    shutil.copytree(run, went_on)
-    far = (
+    """Both after a last step that worsened the weights, and when that run is resumed at its end."""
+    resumed = tmp_path / "run"
+    shutil.copytree(run, resumed)
+    diverging = (
         "training.scheduler.type=constant",
         "training.optimizer.learning_rate=10.0",
         "training.scheduler.warmup_steps=0",
     )
-    for overrides in ((*far, "training.max_steps=6", "training.ema.enabled=false"), ("training.max_steps=6",)):
+    for overrides in ((*diverging, "training.max_steps=6", "training.ema.enabled=false"), ("training.max_steps=6",)):
         root = f"data.paths.root={datasets['db-iq']}"
         train(
             CONFIGS / "eeg-db-iq.toml",
-            output_dir=went_on,
+            output_dir=resumed,
             resume="latest",
             overrides=(*TINY, root, *overrides),
         )
-        best = json.loads((went_on / "checkpoint-6" / "progress.json").read_text())["best_step"]
+        best = json.loads((resumed / "checkpoint-6" / "progress.json").read_text())["best_step"]
         assert best < 6
         last = capsys.readouterr().err.strip().splitlines()[-1]
-        assert last.endswith(f"--set model.autoencoder.path={went_on}/checkpoint-{best}")
+        assert last.endswith(f"--set model.autoencoder.path={resumed}/checkpoint-{best}")
 
 
-def test_signals_shorter_than_a_frame_are_told_before_anything_is_written(
+def test_windows_shorter_than_an_stft_frame_are_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -244,7 +244,7 @@ def test_signals_shorter_than_a_frame_are_told_before_anything_is_written(
     small = (*TINY, "data.sampling_rate=100.0", f"data.paths.root={tmp_path / 'data'}", "training.max_steps=1")
 
     with pytest.raises(
-        UserError, match=r"\[model.loss\] stft_weight: examples of 32 samples are shorter than a frame of 64"
+        UserError, match=r"\[model.loss\] stft_weight: windows of 32 samples are shorter than .* frame \(64 samples\)"
     ):
         train(CONFIGS / "eeg-timeseries.toml", output_dir=tmp_path / "run", overrides=small)
     assert not (tmp_path / "run").exists()
@@ -252,11 +252,11 @@ def test_signals_shorter_than_a_frame_are_told_before_anything_is_written(
     assert train(CONFIGS / "eeg-timeseries.toml", output_dir=tmp_path / "run", overrides=without)
 
 
-def test_the_factors_are_measured_on_enough_examples_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scaling_and_shift_are_measured_on_at_least_64_examples_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
     examples = mock.MagicMock(shape=(3, 1024, 1024))
     examples.__len__.return_value = 1000
     monkeypatch.setattr(KlAutoencoder, "in_diffusers_format", lambda self, x: {})
-    entry._Exported(examples)(KlAutoencoder(KlArchitecture(), (3, 8, 8)))
+    entry._Exporter(examples)(KlAutoencoder(KlArchitecture(), (3, 8, 8)))
     [[rows], _] = examples.__getitem__.call_args
     assert len(rows) == 64
 
@@ -274,10 +274,8 @@ def test_bf16_with_gradient_checkpointing_keeps_the_weights_in_fp32(datasets: di
 
 
 @pytest.mark.slow
-def test_two_processes_validate_draw_and_save_the_same_figures_as_one(
-    datasets: dict[str, Path], tmp_path: Path
-) -> None:
-    """Two see together what one sees with twice the accumulation, but for the noise of the latents."""
+def test_two_processes_validate_preview_and_save_like_one(datasets: dict[str, Path], tmp_path: Path) -> None:
+    """Two processes see the batches of one with twice the accumulation; only the noise of the latents differs."""
     overrides = (*TINY, f"data.paths.root={datasets['db-iq']}", "training.max_steps=2")
     at_start = ("training.validation.at_start=true",)
     one, two = tmp_path / "one", tmp_path / "two"
@@ -292,10 +290,12 @@ def test_two_processes_validate_draw_and_save_the_same_figures_as_one(
     assert AutoencoderKL.from_pretrained(two / "checkpoint-2").config.scaling_factor > 0
 
 
-def test_pictures_that_hold_no_signals_are_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_images_without_exact_signals_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     pictures = PictureOptions(layout="mosaic", frequency="log")
     prepare_synthetic(tmp_path / "data", "db-iq", SyntheticOptions(num_subjects=3, num_windows=1, pictures=pictures))
-    with pytest.raises(UserError, match=r"\[model.loss\] stft_weight: these pictures do not hold their signals"):
+    with pytest.raises(
+        UserError, match=r"\[model.loss\] stft_weight: the signals cannot be computed exactly from these images"
+    ):
         train(
             CONFIGS / "eeg-db-iq.toml",
             output_dir=tmp_path / "run",

@@ -1,4 +1,4 @@
-"""`[data.balancing]` from the experiment file to the batches of a run."""
+"""`[data.balancing]`: from the experiment file to the batches of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BY_GENDER = ("data.balancing.columns=['gender']",)
 
 
 def shares(config: Path, root: Path, *overrides: str) -> dict[str, float]:
-    """How often an epoch of training has each gender."""
+    """The share of each gender in an epoch of training."""
     experiment = load_experiment(config, (f"data.paths.root={root}", *overrides))
     columns = grouping_of(dataset_of(experiment.data))
     weights = balanced_weights(list(columns.values()), experiment.data.balancing.max_weight)
@@ -30,7 +30,9 @@ def shares(config: Path, root: Path, *overrides: str) -> dict[str, float]:
     return {gender: count / len(seen) for gender, count in counts.items()}
 
 
-def test_a_balanced_run_says_what_it_changes_and_resumes_to_the_bit(experiment_file: Path, tmp_path: Path, capsys):
+def test_a_balanced_run_prints_the_new_shares_and_its_resume_is_bit_identical(
+    experiment_file: Path, tmp_path: Path, capsys
+):
     train(experiment_file, output_dir=tmp_path / "whole", overrides=BY_GENDER)
     assert "balanced by gender: female 0.66 → 0.50, male 0.34 → 0.50" in capsys.readouterr().out
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
@@ -41,7 +43,7 @@ def test_a_balanced_run_says_what_it_changes_and_resumes_to_the_bit(experiment_f
     assert metrics_of(tmp_path / "whole")[-1] == metrics_of(tmp_path / "cut")[-1]
 
 
-def test_balancing_changes_what_is_learnt(experiment_file: Path, tmp_path: Path):
+def test_balancing_changes_the_trained_weights(experiment_file: Path, tmp_path: Path):
     train(experiment_file, output_dir=tmp_path / "as-it-is", overrides=("training.max_steps=2",))
     train(experiment_file, output_dir=tmp_path / "balanced", overrides=("training.max_steps=2", *BY_GENDER))
     assert largest_difference(tmp_path / "as-it-is" / "checkpoint-2", tmp_path / "balanced" / "checkpoint-2") > 0
@@ -55,7 +57,9 @@ def test_balancing_changes_what_is_learnt(experiment_file: Path, tmp_path: Path)
         ("data.balancing.columns=['gender', 'gender']", "expected each name once"),
     ],
 )
-def test_what_cannot_be_balanced_is_one_line(experiment_file: Path, tmp_path: Path, override: str, complaint: str):
+def test_a_column_that_cannot_be_balanced_is_refused(
+    experiment_file: Path, tmp_path: Path, override: str, complaint: str
+):
     with pytest.raises(UserError, match=complaint):
         train(experiment_file, output_dir=tmp_path / "run", overrides=(override,))
     assert not (tmp_path / "run").exists()
@@ -68,11 +72,11 @@ def test_balancing_without_shuffling_is_refused(experiment_file: Path):
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_nine_men_of_thirty_six_people_are_half_of_what_is_seen(experiment_file: Path, real_data: Path, tmp_path: Path):
+def test_nine_men_of_36_subjects_become_half_of_an_epoch(experiment_file: Path, real_data: Path, tmp_path: Path):
     options = PrepareOptions(channels="Cz,Pz", reference="none")
     card = prepare([real_data / "eegmat"], tmp_path / "eegmat", options)
-    everyone = [subject for split in card.splits.values() for subject in split["subjects"]]
-    assert len(everyone) == 36
+    subjects = [subject for split in card.splits.values() for subject in split["subjects"]]
+    assert len(subjects) == 36
     before = card.splits["train"]["marginals"]["gender"]["male"]["share"]
     assert 0.2 < before < 0.3
     whole = "data.loading.max_train_examples=100000"

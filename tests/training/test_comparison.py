@@ -1,4 +1,4 @@
-"""The spectral distance of samples, while a model is trained, is that of the very examples and weights it names."""
+"""The spectral distance during training: the right samples, weights and examples, and no side effects."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def comparison(trained: Trained, examples: Examples, **others: object) -> Spectr
     return SpectralComparison(examples, trained.generator, **(options | others))  # type: ignore[arg-type]
 
 
-def test_it_is_the_root_mean_square_of_the_spectra_from_1_to_45_hz_of_the_averaged_weights(
+def test_the_distance_is_the_rms_difference_of_spectra_from_1_to_45_hz_with_averaged_weights(
     run: Path, trained: Trained, synthetic_dataset: Path
 ) -> None:
     assert trained.averaged
@@ -72,7 +72,9 @@ def test_it_is_the_root_mean_square_of_the_spectra_from_1_to_45_hz_of_the_averag
     assert metrics_of(run)[-1][NAME] == pytest.approx(distance, rel=1e-4)
 
 
-def test_nothing_that_is_learnt_or_measured_changes_by_it(run: Path, experiment_file: Path, tmp_path: Path) -> None:
+def test_the_comparison_changes_neither_weights_nor_other_metrics(
+    run: Path, experiment_file: Path, tmp_path: Path
+) -> None:
     train(experiment_file, output_dir=tmp_path, overrides=SHORT)
 
     assert largest_difference(run / "checkpoint-4", tmp_path / "checkpoint-4") == 0
@@ -80,7 +82,7 @@ def test_nothing_that_is_learnt_or_measured_changes_by_it(run: Path, experiment_
     assert without == metrics_of(tmp_path) != metrics_of(run)
 
 
-def test_examples_are_no_distance_from_themselves(
+def test_the_distance_of_examples_from_themselves_is_0(
     trained: Trained, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = held_out(trained, synthetic_dataset)
@@ -93,7 +95,7 @@ def test_examples_are_no_distance_from_themselves(
     assert found == {"spectral_distance": 0.0}
 
 
-def test_a_request_to_stop_is_heard_between_its_batches(trained: Trained, synthetic_dataset: Path) -> None:
+def test_a_request_to_stop_interrupts_the_comparison_between_batches(trained: Trained, synthetic_dataset: Path) -> None:
     compare = comparison(trained, held_out(trained, synthetic_dataset))
 
     def stop() -> None:
@@ -105,7 +107,7 @@ def test_a_request_to_stop_is_heard_between_its_batches(trained: Trained, synthe
     trained.model.eval()
 
 
-def test_the_global_random_state_is_left_alone(trained: Trained, synthetic_dataset: Path) -> None:
+def test_the_comparison_does_not_change_the_global_random_state(trained: Trained, synthetic_dataset: Path) -> None:
     compare = comparison(trained, held_out(trained, synthetic_dataset))
     before = torch.get_rng_state()
 
@@ -114,13 +116,13 @@ def test_the_global_random_state_is_left_alone(trained: Trained, synthetic_datas
     assert first == second and torch.equal(torch.get_rng_state(), before)
 
 
-def test_pictures_without_a_spectrum_are_refused(trained: Trained, synthetic_dataset: Path) -> None:
-    picture = Picture.from_parameters({"channels": 1, "size": 64})
+def test_images_without_a_spectrum_are_refused(trained: Trained, synthetic_dataset: Path) -> None:
+    image = Picture.from_parameters({"channels": 1, "size": 64})
     with pytest.raises(UserError, match=r"^\[training.validation\] num_generated: these examples have no spectrum"):
-        comparison(trained, held_out(trained, synthetic_dataset), representation=picture)
+        comparison(trained, held_out(trained, synthetic_dataset), representation=image)
 
 
-def test_latents_are_decoded_for_it_and_a_vae_that_has_gone_costs_a_line_alone(
+def test_latents_are_decoded_for_the_comparison_and_a_missing_vae_is_only_a_warning(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_vae().save_pretrained(tmp_path / "vae")

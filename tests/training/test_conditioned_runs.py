@@ -1,4 +1,4 @@
-"""Models of captions and of several attributes, from the experiment file to samples."""
+"""Models conditioned on captions or on several attributes, from the experiment file to samples."""
 
 from __future__ import annotations
 
@@ -55,15 +55,17 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return text_encoders.clip(tmp_path_factory.mktemp("encoders") / "clip")
 
 
-def of_captions(encoder: Path) -> tuple[str, ...]:
+def caption_overrides(encoder: Path) -> tuple[str, ...]:
     return ("model.conditioning.type=caption", f"model.conditioning.text_encoder={encoder}")
 
 
 @pytest.fixture(scope="module")
 def run(experiment_file: Path, encoder: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "captions"
-    drawn = ("training.visualization.enabled=true", "training.visualization.num_samples=8")
-    train(experiment_file, output_dir=folder, overrides=(*of_captions(encoder), *drawn, "training.max_steps=6"))
+    previews = ("training.visualization.enabled=true", "training.visualization.num_samples=8")
+    train(
+        experiment_file, output_dir=folder, overrides=(*caption_overrides(encoder), *previews, "training.max_steps=6")
+    )
     return folder
 
 
@@ -77,7 +79,7 @@ def sampled(run: Path, output: Path, *arguments: str) -> dict[str, np.ndarray]:
 # Captions -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_of_captions_resumes_to_the_bit_though_its_cache_has_gone(
+def test_a_caption_run_resumes_bit_identically_without_its_cache(
     run: Path, experiment_file: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     assert (run / "samples" / "step-00000006.png").stat().st_size > 1000
@@ -86,14 +88,14 @@ def test_a_run_of_captions_resumes_to_the_bit_though_its_cache_has_gone(
     shutil.copytree(run, resumed)
     for step in (4, 5, 6):
         shutil.rmtree(resumed / f"checkpoint-{step}")
-    overrides = (*of_captions(encoder), "training.max_steps=6")
+    overrides = (*caption_overrides(encoder), "training.max_steps=6")
     train(experiment_file, output_dir=resumed, overrides=overrides, resume="latest")
     assert largest_difference(run / "checkpoint-6", resumed / "checkpoint-6") == 0
     assert metrics_of(run)[-1] == metrics_of(resumed)[-1]
     assert list((tmp_path / "another").rglob("*.embedding"))
 
 
-def test_captions_like_those_of_a_split_are_what_the_model_is_told(
+def test_like_conditions_on_the_captions_of_a_split(
     run: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     encoders: list[bool] = []
@@ -106,18 +108,18 @@ def test_captions_like_those_of_a_split_are_what_the_model_is_told(
     monkeypatch.setattr(conditions, "text_encoder", counted)
     like = sampled(run, tmp_path / "like", "--like", "validation")
     first = str(like["caption"][0])
-    told = sampled(run, tmp_path / "told", "--caption", first)
+    explicit = sampled(run, tmp_path / "explicit", "--caption", first)
     assert encoders.count(True) == 2  # once per command
     assert first in dataset_of(load_experiment(run / "config.toml").data).open("validation")["caption"]
-    assert np.abs(like["tensors"][0] - told["tensors"][0]).max() < 1e-5
+    assert np.abs(like["tensors"][0] - explicit["tensors"][0]).max() < 1e-5
 
 
-def test_the_embeddings_are_not_in_the_checkpoint(run: Path, encoder: Path):
+def test_caption_embeddings_are_not_saved_in_the_checkpoint(run: Path, encoder: Path):
     names = load_trained(run).model.state_dict()
     assert any("conditioning" in name for name in names) and not any("table" in name for name in names)
 
 
-def test_a_sample_follows_a_caption_that_training_never_saw(run: Path, cache: Path, tmp_path: Path):
+def test_samples_follow_captions_that_training_never_saw(run: Path, cache: Path, tmp_path: Path):
     woman = sampled(run, tmp_path / "woman", "--caption", WOMAN)
     man = sampled(run, tmp_path / "man", "--caption", WOMAN.replace("woman", "man"))
     again = sampled(run, tmp_path / "again", "--attributes", "caption=a man")
@@ -128,7 +130,7 @@ def test_a_sample_follows_a_caption_that_training_never_saw(run: Path, cache: Pa
         assert np.abs(woman["tensors"] - other["tensors"]).max() > 1e-4
 
 
-def test_the_empty_caption_is_the_null_of_training_and_of_guidance(run: Path, cache: Path, tmp_path: Path):
+def test_the_empty_caption_is_the_null_of_dropout_and_guidance(run: Path, cache: Path, tmp_path: Path):
     open_ = sampled(run, tmp_path / "open")
     empty = sampled(run, tmp_path / "empty", "--caption", "")
     unguided = sampled(run, tmp_path / "zero", "--caption", WOMAN, "--guidance-scale", "0")
@@ -141,7 +143,7 @@ def test_the_empty_caption_is_the_null_of_training_and_of_guidance(run: Path, ca
     assert torch.equal(trained.model(x, t, dropped), trained.model(x, t, row))
 
 
-def test_samples_of_a_caption_have_a_folder_that_can_be_named(run: Path, cache: Path):
+def test_captions_give_valid_and_distinct_folder_names(run: Path, cache: Path):
     trained = load_trained(run)
     asked = ({"caption": caption} for caption in (WOMAN, f"{WOMAN}/..", ""))
     names = [job.default_output(trained.checkpoint, trained.experiment, each).name for each in asked]
@@ -149,8 +151,8 @@ def test_samples_of_a_caption_have_a_folder_that_can_be_named(run: Path, cache: 
     assert names[2] == "checkpoint-6_64-samples_euler_2-steps_seed-0"
 
 
-def test_samples_of_one_caption_are_not_finished_as_those_of_another(run: Path, cache: Path, tmp_path: Path):
-    """Each command embeds its own one, so that both are its first."""
+def test_unfinished_samples_of_another_caption_are_not_continued(run: Path, cache: Path, tmp_path: Path):
+    """Each command embeds only its own caption, so both captions have index 1."""
 
     def stop(done: int) -> None:
         if done:
@@ -173,31 +175,31 @@ def test_a_caption_that_was_not_embedded_is_refused(run: Path, cache: Path):
         asked_for(trained.attributes, {"caption": "a man"}, 1)
 
 
-def test_a_label_is_not_asked_of_a_model_of_captions(run: Path, cache: Path):
+def test_label_is_refused_for_a_caption_model(run: Path, cache: Path):
     with pytest.raises(UserError, match="--label: the model has no attribute label; it has caption"):
         CliRunner().invoke(app, ["sample", str(run), "--label", "alert"], catch_exceptions=False)
 
 
-def test_an_encoder_that_has_gone_or_changed_is_told_in_a_line(run: Path, cache: Path, tmp_path: Path):
-    gone = ["model.conditioning.text_encoder=/gone/away"]
+def test_a_missing_or_changed_text_encoder_is_one_line(run: Path, cache: Path, tmp_path: Path):
+    missing = ["model.conditioning.text_encoder=/gone/away"]
     with pytest.raises(UserError, match=r"\[model.conditioning\] text_encoder: /gone/away: no such folder") as caught:
-        load_trained(run, gone)
+        load_trained(run, missing)
     assert len(caught.value.lines) == 1
     other = text_encoders.clip(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match=r"text_encoder: other weights than .* was trained with"):
         load_trained(run, [f"model.conditioning.text_encoder={other}"])
 
 
-def test_an_experiment_of_captions_is_checked_without_the_encoder_s_weights(
+def test_a_caption_experiment_is_checked_without_the_text_encoders_weights(
     experiment_file: Path, encoder: Path, run: Path, tmp_path: Path
 ):
     shutil.copytree(encoder, tmp_path / "clip")
     (tmp_path / "clip" / "model.safetensors").unlink()
-    found = inspect(resolve(load_experiment(experiment_file, of_captions(tmp_path / "clip"))))
+    found = inspect(resolve(load_experiment(experiment_file, caption_overrides(tmp_path / "clip"))))
     model = load_trained(run).model
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     plain = inspect(resolve(load_experiment(experiment_file, ("model.conditioning.type=none",))))
-    captions = (8 + 1) * 12  # with the empty one, of which the whole alone is held
+    captions = (8 + 1) * 12  # with the empty caption; this backbone keeps only pooled embeddings
     assert found.state_bytes - plain.state_bytes == 4 * (captions + 5 * (found.parameters - plain.parameters))
 
 
@@ -209,17 +211,17 @@ def test_an_experiment_of_captions_is_checked_without_the_encoder_s_weights(
         ("model.conditioning.text_encoder=/gone/away", "no such folder"),
     ],
 )
-def test_captions_that_cannot_be_had_are_told_before_anything_is_written(
+def test_captions_that_cannot_be_loaded_are_refused_before_anything_is_written(
     experiment_file: Path, encoder: Path, tmp_path: Path, override: str, complaint: str
 ):
     with pytest.raises(UserError, match=complaint) as caught:
-        train(experiment_file, output_dir=tmp_path / "run", overrides=(*of_captions(encoder), override))
+        train(experiment_file, output_dir=tmp_path / "run", overrides=(*caption_overrides(encoder), override))
     assert len(caught.value.lines) == 1 and not (tmp_path / "run").exists()
 
 
 def captions_of(experiment_file: Path, root: Path, encoder: Path, *overrides: str) -> tuple[list[str], list[int]]:
-    """The captions of a dataset, and the index that each of its training examples has."""
-    experiment = load_experiment(experiment_file, (*of_captions(encoder), f"data.paths.root={root}", *overrides))
+    """The captions of a dataset, and the caption index of each training example."""
+    experiment = load_experiment(experiment_file, (*caption_overrides(encoder), f"data.paths.root={root}", *overrides))
     dataset = dataset_of(experiment.data)
     caption = caption_of(experiment, captions_in(experiment, dataset))
     assert caption is not None
@@ -227,7 +229,7 @@ def captions_of(experiment_file: Path, root: Path, encoder: Path, *overrides: st
     return list(caption.texts), examples[range(len(examples))][1]["caption"].tolist()
 
 
-def test_classes_can_be_captions(experiment_file: Path, synthetic_dataset: Path, encoder: Path, cache: Path):
+def test_class_names_can_be_captions(experiment_file: Path, synthetic_dataset: Path, encoder: Path, cache: Path):
     texts, indices = captions_of(experiment_file, synthetic_dataset, encoder, "data.columns.caption=label")
     labels = open_split(synthetic_dataset, "train").with_format(None)["label"][:]
     names = DatasetCard.load(synthetic_dataset).columns["label"]["names"]
@@ -235,10 +237,10 @@ def test_classes_can_be_captions(experiment_file: Path, synthetic_dataset: Path,
     assert [texts[index] for index in indices] == [names[label] for label in labels]
 
 
-def test_missing_and_empty_captions_are_the_null(experiment_file: Path, tmp_path: Path, encoder: Path, cache: Path):
+def test_missing_and_empty_captions_are_null(experiment_file: Path, tmp_path: Path, encoder: Path, cache: Path):
     captions = ["a man", "", "a woman", " ", "a man"]
-    pictures(tmp_path / "data" / "train", [({"caption": caption}, 0.0) for caption in captions])
-    pictures(tmp_path / "data" / "validation", [({"caption": "a child"}, 0.0)] * 2)
+    write_images(tmp_path / "data" / "train", [({"caption": caption}, 0.0) for caption in captions])
+    write_images(tmp_path / "data" / "validation", [({"caption": "a child"}, 0.0)] * 2)
     overrides = ("data.representation=image",)
     texts, indices = captions_of(experiment_file, tmp_path / "data", encoder, *overrides)
     assert texts == ["", "a child", "a man", "a woman"] and indices == [2, -1, 3, -1, 2]
@@ -246,8 +248,8 @@ def test_missing_and_empty_captions_are_the_null(experiment_file: Path, tmp_path
     assert texts == ["", "a man", "a woman"]
 
 
-class Stored:
-    """Examples whose pictures are their numbers."""
+class NumberedExamples:
+    """Examples that contain only their index."""
 
     def __init__(self, caption: list[int]) -> None:
         self._caption = torch.tensor(caption)
@@ -259,19 +261,17 @@ class Stored:
         return torch.tensor(rows).reshape(-1, 1, 1, 1), {"caption": self._caption[rows]}
 
 
-def test_pictures_of_samples_are_of_the_commonest_captions_beside_their_real_examples():
+def test_previews_show_the_most_common_captions_next_to_their_real_examples():
     texts = ("", "a", "b", "c", "d", "e")
     caption = Caption("caption", texts, torch.zeros(6, 2, 3), torch.zeros(6, 3))
-    groups = groups_of(Stored([5, 5, -1, -1, -1, 2, 1, 5, 4, 2, 3]), [caption], 8)  # type: ignore[arg-type]
+    groups = groups_of(NumberedExamples([5, 5, -1, -1, -1, 2, 1, 5, 4, 2, 3]), [caption], 8)  # type: ignore[arg-type]
     assert [group.title for group in groups] == ["caption: e", "caption: b", "caption: a", "caption: c"]
     assert [group.cond.attributes["caption"].tolist() for group in groups] == [[5, 5], [2, 2], [1, 1], [3, 3]]
     assert groups[0].real.flatten().tolist() == [0, 1, 7]
 
 
 @pytest.mark.slow
-def test_stable_diffusion_3_takes_captions_with_the_encoders_of_its_own_pipeline(
-    experiment_file: Path, cache: Path, tmp_path: Path
-):
+def test_sd3_embeds_captions_with_its_own_pipelines_text_encoders(experiment_file: Path, cache: Path, tmp_path: Path):
     from diffusers import SD3Transformer2DModel
 
     text_encoders.stable_diffusion_3(tmp_path / "sd3")
@@ -302,15 +302,15 @@ def test_stable_diffusion_3_takes_captions_with_the_encoders_of_its_own_pipeline
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_embeddings(
+def test_two_processes_share_the_caption_embeddings(
     experiment_file: Path, encoder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    overrides = (*of_captions(encoder), "training.max_steps=4", "training.gradient_accumulation_steps=1")
+    overrides = (*caption_overrides(encoder), "training.max_steps=4", "training.gradient_accumulation_steps=1")
     finished = two_processes(train, experiment_file, output_dir=tmp_path / "two", overrides=overrides)
     assert finished.exit_codes == [0, 0] and "2 × cpu" in finished.output, finished.output
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.name.startswith(".")]
-    assert len(list((tmp_path / "cache").rglob("*.embedding"))) == 1 + 8  # the empty one, and those of the dataset
+    assert len(list((tmp_path / "cache").rglob("*.embedding"))) == 1 + 8  # the empty caption, and the dataset's
     trained = load_trained(tmp_path / "two", captions=[WOMAN])
     assert trained.checkpoint.name == "checkpoint-4"
 
@@ -333,7 +333,7 @@ def attributes_named(synthetic_dataset: Path, columns: dict, **table: object) ->
     return [attribute.name for attribute in attributes]
 
 
-def test_the_attributes_are_the_usual_ones_that_differ_unless_they_are_named(synthetic_dataset: Path):
+def test_attributes_default_to_the_usual_ones_that_vary(synthetic_dataset: Path):
     assert attributes_named(synthetic_dataset, COLUMNS) == ["gender", "age"]
     assert attributes_named(synthetic_dataset, COLUMNS, attributes=("site", "health")) == ["site", "health"]
     without_age = COLUMNS | {"age": {"kind": "numeric", "mean": 40.0, "std": 0.0}}
@@ -355,34 +355,37 @@ def dropped(cond: Conditioning, *, cfg: float, each: float) -> Conditioning:
     return objective.dropped(cond, torch.Generator().manual_seed(0))
 
 
-def people(names: tuple[str, ...] = ("gender", "age", "health")) -> Conditioning:
+def subjects(names: tuple[str, ...] = ("gender", "age", "health")) -> Conditioning:
     values = {"gender": torch.zeros(20_000).long(), "age": torch.full((20_000,), 40.0)}
     values["health"] = torch.ones(20_000).long()
     return Conditioning({name: values[name] for name in names})
 
 
 def nulls(cond: Conditioning) -> torch.Tensor:
-    """Which attributes are null, (3, N), in the order of their names."""
+    """Which attributes are null, (3, N), in alphabetical order."""
     return torch.stack([cond.attributes["age"].isnan(), *(cond.attributes[name] < 0 for name in ("gender", "health"))])
 
 
-def test_attributes_are_dropped_each_on_its_own_or_all_together():
-    together = nulls(dropped(people(), cfg=0.2, each=0.0)).float()
+def test_attributes_are_dropped_separately_or_all_together():
+    together = nulls(dropped(subjects(), cfg=0.2, each=0.0)).float()
     assert together.mean() == pytest.approx(0.2, abs=0.01) and (together[0] == together[1]).all()
-    each = nulls(dropped(people(), cfg=0.0, each=0.2)).float()
+    each = nulls(dropped(subjects(), cfg=0.0, each=0.2)).float()
     assert each.mean(1).tolist() == pytest.approx([0.2] * 3, abs=0.01)
     assert each.prod(0).mean() == pytest.approx(0.2**3, abs=0.004)
-    both = nulls(dropped(people(), cfg=0.2, each=0.2)).float()
+    both = nulls(dropped(subjects(), cfg=0.2, each=0.2)).float()
     assert both.mean(1).tolist() == pytest.approx([0.36] * 3, abs=0.015)
     assert both.prod(0).mean() == pytest.approx(0.2 + 0.8 * 0.2**3, abs=0.01)
 
 
-def test_the_order_in_which_attributes_are_named_does_not_matter():
-    one, other = dropped(people(), cfg=0.2, each=0.2), dropped(people(("health", "age", "gender")), cfg=0.2, each=0.2)
+def test_dropout_does_not_depend_on_the_order_of_the_attributes():
+    one, other = (
+        dropped(subjects(), cfg=0.2, each=0.2),
+        dropped(subjects(("health", "age", "gender")), cfg=0.2, each=0.2),
+    )
     assert torch.equal(nulls(one), nulls(other))
 
 
-def test_models_of_one_attribute_draw_the_numbers_that_they_always_drew(experiment_file: Path, tmp_path: Path):
+def test_with_one_attribute_dropout_uses_the_same_random_numbers_as_with_a_class(experiment_file: Path, tmp_path: Path):
     label = Conditioning({"label": torch.zeros(1000).long()})
     draws = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     assert torch.equal(dropped(label, cfg=0.1, each=0.0).attributes["label"] < 0, draws < 0.1)
@@ -393,7 +396,7 @@ def test_models_of_one_attribute_draw_the_numbers_that_they_always_drew(experime
     assert largest_difference(tmp_path / "class" / "checkpoint-2", tmp_path / "one" / "checkpoint-2") == 0
 
 
-def test_a_run_of_attributes_resumes_to_the_bit(experiment_file: Path, tmp_path: Path):
+def test_resume_with_attributes_is_bit_identical(experiment_file: Path, tmp_path: Path):
     overrides = ("model.conditioning.type=attributes", "training.max_steps=4", "training.validation.enabled=false")
     train(experiment_file, output_dir=tmp_path / "whole", overrides=overrides)
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
@@ -409,7 +412,7 @@ def test_a_run_of_attributes_resumes_to_the_bit(experiment_file: Path, tmp_path:
     ]
 
 
-def test_ages_are_normalised_by_what_is_stored_with_the_weights(experiment_file: Path, tmp_path: Path):
+def test_ages_are_normalised_with_the_statistics_in_the_weights(experiment_file: Path, tmp_path: Path):
     named = ("model.conditioning.type=attributes", "model.conditioning.attributes=['age', 'gender']")
     once = ("training.max_steps=2", "training.validation.enabled=false")
     train(experiment_file, output_dir=tmp_path, overrides=(*once, *named))
@@ -418,29 +421,29 @@ def test_ages_are_normalised_by_what_is_stored_with_the_weights(experiment_file:
     card = json.loads((checkpoint / "signal_dataset.json").read_text())
     card["columns"]["age"] |= {"mean": 0.0, "std": 1.0}
     (checkpoint / "signal_dataset.json").write_text(json.dumps(card))
-    manifest_free = pytest.MonkeyPatch()
-    manifest_free.setattr("signal_diffusion.sampling.trained.verify", lambda checkpoint: 0)
+    unverified = pytest.MonkeyPatch()
+    unverified.setattr("signal_diffusion.sampling.trained.verify", lambda checkpoint: 0)
     after = load_trained(checkpoint)
-    manifest_free.undo()
+    unverified.undo()
     x, t, cond = (
         torch.randn(1, 1, 64, 64),
         torch.tensor([0.5]),
         asked_for(before.attributes, {"age": "60"}, 1).cond,
     )
     assert torch.equal(before.model(x, t, cond), after.model(x, t, cond))
-    assert after.attributes[0].mean == 0.0  # type: ignore[union-attr]  # so the card was read, and not believed
+    assert after.attributes[0].mean == 0.0  # type: ignore[union-attr]  # the card was read, but the weights' mean is used
 
 
-def pictures(folder: Path, rows: list[tuple[dict[str, object], float]]) -> None:
-    """Grey pictures of 8 × 8, each of one brightness in [-1, 1], and a table of what is known of them."""
+def write_images(folder: Path, rows: list[tuple[dict[str, object], float]]) -> None:
+    """Write grey 8 × 8 images, each of one brightness in [-1, 1], and a table of their attributes."""
     folder.mkdir(parents=True)
     with (folder / "metadata.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file_name", *rows[0][0]])
-        for number, (known, brightness) in enumerate(rows):
+        for number, (attributes, brightness) in enumerate(rows):
             grey = np.full((8, 8), round(127.5 * (brightness + 1)), np.uint8)
             Image.fromarray(grey).save(folder / f"{number}.png")
-            writer.writerow([f"{number}.png", *known.values()])
+            writer.writerow([f"{number}.png", *attributes.values()])
 
 
 TOY = """
@@ -485,18 +488,18 @@ tensorboard = false
 
 
 @pytest.mark.slow
-def test_one_model_is_asked_for_a_woman_or_for_a_woman_of_sixty(tmp_path: Path):
-    """Brightness is ±0.3 by gender and 0.3 · (age - 40) / 20, ages being even over 20 to 60."""
+def test_one_model_samples_by_any_combination_of_gender_and_age(tmp_path: Path):
+    """Brightness is ±0.3 by gender plus 0.3 · (age - 40) / 20, with ages uniform from 20 to 60."""
     rng = np.random.default_rng(0)
     genders, ages = rng.integers(0, 2, 1000), rng.uniform(20, 60, 1000)
     brightness = np.where(genders == 1, 0.3, -0.3) + 0.3 * (ages - 40) / 20
-    known = [{"gender": ("female", "male")[g], "age": a} for g, a in zip(genders, ages, strict=True)]
-    pictures(tmp_path / "data" / "train", list(zip(known, brightness, strict=True)))
+    attributes = [{"gender": ("female", "male")[g], "age": a} for g, a in zip(genders, ages, strict=True)]
+    write_images(tmp_path / "data" / "train", list(zip(attributes, brightness, strict=True)))
     (tmp_path / "toy.toml").write_text(TOY.format(root=tmp_path / "data"))
     train(tmp_path / "toy.toml", output_dir=tmp_path / "run")
 
     trained = load_trained(tmp_path / "run")
-    expected = {  # mean and deviation of what is asked for
+    expected = {  # request: mean and standard deviation of the brightness
         "gender=female,age=60": (0.0, 0.0),
         "gender=male,age=20": (0.0, 0.0),
         "gender=male,age=60": (0.6, 0.0),
@@ -505,13 +508,13 @@ def test_one_model_is_asked_for_a_woman_or_for_a_woman_of_sixty(tmp_path: Path):
         "age=60": (0.3, 0.3),
         "": (0.0, (0.3**2 + 0.3**2 / 3) ** 0.5),
     }
-    for number, (asked, (mean, deviation)) in enumerate(expected.items()):
+    for number, (request, (mean, deviation)) in enumerate(expected.items()):
         output = tmp_path / str(number)
         words = ["sample", str(tmp_path / "run"), "--num", "400", "--output", str(output)]
-        words += ["--attributes", asked] if asked else []
+        words += ["--attributes", request] if request else []
         assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
         with np.load(output / "samples.npz") as samples:
             found = samples["tensors"].mean((1, 2, 3))
-        assert found.mean() == pytest.approx(mean, abs=0.06), asked
-        assert found.std() == pytest.approx(deviation, abs=0.06), asked
+        assert found.mean() == pytest.approx(mean, abs=0.06), request
+        assert found.std() == pytest.approx(deviation, abs=0.06), request
     assert {attribute.name for attribute in trained.attributes} == {"gender", "age"}

@@ -1,4 +1,4 @@
-"""What [debug] shows of a run is true, and changes nothing in it."""
+"""The diagnostics of [debug] are correct and do not change the run."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def plain(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="module")
-def shown(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "shown"
+def diagnosed(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "diagnosed"
     overrides = ("debug.profile=true", "debug.log_gradients=true", "logging.tensorboard=true")
     train(experiment_file, output_dir=run, overrides=(*PLAIN, *overrides))
     return run
 
 
-def test_looking_changes_nothing_that_is_learnt_or_logged(plain: Path, shown: Path) -> None:
-    without = [{name: row[name] for name in row.keys() - GRADIENTS} for row in metrics_of(shown)]
+def test_diagnostics_change_neither_weights_nor_metrics(plain: Path, diagnosed: Path) -> None:
+    without = [{name: row[name] for name in row.keys() - GRADIENTS} for row in metrics_of(diagnosed)]
 
-    assert largest_difference(plain / "checkpoint-12", shown / "checkpoint-12") == 0
+    assert largest_difference(plain / "checkpoint-12", diagnosed / "checkpoint-12") == 0
     assert without == metrics_of(plain)
 
 
-def test_the_blocks_gradients_before_clipping_make_up_the_whole_one_in_logged_steps(shown: Path) -> None:
-    rows = [row for row in metrics_of(shown) if row.keys() >= GRADIENTS]
+def test_block_gradient_norms_add_up_to_the_norm_before_clipping(diagnosed: Path) -> None:
+    rows = [row for row in metrics_of(diagnosed) if row.keys() >= GRADIENTS]
 
     assert [row["step"] for row in rows] == [4, 8, 12]
     for row in rows:
@@ -52,10 +52,10 @@ def test_the_blocks_gradients_before_clipping_make_up_the_whole_one_in_logged_st
         assert row["train/grad_norm"] > 0.01
 
 
-def test_tensorboard_has_a_histogram_of_every_gradient_value(shown: Path) -> None:
-    events = EventAccumulator(str(shown / "tensorboard"))
+def test_tensorboard_has_a_histogram_of_every_gradient_value(diagnosed: Path) -> None:
+    events = EventAccumulator(str(diagnosed / "tensorboard"))
     events.Reload()
-    parameters = sum(value.numel() for value in load_file(shown / "checkpoint-12" / "model.safetensors").values())
+    parameters = sum(value.numel() for value in load_file(diagnosed / "checkpoint-12" / "model.safetensors").values())
     last = [events.Histograms(name)[-1] for name in sorted(GRADIENTS)]
 
     assert {"gradients/other"} <= set(events.Tags()["scalars"])
@@ -63,19 +63,19 @@ def test_tensorboard_has_a_histogram_of_every_gradient_value(shown: Path) -> Non
     assert sum(event.histogram_value.num for event in last) == parameters
 
 
-def test_gradients_are_looked_at_in_logged_steps_alone(
+def test_gradients_are_measured_only_in_logged_steps(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[int] = []
-    monkeypatch.setattr(BlockGradients, "measure", lambda self: looks.append(1))
+    measured: list[int] = []
+    monkeypatch.setattr(BlockGradients, "measure", lambda self: measured.append(1))
     overrides = (*PLAIN, "debug.log_gradients=true", "training.validation.enabled=false", "training.max_steps=5")
 
     train(experiment_file, output_dir=tmp_path, overrides=overrides)
 
-    assert len(looks) == 2  # steps 4 and 5
+    assert len(measured) == 2  # steps 4 and 5
 
 
-def test_a_histogram_has_each_value_between_its_edges() -> None:
+def test_a_histogram_counts_each_value_between_its_edges() -> None:
     model = nn.Module()
     model.blocks = nn.ModuleList([nn.Linear(2, 2, bias=False)])
     model.head = nn.Linear(3, 1, bias=False)
@@ -94,8 +94,8 @@ def test_a_histogram_has_each_value_between_its_edges() -> None:
     assert math.isnan(gradients.norms()["gradients/other"])
 
 
-def test_a_trace_is_of_five_warm_steps_and_lies_with_the_logs(shown: Path, plain: Path) -> None:
-    [trace] = (shown / "tensorboard").glob("*.pt.trace.json")
+def test_a_trace_covers_five_steps_after_warm_up_and_is_next_to_the_logs(diagnosed: Path, plain: Path) -> None:
+    [trace] = (diagnosed / "tensorboard").glob("*.pt.trace.json")
     names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
 
     assert {name for name in names if str(name).startswith("ProfilerStep")} == {
@@ -105,23 +105,27 @@ def test_a_trace_is_of_five_warm_steps_and_lies_with_the_logs(shown: Path, plain
     assert not list(plain.rglob("*.trace.json"))
 
 
-def test_a_run_says_where_its_trace_is(experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_run_prints_the_path_of_its_trace(
+    experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     overrides = (*PLAIN, "debug.profile=true", "training.validation.enabled=false", "training.max_steps=6")
 
-    train(experiment_file, output_dir=tmp_path, overrides=overrides)  # ends while it is traced
+    train(experiment_file, output_dir=tmp_path, overrides=overrides)  # ends during the traced steps
 
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("traced")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trace ")]
     [trace] = (tmp_path / "tensorboard").glob("*.pt.trace.json")
-    assert len(told) == 1 and str(trace) in told[0]
+    assert len(lines) == 1 and str(trace) in lines[0]
 
 
 @pytest.mark.slow
-def test_of_two_processes_one_looks_draws_and_warns(experiment_file: Path, tmp_path: Path) -> None:
-    looks = ("debug.profile=true", "debug.log_gradients=true", "training.max_steps=4")
-    draws = ("training.visualization.enabled=true", "training.visualization.animation=true")
-    odd = ("training.optimizer.gradient_clip_norm=0.001", "training.validation.enabled=false")
+def test_only_one_of_two_processes_measures_animates_and_warns(experiment_file: Path, tmp_path: Path) -> None:
+    diagnostics = ("debug.profile=true", "debug.log_gradients=true", "training.max_steps=4")
+    previews = ("training.visualization.enabled=true", "training.visualization.animation=true")
+    suspicious = ("training.optimizer.gradient_clip_norm=0.001", "training.validation.enabled=false")
 
-    finished = two_processes(train, experiment_file, output_dir=tmp_path, overrides=(*looks, *draws, *odd))
+    finished = two_processes(
+        train, experiment_file, output_dir=tmp_path, overrides=(*diagnostics, *previews, *suspicious)
+    )
 
     assert finished.exit_codes == [0, 0]
     assert len([line for line in finished.output.splitlines() if line.startswith("warning: ")]) == 2

@@ -39,7 +39,7 @@ def by_two(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return run
 
 
-def test_two_processes_validate_draw_and_save_what_one_can_load(by_two: Path) -> None:
+def test_one_process_can_load_what_two_have_trained(by_two: Path) -> None:
     assert (by_two / "samples" / "step-00000008.png").stat().st_size > 1000
     trained = load_trained(by_two)
     assert trained.checkpoint.name == "checkpoint-8"
@@ -60,7 +60,7 @@ def test_resume_is_bit_identical_with_two_processes(by_two: Path, experiment_fil
     assert metrics_of(run) == metrics_of(by_two)
 
 
-def test_two_processes_are_refused_as_one_is(experiment_file: Path, tmp_path: Path) -> None:
+def test_two_processes_are_refused_in_a_locked_run_directory(experiment_file: Path, tmp_path: Path) -> None:
     with filelock.FileLock(tmp_path / LOCK_NAME):
         finished = two_processes(train, experiment_file, output_dir=tmp_path)
     assert finished.exit_codes == [1, 1] and finished.output.count("UserError: ") == 2, finished.output
@@ -68,7 +68,7 @@ def test_two_processes_are_refused_as_one_is(experiment_file: Path, tmp_path: Pa
 
 
 def stopped_at(step: int, rank: int, experiment_file: Path, run: Path) -> bool:
-    """Train, and have one process asked to stop at a step."""
+    """Train, with a stop signal to one process at a step."""
     original = Trainer._step
 
     def with_signal(self: Trainer, now: int, *arguments: object) -> object:
@@ -83,16 +83,18 @@ def stopped_at(step: int, rank: int, experiment_file: Path, run: Path) -> bool:
 def test_a_signal_to_one_process_stops_both_at_the_same_step(experiment_file: Path, tmp_path: Path) -> None:
     finished = two_processes(stopped_at, 5, 1, experiment_file, tmp_path)
     assert finished.exit_codes == [0, 0], finished.output
-    assert finished.output.count("stopped by another process at step 7") == 1  # what one poll gathers, the next tells
+    assert (
+        finished.output.count("stopped by another process at step 7") == 1
+    )  # a poll returns what the previous one gathered
     assert "paused at step 7 of 8" in finished.output
     verify(tmp_path / "checkpoint-7")
 
 
 @pytest.mark.slow
-def test_the_command_of_the_readme_starts_the_same_two_processes(
+def test_the_readmes_accelerate_command_gives_the_same_run_with_two_processes(
     by_two: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
-    """Every other test starts them itself: `accelerate launch` imports torch three times over."""
+    """All other tests start processes themselves, because `accelerate launch` imports torch three times."""
     command = [Path(sys.executable).parent / "accelerate", "launch", "--num_processes", "2", "--cpu"]
     port = ["--main_process_port", str(20_000 + os.getpid() % 20_000)]
     module = ["-m", "signal_diffusion.training.diffusion", experiment_file, "--output-dir", tmp_path]

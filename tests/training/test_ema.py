@@ -1,4 +1,4 @@
-"""The average of the weights."""
+"""The moving average of the weights."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def test_small_drifts_are_not_lost_to_rounding() -> None:
     assert ema.state_dict()["weight"].item() == pytest.approx(1.001, abs=1e-4)
 
 
-def test_updates_come_every_so_many_steps() -> None:
+def test_the_average_is_updated_every_update_every_steps() -> None:
     model = nn.Linear(2, 2)
     ema = Ema(model, schema.Ema(update_every=10, warmup=False, decay=0.0))
     for step in range(1, 21):
         with torch.no_grad():
             model.weight.fill_(float(step))
         ema.update(step)
-        # a copy until the first update, so that a run of a few steps is not left with random weights
+        # a copy until the first update: a short run would otherwise average in random weights
         assert ema.state_dict()["weight"][0, 0] == (step if step <= 10 else step // 10 * 10)
 
 
-def test_up_to_a_step_the_average_is_a_copy() -> None:
+def test_until_update_after_step_the_average_is_a_copy() -> None:
     model = nn.Linear(2, 2)
     ema = Ema(model, schema.Ema(update_every=1, update_after_step=5, warmup=False, decay=0.9))
     for step in range(1, 7):
@@ -63,7 +63,7 @@ def test_warm_up_shortens_the_memory_at_first_and_ends_at_the_decay() -> None:
     assert ema.decay == 0.99
 
 
-def test_the_models_own_weights_come_back_even_after_an_exception() -> None:
+def test_the_models_own_weights_are_restored_even_after_an_exception() -> None:
     model = nn.Linear(3, 3)
     ema = Ema(model, schema.Ema(update_every=1))
     own = {name: value.clone() for name, value in model.state_dict().items()}

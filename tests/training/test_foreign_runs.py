@@ -1,4 +1,4 @@
-"""Training from datasets that `prepare` did not make, from their files to samples, and augmentation across a resume."""
+"""Training on datasets that `prepare` did not write, from files to samples; resuming with augmentation."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ AUGMENTED = (
 
 
 def discs(count: int) -> list[np.ndarray]:
-    """Coloured discs, 32 × 32 × 3: red ones of class 0, blue ones of class 1."""
+    """Images of coloured discs, 32 × 32 × 3: red for class 0, blue for class 1."""
     rng = np.random.default_rng(0)
     edge = np.arange(32)
-    made = []
+    images = []
     for number in range(count):
         x, y = rng.uniform(8, 24, 2)
         inside = ((edge[:, None] - y) ** 2 + (edge - x) ** 2 < 36)[..., None]
         colour = ([220, 40, 40], [40, 60, 220])[number % 2]
-        made.append(np.where(inside, colour, 245).astype(np.uint8))
-    return made
+        images.append(np.where(inside, colour, 245).astype(np.uint8))
+    return images
 
 
 def folder_of_pictures(root: Path) -> None:
@@ -52,7 +52,7 @@ def folder_of_pictures(root: Path) -> None:
                 writer.writerow([f"{number}.png", ("red", "blue")[number % 2]])
 
 
-def parquet_of_pictures(root: Path) -> None:
+def parquet_of_images(root: Path) -> None:
     root.mkdir()
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["red", "blue"])})
     for split, count in SIZES.items():
@@ -76,7 +76,7 @@ def parquet_of_signals(root: Path) -> None:
 
 KINDS = {
     "folder": (folder_of_pictures, ("data.representation=image",)),
-    "parquet": (parquet_of_pictures, ("data.representation=image", "data.image_size=16")),
+    "parquet": (parquet_of_images, ("data.representation=image", "data.image_size=16")),
     "signals": (
         parquet_of_signals,
         ("data.representation=timeseries", "data.sampling_rate=100.0", "model.architecture.patch_size=[1, 64]"),
@@ -87,7 +87,7 @@ KINDS = {
 @pytest.mark.parametrize(
     ("kind", "shape"), [("folder", (3, 32, 32)), ("parquet", (3, 16, 16)), ("signals", (1, 4, 256))]
 )
-def test_a_model_learns_from_a_dataset_that_prepare_did_not_make(
+def test_a_model_trains_on_a_dataset_that_prepare_did_not_write(
     kind: str, shape: tuple[int, ...], experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Latents on the disk: encoded once, read as examples are, and never where they are broken or of something else."""
+"""The latent cache: encoded once, read like examples, and never read if damaged or from another cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from signal_diffusion.data.loaders import Examples
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.training import latent_cache
-from signal_diffusion.training.latent_cache import describe, place_of
+from signal_diffusion.training.latent_cache import cache_key, latents_folder
 from tests.latent_spaces import autoencoder, pictures
 from tests.training.processes import two_processes
 
@@ -30,14 +30,14 @@ NUM_EXAMPLES, PER_SHARD = 20, 6
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own, with four shards of six, six, six and two examples."""
+    """A cache folder for this test, with four shards of six, six, six and two examples."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(latent_cache, "BYTES_PER_SHARD", PER_SHARD * 8 * 8 * 8 * 4)
     return tmp_path
 
 
 class Watched(Autoencoder):
-    """Keeps how many examples it encoded at a time, and stops when told to."""
+    """Records how many examples it encodes at a time, and is interrupted after `most_calls`."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -58,7 +58,7 @@ def watched(seed: int = 0) -> Watched:
 def key_of(root: Path, space: Autoencoder, **changes: Any) -> dict[str, Any]:
     files = file_digests(root, "train")
     arguments = {"files": files, "split": "train", "column": "image", "num_examples": NUM_EXAMPLES}
-    return describe(space, DatasetCard.load(root), **(arguments | changes))
+    return cache_key(space, DatasetCard.load(root), **(arguments | changes))
 
 
 def cached(root: Path, space: Autoencoder, said: list[str] | None = None, limit: int = 4096) -> Examples:
@@ -68,7 +68,7 @@ def cached(root: Path, space: Autoencoder, said: list[str] | None = None, limit:
 
 
 @pytest.mark.parametrize(("limit", "in_memory"), [(4096, True), (0, False)])
-def test_the_cache_is_read_as_examples_are(limit: int, in_memory: bool, synthetic_dataset: Path) -> None:
+def test_the_cache_is_read_like_examples(limit: int, in_memory: bool, synthetic_dataset: Path) -> None:
     space, examples = autoencoder(), pictures(synthetic_dataset, NUM_EXAMPLES)
     rows = [19, 3, 3, 12, 0, 7]
     x, attributes = examples[rows]
@@ -91,14 +91,16 @@ def test_a_split_is_encoded_once(synthetic_dataset: Path) -> None:
 
     assert space.encoded == [6, 6, 6, 2]
     assert torch.equal(again[range(NUM_EXAMPLES)][0], first[range(NUM_EXAMPLES)][0])
-    folder = place_of(key_of(synthetic_dataset, space))
+    folder = latents_folder(key_of(synthetic_dataset, space))
     assert said[0] == f"encoding 20 examples of train into {folder}: 4 of 4 shards"
-    assert said[1].startswith("encoded in ") and said[2:] == [f"latents of 20 examples of train are in {folder}"]
+    assert said[1].startswith("encoded in ") and said[2:] == [
+        f"using cached latents of 20 examples of train from {folder}"
+    ]
 
 
-def test_a_killed_encoding_goes_on_with_what_is_not_there_yet(synthetic_dataset: Path) -> None:
+def test_a_killed_encoding_continues_with_the_missing_shards(synthetic_dataset: Path) -> None:
     expected = cached(synthetic_dataset, autoencoder())[range(NUM_EXAMPLES)][0]
-    shutil.rmtree(place_of(key_of(synthetic_dataset, autoencoder())))
+    shutil.rmtree(latents_folder(key_of(synthetic_dataset, autoencoder())))
     space = watched()
     space.most_calls = 2
     with pytest.raises(KeyboardInterrupt):
@@ -125,36 +127,36 @@ def empty(shard: Path, folder: Path) -> None:
     shard.write_bytes(b"")
 
 
-def put_another_number_there(shard: Path, folder: Path) -> None:
+def replace_by_another_shard(shard: Path, folder: Path) -> None:
     shutil.copy(folder / "00002.latents", shard)
 
 
-def put_that_of_another_vae_there(shard: Path, folder: Path) -> None:
-    """A whole one, of the same size and number."""
+def replace_by_another_vaes_shard(shard: Path, folder: Path) -> None:
+    """An undamaged shard of the same size and number."""
     shutil.copy(next(each for each in folder.parent.iterdir() if each != folder) / shard.name, shard)
 
 
 @pytest.mark.parametrize(
-    "harm", [flip_a_bit, cut_short, empty, put_another_number_there, put_that_of_another_vae_there]
+    "harm", [flip_a_bit, cut_short, empty, replace_by_another_shard, replace_by_another_vaes_shard]
 )
-def test_a_shard_that_is_not_what_it_should_be_is_told_and_made_again(
+def test_a_damaged_or_misplaced_shard_is_reported_and_encoded_again(
     harm: Callable[[Path, Path], None], synthetic_dataset: Path
 ) -> None:
     cached(synthetic_dataset, autoencoder(seed=1))
     space, said = watched(), []
     expected = cached(synthetic_dataset, space)[range(NUM_EXAMPLES)][0]
-    folder = place_of(key_of(synthetic_dataset, space))
+    folder = latents_folder(key_of(synthetic_dataset, space))
     harm(folder / "00001.latents", folder)
 
     found = cached(synthetic_dataset, space, said)
 
     assert space.encoded == [6, 6, 6, 2, 6]
-    assert said[0] == f"latent cache: 00001.latents in {folder}: damaged, or not of this key; encoding again"
+    assert said[0] == f"latent cache {folder}: encoding 00001.latents again (damaged, or from another cache folder)"
     assert said[1].endswith(": 1 of 4 shards")
     assert torch.equal(found[range(NUM_EXAMPLES)][0], expected)
 
 
-def test_what_latents_depend_on_has_a_place_of_its_own(
+def test_everything_that_latents_depend_on_changes_the_cache_folder(
     synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space, card = autoencoder(), DatasetCard.load(synthetic_dataset)
@@ -163,45 +165,47 @@ def test_what_latents_depend_on_has_a_place_of_its_own(
     changed = dict.fromkeys(files, "0" * 64)
     tiled = Autoencoder(autoencoder().vae, (1, 64, 64), tiling=True)
     keys = [
-        describe(space, card, **arguments),
-        describe(autoencoder(seed=1), card, **arguments),
-        describe(tiled, card, **arguments),
-        describe(space, card, **(arguments | {"files": changed})),
-        describe(space, card, **(arguments | {"split": "validation"})),
-        describe(space, card, **(arguments | {"column": "signal"})),
-        describe(space, card, **(arguments | {"num_examples": 30})),
+        cache_key(space, card, **arguments),
+        cache_key(autoencoder(seed=1), card, **arguments),
+        cache_key(tiled, card, **arguments),
+        cache_key(space, card, **(arguments | {"files": changed})),
+        cache_key(space, card, **(arguments | {"split": "validation"})),
+        cache_key(space, card, **(arguments | {"column": "signal"})),
+        cache_key(space, card, **(arguments | {"num_examples": 30})),
     ]
     monkeypatch.setattr(latent_cache, "FORMAT", 2)
-    keys.append(describe(space, card, **arguments))
+    keys.append(cache_key(space, card, **arguments))
 
-    assert len({place_of(key) for key in keys}) == len(keys) == 8
+    assert len({latents_folder(key) for key in keys}) == len(keys) == 8
     monkeypatch.undo()
-    assert describe(autoencoder(), card, **arguments) == keys[0]
+    assert cache_key(autoencoder(), card, **arguments) == keys[0]
 
 
-def test_a_large_split_has_larger_shards_and_not_more(synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_split_has_larger_instead_of_more_shards(
+    synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = cached(synthetic_dataset, autoencoder())[range(NUM_EXAMPLES)][0]
-    shutil.rmtree(folder := place_of(key_of(synthetic_dataset, autoencoder())))
-    monkeypatch.setattr(latent_cache, "MOST_SHARDS", 2)
+    shutil.rmtree(folder := latents_folder(key_of(synthetic_dataset, autoencoder())))
+    monkeypatch.setattr(latent_cache, "MAX_SHARDS", 2)
     space = watched()
 
     found = cached(synthetic_dataset, space, limit=0)
 
     assert sorted(path.name for path in folder.glob("*.latents")) == ["00000.latents", "00001.latents"]
-    assert space.encoded == [6, 4, 6, 4]  # still a few at a time
+    assert space.encoded == [6, 4, 6, 4]  # still encoded a few at a time
     torch.testing.assert_close(found[range(NUM_EXAMPLES)][0], expected, rtol=1e-6, atol=1e-6)
 
 
-def test_a_million_examples_take_few_open_files() -> None:
+def test_a_million_examples_need_only_64_open_files() -> None:
     shards = latent_cache._shards(Path("folder"), 1_000_000, (32, 8, 8))
 
-    assert len(shards) == latent_cache.MOST_SHARDS == 64
+    assert len(shards) == latent_cache.MAX_SHARDS == 64
     assert shards[0].rows == range(0, 15_625) and shards[-1].rows == range(984_375, 1_000_000)
 
 
-def test_what_is_whole_is_only_read(synthetic_dataset: Path) -> None:
+def test_a_complete_cache_is_only_read(synthetic_dataset: Path) -> None:
     cached(synthetic_dataset, autoencoder())
-    folder = place_of(key_of(synthetic_dataset, autoencoder()))
+    folder = latents_folder(key_of(synthetic_dataset, autoencoder()))
     (folder / ".lock").unlink(missing_ok=True)
     os.utime(folder, (1, 1))
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -219,10 +223,10 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(synthetic_dataset: Path, m
     with pytest.raises(UserError) as caught:
         cached(synthetic_dataset, space)
 
-    folder = place_of(key_of(synthetic_dataset, space))
+    folder = latents_folder(key_of(synthetic_dataset, space))
     assert caught.value.lines == (
-        f"{folder}: latents cannot be kept there (No space left on device); make room, set data.loading.cache_dir to "
-        "another folder, or model.autoencoder.cache_latents to false",
+        f"{folder}: cannot cache latents there (No space left on device); free some space, set data.loading.cache_dir "
+        "to another folder, or set model.autoencoder.cache_latents to false",
     )
     assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == ["key.json"]
 
@@ -231,13 +235,13 @@ def refusing(*arguments: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_run_waits_for_another_that_encodes_the_same_and_says_so_once(
+def test_a_run_waits_for_another_that_encodes_the_same_latents_and_says_so_once(
     synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fcntl = pytest.importorskip("fcntl", reason="another way to lock on Windows")
     monkeypatch.setattr(latent_cache, "SECONDS_TO_WAIT", 0.05)
     space, said = watched(), []
-    folder = place_of(key_of(synthetic_dataset, space))
+    folder = latents_folder(key_of(synthetic_dataset, space))
     folder.mkdir(parents=True)
     other = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(other, fcntl.LOCK_EX)
@@ -256,13 +260,13 @@ def test_a_run_waits_for_another_that_encodes_the_same_and_says_so_once(
     latent_cache.cached(examples, space, key, Accelerator(cpu=True), memory_limit_mb=4096, say=said.append)
     os.close(other)
 
-    assert said[0] == f"waiting for another run that encodes the same into {folder}"
+    assert said[0] == f"waiting for another run that is encoding the same latents into {folder}"
     assert polls == [False, False, False, True]
     assert said[1].startswith("encoding 20 examples of train") and len(said) == 3
 
 
 def fill_three_caches(root: Path, folder: Path) -> None:
-    """In a process of its own: a cache whose second half does not fit, one for each process, and one for both."""
+    """In a separate process: a cache that is too large for the disk, one per process, and a shared one."""
     latent_cache.BYTES_PER_SHARD = PER_SHARD * 8 * 8 * 8 * 4
     rank, space, write = os.environ["RANK"], autoencoder(), latent_cache._Shard.write
 
@@ -275,15 +279,15 @@ def fill_three_caches(root: Path, folder: Path) -> None:
         write(self, parts)
         (folder / f"{self.path.name} by {rank}").touch()
 
-    def attempt(name: str, place: str, write: Callable[..., None]) -> None:
-        os.environ["XDG_CACHE_HOME"] = str(folder / place)
+    def attempt(name: str, cache: str, write: Callable[..., None]) -> None:
+        os.environ["XDG_CACHE_HOME"] = str(folder / cache)
         latent_cache._Shard.write = write  # type: ignore[method-assign]
         try:
             found = cached(root, space)
-            told = f"mean {found[range(NUM_EXAMPLES)][0].mean():.5f}"
+            result = f"mean {found[range(NUM_EXAMPLES)][0].mean():.5f}"
         except UserError as error:
-            told = f"{len(error.lines)} {error}"
-        (folder / f"{name}-{rank}").write_text(told)
+            result = f"{len(error.lines)} {error}"
+        (folder / f"{name}-{rank}").write_text(result)
 
     attempt("full", "caches/full", full)
     attempt("elsewhere", f"caches/{rank}", write)
@@ -295,14 +299,14 @@ def test_two_processes_share_the_work_and_fail_together(synthetic_dataset: Path,
     finished = two_processes(fill_three_caches, synthetic_dataset, tmp_path)
 
     assert finished.exit_codes == [0, 0], finished.output
-    told = {
+    results = {
         name: [(tmp_path / f"{name}-{rank}").read_text() for rank in "01"] for name in ("full", "elsewhere", "shared")
     }
-    assert told["full"][0] == told["full"][1] and "latents cannot be kept there (No space left" in told["full"][0]
-    assert told["elsewhere"][0] == told["elsewhere"][1]
     assert (
-        told["elsewhere"][0].startswith("1 ") and "encoded by another process, which writes els" in told["elsewhere"][0]
+        results["full"][0] == results["full"][1] and "cannot cache latents there (No space left" in results["full"][0]
     )
-    assert told["shared"][0] == told["shared"][1] and told["shared"][0].startswith("mean ")
+    assert results["elsewhere"][0] == results["elsewhere"][1]
+    assert results["elsewhere"][0].startswith("1 ") and "though another process encoded it" in results["elsewhere"][0]
+    assert results["shared"][0] == results["shared"][1] and results["shared"][0].startswith("mean ")
     by = sorted(path.name for path in tmp_path.glob("* by *"))
     assert by == [f"{number:05d}.latents by {number % 2}" for number in range(4)]

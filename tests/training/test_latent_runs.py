@@ -1,4 +1,4 @@
-"""Runs in the latent space of a VAE: trained, validated, drawn, resumed and sampled at the size of the latents."""
+"""Runs in the latent space of a VAE: training, validation, previews, resuming and sampling at latent size."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run(experiment_file: Path, vae: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def test_training_and_validation_see_latents_and_noise_of_their_size(
+def test_training_and_validation_use_latents_and_noise_of_their_size(
     experiment_file: Path, vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, seen = Method.loss, []
@@ -85,13 +85,13 @@ def test_training_and_validation_see_latents_and_noise_of_their_size(
 
 
 def keeping(function, kept):  # type: ignore[no-untyped-def]
-    """The function, which keeps what it returns."""
+    """Wrap a function to append its results to `kept`."""
 
-    def kept_too(*arguments: object) -> Tensor:
+    def wrapper(*arguments: object) -> Tensor:
         kept.append(function(*arguments))
         return kept[-1]
 
-    return kept_too
+    return wrapper
 
 
 def test_resume_in_latent_space_is_bit_identical(run: Path, experiment_file: Path, vae: Path, tmp_path: Path) -> None:
@@ -114,13 +114,11 @@ def test_previews_and_samples_are_decoded_into_signals(run: Path, tmp_path: Path
         assert np.isfinite(samples["signals"]).all()
     assert set(sizes) == {LATENT}
     assert (run / "samples" / "step-00000006.png").stat().st_size > 1000
-    for picture in (run / "samples" / "step-00000006-latents.png", tmp_path / "out" / "latents.png"):
-        assert picture.stat().st_size > 1000
+    for image in (run / "samples" / "step-00000006-latents.png", tmp_path / "out" / "latents.png"):
+        assert image.stat().st_size > 1000
 
 
-def test_a_transformer_and_its_vae_come_from_one_pipeline_and_are_changed_by_lora(
-    experiment_file: Path, tmp_path: Path
-) -> None:
+def test_lora_adapts_a_transformer_with_the_vae_of_the_same_pipeline(experiment_file: Path, tmp_path: Path) -> None:
     torch.manual_seed(2)
     transformer = SD3Transformer2DModel(
         sample_size=8,
@@ -160,7 +158,7 @@ def test_a_transformer_and_its_vae_come_from_one_pipeline_and_are_changed_by_lor
     assert torch.equal(weights, transformer.transformer_blocks[0].attn.to_q.weight)
 
 
-def test_the_log_tells_the_space_and_what_is_padded(
+def test_the_log_shows_latent_size_and_padding(
     experiment_file: Path, vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "timeseries"
@@ -175,13 +173,13 @@ def test_the_log_tells_the_space_and_what_is_padded(
     )
     train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), *series))
 
-    told = "4 × 3 × 256 latents by AutoencoderKL from examples of 1 × 19 × 2048, padded to 24 × 2048"
-    assert capsys.readouterr().err.count(told) == 1
+    line = "4 × 3 × 256 latents by AutoencoderKL from examples of 1 × 19 × 2048, padded to 24 × 2048"
+    assert capsys.readouterr().err.count(line) == 1
     trained = load_trained(tmp_path / "run")
     assert trained.autoencoder is not None and trained.autoencoder.latent_shape == (4, 3, 256)
 
 
-def test_the_experiment_is_checked_at_the_size_of_the_latents(
+def test_config_check_uses_the_latent_size(
     experiment_file: Path, vae: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check([experiment_file], list(overrides(vae)))
@@ -196,19 +194,19 @@ def test_the_experiment_is_checked_at_the_size_of_the_latents(
 
 
 @pytest.mark.parametrize("path", ["nowhere/at/all", "$NOT_SET/vae", "owner/vae"])
-def test_an_absent_vae_is_told_before_anything_is_done(path: str, experiment_file: Path, tmp_path: Path) -> None:
-    absent = (*TINY, f"model.autoencoder.path={path}", "data.paths.root=not there either")
+def test_a_missing_vae_is_refused_before_anything_else(path: str, experiment_file: Path, tmp_path: Path) -> None:
+    missing = (*TINY, f"model.autoencoder.path={path}", "data.paths.root=not there either")
     with pytest.raises(UserError, match=r"tiny.toml: \[model.autoencoder\] path: ") as caught:
-        train(experiment_file, output_dir=tmp_path / "run", overrides=absent)
+        train(experiment_file, output_dir=tmp_path / "run", overrides=missing)
     assert len(caught.value.lines) == 1 and not (tmp_path / "run").exists()
 
 
-def test_a_latent_space_without_a_vae_is_told_when_the_file_is_read(experiment_file: Path) -> None:
+def test_a_latent_space_without_a_vae_is_refused_when_the_file_is_read(experiment_file: Path) -> None:
     with pytest.raises(UserError, match=r"\[model.autoencoder\] path: expected the folder, or the Hub id"):
         load_experiment(experiment_file, TINY)
 
 
-def test_a_vae_that_has_gone_or_changed_is_one_line(experiment_file: Path, tmp_path: Path) -> None:
+def test_a_missing_or_changed_vae_is_one_line(experiment_file: Path, tmp_path: Path) -> None:
     vae = save_vae(tmp_path / "vae")
     train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), "training.max_steps=1"))
     expected = load_trained(tmp_path / "run").autoencoder
@@ -230,7 +228,7 @@ def test_a_vae_that_has_gone_or_changed_is_one_line(experiment_file: Path, tmp_p
         load_trained(tmp_path / "run")
 
 
-def test_what_a_checkpoint_needs_is_told_by_hash(run: Path, vae: Path) -> None:
+def test_a_checkpoint_identifies_its_vae_by_hash(run: Path, vae: Path) -> None:
     frozen = json.loads((run / "checkpoint-6" / "frozen.json").read_text())
     assert frozen.keys() == {"autoencoder"} and len(frozen["autoencoder"]) == 64
     trained = load_trained(run)
@@ -248,15 +246,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 CACHED = "model.autoencoder.cache_latents=true"
 
 
-def test_training_from_the_cache_gives_the_losses_of_encoding_on_the_fly(
+def test_training_from_the_cache_gives_the_same_losses_as_encoding_on_the_fly(
     run: Path, experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path
 ) -> None:
     train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), CACHED))
 
-    assert_same_metrics(tmp_path / "run", run)  # of which "run" has drawn previews too
+    assert_same_metrics(tmp_path / "run", run)  # only `run` has drawn previews
 
 
-def test_a_run_on_the_fly_goes_on_from_the_cache_with_the_same_losses(
+def test_a_run_encoded_on_the_fly_resumes_from_the_cache_with_the_same_losses(
     run: Path, experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path
 ) -> None:
     shutil.copytree(run / "checkpoint-3", tmp_path / "run" / "checkpoint-3")
@@ -266,7 +264,7 @@ def test_a_run_on_the_fly_goes_on_from_the_cache_with_the_same_losses(
     assert_same_metrics(tmp_path / "run", run)
 
 
-def test_the_mean_of_the_posterior_gives_the_same_losses_from_the_cache_and_others_than_draws(
+def test_posterior_means_give_the_same_losses_from_the_cache_but_not_as_posterior_samples(
     run: Path, experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path
 ) -> None:
     mean = (*overrides(vae), "model.autoencoder.sample_posterior=false")
@@ -278,14 +276,14 @@ def test_the_mean_of_the_posterior_gives_the_same_losses_from_the_cache_and_othe
 
 
 def assert_same_metrics(one: Path, other: Path) -> None:
-    """Within a millionth: a convolution may round otherwise in a batch of another size."""
+    """Equal to one millionth: rounding in a convolution depends on the batch size."""
     rows, expected = metrics_of(one), metrics_of(other)
     assert [row.keys() for row in rows] == [row.keys() for row in expected] and len(rows) > 2
     values, expected_values = ([value for row in each for value in row.values()] for each in (rows, expected))
     assert values == pytest.approx(expected_values, rel=1e-6)
 
 
-def test_resume_from_the_cache_is_bit_identical_and_encodes_and_measures_nothing(
+def test_resume_from_the_cache_is_bit_identical_without_encoding_or_measuring(
     experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = (*overrides(vae), CACHED)
@@ -301,7 +299,7 @@ def test_resume_from_the_cache_is_bit_identical_and_encodes_and_measures_nothing
     assert statistics[0] == statistics[1]
 
 
-def test_the_vae_is_gone_while_training_from_the_cache_and_back_for_previews_alone(
+def test_with_the_cache_the_vae_is_in_memory_only_for_previews(
     experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, decode, loaded = Denoising.__call__, Autoencoder.decode, WeakSet()
@@ -324,15 +322,19 @@ def test_the_vae_is_gone_while_training_from_the_cache_and_back_for_previews_alo
     monkeypatch.setattr(network, "load_vae", loading)
     monkeypatch.setattr(Denoising, "__call__", counting)
     monkeypatch.setattr(Autoencoder, "decode", decoded)
-    drawn = ("training.visualization.enabled=true", "training.visualization.interval=1", "model.conditioning.type=none")
+    previews = (
+        "training.visualization.enabled=true",
+        "training.visualization.interval=1",
+        "model.conditioning.type=none",
+    )
     few = ("training.visualization.num_samples=1", "training.max_steps=2", "training.validation.enabled=false")
-    train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), CACHED, *drawn, *few))
+    train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), CACHED, *previews, *few))
 
-    assert training == [0] * 4  # the last two of them after the first previews
+    assert training == [0] * 4  # the last two after the first previews
     assert decoding == [1] * 2
 
 
-def test_a_vae_that_has_gone_when_it_is_needed_again_costs_pictures_and_nothing_else(
+def test_a_vae_that_cannot_be_reloaded_only_skips_previews(
     experiment_file: Path,
     tmp_path: Path,
     own_cache: Path,
@@ -346,17 +348,21 @@ def test_a_vae_that_has_gone_when_it_is_needed_again_costs_pictures_and_nothing_
         return original(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Denoising, "__call__", pruned)
-    drawn = ("training.visualization.enabled=true", "training.visualization.interval=1", "model.conditioning.type=none")
+    previews = (
+        "training.visualization.enabled=true",
+        "training.visualization.interval=1",
+        "model.conditioning.type=none",
+    )
     few = ("training.visualization.num_samples=1", "training.max_steps=2")
-    assert train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), CACHED, *drawn, *few))
+    assert train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides(vae), CACHED, *previews, *few))
 
-    told = capsys.readouterr().out
-    assert told.count("warning: no preview at step 1: [model.autoencoder] path: ") == 1
-    assert told.count("warning: no preview at step 2: ") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("warning: no preview at step 1: [model.autoencoder] path: ") == 1
+    assert printed.count("warning: no preview at step 2: ") == 1
     assert (tmp_path / "run" / "checkpoint-2").is_dir() and not list((tmp_path / "run").glob("samples/*.png"))
 
 
-def test_data_that_changed_under_the_same_card_are_encoded_anew(
+def test_data_that_changed_under_the_same_card_are_encoded_again(
     experiment_file: Path,
     vae: Path,
     synthetic_dataset: Path,
@@ -372,15 +378,15 @@ def test_data_that_changed_under_the_same_card_are_encoded_anew(
     pq.write_table(table.take(list(reversed(range(len(table))))), path)
     train(experiment_file, output_dir=tmp_path / "second", overrides=wanted)
 
-    told = capsys.readouterr().out
-    assert told.count("encoding 100 examples of train into ") == 2
-    assert told.count("encoding 76 examples of validation into ") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("encoding 100 examples of train into ") == 2
+    assert printed.count("encoding 76 examples of validation into ") == 1
     assert (tmp_path / "first" / "checkpoint-1" / "signal_dataset.json").read_text() == (
         tmp_path / "second" / "checkpoint-1" / "signal_dataset.json"
     ).read_text()
 
 
-def test_a_checkpoint_holds_the_statistics_that_samples_are_decoded_with(
+def test_a_checkpoint_contains_the_statistics_for_decoding_samples(
     run: Path, experiment_file: Path, vae: Path, tmp_path: Path
 ) -> None:
     trained = load_trained(run)
@@ -406,7 +412,7 @@ def test_a_checkpoint_holds_the_statistics_that_samples_are_decoded_with(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_starts_from_the_weights_of_another_keeps_what_they_take_for_latents(
+def test_a_run_that_starts_from_another_keeps_its_latent_statistics(
     run: Path,
     experiment_file: Path,
     vae: Path,
@@ -422,16 +428,16 @@ def test_a_run_that_starts_from_the_weights_of_another_keeps_what_they_take_for_
 
     kept, new = ((tmp_path / name / "checkpoint-1" / "latents.json").read_text() for name in ("same", "other"))
     assert kept == (run / "checkpoint-6" / "latents.json").read_text() != new
-    told = "under the statistics of model.pretrained"
-    assert capsys.readouterr().err.count(told) == 0
+    warning = "with the statistics of model.pretrained"
+    assert capsys.readouterr().err.count(warning) == 0
 
     monkeypatch.setattr(latents, "TOLERANCE", 1e-6)
     train(experiment_file, output_dir=tmp_path / "few", overrides=(*overrides(vae), earlier, *less))
-    assert capsys.readouterr().err.count(told) == 1
+    assert capsys.readouterr().err.count(warning) == 1
 
 
 @pytest.mark.parametrize(("key", "then", "now"), [("sample_posterior", True, False), ("tiling", False, True)])
-def test_what_makes_the_latents_cannot_change_in_mid_run(
+def test_encoding_settings_cannot_change_on_resuming(
     key: str, then: bool, now: bool, run: Path, experiment_file: Path, vae: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(run / "checkpoint-3", tmp_path / "checkpoint-3")
@@ -440,14 +446,14 @@ def test_what_makes_the_latents_cannot_change_in_mid_run(
         train(experiment_file, output_dir=tmp_path, resume="latest", overrides=changed)
 
 
-def test_what_is_encoded_once_is_not_augmented(experiment_file: Path, vae: Path) -> None:
+def test_augmentation_is_refused_with_cached_latents(experiment_file: Path, vae: Path) -> None:
     noise = "data.augmentation.gaussian_noise_std=0.1"
     load_experiment(experiment_file, (*overrides(vae), noise))
     with pytest.raises(UserError, match=r"\[model.autoencoder\] cache_latents: data.augmentation changes examples"):
         load_experiment(experiment_file, (*overrides(vae), noise, CACHED))
 
 
-def test_what_is_wrong_with_an_experiment_is_told_before_anything_is_encoded(
+def test_mistakes_are_reported_before_anything_is_encoded(
     experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path
 ) -> None:
     too_many = ("data.loading.batch_size=80", CACHED)
@@ -456,15 +462,15 @@ def test_what_is_wrong_with_an_experiment_is_told_before_anything_is_encoded(
     assert not own_cache.exists()
 
 
-def test_an_autoencoder_that_leaves_takes_no_memory_of_training(experiment_file: Path, vae: Path) -> None:
-    every = [load_experiment(experiment_file, (*overrides(vae), *more)) for more in ((), (CACHED,))]
-    stays, leaves = (inspect(resolve(each)) for each in every)
+def test_with_the_cache_the_vae_takes_no_memory_during_training(experiment_file: Path, vae: Path) -> None:
+    experiments = [load_experiment(experiment_file, (*overrides(vae), *more)) for more in ((), (CACHED,))]
+    on_the_fly, from_cache = (inspect(resolve(each)) for each in experiments)
     of_vae = sum(parameter.numel() for parameter in load_vae(str(vae)).parameters())
-    assert stays.state_bytes - leaves.state_bytes == 4 * of_vae
+    assert on_the_fly.state_bytes - from_cache.state_bytes == 4 * of_vae
 
 
 @pytest.mark.parametrize("data", ["db-only", "db-iq", "db-polar", "timeseries"])
-def test_sd35_without_the_hub_says_which_of_the_two_to_set(data: str, tmp_path: Path) -> None:
+def test_sd35_without_the_hub_says_which_keys_to_set(data: str, tmp_path: Path) -> None:
     path = Path(__file__).parents[2] / "config" / "diffusion" / f"sd35-{data}.toml"
     with pytest.raises(UserError) as caught:
         train(path, output_dir=tmp_path / "run", overrides=("data.paths.root=not there either",))
@@ -479,7 +485,7 @@ def test_sd35_without_the_hub_says_which_of_the_two_to_set(data: str, tmp_path: 
 
 
 def train_with_small_shards(experiment: Path, run: Path, overrides: tuple[str, ...]) -> None:
-    """In a process of its own: shards of 16 examples, each with a note of who encoded it."""
+    """In a separate process: shards of 16 examples, each with an empty file that names the rank that encoded it."""
     write = latent_cache._Shard.write
 
     def noted(self: latent_cache._Shard, parts: Any) -> None:
@@ -491,12 +497,12 @@ def train_with_small_shards(experiment: Path, run: Path, overrides: tuple[str, .
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_encoding_and_measure_what_one_does(
+def test_two_processes_share_the_encoding_and_measure_the_same_statistics_as_one(
     experiment_file: Path, vae: Path, tmp_path: Path, own_cache: Path, synthetic_dataset: Path
 ) -> None:
-    drawn = ("training.visualization.enabled=true", "training.visualization.num_samples=3")
-    many = (*overrides(vae), CACHED, *drawn, "data.loading.batch_size=4")
-    finished = two_processes(train_with_small_shards, experiment_file, tmp_path / "two", many)
+    previews = ("training.visualization.enabled=true", "training.visualization.num_samples=3")
+    shared = (*overrides(vae), CACHED, *previews, "data.loading.batch_size=4")
+    finished = two_processes(train_with_small_shards, experiment_file, tmp_path / "two", shared)
 
     assert finished.exit_codes == [0, 0], finished.output
     assert finished.output.count("encoding 100 examples of train into ") == 1
@@ -505,6 +511,6 @@ def test_two_processes_share_the_encoding_and_measure_what_one_does(
     assert (tmp_path / "two" / "samples" / "step-00000006-latents.png").is_file()
     stored = json.loads((tmp_path / "two" / "checkpoint-6" / "latents.json").read_text())
     train(experiment_file, output_dir=tmp_path / "one", overrides=(*overrides(vae), CACHED, "training.max_steps=1"))
-    alone = json.loads((tmp_path / "one" / "checkpoint-1" / "latents.json").read_text())
-    for name, values in alone.items():  # up to rounding: larger shards are encoded in larger batches
+    by_one = json.loads((tmp_path / "one" / "checkpoint-1" / "latents.json").read_text())
+    for name, values in by_one.items():  # up to rounding: larger shards are encoded in larger batches
         assert stored[name] == pytest.approx(values, rel=1e-6)

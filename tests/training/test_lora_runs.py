@@ -1,4 +1,4 @@
-"""Runs that train low-rank changes of an earlier run's model: small checkpoints, that go on and are sampled from."""
+"""Runs that train LoRA weights on an earlier run's model: small checkpoints, resuming and sampling."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(experiment_file: Path, base: Path, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def test_checkpoints_hold_what_is_trained_and_nothing_else(run: Path, base: Path) -> None:
+def test_checkpoints_contain_only_trained_weights(run: Path, base: Path) -> None:
     tensors = tensors_of(run / "checkpoint-6")
     weights = {name.removeprefix("model.") for name in tensors if name.startswith("model.")}
     assert weights == {name.removeprefix("ema.") for name in tensors if name.startswith("ema.")}
@@ -55,7 +55,7 @@ def test_checkpoints_hold_what_is_trained_and_nothing_else(run: Path, base: Path
     assert json.loads((run / "checkpoint-6" / "frozen.json").read_text()).keys() == {"pretrained"}
 
 
-def test_training_changes_the_changes_and_not_the_pretrained_weights(run: Path, base: Path) -> None:
+def test_training_changes_lora_weights_and_not_the_pretrained_ones(run: Path, base: Path) -> None:
     state = load_trained(run).model.state_dict()
     pretrained = load_file(base / "ema.safetensors")
     changes = {name: value for name, value in state.items() if "lora_B" in name}
@@ -77,7 +77,7 @@ def test_resume_with_lora_is_bit_identical(
     assert metrics_of(tmp_path)[-1] == metrics_of(run)[-1]
 
 
-def test_what_is_loaded_to_sample_from_is_what_was_trained(
+def test_the_model_loaded_for_sampling_is_the_trained_one(
     experiment_file: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, models = Trainer.run, []
@@ -100,7 +100,7 @@ def predicted(model: Denoiser) -> torch.Tensor:
     return model(x, torch.tensor([0.2, 0.7]), Conditioning({"label": torch.tensor([0, 1])}))
 
 
-def test_a_base_that_changed_or_has_gone_is_one_line(experiment_file: Path, base: Path, tmp_path: Path) -> None:
+def test_a_changed_or_missing_base_is_one_line(experiment_file: Path, base: Path, tmp_path: Path) -> None:
     moved, run = tmp_path / "base", tmp_path / "run"
     shutil.copytree(base, moved)
     train(experiment_file, output_dir=run, overrides=(*overrides(moved), "training.max_steps=1"))
@@ -117,7 +117,9 @@ def test_a_base_that_changed_or_has_gone_is_one_line(experiment_file: Path, base
         load_trained(run)
 
 
-def test_changes_are_no_base_for_a_run_without_them(run: Path, experiment_file: Path, tmp_path: Path) -> None:
+def test_a_run_without_lora_cannot_start_from_a_lora_checkpoint(
+    run: Path, experiment_file: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="of a run with LoRA, and the model is one without"):
         train(experiment_file, output_dir=tmp_path / "run", overrides=(f"model.pretrained={run / 'checkpoint-6'}",))
 
@@ -133,14 +135,14 @@ def test_changes_are_no_base_for_a_run_without_them(run: Path, experiment_file: 
         ),
     ],
 )
-def test_lora_that_cannot_be_is_told_when_the_file_is_read(
+def test_an_impossible_lora_is_refused_when_the_file_is_read(
     overrides: tuple[str, ...], expected: str, experiment_file: Path
 ) -> None:
     with pytest.raises(UserError, match=expected):
         load_experiment(experiment_file, overrides)
 
 
-def test_a_layer_that_is_not_there_is_told_before_anything_is_written(
+def test_a_missing_lora_target_is_refused_before_anything_is_written(
     experiment_file: Path, base: Path, tmp_path: Path
 ) -> None:
     wrong = (*overrides(base), "model.lora.target_modules=['to_q']")
@@ -151,7 +153,7 @@ def test_a_layer_that_is_not_there_is_told_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_frozen_has_neither_gradient_nor_optimizer_state_nor_average(experiment_file: Path, base: Path) -> None:
+def test_frozen_weights_take_no_memory_for_gradients_optimizer_or_average(experiment_file: Path, base: Path) -> None:
     whole, changes = (inspect(resolve(load_experiment(experiment_file, o))) for o in ((), overrides(base)))
     added = changes.parameters - whole.parameters
     embedding, tables = 3 * 16, 16 * 16 + 128  # positions, and the frequencies of time

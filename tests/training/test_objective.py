@@ -1,4 +1,4 @@
-"""What a denoiser is trained on, and validated on: x0 of unit variance, whatever the size of the data."""
+"""A denoiser is trained and validated on x0 of unit variance, whatever the scale of the data."""
 
 from dataclasses import replace
 
@@ -18,8 +18,8 @@ METHOD = replace(rectified_flow(), data_std=SIZE)
 DATA = SIZE * torch.randn(512, 1, 4, 16, generator=torch.Generator().manual_seed(1))
 
 
-class Silent(nn.Module):
-    """A network that sees all and says nothing: its loss is the power of the target, ε − x0."""
+class Zero(nn.Module):
+    """A network that records its input and predicts 0, so that its loss is the power of the target, ε − x0."""
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
         self.seen = (x.square().mean((1, 2, 3)) / ((1 - t) ** 2 + t**2)).mean().item()
@@ -41,19 +41,19 @@ def accelerator() -> Accelerator:
     return Accelerator(cpu=True)
 
 
-def test_in_training(accelerator: Accelerator) -> None:
+def test_training_normalises_data_to_unit_variance(accelerator: Accelerator) -> None:
     objective = Denoising(
         method=METHOD, encoding=None, augmentation=Augmentation(), cfg_dropout=0.0, attribute_dropout=0.0
     )
-    network = Silent()
+    network = Zero()
     loss = objective(network, (DATA, {}), torch.Generator().manual_seed(0), accelerator)
     assert network.seen == pytest.approx(1, rel=0.03)
     assert loss.item() == pytest.approx(2, rel=0.03)
 
 
-def test_in_validation(accelerator: Accelerator) -> None:
+def test_validation_normalises_data_to_unit_variance(accelerator: Accelerator) -> None:
     validation = Validation(Data(), METHOD, num_examples=512, batch_size=512, seed=0, encoding=None)  # type: ignore[arg-type]
-    network = Silent()
+    network = Zero()
     found = validation(network, accelerator, lambda: None)
     assert network.seen == pytest.approx(1, rel=0.03)
     assert found["loss"] == pytest.approx(2, rel=0.03)

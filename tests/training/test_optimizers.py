@@ -1,4 +1,4 @@
-"""Learning rates by hand formulas, weight decay where it belongs, and steps that are skipped on the device."""
+"""Learning rates against their formulas, which weights decay, and steps that are skipped on the device."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_warm_up_takes_at_most_a_tenth_of_the_run_and_starts_at_a_thousandth() -
     assert rate[99] < 1.0 == rate[100] == rate[1000]
 
 
-def test_a_cosine_falls_to_its_lowest_rate() -> None:
+def test_a_cosine_schedule_falls_to_its_lowest_rate() -> None:
     rate = rates(type="cosine", warmup_steps=0, min_lr_ratio=0.01)
     assert rate[0] == 1.0
     assert rate[500] == pytest.approx(0.505)
@@ -38,26 +38,26 @@ def test_a_cosine_falls_to_its_lowest_rate() -> None:
     assert all(later <= earlier for earlier, later in pairwise(rate))
 
 
-def test_cosines_can_start_again() -> None:
+def test_a_cosine_schedule_can_have_several_cycles() -> None:
     rate = rates(type="cosine", warmup_steps=0, num_cycles=2, min_lr_ratio=0.0)
     assert rate[500] == pytest.approx(1.0)
     assert rate[250] == rate[750] == pytest.approx(0.5)
 
 
-def test_a_line_and_steps() -> None:
+def test_linear_and_step_schedules() -> None:
     assert rates(type="linear", warmup_steps=0, min_lr_ratio=0.2)[500] == pytest.approx(0.6)
     rate = rates(type="step", warmup_steps=0, step_size=3, gamma=0.5, min_lr_ratio=0.1)
     assert (rate[299], rate[300], rate[600], rate[999]) == (1.0, 0.5, 0.25, 0.125)
 
 
-def test_matrices_alone_decay() -> None:
+def test_only_matrices_decay() -> None:
     model = nn.Sequential(nn.Embedding(4, 8), nn.Linear(8, 8), nn.LayerNorm(8))
     decayed, free = build_optimizer(model, schema.Optimizer(weight_decay=0.1)).param_groups
     assert [tuple(p.shape) for p in decayed["params"]] == [(8, 8)] and decayed["weight_decay"] == 0.1
     assert sum(p.numel() for p in free["params"]) == 32 + 8 + 16 and free["weight_decay"] == 0.0
 
 
-def test_what_a_module_names_does_not_decay_though_it_is_a_matrix() -> None:
+def test_matrices_named_in_no_weight_decay_do_not_decay() -> None:
     class Scan(nn.Linear):
         no_weight_decay = ("weight",)
 
@@ -96,7 +96,7 @@ def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_state(kind: s
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
-def test_a_first_gradient_that_is_not_finite_leaves_nothing_behind(kind: str) -> None:
+def test_a_first_gradient_that_is_not_finite_does_not_affect_later_steps(kind: str) -> None:
     with_it = nn.Linear(4, 4)
     without = copy.deepcopy(with_it)
     for model, factors in ((with_it, (float("nan"), 1.0)), (without, (1.0,))):
@@ -107,7 +107,7 @@ def test_a_first_gradient_that_is_not_finite_leaves_nothing_behind(kind: str) ->
     assert torch.equal(with_it.weight, without.weight)
 
 
-def test_momentum_begins_at_zero_which_is_the_first_step_to_the_bit() -> None:
+def test_momentum_starts_at_zero_and_steps_stay_bit_identical_to_torch() -> None:
     ours = nn.Linear(4, 4)
     plain = copy.deepcopy(ours)
     optimizer = build_optimizer(ours, schema.Optimizer(type="sgd", learning_rate=0.1, weight_decay=0.0))
@@ -121,7 +121,7 @@ def test_momentum_begins_at_zero_which_is_the_first_step_to_the_bit() -> None:
     assert torch.equal(ours.weight, plain.weight)
 
 
-def test_steps_that_a_scaler_skips_are_counted_and_left_to_it() -> None:
+def test_steps_that_a_scaler_skips_are_only_counted() -> None:
     optimizer = build_optimizer(nn.Linear(4, 4), schema.Optimizer())
     skipping = SkippingStep(optimizer, torch.device("cpu"))
     for number, norm in enumerate((1.0, float("inf"), float("nan"))):

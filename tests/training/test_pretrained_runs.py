@@ -50,7 +50,7 @@ tensorboard = false
 
 @pytest.fixture
 def pipeline(tmp_path):
-    """A pipeline's folder with a tiny transformer for pictures of one channel, in half precision."""
+    """A pipeline's folder with a tiny transformer for images of one channel, in half precision."""
     torch.manual_seed(0)
     network = SD3Transformer2DModel(
         num_attention_heads=2,
@@ -73,7 +73,7 @@ def pipeline(tmp_path):
 
 @pytest.fixture
 def config(pipeline, synthetic_dataset, tmp_path):
-    """An experiment that starts from the pipeline, and says nothing of its architecture."""
+    """An experiment that starts from the pipeline and has no [model.architecture]."""
     path = tmp_path / "experiment.toml"
     path.write_text(EXPERIMENT.format(root=synthetic_dataset, pretrained=pipeline))
     return path
@@ -119,22 +119,22 @@ def test_the_architecture_is_written_into_the_checkpoints_experiment(config, tmp
 
 
 @pytest.mark.parametrize("value", [3, 24])  # the latter is the default
-def test_a_key_that_contradicts_the_weights_is_told(config, tmp_path, value):
+def test_a_key_that_contradicts_the_weights_is_refused(config, tmp_path, value):
     wrong = (f"model.architecture.num_layers={value}", "model.architecture.patch_size=16")
 
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         train(config, output_dir=tmp_path / "run", overrides=wrong)
-    with pytest.raises(UserError) as told_by_check:
+    with pytest.raises(UserError) as caught_by_check:
         inspect(resolve(load_experiment(config, wrong), written_keys(config, wrong)))
 
-    [line] = told.value.lines
-    assert line.endswith(told_by_check.value.lines[0])
+    [line] = caught.value.lines
+    assert line.endswith(caught_by_check.value.lines[0])
     expected = f"[model.architecture] num_layers: {value}, but the pretrained model has 1; leave the key out"
     assert line == f"{config}: {expected}"
     assert not (tmp_path / "run").exists()
 
 
-def test_the_run_directorys_own_experiment_trains_again(config, tmp_path):
+def test_the_run_directorys_own_experiment_trains_the_same_model(config, tmp_path):
     train(config, output_dir=tmp_path / "run", overrides=("training.max_steps=1",))
 
     again = tmp_path / "run" / "config.toml"
@@ -143,7 +143,7 @@ def test_the_run_directorys_own_experiment_trains_again(config, tmp_path):
     assert largest_difference(tmp_path / "run" / "checkpoint-1", tmp_path / "again" / "checkpoint-1") == 0
 
 
-def test_another_run_starts_from_a_checkpoint_of_such_a_run(config, tmp_path):
+def test_another_run_starts_from_a_checkpoint_of_a_pretrained_run(config, tmp_path):
     train(config, output_dir=tmp_path / "first", overrides=("training.max_steps=1",))
     checkpoint = tmp_path / "first" / "checkpoint-1"
     overrides = (f"model.pretrained={checkpoint}", "training.max_steps=1", "training.optimizer.learning_rate=1e-9")
@@ -169,15 +169,15 @@ def test_another_run_starts_from_a_checkpoint_of_such_a_run(config, tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_started_from_is_told_before_anything_is_written(config, tmp_path, overrides, message):
-    with pytest.raises(UserError, match=message) as told:
+def test_unusable_pretrained_weights_are_refused_before_anything_is_written(config, tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
         train(config, output_dir=tmp_path / "run", overrides=overrides)
 
-    assert len(told.value.lines) == 1
+    assert len(caught.value.lines) == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_for_latents_are_refused_for_pictures(config, pipeline, tmp_path):
+def test_weights_for_latents_are_refused_for_images(config, pipeline, tmp_path):
     network = SD3Transformer2DModel(num_layers=1, num_attention_heads=1, attention_head_dim=8, caption_projection_dim=8)
     network.save_pretrained(pipeline / "transformer")
 
@@ -194,7 +194,9 @@ def test_an_inspection_counts_the_pretrained_network(config, pipeline):
 
     found = inspect(resolve(load_experiment(config)))
 
-    conditioning = 3 * 12 + (12 * 10 + 10)  # two classes and their null, as tokens, and their part of the whole
+    conditioning = 3 * 12 + (
+        12 * 10 + 10
+    )  # embeddings of two classes and null, and their projection to the pooled embedding
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters()) + conditioning
     assert found.tokens == 16
 

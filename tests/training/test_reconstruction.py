@@ -1,4 +1,4 @@
-"""What an autoencoder's loss measures, and that its gradients are finite wherever a picture may be."""
+"""An autoencoder's loss matches its formulas, and its gradients are finite for every possible tensor."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def losses(each: Reconstruction, x: Tensor, reconstruction: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", ["db-only", "db-iq", "db-polar", "timeseries"])
 @pytest.mark.parametrize("value", [-1.5, -1.0, 0.0, 1.0, 1.5])
 @pytest.mark.parametrize("original", [-1.0, 0.0])
-def test_gradients_are_finite_in_every_corner(name: str, value: float, original: float) -> None:
-    """At 0, where a power law has no slope; at ±1, where values are clipped; of silence, which has no direction."""
+def test_gradients_are_finite_at_zero_at_the_limits_and_for_silence(name: str, value: float, original: float) -> None:
+    """At 0 a power law has no slope, at ±1 values are clipped, and a silent signal has no direction."""
     each = objective(name, stft_weight=1.0, signal_weight=1.0)
     x = torch.full((2, *each.representation.shape), original)
     reconstruction = torch.full_like(x, value, requires_grad=True)
@@ -51,8 +51,8 @@ def test_gradients_are_finite_in_every_corner(name: str, value: float, original:
 
 @pytest.mark.parametrize("name", ["db-iq", "db-polar", "timeseries"])
 @pytest.mark.parametrize("term", ["stft_weight", "signal_weight"])
-def test_each_signal_term_reaches_what_holds_the_signal_by_the_right_gradient(name: str, term: str) -> None:
-    """Held against a difference quotient along the gradient's own direction, in a picture of real amplitudes."""
+def test_each_signal_term_has_the_right_gradient_of_the_reconstruction(name: str, term: str) -> None:
+    """Compared with a difference quotient along the gradient, for a tensor of realistic amplitudes."""
     weights = {"stft_weight": 0.0, "signal_weight": 0.0} | {term: 1e3}
     each = objective(name, **weights)
     generator = torch.Generator().manual_seed(1)
@@ -69,7 +69,7 @@ def test_each_signal_term_reaches_what_holds_the_signal_by_the_right_gradient(na
     assert (up - down).item() / (2 * step) == pytest.approx(reconstruction.grad.norm().item(), rel=0.05)
 
 
-def test_a_flat_electrode_beside_others_outweighs_none_of_them() -> None:
+def test_a_flat_electrode_does_not_outweigh_the_others() -> None:
     each = objective("timeseries", stft_weight=1.0, signal_weight=1.0)
     generator = torch.Generator().manual_seed(1)
     signal = torch.randn(1, 3, WINDOW, generator=generator) * 20
@@ -94,7 +94,7 @@ def test_previews_show_examples_from_the_whole_split(tmp_path: Path) -> None:
     examples.__getitem__.assert_called_once_with([0, 8, 16, 24, 32, 40, 48, 56])
 
 
-def test_decibels_alone_are_compared_as_they_are() -> None:
+def test_db_only_is_compared_as_a_tensor_without_signal_terms() -> None:
     each = objective("db-only", reconstruction="l1")  # type: ignore[arg-type]
     x = torch.zeros(2, *each.representation.shape)
     torch.testing.assert_close(losses(each, x, x + 0.25), torch.full((2,), 0.25))
@@ -104,19 +104,19 @@ def test_an_example_has_the_same_loss_in_any_batch() -> None:
     each = objective("timeseries")
     x, reconstruction = torch.rand(2, 4, *each.representation.shape, generator=torch.Generator().manual_seed(0)) - 0.5
     together = losses(each, x, reconstruction)
-    alone = torch.cat([losses(each, x[i : i + 1], reconstruction[i : i + 1]) for i in range(4)])
-    torch.testing.assert_close(together, alone)
+    separately = torch.cat([losses(each, x[i : i + 1], reconstruction[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(together, separately)
     assert together.std() > 0
 
 
-def test_the_stft_loss_is_that_of_its_equations() -> None:
+def test_the_stft_loss_matches_its_equations() -> None:
     """A signal at half its amplitude: spectral convergence 1/2, log-magnitude ln 2, at each resolution."""
     x = torch.randn(3, WINDOW, generator=torch.Generator().manual_seed(0)) * 1e3
     torch.testing.assert_close(stft_loss(x, x / 2), torch.full((3,), 0.5 + math.log(2)), atol=1e-3, rtol=0)
     assert (stft_loss(x, x) == 0).all()
 
 
-def test_the_stft_loss_sees_no_phase_and_the_signal_term_does() -> None:
+def test_the_stft_loss_ignores_phase_and_the_signal_term_does_not() -> None:
     x = torch.randn(3, WINDOW, generator=torch.Generator().manual_seed(0)) * 20
     assert stft_loss(x, -x).max() < 1e-6
     each = objective("timeseries", stft_weight=0.0, signal_weight=1.0, reconstruction="l2")  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ def test_the_stft_loss_sees_no_phase_and_the_signal_term_does() -> None:
     assert losses(each, tensor, inverted).item() > 2
 
 
-def test_the_divergence_is_that_of_torch() -> None:
+def test_the_divergence_matches_torchs() -> None:
     mean, log_variance = torch.randn(2, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(mean, (log_variance / 2).exp()), normal(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Each representation, from the generator to the dataset, the model, its samples, and back to microvolts."""
+"""Each representation: from the synthetic dataset to the model, its samples, and back to microvolts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return root
 
 
-def test_each_representation_is_trained_and_sampled_and_its_samples_are_the_microvolts_of_their_tensors(
+def test_each_representation_is_trained_and_sampled_in_microvolts(
     dataset: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     overrides = (
@@ -47,12 +47,12 @@ def test_each_representation_is_trained_and_sampled_and_its_samples_are_the_micr
         card = DatasetCard.load(dataset)
         assert samples["tensors"].shape == (2, *card.shape)
         assert samples["signals"].shape == ((2, 19, 2048) if dataset.name == "timeseries" else (2, 2048))
-        meant = representation_of(card).to_signal(torch.from_numpy(samples["tensors"])).numpy()
-        # Two steps teach nothing: what has to be right is the scale, whatever phase db-only found.
-        assert samples["signals"].std() == pytest.approx(meant.std(), rel=0.1)
+        expected = representation_of(card).to_signal(torch.from_numpy(samples["tensors"])).numpy()
+        # After two steps only the scale can be right, whatever phase db-only has found.
+        assert samples["signals"].std() == pytest.approx(expected.std(), rel=0.1)
 
 
-def test_what_is_stored_becomes_the_generated_signal_again(dataset: Path) -> None:
+def test_stored_examples_are_converted_to_signals_and_back(dataset: Path) -> None:
     card = DatasetCard.load(dataset)
     representation = representation_of(card)
     examples = Examples(
@@ -62,6 +62,6 @@ def test_what_is_stored_becomes_the_generated_signal_again(dataset: Path) -> Non
     rms = signals.square().mean().sqrt().item()
     assert 3 < rms < 100  # µV
     again = representation.to_tensor(signals)
-    tolerance = 0.2 if dataset.name == "db-only" else 0.01  # float16 on disk; db-only has to guess its phase
+    tolerance = 0.2 if dataset.name == "db-only" else 0.01  # float16 on disk; db-only has to estimate the phase
     assert (again - examples[[0, 1]][0])[..., 1:-1, :].abs().quantile(0.9) < tolerance
     assert torch.isfinite(again).all()

@@ -1,4 +1,4 @@
-"""A run that was interrupted is, to the bit, the run that was not."""
+"""An interrupted and resumed run is bit-identical to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def uninterrupted(experiment_file: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def killed_after(step: int, uninterrupted: Path, run: Path) -> Path:
-    """What a kill shortly before step + 3 leaves: checkpoints up to `step`, and metrics beyond it."""
+    """A run as a kill shortly before `step` + 3 leaves it: checkpoints up to `step`, and later metrics."""
     run.mkdir()
     shutil.copytree(uninterrupted / f"checkpoint-{step}", run / f"checkpoint-{step}")
     rows = (uninterrupted / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -44,7 +44,7 @@ def killed_after(step: int, uninterrupted: Path, run: Path) -> Path:
 
 
 @pytest.mark.parametrize("step", [1, 5, 6, 7, 8, 11, 14], ids=lambda step: f"step {step} of epochs of 6")
-def test_resume_is_bit_identical_in_mid_epoch_and_at_its_borders(
+def test_resume_is_bit_identical_in_mid_epoch_and_at_its_ends(
     step: int, uninterrupted: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     run = killed_after(step, uninterrupted, tmp_path / "run")
@@ -103,7 +103,7 @@ def test_a_stop_during_validation_validates_again(
     assert largest_difference(run / LAST, uninterrupted / LAST) == 0
 
 
-def test_a_stop_in_the_last_validation_is_no_end(
+def test_a_stop_during_the_last_validation_does_not_finish_the_run(
     uninterrupted: Path,
     experiment_file: Path,
     tmp_path: Path,
@@ -120,8 +120,8 @@ def test_a_stop_in_the_last_validation_is_no_end(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_validate", interrupted)
         assert not train(experiment_file, output_dir=run, resume="latest")
-    said = capsys.readouterr().err
-    assert "paused at step 15 of 15" in said and "resume      uv run python -m " in said
+    printed = capsys.readouterr().err
+    assert "paused at step 15 of 15" in printed and "resume      uv run python -m " in printed
 
     for _ in range(2):
         assert train(experiment_file, output_dir=run, resume="latest")
@@ -129,7 +129,7 @@ def test_a_stop_in_the_last_validation_is_no_end(
     assert state.Progress.of(run / LAST) == state.Progress.of(uninterrupted / LAST)
 
 
-def test_a_best_checkpoint_that_is_not_there_any_more_is_forgotten(
+def test_a_best_checkpoint_that_was_deleted_is_forgotten(
     uninterrupted: Path, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = killed_after(5, uninterrupted, tmp_path / "run")
@@ -156,9 +156,9 @@ def test_a_finished_run_can_be_made_longer(uninterrupted: Path, experiment_file:
     assert list_checkpoints(run)[-1].name == "checkpoint-17"
 
 
-def test_a_run_that_is_there_is_not_overwritten(uninterrupted: Path, experiment_file: Path) -> None:
+def test_an_existing_run_is_not_overwritten(uninterrupted: Path, experiment_file: Path) -> None:
     before = sorted(path.stat().st_mtime_ns for path in uninterrupted.rglob("*"))
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         train(experiment_file, output_dir=uninterrupted)
     assert sorted(path.stat().st_mtime_ns for path in uninterrupted.rglob("*")) == before
 
@@ -174,7 +174,7 @@ def test_a_run_that_is_there_is_not_overwritten(uninterrupted: Path, experiment_
         ("data.columns.label=gender", "[model.conditioning] attributes: 'label (female, male)', but "),
     ],
 )
-def test_weights_that_would_mean_something_else_are_refused(
+def test_resume_is_refused_if_the_weights_would_change_their_meaning(
     uninterrupted: Path, experiment_file: Path, tmp_path: Path, override: str, expected: str
 ) -> None:
     checkpoint = uninterrupted / LAST
@@ -184,7 +184,7 @@ def test_weights_that_would_mean_something_else_are_refused(
     assert not (tmp_path / "config.toml").exists()
 
 
-def test_a_run_does_not_start_from_weights_that_would_mean_something_else(
+def test_starting_from_weights_that_would_change_their_meaning_is_refused(
     uninterrupted: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     overrides = (f"model.pretrained={uninterrupted / LAST}", "model.architecture.patch_size=[8, 32]")
@@ -197,21 +197,21 @@ def test_a_run_does_not_start_from_weights_that_would_mean_something_else(
         assert "[model.architecture] patch_size: [8, 32], but " in caught.value.lines[0]
 
 
-def test_what_does_not_change_the_meaning_of_weights_may_change(
+def test_settings_that_keep_the_meaning_of_weights_may_change(
     uninterrupted: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     changed = ("model.architecture.dropout_rate=0", "model.conditioning.cfg_dropout=0.2", "training.max_steps=16")
     assert train(experiment_file, output_dir=tmp_path, resume=str(uninterrupted / LAST), overrides=changed)
 
 
-def test_an_average_switched_on_later_starts_from_the_weights(experiment_file: Path, tmp_path: Path) -> None:
+def test_an_average_enabled_on_resuming_starts_from_the_weights(experiment_file: Path, tmp_path: Path) -> None:
     off = ("training.max_steps=3", "training.ema.enabled=false")
     train(experiment_file, output_dir=tmp_path / "run", overrides=off)
     train(experiment_file, output_dir=tmp_path / "run", resume="latest", overrides=("training.max_steps=4",))
     assert (tmp_path / "run" / "checkpoint-4" / "ema.safetensors").is_file()
 
 
-def test_going_on_from_an_earlier_step_leaves_the_later_ones_behind(
+def test_resuming_from_an_earlier_step_removes_later_checkpoints(
     uninterrupted: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -222,7 +222,7 @@ def test_going_on_from_an_earlier_step_leaves_the_later_ones_behind(
     assert metrics_of(run)[-1]["step"] == 8
 
 
-def test_a_run_does_not_go_on_with_another_dataset(uninterrupted: Path, experiment_file: Path, tmp_path: Path) -> None:
+def test_resume_with_another_dataset_is_refused(uninterrupted: Path, experiment_file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     prepare_synthetic(other, "db-only", SyntheticOptions(num_subjects=5, num_windows=2, seed=1))
     with pytest.raises(UserError, match="was trained on"):
@@ -234,7 +234,7 @@ def test_a_run_does_not_go_on_with_another_dataset(uninterrupted: Path, experime
         )
 
 
-def test_what_the_experiment_says_of_the_optimizer_holds_after_a_resume(
+def test_optimizer_settings_of_the_experiment_apply_after_a_resume(
     uninterrupted: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     resume = str(uninterrupted / "checkpoint-5")
@@ -247,12 +247,12 @@ def test_what_the_experiment_says_of_the_optimizer_holds_after_a_resume(
         train(experiment_file, output_dir=tmp_path / "b", resume=resume, overrides=("training.optimizer.type=sgd",))
 
 
-def test_a_run_resumed_at_its_end_in_another_folder_has_its_checkpoint_there(
+def test_a_run_resumed_at_its_end_in_another_directory_writes_its_checkpoint_there(
     uninterrupted: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     train(experiment_file, output_dir=tmp_path / "run", resume=str(uninterrupted / LAST))
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == [LAST]
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         train(experiment_file, output_dir=tmp_path / "run", resume=str(uninterrupted / "checkpoint-5"))
 
 

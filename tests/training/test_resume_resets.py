@@ -1,4 +1,4 @@
-"""What a resume may begin anew, what it takes along all the same, and what checkpoints are kept for it."""
+"""Resetting optimizer, schedule or best checkpoint on resuming, and what is kept nevertheless."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def steps_of_optimizer(checkpoint: Path) -> set[float]:
     return {float(each["step"]) for each in state.values()}
 
 
-def test_an_optimizer_begun_anew_has_the_weights_the_average_and_the_step(
+def test_resetting_the_optimizer_keeps_weights_average_and_step(
     run: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     before, reset = run / "checkpoint-5", "training.resume.reset_optimizer=true"
@@ -58,7 +58,7 @@ def test_an_optimizer_begun_anew_has_the_weights_the_average_and_the_step(
     assert updates == [2, 3]
 
 
-def test_a_checkpoint_without_the_optimizers_state_says_what_resumes_it(
+def test_a_checkpoint_without_optimizer_state_resumes_with_reset_optimizer(
     run_without_state: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     checkpoint, longer = run_without_state / "checkpoint-5", (*QUIET, "training.max_steps=7")
@@ -72,7 +72,7 @@ def test_a_checkpoint_without_the_optimizers_state_says_what_resumes_it(
     assert steps_of_optimizer(tmp_path / "run" / "checkpoint-7") == {2.0}
 
 
-def test_another_optimizer_goes_on_where_its_state_begins_anew(
+def test_another_optimizer_type_resumes_only_with_reset_optimizer(
     run: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     overrides = (*QUIET, "training.max_steps=6", "training.optimizer.type=sgd", "training.optimizer.betas=[0.5, 0.9]")
@@ -88,7 +88,7 @@ def test_another_optimizer_goes_on_where_its_state_begins_anew(
     assert json.loads((tmp_path / "run" / "checkpoint-6" / "progress.json").read_text())["optimizer"] == "sgd"
 
 
-def test_a_schedule_begun_anew_spans_the_steps_that_are_left(run: Path, experiment_file: Path, tmp_path: Path) -> None:
+def test_a_reset_schedule_spans_the_remaining_steps(run: Path, experiment_file: Path, tmp_path: Path) -> None:
     overrides = (*QUIET, "training.log_interval=1", "training.resume.reset_scheduler=true")
 
     train(experiment_file, output_dir=tmp_path, resume=str(run / "checkpoint-5"), overrides=overrides)
@@ -100,22 +100,22 @@ def test_a_schedule_begun_anew_spans_the_steps_that_are_left(run: Path, experime
     assert steps_of_optimizer(tmp_path / "checkpoint-15") == {15.0}
 
 
-def test_what_began_anew_goes_on_to_the_bit_at_the_next_resume(
+def test_a_run_with_resets_is_bit_identical_after_the_next_resume(
     run: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
-    anew, again = tmp_path / "anew", tmp_path / "again"
+    reset, again = tmp_path / "reset", tmp_path / "again"
     resets = ("training.resume.reset_optimizer=true", "training.resume.reset_scheduler=true")
-    train(experiment_file, output_dir=anew, resume=str(run / "checkpoint-5"), overrides=(*QUIET, *resets))
+    train(experiment_file, output_dir=reset, resume=str(run / "checkpoint-5"), overrides=(*QUIET, *resets))
     again.mkdir()
-    shutil.copytree(anew / "checkpoint-9", again / "checkpoint-9")
+    shutil.copytree(reset / "checkpoint-9", again / "checkpoint-9")
 
-    train(anew / "config.toml", output_dir=again, resume="latest")  # by the run's own file
+    train(reset / "config.toml", output_dir=again, resume="latest")  # the run's own experiment file
 
-    assert largest_difference(again / "checkpoint-15", anew / "checkpoint-15") == 0
+    assert largest_difference(again / "checkpoint-15", reset / "checkpoint-15") == 0
     assert steps_of_optimizer(again / "checkpoint-15") == {10.0}
 
 
-def test_a_check_holds_an_experiment_against_the_checkpoint_that_it_goes_on_from(
+def test_config_check_compares_the_experiment_with_the_checkpoint_to_resume_from(
     run: Path, experiment_file: Path
 ) -> None:
     def overrides(name: str) -> list[str]:
@@ -129,25 +129,25 @@ def test_a_check_holds_an_experiment_against_the_checkpoint_that_it_goes_on_from
 
 
 @pytest.mark.parametrize("key", ["reset_optimizer", "reset_scheduler"])
-def test_a_run_that_is_not_resumed_has_nothing_to_begin_anew(key: str, experiment_file: Path, tmp_path: Path) -> None:
+def test_a_reset_without_resuming_is_refused(key: str, experiment_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"tiny.toml: \[training.resume\] {key}: has no effect"):
         train(experiment_file, output_dir=tmp_path / "run", overrides=(f"training.resume.{key}=true",))
     assert not (tmp_path / "run").exists()
 
 
-def test_decays_of_a_plateau_are_taken_along_or_left() -> None:
+def test_plateau_decays_are_restored_or_reset() -> None:
     training = Training(
         scheduler=Scheduler(type="plateau", patience=0, warmup_steps=0, gamma=0.1),
         optimizer=Optimizer(learning_rate=1.0),
     )
-    before, resumed, anew = (LearningRate(training, num_steps=100, steps_per_epoch=10) for _ in range(3))
+    before, resumed, fresh = (LearningRate(training, num_steps=100, steps_per_epoch=10) for _ in range(3))
     before.validated(1.0)
     before.validated(2.0)
 
     resumed.resume(0, before.state_dict())
-    anew.resume(50, None)
+    fresh.resume(50, None)
 
-    assert [rate(60) for rate in (before, resumed, anew)] == pytest.approx([0.1, 0.1, 1.0])
+    assert [rate(60) for rate in (before, resumed, fresh)] == pytest.approx([0.1, 0.1, 1.0])
     resumed.validated(0.5)
     resumed.validated(0.75)
     assert resumed(60) == pytest.approx(0.01)
@@ -159,7 +159,7 @@ def plateau(**settings: object) -> LearningRate:
     return LearningRate(training, num_steps=100, steps_per_epoch=10)
 
 
-def test_a_plateau_decays_as_the_experiment_says_now() -> None:
+def test_a_resumed_plateau_uses_the_settings_of_the_new_experiment() -> None:
     before = plateau(patience=10, gamma=0.1, min_lr_ratio=0.01)
     now = plateau(patience=0, gamma=0.5, min_lr_ratio=0.2)
     before.validated(1.0)
@@ -172,7 +172,7 @@ def test_a_plateau_decays_as_the_experiment_says_now() -> None:
     assert rates == pytest.approx([1.0, 0.5, 0.25, 0.2])
 
 
-def test_a_rate_that_had_decayed_below_the_lowest_is_the_lowest() -> None:
+def test_a_rate_decayed_below_a_new_minimum_is_raised_to_it() -> None:
     before, now = plateau(patience=0, gamma=0.1, min_lr_ratio=0.01), plateau(patience=0, gamma=0.1, min_lr_ratio=0.2)
     for loss in (1.0, 2.0):
         before.validated(loss)
@@ -192,7 +192,7 @@ def test_a_plateau_that_forgets_its_best_keeps_its_decays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         (("data.paths.val=test", "training.validation.num_examples=4"), "num_examples, [data.paths] val"),
         (("training.validation.metric=loss",), "[training.validation] metric"),
@@ -201,15 +201,15 @@ def test_a_plateau_that_forgets_its_best_keeps_its_decays() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_best_of_other_figures_is_forgotten(
+def test_the_best_checkpoint_is_forgotten_if_validation_has_changed(
     changed: tuple[str, ...],
-    told: str,
+    message: str,
     experiment_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    losses = iter((1.0, 1.0, 2.0, 2.0))  # of the weights and of their average, at steps 2 and 3
+    losses = iter((1.0, 1.0, 2.0, 2.0))  # of the weights and their average, at steps 2 and 3
     monkeypatch.setattr(Validation, "__call__", lambda *arguments: {"loss": next(losses)})
     overrides = ("training.validation.interval=2", "training.max_steps=2")
     train(experiment_file, output_dir=tmp_path, overrides=overrides)
@@ -218,13 +218,11 @@ def test_a_best_of_other_figures_is_forgotten(
 
     progress = json.loads((tmp_path / "checkpoint-3" / "progress.json").read_text())
     assert (progress["best_step"], progress["best_value"]) == ((3, 2.0) if changed else (2, 1.0))
-    said = capsys.readouterr().err
-    assert ("the best so far is forgotten at step 2" in said) == bool(changed) and told in said
+    printed = capsys.readouterr().err
+    assert ("the best checkpoint so far is forgotten at step 2" in printed) == bool(changed) and message in printed
 
 
-def test_where_the_best_alone_is_saved_each_checkpoint_was_the_best_when_it_was_written(
-    experiment_file: Path, tmp_path: Path
-) -> None:
+def test_with_save_best_only_each_checkpoint_was_the_best_when_written(experiment_file: Path, tmp_path: Path) -> None:
     overrides = ("training.checkpointing.save_best_only=true", "training.validation.interval=2")
 
     train(experiment_file, output_dir=tmp_path, overrides=overrides)

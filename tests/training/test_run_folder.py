@@ -1,4 +1,4 @@
-"""A run's folder is of one command at a time, keeps nothing of how it was resumed, and is of one course of training."""
+"""The run directory: one command at a time, no trace of how it was resumed, no checkpoints of an abandoned course."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUIET = ("training.validation.enabled=false",)
 
 @pytest.fixture(scope="module")
 def short(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four steps, with a checkpoint of each."""
+    """A run of four steps, with a checkpoint at each."""
     run = tmp_path_factory.mktemp("runs") / "short"
     train(experiment_file, output_dir=run, overrides=(*QUIET, "training.max_steps=4"))
     return run
@@ -39,7 +39,7 @@ def contents(run: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in run.rglob("*") if path.name != LOCK_NAME}
 
 
-def test_a_run_keeps_nothing_of_how_it_was_resumed(short: Path, experiment_file: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_save_how_it_was_resumed(short: Path, experiment_file: Path, tmp_path: Path) -> None:
     run, fresh = tmp_path / "run", tmp_path / "fresh"
     shutil.copytree(short, run)
     longer = (*QUIET, "training.max_steps=6")
@@ -47,7 +47,7 @@ def test_a_run_keeps_nothing_of_how_it_was_resumed(short: Path, experiment_file:
 
     train(run / "config.toml", output_dir=fresh)
     before = contents(run)
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         train(run / "config.toml")
 
     assert steps_of(fresh)[0] == 1 and contents(run) == before
@@ -57,15 +57,17 @@ def test_a_run_keeps_nothing_of_how_it_was_resumed(short: Path, experiment_file:
     )
 
 
-def test_a_refused_command_leaves_what_is_being_written(short: Path, experiment_file: Path, tmp_path: Path) -> None:
+def test_a_refused_command_does_not_delete_an_unfinished_checkpoint(
+    short: Path, experiment_file: Path, tmp_path: Path
+) -> None:
     shutil.copytree(short, tmp_path / "run")
     (tmp_path / "run" / ".unfinished-checkpoint-5").mkdir()
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         train(experiment_file, output_dir=tmp_path / "run")
     assert (tmp_path / "run" / ".unfinished-checkpoint-5").is_dir()
 
 
-def test_a_second_command_is_told_that_a_run_is_being_trained_and_touches_nothing(
+def test_a_second_command_is_refused_and_changes_nothing(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, refusals = Trainer._step, list[UserError]()
@@ -75,7 +77,7 @@ def test_a_second_command_is_told_that_a_run_is_being_trained_and_touches_nothin
             (tmp_path / ".unfinished-checkpoint-3").mkdir()
             before = contents(tmp_path)
             for resume in (None, "latest"):
-                with pytest.raises(UserError, match="a run is being trained there already") as caught:
+                with pytest.raises(UserError, match="another command is training in this run directory") as caught:
                     train(experiment_file, output_dir=tmp_path, resume=resume)
                 refusals.append(caught.value)
             assert contents(tmp_path) == before
@@ -87,7 +89,7 @@ def test_a_second_command_is_told_that_a_run_is_being_trained_and_touches_nothin
     assert steps_of(tmp_path) == [1, 2, 3, 4] and not (tmp_path / LOCK_NAME).exists()
 
 
-def test_neither_a_lock_that_a_kill_left_nor_a_file_system_without_locks_stops_a_run(
+def test_a_lock_left_by_a_kill_or_a_file_system_without_locks_does_not_prevent_a_run(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = (*QUIET, "training.max_steps=1")
@@ -95,15 +97,15 @@ def test_neither_a_lock_that_a_kill_left_nor_a_file_system_without_locks_stops_a
     (tmp_path / "killed" / LOCK_NAME).touch()
     assert train(experiment_file, output_dir=tmp_path / "killed", overrides=short)
 
-    class Without(filelock.FileLock):
+    class Unsupported(filelock.FileLock):
         def acquire(self, *arguments: object, **named: object) -> NoReturn:
             raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(filelock, "FileLock", Without)
+    monkeypatch.setattr(filelock, "FileLock", Unsupported)
     assert train(experiment_file, output_dir=tmp_path / "without", overrides=short)
 
 
-def test_a_run_that_goes_back_leaves_the_later_checkpoints_before_it_is_killed(
+def test_resuming_from_an_earlier_step_removes_later_checkpoints_before_the_first_step(
     short: Path,
     experiment_file: Path,
     tmp_path: Path,
@@ -129,18 +131,18 @@ def test_a_run_that_goes_back_leaves_the_later_checkpoints_before_it_is_killed(
     assert "checkpoint-2 at step 2\n" in capsys.readouterr().err
 
 
-def test_other_epochs_are_told_and_an_end_before_the_checkpoint_is_refused(
+def test_a_changed_epoch_length_is_reported_and_an_end_before_the_checkpoint_is_refused(
     short: Path, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(short, tmp_path / "run")
     before = contents(tmp_path / "run")
     (tmp_path / "epochs.toml").write_text(experiment_file.read_text().replace("max_steps = 15", "epochs = 1"))
     for config, override, expected in (
-        (experiment_file, "training.max_steps=3", "would end at step 3, and"),
+        (experiment_file, "training.max_steps=3", r"would end at step 3, but"),
         (
             tmp_path / "epochs.toml",
             "training.gradient_accumulation_steps=4",
-            "would end at step 3 of 3 steps per epoch",
+            r"would end at step 3 \(3 steps per epoch, formerly 6\), but",
         ),
     ):
         with pytest.raises(UserError, match=rf"\[training\] max_steps, epochs: .* {expected}"):
@@ -150,12 +152,11 @@ def test_other_epochs_are_told_and_an_end_before_the_checkpoint_is_refused(
 
     other = (*QUIET, "training.gradient_accumulation_steps=1", "training.max_steps=5")
     train(experiment_file, output_dir=tmp_path / "run", resume="latest", overrides=other)
-    told = "steps per epoch: 12, but 6 up to step 4 ("
-    assert f"{told}another batch size, accumulation, number of" in capsys.readouterr().err
+    assert "steps per epoch: 12, but 6 up to step 4 (batch size, accumulation, number of" in capsys.readouterr().err
     assert json.loads((tmp_path / "run/checkpoint-5/progress.json").read_text())["steps_per_epoch"] == 12
 
 
-def test_a_checkpoint_of_a_version_that_kept_no_length_of_epochs_goes_on(
+def test_a_checkpoint_of_a_version_that_saved_no_steps_per_epoch_can_be_resumed(
     short: Path, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = tmp_path / "run" / "checkpoint-4"
@@ -173,7 +174,7 @@ def test_a_checkpoint_of_a_version_that_kept_no_length_of_epochs_goes_on(
     assert metrics_of(tmp_path / "run")[-1]["epoch"] == pytest.approx(5 / 6)
 
 
-def test_the_command_that_samples_can_be_pasted_back_from_a_path_with_spaces(
+def test_the_printed_sample_command_can_be_pasted_for_a_path_with_spaces(
     experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "my runs" / "first"

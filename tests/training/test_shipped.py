@@ -1,4 +1,4 @@
-"""The experiments that come with the package, at their real size, and what the quickstart learns."""
+"""The shipped experiments at their real size and smaller, and what the quickstart learns."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ ONE_STEP = (
 )
 
 
-def marked(quick: tuple[str, ...]) -> list[Any]:
-    """The shipped experiments, of which those on other data than the quick ones are slow."""
+def shipped(quick: tuple[str, ...]) -> list[Any]:
+    """The shipped experiments; those on data other than `quick` are marked slow."""
     return [
         pytest.param(path, id=path.stem, marks=() if path.stem.endswith(quick) else pytest.mark.slow)
         for path in SHIPPED
@@ -53,7 +53,7 @@ def test_there_is_an_experiment_for_each_backbone_and_representation() -> None:
 
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VAE of the size of SD3.5's latents, 16 channels at an eighth of the resolution, with random weights."""
+    """A VAE with latents of SD3.5's size, 16 channels at an eighth of the resolution, with random weights."""
     from diffusers import AutoencoderKL
 
     folder = tmp_path_factory.mktemp("vae")
@@ -69,20 +69,20 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def offline(path: Path, datasets: dict[str, Path], vae: Path) -> tuple[str, ...]:
-    """What a shipped experiment needs said where there is no Hub."""
+    """Overrides that a shipped experiment needs without the Hub."""
     root = f"data.paths.root={datasets[load_experiment(path).data.representation]}"
     return (root, "model.pretrained=", f"model.autoencoder.path={vae}") if "sd35" in path.stem else (root,)
 
 
-@pytest.mark.parametrize("path", marked(("timeseries",)))
-def test_what_a_shipped_experiment_takes_is_told_at_its_real_size(
+@pytest.mark.parametrize("path", shipped(("timeseries",)))
+def test_config_check_shows_the_cost_of_a_shipped_experiment_at_its_real_size(
     path: Path, datasets: dict[str, Path], vae: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = [word for override in offline(path, datasets, vae) for word in ("--set", override)]
     overrides += ["--set", "data.loading.batch_size=1"]
     app(["config", "check", str(path), *overrides], standalone_mode=False)
-    told = capsys.readouterr().out
-    assert re.search(r"parameters +[\d,]{9,}\n", told) and re.search(r"[\d,.]+ GFLOP per example", told)
+    printed = capsys.readouterr().out
+    assert re.search(r"parameters +[\d,]{9,}\n", printed) and re.search(r"[\d,.]+ GFLOP per example", printed)
 
 
 SMALLER = {
@@ -98,8 +98,8 @@ FEW_STEPS = (
 )
 
 
-@pytest.mark.parametrize("path", marked(("db-iq", "timeseries")))
-def test_a_shipped_experiment_made_smaller_trains_resumes_and_samples_signals(
+@pytest.mark.parametrize("path", shipped(("db-iq", "timeseries")))
+def test_a_smaller_shipped_experiment_trains_resumes_and_samples_signals(
     path: Path, datasets: dict[str, Path], vae: Path, tmp_path: Path
 ) -> None:
     backbone, data = path.stem.split("-", 1)
@@ -125,15 +125,15 @@ def test_a_shipped_experiment_made_smaller_trains_resumes_and_samples_signals(
 def test_a_shipped_experiment_takes_a_step_at_its_real_size(
     path: Path, datasets: dict[str, Path], vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for sd35, which is a tenth as wide: its 2.2 billion parameters take 36 GB."""
-    monkeypatch.setattr(Trainer, "_save", lambda *_: None)  # gigabytes to write and hash, which other tests do in small
+    """Except sd35, which is a tenth as wide: its 2.2 billion parameters would take 36 GB."""
+    monkeypatch.setattr(Trainer, "_save", lambda *_: None)  # would write and hash gigabytes
     narrower = ("model.architecture.num_attention_heads=2", "model.architecture.num_layers=4") * ("sd35" in path.stem)
     overrides = (*ONE_STEP, *narrower, *offline(path, datasets, vae))
     assert train(path, output_dir=tmp_path / "run", overrides=overrides)
 
 
 @pytest.mark.slow
-def test_the_quickstart_learns_what_sets_the_classes_apart(synthetic_dataset: Path, tmp_path: Path) -> None:
+def test_the_quickstart_learns_the_difference_between_the_classes(synthetic_dataset: Path, tmp_path: Path) -> None:
     overrides = ("data.source=dataset", f"data.paths.root={synthetic_dataset}")
     overrides += ("training.max_steps=250", "data.loading.batch_size=12")
     quiet = ("training.visualization.enabled=false", "training.validation.num_examples=32")
@@ -150,12 +150,12 @@ def test_the_quickstart_learns_what_sets_the_classes_apart(synthetic_dataset: Pa
         samples = trained.generator.generate(trained.model, cond, range(32))
         _, generated = trained.representation.mean_spectrum(samples)
         _, truth = trained.representation.mean_spectrum(images[attributes["label"] == index])
-        assert (generated - truth)[1:46].square().mean().sqrt() < 2.0  # dB; two people differ by as much
+        assert (generated - truth)[1:46].square().mean().sqrt() < 2.0  # dB; two subjects differ by as much
         levels[name] = generated[alpha].mean()
     assert levels["relaxed"] > levels["alert"] + 0.5
 
 
-def test_tensorboard_has_the_curves_the_pictures_and_the_settings(experiment_file: Path, tmp_path: Path) -> None:
+def test_tensorboard_has_the_curves_the_preview_images_and_the_settings(experiment_file: Path, tmp_path: Path) -> None:
     overrides = ("logging.tensorboard=true", "training.visualization.enabled=true", "training.max_steps=4")
     train(experiment_file, output_dir=tmp_path, overrides=overrides)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -172,7 +172,7 @@ ONE_LEVEL = {
     "hourglass": {"depths": [1], "widths": [64], "kernel_sizes": [3]},
     "localmamba": {"depths": [1], "dims": [64]},
 }
-"""A level more is the same code compiled again."""
+"""One level is enough: another would be the same code, compiled again."""
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_compiled_training_gives_the_same_losses_and_saves_plain_names(
     overrides = (
         *(f"model.name={backbone}", f"model.architecture={{{table}}}", "training.max_steps=4"),
         *("training.log_interval=1", "training.gradient_accumulation_steps=1"),
-        "training.validation.enabled=false",  # which takes as many graphs again
+        "training.validation.enabled=false",  # would double the number of graphs
     )
     for name, compiled in (("eager", "false"), ("compiled", "true")):
         compile_model = f"training.performance.compile_model={compiled}"

@@ -1,4 +1,4 @@
-"""What the loop does at which step, in which precision, and with what is not finite."""
+"""The training loop: what is due at which step, precision, and losses that are not finite."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def steps_with(run: Path, name: str) -> list[int]:
 
 
 @pytest.mark.parametrize("accumulation", [1, 2, 3])
-def test_everything_counts_optimizer_steps_whatever_the_accumulation(
+def test_intervals_count_optimizer_steps_whatever_the_accumulation(
     accumulation: int, experiment_file: Path, tmp_path: Path
 ) -> None:
     train(
@@ -44,14 +44,14 @@ def test_everything_counts_optimizer_steps_whatever_the_accumulation(
     assert {5, 10} <= {int(path.name.split("-")[1]) for path in list_checkpoints(tmp_path)}
 
 
-def test_rotation_keeps_the_limit_and_the_best(experiment_file: Path, tmp_path: Path) -> None:
+def test_total_limit_keeps_the_latest_checkpoints_and_the_best(experiment_file: Path, tmp_path: Path) -> None:
     train(experiment_file, output_dir=tmp_path, overrides=("training.checkpointing.total_limit=2",))
     steps = [int(path.name.split("-")[1]) for path in list_checkpoints(tmp_path)]
     best = json.loads((tmp_path / "checkpoint-15" / "progress.json").read_text())["best_step"]
     assert steps == sorted({best, 14, 15})
 
 
-def test_epochs_count_where_max_steps_is_absent(experiment_file: Path, tmp_path: Path) -> None:
+def test_epochs_set_the_length_without_max_steps(experiment_file: Path, tmp_path: Path) -> None:
     text = experiment_file.read_text().replace("max_steps = 15\n", "epochs = 2\n")
     (tmp_path / "epochs.toml").write_text(text)
     train(tmp_path / "epochs.toml", output_dir=tmp_path / "run")
@@ -67,7 +67,7 @@ def test_weights_optimizer_state_and_average_are_fp32(precision: str, experiment
     assert len(floats) > 30 and {value.dtype for value in floats.values()} == {torch.float32}
 
 
-def test_where_bf16_would_be_emulated_fp32_is_computed_and_said(
+def test_on_a_cpu_without_bf16_training_uses_fp32_and_says_so(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = ("training.validation.enabled=false", "training.max_steps=2")
@@ -76,12 +76,12 @@ def test_where_bf16_would_be_emulated_fp32_is_computed_and_said(
         asked = (*overrides, f"training.mixed_precision={precision}")
         train(experiment_file, output_dir=tmp_path / precision, overrides=asked)
 
-    told = capsys.readouterr()
-    assert told.out.count("this CPU has no bf16") == 1 and told.err.count("1 × cpu, no\n") == 2
+    printed = capsys.readouterr()
+    assert printed.out.count("this CPU does not support bf16") == 1 and printed.err.count("1 × cpu, no\n") == 2
     assert metrics_of(tmp_path / "bf16") == metrics_of(tmp_path / "no")
 
 
-def test_validation_does_not_depend_on_the_batch_size_and_leaves_random_state_alone(
+def test_validation_does_not_depend_on_the_batch_size_or_change_the_random_state(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, states = Trainer._validate, []
@@ -103,7 +103,7 @@ def test_validation_does_not_depend_on_the_batch_size_and_leaves_random_state_al
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_validation_changes_nothing_that_is_learnt(experiment_file: Path, tmp_path: Path) -> None:
+def test_validation_does_not_change_the_trained_weights(experiment_file: Path, tmp_path: Path) -> None:
     for name, enabled in (("with", "true"), ("without", "false")):
         overrides = (f"training.validation.enabled={enabled}", "training.max_steps=6")
         train(experiment_file, output_dir=tmp_path / name, overrides=overrides)
@@ -111,7 +111,7 @@ def test_validation_changes_nothing_that_is_learnt(experiment_file: Path, tmp_pa
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_first_evaluation_of_random_weights_is_never_the_best(experiment_file: Path, tmp_path: Path) -> None:
+def test_the_validation_at_start_is_never_the_best(experiment_file: Path, tmp_path: Path) -> None:
     overrides = (
         "training.validation.at_start=true",
         "training.max_steps=4",
@@ -135,7 +135,7 @@ def test_a_validation_loss_that_is_not_finite_is_never_the_best(
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-4"]
     progress = json.loads((tmp_path / "checkpoint-4" / "progress.json").read_text())
     assert (progress["best_step"], progress["best_value"]) == (4, 1.0)
-    assert capsys.readouterr().err.count("is not finite, and never the best") == 2
+    assert capsys.readouterr().err.count("is not finite; it cannot be the best") == 2
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
@@ -163,7 +163,7 @@ def test_a_nan_loss_stops_the_run_and_names_the_step_and_the_last_checkpoint(
         assert all(torch.isfinite(value).all() for value in tensors_of(checkpoint).values())
 
 
-def test_a_nan_loss_is_skipped_and_counted_where_asked_for(
+def test_a_nan_loss_is_skipped_and_counted_with_on_nonfinite_skip(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, 5, 6)
@@ -176,10 +176,10 @@ def test_a_nan_loss_is_skipped_and_counted_where_asked_for(
 
 
 @pytest.mark.parametrize("log_gradients", ["false", "true"])
-def test_a_step_that_does_not_log_reads_nothing_back_from_the_device(
+def test_a_step_without_logging_does_not_wait_for_the_device(
     log_gradients: str, experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the CPU `.item()` is cheap; on CUDA each one waits for the device. So they are counted here."""
+    """Counts `.item()` calls: cheap on the CPU, but on CUDA each one waits for the device."""
     reads: list[str] = []
     original = Trainer._step
 
@@ -212,7 +212,7 @@ def test_a_step_that_does_not_log_reads_nothing_back_from_the_device(
 WAITS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
 
 
-def test_the_conditions_are_dropped_at_the_rate_asked_for(
+def test_conditions_are_dropped_at_the_rate_of_cfg_dropout(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dropped: list[float] = []
@@ -243,7 +243,7 @@ def test_the_conditions_are_dropped_at_the_rate_asked_for(
     ],
     ids=lambda overrides: " ".join(overrides),
 )
-def test_the_other_ways_to_train(overrides: tuple[str, ...], experiment_file: Path, tmp_path: Path) -> None:
+def test_other_settings_can_be_trained_with(overrides: tuple[str, ...], experiment_file: Path, tmp_path: Path) -> None:
     assert train(experiment_file, output_dir=tmp_path, overrides=("training.max_steps=2", *overrides))
     assert (tmp_path / "checkpoint-2").is_dir()
 
@@ -266,7 +266,7 @@ def test_the_other_ways_to_train(overrides: tuple[str, ...], experiment_file: Pa
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_the_data_do_not_allow_is_one_line_before_anything_is_written(
+def test_settings_that_do_not_fit_the_data_are_one_line_before_anything_is_written(
     overrides: tuple[str, ...], expected: str, experiment_file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError) as caught:

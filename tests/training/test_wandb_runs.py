@@ -1,4 +1,4 @@
-"""Weights & Biases, by a stand-in for its package: asked for by a project's name alone, and gone on with."""
+"""Weights & Biases, with a stand-in for its package: used only with a project, and resumed."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ NAMED = (*SHORT, "logging.wandb_project=eeg", "logging.wandb_entity=lab", "loggi
 
 
 class Wandb(ModuleType):
-    """What is used of the package, and what it was told."""
+    """A stand-in for the parts of the package that are used; records its calls."""
 
     class Error(Exception):
-        """As the package's own."""
+        """Like the package's own."""
 
     def __init__(self) -> None:
         super().__init__("wandb")
-        self.__spec__ = ModuleSpec("wandb", None)  # which others look for
-        self.begun: list[dict[str, Any]] = []
+        self.__spec__ = ModuleSpec("wandb", None)  # other packages look for it
+        self.started: list[dict[str, Any]] = []
         self.logged: list[tuple[int, dict[str, Any]]] = []
         self.config: dict[str, Any] = {}
         self.num_finished = 0
 
     def init(self, **options: Any) -> SimpleNamespace:
-        self.begun.append(options)
+        self.started.append(options)
         return SimpleNamespace(log=self.log, config=self.config, finish=self.finish)
 
     def log(self, values: dict[str, Any], step: int) -> None:
@@ -52,17 +52,17 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Wandb:
     return module
 
 
-def test_nothing_imports_it_unless_a_project_is_named(
+def test_wandb_is_not_imported_without_a_project(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)  # whose import fails
+    monkeypatch.setitem(sys.modules, "wandb", None)  # its import fails
 
     train(experiment_file, output_dir=tmp_path / "run", overrides=SHORT)
 
     assert (tmp_path / "run" / "checkpoint-2").is_dir() and not (tmp_path / "run" / "wandb-id").exists()
 
 
-def test_where_it_is_missing_a_line_says_so_before_anything_is_written(
+def test_a_missing_wandb_is_refused_before_anything_is_written(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
@@ -73,14 +73,14 @@ def test_where_it_is_missing_a_line_says_so_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_it_gets_metrics_pictures_and_the_experiment_in_the_order_of_the_steps(
+def test_wandb_gets_metrics_images_and_the_experiment_in_the_order_of_steps(
     experiment_file: Path, tmp_path: Path, wandb: Wandb
 ) -> None:
-    pictures = ("training.visualization.enabled=true", "training.visualization.num_samples=2")
+    previews = ("training.visualization.enabled=true", "training.visualization.num_samples=2")
 
-    train(experiment_file, output_dir=tmp_path / "run", overrides=(*NAMED, *pictures))
+    train(experiment_file, output_dir=tmp_path / "run", overrides=(*NAMED, *previews))
 
-    [options] = wandb.begun
+    [options] = wandb.started
     assert (options["project"], options["entity"], options["name"]) == ("eeg", "lab", "first")
     steps, values = zip(*wandb.logged, strict=True)
     assert list(steps) == sorted(steps) and steps[-1] == 2
@@ -90,7 +90,7 @@ def test_it_gets_metrics_pictures_and_the_experiment_in_the_order_of_the_steps(
     assert wandb.config["model.architecture.num_layers"] == 2 and wandb.num_finished == 1
 
 
-def test_a_resumed_run_goes_on_under_its_id_and_a_new_one_has_another(
+def test_a_resumed_run_keeps_its_wandb_id_and_a_new_run_gets_another(
     experiment_file: Path, tmp_path: Path, wandb: Wandb
 ) -> None:
     train(experiment_file, output_dir=tmp_path / "run", overrides=NAMED)
@@ -98,12 +98,12 @@ def test_a_resumed_run_goes_on_under_its_id_and_a_new_one_has_another(
     train(experiment_file, output_dir=tmp_path / "run", overrides=longer, resume="latest")
     train(experiment_file, output_dir=tmp_path / "other", overrides=NAMED)
 
-    first, resumed, other = (options["id"] for options in wandb.begun)
+    first, resumed, other = (options["id"] for options in wandb.started)
     assert first == resumed != other and len(first) == 32
-    assert {options["resume"] for options in wandb.begun} == {"allow"}
+    assert {options["resume"] for options in wandb.started} == {"allow"}
 
 
-def test_what_it_refuses_is_one_line(experiment_file: Path, tmp_path: Path, wandb: Wandb) -> None:
+def test_an_error_from_wandb_is_one_line(experiment_file: Path, tmp_path: Path, wandb: Wandb) -> None:
     def refuse(**options: Any) -> None:
         raise wandb.Error("no API key\nconfigured")
 
