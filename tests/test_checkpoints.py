@@ -72,7 +72,7 @@ def test_what_a_newer_version_wrote_is_refused_in_a_line(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"manifest.json: of format 2, .* expected a newer version"):
         checkpoints.verify(manifest.parent)
     (tmp_path / PROGRESS).write_text(json.dumps({"step": 5, "phase": 1}))
-    with pytest.raises(UserError, match=r"progress.json: unknown phase, which a newer version"):
+    with pytest.raises(UserError, match=r"progress.json: unknown phase, written by a newer version"):
         Progress.of(tmp_path)
 
 

@@ -32,12 +32,13 @@ def without_resume(experiment: AnyExperiment) -> AnyExperiment:
 def checkpoint_to_resume(
     experiment: schema.Experiment | AutoencoderExperiment, paths: RunPaths, accelerator: Accelerator
 ) -> Checkpoint | None:
-    """The checkpoint to resume from, if any.
+    """The checkpoint to resume from; None for a new run.
 
     Raises
     ------
     UserError
-        If the run directory already contains another run: it is neither resumed nor overwritten unless asked for.
+        If the run directory already contains another run, which is not overwritten; if a reset is asked for without
+        resuming; or if there is no such checkpoint.
     """
     resume = experiment.training.resume
     for key in ("reset_optimizer", "reset_scheduler"):

@@ -61,8 +61,8 @@ def key_of(root: Path, space: Autoencoder, **changes: Any) -> dict[str, Any]:
     return cache_key(space, DatasetCard.load(root), **(arguments | changes))
 
 
-def cached(root: Path, space: Autoencoder, said: list[str] | None = None, limit: int = 4096) -> Examples:
-    say = (lambda line: None) if said is None else said.append
+def cached(root: Path, space: Autoencoder, printed: list[str] | None = None, limit: int = 4096) -> Examples:
+    say = (lambda line: None) if printed is None else printed.append
     examples, key = pictures(root, NUM_EXAMPLES), key_of(root, space)
     return latent_cache.cached(examples, space, key, Accelerator(cpu=True), memory_limit_mb=limit, say=say)
 
@@ -83,17 +83,17 @@ def test_the_cache_is_read_like_examples(limit: int, in_memory: bool, synthetic_
 
 
 def test_a_split_is_encoded_once(synthetic_dataset: Path) -> None:
-    space, said = watched(), []
-    first = cached(synthetic_dataset, space, said)
+    space, printed = watched(), []
+    first = cached(synthetic_dataset, space, printed)
     assert space.encoded == [6, 6, 6, 2]
 
-    again = cached(synthetic_dataset, space, said)
+    again = cached(synthetic_dataset, space, printed)
 
     assert space.encoded == [6, 6, 6, 2]
     assert torch.equal(again[range(NUM_EXAMPLES)][0], first[range(NUM_EXAMPLES)][0])
     folder = latents_folder(key_of(synthetic_dataset, space))
-    assert said[0] == f"encoding 20 examples of train into {folder}: 4 of 4 shards"
-    assert said[1].startswith("encoded in ") and said[2:] == [
+    assert printed[0] == f"encoding 20 examples of train into {folder}: 4 of 4 shards"
+    assert printed[1].startswith("encoded in ") and printed[2:] == [
         f"using cached latents of 20 examples of train from {folder}"
     ]
 
@@ -143,16 +143,16 @@ def test_a_damaged_or_misplaced_shard_is_reported_and_encoded_again(
     harm: Callable[[Path, Path], None], synthetic_dataset: Path
 ) -> None:
     cached(synthetic_dataset, autoencoder(seed=1))
-    space, said = watched(), []
+    space, printed = watched(), []
     expected = cached(synthetic_dataset, space)[range(NUM_EXAMPLES)][0]
     folder = latents_folder(key_of(synthetic_dataset, space))
     harm(folder / "00001.latents", folder)
 
-    found = cached(synthetic_dataset, space, said)
+    found = cached(synthetic_dataset, space, printed)
 
     assert space.encoded == [6, 6, 6, 2, 6]
-    assert said[0] == f"latent cache {folder}: encoding 00001.latents again (damaged, or from another cache folder)"
-    assert said[1].endswith(": 1 of 4 shards")
+    assert printed[0] == f"latent cache {folder}: encoding 00001.latents again (damaged, or from another cache folder)"
+    assert printed[1].endswith(": 1 of 4 shards")
     assert torch.equal(found[range(NUM_EXAMPLES)][0], expected)
 
 
@@ -240,7 +240,7 @@ def test_a_run_waits_for_another_that_encodes_the_same_latents_and_says_so_once(
 ) -> None:
     fcntl = pytest.importorskip("fcntl", reason="another way to lock on Windows")
     monkeypatch.setattr(latent_cache, "SECONDS_TO_WAIT", 0.05)
-    space, said = watched(), []
+    space, printed = watched(), []
     folder = latents_folder(key_of(synthetic_dataset, space))
     folder.mkdir(parents=True)
     other = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
@@ -257,12 +257,12 @@ def test_a_run_waits_for_another_that_encodes_the_same_latents_and_says_so_once(
     monkeypatch.setattr(latent_cache, "_acquired", polled)
 
     examples, key = pictures(synthetic_dataset, NUM_EXAMPLES), key_of(synthetic_dataset, space)
-    latent_cache.cached(examples, space, key, Accelerator(cpu=True), memory_limit_mb=4096, say=said.append)
+    latent_cache.cached(examples, space, key, Accelerator(cpu=True), memory_limit_mb=4096, say=printed.append)
     os.close(other)
 
-    assert said[0] == f"waiting for another run that is encoding the same latents into {folder}"
+    assert printed[0] == f"waiting for another run that is encoding the same latents into {folder}"
     assert polls == [False, False, False, True]
-    assert said[1].startswith("encoding 20 examples of train") and len(said) == 3
+    assert printed[1].startswith("encoding 20 examples of train") and len(printed) == 3
 
 
 def fill_three_caches(root: Path, folder: Path) -> None:

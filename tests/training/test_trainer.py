@@ -243,7 +243,7 @@ def test_conditions_are_dropped_at_the_rate_of_cfg_dropout(
     ],
     ids=lambda overrides: " ".join(overrides),
 )
-def test_other_settings_can_be_trained_with(overrides: tuple[str, ...], experiment_file: Path, tmp_path: Path) -> None:
+def test_training_runs_with_other_settings(overrides: tuple[str, ...], experiment_file: Path, tmp_path: Path) -> None:
     assert train(experiment_file, output_dir=tmp_path, overrides=("training.max_steps=2", *overrides))
     assert (tmp_path / "checkpoint-2").is_dir()
 
