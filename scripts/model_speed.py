@@ -38,8 +38,8 @@ from signal_diffusion.models.hourglass import HourglassArchitecture
 from signal_diffusion.models.localmamba import LocalMambaArchitecture
 from signal_diffusion.models.registry import build
 from signal_diffusion.models.selective_scan import selective_scan
+from signal_diffusion.training.device import cpu_has_bf16
 from signal_diffusion.training.optimizers import build_optimizer
-from signal_diffusion.training.running import cpu_has_bf16
 
 __all__ = ["main"]
 

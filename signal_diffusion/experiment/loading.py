@@ -31,7 +31,6 @@ __all__ = [
 
 CONFIG_NAME = "config.toml"
 LARGEST_TERMINAL_ALPHA = 0.1
-_REPRESENTATIONS = (*REPRESENTATIONS, Picture.name)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def offer() -> Offer:
     """All that an experiment file may name in this version."""
     return Offer(
         architectures={name: backbone.architecture for name, backbone in BACKBONES.items()},
-        representations=_REPRESENTATIONS,
+        representations=(*REPRESENTATIONS, Picture.name),
         methods=METHODS,
         predictions=PREDICTIONS,
         samplers=SAMPLERS,
@@ -85,7 +84,7 @@ def offer() -> Offer:
 
 def load_autoencoder_experiment(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
     """Read the experiment file of an autoencoder, as `load_experiment` those of diffusion models."""
-    return read_autoencoder_experiment(path, BACKBONES, _REPRESENTATIONS, overrides)
+    return read_autoencoder_experiment(path, BACKBONES, (*REPRESENTATIONS, Picture.name), overrides)
 
 
 def load_any_experiment(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment | AutoencoderExperiment:

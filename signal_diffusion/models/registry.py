@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic.dataclasses import is_pydantic_dataclass
+
 from signal_diffusion.errors import UserError
 from signal_diffusion.models import sd35, unet
 from signal_diffusion.models.conditioning.attributes import Attribute
@@ -30,6 +32,13 @@ class Backbone:
     """`(folder) -> architecture` of weights in diffusers' layout; None = it can only start from our own checkpoints."""
     part: str = ""
     """Name of its folder in a diffusers pipeline."""
+
+    def __post_init__(self) -> None:
+        if not is_pydantic_dataclass(self.architecture):
+            raise TypeError(
+                f"{self.architecture.__name__}: an experiment file cannot be read into it; declare it with pydantic's "
+                "dataclass and config=TABLE, like DiTArchitecture"
+            )
 
 
 BACKBONES: dict[str, Backbone] = {
