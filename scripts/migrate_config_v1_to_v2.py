@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 
 from signal_diffusion.config.legacy.comments import Comments, comments_in, rewritten
-from signal_diffusion.config.legacy.report import summary, unwarned
-from signal_diffusion.config.legacy.rows import TODAY
+from signal_diffusion.config.legacy.report import silenced, summary
+from signal_diffusion.config.legacy.rows import CURRENT
 from signal_diffusion.config.loading import known_keys, translation_of
 from signal_diffusion.errors import UserError, reported_to_user
 from signal_diffusion.experiment.loading import load_any_experiment
@@ -33,7 +33,7 @@ def main(
         if target.suffix != ".toml":
             raise UserError(f"--output {target}: the current layout is TOML; expected a name that ends in .toml")
         if target.exists() and not (force or dry_run):
-            raise UserError(f"--output {target}: exists already; choose another name, or use --force to overwrite it")
+            raise UserError(f"--output {target}: already exists; choose another name, or use --force to overwrite it")
         text = migrated(source)
         if dry_run:
             print(text, end="")
@@ -51,15 +51,15 @@ def main(
 def migrated(source: Path) -> str:
     """Check the old file, report on standard error what becomes of its keys, and return the new text."""
     translation = translation_of(source)
-    with unwarned():
+    with silenced():
         load_any_experiment(source)
     changes = summary(translation)
-    title = f"changes to the {translation.layout}:" if changes else f"already has {TODAY}"
+    title = f"changes to the {translation.layout}:" if changes else f"already has the {CURRENT}"
     print("\n".join([f"{source}: {title}", *changes]), file=sys.stderr)
     if not changes:
         return source.read_text(encoding="utf-8")
     comments = comments_in(source.read_text(encoding="utf-8")) if source.suffix == ".toml" else Comments()
-    command = f"scripts/migrate_config_v1_to_v2.py from {source.name}, which had the layout {translation.layout}"
+    command = f"scripts/migrate_config_v1_to_v2.py from {source.name} ({translation.layout})"
     return rewritten(translation, known_keys(), comments, command)
 
 

@@ -1,4 +1,6 @@
-"""The `signal-diffusion` command, a file per subcommand. Heavy libraries are imported by what needs them."""
+"""The `signal-diffusion` command, one file per subcommand.
+
+Slow libraries are imported inside the functions that need them, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from signal_diffusion.errors import reported_to_user
 __all__ = ["app", "main"]
 
 PACKAGES = ("signal-diffusion", "torch", "accelerate", "diffusers", "mne")
-"""Whose versions `--version` prints."""
+"""Packages that `--version` lists."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(prepare)
@@ -32,7 +34,7 @@ app.add_typer(benchmark.app, name="benchmark")
 def _print_versions(is_asked: bool) -> None:
     if is_asked:
         for name in PACKAGES:
-            print(f"{name} {version(name)}")  # of the installed files; nothing is imported
+            print(f"{name} {version(name)}")  # from package metadata, without importing
         raise typer.Exit
 
 
@@ -41,19 +43,19 @@ def _root(
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_versions, is_eager=True, help="Print the versions in use, and leave."
+            "--version", callback=_print_versions, is_eager=True, help="Print the installed versions and exit."
         ),
     ] = False,
 ) -> None:
-    """Diffusion models of EEG: datasets, experiment files, samples. Training is a module of its own:
+    """Diffusion models of EEG: datasets, experiment files, samples. Training is a separate command:
 
     python -m signal_diffusion.training.diffusion EXPERIMENT.toml
     """
 
 
 def main() -> None:
-    """Run the command; what the user can put right becomes a line and exit code 2."""
-    # What a batch system sends before it kills: everyone cleans up after himself, as on Ctrl-C.
+    """Run the command; a `UserError` is printed without a traceback, with exit code 2."""
+    # Batch systems send SIGTERM before they kill: exit with cleanup, as on Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with reported_to_user():
         app()

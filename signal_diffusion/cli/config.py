@@ -1,4 +1,4 @@
-"""`signal-diffusion config`: what an experiment file says, and what it would take."""
+"""`signal-diffusion config`: create, show, check and compare experiment files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
 ]
 
-app = typer.Typer(help="Begin, look at and compare experiment files.", no_args_is_help=True)
+app = typer.Typer(help="Create, show, check and compare experiment files.", no_args_is_help=True)
 
 
 @app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="Experiment file, run or checkpoint.")], overrides: Overrides = None
 ) -> None:
-    """Print the whole experiment, with its defaults, as a file that reads back the same."""
+    """Print the whole experiment, including defaults, as an experiment file."""
     from signal_diffusion.config.loading import to_toml
     from signal_diffusion.experiment.loading import load_any_experiment
 
@@ -42,30 +42,30 @@ def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Experiment files, runs or checkpoints.")],
     overrides: Overrides = None,
 ) -> None:
-    """Hold experiment files against their datasets, and tell what training them would take."""
+    """Check experiment files against their datasets, and print the size of the model, the steps and the memory."""
     from signal_diffusion.experiment.loading import file_in_errors
 
-    complaints: list[str] = []
+    errors: list[str] = []
     for file in files:
         try:
             with file_in_errors(file):
-                told = _told(_file_of(file), overrides or ())
+                report = _report(_file_of(file), overrides or ())
         except UserError as error:
-            complaints += error.lines
+            errors += error.lines
             continue
-        print(f"{file}: ok\n{told}")
-    if complaints:
-        raise UserError(*complaints)
+        print(f"{file}: ok\n{report}")
+    if errors:
+        raise UserError(*errors)
 
 
 @app.command()
 def new(
     backbone: Annotated[str, typer.Option(help="Backbone, such as dit.")],
-    representation: Annotated[str, typer.Option(help="Such as db-iq; image is any pictures.")],
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write; else it is printed.")] = None,
+    representation: Annotated[str, typer.Option(help="Representation, such as db-iq, or image for any images.")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write; default: print it.")] = None,
 ) -> None:
-    """Write an experiment file to begin with; a comment above each key says what it means and may be."""
-    from signal_diffusion.config.templates import draft
+    """Create an experiment file to start from, with a comment above each key that documents it."""
+    from signal_diffusion.config.templates import template
     from signal_diffusion.experiment.loading import offer
 
     known = offer()
@@ -76,12 +76,12 @@ def new(
     for option, (found, names) in choices.items():
         if found not in names:
             raise UserError(f"{option}: expected one of {listed(list(names), len(names))}, found {found!r}")
-    text = draft(backbone, representation, known)
+    text = template(backbone, representation, known)
     if output is None:
         print(text, end="")
         return
     if output.exists():
-        raise UserError(f"--output {output}: is there already; take another name")
+        raise UserError(f"--output {output}: already exists; choose another name")
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
     partial.write_text(text, encoding="utf-8")
@@ -92,11 +92,11 @@ def new(
 @app.command()
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="Experiment file of any layout, run or checkpoint.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The same, to compare with.")],
 ) -> None:
-    """Tell which keys two experiments differ in, after defaults; – is a key without value or effect.
+    """Print the keys in which two experiments differ, including defaults; – means without value or effect.
 
-    The exit code is 0 where they are equal, 1 where they differ.
+    The exit code is 0 if they are equal, 1 if they differ.
     """
     ours, theirs = _in_effect(first), _in_effect(second)
     rows = [
@@ -115,7 +115,7 @@ def diff(
 
 
 def _in_effect(path: Path) -> dict[str, Any]:
-    """The keys that an experiment has, with its defaults and without those that nothing reads, dotted."""
+    """The dotted keys and values of an experiment, with defaults, without keys that have no effect."""
     from signal_diffusion.config.dotted import dotted
     from signal_diffusion.config.loading import to_toml
     from signal_diffusion.experiment.loading import load_any_experiment
@@ -124,7 +124,7 @@ def _in_effect(path: Path) -> dict[str, Any]:
 
 
 def _file_of(path: Path) -> Path:
-    """An experiment file, which a run's or a checkpoint's folder stands for."""
+    """The path itself or, for the folder of a run or a checkpoint, its experiment file."""
     from signal_diffusion.experiment.loading import CONFIG_NAME
 
     file = path / CONFIG_NAME if path.is_dir() else path
@@ -134,7 +134,7 @@ def _file_of(path: Path) -> Path:
 
 
 def _in_order(keys: Iterable[str]) -> list[str]:
-    """The keys by table, in the order of the experiment file."""
+    """Sort keys by table, in the order of the experiment file."""
     from signal_diffusion.config.loading import known_keys
 
     tables = {key: place for place, key in enumerate(known_keys())}
@@ -142,13 +142,13 @@ def _in_order(keys: Iterable[str]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    from signal_diffusion.config.documentation import toml
+    from signal_diffusion.config.documentation import toml_value
 
-    return "–" if value is None else toml(value)
+    return "–" if value is None else toml_value(value)
 
 
-def _told(file: Path, overrides: Sequence[str]) -> str:
-    """What is known of an experiment of either kind, a line each."""
+def _report(file: Path, overrides: Sequence[str]) -> str:
+    """Size, compute, steps and memory of an experiment of either kind, one line each."""
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
     from signal_diffusion.config.loading import translation_of, written_keys
     from signal_diffusion.experiment.compatibility import check_same_run
@@ -182,7 +182,7 @@ def _told(file: Path, overrides: Sequence[str]) -> str:
         f"  steps            {found.steps_per_epoch:,} per epoch of {found.train_examples:,} examples, "
         f"{found.num_steps:,} in all\n"
         f"  memory           about {memory:.2f} GiB per process: {found.state_bytes / gib:.2f} for weights, "
-        f"gradients, optimizer and average, {found.activation_bytes / gib:.2f} for activations\n"
+        f"gradients, optimizer and EMA, {found.activation_bytes / gib:.2f} for activations\n"
         f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items()) or 'PyTorch'}"
     )
 

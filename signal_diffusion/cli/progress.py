@@ -1,4 +1,4 @@
-"""Progress bars, drawn on standard error where that is a terminal."""
+"""Progress bars on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["progress_bars"]
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Give a function (what, done, total) that draws a progress bar on standard error."""
+    """Yield a function (what, done, total) that shows or updates a progress bar named `what`."""
     from rich.console import Console
     from rich.progress import Progress, TaskID
 

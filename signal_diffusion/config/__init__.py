@@ -1,4 +1,4 @@
-"""What an experiment file may say, and how it is read.
+"""The experiment file: its tables, how it is read, and how it is checked.
 
-`schema` has one dataclass per table, `loading` turns text into them, `rules` holds tables against each other.
-Nothing here imports another room: what backbones, representations and samplers exist is handed in."""
+`schema` has one dataclass per table, `loading` parses text into them, `rules` finds settings that conflict.
+Nothing here imports another subpackage; the caller passes in the names of backbones, representations and samplers."""

@@ -1,6 +1,6 @@
 """The tables of an experiment that trains an autoencoder: [model], [model.architecture] and [model.loss].
 
-All other tables are those of a diffusion experiment; which of their keys nothing reads here, `rules` knows.
+All other tables are shared with diffusion experiments; `rules` lists those of their keys that an autoencoder ignores.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from signal_diffusion.config.types import TABLE, Count, NotNegative
 __all__ = ["AUTOENCODER", "AutoencoderExperiment", "AutoencoderModel", "KlArchitecture", "Loss"]
 
 AUTOENCODER = "autoencoder_kl"
-"""The [model] name by which a file is known to be of an autoencoder."""
+"""The `[model] name` that marks a file as the experiment of an autoencoder."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class KlArchitecture:
-    """[model.architecture]: an AutoencoderKL of diffusers, convolutions alone."""
+    """[model.architecture]: a diffusers AutoencoderKL, convolutions only."""
 
     block_out_channels: tuple[Count, ...] = Field(default=(16, 32, 64, 128), strict=False, min_length=1)
-    """Channels of each resolution, the full one first; n of them make latents 2 ** (n - 1) times smaller each way."""
+    """Channels at each resolution, full resolution first; n entries shrink latents 2 ** (n - 1) times per side."""
     layers_per_block: Count = 1
-    """Residual blocks of each resolution in the encoder; the decoder has one more."""
+    """Residual blocks per resolution in the encoder; the decoder has one more."""
     latent_channels: Count = 16
-    """Channels of the latents; 16 is what sd35 was made for."""
+    """Channels of the latents; sd35 expects 16."""
     norm_num_groups: Count = 1
-    """Groups of the group norms; divides every entry of `block_out_channels`."""
+    """Groups of the group norms; must divide every entry of `block_out_channels`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -40,13 +40,13 @@ class Loss:
     """[model.loss]: the sum reconstruction + stft_weight · STFT + signal_weight · signal + kl_weight · KL."""
 
     reconstruction: Literal["l1", "l2"] = "l2"
-    """Mean absolute or mean squared error of the tensors, whose values lie in [-1, 1]."""
+    """Mean absolute or mean squared error of the tensors, whose values are in [-1, 1]."""
     stft_weight: NotNegative = 0.01
-    """Weight of the multi-resolution STFT loss of the signals (https://arxiv.org/abs/1910.11480): magnitudes alone."""
+    """Weight of the multi-resolution STFT loss of the signals, magnitudes only (https://arxiv.org/abs/1910.11480)."""
     signal_weight: NotNegative = 0.05
-    """Weight of the relative error of the signals in µV, ‖x - x̂‖ / ‖x‖: what decides how they correlate."""
+    """Weight of the relative error of the signals in µV, ‖x - x̂‖ / ‖x‖, which determines their correlation."""
     kl_weight: NotNegative = 1e-6
-    """Weight of the divergence of the posterior from N(0, 1), in nats, averaged over the values of a latent."""
+    """Weight of the KL divergence of the posterior from N(0, 1), in nats, averaged over the values of a latent."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -54,14 +54,14 @@ class AutoencoderModel:
     """[model]: the network."""
 
     name: Literal["autoencoder_kl"] = "autoencoder_kl"
-    """What is trained; a file has to say it."""
+    """Kind of model; required, since it marks the file as that of an autoencoder."""
     architecture: KlArchitecture = field(default_factory=KlArchitecture)
     loss: Loss = field(default_factory=Loss)
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class AutoencoderExperiment:
-    """A whole experiment file of an autoencoder."""
+    """The whole experiment file of an autoencoder."""
 
     compute: Compute = field(default_factory=Compute)
     data: Data = field(default_factory=Data)

@@ -1,4 +1,4 @@
-"""Tables in tables by the dotted names of their keys."""
+"""Nested tables, flattened to dotted keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["dotted"]
 
 
 def dotted(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted key, in order; an empty table has none."""
+    """Yield each (dotted key, value) in order; an empty table yields nothing."""
     for key, value in tables.items():
         if isinstance(value, Mapping):
             yield from dotted(value, f"{prefix}{key}.")

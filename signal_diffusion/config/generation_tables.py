@@ -1,4 +1,4 @@
-"""The tables of sampling: [generation] and what is below it."""
+"""The tables of sampling: [generation] and its subtables."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from signal_diffusion.config.types import TABLE, Count, Fraction, Name, NotNegat
 __all__ = ["CHECKPOINT", "Generation", "GenerationOutput", "Sampling"]
 
 CHECKPOINT = r"latest|best|checkpoint-\d+"
-"""What `generation.checkpoint` matches."""
+"""Regular expression for the values of `generation.checkpoint`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Sampling:
-    """[generation.sampling]: the defaults of previews and of `signal-diffusion sample`."""
+    """[generation.sampling]: defaults for previews and for `signal-diffusion sample`."""
 
     num_samples: Count = 64
     """Samples to generate."""
     sampler: Name = "euler"
     """Sampler: "euler", "ddim", "ddpm", "euler-stochastic", "heun", "rk4" or "dpm++2m"."""
     steps: Count = 50
-    """Steps of the sampler. Each evaluates the network once; of heun twice and of rk4 four times, the last step of both
-    once less. Guidance doubles that, and cfg++ trebles it."""
+    """Steps of the sampler. Each evaluates the network once, with heun twice and with rk4 four times; the last step of
+    both takes one evaluation less. Guidance doubles the count, and cfg++ triples it."""
     eta: Fraction = 0.0
-    """ddim: noise that a step adds, as a share of the ancestral sampler's; 0 = deterministic."""
+    """ddim: noise added per step, as a fraction of the ancestral sampler's; 0 = deterministic."""
     time_grid: Literal["uniform", "karras", "shifted"] = "uniform"
-    """Times that the steps visit: evenly from 1 to 0, dense at low noise (arXiv 2206.00364, equation 5), or, for flows,
-    dense at high noise (arXiv 2403.03206, equation 23)."""
+    """Times of the steps: "uniform" from 1 to 0, "karras" denser at low noise (arXiv 2206.00364, equation 5), or, for
+    flows, "shifted", denser at high noise (arXiv 2403.03206, equation 23)."""
     time_shift: Positive = 3.0
-    """shifted: how much denser, above 1; 1 = uniform."""
+    """shifted: the larger above 1, the denser at high noise; 1 = uniform."""
     guidance_scale: NotNegative = 1.0
-    """w of u + w (c - u), c being the network under its conditions: 1 = c alone, in one pass; 0 = u, with cfg++ in the
-    limit of small steps; above 1 overstates what sets c apart from u."""
+    """w in u + w (c - u), where c is the conditional prediction: 1 = only c, in one pass; 0 = only u, with cfg++ in the
+    limit of small steps; above 1 amplifies the difference between c and u."""
     guidance_type: Literal["classifier-free", "cfg++", "autoguidance"] = "classifier-free"
-    """What u is, and where: the same network without conditions (arXiv 2207.12598); the same, with c - u taken half a
-    conditional step ahead, for flows and euler (arXiv 2510.07631); or an earlier checkpoint under the same conditions
-    (arXiv 2406.02507)."""
+    """Where u comes from: "classifier-free", the same network without conditions (arXiv 2207.12598); "cfg++", the same,
+    with c - u evaluated half a conditional step ahead, for flows and euler (arXiv 2510.07631); "autoguidance", an
+    earlier checkpoint under the same conditions (arXiv 2406.02507)."""
     guidance_interval: tuple[Fraction, Fraction] = Field(default=(0.0, 1.0), strict=False)
-    """[low, high]: steps that begin at a time t with low < t and t <= high are guided, 0 = data and 1 = noise; the
-    others are c alone, in one pass (arXiv 2404.07724)."""
+    """[low, high]: guide only the steps that start at a time t with low < t and t <= high, where 0 = data and 1 =
+    noise; the other steps use c, in one pass (arXiv 2404.07724)."""
     guidance_rescale: Fraction = 0.0
-    """Share by which the guided x0 is scaled back to the standard deviation of that of c (arXiv 2305.08891, section
-    3.4, there of the network's output)."""
+    """Strength with which the guided x0 is rescaled to the standard deviation of the conditional x0; 1 = fully (arXiv
+    2305.08891, section 3.4, which rescales the network's output instead)."""
     guidance_checkpoint: str = ""
-    """autoguidance: a weaker checkpoint of the same run, "checkpoint-<step>" beside the one sampled from, or a
-    folder."""
+    """autoguidance: a weaker checkpoint of the same run, either "checkpoint-<step>" in the same folder as the
+    checkpoint sampled from, or the path of a checkpoint."""
     use_ema: bool = True
-    """Sample from the averaged weights."""
+    """Sample from the EMA weights."""
     seed: Seed = 0
-    """Sample i depends on (seed, i) alone."""
+    """Sample i depends only on (seed, i)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -61,13 +61,13 @@ class GenerationOutput:
     """[generation.output]: what `signal-diffusion sample` writes."""
 
     formats: tuple[Literal["npz", "parquet", "fif", "edf"], ...] = Field(default=("npz",), strict=False)
-    """Files with all samples; the last three hold signals."""
+    """File formats for the samples; parquet, fif and edf store signals."""
     save_individual: bool = False
-    """A PNG per sample too, with metadata.csv."""
+    """Also write one PNG per sample, and metadata.csv."""
     save_grid: bool = False
-    """One PNG with all samples too."""
+    """Also write one PNG with all samples."""
     grid_nrow: Count = 10
-    """Samples in a row of it."""
+    """Samples per row of that PNG."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -75,7 +75,7 @@ class Generation:
     """[generation]"""
 
     checkpoint: Name = "latest"
-    """Checkpoint that a run's folder stands for in `sample`, `export` and the pipeline: "latest", the newest whole one;
-    "best", that of the best validation; or "checkpoint-<step>". A checkpoint's own folder stands for itself."""
+    """Checkpoint that `sample`, `export` and the pipeline use when given a run: "latest", the newest complete one;
+    "best", the one with the best validation result; or "checkpoint-<step>". No effect when given a checkpoint."""
     sampling: Sampling = field(default_factory=Sampling)
     output: GenerationOutput = field(default_factory=GenerationOutput)

@@ -1,7 +1,7 @@
-"""JSON Schemas of experiment files, made from their dataclasses: for completion in editors, and for the documentation.
+"""JSON Schemas of experiment files, generated from the dataclasses: for completion in editors and for documentation.
 
-Draft 7 without references but to architectures, since editors of TOML know little more. They hold what one key alone
-may be; what contradicts what, `rules` alone knows.
+Draft 7, with references only to architectures, since TOML editors support little more. They cover the values of single
+keys; conflicts between keys are left to `rules`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ __all__ = ["Node", "autoencoder_schema", "experiment_schema"]
 
 Node = dict[str, Any]
 DRAFT = "http://json-schema.org/draft-07/schema#"
-ONE_MORE_THAN_TOML_COUNTS = 2**63
+TOML_INTEGER_LIMIT = 2**63
+"""TOML integers are smaller than this."""
 
 
 def experiment_schema(offer: Offer) -> Node:
-    """Describe the experiment file of a diffusion model; `$defs` has the architecture of each backbone by its name."""
+    """The schema of a diffusion experiment; `$defs` has the architecture of each backbone, by its name."""
     schema = _table(Experiment)
     for key, names in offer.names.items():
         _allow(schema, key, names)
     model = schema["properties"]["model"]
     architectures = {name: {"$ref": f"#/$defs/{name}"} for name in offer.architectures}
-    # Editors complete from anyOf; validators, those of editors too, hold a file against its own backbone.
+    # Editors complete from anyOf; validators check a file against its own backbone by allOf.
     model["properties"]["architecture"] = {"type": "object", "anyOf": list(architectures.values())}
     default = model["properties"]["name"]["default"]
     model["allOf"] = [
@@ -42,7 +43,7 @@ def experiment_schema(offer: Offer) -> Node:
 
 
 def autoencoder_schema(offer: Offer) -> Node:
-    """Describe the experiment file of an autoencoder."""
+    """The schema of an autoencoder experiment."""
     schema = _table(AutoencoderExperiment)
     _allow(schema, "data.representation", offer.representations)
     schema["required"] = ["model"]
@@ -51,12 +52,12 @@ def autoencoder_schema(offer: Offer) -> Node:
 
 
 def _named(name: str, by_default: bool) -> Node:
-    """Tables that have this `name`, or none where that is the default."""
+    """Match tables with this `name`, or without a name if it is the default."""
     return {"properties": {"name": {"const": name}}} | ({} if by_default else {"required": ["name"]})
 
 
 def _table(kind: type) -> Node:
-    """A dataclass with the tables in it, in the order of its fields."""
+    """The schema of a dataclass and its subtables, in the order of its fields."""
     schema = TypeAdapter(kind).json_schema()
     return _ordered(kind, schema, schema.get("$defs", {}))
 
@@ -69,18 +70,18 @@ def _ordered(kind: type, node: Mapping[str, Any], definitions: Mapping[str, Any]
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
             properties[member.name] = _ordered(inner, definitions[each["$ref"].rpartition("/")[2]], definitions)
         else:
-            properties[member.name] = _key(each)
-    told = {"description": _line(node["description"])}
-    return {"type": "object", **told, "properties": properties, "additionalProperties": False}
+            properties[member.name] = _key_schema(each)
+    description = _line(node["description"])
+    return {"type": "object", "description": description, "properties": properties, "additionalProperties": False}
 
 
-def _key(node: Mapping[str, Any]) -> Node:
-    """One key, without what TOML cannot say: null, and integers of more than 63 bits."""
+def _key_schema(node: Mapping[str, Any]) -> Node:
+    """The schema of one key, without values that TOML cannot express: null, and integers of more than 63 bits."""
     key = {name: value for name, value in node.items() if name not in ("title", "anyOf")}
     if "anyOf" in node:
-        [alone] = (each for each in node["anyOf"] if each != {"type": "null"})
-        key |= alone
-    if key.get("exclusiveMaximum", 0) >= ONE_MORE_THAN_TOML_COUNTS:
+        [not_null] = (each for each in node["anyOf"] if each != {"type": "null"})
+        key |= not_null
+    if key.get("exclusiveMaximum", 0) >= TOML_INTEGER_LIMIT:
         del key["exclusiveMaximum"]
     if "prefixItems" in key:  # unknown to draft 7
         key["items"], *_ = key.pop("prefixItems")
@@ -96,7 +97,7 @@ def _line(text: str) -> str:
 
 
 def _allow(schema: Node, key: str, names: Collection[str]) -> None:
-    """Leave these names alone to a dotted key."""
+    """Restrict a dotted key to these names."""
     for part in key.split("."):
         schema = schema["properties"][part]
     schema.pop("minLength", None)

@@ -1,6 +1,6 @@
-"""Text → an experiment: TOML, overrides, and every mistake of a file in one go, each in one line.
+"""Reads an experiment from a TOML file and overrides; reports all mistakes of a file at once, one line each.
 
-Older layouts, in TOML or YAML, are put into today's first (`legacy`), and told of once.
+Files of older layouts, in TOML or YAML, are first translated to the current one (`legacy`), with one warning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from signal_diffusion.config import rules, schema
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
 from signal_diffusion.config.dotted import dotted
-from signal_diffusion.config.legacy.plain import DEEPEST, is_plain
+from signal_diffusion.config.legacy.plain import MAX_DEPTH, is_plain
 from signal_diffusion.config.legacy.report import warn_of_older_keys
 from signal_diffusion.config.legacy.rows import ROWS
 from signal_diffusion.config.legacy.translation import Translation, translated
@@ -50,7 +50,7 @@ AnyExperiment = TypeVar("AnyExperiment", Experiment, AutoencoderExperiment)
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What the other rooms have to offer, by name; handed in, so that this room imports none of them."""
+    """The names that an experiment file may use, passed in by the caller so that `config` needs no other subpackage."""
 
     architectures: Mapping[str, type]
     representations: Collection[str]
@@ -58,11 +58,11 @@ class Offer:
     predictions: Collection[str]
     samplers: Collection[str]
     check: Callable[[Experiment], Iterable[tuple[str, str]]]
-    """What only they can tell of an experiment, as (dotted key, message)."""
+    """Further checks of an experiment, which need the other subpackages; yields (dotted key, message)."""
 
     @property
     def names(self) -> dict[str, Collection[str]]:
-        """The names that each of these dotted keys takes."""
+        """The allowed names of each of these dotted keys."""
         return {
             "model.name": self.architectures,
             "data.representation": self.representations,
@@ -73,12 +73,12 @@ class Offer:
 
 
 class WrongKindError(UserError):
-    """A file of a diffusion model where one of an autoencoder is expected, or the other way round."""
+    """The file is of a diffusion model and not of an autoencoder as expected, or the other way round."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: the key that it is at, and what was expected and found there."""
+    """One mistake: its key, and a message with what was expected and found."""
 
     location: Location
     message: str
@@ -94,18 +94,18 @@ def read_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
     offer
         The backbones, representations, methods, predictions and samplers that a file may name.
     overrides
-        `table.key=value` pairs that win over the file; values are TOML, or else plain text.
+        `table.key=value` pairs that override the file; values are TOML, or else plain text.
 
     Raises
     ------
     UserError
-        With one line per mistake: unknown keys, wrong types, values out of range, tables that contradict.
+        With one line per mistake: unknown keys, wrong types, values out of range, conflicting settings.
     WrongKindError
-        Where the file is of an autoencoder.
+        If the file is of an autoencoder.
     """
     source = _source(path, overrides)
     if _name(source.tables) == AUTOENCODER:
-        raise WrongKindError(f"{path}: is an experiment of an autoencoder; expected one of a diffusion model")
+        raise WrongKindError(f"{path}: is an autoencoder experiment; expected a diffusion experiment")
 
     def parse(tables: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
         return _parse(tables, offer)
@@ -116,21 +116,21 @@ def read_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
 def read_autoencoder_experiment(
     path: Path, backbones: Collection[str], representations: Collection[str], overrides: Sequence[str] = ()
 ) -> AutoencoderExperiment:
-    """Read the experiment file of an autoencoder, of one of the `representations` that there are.
+    """Read the experiment file of an autoencoder for one of the `representations`.
 
     Raises
     ------
     UserError
         With one line per mistake, as `read_experiment`.
     WrongKindError
-        Where the file is of a diffusion model: names one of the `backbones`, or no model.
+        If the file is of a diffusion model: it names one of the `backbones`, or no model.
     """
     source = _source(path, overrides)
     if (name := _name(source.tables)) is None or name in backbones:
-        found = f"is {name!r}" if name else "is not given"
+        found = f"found {name!r}" if name else "found none"
         raise WrongKindError(
-            f"{path}: is an experiment of a diffusion model; expected one of an autoencoder, whose [model] name, which "
-            f"here {found}, is {AUTOENCODER!r}"
+            f"{path}: is a diffusion experiment; expected an autoencoder experiment, with [model] name = "
+            f"{AUTOENCODER!r}, {found}"
         )
 
     def parse(tables: dict[str, Any]) -> tuple[AutoencoderExperiment | None, list[Problem]]:
@@ -139,46 +139,46 @@ def read_autoencoder_experiment(
 
     def check(experiment: AutoencoderExperiment) -> Iterator[tuple[str, str]]:
         for each in source.translation.expected:
-            yield each.key, "follows from the dataset; leave it out"
+            yield each.key, "is determined by the dataset; remove it"
 
     return _checked(source, parse, check)
 
 
 def is_of_autoencoder(path: Path, overrides: Sequence[str] = ()) -> bool:
-    """Whether an experiment file says that it is of an autoencoder."""
+    """Whether an experiment file is of an autoencoder."""
     return _name(_source(path, overrides).tables) == AUTOENCODER
 
 
 def _name(tables: Mapping[str, Any]) -> str | None:
-    """The name of what is trained; None where the file does not say it, "" where what it says is no name."""
+    """The `[model] name`; None if it is missing, "" if it is not a string."""
     model = tables.get("model", {})
     name = model.get("name") if isinstance(model, dict) else ""
     return name if name is None or isinstance(name, str) else ""
 
 
-def translation_of(path: Path, chosen: Mapping[str, Any] | None = None) -> Translation:
-    """A file in today's layout, and how it came there: unchanged, where it is of today's already.
+def translation_of(path: Path, overrides: Mapping[str, Any] | None = None) -> Translation:
+    """Translate a file to the current layout; a file in the current layout stays as it is.
 
-    `chosen` are the tables of overrides, which win over what the file says and over what follows from it.
+    `overrides` are tables whose values replace those of the file, and whatever would be derived from these.
 
     Raises
     ------
     UserError
-        Where it is neither TOML nor, by its name, YAML. What else is wrong with it stands in the translation.
+        If it is neither valid TOML nor, by its extension, valid YAML. Other problems are listed in the translation.
     """
     yaml = path.suffix in (".yaml", ".yml")
-    return translated(_read(path, yaml=yaml), known_keys(), yaml=yaml, chosen=chosen)
+    return translated(_read(path, yaml=yaml), known_keys(), yaml=yaml, overrides=overrides)
 
 
 @cache
 def known_keys() -> tuple[str, ...]:
-    """Today's keys and tables of a diffusion experiment, dotted, in order; those of an architecture are its own."""
+    """The dotted keys and tables of a diffusion experiment, in order; without the keys of architectures."""
     return tuple(".".join(location) for location in _known_keys(Experiment, ()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """What a file and the overrides say."""
+    """A file after translation, with the overrides applied."""
 
     path: Path
     translation: Translation
@@ -187,9 +187,9 @@ class _Source:
 
 
 def _source(path: Path, overrides: Sequence[str]) -> _Source:
-    chosen: dict[str, Any] = {}
-    overridden = {_override(chosen, override) for override in overrides}
-    translation = translation_of(path, chosen)
+    override_tables: dict[str, Any] = {}
+    overridden = {_override(override_tables, override) for override in overrides}
+    translation = translation_of(path, override_tables)
     tables = copy.deepcopy(translation.tables)
     for override in overrides:
         _override(tables, override)
@@ -201,13 +201,13 @@ def _checked(
     parse: Callable[[dict[str, Any]], tuple[AnyExperiment | None, list[Problem]]],
     check: Callable[[AnyExperiment], Iterable[tuple[str, str]]],
 ) -> AnyExperiment:
-    """The experiment, or all that is wrong with it: with its keys, with its tables beside each other, in `check`."""
+    """The experiment, or a `UserError` with all problems: those of single keys, of combinations, and of `check`."""
     tables = source.tables
     warn_of_older_keys(source.path, source.translation)
     problems = [Problem(tuple(key.split(".")), message) for key, message in source.translation.problems]
     experiment, found_here = parse(_without(tables, problems))
     problems += found_here
-    if problems:  # what is left of the file without them may have mistakes of its own
+    if problems:  # without these keys, the rest of the file may have further mistakes
         experiment, further = parse(_without(tables, problems))
         problems += [problem for problem in further if problem not in problems]
     written = set(dict(dotted(_without(tables, problems))))
@@ -228,7 +228,7 @@ def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, A
     for problem in problems:
         table: Any = kept
         for part in problem.location[:-1]:
-            if not isinstance(table.get(part), dict):  # the problem is an element of a list, or all of a table
+            if not isinstance(table.get(part), dict):  # the problem is in an element of a list, or a whole table
                 break
             table = table[part]
         else:
@@ -238,18 +238,18 @@ def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, A
 
 
 def written_keys(path: Path, overrides: Sequence[str] = ()) -> set[str]:
-    """The dotted keys that a file and its overrides give; all others have their defaults."""
+    """The dotted keys that a file and its overrides set; all others have their defaults."""
     return set(dict(dotted(_source(path, overrides).tables)))
 
 
 def lines_of(path: Path, overrides: Sequence[str], findings: Iterable[tuple[str, str]]) -> list[str]:
-    """What there is to say of dotted keys, in lines that begin with where they are: the file or `--set`, table, key."""
+    """Format (dotted key, message) pairs as lines that start with the location: the file or `--set`, table, key."""
     source = _source(path, overrides)
     return [_line(source, Problem(tuple(key.split(".")), message)) for key, message in findings]
 
 
 def to_toml(experiment: Experiment | AutoencoderExperiment) -> str:
-    """The whole experiment as a file that reads back equal, without the keys that have no value or no effect."""
+    """The text of a file that reads back as an equal experiment; keys without a value or effect are left out."""
     return tomli_w.dumps(_resolved(dataclasses.asdict(experiment), "", rules.without_effect(experiment)))
 
 
@@ -278,16 +278,16 @@ def _override(tables: dict[str, Any], override: str) -> Location:
     location = tuple(part.strip() for part in key.split("."))
     if not equals or not all(location):
         raise UserError(f"--set {override}: expected table.key=value, such as training.max_steps=100")
-    if any("\ud800" <= letter <= "\udfff" for letter in override) or len(location) > DEEPEST:
-        raise UserError(f"--set {override!r}: expected text in UTF-8, and a key in at most {DEEPEST - 1} tables")
+    if any("\ud800" <= letter <= "\udfff" for letter in override) or len(location) > MAX_DEPTH:
+        raise UserError(f"--set {override!r}: expected UTF-8 text, and a key in at most {MAX_DEPTH - 1} nested tables")
     name = ".".join(location)
-    if name not in known_keys() and (today := next((row.new[0] for row in ROWS if row.old == name and row.new), "")):
-        raise UserError(f"--set {override}: a key of an older layout; today it is {today}")
+    if name not in known_keys() and (current := next((row.new[0] for row in ROWS if row.old == name and row.new), "")):
+        raise UserError(f"--set {override}: is a key of an older layout; use {current}")
     try:
         value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except (ValueError, RecursionError):
         value = text
-    value = value if is_plain(value) else text  # which is refused with what it is
+    value = value if is_plain(value) else text  # a date, say: then the type check reports it as it was typed
     table = tables
     for part in location[:-1]:
         table = table.setdefault(part, {})
@@ -317,7 +317,7 @@ def _parse(tables: dict[str, Any], offer: Offer) -> tuple[Experiment | None, lis
 
 def _validate(kind: type, table: object, location: Location) -> tuple[Any, list[Problem]]:
     try:
-        # By way of JSON, since there a list may stand for a tuple while everything else stays strict.
+        # Via JSON, where pydantic takes a list for a tuple even in strict mode.
         return TypeAdapter(kind).validate_json(json.dumps(table)), []
     except ValidationError as error:
         return None, [
@@ -341,7 +341,7 @@ def _message(kind: type, root: Location, item: Mapping[str, Any]) -> str:
 
 
 def _unknown(tables: Mapping[str, Any], choices: Mapping[Location, Collection[str]]) -> list[Problem]:
-    """The values, at these places, that are none of those that there are."""
+    """Problems for values at these locations that are not one of the allowed names."""
     problems = []
     for location, names in choices.items():
         value: Any = tables
@@ -349,8 +349,8 @@ def _unknown(tables: Mapping[str, Any], choices: Mapping[Location, Collection[st
             value = value.get(part) if isinstance(value, dict) else None
         if isinstance(value, str) and value and value not in names:
             expected = ", ".join(map(repr, names))
-            also = (AUTOENCODER,) if location == ("model", "name") else ()  # which another command trains
-            hint = _did_you_mean(value, (*names, *also))
+            more = (AUTOENCODER,) if location == ("model", "name") else ()  # trained by another command
+            hint = _did_you_mean(value, (*names, *more))
             problems.append(Problem(location, f"expected one of {expected}, found {value!r}{hint}"))
     return problems
 
@@ -361,7 +361,7 @@ def _did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def _nearest_key(location: Location, known: Collection[Location]) -> str:
-    """A key of the same table that is spelt alike; else the same key in another table; else any that is alike."""
+    """Suggest a similar key of the same table, else the same key in another table, else the most similar key."""
     *table, key = location
     siblings = {known_key[-1] for known_key in known if list(known_key[:-1]) == table}
     if close := difflib.get_close_matches(key, siblings, n=1):
@@ -390,5 +390,5 @@ def _line(source: _Source, problem: Problem) -> str:
     overridden = (*tables, key) in source.overridden
     table = f" [{'.'.join(tables)}]" if tables else ""
     old = None if overridden else source.translation.origins.get(".".join((*tables, key)))
-    here = f" (here {old})" if old else ""
+    here = f" (in this file {old})" if old else ""
     return f"{'--set' if overridden else source.path}:{table} {key}{index}{here}: {problem.message}"

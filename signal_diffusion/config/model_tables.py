@@ -1,4 +1,4 @@
-"""The tables of a diffusion model: [model] and what is below it."""
+"""The tables of a diffusion model: [model] and its subtables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Autoencoder", "Conditioning", "Diffusion", "Lora", "Model"]
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Diffusion:
-    """[model.diffusion]: what the network predicts, of which process."""
+    """[model.diffusion]: the noising process, and what the network predicts."""
 
     method: Name = "ddpm"
     """"ddpm" (discrete beta schedules) or "rectified_flow" (straight paths)."""
@@ -31,7 +31,7 @@ class Diffusion:
     num_timesteps: Annotated[int, Field(ge=2)] = 1000
     """ddpm: number of noise levels."""
     beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "cosine"
-    """ddpm: shape of the noise schedule; the cosine has an offset of 0.008 and takes no betas."""
+    """ddpm: shape of the noise schedule; cosine has an offset of 0.008 and ignores the betas."""
     beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """ddpm: first beta of the linear, quadratic and sigmoid schedules."""
     beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
@@ -50,60 +50,61 @@ class Diffusion:
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Conditioning:
-    """[model.conditioning]: what a sample can be asked for."""
+    """[model.conditioning]: what samples can be conditioned on."""
 
     type: Literal["none", "class", "caption", "attributes"] = "none"
-    """"class" conditions on the label, "caption" on a description in words, "attributes" on the columns named in
-    `attributes`."""
+    """"class" conditions on the label, "caption" on the caption, "attributes" on the columns named in `attributes`."""
     num_classes: Count | None = None
     """Number of classes; absent = the dataset's. A different number is an error."""
     attributes: tuple[Name, ...] | None = Field(default=None, strict=False, min_length=1)
-    """Attributes of type "attributes", any of the dataset's card; absent = those of gender, health, age, electrode
-    and dataset that differ among its examples."""
+    """Attributes for type "attributes", any that the dataset's card lists; absent = those of gender, health, age,
+    electrode and dataset that vary between its examples."""
     cfg_dropout: BelowOne = 0.1
-    """Share of training examples whose whole condition is replaced by the null, for guidance."""
+    """Fraction of training examples whose whole condition is replaced by the null condition, for guidance."""
     attribute_dropout: BelowOne = 0.1
-    """Share of training examples in which an attribute, each on its own, is replaced by its null, so that a model of
-    several can be asked for some of them; without effect on a single attribute, which `cfg_dropout` replaces."""
+    """Fraction of training examples in which an attribute is replaced by its null, independently for each attribute, so
+    that samples can be requested with only some of them; no effect on a single attribute, for which `cfg_dropout` does
+    the same."""
     text_encoder: str = ""
-    """Folder, or Hub id, of a text encoder of transformers, or of a pipeline of diffusers with its encoders; "" =
-    those of `model.pretrained`."""
+    """Folder, or Hub id, of a transformers text encoder, or of a diffusers pipeline with text encoders; "" = those of
+    `model.pretrained`."""
     max_caption_tokens: Annotated[int, Field(ge=1, le=512)] = 77
-    """Longest caption in tokens; the rest of a longer one is cut off."""
+    """Longest caption in tokens; longer captions are truncated."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Autoencoder:
-    """[model.autoencoder]: the space that the network works in, that of a frozen VAE or that of the data."""
+    """[model.autoencoder]: train the diffusion model in the latent space of a frozen VAE."""
 
     enabled: bool = False
     """Encode the data, and decode the samples."""
     path: str = ""
-    """Folder, or Hub id, of an AutoencoderKL or AutoencoderTiny of diffusers, or of a pipeline with one; "" = that of
+    """Folder, or Hub id, of a diffusers AutoencoderKL or AutoencoderTiny, or of a pipeline with one; "" = that of
     `model.pretrained`."""
     sample_posterior: bool = True
-    """Train on a latent drawn anew from the posterior each time, not on its mean; validation takes the mean. Without
-    effect on an AutoencoderTiny, which has no posterior."""
+    """Train on a latent sampled from the posterior each time, not on its mean; validation uses the mean. No effect on
+    an AutoencoderTiny, which has no posterior."""
     cache_latents: bool = False
-    """Encode each split once, into the cache, and train from there; the autoencoder leaves memory meanwhile."""
+    """Encode each split once, into the cache, and train on the cached latents; the autoencoder is then not kept in
+    memory."""
     tiling: bool = False
-    """Encode and decode large examples in overlapping tiles, in bounded memory; seams are blended, not exact."""
+    """Encode and decode large examples in overlapping tiles, which bounds memory; seams are blended, so not exact."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Lora:
-    """[model.lora]: train low-rank changes of a pretrained transformer (https://arxiv.org/abs/2106.09685)."""
+    """[model.lora]: LoRA, low-rank updates of a pretrained transformer (https://arxiv.org/abs/2106.09685)."""
 
     enabled: bool = False
-    """Leave the pretrained weights as they are, and train low-rank changes and what embeds the conditions."""
+    """Freeze the pretrained weights, and train low-rank updates and the layers that embed the conditions."""
     rank: Count = 16
-    """Rank of the changes."""
+    """Rank of the updates."""
     alpha: Positive = 16.0
-    """The changes are scaled by alpha / rank."""
+    """The updates are scaled by alpha / rank."""
     dropout: BelowOne = 0.0
-    """Share of a change's inputs that training zeroes."""
+    """Dropout rate of the inputs of the updates."""
     target_modules: tuple[Name, ...] = Field(default=(), strict=False)
-    """Last parts of the names of linear layers to change; [] = attention and feed-forward, of sd35 attention alone."""
+    """Last parts of the names of linear layers to update; [] = attention and feed-forward, for sd35 only attention."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -113,8 +114,8 @@ class Model:
     name: Name = "dit"
     """Backbone."""
     pretrained: str = ""
-    """What training starts from: the checkpoint folder of an earlier run (its EMA weights), or, for backbones of
-    diffusers, a folder or Hub id ("owner/name" or "owner/name@revision") in its layout; "" = random weights."""
+    """Weights to start from: a checkpoint folder of an earlier run (its EMA weights), or, for diffusers backbones, a
+    folder or Hub id ("owner/name" or "owner/name@revision") in the diffusers layout; "" = random weights."""
     architecture: Any = field(default_factory=dict)
     """The backbone's own table."""
     diffusion: Diffusion = field(default_factory=Diffusion)

@@ -1,4 +1,4 @@
-"""Tables held against each other: what each key says may be fine, and the two together not."""
+"""Checks across tables: settings that are each valid but conflict, or have no effect, together."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ def check(
     mistaken: Collection[str] = (),
     overridden: Collection[str] = (),
 ) -> list[Finding]:
-    """What contradicts what, as (dotted key, message).
+    """Conflicts between settings, as (dotted key, message).
 
     Parameters
     ----------
     experiment
-        The experiment with its defaults filled in.
+        The experiment, including defaults.
     written
-        Dotted keys that the file or `--set` really contains: a default is never a contradiction.
+        Dotted keys that the file or `--set` contains; a default never counts as a conflict.
     mistaken
-        Dotted keys whose values were wrong, and which have their defaults instead: nothing follows from those.
+        Dotted keys with invalid values, replaced by their defaults here: no conflict is derived from them.
     overridden
-        Those of `written` that `--set` contains.
+        The part of `written` that comes from `--set`.
     """
     unread = without_effect(experiment, mistaken)
-    unread_now = _set_aside(overridden)
-    findings = [(key, reason) for key, reason in unread.items() if key in written and key not in unread_now]
+    accepted = _ineffective_by_override(overridden)
+    findings = [(key, reason) for key, reason in unread.items() if key in written and key not in accepted]
     findings += [finding for rule in SHARED_RULES for finding in rule(experiment, written)]
     if isinstance(experiment, AutoencoderExperiment):
         return [*findings, *_groups(experiment)]
     return [*findings, *(finding for rule in DIFFUSION_RULES for finding in rule(experiment, written))]
 
 
-# A key that has no effect beside another key's value is a mistake, not a decoration:
-# (table, its keys) have an effect only where the chooser has one of these values.
+# Writing a key that has no effect is an error. (table, keys, chooser, values): these keys of the table only have an
+# effect if the chooser, another key, has one of these values.
 READ_ONLY_WITH: tuple[Entry, ...] = (
     ("data", "image_size sampling_rate", "data.source", ("dataset", "hub")),
     ("data", "image_size", "data.representation", ("image", "db-only", "db-iq", "db-polar")),
@@ -99,12 +99,12 @@ READ_ONLY_WITH: tuple[Entry, ...] = (
     ("generation.output", "grid_nrow", "generation.output.save_grid", (True,)),
 )
 
-# The same of an autoencoder, beside those of the tables that it shares.
+# The same for an autoencoder, in addition to the entries for tables that both kinds of experiments have.
 AUTOENCODER_READ_ONLY_WITH: tuple[Entry, ...] = (
     ("model.loss", "stft_weight signal_weight", "data.representation", ("db-iq", "db-polar", "timeseries")),
 )
 
-# What of the shared tables is for models of conditions, or for samples from noise: (table, its keys).
+# (table, keys) of shared tables that need conditions or samples from noise, which an autoencoder does not have.
 NOT_OF_AN_AUTOENCODER = (
     ("data.columns", "label gender health age caption"),
     ("data.balancing", "columns max_weight"),
@@ -116,20 +116,20 @@ NOT_OF_AN_AUTOENCODER = (
 
 
 def without_effect(experiment: AnyExperiment, mistaken: Collection[str] = ()) -> dict[str, str]:
-    """Dotted keys that nothing reads, given the other keys but those that are `mistaken`, and why."""
+    """Dotted keys that nothing reads, with the reason; ignores choosers that are `mistaken`."""
     reasons: dict[str, str] = {}
     entries = READ_ONLY_WITH
     if isinstance(experiment, AutoencoderExperiment):
         shared = (entry for entry in READ_ONLY_WITH if not entry[0].startswith(("model.", "generation.")))
         entries = (*shared, *AUTOENCODER_READ_ONLY_WITH)
         for table, keys in NOT_OF_AN_AUTOENCODER:
-            reasons |= {f"{table}.{key}": "has no effect on an autoencoder; leave it out" for key in keys.split()}
+            reasons |= {f"{table}.{key}": "has no effect on an autoencoder; remove it" for key in keys.split()}
     for table, keys, chooser, values in entries:
         found = attrgetter(chooser)(experiment)
         if found not in values and chooser not in mistaken:
             expected = " or ".join(map(repr, values))
             for key in keys.split():
-                reasons[f"{table}.{key}"] = f"has no effect with {chooser} = {found!r}; it goes with {expected}"
+                reasons[f"{table}.{key}"] = f"has no effect with {chooser} = {found!r}; it needs {expected}"
     if experiment.training.scheduler.T_max is not None:
         reasons.setdefault("training.scheduler.num_cycles", "has no effect with training.scheduler.T_max")
     if not experiment.data.balancing.columns and "data.balancing.max_weight" not in reasons:
@@ -140,17 +140,17 @@ def without_effect(experiment: AnyExperiment, mistaken: Collection[str] = ()) ->
     return reasons
 
 
-def _set_aside(overridden: Collection[str]) -> set[str]:
-    """Keys of [generation] that lost their effect by an override, and are no mistake of the file.
+def _ineffective_by_override(overridden: Collection[str]) -> set[str]:
+    """Keys of [generation] in the file that an override leaves without effect, which is not an error.
 
-    A checkpoint's file has all that goes with its own sampler, and is asked for others.
+    The config.toml of a checkpoint has all settings of its own sampler, and users may sample with another.
     """
     entries = (entry for entry in READ_ONLY_WITH if entry[0].startswith("generation.") and entry[2] in overridden)
     return {f"{table}.{key}" for table, keys, _, _ in entries for key in keys.split()} - set(overridden)
 
 
 def _guidance(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
-    """Guidance subtracts the null condition, which has to exist and to be trained."""
+    """Guidance needs a null condition that the model was trained on."""
     conditioning = experiment.model.conditioning
     by_another_network = experiment.generation.sampling.guidance_type == "autoguidance"
     scales = {
@@ -163,13 +163,13 @@ def _guidance(experiment: Experiment, written: Collection[str]) -> Iterator[Find
         if conditioning.type == "none":
             yield (
                 key,
-                f"guidance {scale} needs a condition, but model.conditioning.type is 'none'; expected 1.0",
+                f"guidance {scale} needs a condition, but model.conditioning.type is 'none'; set it to 1.0",
             )
         elif conditioning.cfg_dropout == 0.0:
             yield (
                 key,
-                f"guidance {scale} needs a trained null condition, but model.conditioning.cfg_dropout is 0; "
-                "expected 1.0 here, or a cfg_dropout such as 0.1",
+                f"guidance {scale} needs a trained null condition, but model.conditioning.cfg_dropout is 0; set it to "
+                "1.0, or cfg_dropout to e.g. 0.1",
             )
 
 
@@ -180,21 +180,21 @@ def _sampled_checkpoint(experiment: Experiment, written: Collection[str]) -> Ite
 
 
 def _sampling(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
-    """Grids and guidance that are defined for straight paths alone, or that need something beside them."""
+    """Time grids and guidance types that need a rectified flow, or another setting."""
     sampling, table = experiment.generation.sampling, "generation.sampling"
     flow = experiment.model.diffusion.method == "rectified_flow"
     if sampling.time_grid == "shifted" and not flow:
-        yield f"{table}.time_grid", "'shifted' is for model.diffusion.method = 'rectified_flow'; expected another"
+        yield f"{table}.time_grid", "'shifted' needs model.diffusion.method = 'rectified_flow'; choose another grid"
     if sampling.guidance_type == "cfg++" and not (flow and sampling.sampler == "euler"):
         yield (
             f"{table}.guidance_type",
-            "'cfg++' is a step of euler on a flow; expected model.diffusion.method = 'rectified_flow' and sampler = "
-            "'euler', or another guidance_type",
+            "'cfg++' needs model.diffusion.method = 'rectified_flow' and sampler = 'euler'; set both, or choose "
+            "another guidance_type",
         )
     if sampling.guidance_type == "autoguidance" and not sampling.guidance_checkpoint:
         yield (
             f"{table}.guidance_checkpoint",
-            "expected the checkpoint that 'autoguidance' guides by, such as \"checkpoint-1000\"",
+            "'autoguidance' needs a weaker checkpoint to guide with, such as \"checkpoint-1000\"",
         )
     low, high = sampling.guidance_interval
     if low >= high:
@@ -206,19 +206,19 @@ def _data(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Findi
     if data.source == "synthetic" and data.paths.root:
         yield (
             "data.paths.root",
-            f"{data.paths.root!r} is not read with data.source = 'synthetic'; leave one of the two out",
+            f"{data.paths.root!r} is not read with data.source = 'synthetic'; remove one of the two",
         )
     if data.source == "synthetic" and data.representation == "image":
-        yield "data.representation", "'image' is of pictures, and the synthetic data are EEG; expected another"
+        yield "data.representation", "'image' is for images, but the synthetic dataset is EEG; choose another"
     if data.source == "dataset" and not data.paths.root and data.paths.train == Paths().train:
         yield "data.paths.root", "expected the folder of a dataset, or data.source = 'synthetic'"
     if data.source == "hub" and not is_hub_id(data.paths.root):
-        yield "data.paths.root", f"expected 'owner/name' or 'owner/name@revision' of the Hub, found {data.paths.root!r}"
+        yield "data.paths.root", f"expected a Hub id, 'owner/name' or 'owner/name@revision', found {data.paths.root!r}"
     train, val = ("validation" if name == "val" else name for name in (data.paths.train, data.paths.val))
     if train == val:
         yield (
             "data.paths.val",
-            f"the split {data.paths.val!r} is trained on; expected another, such as 'validation'",
+            f"the split {data.paths.val!r} is also the training split; choose another, such as 'validation'",
         )
 
 
@@ -227,34 +227,32 @@ def _balancing(experiment: Experiment, written: Collection[str]) -> Iterator[Fin
     if len(set(columns)) < len(columns):
         yield "data.balancing.columns", f"expected each name once, found {', '.join(columns)}"
     if columns and not experiment.data.loading.shuffle_train:
-        yield "data.balancing.columns", "balancing draws at random, but data.loading.shuffle_train is false"
+        yield "data.balancing.columns", "balancing samples at random, which needs data.loading.shuffle_train = true"
 
 
-def _frozen_parts(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+def _pretrained_parts(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
     model = experiment.model
     if model.autoencoder.enabled and not (model.autoencoder.path or model.pretrained):
         yield (
             "model.autoencoder.path",
-            "expected the folder, or the Hub id, of an autoencoder of diffusers; without model.pretrained there is "
-            "none to take it from",
+            "expected the folder or Hub id of a diffusers autoencoder, since model.pretrained is not set",
         )
     if model.lora.enabled and not model.pretrained:
-        yield "model.lora.enabled", "changes pretrained weights, but there are none; set model.pretrained"
+        yield "model.lora.enabled", "LoRA needs pretrained weights; set model.pretrained"
 
 
 def _cached_latents(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
-    """What is encoded once cannot be changed anew each time."""
+    """Examples that are encoded once cannot be augmented differently each time."""
     autoencoder, augmentation = experiment.model.autoencoder, experiment.data.augmentation
     if autoencoder.enabled and autoencoder.cache_latents and augmentation != Augmentation():
         yield (
             "model.autoencoder.cache_latents",
-            "data.augmentation changes examples before they are encoded, each time anew; expected false, or no "
-            "augmentation",
+            "cached latents cannot be augmented; set it to false, or remove data.augmentation",
         )
 
 
 def _augmentation(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
-    """A picture of EEG has time, frequency and electrodes as axes, and microvolts as colours."""
+    """The axes of an EEG tensor are time, frequency and electrodes, and its values encode microvolts."""
     augmentation, representation = experiment.data.augmentation, experiment.data.representation
     harms = {
         "horizontal_flip": (augmentation.horizontal_flip, "reverses time"),
@@ -265,7 +263,7 @@ def _augmentation(experiment: AnyExperiment, written: Collection[str]) -> Iterat
         if on and representation != "image":
             yield (
                 f"data.augmentation.{key}",
-                f"{harm} in EEG (data.representation = {representation!r}); it goes with 'image' alone",
+                f"{harm} in EEG (data.representation = {representation!r}); use it only with 'image'",
             )
 
 
@@ -274,7 +272,7 @@ def _precision(experiment: AnyExperiment, written: Collection[str]) -> Iterator[
     if experiment.training.mixed_precision == "fp16" and device in ("cpu", "mps"):
         yield (
             "training.mixed_precision",
-            f"'fp16' needs CUDA, but compute.device is {device!r}; expected 'bf16' or 'no'",
+            f"'fp16' needs CUDA, but compute.device is {device!r}; use 'bf16' or 'no'",
         )
 
 
@@ -283,7 +281,7 @@ def _learning_rate(experiment: AnyExperiment, written: Collection[str]) -> Itera
     if training.scheduler.type == "plateau" and not training.validation.enabled:
         yield (
             "training.scheduler.type",
-            "'plateau' watches the validation loss, but training.validation.enabled is false",
+            "'plateau' needs the validation loss, but training.validation.enabled is false",
         )
 
 
@@ -292,7 +290,7 @@ def _checkpoints(experiment: AnyExperiment, written: Collection[str]) -> Iterato
     if training.checkpointing.save_best_only and not training.validation.enabled:
         yield (
             "training.checkpointing.save_best_only",
-            "the best is known by validation, but training.validation.enabled is false",
+            "finding the best checkpoint needs validation, but training.validation.enabled is false",
         )
 
 
@@ -303,13 +301,12 @@ def _attributes(experiment: Experiment, written: Collection[str]) -> Iterator[Fi
 
 
 def _captions(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
-    """Without an encoder of its own, a model of captions takes that of its pretrained pipeline."""
+    """A caption model takes its text encoder from `text_encoder`, or else from the pretrained pipeline."""
     model = experiment.model
     if model.conditioning.type == "caption" and not (model.conditioning.text_encoder or model.pretrained):
         yield (
             "model.conditioning.text_encoder",
-            "expected the folder, or the Hub id, of a text encoder; without model.pretrained there is none to take it "
-            "from",
+            "expected the folder or Hub id of a text encoder, since model.pretrained is not set",
         )
 
 
@@ -324,7 +321,7 @@ def _groups(experiment: AutoencoderExperiment) -> Iterator[Finding]:
     if wrong := [each for each in architecture.block_out_channels if each % architecture.norm_num_groups]:
         yield (
             "model.architecture.norm_num_groups",
-            f"{architecture.norm_num_groups} does not divide {wrong[0]} of block_out_channels; expected a divisor",
+            f"{architecture.norm_num_groups} does not divide {wrong[0]} of block_out_channels; choose a divisor of all",
         )
 
 
@@ -340,7 +337,7 @@ DIFFUSION_RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]
     _sampled_checkpoint,
     _sampling,
     _balancing,
-    _frozen_parts,
+    _pretrained_parts,
     _cached_latents,
     _attributes,
     _captions,

@@ -1,6 +1,6 @@
 """One frozen dataclass per table of the experiment file; the string under a field is its documentation.
 
-Types and ranges are checked by pydantic when a file is read. `config/loading.py` reports what it finds.
+Pydantic checks types and ranges when a file is read; `config/loading.py` reports the errors.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Compute:
-    """[compute]: where it runs and from which seed."""
+    """[compute]: device and random seed."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Device to train on; "auto" takes the accelerator that is there, else the CPU."""
+    """Device to train on; "auto" = the available accelerator, else the CPU."""
     seed: Seed = 0
-    """Seed of the weights, the order of examples, the noise, the times and the dropped conditions."""
+    """Seed for the weights, the order of examples, the noise, the times and the dropout of conditions."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -78,9 +78,9 @@ class Optimizer:
     """[training.optimizer]"""
 
     type: Literal["adamw", "adam", "sgd"] = "adamw"
-    """Optimizer; each in torch's fused form."""
+    """Optimizer; PyTorch's fused implementation of it."""
     learning_rate: Positive = 1e-4
-    """Highest learning rate, after warm-up."""
+    """Peak learning rate, after warm-up."""
     weight_decay: NotNegative = 0.01
     """Weight decay of matrices; biases, norms and embeddings have none."""
     betas: tuple[BelowOne, BelowOne] = Field(default=(0.9, 0.999), strict=False)
@@ -88,7 +88,7 @@ class Optimizer:
     eps: Positive = 1e-8
     """Adam's epsilon."""
     gradient_clip_norm: NotNegative = 1.0
-    """Largest norm of the whole gradient; 0 = not clipped."""
+    """Clip the global norm of the gradient to this value; 0 = no clipping."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -98,14 +98,14 @@ class Scheduler:
     type: Literal["constant", "linear", "cosine", "step", "plateau"] = "cosine"
     """Shape after warm-up."""
     warmup_steps: CountOrNone = 2000
-    """Steps of linear warm-up from 0.1 % of the rate; at most a tenth of the run."""
+    """Steps of linear warm-up from 0.1 % of the learning rate; at most a tenth of the run."""
     min_lr_ratio: Fraction = 0.01
-    """Lowest learning rate, as a share of the highest."""
+    """Lowest learning rate, as a fraction of the peak."""
     num_cycles: Count = 1
-    """cosine: number of cosines, each of which starts from the full rate."""
+    """cosine: number of cosine cycles; each restarts from the peak."""
     T_max: Count | None = None
-    """cosine: epochs from the highest rate to the lowest, and as many back, as PyTorch's; absent = one way, to the end
-    of the run."""
+    """cosine: epochs from the peak down to the lowest learning rate, then as many back up, as in PyTorch; absent = down
+    once, until the end of the run."""
     step_size: Count = 30
     """step: epochs between two decays."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -121,13 +121,13 @@ class Ema:
     enabled: bool = True
     """Keep an average."""
     decay: BelowOne = 0.9999
-    """Decay per update, once warm."""
+    """Decay per update, after its warm-up."""
     update_every: Count = 10
     """Optimizer steps between two updates."""
     update_after_step: CountOrNone = 0
-    """The average is a copy of the weights up to this step."""
+    """Until this step, the average is a copy of the weights."""
     warmup: bool = True
-    """Start with a short memory: the decay is at most 1 - (1 + updates / inv_gamma) ** -power."""
+    """Start with a smaller decay: at most 1 - (1 + updates / inv_gamma) ** -power."""
     inv_gamma: Positive = 1.0
     """Time constant of the warm-up, in updates."""
     power: Positive = 0.75
@@ -139,91 +139,92 @@ class Checkpointing:
     """[training.checkpointing]"""
 
     interval: CountOrNone = 1000
-    """Time between two checkpoints; 0 = only at the end, or when stopped."""
+    """Steps or epochs between two checkpoints; 0 = only at the end, or when the run is stopped."""
     unit: Literal["steps", "epochs"] = "steps"
-    """What `interval` counts: optimizer steps, or passes through the training split."""
+    """Unit of `interval`: optimizer steps, or passes through the training split."""
     total_limit: Count | None = 3
-    """Newest checkpoints that are kept, beside the best; absent = all."""
+    """Number of newest checkpoints to keep, in addition to the best; absent = all."""
     save_best_only: bool = False
     """Write only checkpoints that are the best so far, and the last."""
     save_optimizer: bool = True
-    """Keep the optimizer's state, as large as the weights twice over; without it, a checkpoint is resumed with
-    `training.resume.reset_optimizer` alone."""
+    """Save the optimizer's state, twice the size of the weights; a checkpoint without it can only be resumed with
+    `training.resume.reset_optimizer`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Validation:
-    """[training.validation]: the loss on people not trained on, for always the same examples, times and noise."""
+    """[training.validation]: loss on held-out subjects, always with the same examples, times and noise."""
 
     enabled: bool = True
-    """Validate at all."""
+    """Validate during training."""
     interval: Count = 500
-    """Time between two validations."""
+    """Steps or epochs between two validations."""
     unit: Literal["steps", "epochs"] = "steps"
-    """What `interval` counts: optimizer steps, or passes through the training split."""
+    """Unit of `interval`: optimizer steps, or passes through the training split."""
     at_start: bool = False
-    """Validate before the first step too; that one is never the best."""
+    """Also validate before the first step; that result never counts as the best."""
     batch_size: Count | None = None
     """Examples per process and forward pass; absent = `data.loading.batch_size`. It does not change the result."""
     num_examples: Count = 512
-    """Examples that are used, spread evenly over the split; fewer where there are fewer."""
+    """Number of examples, spread evenly over the split; all of them if the split has fewer."""
     metric: Literal["loss", "ema_loss"] = "ema_loss"
-    """What the best checkpoint has the lowest of; "ema_loss" is "loss" where there is no average."""
+    """Metric that is lowest for the best checkpoint; without EMA, "ema_loss" means "loss"."""
     num_generated: CountOrNone = 0
-    """Samples that each validation draws, by `[generation.sampling]` and the guidance of the pictures, and compares
-    with its examples by their mean spectra: `validation/spectral_distance` in dB (docs/training.md); 0 = none."""
+    """Samples to generate at each validation, with the settings of `[generation.sampling]` and the guidance of
+    `[training.visualization]`; their mean spectra are compared with those of the validation examples:
+    `validation/spectral_distance` in dB (docs/training.md); 0 = none."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Visualization:
-    """[training.visualization]: pictures of samples while training."""
+    """[training.visualization]: previews, figures of samples during training."""
 
     enabled: bool = True
-    """Draw them at all."""
+    """Write previews."""
     interval: Count = 1000
-    """Time between two pictures."""
+    """Steps or epochs between two previews."""
     unit: Literal["steps", "epochs"] = "steps"
-    """What `interval` counts: optimizer steps, or passes through the training split."""
+    """Unit of `interval`: optimizer steps, or passes through the training split."""
     num_samples: Count = 16
-    """Samples in a picture, shared evenly among the classes."""
+    """Samples per preview, divided evenly among the classes."""
     guidance_scale: NotNegative = 1.0
-    """Guidance of the samples; 1 = conditional only."""
+    """Guidance scale of the samples; 1 = conditional only."""
     seed: Seed = 0
-    """Seed of their noise, the same in each picture."""
+    """Seed of the noise, which is the same in each preview."""
     animation: bool = False
-    """Beside each picture, a GIF of how its first samples come out of noise: above what the sampler has reached, below
-    what the network takes the data for; a latent model's are decoded, of 12 of its steps."""
+    """Also write a GIF that shows how the first samples of each preview emerge from noise: the state of the sampler at
+    the top, the network's estimate of the data below; for a latent model decoded, at 12 of the steps."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Performance:
-    """[training.performance]: speed, with the same results up to rounding."""
+    """[training.performance]: speed; results are the same up to rounding."""
 
     use_tf32: bool = True
-    """TensorFloat-32 matrix products on CUDA where a product is in fp32."""
+    """Use TensorFloat-32 for fp32 matrix products on CUDA."""
     cudnn_benchmark: bool = True
-    """Let cuDNN choose the fastest kernel for the sizes it meets."""
+    """Let cuDNN choose the fastest kernel for each input size."""
     compile_model: bool = False
-    """torch.compile, block by block."""
+    """Compile the network with torch.compile, block by block."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
     """Mode of torch.compile."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Resume:
-    """[training.resume]: go on from a checkpoint; `--resume-from-checkpoint` wins."""
+    """[training.resume]: resume from a checkpoint; `--resume-from-checkpoint` overrides it."""
 
     enabled: bool = False
-    """Resume at start."""
+    """Resume at the start of training."""
     checkpoint: Name = "latest"
-    """"latest" (of this run), or a checkpoint's folder."""
+    """"latest" (of this run), or the folder of a checkpoint."""
     reset_optimizer: bool = False
-    """Take the weights and their average, and begin the optimizer's state (momentum, second moments) anew, also that of
-    another `training.optimizer.type`; the step, the order of examples and the best value so far go on. The run's own
-    config.toml has it false again, and is resumed as usual."""
+    """Load the weights and their EMA, but start with a new optimizer state (momentum, second moments), possibly of
+    another `training.optimizer.type`; the step, the order of examples and the best metric so far are kept. Written as
+    false to the run's config.toml, so that a later resume is not affected."""
     reset_scheduler: bool = False
-    """Begin the learning-rate schedule anew, its warm-up too: over the steps that are left, counted from the one that
-    is resumed from. False again in the run's own config.toml."""
+    """Restart the learning-rate schedule, including warm-up, over the steps that remain after the checkpoint. Written
+    as false to the run's config.toml."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -233,18 +234,18 @@ class Training:
     epochs: Count = 100
     """Passes through the training split, unless `max_steps` is given."""
     max_steps: Count | None = None
-    """Optimizer steps of the whole run; wins over `epochs`, be it more or fewer."""
+    """Optimizer steps of the whole run; overrides `epochs`, whether more or fewer."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
-    """Autocast type of the forward pass; weights, optimizer state and EMA stay in fp32. A CPU without instructions for
-    bf16 computes in fp32."""
+    """Autocast type of the forward pass; weights, optimizer state and EMA stay in fp32. A CPU without bf16 instructions
+    computes in fp32."""
     gradient_accumulation_steps: Count = 1
-    """Batches per process whose gradients make one optimizer step."""
+    """Batches per process whose gradients are accumulated for one optimizer step."""
     gradient_checkpointing: bool = False
-    """Compute each block again in the backward pass, to save memory."""
+    """Recompute each block in the backward pass, to save memory."""
     log_interval: Count = 10
-    """Optimizer steps between two lines of metrics; the loss is their mean."""
+    """Optimizer steps between two lines of metrics; the logged loss is the mean over these steps."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
-    """What a gradient that is not finite does: its step changes nothing, and the run stops, or goes on."""
+    """What to do when a gradient is not finite: that step is always skipped, and the run stops or continues."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     scheduler: Scheduler = field(default_factory=Scheduler)
     ema: Ema = field(default_factory=Ema)
@@ -260,13 +261,13 @@ class Subdirs:
     """[output.subdirs]: folders inside the run directory."""
 
     logs: Name = "tensorboard"
-    """TensorBoard's event files."""
+    """TensorBoard event files."""
     checkpoints: Name = "."
     """Parent of the checkpoint-<step> folders."""
     samples: Name = "samples"
-    """Pictures of samples while training."""
+    """Previews."""
     generated: Name = "generated"
-    """What `signal-diffusion sample` writes."""
+    """Samples written by `signal-diffusion sample`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -274,7 +275,7 @@ class Output:
     """[output]"""
 
     base_dir: str = ""
-    """Run directory; `--output-dir` wins; "" = runs/<name of the experiment file>."""
+    """Run directory; `--output-dir` overrides it; "" = runs/<name of the experiment file>."""
     subdirs: Subdirs = field(default_factory=Subdirs)
 
 
@@ -283,45 +284,44 @@ class Logging:
     """[logging]: metrics.jsonl is always written."""
 
     tensorboard: bool = True
-    """Write TensorBoard event files too."""
+    """Also write TensorBoard event files."""
     wandb_project: str = ""
-    """Project of Weights & Biases that gets metrics and pictures too, which needs `pip install wandb`; "" = none."""
+    """Also log metrics and previews to this Weights & Biases project, which needs `pip install wandb`; "" = off."""
     wandb_entity: str = ""
-    """Its account or team; "" = the one that `wandb login` knows."""
+    """Weights & Biases account or team; "" = the default of `wandb login`."""
     run_name: str = ""
-    """Name of the run there; "" = made up by Weights & Biases."""
+    """Name of the Weights & Biases run; "" = a name that Weights & Biases makes up."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Debug:
-    """[debug]: slower, with the same results."""
+    """[debug]: diagnostics; slower, with the same results."""
 
     profile: bool = False
-    """Write a trace of steps 5 to 9 of the run, or as many after a resume, into the folder of logs: for TensorBoard's
-    profile plugin, chrome://tracing or ui.perfetto.dev."""
+    """Write a profiler trace of steps 5 to 9, counted from the start or from the resume, to the log folder: for
+    TensorBoard's profile plugin, chrome://tracing or ui.perfetto.dev."""
     log_gradients: bool = False
-    """Log the norm of the gradient of each block, in TensorBoard a histogram too, at every logged step: of what the
-    optimizer is given, before it is clipped."""
+    """At each logged step, log the gradient norm of each block before clipping, and histograms in TensorBoard."""
     detect_anomaly: bool = False
-    """Trace the operation that made a gradient NaN; several times slower."""
+    """Report the operation that produced a NaN gradient; several times slower."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class ValidationRules:
-    """[validation_rules]: which warnings are given before training; what cannot work is an error in any case."""
+    """[validation_rules]: warnings before training; settings that cannot work are always errors."""
 
     require_labels_if_conditional: bool = True
-    """Warn where training examples have no label, though the model is conditioned on it."""
+    """Warn if training examples have no label although the model is conditioned on it."""
     warn_if_batch_size_small: bool = True
-    """Warn where fewer than 8 examples make an optimizer step of a diffusion model."""
+    """Warn if an optimizer step of a diffusion model has fewer than 8 examples."""
     warn_if_suspicious: bool = True
-    """Warn of what is possible and seldom meant: a gradient clipped far too low or high, intervals, a warm-up, an
-    average or a profile that are longer than the run."""
+    """Warn about settings that are legal but suspicious: gradient clipping far too low or high, or intervals, a
+    warm-up, an EMA or a profile that is longer than the run."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Experiment:
-    """A whole experiment file."""
+    """The whole experiment file of a diffusion model."""
 
     compute: Compute = field(default_factory=Compute)
     data: Data = field(default_factory=Data)

@@ -1,6 +1,6 @@
-"""`signal-diffusion config new`: an experiment file to begin with, each key under a comment that says what it may be.
+"""`signal-diffusion config new`: an experiment file to start from, with a comment above each key that documents it.
 
-The files in config/diffusion/ say the same in fewer words; tests hold the two equal.
+The files in config/diffusion/ have the same values and shorter comments; tests compare the two.
 """
 
 from __future__ import annotations
@@ -10,57 +10,57 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from signal_diffusion.config.documentation import Key, Table, tables_of, toml
+from signal_diffusion.config.documentation import Key, Table, tables_of, toml_value
 from signal_diffusion.config.json_schema import experiment_schema
 from signal_diffusion.config.loading import Offer
 from signal_diffusion.config.schema import Loading, Optimizer, Training
 
-__all__ = ["draft"]
+__all__ = ["template"]
 
 WIDTH = 120
 SERIES_PATCH = [1, 8]
-"""A token of a time series: of one electrode, 64 ms at the 125 Hz that `prepare` resamples to."""
+"""Patch of a time series: 8 samples of one electrode, 64 ms at the 125 Hz that `prepare` resamples to."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """What an experiment with a backbone begins with; where it says nothing, with what the dataclasses say."""
+class Preset:
+    """Values to start a backbone's experiments from; the defaults are those of the dataclasses."""
 
     batch_size: int = Loading().batch_size
     learning_rate: float = Optimizer().learning_rate
     sizes: tuple[str, ...] | None = None
     """The keys of [model.architecture] that are written; None = all."""
     pretrained: str = ""
-    """Weights to start from, in the latent space of the autoencoder beside them."""
-    recomputed: Collection[str] = ()
-    """Representations whose activations are too many to be kept for the backward pass."""
+    """Pretrained pipeline to start from; training then uses the latent space of its autoencoder."""
+    checkpointed: Collection[str] = ()
+    """Representations that need gradient checkpointing, since their activations take too much memory."""
     note: str = ""
 
 
-STARTS: Mapping[str, Start] = {
-    "dit": Start(
-        sizes=("num_layers", "num_attention_heads", "attention_head_dim", "patch_size"), recomputed=("timeseries",)
+PRESETS: Mapping[str, Preset] = {
+    "dit": Preset(
+        sizes=("num_layers", "num_attention_heads", "attention_head_dim", "patch_size"), checkpointed=("timeseries",)
     ),
-    "hourglass": Start(batch_size=64, sizes=("depths", "widths", "kernel_sizes", "patch_size")),
-    "localmamba": Start(batch_size=64, learning_rate=3e-4, sizes=("depths", "dims", "d_state", "patch_size")),
-    "sd35": Start(
+    "hourglass": Preset(batch_size=64, sizes=("depths", "widths", "kernel_sizes", "patch_size")),
+    "localmamba": Preset(batch_size=64, learning_rate=3e-4, sizes=("depths", "dims", "d_state", "patch_size")),
+    "sd35": Preset(
         batch_size=16,
         learning_rate=5e-5,
         sizes=(),
         pretrained="stabilityai/stable-diffusion-3.5-medium",
-        note="The weights are on the Hugging Face Hub behind a licence: accept it there and log in (`hf auth login`), "
-        "or put a local folder in the place of their name.",
+        note="The weights are gated on the Hugging Face Hub: accept the licence there and log in (`hf auth login`), or "
+        "set a local folder instead.",
     ),
 }
 
 
-def draft(backbone: str, representation: str, offer: Offer) -> str:
-    """Write the text of an experiment with one of the backbones on one of the representations that are on offer."""
+def template(backbone: str, representation: str, offer: Offer) -> str:
+    """The text of an experiment file for one of the backbones and representations in `offer`."""
     tables = {(table.name, table.backbone): table for table in tables_of(experiment_schema(offer))}
     architecture = tables["model.architecture", backbone]
-    start = STARTS.get(backbone, Start())
-    values = _values(backbone, representation, start, architecture)
-    lines = list(_head(f"{backbone}-{representation}", start))
+    preset = PRESETS.get(backbone, Preset())
+    values = _values(backbone, representation, preset, architecture)
+    lines = list(_head(f"{backbone}-{representation}", preset))
     name = ""
     for key, value in values.items():
         within, _, last = key.rpartition(".")
@@ -69,53 +69,53 @@ def draft(backbone: str, representation: str, offer: Offer) -> str:
             lines += ["", f"[{within}]"]
             name = within
         [about] = (each for each in table.keys if each.name == last)
-        lines += [*_comment(about.meaning), *_comment(_range_of(about), "    "), f"{last} = {toml(value)}"]
+        lines += [*_comment(about.meaning), *_comment(_range_of(about), "    "), f"{last} = {toml_value(value)}"]
     return "\n".join(lines) + "\n"
 
 
-def _values(backbone: str, representation: str, start: Start, architecture: Table) -> dict[str, Any]:
-    """What the file says, by dotted key, in the order of its tables."""
-    pictures = representation == "image"
+def _values(backbone: str, representation: str, preset: Preset, architecture: Table) -> dict[str, Any]:
+    """The values of the file, by dotted key, in the order of its tables."""
+    is_image = representation == "image"
     values: dict[str, Any] = {
         "data.representation": representation,
-        "data.paths.root": "data/pictures" if pictures else f"data/{representation}",
-        "data.loading.batch_size": start.batch_size,
+        "data.paths.root": "data/pictures" if is_image else f"data/{representation}",
+        "data.loading.batch_size": preset.batch_size,
         "model.name": backbone,
     }
-    if start.pretrained:
-        values["model.pretrained"] = start.pretrained
+    if preset.pretrained:
+        values["model.pretrained"] = preset.pretrained
     for key in architecture.keys:
-        if start.sizes is None or key.name in start.sizes:
-            of_pairs = key.name == "patch_size" and isinstance(key.default, list)
-            value = SERIES_PATCH if of_pairs and representation == "timeseries" else key.default
+        if preset.sizes is None or key.name in preset.sizes:
+            is_pair = key.name == "patch_size" and isinstance(key.default, list)
+            value = SERIES_PATCH if is_pair and representation == "timeseries" else key.default
             values[f"model.architecture.{key.name}"] = value
     values["model.diffusion.method"] = "rectified_flow"
-    values["model.conditioning.type"] = "none" if pictures else "class"  # not every folder of pictures has labels
-    if start.pretrained:
+    values["model.conditioning.type"] = "none" if is_image else "class"  # not every folder of images has labels
+    if preset.pretrained:
         values |= {"model.autoencoder.enabled": True, "model.autoencoder.cache_latents": True}
     return values | {
         "training.epochs": Training().epochs,
         "training.mixed_precision": Training().mixed_precision,
-        "training.gradient_checkpointing": representation in start.recomputed,
-        "training.optimizer.learning_rate": start.learning_rate,
+        "training.gradient_checkpointing": representation in preset.checkpointed,
+        "training.optimizer.learning_rate": preset.learning_rate,
     }
 
 
-def _head(name: str, start: Start) -> Iterator[str]:
-    yield from _comment(f"{name.replace('-', ' on ', 1)}, made by `signal-diffusion config new`.")
+def _head(name: str, preset: Preset) -> Iterator[str]:
+    yield from _comment(f"{name.replace('-', ' on ', 1)}, written by `signal-diffusion config new`.")
     yield f"#     uv run python -m signal_diffusion.training.diffusion FILE --output-dir runs/{name}"
     yield "#"
-    if start.note:
-        yield from _comment(start.note)
+    if preset.note:
+        yield from _comment(preset.note)
         yield "#"
     yield from _comment(
-        "Above each key is what it means, what it may be, and its default. There are more keys, which have their "
-        "defaults: `signal-diffusion config show FILE` prints them all, and docs/configuration.md tells of them."
+        "The comment above each key says what it means, its allowed values, and its default. All other keys have their "
+        "defaults: `signal-diffusion config show FILE` prints them, and docs/configuration.md describes them."
     )
 
 
 def _range_of(key: Key) -> str:
-    return key.values + ("" if key.default is None else f"; default {toml(key.default)}")
+    return key.values + ("" if key.default is None else f"; default {toml_value(key.default)}")
 
 
 def _comment(text: str, indent: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""What the tables of an experiment file have in common: how they are read, and the ranges of their values."""
+"""Pydantic settings and value ranges that all tables of an experiment file share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Warnings about settings that are legal but suspicious: printed before training, one line each, never an error.
 
-Most of it hangs on the length of the run, which the dataset decides. A default is not doubted: it was not chosen.
+Most depend on the length of the run, and so on the dataset. Defaults never cause a warning: nobody chose them.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from signal_diffusion.config.schema import (
 __all__ = ["TRACED_STEPS", "Doubt", "Extent", "doubts"]
 
 Doubt = tuple[str, str]
-"""Dotted key and message."""
+"""A warning: dotted key and message."""
 FEW_EXAMPLES = 8
 USUAL_CLIP_NORMS = (0.01, 100.0)
-WARMUP_SHARE = 10  # of which warm-up is at most one
+WARMUP_SHARE = 10  # warm-up takes at most 1 / WARMUP_SHARE of the run
 TRACED_STEPS = 9
-"""Steps after which a profile is there."""
+"""Steps that a run needs to write a profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """What is known of a run once its dataset is."""
+    """The length of a run and the size of its dataset."""
 
     num_steps: int
     """Optimizer steps of the whole run."""
@@ -42,11 +42,11 @@ class Extent:
     num_examples: int
     """Training examples."""
     num_unlabelled: int = 0
-    """Those of them without the label that a model of classes is conditioned on."""
+    """Training examples without a label, if the model is conditioned on it; else 0."""
 
 
 def doubts(experiment: Experiment | AutoencoderExperiment, extent: Extent) -> list[Doubt]:
-    """What [validation_rules] has warnings for, as (dotted key, message)."""
+    """The warnings that [validation_rules] enables, as (dotted key, message)."""
     rules, found = experiment.validation_rules, list[Doubt]()
     if isinstance(experiment, Experiment):
         if rules.require_labels_if_conditional:
@@ -65,8 +65,8 @@ def _labels(extent: Extent) -> Iterator[Doubt]:
     if extent.num_unlabelled:
         yield (
             "model.conditioning.type",
-            f"{extent.num_unlabelled} of {extent.num_examples} training examples have no label: they are learnt from "
-            "as if there were no condition",
+            f"{extent.num_unlabelled} of {extent.num_examples} training examples have no label: they are trained on "
+            "with the null condition",
         )
 
 
@@ -74,8 +74,8 @@ def _batch_size(extent: Extent) -> Iterator[Doubt]:
     if extent.examples_per_step < FEW_EXAMPLES:
         yield (
             "data.loading.batch_size",
-            f"{extent.examples_per_step} examples make an optimizer step (batch × accumulation × processes); each has "
-            f"one time and one noise, so gradients of fewer than {FEW_EXAMPLES} are mostly chance: raise it, or "
+            f"{extent.examples_per_step} examples per optimizer step (batch × accumulation × processes), each with one "
+            f"time and one noise: gradients of fewer than {FEW_EXAMPLES} are mostly noise; raise it, or "
             "training.gradient_accumulation_steps",
         )
 
@@ -83,30 +83,36 @@ def _batch_size(extent: Extent) -> Iterator[Doubt]:
 def _clip_norm(training: Training) -> Iterator[Doubt]:
     norm, (low, high) = training.optimizer.gradient_clip_norm, USUAL_CLIP_NORMS
     if 0 < norm < low:
-        harm = "every step is cut down to it, and all that is left of a gradient is its direction"
+        harm = "clips every gradient, so that only its direction matters"
     elif norm > high:
-        harm = "no gradient that a run survives is clipped; 0 says so"
+        harm = "practically never clips; to turn clipping off, set 0"
     else:
         return
-    yield "training.optimizer.gradient_clip_norm", f"{norm}: {harm}; usual are 0.1 to 10"
+    yield "training.optimizer.gradient_clip_norm", f"{norm} {harm}; usual values are 0.1 to 10"
 
 
 def _best_only(saving: Checkpointing) -> Iterator[Doubt]:
     if saving.save_best_only and saving.interval not in (0, Checkpointing().interval):
         yield (
             "training.checkpointing.interval",
-            f"{saving.interval}, but save_best_only writes none between two that are the best so far: a kill costs all "
-            "since the last of them; total_limit = 1 instead keeps the newest and the best",
+            f"{saving.interval}, but with save_best_only only checkpoints that are the best so far are written: if the "
+            "run is killed, all steps since the last of them are lost; total_limit = 1 instead keeps the newest and "
+            "the best",
         )
 
 
 def _intervals(training: Training, extent: Extent) -> Iterator[Doubt]:
-    """What is due after the end comes once, at the end: in one line, for a run may be short to try something."""
+    """Intervals longer than the run; one line for all of them, since a run may be short on purpose, as a trial."""
     saving, validating, drawing = training.checkpointing, training.validation, training.visualization
     tables: list[tuple[str, bool, Checkpointing | Validation | Visualization, str]] = [
-        ("checkpointing", not saving.save_best_only, saving, "no checkpoint before the end, which a crash would take"),
-        ("validation", validating.enabled, validating, "validated once, at the end, which leaves no best to choose"),
-        ("visualization", drawing.enabled, drawing, "drawn once, at the end"),
+        (
+            "checkpointing",
+            not saving.save_best_only,
+            saving,
+            "a crash would lose the run, as the only checkpoint is at the end",
+        ),
+        ("validation", validating.enabled, validating, "only one validation, at the end, so no best to choose"),
+        ("visualization", drawing.enabled, drawing, "only one preview, at the end"),
     ]
     late: list[tuple[str, int, str]] = []
     for name, is_on, table, harm in tables:
@@ -116,8 +122,8 @@ def _intervals(training: Training, extent: Extent) -> Iterator[Doubt]:
             late.append((f"training.{name}.interval", steps, harm))
     if late:
         [(key, steps, harm), *others] = late
-        likewise = "".join(f"; likewise {other}" for other, _, _ in others)
-        yield key, f"{steps} steps are more than the run's {extent.num_steps}: {harm}{likewise}"
+        also = "".join(f"; also {other}" for other, _, _ in others)
+        yield key, f"{steps} steps is longer than the run of {extent.num_steps}: {harm}{also}"
 
 
 def _warmup(scheduler: Scheduler, extent: Extent) -> Iterator[Doubt]:
@@ -125,12 +131,12 @@ def _warmup(scheduler: Scheduler, extent: Extent) -> Iterator[Doubt]:
     if scheduler.warmup_steps > most and scheduler.warmup_steps != Scheduler().warmup_steps:
         yield (
             "training.scheduler.warmup_steps",
-            f"{scheduler.warmup_steps}, but warm-up takes at most a tenth of the run, and will take {most} steps",
+            f"{scheduler.warmup_steps}, but warm-up is limited to a tenth of the run: it will take {most} steps",
         )
 
 
 def _average(ema: Ema, extent: Extent) -> Iterator[Doubt]:
-    """Averages that are nothing but a copy of the weights, or are still of their beginning."""
+    """An EMA that is never updated, or that is still dominated by the initial weights at the end."""
     if not ema.enabled:
         return
     updated, memory = extent.num_steps - ema.update_after_step, ema.update_every / (1 - ema.decay)
@@ -138,17 +144,16 @@ def _average(ema: Ema, extent: Extent) -> Iterator[Doubt]:
     for key in (key for key, most in late.items() if most >= extent.num_steps):
         value = getattr(ema, key)
         if value != getattr(Ema(), key):
-            yield f"training.ema.{key}", f"{value}, in a run of {extent.num_steps} steps: the average is never updated"
+            yield f"training.ema.{key}", f"{value}, but the run has {extent.num_steps} steps: the EMA is never updated"
             return
     if memory > updated and not ema.warmup:
         yield (
             "training.ema.decay",
-            f"{ema.decay}, once in {ema.update_every} steps and without warm-up, remembers {memory:.0f} steps, more "
-            f"than the run has: the average will be mostly of its beginning; lower it, or set training.ema.warmup = "
-            "true",
+            f"{ema.decay}, every {ema.update_every} steps and without warm-up, averages over {memory:.0f} steps, more "
+            "than the run has: the EMA will be mostly the initial weights; lower it, or set training.ema.warmup = true",
         )
 
 
 def _profile(experiment: Experiment | AutoencoderExperiment, extent: Extent) -> Iterator[Doubt]:
     if experiment.debug.profile and extent.num_steps < TRACED_STEPS:
-        yield "debug.profile", f"a trace is of steps 5 to {TRACED_STEPS}, and the run has {extent.num_steps}"
+        yield "debug.profile", f"the trace covers steps 5 to {TRACED_STEPS}, but the run has only {extent.num_steps}"

@@ -1,4 +1,4 @@
-"""Holding values against a JSON Schema, by the keywords that ours have; one that is not here is a KeyError."""
+"""A validator for the JSON Schema keywords that our schemas use; any other keyword is a KeyError."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ALLOWS: dict[str, Callable[[Any, Any], bool]] = {
     "maxItems": lambda value, length: len(value) <= length,
     "required": lambda value, keys: set(keys) <= set(value),
 }
-DONE = {"$schema", "$defs", "title", "description", "default", "type", "additionalProperties", "then"}
+HANDLED_ELSEWHERE = {"$schema", "$defs", "title", "description", "default", "type", "additionalProperties", "then"}
 
 
 def refused(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any], key: str = "") -> Iterator[str]:
-    """The dotted keys whose values the schema refuses; each may come more than once."""
+    """Yield the dotted keys whose values the schema refuses, some possibly more than once."""
     if "type" in schema and not TYPES[schema["type"]](value):
         yield key
         return
@@ -54,5 +54,5 @@ def refused(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any
         elif keyword == "if":
             if next(refused(value, about, definitions, key), None) is None:
                 yield from refused(value, schema["then"], definitions, key)
-        elif keyword not in DONE and not ALLOWS[keyword](value, about):
+        elif keyword not in HANDLED_ELSEWHERE and not ALLOWS[keyword](value, about):
             yield key

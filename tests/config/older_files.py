@@ -1,4 +1,4 @@
-"""The same experiments as files of older layouts have them, and what is read of such a file."""
+"""The same experiment in three older layouts, and functions to translate such files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiment files of autoencoders: read as strictly as the others, and not taken for them."""
+"""Experiment files of autoencoders are read as strictly as those of diffusion models, and not confused with them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lines_of(path: Path, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_files_read_and_survive_the_round_trip(path: Path, tmp_path: Path) -> None:
+def test_shipped_files_survive_a_round_trip(path: Path, tmp_path: Path) -> None:
     experiment = autoencoder.load(path)
     resolved = tmp_path / "config.toml"
     resolved.write_text(to_toml(experiment))
@@ -60,13 +60,13 @@ def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) ->
 
 
 @pytest.mark.parametrize("key", ["stft_weight", "signal_weight"])
-def test_decibels_alone_have_no_signal_to_compare(tmp_path: Path, key: str) -> None:
+def test_signal_losses_are_refused_for_db_only(tmp_path: Path, key: str) -> None:
     text = BASE.replace("db-iq", "db-only") + f"[model.loss]\n{key} = 0.1"
     [line] = lines_of(tmp_path / "experiment.toml", text)
     assert line.startswith(f"[model.loss] {key}: has no effect with data.representation = 'db-only'")
 
 
-def test_nothing_follows_from_the_default_of_a_mistaken_key(tmp_path: Path) -> None:
+def test_no_conflict_is_derived_from_the_default_of_an_invalid_key(tmp_path: Path) -> None:
     text = BASE.replace("db-iq", "db-iqq") + "[model.loss]\nstft_weight = 0.1\nsignal_weight = 0.1"
     [line] = lines_of(tmp_path / "experiment.toml", text)
     assert line.endswith("found 'db-iqq' (did you mean 'db-iq'?)")
@@ -80,29 +80,27 @@ def test_nothing_follows_from_the_default_of_a_mistaken_key(tmp_path: Path) -> N
         ("model=3", "model: expected a table, found 3"),
     ],
 )
-def test_a_mistaken_model_is_no_experiment_of_the_other_kind(model: str, expected: str) -> None:
+def test_an_invalid_model_name_is_not_taken_for_a_diffusion_experiment(model: str, expected: str) -> None:
     with pytest.raises(UserError) as caught:
         autoencoder.load(IQ, [model])
     [line] = caught.value.lines
     assert line.endswith(expected)
 
 
-def test_the_other_reader_knows_the_name_of_an_autoencoder_too() -> None:
+def test_the_diffusion_reader_suggests_autoencoder_kl() -> None:
     with pytest.raises(UserError, match=r"found 'autoencoder_lk' \(did you mean 'autoencoder_kl'\?\)"):
         load_experiment(DIT, ["model.name=autoencoder_lk"])
 
 
-def test_readers_tell_of_the_other_kind_as_a_fact() -> None:
+def test_each_reader_names_the_other_kind_of_experiment() -> None:
     with pytest.raises(UserError) as of_autoencoder:
         load_experiment(IQ)
     with pytest.raises(UserError) as of_diffusion:
         load_autoencoder_experiment(DIT)
-    assert of_autoencoder.value.lines == (
-        f"{IQ}: is an experiment of an autoencoder; expected one of a diffusion model",
-    )
+    assert of_autoencoder.value.lines == (f"{IQ}: is an autoencoder experiment; expected a diffusion experiment",)
     assert of_diffusion.value.lines == (
-        f"{DIT}: is an experiment of a diffusion model; expected one of an autoencoder, whose [model] name, which here "
-        "is 'dit', is 'autoencoder_kl'",
+        f"{DIT}: is a diffusion experiment; expected an autoencoder experiment, with [model] name = 'autoencoder_kl', "
+        "found 'dit'",
     )
 
 
@@ -116,7 +114,7 @@ def test_a_trainer_names_the_command_of_the_other_kind() -> None:
     assert second.endswith(f"; run this one with `python -m signal_diffusion.training.diffusion {DIT}`")
 
 
-def test_every_key_of_the_rules_exists() -> None:
+def test_every_key_in_the_rules_exists() -> None:
     experiment = AutoencoderExperiment()
     unread = [(table, keys) for table, keys, *_ in rules.AUTOENCODER_READ_ONLY_WITH]
     for table, keys in (*unread, *rules.NOT_OF_AN_AUTOENCODER):

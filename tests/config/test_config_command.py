@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from signal_diffusion.cli import app
 from signal_diffusion.config.legacy.comments import comments_in
 from signal_diffusion.config.loading import to_toml
-from signal_diffusion.config.templates import draft
+from signal_diffusion.config.templates import template
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment, offer
 from tests.config import older_files
@@ -36,22 +36,22 @@ def new(backbone: str, representation: str, *more: str | Path) -> tuple[int, str
 
 
 @pytest.mark.parametrize(("backbone", "data"), product(BACKBONES, REPRESENTATIONS))
-def test_a_new_file_says_what_the_shipped_one_says(backbone: str, data: str, tmp_path: Path) -> None:
+def test_a_new_file_has_the_values_of_the_shipped_one(backbone: str, data: str, tmp_path: Path) -> None:
     shipped, mine = CONFIG / "diffusion" / f"{backbone}-{data}.toml", tmp_path / "mine.toml"
-    code, printed, told = new(backbone, data, "--output", mine)
-    assert (code, printed, told) == (0, "", f"wrote {mine}\n")
+    code, printed, messages = new(backbone, data, "--output", mine)
+    assert (code, printed, messages) == (0, "", f"wrote {mine}\n")
     assert list(written(mine).items()) == list(written(shipped).items())
     assert load_experiment(mine) == load_experiment(shipped)
 
 
 @pytest.mark.parametrize(("backbone", "data"), product(offer().architectures, offer().representations))
-def test_a_new_file_of_every_pair_loads(backbone: str, data: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(draft(backbone, data, offer()), encoding="utf-8")
+def test_a_new_file_loads_for_every_backbone_and_representation(backbone: str, data: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(template(backbone, data, offer()), encoding="utf-8")
     experiment = load_experiment(tmp_path / "mine.toml")
     assert (experiment.model.name, experiment.data.representation) == (backbone, data)
 
 
-def test_a_backbone_without_a_shipped_file_begins_with_its_defaults(tmp_path: Path) -> None:
+def test_a_backbone_without_a_shipped_file_gets_its_defaults(tmp_path: Path) -> None:
     code, printed, _ = new("unet", "image")
     (tmp_path / "mine.toml").write_text(printed, encoding="utf-8")
     experiment = load_experiment(tmp_path / "mine.toml")
@@ -60,7 +60,7 @@ def test_a_backbone_without_a_shipped_file_begins_with_its_defaults(tmp_path: Pa
     assert experiment.model.conditioning.type == "none"
 
 
-def test_a_comment_above_each_key_says_what_it_means_and_may_be() -> None:
+def test_a_comment_above_each_key_gives_its_meaning_and_values() -> None:
     comments = comments_in(new("sd35", "timeseries")[1])
     assert all(lines for lines in comments.above.values())
     assert comments.above["data.loading.batch_size"] == [
@@ -70,10 +70,10 @@ def test_a_comment_above_each_key_says_what_it_means_and_may_be() -> None:
     assert max(map(len, [line for lines in comments.above.values() for line in lines] + comments.head)) <= 120
 
 
-def test_a_new_file_overwrites_nothing(tmp_path: Path) -> None:
+def test_new_does_not_overwrite_a_file(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text("mine")
-    with pytest.raises(UserError, match="is there already; take another name"):
+    with pytest.raises(UserError, match="already exists; choose another name"):
         new("dit", "db-iq", "--output", mine)
     assert mine.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [mine]
@@ -86,21 +86,21 @@ def test_a_new_file_overwrites_nothing(tmp_path: Path) -> None:
         ("dit", "db", "--representation: expected one of db-only, db-iq, db-polar, timeseries, image, found 'db'"),
     ],
 )
-def test_an_unknown_name_is_told_in_a_line(backbone: str, data: str, message: str) -> None:
+def test_an_unknown_name_is_reported_in_one_line(backbone: str, data: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         new(backbone, data)
     assert caught.value.lines == (message,)
 
 
 def differences(first: Path, second: Path) -> list[list[str]]:
-    """The lines of `config diff`, below the first, in their columns."""
+    """The rows of `config diff` below the header, as columns."""
     code, printed, _ = run("diff", first, second)
     header, *lines = [re.split(" {2,}", line.strip()) for line in printed.splitlines()]
     assert code == 1 and header == [str(first), str(second)]
     return lines
 
 
-def test_diff_tells_each_key_with_both_values_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_diff_shows_each_key_with_both_values_in_the_order_of_the_file(tmp_path: Path) -> None:
     changed = tmp_path / "changed.toml"
     text = DIT.read_text().replace("learning_rate = 1e-4", "learning_rate = 3e-4\nbetas = [0.9, 0.95]")
     changed.write_text(text.replace("epochs = 100", "max_steps = 7").replace("num_layers = 12", "num_layers = 6"))
@@ -112,7 +112,7 @@ def test_diff_tells_each_key_with_both_values_in_the_order_of_the_file(tmp_path:
     ]
 
 
-def test_a_default_that_is_written_is_no_difference(tmp_path: Path) -> None:
+def test_diff_ignores_whether_a_default_is_written(tmp_path: Path) -> None:
     (tmp_path / "explicit.toml").write_text(to_toml(load_experiment(DIT)))
     code, printed, _ = run("diff", DIT, tmp_path / "explicit.toml")
     assert (code, printed) == (0, f"{DIT} and {tmp_path / 'explicit.toml'} are the same experiment\n")
@@ -129,20 +129,20 @@ def test_diff_reads_runs_and_checkpoints(tmp_path: Path) -> None:
 
 def test_diff_reads_older_layouts(tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text(older_files.FLAT_YAML.format(root="/data"))
-    (tmp_path / "today.toml").write_text(to_toml(load_experiment(tmp_path / "old.yaml")))
+    (tmp_path / "current.toml").write_text(to_toml(load_experiment(tmp_path / "old.yaml")))
     other = older_files.FLAT_YAML.replace("ema_decay: 0.99", "ema_decay: 0.9")
     (tmp_path / "other.yaml").write_text(other.format(root="/data"))
-    assert run("diff", tmp_path / "old.yaml", tmp_path / "today.toml")[0] == 0
-    assert differences(tmp_path / "other.yaml", tmp_path / "today.toml") == [["training.ema.decay", "0.9", "0.99"]]
+    assert run("diff", tmp_path / "old.yaml", tmp_path / "current.toml")[0] == 0
+    assert differences(tmp_path / "other.yaml", tmp_path / "current.toml") == [["training.ema.decay", "0.9", "0.99"]]
 
 
-def test_diff_of_a_diffusion_model_and_an_autoencoder_tells_of_the_tables_that_one_has() -> None:
+def test_diff_of_a_diffusion_model_and_an_autoencoder_shows_tables_that_only_one_has() -> None:
     rows = differences(DIT, AUTOENCODER)
     assert ["model.name", '"dit"', '"autoencoder_kl"'] in rows
     assert ["model.loss.stft_weight", "–", "0.01"] in rows
     assert ["generation.sampling.steps", "50", "–"] in rows
 
 
-def test_diff_tells_of_a_folder_without_an_experiment(tmp_path: Path) -> None:
+def test_diff_reports_a_folder_without_an_experiment(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no config.toml; expected an experiment file, a run or a checkpoint"):
         run("diff", DIT, tmp_path)

@@ -1,4 +1,4 @@
-"""docs/configuration.md and the JSON Schemas: all keys, what each may be, and nothing that is not read."""
+"""docs/configuration.md and the JSON Schemas list all keys with their values, and no others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.documentation import Key, configuration, tables_of
+from signal_diffusion.config.documentation import Key, configuration_markdown, tables_of
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
 from signal_diffusion.config.loading import known_keys, to_toml
 from signal_diffusion.errors import UserError
@@ -32,7 +32,7 @@ HEADER = '[data.paths]\nroot = "x"\n'
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """scripts/document_config.py on a copy of what it writes."""
+    """scripts/document_config.py on a copy of the files that it writes."""
     spec = importlib.util.spec_from_file_location("document_config", ROOT / "scripts" / "document_config.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -52,27 +52,27 @@ def checked(script: ModuleType, *options: str) -> tuple[int, str]:
     return result.exit_code, result.stderr
 
 
-def test_what_is_in_the_tree_is_what_the_code_says(script: ModuleType) -> None:
+def test_generated_documents_are_up_to_date(script: ModuleType) -> None:
     assert checked(script, "--check") == (0, "")
 
 
 @pytest.mark.parametrize("name", ["docs/configuration.md", "docs/migration.md", "config/experiment.schema.json"])
-def test_a_stale_document_is_told_and_written_anew(name: str, script: ModuleType, tmp_path: Path) -> None:
+def test_a_stale_document_is_reported_and_rewritten(name: str, script: ModuleType, tmp_path: Path) -> None:
     fresh = (tmp_path / name).read_text(encoding="utf-8")
     (tmp_path / name).write_text(fresh + "stale", encoding="utf-8")
-    code, told = checked(script, "--check")
-    assert code == 2 and f"{tmp_path / name}: out of date" in told
+    code, message = checked(script, "--check")
+    assert code == 2 and f"{tmp_path / name}: out of date" in message
     assert checked(script) == (0, "")
     assert (tmp_path / name).read_text(encoding="utf-8") == fresh
 
 
-def test_every_key_that_is_read_is_told_of_once() -> None:
-    told = [f"{table.name}.{key.name}" for table in tables_of(SCHEMA) if not table.backbone for key in table.keys]
+def test_every_key_is_documented_once() -> None:
+    documented = [f"{table.name}.{key.name}" for table in tables_of(SCHEMA) if not table.backbone for key in table.keys]
     tables = {key.rpartition(".")[0] for key in known_keys()}
-    assert told == [key for key in told if key in known_keys()]
-    assert set(told) == {key for key in known_keys() if key not in tables} - {"model.architecture", "generation"}
-    text = configuration(offer())
-    for key in told:
+    assert documented == [key for key in documented if key in known_keys()]
+    assert set(documented) == {key for key in known_keys() if key not in tables} - {"model.architecture", "generation"}
+    text = configuration_markdown(offer())
+    for key in documented:
         table, _, name = key.rpartition(".")
         section = text.partition(f"## `[{table}]`")[2].partition("\n#")[0]
         assert section.count(f"\n| `{name}` ") == 1, key
@@ -80,8 +80,8 @@ def test_every_key_that_is_read_is_told_of_once() -> None:
         assert text.count(f"### `[model.architecture]` of `{backbone}`") == 1
 
 
-def test_tables_are_tables_of_markdown_without_html() -> None:
-    rows = [line for line in configuration(offer()).splitlines() if line.startswith("| `")]
+def test_tables_are_valid_markdown_without_html() -> None:
+    rows = [line for line in configuration_markdown(offer()).splitlines() if line.startswith("| `")]
     assert len(rows) > 150
     for row in rows:
         assert row.replace("\\|", "").count("|") == 5, row
@@ -101,7 +101,7 @@ def key_of(dotted: str, backbone: str = "") -> Key:
         ("data.augmentation.rotation_degrees", "", "number from 0 to 180", 0.0),
         ("model.diffusion.beta_end", "", "number > 0 and < 1", 0.02),
         ("model.diffusion.prediction", "", '"epsilon", "sample", "v", "velocity"', None),
-        ("model.conditioning.attributes", "", "list of texts, not empty; at least one", None),
+        ("model.conditioning.attributes", "", "list of strings, not empty; at least one", None),
         ("training.max_steps", "", "integer ≥ 1", None),
         ("training.optimizer.betas", "", "list of 2 numbers ≥ 0 and < 1", [0.9, 0.999]),
         ("training.ema.enabled", "", "true, false", True),
@@ -110,25 +110,25 @@ def key_of(dotted: str, backbone: str = "") -> Key:
         ("model.architecture.attention_head_dim", "hourglass", "integer ≥ 8, a multiple of 8", 64),
     ],
 )
-def test_what_a_key_may_be_is_said_in_words(dotted: str, backbone: str, values: str, default: Any) -> None:
+def test_the_values_of_a_key_are_described_in_words(dotted: str, backbone: str, values: str, default: Any) -> None:
     key = key_of(dotted, backbone)
     assert (key.values, key.default) == (values, default)
 
 
-def test_keys_that_autoencoders_do_not_read_are_marked() -> None:
-    text = configuration(offer())
+def test_keys_without_effect_on_autoencoders_are_marked() -> None:
+    text = configuration_markdown(offer())
     assert "| `label` †" in text and "| `guidance_scale` †" in text
     assert text.count("`learning_rate` ") == 1 and "`learning_rate` †" not in text
 
 
 @pytest.mark.parametrize("path", DIFFUSION, ids=lambda path: path.stem)
-def test_the_schema_takes_shipped_experiments_and_all_that_they_come_to(path: Path) -> None:
+def test_the_schema_accepts_shipped_experiments_with_and_without_defaults(path: Path) -> None:
     for text in (path.read_text(encoding="utf-8"), to_toml(load_any_experiment(path))):
         assert list(refused(tomllib.loads(text), SCHEMA, SCHEMA["$defs"])) == []
 
 
 @pytest.mark.parametrize("path", AUTOENCODERS, ids=lambda path: path.stem)
-def test_the_schema_of_autoencoders_takes_theirs(path: Path) -> None:
+def test_the_autoencoder_schema_accepts_shipped_autoencoders(path: Path) -> None:
     for text in (path.read_text(encoding="utf-8"), to_toml(load_any_experiment(path))):
         assert list(refused(tomllib.loads(text), AUTOENCODER_SCHEMA, {})) == []
 
@@ -155,7 +155,7 @@ def test_the_schema_of_autoencoders_takes_theirs(path: Path) -> None:
         ("[output.subdirs]\nlogs = ''", "output.subdirs.logs"),
     ],
 )
-def test_what_the_schema_refuses_the_reader_refuses(text: str, key: str, tmp_path: Path) -> None:
+def test_files_that_the_schema_refuses_are_refused_by_the_reader(text: str, key: str, tmp_path: Path) -> None:
     tables = tomllib.loads(text)
     assert key in set(refused(tables, SCHEMA, SCHEMA["$defs"]))
     path = tmp_path / "experiment.toml"
@@ -164,13 +164,13 @@ def test_what_the_schema_refuses_the_reader_refuses(text: str, key: str, tmp_pat
         load_experiment(path)
 
 
-def test_an_editor_is_not_told_of_an_autoencoder_that_it_is_a_diffusion_model() -> None:
+def test_each_schema_refuses_the_other_kind_of_experiment() -> None:
     tables = tomllib.loads(to_toml(AutoencoderExperiment()))
     assert "model.name" in set(refused(tables, SCHEMA, SCHEMA["$defs"]))
     assert "model" in set(refused({}, AUTOENCODER_SCHEMA, {})) | set(refused({"model": {}}, AUTOENCODER_SCHEMA, {}))
 
 
-def test_every_key_of_a_schema_says_what_it_means() -> None:
+def test_every_key_of_a_schema_has_a_description() -> None:
     for schema in (SCHEMA, AUTOENCODER_SCHEMA):
         for table in tables_of(schema):
             for key in table.keys:

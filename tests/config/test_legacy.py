@@ -1,4 +1,4 @@
-"""Older layouts: overrides, older keys in a file of today, and what is told."""
+"""Older layouts: overrides, older keys in a file of the current layout, and warnings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from signal_diffusion.config.legacy.report import summary
-from signal_diffusion.config.legacy.rows import ROWS, TODAY
+from signal_diffusion.config.legacy.rows import CURRENT, ROWS
 from signal_diffusion.config.loading import known_keys, translation_of
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
@@ -24,7 +24,7 @@ from tests.config.older_files import flat, lines_of, of_toml
 SHIPPED = sorted((Path(__file__).parents[2] / "config").glob("*/*.toml"))
 
 
-def test_an_override_decides_what_has_an_effect(tmp_path: Path) -> None:
+def test_an_override_can_give_an_older_key_an_effect(tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text(older_files.FLAT_YAML.format(root="/pictures"))
     overrides = ("model.diffusion.beta_schedule=linear", "model.diffusion.num_timesteps=1000")
     assert load_experiment(tmp_path / "old.yaml", overrides).model.diffusion.beta_end == 0.03
@@ -71,23 +71,23 @@ def test_an_override_wins_over_what_is_translated_and_implied(
     assert flat(dataclasses.asdict(experiment)).items() >= expected.items()
 
 
-def test_an_override_of_an_interval_counts_steps_in_a_file_of_today_too(
+def test_an_overridden_interval_counts_steps_in_the_current_layout_too(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "new.toml"
     path.write_text('[data]\nsource = "synthetic"\n[training.validation]\ninterval = 2\nunit = "epochs"')
     assert load_experiment(path, ("training.validation.interval=7",)).training.validation.unit == "steps"
-    line = '  training.validation.unit = "epochs": left behind: --set counts steps'
-    assert caplog.messages == [f"{path}: not read of it:\n{line}"]
+    line = '  training.validation.unit = "epochs": dropped: --set counts steps'
+    assert caplog.messages == [f"{path}: ignored:\n{line}"]
 
 
-def test_an_override_of_the_dataset_is_where_it_says(tmp_path: Path) -> None:
+def test_an_overridden_dataset_path_is_a_local_folder(tmp_path: Path) -> None:
     (tmp_path / "old.toml").write_text('[dataset]\nname = "someone/eeg"')
     data = load_experiment(tmp_path / "old.toml", ("data.paths.root=/here",)).data
     assert (data.source, data.paths.root) == ("dataset", "/here")
 
 
-def test_an_override_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_an_override_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     assert lines_of(tmp_path / "a.toml", "", "model.name=\udcff")[0].startswith("--set 'model.name=\\udcff': expected")
     [line] = lines_of(tmp_path / "a.toml", '[data]\nsource = "synthetic"', "training.epochs=2020-01-01")
     assert line == "--set: [training] epochs: expected a valid integer, found '2020-01-01'"
@@ -98,28 +98,28 @@ def test_a_number_with_an_exponent_is_a_number_in_yaml(tmp_path: Path) -> None:
     assert load_experiment(tmp_path / "old.yaml").training.optimizer.learning_rate == 1e-4
 
 
-def test_a_value_in_the_place_of_a_table_is_told_once(tmp_path: Path) -> None:
+def test_a_value_in_place_of_a_table_is_reported_once(tmp_path: Path) -> None:
     assert lines_of(tmp_path / "old.yaml", "training: 3\ndata: {train_path: /t}") == [
         "training: expected a table, found 3"
     ]
 
 
-def test_an_override_takes_todays_keys(tmp_path: Path) -> None:
+def test_an_override_of_an_older_key_names_the_current_one(tmp_path: Path) -> None:
     [line] = lines_of(tmp_path / "a.toml", "", "training.checkpoint_interval=3")
-    assert line.endswith("a key of an older layout; today it is training.checkpointing.interval")
+    assert line.endswith("is a key of an older layout; use training.checkpointing.interval")
 
 
-# Today's layout -------------------------------------------------------------------------------------------------------
+# The current layout ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_file_of_todays_layout_is_left_as_it_is(path: Path) -> None:
+def test_a_file_of_the_current_layout_is_not_changed(path: Path) -> None:
     translation = translation_of(path)
     assert translation.tables == tomllib.loads(path.read_text())
-    assert translation.layout == TODAY and summary(translation) == []
+    assert translation.layout == CURRENT and summary(translation) == []
 
 
-def test_a_table_of_today_beside_older_ones_changes_nothing_else() -> None:
+def test_a_single_current_table_does_not_make_an_older_file_current() -> None:
     old = '[model]\nconditioning = "classes"\nnum_classes = 5\n[optimizer]\nname = "sgd"'
     for text in (old, old + '\n[compute]\ndevice = "cpu"'):
         tables = flat(of_toml(text).tables)
@@ -128,24 +128,24 @@ def test_a_table_of_today_beside_older_ones_changes_nothing_else() -> None:
         )
 
 
-def test_no_key_of_today_is_an_older_one_there() -> None:
-    today = flat(dataclasses.asdict(Experiment()))
-    everywhere = [row for row in ROWS if not row.only or TODAY in row.only]
-    assert [row.old for row in everywhere if row.old in today and row.new != (row.old,)] == []
+def test_no_current_key_is_translated_in_the_current_layout() -> None:
+    current = flat(dataclasses.asdict(Experiment()))
+    everywhere = [row for row in ROWS if not row.only or CURRENT in row.only]
+    assert [row.old for row in everywhere if row.old in current and row.new != (row.old,)] == []
 
 
-def test_each_older_key_becomes_keys_that_there_are() -> None:
+def test_each_older_key_becomes_existing_keys() -> None:
     new = {key for row in ROWS for key in row.new}
     architecture = {key for key in new if key.startswith("model.architecture.")}  # of a backbone, which checks them
     assert new - architecture - set(known_keys()) == {"training.optimizer.*"}
 
 
-def test_older_keys_work_in_a_file_of_todays_layout() -> None:
+def test_older_keys_work_in_a_file_of_the_current_layout() -> None:
     text = (
         '[data.paths]\nroot = "/a"\n[compute]\nseed = 1\n[dataset]\nbatch_size = 3\n[training]\ncheckpoint_interval = 4'
     )
     translation = of_toml(text)
-    assert translation.layout == TODAY
+    assert translation.layout == CURRENT
     assert flat(translation.tables) == {
         "data.paths.root": "/a",
         "compute.seed": 1,
@@ -154,38 +154,38 @@ def test_older_keys_work_in_a_file_of_todays_layout() -> None:
     }
 
 
-# What is told ---------------------------------------------------------------------------------------------------------
+# Warnings -------------------------------------------------------------------------------------------------------------
 
 
-def test_one_warning_lists_every_key_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_warning_lists_every_changed_key_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "old.toml"
     path.write_text(older_files.FLAT_TOML.format(root="/a"))
     with caplog.at_level(logging.WARNING):
         load_experiment(path)
         load_experiment(path)
     [record] = caplog.records
-    told = record.getMessage()
-    assert told.startswith(f"{path}: an older layout (flat TOML), read as today's; ")
+    message = record.getMessage()
+    assert message.startswith(f"{path}: has an older layout (flat TOML); to rewrite it, run `uv run python scripts/")
     written = set(flat(tomllib.loads(path.read_text())))
     same = {"model.name", "training.mixed_precision", "logging.tensorboard"}
-    assert [key for key in written - same if told.count(f"\n  {key} ") != 1] == []
+    assert [key for key in written - same if message.count(f"\n  {key} ") != 1] == []
 
 
 def card(name: str, *shape: int) -> SimpleNamespace:
     return SimpleNamespace(representation={"name": name}, shape=shape, channels=("Cz",) * 19, window=2048)
 
 
-def test_what_an_older_file_says_of_the_dataset_is_checked() -> None:
-    pictures, series = card("db-iq", 3, 64, 64), card("timeseries", 1, 19, 2048)
+def test_sizes_in_an_older_file_are_checked_against_the_dataset() -> None:
+    images, series = card("db-iq", 3, 64, 64), card("timeseries", 1, 19, 2048)
     right = (
         "[dataset]\nresolution = 64\n[model]\nsample_size = [64, 64]\n[model.extras]\nin_channels = 3\nout_channels = 3"
     )
-    check_expected(of_toml(right).expected, pictures)
+    check_expected(of_toml(right).expected, images)
     right = "[dataset]\nresolution = 2048\n[dataset.extras]\nn_eeg_channels = 19\nsequence_length = 2048"
     check_expected(of_toml(right).expected, series)
     wrong = "[dataset]\nresolution = 32\n[model.extras]\nin_channels = 1\n[dataset.extras]\nn_eeg_channels = 20"
     with pytest.raises(UserError) as caught:
-        check_expected(of_toml(wrong).expected, pictures)
+        check_expected(of_toml(wrong).expected, images)
     assert [line.split(", but the dataset has ")[0] for line in caught.value.lines] == [
         "[dataset] resolution: 32",
         "[dataset.extras] n_eeg_channels: 20",
@@ -193,7 +193,7 @@ def test_what_an_older_file_says_of_the_dataset_is_checked() -> None:
     ]
 
 
-def test_the_size_of_a_latent_model_is_that_of_its_autoencoder() -> None:
+def test_the_size_of_a_latent_model_is_determined_by_its_autoencoder() -> None:
     translation = of_toml("[model]\nlatent_space = true\nsample_size = 8\n[model.extras]\nin_channels = 16")
     assert not translation.expected
-    assert [left.reason for left in translation.left] == ["follows from the autoencoder"] * 2
+    assert [each.reason for each in translation.dropped] == ["determined by the autoencoder"] * 2

@@ -1,4 +1,4 @@
-"""Files of older layouts train, with the edits that their documentation shows, word for word."""
+"""Files of older layouts train, also after the edits that their documentation suggested."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ tensorboard = false
 """
 
 
-def write_pictures(root: Path, mode: str) -> None:
-    """Pictures of 16 × 16 in the folders of a dataset, of five labels, each in words too."""
+def write_images(root: Path, mode: str) -> None:
+    """Write a dataset of 16 × 16 images with five labels and a caption each."""
     rng = np.random.default_rng(0)
     for split, count in SIZES.items():
         (root / split).mkdir(parents=True)
@@ -74,25 +74,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def spectrograms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "spectrograms"
-    write_pictures(root, "L")
+    write_images(root, "L")
     return root
 
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folders of pictures, each with a folder per class."""
+    """Two splits of colour images, each with a folder per class."""
     root, rng = tmp_path_factory.mktemp("data") / "colours", np.random.default_rng(0)
     for split, count in SIZES.items():
         for label in ("cat", "dog"):
             (root / split / label).mkdir(parents=True)
             for number in range(count // 2):
-                picture = rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)
-                Image.fromarray(picture).save(root / split / label / f"{number}.png")
+                image = rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)
+                Image.fromarray(image).save(root / split / label / f"{number}.png")
     return root
 
 
 def edited(text: str, edit: str) -> str:
-    """A file with the lines of `edit` in its tables, in the place of what they said of the same keys."""
+    """Insert the lines of `edit` into the tables of a file, replacing the lines of the same keys."""
     lines, table = text.strip().splitlines(), ""
     for line in edit.strip().splitlines():
         if line.startswith("["):
@@ -106,13 +106,13 @@ def edited(text: str, edit: str) -> str:
 
 
 def trained(folder: Path, root: Path, edit: str, *overrides: str) -> Experiment:
-    """The experiment as a run of the edited file has it, in today's layout."""
+    """Train on the edited file, and return the experiment of the run, in the current layout."""
     (folder / "old.toml").write_text(edited(SPECTROGRAMS.format(root=root), edit))
     assert train(folder / "old.toml", output_dir=folder / "run", overrides=overrides)
     return load_experiment(folder / "run" / "config.toml")
 
 
-def test_an_edited_batch_size_and_number_of_epochs(spectrograms: Path, tmp_path: Path) -> None:
+def test_edited_batch_size_and_epochs_are_used(spectrograms: Path, tmp_path: Path) -> None:
     edit = """
 [dataset]
 batch_size = 32  # Reduce for smaller GPU, increase for larger GPU
@@ -126,7 +126,7 @@ max_train_steps = 0
     assert last["step"] == 50
 
 
-def test_an_edited_dropout_of_the_classes(spectrograms: Path, tmp_path: Path) -> None:
+def test_an_edited_class_dropout_is_used(spectrograms: Path, tmp_path: Path) -> None:
     edit = """
 [model]
 conditioning = "classes"
@@ -137,7 +137,9 @@ cfg_dropout = 0.1  # 0.0 = disabled, 0.1-0.2 = typical
 
 
 @pytest.mark.parametrize(("interval", "steps", "saved"), [(500, 2, [2]), (2, 4, [2, 4])])
-def test_edited_intervals(interval: int, steps: int, saved: list[int], spectrograms: Path, tmp_path: Path) -> None:
+def test_edited_intervals_are_used(
+    interval: int, steps: int, saved: list[int], spectrograms: Path, tmp_path: Path
+) -> None:
     edit = f"""
 [training]
 checkpoint_interval = {interval}  # Save every N steps
@@ -151,18 +153,18 @@ max_train_steps = {steps}
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_an_edited_precision(precision: str, spectrograms: Path, tmp_path: Path) -> None:
+def test_an_edited_precision_is_used(precision: str, spectrograms: Path, tmp_path: Path) -> None:
     edit = f'[training]\nmixed_precision = "{precision}"  # Options: "no", "fp16", "bf16"'
     assert trained(tmp_path, spectrograms, edit).training.mixed_precision == precision
 
 
-def test_fp16_is_refused_in_a_line_where_there_is_no_cuda(spectrograms: Path, tmp_path: Path) -> None:
+def test_fp16_without_cuda_is_refused_in_one_line(spectrograms: Path, tmp_path: Path) -> None:
     edit = '[training]\nmixed_precision = "fp16"  # Options: "no", "fp16", "bf16"'
     with pytest.raises(UserError, match=r"mixed_precision: 'fp16' needs .*CUDA.*'bf16' or 'no'"):
         trained(tmp_path, spectrograms, edit, "compute.device=cpu")
 
 
-def test_an_edit_to_five_classes(spectrograms: Path, tmp_path: Path) -> None:
+def test_an_edited_number_of_classes_is_used(spectrograms: Path, tmp_path: Path) -> None:
     edit = '[model]\nconditioning = "classes"\n[dataset]\nnum_classes = 5'
     conditioning = trained(tmp_path, spectrograms, edit).model.conditioning
     assert (conditioning.type, conditioning.num_classes) == ("class", 5)
@@ -173,14 +175,14 @@ def test_an_edit_to_five_classes(spectrograms: Path, tmp_path: Path) -> None:
         train(tmp_path / "old.toml", output_dir=tmp_path / "another")
 
 
-def test_an_edit_to_captions(spectrograms: Path, tmp_path: Path) -> None:
+def test_a_file_edited_to_use_captions_trains(spectrograms: Path, tmp_path: Path) -> None:
     encoder = text_encoders.clip(tmp_path / "clip")
     edit = '[model]\nconditioning = "caption"\n[dataset]\ncaption_column = "description"'
     experiment = trained(tmp_path, spectrograms, edit, f"model.conditioning.text_encoder={encoder}")
     assert experiment.model.conditioning.type == "caption" and experiment.data.columns.caption == "description"
 
 
-def test_a_size_that_is_not_the_datasets_is_refused_before_training(spectrograms: Path, tmp_path: Path) -> None:
+def test_a_size_that_differs_from_the_dataset_is_refused_before_training(spectrograms: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\[dataset\] resolution: 64, but the dataset has \[16, 16\]"):
         trained(tmp_path, spectrograms, "[dataset]\nresolution = 64")
     assert not (tmp_path / "run").exists()
@@ -189,7 +191,7 @@ def test_a_size_that_is_not_the_datasets_is_refused_before_training(spectrograms
 
 
 @pytest.mark.parametrize("layout", ["FLAT_YAML", pytest.param("GROUPED_YAML", marks=pytest.mark.slow)])
-def test_the_yaml_of_pictures_trains_and_generates(layout: str, colours: Path, tmp_path: Path) -> None:
+def test_a_yaml_file_for_images_trains_and_generates(layout: str, colours: Path, tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text(getattr(older_files, layout).format(root=colours))
     run = tmp_path / "run"
     few = ("training.epochs=2", "generation.sampling.steps=2", "model.architecture.layers_per_block=1")
@@ -199,8 +201,8 @@ def test_the_yaml_of_pictures_trains_and_generates(layout: str, colours: Path, t
     assert sorted(path.name for path in run.glob("samples/*")) == ["step-00000005.png", "step-00000010.png"]
     words = ["sample", str(run), "--num", "4", "--output", str(tmp_path / "out")]
     CliRunner().invoke(app, words, catch_exceptions=False)
-    pictures = [Image.open(path) for path in sorted((tmp_path / "out").rglob("*.png"))]
-    assert sum(picture.size == (16, 16) and picture.mode == "RGB" for picture in pictures) == 4
+    images = [Image.open(path) for path in sorted((tmp_path / "out").rglob("*.png"))]
+    assert sum(image.size == (16, 16) and image.mode == "RGB" for image in images) == 4
 
 
 def test_intervals_in_epochs_become_steps() -> None:
@@ -211,7 +213,7 @@ def test_intervals_in_epochs_become_steps() -> None:
     assert found.validation.unit == "steps"
 
 
-def test_a_cosine_of_some_epochs_is_pytorchs() -> None:
+def test_a_cosine_with_t_max_matches_pytorch() -> None:
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3, eta_min=0.1)
     table = Scheduler(type="cosine", warmup_steps=0, T_max=3, min_lr_ratio=0.1)

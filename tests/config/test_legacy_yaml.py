@@ -1,4 +1,4 @@
-"""The two YAML layouts: every row of their tables, and what is refused."""
+"""The two YAML layouts: the translation of every key, and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_both_yaml_layouts_are_the_same_experiment(tmp_path: Path) -> None:
     assert flat_one == grouped
 
 
-def test_the_yaml_of_pictures_becomes_todays() -> None:
+def test_the_flat_yaml_is_translated() -> None:
     found = flat(of_yaml(older_files.FLAT_YAML.format(root="/pictures")).tables)
     assert found == {
         "compute.device": "cpu",
@@ -148,13 +148,13 @@ def test_the_yaml_of_pictures_becomes_todays() -> None:
         ),
     ],
 )
-def test_values_of_the_yaml_layouts(text: str, expected: dict[str, Any]) -> None:
+def test_values_of_the_yaml_layouts_are_converted(text: str, expected: dict[str, Any]) -> None:
     translation = of_yaml(text)
     assert not translation.problems
     assert flat(translation.tables).items() >= expected.items()
 
 
-def test_what_has_no_effect_in_an_unconditional_model_is_left_behind_and_told() -> None:
+def test_keys_without_effect_in_an_unconditional_model_are_dropped() -> None:
     text = """
 model: {num_classes: null, class_dropout_prob: 0.1}
 data: {val_path: null}
@@ -164,7 +164,7 @@ generation: {guidance_scale: 3.0}
 """
     translation = of_yaml(text)
     assert not translation.problems
-    assert {left.old: left.value for left in translation.left} == {
+    assert {each.old: each.value for each in translation.dropped} == {
         "model.class_dropout_prob": 0.1,
         "training.validation.enabled": True,
         "training.scheduler_kwargs.T_max": 200,
@@ -182,7 +182,7 @@ generation: {guidance_scale: 3.0}
         ("experiment: gan", "experiment: expected 'diffusion', found 'gan'"),
         (
             "training: {learning_rate: fast}",
-            "[training.optimizer] learning_rate (here training.learning_rate): expected",
+            "[training.optimizer] learning_rate (in this file training.learning_rate): expected",
         ),
         ("training: {optimizer_kwargs: {weigth_decay: 0.1}}", "unknown key (did you mean 'weight_decay'?)"),
         ("training: {scheduler_kwargs: {gama: 0.1}}", "gama: unknown key (did you mean 'gamma'?)"),
@@ -194,16 +194,25 @@ generation: {guidance_scale: 3.0}
         ("a: &a [*a]", "not valid YAML: "),
         ("? [1, 2]\n: 3", "not valid YAML: "),
         ("no: 3", "False: unknown key"),
-        ("training: {epochs: 2020-01-01}", "epochs: expected text, or a number of at most 64 bits, found 2020-01-01"),
+        (
+            "training: {epochs: 2020-01-01}",
+            "epochs: expected a string or a number of at most 64 bits, found 2020-01-01",
+        ),
         ("training: {epochs: !!bool x}", "not valid YAML: expected tables of plain values: KeyError: 'x'"),
         ("training: {epochs: !!timestamp x}", "not valid YAML: expected tables of plain values: AttributeError"),
         ('data: {train_path: "\\uD800"}', "not valid YAML: expected tables of plain values: UnicodeEncodeError"),
-        (f"training: {{scheduler_kwargs: {{eta_min: {'9' * 400}}}}}", "eta_min: expected text, or a number of at most"),
+        (
+            f"training: {{scheduler_kwargs: {{eta_min: {'9' * 400}}}}}",
+            "eta_min: expected a string or a number of at most",
+        ),
         (f"generation: {{samples_per_class: 0x{'f' * 4000}}}", "not valid YAML: expected tables of plain values: Val"),
-        (f"training: {{epochs: {'[' * 200}{']' * 200}}}", "epochs: expected text, or a number of at most 64 bits"),
+        (f"training: {{epochs: {'[' * 200}{']' * 200}}}", "epochs: expected a string or a number of at most 64 bits"),
         ("training: 3", "training: expected a table, found 3"),
-        ("training: {scheduler_kwargs: {eta_min: 0.1}}", "expected a learning rate from 0 to the highest, 0.0001, fou"),
-        ("training: {optimizer_kwargs: {weigth: null}}", "weigth (here training.optimizer_kwargs.weigth): unknown key"),
+        ("training: {scheduler_kwargs: {eta_min: 0.1}}", "expected a learning rate from 0 to the peak, 0.0001, found"),
+        (
+            "training: {optimizer_kwargs: {weigth: null}}",
+            "weigth (in this file training.optimizer_kwargs.weigth): unknown key",
+        ),
         ("training: {epoch: null}", "[training] epoch: unknown key (did you mean 'epochs'?)"),
         (
             "training: {checkpointing: {interval: 5, save_frequency: 5}}",
@@ -221,23 +230,21 @@ def test_a_mistake_in_a_yaml_file_is_one_line(tmp_path: Path, text: str, expecte
     ("written", "name"),
     [("latest", "latest"), ("runs/a/checkpoints/best.pt", "best"), ("runs/a/checkpoint-500", "checkpoint-500")],
 )
-def test_a_path_to_the_checkpoint_to_sample_from_is_its_name_today(written: str, name: str) -> None:
+def test_a_checkpoint_path_becomes_its_name(written: str, name: str) -> None:
     translation = of_yaml(f"generation: {{checkpoint: {written}}}\nmodel: {{num_classes: 3}}")
 
     assert flat(translation.tables)["generation.checkpoint"] == name
 
 
-def test_a_checkpoint_that_has_no_name_today_is_told_as_the_argument_of_sample() -> None:
-    told = summary(of_yaml("generation: {checkpoint: runs/a/epoch_7.pt}\nmodel: {num_classes: 3}"))
+def test_a_checkpoint_without_a_valid_name_is_dropped_with_a_hint_at_sample() -> None:
+    lines = summary(of_yaml("generation: {checkpoint: runs/a/epoch_7.pt}\nmodel: {num_classes: 3}"))
 
-    assert "  generation.checkpoint = 'runs/a/epoch_7.pt': left behind: is the argument of" in "\n".join(told).replace(
-        '"', "'"
-    )
+    assert "  generation.checkpoint = 'runs/a/epoch_7.pt': dropped: pass it to" in "\n".join(lines).replace('"', "'")
 
 
-def test_a_file_that_generated_is_told_the_command_that_does() -> None:
+def test_mode_generate_is_dropped_with_the_command_that_generates() -> None:
     text = (
         "mode: generate\ngeneration: {checkpoint: runs/a, num_samples: 9, guidance_scale: 2.0}\nmodel: {num_classes: 3}"
     )
-    told = "\n".join(summary(of_yaml(text)))
-    assert "`signal-diffusion sample runs/a --num 9 --guidance-scale 2.0`" in told
+    message = "\n".join(summary(of_yaml(text)))
+    assert "`signal-diffusion sample runs/a --num 9 --guidance-scale 2.0`" in message

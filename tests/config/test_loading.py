@@ -1,4 +1,4 @@
-"""What a file may say, and what it is told when it says something else."""
+"""Reading experiment files and overrides, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def lines_of(tmp_path: Path, text: str, *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_files_read_and_survive_the_round_trip(path: Path, tmp_path: Path) -> None:
+def test_shipped_files_survive_a_round_trip(path: Path, tmp_path: Path) -> None:
     experiment = load_experiment(path)
     resolved = tmp_path / "config.toml"
     resolved.write_text(to_toml(experiment))
     assert load_experiment(resolved) == experiment
 
 
-def test_all_mistakes_are_told_at_once_with_table_key_and_what_was_expected(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_with_table_key_and_expectation(tmp_path: Path) -> None:
     lines = lines_of(
         tmp_path,
         """
@@ -81,8 +81,8 @@ def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) ->
     [
         (["data.paths.root=data/x"], "is not read with data.source = 'synthetic'"),
         (["data.source=dataset"], "expected the folder of a dataset"),
-        (["data.paths.val=train"], "is trained on"),
-        (["data.paths.train=validation", "data.paths.val=val"], "is trained on"),
+        (["data.paths.val=train"], "is also the training split"),
+        (["data.paths.train=validation", "data.paths.val=val"], "is also the training split"),
         (
             ["model.conditioning.type=attributes", "model.conditioning.attributes=['age', 'age']"],
             "expected each name once",
@@ -102,7 +102,7 @@ def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) ->
         ),
         (
             ["model.conditioning.type=caption"],
-            "[model.conditioning] text_encoder: expected the folder, or the Hub id, of a text encoder; without",
+            "[model.conditioning] text_encoder: expected the folder or Hub id of a text encoder, since",
         ),
         (
             ["model.conditioning.type=caption", "model.pretrained=."],
@@ -112,7 +112,7 @@ def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) ->
         (["compute.device=mps", "training.mixed_precision=fp16"], "'fp16' needs CUDA"),
         (
             ["training.scheduler.type=plateau", "training.validation.enabled=false"],
-            "watches the validation loss",
+            "needs the validation loss",
         ),
         (
             ["model.diffusion.beta_schedule=linear", "model.diffusion.num_timesteps=200"],
@@ -122,19 +122,19 @@ def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) ->
         (["generation.sampling.steps=2000"], "2000 sampling steps"),
     ],
 )
-def test_tables_that_contradict_each_other_are_refused(tmp_path: Path, overrides: list[str], expected: str) -> None:
+def test_conflicting_settings_are_refused(tmp_path: Path, overrides: list[str], expected: str) -> None:
     [line] = lines_of(tmp_path, "[data]\nsource = 'synthetic'", *overrides)
     assert expected in line
 
 
-def test_zero_terminal_snr_mends_a_schedule_that_ends_too_early(tmp_path: Path) -> None:
+def test_zero_terminal_snr_fixes_a_schedule_that_ends_too_early(tmp_path: Path) -> None:
     path = tmp_path / "experiment.toml"
     path.write_text("[data]\nsource = 'synthetic'\n[model.diffusion]\nbeta_schedule = 'linear'\nnum_timesteps = 200")
     overrides = ["model.diffusion.zero_terminal_snr=true", "model.diffusion.prediction=v"]
     assert method_of(load_experiment(path, overrides).model.diffusion).schedule.terminal_alpha == 0
 
 
-def test_overrides_win_and_are_typed_like_the_file(tmp_path: Path) -> None:
+def test_overrides_replace_values_and_are_typed_like_the_file(tmp_path: Path) -> None:
     path = tmp_path / "experiment.toml"
     path.write_text("[data]\nsource = 'synthetic'\n[training]\nepochs = 3")
     experiment = load_experiment(
@@ -151,18 +151,18 @@ def test_overrides_win_and_are_typed_like_the_file(tmp_path: Path) -> None:
     assert (experiment.compute.device, experiment.model.pretrained) == ("cpu", "a b")
 
 
-def test_a_mistake_on_the_command_line_is_told_as_one(tmp_path: Path) -> None:
+def test_a_mistake_in_an_override_is_reported_for_set(tmp_path: Path) -> None:
     [line] = lines_of(tmp_path, "[data]\nsource = 'synthetic'", "training.epochs=x")
     assert line == "--set: [training] epochs: expected a valid integer, found 'x'"
 
 
-def test_nothing_follows_from_the_default_of_a_mistaken_key(tmp_path: Path) -> None:
+def test_no_conflict_is_derived_from_the_default_of_an_invalid_key(tmp_path: Path) -> None:
     overrides = ["model.conditioning.type=clas", "model.conditioning.cfg_dropout=0.2"]
     [line] = lines_of(tmp_path, "[data]\nsource = 'synthetic'", *overrides)
     assert "found 'clas' (did you mean 'class'?)" in line
 
 
-def test_a_mistake_does_not_hide_those_of_later_checks(tmp_path: Path) -> None:
+def test_a_mistake_does_not_hide_those_found_by_later_checks(tmp_path: Path) -> None:
     lines = lines_of(
         tmp_path,
         """
@@ -196,11 +196,11 @@ def test_a_mistake_does_not_hide_those_of_later_checks(tmp_path: Path) -> None:
     ],
     ids=lambda text: text[:30],
 )
-def test_odd_files_are_mistakes_and_not_tracebacks(tmp_path: Path, text: str) -> None:
+def test_odd_files_are_user_errors(tmp_path: Path, text: str) -> None:
     assert all("\n" not in line for line in lines_of(tmp_path, text))
 
 
-def test_an_override_says_one_thing(tmp_path: Path) -> None:
+def test_an_override_cannot_set_two_keys(tmp_path: Path) -> None:
     [line] = lines_of(tmp_path, "[data]\nsource = 'synthetic'", "training.max_steps=5\nfoo=1")
     assert "expected a valid integer" in line
 

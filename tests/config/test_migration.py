@@ -1,4 +1,4 @@
-"""`scripts/migrate_config_v1_to_v2.py`: an older file and what becomes of it are the same experiment."""
+"""`scripts/migrate_config_v1_to_v2.py`: an older file and its migration are the same experiment."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def migrated(command: typer.Typer, source: Path, target: Path, *options: str) ->
 @pytest.mark.parametrize("name", OLDER)
 def test_a_migrated_file_is_the_same_experiment(name: str, command: typer.Typer, tmp_path: Path) -> None:
     (tmp_path / name).write_text(OLDER[name].format(root="/data"))
-    code, _, told = migrated(command, tmp_path / name, tmp_path / "new.toml")
-    assert code == 0 and told.endswith(f"wrote {tmp_path / 'new.toml'}\n") and "rewrites" not in told
+    code, _, messages = migrated(command, tmp_path / name, tmp_path / "new.toml")
+    assert code == 0 and messages.endswith(f"wrote {tmp_path / 'new.toml'}\n") and "to rewrite it" not in messages
     assert load_experiment(tmp_path / "new.toml") == load_experiment(tmp_path / name)
     assert summary(translation_of(tmp_path / "new.toml")) == []
 
@@ -68,9 +68,7 @@ def test_a_migrated_file_trains_to_the_same_losses(
     assert metrics_of(tmp_path / "old") == metrics_of(tmp_path / "new")
 
 
-def test_comments_go_with_their_keys_and_what_is_left_behind_is_at_the_end(
-    command: typer.Typer, tmp_path: Path
-) -> None:
+def test_comments_move_with_their_keys_and_dropped_keys_are_at_the_end(command: typer.Typer, tmp_path: Path) -> None:
     (tmp_path / "old.toml").write_text(older_files.FLAT_TOML.format(root="/data"))
     code, printed, _ = migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--dry-run")
     assert code == 0 and not (tmp_path / "new.toml").exists()
@@ -80,7 +78,7 @@ def test_comments_go_with_their_keys_and_what_is_left_behind_is_at_the_end(
 EXPECTED = """\
 # A small transformer.
 # Of one evening.
-# Made by scripts/migrate_config_v1_to_v2.py from old.toml, which had the layout flat TOML
+# Written by scripts/migrate_config_v1_to_v2.py from old.toml (flat TOML)
 
 [compute]
 seed = 5
@@ -151,9 +149,9 @@ enabled = false
 [logging]
 tensorboard = false
 
-# Of the older file, but not in this one:
-#   settings.config = "config/default.toml": the command names the file
-#   settings.trainer = "diffusion": the command decides
+# Keys of the older file that this one does not have:
+#   settings.config = "config/default.toml": the file is given on the command line
+#   settings.trainer = "diffusion": determined by the command
 #   objective.flow_match_timesteps = 1000: times are continuous
 #   logging.wandb_entity = "lab": has no effect without logging.wandb_project
 #   dataset.resolution = 64: derived from the dataset
@@ -162,11 +160,11 @@ tensorboard = false
 """
 
 
-def test_comments_are_told_from_text() -> None:
+def test_comments_are_distinguished_from_strings() -> None:
     text = """# head
 
 # of the table
-[a] # beside it
+[a] # on the line of the table
 b = "no # comment" # yes # all of it
 c = '''
 # no comment
@@ -179,35 +177,35 @@ d = [ # of d
     assert comments_in(text) == Comments(
         head=["# head"],
         above={
-            "a.b": ["# of the table", "# beside it"],
+            "a.b": ["# of the table", "# on the line of the table"],
             "a.c": [],
             "a.d": ["# of d", "# of one"],
             "a.e.f": [],
         },
-        beside={"a.b": "# yes # all of it", "a.c": "# of c", "a.d": "", "a.e.f": ""},
+        inline={"a.b": "# yes # all of it", "a.c": "# of c", "a.d": "", "a.e.f": ""},
         tail=["# tail"],
     )
 
 
-def test_comments_of_keys_that_become_one_are_all_kept(command: typer.Typer, tmp_path: Path) -> None:
+def test_comments_of_merged_keys_are_all_kept(command: typer.Typer, tmp_path: Path) -> None:
     text = "[dataset]\nname = '/a'  # a\n# above\x0bit\nidentifier = '/a'  # b\n"
     (tmp_path / "old.toml").write_text(text.replace("\x0b", "\u2028"))
     _, printed, _ = migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--dry-run")
     assert '# above\u2028it\nroot = "/a"  # a  # b\n' in printed
 
 
-def test_nothing_is_left_where_a_file_cannot_be_replaced(command: typer.Typer, tmp_path: Path) -> None:
+def test_no_partial_file_remains_if_the_target_cannot_be_replaced(command: typer.Typer, tmp_path: Path) -> None:
     (tmp_path / "old.toml").write_text(older_files.FLAT_TOML.format(root="/data"))
     (tmp_path / "new.toml").mkdir()
     assert migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--force")[0] == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.toml", "old.toml"]
 
 
-def test_a_file_is_not_overwritten_unasked(command: typer.Typer, tmp_path: Path) -> None:
+def test_a_file_is_only_overwritten_with_force(command: typer.Typer, tmp_path: Path) -> None:
     (tmp_path / "old.toml").write_text(older_files.FLAT_TOML.format(root="/data"))
     (tmp_path / "new.toml").write_text("mine")
-    code, _, told = migrated(command, tmp_path / "old.toml", tmp_path / "new.toml")
-    assert code == 2 and "exists already; choose another name, or use --force" in told
+    code, _, messages = migrated(command, tmp_path / "old.toml", tmp_path / "new.toml")
+    assert code == 2 and "already exists; choose another name, or use --force" in messages
     assert (tmp_path / "new.toml").read_text() == "mine"
     assert migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--force")[0] == 0
     assert "[data.loading]" in (tmp_path / "new.toml").read_text()
@@ -222,11 +220,11 @@ def test_a_file_is_not_overwritten_unasked(command: typer.Typer, tmp_path: Path)
         ("a = [", "new.toml", "not valid TOML"),
     ],
 )
-def test_what_cannot_be_migrated_is_told_in_a_line(
+def test_a_file_that_cannot_be_migrated_is_reported_in_one_line(
     source: str, target: str, message: str, command: typer.Typer, tmp_path: Path
 ) -> None:
     old = tmp_path / "old.toml"
     old.write_text(source)
-    code, _, told = migrated(command, old, tmp_path / target)
-    assert code == 2 and message.format(old=old) in told
+    code, _, messages = migrated(command, old, tmp_path / target)
+    assert code == 2 and message.format(old=old) in messages
     assert not (tmp_path / target).exists()

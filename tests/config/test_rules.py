@@ -1,4 +1,4 @@
-"""The list of keys without effect keeps up with the schema, and guidance does not contradict itself."""
+"""The keys in the rules exist, and conflicting settings are found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from signal_diffusion.config.schema import (
 
 
 @pytest.mark.parametrize("entry", rules.READ_ONLY_WITH, ids=lambda entry: f"{entry[0]}.{entry[1]} with {entry[2]}")
-def test_every_key_of_the_rules_exists(entry: tuple[str, str, str, tuple[object, ...]]) -> None:
+def test_every_key_in_the_rules_exists(entry: tuple[str, str, str, tuple[object, ...]]) -> None:
     table, keys, chooser, _ = entry
     names = {field.name for field in dataclasses.fields(attrgetter(table)(Experiment()))}
     assert set(keys.split()) <= names
@@ -38,7 +38,7 @@ FLOW_OF_CLASSES = Experiment(
 
 
 def findings(experiment: Experiment, overridden: Collection[str] = (), **sampling: Any) -> dict[str, str]:
-    """What is wrong with an experiment whose [generation.sampling] is this."""
+    """The findings for an experiment with this [generation.sampling]."""
     generation = Generation(sampling=Sampling(**sampling))
     written = {f"generation.sampling.{name}" for name in sampling}
     return dict(rules.check(dataclasses.replace(experiment, generation=generation), written, (), overridden))
@@ -47,30 +47,36 @@ def findings(experiment: Experiment, overridden: Collection[str] = (), **samplin
 @pytest.mark.parametrize(
     ("sampling", "key", "message"),
     [
-        ({"guidance_type": "cfg++", "sampler": "heun"}, "guidance_type", "'cfg++' is a step of euler on a flow"),
-        ({"guidance_type": "autoguidance"}, "guidance_checkpoint", "expected the checkpoint that 'autoguidance'"),
+        (
+            {"guidance_type": "cfg++", "sampler": "heun"},
+            "guidance_type",
+            "'cfg++' needs model.diffusion.method = 'rectified_flow'",
+        ),
+        ({"guidance_type": "autoguidance"}, "guidance_checkpoint", "'autoguidance' needs a weaker checkpoint"),
         ({"guidance_interval": (0.5, 0.5)}, "guidance_interval", "expected [low, high] with low below high"),
         ({"guidance_type": "cfg++", "guidance_rescale": 0.5}, "guidance_rescale", "has no effect with"),
         ({"guidance_checkpoint": "checkpoint-1"}, "guidance_checkpoint", "has no effect with"),
     ],
 )
-def test_guidance_that_contradicts_itself_is_told_by_its_key(sampling: dict[str, Any], key: str, message: str) -> None:
-    [(found, told)] = findings(FLOW_OF_CLASSES, **sampling).items()
+def test_conflicting_guidance_settings_are_reported_with_the_key(
+    sampling: dict[str, Any], key: str, message: str
+) -> None:
+    [(found, finding)] = findings(FLOW_OF_CLASSES, **sampling).items()
 
-    assert found == f"generation.sampling.{key}" and told.startswith(message)
+    assert found == f"generation.sampling.{key}" and finding.startswith(message)
 
 
-def test_the_checkpoint_to_sample_from_is_one_of_three_things() -> None:
-    def told(name: str) -> list[tuple[str, str]]:
+def test_the_checkpoint_to_sample_from_is_latest_best_or_a_step() -> None:
+    def findings_for(name: str) -> list[tuple[str, str]]:
         return rules.check(dataclasses.replace(FLOW_OF_CLASSES, generation=Generation(checkpoint=name)), ())
 
-    assert not [finding for name in ("latest", "best", "checkpoint-500") for finding in told(name)]
-    assert told("runs/a") == [
+    assert not [finding for name in ("latest", "best", "checkpoint-500") for finding in findings_for(name)]
+    assert findings_for("runs/a") == [
         ("generation.checkpoint", "expected 'latest', 'best' or 'checkpoint-<step>', found 'runs/a'")
     ]
 
 
-def test_samples_are_compared_where_there_is_a_spectrum_alone() -> None:
+def test_samples_of_image_datasets_cannot_be_compared_by_spectra() -> None:
     written = {"training.validation.num_generated"}
     image = Experiment(data=Data(representation="image", source="hub", paths=Paths(root="a/b")))
 
@@ -78,7 +84,7 @@ def test_samples_are_compared_where_there_is_a_spectrum_alone() -> None:
     assert not rules.check(FLOW_OF_CLASSES, written)
 
 
-def test_a_run_of_weights_and_biases_needs_its_project() -> None:
+def test_a_wandb_entity_or_run_name_needs_a_project() -> None:
     written = {"logging.wandb_entity", "logging.run_name"}
     named = dataclasses.replace(FLOW_OF_CLASSES, logging=Logging(wandb_project="eeg", wandb_entity="lab"))
 
@@ -86,24 +92,24 @@ def test_a_run_of_weights_and_biases_needs_its_project() -> None:
     assert not rules.check(named, written)
 
 
-def test_cfg_plus_plus_is_for_flows() -> None:
+def test_cfg_plus_plus_needs_rectified_flow() -> None:
     ddpm = dataclasses.replace(FLOW_OF_CLASSES, model=Model(conditioning=Conditioning(type="class")))
 
     assert "generation.sampling.guidance_type" in findings(ddpm, guidance_type="cfg++", guidance_scale=2.0)
     assert not findings(FLOW_OF_CLASSES, guidance_type="cfg++", guidance_scale=2.0)
 
 
-def test_autoguidance_alone_needs_neither_conditions_nor_their_null() -> None:
+def test_only_autoguidance_works_without_conditions() -> None:
     unconditional = Experiment(data=Data(source="synthetic"))
-    by_an_earlier_one = {"guidance_type": "autoguidance", "guidance_checkpoint": "checkpoint-1"}
+    autoguidance = {"guidance_type": "autoguidance", "guidance_checkpoint": "checkpoint-1"}
 
     assert findings(unconditional, guidance_scale=2.0).keys() == {"generation.sampling.guidance_scale"}
-    assert not findings(unconditional, guidance_scale=2.0, **by_an_earlier_one)
+    assert not findings(unconditional, guidance_scale=2.0, **autoguidance)
 
 
-def test_what_goes_with_the_sampler_of_a_file_is_no_mistake_beside_another_that_is_set() -> None:
-    chooser, idle = "generation.sampling.guidance_type", "generation.sampling.guidance_rescale"
+def test_a_setting_of_the_file_may_lose_its_effect_by_an_override() -> None:
+    chooser, without_effect = "generation.sampling.guidance_type", "generation.sampling.guidance_rescale"
     sampling = {"guidance_type": "cfg++", "guidance_rescale": 0.5}
 
     assert not findings(FLOW_OF_CLASSES, {chooser}, **sampling)
-    assert findings(FLOW_OF_CLASSES, {chooser, idle}, **sampling).keys() == {idle}
+    assert findings(FLOW_OF_CLASSES, {chooser, without_effect}, **sampling).keys() == {without_effect}

@@ -1,6 +1,6 @@
-"""The files in config/: nothing said without a reason, nothing left to guess, and the sixteen alike.
+"""Style of the files in config/: no needless defaults, comments where needed, and the same keys in all sixteen.
 
-Every file is read, trained and resumed elsewhere; here is how they are written.
+Other tests read, train and resume every file.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SHIPPED = sorted(CONFIG.glob("*/*.toml"))
 BACKBONES = ("dit", "hourglass", "localmamba", "sd35")
 REPRESENTATIONS = ("db-only", "db-iq", "db-polar", "timeseries")
 
-# What an experiment is named by, and the columns of the design's table: sizes of the network, rate, precision, batch.
-SAID_EVEN_IF_DEFAULT = {
+# The key settings of an experiment, written even if they are the default: network size, rate, precision, batch.
+WRITTEN_EVEN_IF_DEFAULT = {
     "data.representation", "model.name", "data.loading.batch_size", "training.mixed_precision",
     "training.optimizer.learning_rate",
     *(f"model.architecture.{key}" for key in ("num_layers", "num_attention_heads", "depths", "widths", "dims")),
 }  # fmt: skip
-# Numbers whose name says all; of rates, those of the design's table.
-OBVIOUS = SAID_EVEN_IF_DEFAULT - {"training.optimizer.learning_rate"} | {"training.max_steps"}
+# Numbers that need no comment.
+OBVIOUS = WRITTEN_EVEN_IF_DEFAULT - {"training.optimizer.learning_rate"} | {"training.max_steps"}
 SIXTEEN_FILES = [CONFIG / "diffusion" / f"{name}-{data}.toml" for name, data in product(BACKBONES, REPRESENTATIONS)]
 KEYS_OF_THE_SIXTEEN = [
     "data.representation", "data.paths.root", "data.loading.batch_size", "model.name", "model.diffusion.method",
@@ -45,17 +45,17 @@ files = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 
 
 def written(path: Path) -> dict[str, Any]:
-    """A file's values by dotted key, in its order."""
+    """The values of a file by dotted key, in order."""
     return dict(dotted(tomllib.loads(path.read_text(encoding="utf-8"))))
 
 
 def uncommented(path: Path) -> set[str]:
-    beside = comments_in(path.read_text(encoding="utf-8")).beside
-    return {key for key in written(path) if not beside[key]}
+    inline = comments_in(path.read_text(encoding="utf-8")).inline
+    return {key for key in written(path) if not inline[key]}
 
 
 def defaults(path: Path) -> dict[str, Any]:
-    """The default of every key of the kind of experiment that a file is, in the order of the experiment file."""
+    """The default of every key for this file's kind of experiment, in the order of the experiment file."""
     return defaults_with(written(path)["model.name"])
 
 
@@ -74,18 +74,18 @@ def is_number(value: Any) -> bool:
 def test_no_default_is_repeated_without_a_reason(path: Path) -> None:
     known, values = defaults(path), written(path)
     repeated = {key for key, value in values.items() if value == known[key]}
-    assert repeated & uncommented(path) <= SAID_EVEN_IF_DEFAULT
+    assert repeated & uncommented(path) <= WRITTEN_EVEN_IF_DEFAULT
 
 
 @files
-def test_a_number_that_is_not_obvious_has_a_comment_beside_it(path: Path) -> None:
+def test_a_number_that_is_not_obvious_has_a_comment_on_its_line(path: Path) -> None:
     numbers = {key for key, value in written(path).items() if is_number(value)}
-    of_the_table = {"training.optimizer.learning_rate"} if path in SIXTEEN_FILES else set()
-    assert numbers & uncommented(path) <= OBVIOUS | of_the_table
+    without_comment = {"training.optimizer.learning_rate"} if path in SIXTEEN_FILES else set()
+    assert numbers & uncommented(path) <= OBVIOUS | without_comment
 
 
 @files
-def test_keys_stand_in_the_order_of_the_experiment_file(path: Path) -> None:
+def test_keys_are_in_the_order_of_the_experiment_file(path: Path) -> None:
     values = written(path)
     assert list(values) == [key for key in defaults(path) if key in values]
 
@@ -105,7 +105,7 @@ def test_the_sixteen_have_the_same_keys_in_the_same_order() -> None:
         assert keys == list(written(path.with_stem(f"{path.stem.partition('-')[0]}-db-only")))
 
 
-def test_autoencoders_of_a_representation_have_the_same_keys_in_the_same_order() -> None:
+def test_both_autoencoders_of_a_representation_have_the_same_keys_in_the_same_order() -> None:
     for data in REPRESENTATIONS:
         keys = list(written(CONFIG / "autoencoder" / f"eeg-{data}.toml"))
         assert keys == list(written(CONFIG / "autoencoder" / f"eeg-{data}-x4.toml"))

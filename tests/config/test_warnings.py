@@ -1,4 +1,4 @@
-"""What is possible and seldom meant is told once, before training, and can be switched off."""
+"""Warnings about suspicious settings are given once, before training, and can be switched off."""
 
 from __future__ import annotations
 
@@ -39,29 +39,33 @@ RUN = Extent(num_steps=1000, steps_per_epoch=100, examples_per_step=32, num_exam
 @pytest.mark.parametrize(
     ("tables", "key", "message"),
     [
-        ({"optimizer": Optimizer(gradient_clip_norm=0.005)}, "optimizer.gradient_clip_norm", "0.005: every step is"),
-        ({"optimizer": Optimizer(gradient_clip_norm=500.0)}, "optimizer.gradient_clip_norm", "500.0: no gradient"),
-        ({"checkpointing": Checkpointing(interval=1001)}, "checkpointing.interval", "1001 steps are more than the"),
-        ({"checkpointing": Checkpointing(interval=11, unit="epochs")}, "checkpointing.interval", "1100 steps are"),
+        (
+            {"optimizer": Optimizer(gradient_clip_norm=0.005)},
+            "optimizer.gradient_clip_norm",
+            "0.005 clips every gradient",
+        ),
+        ({"optimizer": Optimizer(gradient_clip_norm=500.0)}, "optimizer.gradient_clip_norm", "500.0 practically never"),
+        ({"checkpointing": Checkpointing(interval=1001)}, "checkpointing.interval", "1001 steps is longer than the"),
+        ({"checkpointing": Checkpointing(interval=11, unit="epochs")}, "checkpointing.interval", "1100 steps is"),
         (
             {"checkpointing": Checkpointing(interval=500, save_best_only=True)},
             "checkpointing.interval",
-            "500, but save_best_only writes none between two that are the best",
+            "500, but with save_best_only only checkpoints that are the best",
         ),
-        ({"validation": Validation(interval=2000)}, "validation.interval", "2000 steps are more than the run's 1000"),
-        ({"visualization": Visualization(interval=2000)}, "visualization.interval", "2000 steps are more"),
-        ({"scheduler": Scheduler(warmup_steps=101)}, "scheduler.warmup_steps", "101, but warm-up takes at most"),
-        ({"ema": Ema(warmup=False)}, "ema.decay", "0.9999, once in 10 steps and without warm-up, remembers 100000"),
-        ({"ema": Ema(update_after_step=1000)}, "ema.update_after_step", "1000, in a run of 1000 steps: the average"),
-        ({"ema": Ema(update_every=1001)}, "ema.update_every", "1001, in a run of 1000 steps: the average is never"),
+        ({"validation": Validation(interval=2000)}, "validation.interval", "2000 steps is longer than the run of 1000"),
+        ({"visualization": Visualization(interval=2000)}, "visualization.interval", "2000 steps is longer"),
+        ({"scheduler": Scheduler(warmup_steps=101)}, "scheduler.warmup_steps", "101, but warm-up is limited to"),
+        ({"ema": Ema(warmup=False)}, "ema.decay", "0.9999, every 10 steps and without warm-up, averages over 100000"),
+        ({"ema": Ema(update_after_step=1000)}, "ema.update_after_step", "1000, but the run has 1000 steps: the EMA"),
+        ({"ema": Ema(update_every=1001)}, "ema.update_every", "1001, but the run has 1000 steps: the EMA is never"),
     ],
 )
-def test_what_is_seldom_meant_is_told_by_its_key(tables: dict[str, Any], key: str, message: str) -> None:
+def test_a_suspicious_setting_is_reported_with_its_key(tables: dict[str, Any], key: str, message: str) -> None:
     experiment = Experiment(training=Training(**tables))
 
-    [(found, told)] = doubts(experiment, RUN)
+    [(found, warning)] = doubts(experiment, RUN)
 
-    assert found == f"training.{key}" and told.startswith(message)
+    assert found == f"training.{key}" and warning.startswith(message)
     assert not doubts(replace(experiment, validation_rules=ValidationRules(warn_if_suspicious=False)), RUN)
 
 
@@ -83,35 +87,35 @@ def test_what_is_seldom_meant_is_told_by_its_key(tables: dict[str, Any], key: st
         {"ema": Ema(warmup=False, enabled=False)},
     ],
 )
-def test_what_may_well_be_meant_is_not_told(tables: dict[str, Any]) -> None:
+def test_a_plausible_setting_gives_no_warning(tables: dict[str, Any]) -> None:
     assert not doubts(Experiment(training=Training(**tables)), RUN)
 
 
-def test_intervals_are_one_line_together() -> None:
+def test_intervals_longer_than_the_run_share_one_warning() -> None:
     training = Training(checkpointing=Checkpointing(interval=1500), validation=Validation(interval=2000))
 
     [(key, message)] = doubts(Experiment(training=training), RUN)
 
-    assert key == "training.checkpointing.interval" and message.endswith("likewise training.validation.interval")
+    assert key == "training.checkpointing.interval" and message.endswith("also training.validation.interval")
 
 
-def test_a_default_is_not_doubted_however_short_the_run() -> None:
+def test_defaults_give_no_warning_however_short_the_run() -> None:
     short = Extent(num_steps=3, steps_per_epoch=3, examples_per_step=8, num_examples=24)
 
     assert not doubts(Experiment(), short) and not doubts(AutoencoderExperiment(), short)
 
 
-def test_steps_of_few_examples_are_told_of_a_diffusion_model_alone() -> None:
+def test_small_steps_give_a_warning_only_for_diffusion_models() -> None:
     few = replace(RUN, examples_per_step=7)
 
     [(key, message)] = doubts(Experiment(), few)
 
-    assert key == "data.loading.batch_size" and message.startswith("7 examples make an optimizer step")
+    assert key == "data.loading.batch_size" and message.startswith("7 examples per optimizer step")
     assert not doubts(AutoencoderExperiment(), few)
     assert not doubts(Experiment(validation_rules=ValidationRules(warn_if_batch_size_small=False)), few)
 
 
-def test_a_profile_needs_its_steps() -> None:
+def test_a_profile_needs_at_least_nine_steps() -> None:
     experiment = Experiment(debug=Debug(profile=True))
 
     assert [key for key, _ in doubts(experiment, replace(RUN, num_steps=8))] == ["debug.profile"]
@@ -119,7 +123,7 @@ def test_a_profile_needs_its_steps() -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_of_the_shipped_experiments_nothing_is_doubtful(path: Path) -> None:
+def test_shipped_experiments_give_no_warnings(path: Path) -> None:
     experiment = load_any_experiment(path)
     extent = replace(
         RUN,
@@ -130,7 +134,7 @@ def test_of_the_shipped_experiments_nothing_is_doubtful(path: Path) -> None:
     assert not doubts(experiment, extent)
 
 
-def test_unlabelled_examples_of_a_model_of_classes_are_counted(
+def test_unlabelled_examples_of_a_class_conditional_model_are_counted(
     synthetic_dataset: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "data"
@@ -138,8 +142,8 @@ def test_unlabelled_examples_of_a_model_of_classes_are_counted(
     [file] = (root / "train").iterdir()
     table = pq.read_table(file)
     labels = [None, None, None, *table["label"].to_pylist()[3:]]
-    place, field = table.schema.get_field_index("label"), table.schema.field("label")
-    pq.write_table(table.set_column(place, field, pa.array(labels, field.type)), file)
+    index, field = table.schema.get_field_index("label"), table.schema.field("label")
+    pq.write_table(table.set_column(index, field, pa.array(labels, field.type)), file)
     card = DatasetCard.load(root)
     experiment = load_experiment(experiment_file, ["data.loading.max_train_examples=228"])
     dataset = Dataset(data=experiment.data, root=root, card=card)
@@ -152,7 +156,7 @@ def test_unlabelled_examples_of_a_model_of_classes_are_counted(
     assert not doubts_of(experiment, replace(dataset, root=synthetic_dataset))
 
 
-def test_a_run_and_a_check_tell_each_doubt_once_with_the_file_or_the_override(
+def test_training_and_config_check_give_each_warning_once_with_file_or_override(
     experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     file = tmp_path / "odd.toml"

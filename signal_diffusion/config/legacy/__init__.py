@@ -1,4 +1,4 @@
-"""The older layouts of experiment files, and how they become today's.
+"""Older layouts of experiment files, and their translation to the current one.
 
-`rows` is the one table of keys; `translation` applies it, `report` says what it did, `comments` writes the result as a
-file. Values that are not the same under another name are converted by `outcomes`, `toml_values` and `yaml_values`."""
+`rows` is the table of older keys; `translation` applies it, `report` prints what changed, `comments` writes the result
+as a file. `outcomes`, `toml_values` and `yaml_values` convert values that are not just renamed."""

@@ -1,4 +1,4 @@
-"""A migrated experiment file as text: today's tables in today's order, and the comments of an older file in TOML."""
+"""The text of a migrated experiment file: the current tables and order, with the comments of an older TOML file."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ __all__ = ["Comments", "comments_in", "rewritten"]
 
 @dataclass(kw_only=True)
 class Comments:
-    """The comments of a TOML file by where they stand; each line with its #."""
+    """The comments of a TOML file by position; each line includes its #."""
 
     head: list[str] = field(default_factory=list)
-    """Before everything else, parted from it by an empty line."""
+    """At the start of the file, followed by an empty line."""
     above: dict[str, list[str]] = field(default_factory=dict)
-    """Above a key, or above the header of its table where it is the first, by dotted key."""
-    beside: dict[str, str] = field(default_factory=dict)
-    """On a key's own line."""
+    """Above a key, or above the header of its table if it is the first key, by dotted key."""
+    inline: dict[str, str] = field(default_factory=dict)
+    """On the line of a key, by dotted key."""
     tail: list[str] = field(default_factory=list)
     """After the last key."""
 
-    def add(self, key: str, above: Iterable[str], beside: str) -> None:
-        """Comments of a key, which may have some already."""
+    def add(self, key: str, above: Iterable[str], inline: str) -> None:
+        """Add comments to a key, after those that it already has."""
         self.above.setdefault(key, []).extend(above)
-        self.beside[key] = "  ".join(filter(None, (self.beside.get(key), beside)))
+        self.inline[key] = "  ".join(filter(None, (self.inline.get(key), inline)))
 
     def renamed(self, names: Mapping[str, str]) -> Comments:
-        """The comments of keys by other names, of which several may become one."""
+        """The same comments with keys renamed; several keys may get the same name."""
         comments = Comments(head=self.head, tail=self.tail)
         for key, above in self.above.items():
-            comments.add(names.get(key, key), above, self.beside[key])
+            comments.add(names.get(key, key), above, self.inline[key])
         return comments
 
 
 def comments_in(text: str) -> Comments:
-    """The comments of a text that is TOML."""
+    """Extract the comments of a valid TOML text."""
     comments, table, entry = Comments(), "", ""
     waiting: list[str] = []
     for line in text.split("\n"):
         entry = f"{entry}\n{line}" if entry else line.strip()
         if not entry:
-            if waiting and not (table or comments.above or comments.beside or comments.head):
+            if waiting and not (table or comments.above or comments.inline or comments.head):
                 comments.head, waiting = waiting, []
         elif entry.startswith("#"):
             waiting.append(entry)
         elif (parsed := _parsed(entry)) is None:
-            continue  # a value that goes on in the next line
+            continue  # a value that continues on the next line
         else:
             *within, comment = _comments_of(entry, parsed)
             if entry.startswith("["):
@@ -70,50 +70,50 @@ def comments_in(text: str) -> Comments:
 
 
 def rewritten(translation: Translation, known: Iterable[str], comments: Comments, command: str) -> str:
-    """A file of today's layout, that reads back as the older one does.
+    """The text of a file in the current layout, which is read as the same experiment as the older file.
 
     Parameters
     ----------
     translation
-        Of the older file.
+        Translation of the older file.
     known
-        Today's keys, in the order in which they are to stand.
+        The current keys, in the order in which to write them.
     comments
-        Of the older file, by its own keys.
+        Comments of the older file, by its own keys.
     command
-        What the first line says that it was made by.
+        The command to name at the top of the file.
     """
-    places = {old: key for key, old in translation.origins.items()}
-    places |= {move.old: next(iter(move.new)) for move in translation.moved if move.new}
+    new_names = {old: key for key, old in translation.origins.items()}
+    new_names |= {move.old: next(iter(move.new)) for move in translation.moved if move.new}
     written = dict(dotted(translation.tables))
-    moved = comments.renamed(places)
+    moved = comments.renamed(new_names)
     rank = {key: number for number, key in enumerate(known)}
-    lines, table = [*comments.head, f"# Made by {command}"], ""
+    lines, table = [*comments.head, f"# Written by {command}"], ""
     for key in sorted(written, key=lambda key: _rank(key, rank)):
         name, _, last = key.rpartition(".")
         if name != table:
             lines += ["", f"[{name}]"]
             table = name
-        comment = f"  {moved.beside[key]}" if moved.beside.get(key) else ""
+        comment = f"  {moved.inline[key]}" if moved.inline.get(key) else ""
         lines += [*moved.above.get(key, ()), f"{_key(last)} = {_value(written[key])}{comment}"]
-    lines += _left_behind(translation, comments, [old for old in comments.above if places.get(old, old) not in written])
-    return "\n".join([*lines, *comments.tail]) + "\n"
+    orphaned = [old for old in comments.above if new_names.get(old, old) not in written]
+    return "\n".join([*lines, *_dropped_keys(translation, comments, orphaned), *comments.tail]) + "\n"
 
 
-def _left_behind(translation: Translation, comments: Comments, homeless: list[str]) -> list[str]:
-    """What is not in the new file, as comments at its end, with the comments that it had."""
-    reasons = [(left.old, left.value, left.reason) for left in translation.left]
+def _dropped_keys(translation: Translation, comments: Comments, orphaned: list[str]) -> list[str]:
+    """Comments for the end of the new file: the older keys that it lacks, with their reasons and own comments."""
+    reasons = [(each.old, each.value, each.reason) for each in translation.dropped]
     reasons += [(each.key, each.value, "derived from the dataset") for each in translation.expected]
-    told = {old for old, _, _ in reasons}
+    listed = {old for old, _, _ in reasons}
     lines = []
     for old, value, reason in reasons:
-        beside = f"  {comments.beside[old]}" if old in homeless and comments.beside[old] else ""
-        lines += [*(comments.above[old] if old in homeless else ())]
-        lines.append(f"#   {old} = {shown(value)}: {reason}{beside}")
-    for old in homeless:
-        if old not in told:  # merged with another key
-            lines += [*comments.above[old], *filter(None, [comments.beside[old]])]
-    return ["", "# Of the older file, but not in this one:", *lines] if lines else []
+        inline = f"  {comments.inline[old]}" if old in orphaned and comments.inline[old] else ""
+        lines += [*(comments.above[old] if old in orphaned else ())]
+        lines.append(f"#   {old} = {shown(value)}: {reason}{inline}")
+    for old in orphaned:
+        if old not in listed:  # merged with another key
+            lines += [*comments.above[old], *filter(None, [comments.inline[old]])]
+    return ["", "# Keys of the older file that this one does not have:", *lines] if lines else []
 
 
 def _parsed(entry: str) -> dict[str, Any] | None:
@@ -124,7 +124,7 @@ def _parsed(entry: str) -> dict[str, Any] | None:
 
 
 def _comments_of(entry: str, parsed: Mapping[str, Any]) -> list[str]:
-    """The comment of each line: what follows the first # without which the same is said, as it stands in no string."""
+    """The comment of each line: it starts at the first # whose removal does not change what is parsed."""
     lines = entry.split("\n")
     found = [""] * len(lines)
     for number, line in enumerate(lines):
@@ -136,7 +136,7 @@ def _comments_of(entry: str, parsed: Mapping[str, Any]) -> list[str]:
 
 
 def _path(tables: Mapping[str, Any]) -> str:
-    """The dotted name of the one table or value in these tables."""
+    """The dotted name of the only table or value in these tables."""
     path = []
     while isinstance(tables, Mapping) and len(tables) == 1:
         [(key, tables)] = tables.items()
@@ -145,7 +145,7 @@ def _path(tables: Mapping[str, Any]) -> str:
 
 
 def _rank(key: str, rank: Mapping[str, int]) -> tuple[int, ...]:
-    """Where a key's table is among today's, then where the key is in it; what is not known comes last."""
+    """Sort key: position of the table, then of the key in it; unknown ones come last."""
     table = key.rpartition(".")[0]
     last = len(rank)
     return rank.get(table, last), rank.get(key, last)
@@ -156,7 +156,7 @@ def _key(name: str) -> str:
 
 
 def _value(value: Any) -> str:
-    """On one line, so that there is a place for its comment."""
+    """A value as TOML on one line, so that a comment can follow it."""
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""What a value of an older layout is in today's, where it is not the same under another name.
+"""Conversions of values from an older layout to the current one, where more than the name changed.
 
-A conversion takes the value and all that the file says, since what some values mean hangs on others. It never fails on
-a value of a wrong type: that goes on to today's key, whose check says what was expected.
+A conversion takes the value and the whole file, since the meaning of some values depends on others. It never fails on
+a value of a wrong type: it passes the value on to the new key, whose own check reports what was expected.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 __all__ = [
-    "HERE",
+    "NEW_KEY",
+    "ConversionError",
     "Convert",
     "Expectation",
-    "MistakeError",
     "Outcome",
     "Written",
-    "anyway",
+    "always",
     "expected",
     "ignored",
     "in_epochs",
@@ -29,16 +29,16 @@ __all__ = [
     "positive",
 ]
 
-HERE = ""
+NEW_KEY = ""
 
 
-class MistakeError(ValueError):
-    """A value that has no meaning in the older layout either, or none that today's can express."""
+class ConversionError(ValueError):
+    """The value is invalid in the older layout, or the current layout cannot express it."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """A size that an older layout says and today's takes from the dataset."""
+    """A size in an older file that is now taken from the dataset, and is checked against it."""
 
     key: str
     """The older key."""
@@ -49,27 +49,27 @@ class Expectation:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What becomes of an older key."""
+    """The result of converting an older key."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
-    """By today's key; `HERE` is the first that the row of the table names."""
-    left: str = ""
-    """Why it, or what of it is not in `values`, is left behind."""
+    """New values by current key; `NEW_KEY` stands for the first key in the row's `new`."""
+    dropped: str = ""
+    """Why the older value, or the part of it that is not in `values`, is dropped; "" = it is not."""
     expected: tuple[str, Any] | None = None
-    """What the dataset has to be like: `Expectation.quantity` and its value."""
+    """A size that the dataset must have: `Expectation.quantity` and value."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a file says, before anything is converted, and the overrides that win over it."""
+    """The tables of a file before any conversion, and the overrides, which have priority."""
 
     tables: Mapping[str, Any]
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-    """In today's layout."""
+    override_tables: Mapping[str, Any] = field(default_factory=dict)
+    """In the current layout."""
 
     def __call__(self, *keys: str, default: Any = None) -> Any:
-        """The value of the first of these dotted keys that has one: of the overrides, else of the file."""
-        for tables in (self.chosen, self.tables):
+        """The first value that is not None for these dotted keys: in the overrides, else in the file."""
+        for tables in (self.override_tables, self.tables):
             for key in keys:
                 value: Any = tables
                 for part in key.split("."):
@@ -80,81 +80,81 @@ class Written:
 
     @property
     def file(self) -> Written:
-        """What the file says alone."""
+        """Only the values of the file."""
         return Written(self.tables)
 
     @property
     def overrides(self) -> Written:
-        """What the overrides say alone."""
-        return Written(self.chosen)
+        """Only the values of the overrides."""
+        return Written(self.override_tables)
 
 
 Convert = Callable[[Any, Written], Outcome]
 
 
 def named(names: Mapping[str, str], *, other: bool = False) -> Convert:
-    """Another name for each value, in any case; with `other`, those that are not listed are names too."""
+    """Rename values, ignoring case; values that are not listed are errors, or with `other` kept (in lower case)."""
 
     def convert(value: Any, written: Written) -> Outcome:
         name = value.lower() if isinstance(value, str) else value
         if isinstance(name, str) and name in names:
-            return Outcome(values={HERE: names[name]})
+            return Outcome(values={NEW_KEY: names[name]})
         if other:
-            return Outcome(values={HERE: name})
-        raise MistakeError(f"expected one of {', '.join(map(repr, names))}, found {value!r}")
+            return Outcome(values={NEW_KEY: name})
+        raise ConversionError(f"expected one of {', '.join(map(repr, names))}, found {value!r}")
 
     return convert
 
 
 def in_epochs(unit: str) -> Convert:
-    """A number of epochs, and today's key that says so."""
-    return lambda value, written: Outcome() if value is None else Outcome(values={HERE: value, unit: "epochs"})
+    """Keep the value, and set the key `unit` to "epochs"."""
+    return lambda value, written: Outcome() if value is None else Outcome(values={NEW_KEY: value, unit: "epochs"})
 
 
 def null_is(default: Any) -> Convert:
-    """The same value, or another for null."""
-    return lambda value, written: Outcome(values={HERE: default if value is None else value})
+    """Keep the value, but replace null."""
+    return lambda value, written: Outcome(values={NEW_KEY: default if value is None else value})
 
 
 def ignored(reason: str, only: str = "") -> Convert:
-    """Nothing; a value other than `only` is a mistake, where there is one."""
+    """Drop the value; if `only` is given, any other value is an error."""
 
     def convert(value: Any, written: Written) -> Outcome:
         if only and value != only:
-            raise MistakeError(f"expected {only!r}, found {value!r}")
-        return Outcome(left=reason)
+            raise ConversionError(f"expected {only!r}, found {value!r}")
+        return Outcome(dropped=reason)
 
     return convert
 
 
-def anyway(only: Any, reason: str) -> Convert:
-    """Nothing, since what happens today is this value; others have no counterpart."""
-    return lambda value, written: Outcome(left=reason if value == only else f"has no counterpart: {reason}")
+def always(only: Any, reason: str) -> Convert:
+    """Drop the value, since the code now always behaves as with `only`; other values are no longer supported."""
+    return lambda value, written: Outcome(dropped=reason if value == only else f"no longer supported: {reason}")
 
 
 def positive(otherwise: str) -> Convert:
-    """The same value, but for 0 and negative ones, which mean that there is none."""
+    """Keep positive values, and drop 0 and negative ones with the reason `otherwise`."""
     return lambda value, written: (
-        Outcome(left=otherwise) if is_number(value) and value <= 0 else Outcome(values={HERE: value})
+        Outcome(dropped=otherwise) if is_number(value) and value <= 0 else Outcome(values={NEW_KEY: value})
     )
 
 
 def expected(quantity: str) -> Convert:
-    """What the dataset's card has to say; in a latent space, a model's size follows from the autoencoder."""
+    """Check the value against the dataset's card, but drop a latent model's size, which the autoencoder determines."""
 
     def convert(value: Any, written: Written) -> Outcome:
         if value is None:
             return Outcome()
         latent = written("model.latent_space", "model.extras.latent_space", "model.autoencoder.enabled", default=False)
         if latent and quantity in ("model's size", "channels"):
-            return Outcome(left="follows from the autoencoder")
+            return Outcome(dropped="determined by the autoencoder")
         return Outcome(expected=(quantity.removeprefix("model's "), value))
 
     return convert
 
 
 def inside(value: Any, base: Any) -> str | None:
-    """A path below another, relative to that; None where it is not below, or one is no path."""
+    """`value` relative to the folder `base`; None if it is not inside, or if one of them is not a path."""
     if not (isinstance(value, str) and value and isinstance(base, str) and base):
         return None
     try:
@@ -164,5 +164,5 @@ def inside(value: Any, base: Any) -> str | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number, and not true or false."""
+    """Whether a value is a number and not a boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,7 +1,7 @@
-"""The older layouts of experiment files, key by key: what reads, rewrites, warns and documents them all.
+"""The keys of older layouts; reading, migration, warnings and documentation all use this one table.
 
-The flat TOML has short keys in [dataset], [objective], [optimizer]; the flat YAML and the grouped YAML are of an
-experiment with pictures, a U-Net and DDPM.
+The flat TOML has short keys in [dataset], [objective], [optimizer]; the flat YAML and the grouped YAML are for
+experiments with images, a U-Net and DDPM.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from signal_diffusion.config.legacy import toml_values, yaml_values
 from signal_diffusion.config.legacy.outcomes import Convert
 
 __all__ = [
+    "CURRENT",
     "FLAT_TOML",
     "FLAT_TOML_TABLES",
     "FLAT_YAML",
     "GROUPED_YAML",
     "IMPLIED",
-    "OWN_TABLES",
+    "LEGACY_TABLES",
     "ROWS",
-    "TODAY",
     "Row",
 ]
 
-TODAY = "today's layout"
+CURRENT = "current layout"
 FLAT_TOML = "flat TOML"
 FLAT_YAML = "flat YAML"
 GROUPED_YAML = "grouped YAML"
@@ -35,24 +35,24 @@ YAML = (FLAT_YAML, GROUPED_YAML)
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An older key and what became of it."""
+    """An older key, and the current keys that replace it."""
 
     old: str
-    """Dotted; a last part * is every other key of the table."""
+    """Dotted; * as the last part stands for every other key of the table."""
     new: tuple[str, ...] = ()
-    """Today's keys that it may set; none = derived, decided elsewhere, or left behind."""
+    """Current keys that it may set; () = derived or dropped."""
     convert: Convert | None = None
-    """How; None = the same value at the one new key."""
+    """How to convert the value; None = same value, under the only new key."""
     note: str = ""
-    """What happens to the value, for people."""
+    """How the value changes, for docs/migration.md."""
     layouts: tuple[str, ...]
-    """Where it is from."""
+    """Layouts that have this key."""
     only: tuple[str, ...] = ()
-    """The layouts in which it is read so, where it has another meaning in others; none = in all, today's too."""
+    """Layouts in which the row applies, if the key means something else in others; () = all, the current one too."""
 
 
 def _rows(layouts: tuple[str, ...], *rows: tuple[Any, ...], only: tuple[str, ...] = ()) -> tuple[Row, ...]:
-    """Rows of (old, new keys by spaces, note, conversion), the last two as needed."""
+    """Rows from (old key, new keys separated by spaces, note, conversion); the last two are optional."""
     made = []
     for old, new, *rest in rows:
         note, convert = (*rest, None)[:2] if rest else ("", None)
@@ -61,27 +61,28 @@ def _rows(layouts: tuple[str, ...], *rows: tuple[Any, ...], only: tuple[str, ...
 
 
 def _both(*rows: tuple[Any, ...]) -> tuple[Row, ...]:
-    """Rows of (key of the flat YAML, key of the grouped YAML, and the rest as `_rows`)."""
+    """Rows from (key in the flat YAML, key in the grouped YAML, and the rest as in `_rows`)."""
     flat = _rows((FLAT_YAML,), *((flat, *rest) for flat, _, *rest in rows))
     return flat + _rows((GROUPED_YAML,), *((grouped, *rest) for _, grouped, *rest in rows))
 
 
 _VALIDATION = "training.validation"
 _PREVIEWS = "training.visualization"
-_CARD = "derived: checked against the dataset"
+_CARD = "derived from the dataset, and checked against it"
 _OFF = "0 or less: off"
-_FOLDER = "the folder that all three share, and the place below it"
+_FOLDER = "split into the common parent folder and the rest of the path"
 
 _FLAT_TOML_DATA = _rows(
     (FLAT_TOML,),
-    ("settings.config", "", "ignored: the command names the file", to.ignored("the command names the file")),
+    ("settings.config", "", "ignored: the file is given on the command line",
+     to.ignored("the file is given on the command line")),
     ("settings.trainer", "", 'ignored; other than "diffusion" is an error',
-     to.ignored("the command decides", "diffusion")),
+     to.ignored("determined by the command", "diffusion")),
     ("data.output_type", "data.representation", "db-only, db-iq, db-polar", toml_values.output_type),
-    ("data.data_type", "data.representation", '"timeseries"; "spectrogram" leaves it to output_type',
+    ("data.data_type", "data.representation", '"timeseries"; with "spectrogram", output_type decides',
      toml_values.data_type),
-    ("dataset.name", "data.paths.root data.source", "a folder, or owner/name of the Hub", toml_values.dataset_name),
-    ("dataset.identifier", "data.paths.root data.source", "as dataset.name", toml_values.dataset_name),
+    ("dataset.name", "data.paths.root data.source", "a folder, or owner/name on the Hub", toml_values.dataset_name),
+    ("dataset.identifier", "data.paths.root data.source", "same as dataset.name", toml_values.dataset_name),
     ("dataset.train_split", "data.paths.train"),
     ("dataset.val_split", "data.paths.val"),
     ("dataset.batch_size", "data.loading.batch_size"),
@@ -92,9 +93,9 @@ _FLAT_TOML_DATA = _rows(
     ("model.sample_size", "", _CARD, to.expected("model's size")),
     ("dataset.extras.n_eeg_channels", "", _CARD, to.expected("electrodes")),
     ("dataset.extras.sequence_length", "", _CARD, to.expected("samples")),
-    ("dataset.center_crop", "", "true: as always; false has no counterpart",
-     to.anyway(True, "pictures are always cropped at the centre")),
-    ("dataset.random_flip", "data.augmentation.horizontal_flip", "refused for EEG: it reverses time"),
+    ("dataset.center_crop", "", "true: always the case now; false is no longer supported",
+     to.always(True, "images are always cropped at the centre")),
+    ("dataset.random_flip", "data.augmentation.horizontal_flip", "an error for EEG: it reverses time"),
     ("dataset.image_column", "data.columns.image data.columns.signal", "the second for time series",
      toml_values.image_column),
     ("dataset.caption_column", "data.columns.caption"),
@@ -106,7 +107,7 @@ _FLAT_TOML_DATA = _rows(
     ("model.extras.num_classes", "model.conditioning.num_classes", "", toml_values.num_classes),
     ("dataset.max_train_samples", "data.loading.max_train_examples"),
     ("dataset.max_eval_samples", "data.loading.max_val_examples"),
-    ("dataset.cache_dir", "data.loading.cache_dir", "downloads stay where $HF_HOME says"),
+    ("dataset.cache_dir", "data.loading.cache_dir", "downloads from the Hub stay in $HF_HOME"),
     ("dataset.extras.gaussian_noise_std", "data.augmentation.gaussian_noise_std"),
 )  # fmt: skip
 
@@ -115,8 +116,8 @@ _FLAT_TOML_MODEL = _rows(
     ("model.conditioning", "model.conditioning.type model.conditioning.attributes",
      "none, classes → class, caption, gend_hlth_age → attributes (gender, health, age)", toml_values.conditioning),
     ("model.name", "model.name", "stable-diffusion-3.5-medium, stable-diffusion-35 → sd35", toml_values.model_name),
-    ("model.pretrained", "model.pretrained", "with model.revision behind an @", toml_values.pretrained),
-    ("model.revision", "model.pretrained", "behind an @", toml_values.revision),
+    ("model.pretrained", "model.pretrained", "with model.revision appended after an @", toml_values.pretrained),
+    ("model.revision", "model.pretrained", "appended after an @", toml_values.revision),
     ("model.latent_space", "model.autoencoder.enabled"),
     ("model.extras.latent_space", "model.autoencoder.enabled"),
     ("model.vae_tiling", "model.autoencoder.tiling"),
@@ -124,19 +125,20 @@ _FLAT_TOML_MODEL = _rows(
     ("model.extras.cfg_dropout", "model.conditioning.cfg_dropout"),
     ("model.extras.in_channels", "", _CARD, to.expected("channels")),
     ("model.extras.out_channels", "", _CARD, to.expected("channels")),
-    ("model.extras.patch_size", "model.architecture.patch_size", "n: [n, n]; of time series [1, n]",
+    ("model.extras.patch_size", "model.architecture.patch_size", "n → [n, n]; for time series [1, n]",
      toml_values.patch_size),
-    ("model.extras.d_ffs", "model.architecture.mlp_ratio", "over widths: one ratio",
-     toml_values.widths_of_feed_forward),
+    ("model.extras.d_ffs", "model.architecture.mlp_ratio", "d_ffs / widths, which must be one ratio",
+     toml_values.feed_forward_widths),
     ("model.extras.self_attns", "model.architecture.kernel_sizes model.architecture.attention_head_dim",
-     "kernel_size and d_head of each level; global is 0", toml_values.self_attentions),
-    ("model.extras.mapping_d_ff", "", "derived: mapping_width × mlp_ratio", to.ignored("mapping_width × mlp_ratio")),
-    ("model.extras.mapping_dropout_rate", "", "has no counterpart", to.ignored("has no counterpart in this version")),
-    ("model.extras.*", "model.architecture.*", "the rest under the same names"),
-    ("model.lora.bias", "", "none: as always; others have no counterpart",
-     to.anyway("none", "biases of a LoRA are not trained")),
+     "kernel_size and d_head of each level; global → kernel size 0", toml_values.self_attentions),
+    ("model.extras.mapping_d_ff", "", "derived: mapping_width × mlp_ratio",
+     to.ignored("is always mapping_width × mlp_ratio")),
+    ("model.extras.mapping_dropout_rate", "", "no longer supported", to.ignored("no longer supported")),
+    ("model.extras.*", "model.architecture.*", "all others, under the same names"),
+    ("model.lora.bias", "", "none: always the case now; others are no longer supported",
+     to.always("none", "LoRA never trains biases")),
     ("objective.prediction_type", "model.diffusion.prediction model.diffusion.method",
-     "rectified_flow; vector_field → velocity, epsilon, sample", toml_values.prediction),
+     "method is rectified_flow; vector_field → velocity, epsilon, sample", toml_values.prediction),
     ("objective.num_timesteps", "", "ignored: times are continuous", to.ignored("times are continuous")),
     ("objective.flow_match_timesteps", "", "ignored: times are continuous", to.ignored("times are continuous")),
 )  # fmt: skip
@@ -146,12 +148,12 @@ _FLAT_TOML_TRAINING = _rows(
     ("optimizer.name", "training.optimizer.type", "adamw_8bit → adamw", toml_values.optimizer_name),
     *((f"optimizer.{key}", f"training.optimizer.{key}") for key in ("learning_rate", "weight_decay", "betas", "eps")),
     ("scheduler.name", "training.scheduler.type training.scheduler.warmup_steps",
-     "constant: without warm-up, unless one is given; constant_with_warmup → constant, cosine_with_* → cosine",
+     "constant: no warm-up unless warmup_steps is set; constant_with_warmup → constant, cosine_with_* → cosine",
      toml_values.scheduler_name),
     ("scheduler.warmup_steps", "training.scheduler.warmup_steps"),
     ("scheduler.kwargs.min_lr_ratio", "training.scheduler.min_lr_ratio"),
     ("scheduler.kwargs.num_cycles", "training.scheduler.num_cycles",
-     "0.5 of a cosine → 1; others of cosine_with_restarts", toml_values.num_cycles),
+     "cosine: only 0.5, → 1; cosine_with_restarts: the same number", toml_values.num_cycles),
     ("training.scheduler.T_max", "training.scheduler.T_max", "auto: the whole run", toml_values.t_max),
     ("training.seed", "compute.seed"),
     ("training.max_train_steps", "training.max_steps", _OFF, to.positive("no limit")),
@@ -174,11 +176,11 @@ _FLAT_TOML_TRAINING = _rows(
      toml_values.eval_num_examples),
     ("training.eval_gen_seed", f"{_PREVIEWS}.seed"),
     ("training.eval_mmd_samples", f"{_VALIDATION}.num_generated",
-     "as many samples, for another measure than MMD: the distance of mean spectra in dB"),
-    ("training.eval_mmd_fallback_ntrain", "", "ignored: the reference is what validation uses",
-     to.ignored("the reference is what validation uses")),
+     "same number of samples, but compared by the distance of mean spectra in dB, not MMD"),
+    ("training.eval_mmd_fallback_ntrain", "", "ignored: samples are compared with the validation examples",
+     to.ignored("samples are compared with the validation examples")),
     ("training.output_dir", "output.base_dir"),
-    ("logging.log_dir", "output.subdirs.logs", "inside the run's folder", toml_values.log_dir),
+    ("logging.log_dir", "output.subdirs.logs", "inside the run directory", toml_values.log_dir),
     ("logging.wandb_project", "logging.wandb_project"),
     ("logging.wandb_entity", "logging.wandb_entity"),
     ("logging.run_name", "logging.run_name"),
@@ -186,7 +188,7 @@ _FLAT_TOML_TRAINING = _rows(
     ("inference.cfg_scale", "generation.sampling.guidance_scale"),
 )  # fmt: skip
 
-_FLAT_TOML_ALONE = _rows(
+_FLAT_TOML_ONLY = _rows(
     (FLAT_TOML,),
     ("model.num_classes", "model.conditioning.num_classes", "", toml_values.num_classes),
     only=(FLAT_TOML,),
@@ -194,13 +196,14 @@ _FLAT_TOML_ALONE = _rows(
 
 _BOTH_YAML = _rows(
     YAML,
-    ("experiment", "", 'ignored; other than "diffusion" is an error', to.ignored("the command decides", "diffusion")),
-    ("mode", "", "the command decides; generate is `signal-diffusion sample`", yaml_values.mode),
-    ("data.return_labels", "", "derived from model.conditioning.type: another value is an error",
+    ("experiment", "", 'ignored; other than "diffusion" is an error',
+     to.ignored("determined by the command", "diffusion")),
+    ("mode", "", "determined by the command; generate is now `signal-diffusion sample`", yaml_values.mode),
+    ("data.return_labels", "", "derived from model.conditioning.type; a different value is an error",
      yaml_values.return_labels),
     ("validation_rules.require_labels_if_conditional", "validation_rules.require_labels_if_conditional"),
     ("validation_rules.warn_if_batch_size_small", "validation_rules.warn_if_batch_size_small",
-     "a number → true, 0 → false", yaml_values.on_or_off),
+     "positive number → true, 0 → false", yaml_values.on_or_off),
     ("debug.profile", "debug.profile"),
     ("debug.log_gradients", "debug.log_gradients"),
     ("training.resume.reset_optimizer", "training.resume.reset_optimizer"),
@@ -250,7 +253,7 @@ _FLAT_YAML = _rows(
     )),
     ("generation.num_samples", "generation.sampling.num_samples"),
     ("generation.guidance_scale", f"generation.sampling.guidance_scale {_PREVIEWS}.guidance_scale",
-     "the second unless it is given", yaml_values.guidance_of_generation),
+     "both, unless the second is set itself", yaml_values.guidance_of_generation),
     ("generation.use_ema", "generation.sampling.use_ema"),
     ("generation.save_grid", "generation.output.save_grid"),
     ("generation.grid_nrow", "generation.output.grid_nrow"),
@@ -259,15 +262,15 @@ _FLAT_YAML = _rows(
 _BOTH_FLAT = _rows(
     (FLAT_TOML, FLAT_YAML),
     ("training.ema_decay", "training.ema.decay"),
-    ("training.gradient_clip_norm", "training.optimizer.gradient_clip_norm", "null → 0, which is off",
+    ("training.gradient_clip_norm", "training.optimizer.gradient_clip_norm", "null → 0, no clipping",
      to.null_is(0.0)),
 )  # fmt: skip
 
-_FLAT_YAML_ALONE = _rows(
+_FLAT_YAML_ONLY = _rows(
     (FLAT_YAML,),
     ("model.num_classes", "model.conditioning.type model.conditioning.num_classes", "null → type none, else class",
      yaml_values.classes_or_none),
-    only=(*YAML, TODAY),
+    only=(*YAML, CURRENT),
 )  # fmt: skip
 
 _FLAT_AND_GROUPED_YAML = _both(
@@ -275,7 +278,7 @@ _FLAT_AND_GROUPED_YAML = _both(
     ("model.in_channels", "model.architecture.in_channels", "", _CARD, to.expected("channels")),
     ("model.class_dropout_prob", "model.conditioning.class_dropout_prob", "model.conditioning.cfg_dropout"),
     *((f"training.scheduler_kwargs.{key}", f"training.scheduler.{key}", "training.scheduler.min_lr_ratio",
-       "over learning_rate", yaml_values.lowest_rate) for key in ("eta_min", "min_lr")),
+       "divided by learning_rate", yaml_values.lowest_rate) for key in ("eta_min", "min_lr")),
     ("training.scheduler_kwargs.factor", "training.scheduler.factor", "training.scheduler.gamma"),
     ("training.save_frequency", "training.checkpointing.save_frequency",
      "training.checkpointing.interval training.checkpointing.unit", "in epochs",
@@ -286,19 +289,19 @@ _FLAT_AND_GROUPED_YAML = _both(
      yaml_values.use_amp),
 )  # fmt: skip
 
-_YAML_ALONE = _rows(
+_YAML_ONLY = _rows(
     YAML,
     ("generation.checkpoint", "generation.checkpoint",
-     "latest, best or checkpoint-<step>, by its name; others are the argument of `signal-diffusion sample`",
+     "a path → its name, if latest, best or checkpoint-<step>; pass others to `signal-diffusion sample`",
      yaml_values.checkpoint),
     only=YAML,
 )  # fmt: skip
 
-_GROUPED_YAML_ALONE = _rows(
+_GROUPED_YAML_ONLY = _rows(
     (GROUPED_YAML,),
     ("compute.seed", "compute.seed", "null → 0", to.null_is(0)),
     ("model.conditioning.type", "model.conditioning.type", "null → none", to.null_is("none")),
-    ("training.optimizer.gradient_clip_norm", "training.optimizer.gradient_clip_norm", "null → 0, which is off",
+    ("training.optimizer.gradient_clip_norm", "training.optimizer.gradient_clip_norm", "null → 0, no clipping",
      to.null_is(0.0)),
     ("training.optimizer.type", "training.optimizer.type", "adam, adamw", to.named({}, other=True)),
     ("training.scheduler.type", "training.scheduler.type", "null → constant", yaml_values.scheduler),
@@ -309,10 +312,10 @@ _GROUPED_YAML_ALONE = _rows(
 )  # fmt: skip
 
 _ROWS = (
-    *_FLAT_TOML_ALONE,
-    *_FLAT_YAML_ALONE,
-    *_YAML_ALONE,
-    *_GROUPED_YAML_ALONE,
+    *_FLAT_TOML_ONLY,
+    *_FLAT_YAML_ONLY,
+    *_YAML_ONLY,
+    *_GROUPED_YAML_ONLY,
     *_FLAT_TOML_DATA,
     *_FLAT_TOML_MODEL,
     *_FLAT_TOML_TRAINING,
@@ -321,20 +324,20 @@ _ROWS = (
     *_FLAT_YAML,
     *_FLAT_AND_GROUPED_YAML,
 )
-_NOW_TABLES = ("model.conditioning", "training.optimizer", "training.scheduler", "training.resume")
+_KEYS_THAT_ARE_TABLES_NOW = ("model.conditioning", "training.optimizer", "training.scheduler", "training.resume")
 
-ROWS: tuple[Row, ...] = tuple(sorted(_ROWS, key=lambda row: row.old not in _NOW_TABLES))
-"""In the order in which they are applied: of two that take the same key, the first. Values in the place of what are
-tables today make room for those before anything goes there."""
+ROWS: tuple[Row, ...] = tuple(sorted(_ROWS, key=lambda row: row.old not in _KEYS_THAT_ARE_TABLES_NOW))
+"""In the order of application: of two rows for the same key, the first applies. Rows whose old key is the name of a
+current table come first, since that value must be moved away before other rows write into the table."""
 
 FLAT_TOML_TABLES = (
     *("settings", "dataset.extras", "dataset", "objective", "optimizer", "scheduler.kwargs", "scheduler"),
     *("inference", "model.extras"),
 )
-OWN_TABLES = (*FLAT_TOML_TABLES, "validation", "training.optimizer_kwargs", "training.scheduler_kwargs")
-"""Tables that older layouts alone have: what is left in them when all rows are applied is no key of any layout."""
+LEGACY_TABLES = (*FLAT_TOML_TABLES, "validation", "training.optimizer_kwargs", "training.scheduler_kwargs")
+"""Tables that only older layouts have; keys that remain in them after all rows were applied are unknown."""
 
-_OF_PICTURES: tuple[Mapping[str, Any], ...] = (
+_IMAGE_DEFAULTS: tuple[Mapping[str, Any], ...] = (
     {"model.name": "unet"},
     {"data.representation": "image"},
     {"model.diffusion.method": "ddpm"},
@@ -359,8 +362,8 @@ _OF_PICTURES: tuple[Mapping[str, Any], ...] = (
 
 IMPLIED: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     FLAT_TOML: ({"model.diffusion.method": "rectified_flow"},),
-    FLAT_YAML: _OF_PICTURES,
-    GROUPED_YAML: (*_OF_PICTURES, {"training.visualization.num_samples": 16}),
+    FLAT_YAML: _IMAGE_DEFAULTS,
+    GROUPED_YAML: (*_IMAGE_DEFAULTS, {"training.visualization.num_samples": 16}),
 }
-"""What goes without saying in a layout, and not in today's: each where none of its keys is given another value.
-`translation` adds what hangs on other keys."""
+"""Defaults of each older layout that differ from the current ones. A group of keys is set together, unless the file
+gives one of them another value. `translation` adds defaults that depend on other keys."""
