@@ -1,4 +1,4 @@
-"""The one exception that is meant for people, and the edge at which it becomes a line and an exit code."""
+"""`UserError`, the exception for mistakes of the user, and how commands turn it into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["UserError", "listed", "raised_by_all", "reported_to_user"]
 
 
 class UserError(Exception):
-    """Something that the user can put right: what was found and where, what was expected, what to do.
+    """A mistake that the user can fix. The message says where it is, what was found and expected, and what to do.
 
-    Each of `lines` is one problem and one line; a file with three mistakes raises once, with three lines.
+    Each of `lines` is one problem; a file with three mistakes raises once, with three lines.
     """
 
     def __init__(self, *lines: str) -> None:
@@ -22,23 +22,24 @@ class UserError(Exception):
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Put names into a line of an error: all of them, or the first and an ellipsis."""
+    """Join names for an error message: all, or the first `most` and an ellipsis."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 @contextmanager
 def raised_by_all() -> Iterator[None]:
-    """Raise on all processes what one of them is refused in the block: a `UserError`, or the operating system's answer.
+    """If one process raises a `UserError` or `OSError` in the block, raise it as a `UserError` on all processes.
 
-    None waits then for one that has left. Every process has to come to the block's end, which is a barrier too.
+    This way no process waits forever for one that has failed. The end of the block is a barrier, which every process
+    must reach.
     """
-    from accelerate.utils import gather_object  # takes seconds, and most commands have one process
+    from accelerate.utils import gather_object  # slow to import, and most commands have one process
 
     lines: tuple[str, ...] = ()
     try:
         yield
     except (UserError, OSError) as error:
-        lines = error.lines if isinstance(error, UserError) else (_told(error),)
+        lines = error.lines if isinstance(error, UserError) else (_os_error_line(error),)
     if first := next(filter(None, gather_object([lines])), None):
         raise UserError(*first)
 
@@ -47,19 +48,19 @@ def raised_by_all() -> Iterator[None]:
 def reported_to_user() -> Iterator[None]:
     """Print the lines of a `UserError` to standard error and exit with code 2, without a traceback.
 
-    Likewise for what the operating system refuses: a folder that cannot be written, a full disk.
-    Of the processes that a launcher has started on a machine, the first one prints for all.
+    The same for an `OSError`, such as a folder that cannot be written or a full disk. If a launcher started several
+    processes on this machine, only the first one prints.
     """
     try:
         yield
     except (UserError, OSError) as error:
-        lines = error.lines if isinstance(error, UserError) else (_told(error),)
+        lines = error.lines if isinstance(error, UserError) else (_os_error_line(error),)
         if os.environ.get("LOCAL_RANK", "0") == "0":
             for line in lines:
                 print(f"error: {line}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _told(error: OSError) -> str:
+def _os_error_line(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}; check the path, its permissions and the space left"
+    return f"{where}{error.strerror or error}; check the path, its permissions and the free disk space"

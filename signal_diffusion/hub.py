@@ -1,8 +1,9 @@
-"""Repositories of the Hugging Face Hub: models, text encoders, datasets brought here, and models put there."""
+"""Download models, text encoders and datasets from the Hugging Face Hub, and upload models to it."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,12 +16,12 @@ _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether a text has the form "owner/name" or "owner/name@revision", which a relative path may have too."""
+    """Whether a text has the form "owner/name" or "owner/name@revision"; a relative path may look the same."""
     return _ID.fullmatch(text) is not None
 
 
 def is_cached(identifier: str) -> bool:
-    """Whether something of the model "owner/name" or "owner/name@revision" was brought here from the Hub."""
+    """Whether files of the model "owner/name" or "owner/name@revision" are in the local cache of the Hub."""
     from huggingface_hub import constants, file_download
 
     name = file_download.repo_folder_name(repo_id=identifier.partition("@")[0], repo_type="model")
@@ -35,25 +36,26 @@ def downloaded(
     allow: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
 ) -> Path:
-    """The folder, in the cache of the Hub, of what is wanted of a repository; it is brought there first.
+    """Download files of a repository to the local cache of the Hub, and return their folder.
 
     Parameters
     ----------
     identifier
         "owner/name" or "owner/name@revision".
     key
-        The experiment's, for the error; "" where the caller names it.
+        Key of the experiment file, for the error message; "" if the caller adds it.
     repo_type
-        What the repository holds.
+        Kind of repository.
     allow, ignore
-        Patterns of the files that are wanted and, of those, are not; `*` stands for slashes too. None = all, none.
+        Patterns of files to download, and of exceptions to them; `*` matches slashes too. None = all files, no
+        exceptions.
 
     Raises
     ------
     UserError
-        One line, whatever the reason: no network, a licence not accepted, no such repository, revision or file.
+        With one line, whatever the reason: no network, a licence not accepted, no such repository, revision or file.
     """
-    import huggingface_hub  # what is on this machine needs no Hub
+    import huggingface_hub  # slow to import, and local files do not need it
 
     name, _, revision = identifier.partition("@")
     try:
@@ -64,17 +66,17 @@ def downloaded(
             allow_patterns=None if allow is None else list(allow),
             ignore_patterns=None if ignore is None else list(ignore),
         )
-    except Exception as error:  # the Hub's, the network's and the file system's have no class in common
-        reason, advice = _told(error)
+    except Exception as error:  # errors of the Hub, the network and the file system have no common base class
+        reason, advice = _reason_and_advice(error)
     else:
         return Path(folder)
     where = f"{key}: {identifier}" if key else identifier
-    found = "no such folder here, and it " if repo_type == "model" else ""
+    found = "is not a local folder, and " if repo_type == "model" else ""
     raise UserError(f"{where}: {found}could not be downloaded from the Hub ({reason}); {advice}")
 
 
 def check_uploadable(identifier: str, *, option: str) -> None:
-    """Raise a `UserError` for what cannot be put on the Hub from here, before anything is done for it."""
+    """Raise a `UserError` if the id is invalid or no token is found, before any work is done for the upload."""
     import huggingface_hub
 
     if not is_hub_id(identifier) or "@" in identifier:
@@ -84,12 +86,12 @@ def check_uploadable(identifier: str, *, option: str) -> None:
 
 
 def uploaded(folder: Path, identifier: str, *, option: str, private: bool) -> str:
-    """Put a model's folder on the Hub as "owner/name", which is made where it is not there; returns its address.
+    """Upload a model's folder to the Hub as "owner/name", created if needed, and return its URL.
 
     Raises
     ------
     UserError
-        One line, whatever the reason; the folder stays.
+        With one line, whatever the reason; the folder is kept.
     """
     import huggingface_hub
 
@@ -97,24 +99,24 @@ def uploaded(folder: Path, identifier: str, *, option: str, private: bool) -> st
     try:
         address = hub.create_repo(identifier, repo_type="model", private=private, exist_ok=True)
         hub.upload_folder(repo_id=identifier, folder_path=folder, repo_type="model")
-    except Exception as error:  # the Hub's, the network's and the file system's have no class in common
+    except Exception as error:  # errors of the Hub, the network and the file system have no common base class
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
-            f"{option} {identifier}: the Hub does not take it ({reason}); {folder} is whole: check the name, the token "
-            f"and the connection, then `hf upload {identifier} {folder}`"
+            f"{option} {identifier}: the upload failed ({reason}); the export in {folder} is complete: check the name, "
+            f"the token and the connection, then run `{shlex.join(['hf', 'upload', identifier, str(folder)])}`"
         ) from None
     return str(address)
 
 
-def _told(error: Exception) -> tuple[str, str]:
-    """The reason for a failure, and what to do about it."""
+def _reason_and_advice(error: Exception) -> tuple[str, str]:
+    """The reason for a failed download, and what to do about it."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return "gated", "accept its terms there, then `hf auth login`, or set a local folder"
+        return "gated", "accept its terms on the Hub and run `hf auth login`, or use a local folder"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "no such repository, or a private one", "check the name, or `hf auth login`, or set a local folder"
+        return "no such repository, or a private one", "check the name, run `hf auth login`, or use a local folder"
     if isinstance(error, errors.RevisionNotFoundError):
-        return "no such revision", "check what follows the @, or set a local folder"
+        return "no such revision", "check the revision after the @, or use a local folder"
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0], "check the name, the revision and the connection, or set a local folder"
+    return lines[0], "check the name, the revision and the connection, or use a local folder"

@@ -1,7 +1,7 @@
-"""Random numbers that depend on what they are for, and on nothing that happened before.
+"""Random number generators that depend only on their purpose and key, not on earlier random numbers.
 
-A generator is made anew from a key such as (seed, step, process), so that nothing has to be replayed or restored
-when a run goes on, and no draw of one purpose shifts those of another.
+Each generator is created from a key such as (seed, step, process). So resuming a run does not need to restore or replay
+any generator, and random numbers for one purpose do not shift those for another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Purpose", "derived_seed", "generator_for", "noise_for"]
 
 
 class Purpose(IntEnum):
-    """What random numbers are for: part of the key, so that equal seeds for two purposes share nothing."""
+    """What random numbers are used for; part of the key, so that the same seed gives independent numbers for each."""
 
     WEIGHTS = 0
     ORDER = 1
@@ -36,10 +36,10 @@ def derived_seed(purpose: Purpose, *key: int) -> int:
 
 
 def generator_for(purpose: Purpose, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own for one purpose and key."""
+    """A new generator for one purpose and key."""
     return torch.Generator(device).manual_seed(derived_seed(purpose, *key))
 
 
 def noise_for(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> torch.Tensor:
-    """Standard normal noise (B, *shape), example i from generators[i] alone, whatever stands beside it."""
+    """Standard normal noise (B, *shape); example i depends only on generators[i], not on the rest of the batch."""
     return torch.stack([torch.randn(shape, generator=generator, device=generator.device) for generator in generators])

@@ -1,4 +1,4 @@
-"""Downloads from the Hub: the arguments of the request, and a one-line error with advice for every failure."""
+"""Downloads from the Hub: the files requested, and one line with advice for each kind of failure."""
 
 from __future__ import annotations
 
@@ -17,41 +17,44 @@ from tests import text_encoders
 
 
 @pytest.mark.parametrize("text", ["owner/name", "owner/name@v1.0", "o-w.n_er/na-me@refs/pr/1"])
-def test_names_of_hub_repositories_are_recognised(text: str) -> None:
+def test_owner_and_name_are_a_hub_id(text: str) -> None:
     assert is_hub_id(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "name", "owner/name/more", "../name", "/owner/name", "owner\\name", "owner/name@"]
 )
-def test_other_names_are_not_taken_for_hub_repositories(text: str) -> None:
+def test_other_text_is_no_hub_id(text: str) -> None:
     assert not is_hub_id(text)
 
 
-def test_revision_type_and_patterns_are_passed_to_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    request: dict[str, Any] = {}
+def test_only_the_requested_files_are_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    requested: dict[str, Any] = {}
 
     def download(name: str, **options: Any) -> str:
-        request.update(options, name=name)
+        requested.update(options, name=name)
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert downloaded("owner/name@v1", repo_type="dataset", allow=("a*",), ignore=("b*",)) == tmp_path
-    assert (request["name"], request["revision"], request["repo_type"]) == ("owner/name", "v1", "dataset")
-    assert (request["allow_patterns"], request["ignore_patterns"]) == (["a*"], ["b*"])
+    assert (requested["name"], requested["revision"], requested["repo_type"]) == ("owner/name", "v1", "dataset")
+    assert (requested["allow_patterns"], requested["ignore_patterns"]) == (["a*"], ["b*"])
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("error", "message"),
     [
-        (errors.GatedRepoError.__new__(errors.GatedRepoError), "(gated); accept its terms there, then `hf auth login`"),
+        (
+            errors.GatedRepoError.__new__(errors.GatedRepoError),
+            "(gated); accept its terms on the Hub and run `hf auth login`",
+        ),
         (
             errors.RepositoryNotFoundError.__new__(errors.RepositoryNotFoundError),
-            "(no such repository, or a private one); check the name, or `hf",
+            "(no such repository, or a private one); check the name, run `hf",
         ),
         (
             errors.RevisionNotFoundError.__new__(errors.RevisionNotFoundError),
-            "(no such revision); check what follows the @",
+            "(no such revision); check the revision after the @",
         ),
         (errors.EntryNotFoundError("no file of this name\nMore."), "(no file of this name); check the name"),
         (
@@ -61,24 +64,24 @@ def test_revision_type_and_patterns_are_passed_to_the_hub(monkeypatch: pytest.Mo
         (RuntimeError("transfer\nMore."), "(transfer); check the name, the revision and the connection"),
         (OSError(), "(OSError); check the name, the revision and the connection"),
     ],
-    ids=["gated", "repository", "revision", "file", "offline", "transfer", "no message"],
+    ids=["gated", "repository", "revision", "file", "offline", "transfer", "without a message"],
 )
-def test_every_failure_is_one_line_with_the_key(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str
+def test_a_failed_download_is_one_line_with_the_key_and_advice(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
-    def refuse(*arguments: Any, **options: Any) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(UserError) as caught:
         downloaded("owner/name@v1", key="[model] pretrained")
-    start = "[model] pretrained: owner/name@v1: no such folder here, and it could not be downloaded from the Hub "
-    assert str(caught.value).startswith(start + expected)
+    start = "[model] pretrained: owner/name@v1: is not a local folder, and could not be downloaded from the Hub "
+    assert str(caught.value).startswith(start + message)
     assert len(caught.value.lines) == 1 and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("embed", [True, False])
-def test_the_text_encoder_s_weights_are_downloaded_only_to_embed_captions(
+def test_without_embedding_captions_the_weights_of_the_encoder_are_not_downloaded(
     monkeypatch: pytest.MonkeyPatch, experiment_file: Path, tmp_path: Path, embed: bool
 ) -> None:
     folder = text_encoders.clip(tmp_path / "clip")
