@@ -283,7 +283,7 @@ def test_a_mistake_in_an_option_of_the_command_is_blamed_on_it(run: Path, option
 
 def test_what_is_neither_here_nor_on_the_hub_is_told_in_a_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        UserError, match="owner/name: no such folder here, and it could not be downloaded from the Hub"
+        UserError, match="owner/name: is not a local folder, and could not be downloaded from the Hub"
     ) as caught:
         SignalDiffusionPipeline.from_pretrained("owner/name")
     assert len(caught.value.lines) == 1

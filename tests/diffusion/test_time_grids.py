@@ -95,7 +95,7 @@ def test_a_shifted_grid_of_ddpm_is_refused_when_the_file_is_read(tmp_path):
     path = tmp_path / "experiment.toml"
     path.write_text("[data]\nsource = 'synthetic'\n[generation.sampling]\ntime_grid = 'shifted'")
 
-    with pytest.raises(UserError, match="'shifted' is for model"):
+    with pytest.raises(UserError, match="'shifted' needs model"):
         load_experiment(path)
 
 

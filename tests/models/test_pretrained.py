@@ -263,7 +263,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 def test_an_unreachable_hub_is_reported_in_one_line_with_advice():
     with pytest.raises(
-        UserError, match=r"owner/name@main: .* could not be downloaded from the Hub .*; check .* or set a local folder"
+        UserError, match=r"owner/name@main: .* could not be downloaded from the Hub .*; check .* or use a local folder"
     ) as caught:
         located("owner/name@main", "transformer")
     assert "\n" not in str(caught.value)

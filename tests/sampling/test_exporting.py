@@ -545,5 +545,5 @@ def test_a_hub_that_refuses_is_one_line_and_the_folder_stays(
     with pytest.raises(UserError) as caught:
         CliRunner().invoke(app, words, catch_exceptions=False)
     [line] = caught.value.lines
-    assert line.startswith("--push-to-hub owner/name: the Hub does not take it (403 Forbidden: no right to write); ")
+    assert line.startswith("--push-to-hub owner/name: the upload failed (403 Forbidden: no right to write); ")
     assert (tmp_path / "exported" / "manifest.json").is_file()

@@ -100,7 +100,7 @@ def test_a_guide_of_another_folder_has_to_be_of_the_same_network(
     [
         ("checkpoint-3", "checkpoint-3: a checkpoint cannot guide itself; expected an earlier checkpoint"),
         ("checkpoint-7", "checkpoint-7: no such checkpoint; there are checkpoint-1, checkpoint-2, checkpoint-3"),
-        ("$NOWHERE/checkpoint-1", "names a variable that is not set"),
+        ("$NOWHERE/checkpoint-1", "contains an environment variable that is not set"),
     ],
 )
 def test_a_guide_that_cannot_be_is_one_line(run: Path, name: str, message: str) -> None:

@@ -191,7 +191,7 @@ def test_resume_with_another_optimizer_does_not_advise_model_pretrained(
 def test_sampling_or_starting_from_an_autoencoder_says_that_it_is_one(
     run: Path, datasets: dict[str, Path], tmp_path: Path
 ) -> None:
-    fact = rf"{run}/checkpoint-\d+/config.toml: is an experiment of an autoencoder; expected one of a diffusion model$"
+    fact = rf"{run}/checkpoint-\d+/config.toml: is an autoencoder experiment; expected a diffusion experiment$"
     with pytest.raises(UserError, match=fact):
         load_trained(run / "checkpoint-5")
     overrides = (f"model.pretrained={run / 'checkpoint-5'}", f"data.paths.root={datasets['db-iq']}")

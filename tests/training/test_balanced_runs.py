@@ -66,7 +66,7 @@ def test_a_column_that_cannot_be_balanced_is_refused(
 
 
 def test_balancing_without_shuffling_is_refused(experiment_file: Path):
-    with pytest.raises(UserError, match="shuffle_train is false"):
+    with pytest.raises(UserError, match=r"needs data\.loading\.shuffle_train = true"):
         load_experiment(experiment_file, (*BY_GENDER, "data.loading.shuffle_train=false"))
 
 

@@ -127,7 +127,7 @@ def test_a_run_without_lora_cannot_start_from_a_lora_checkpoint(
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (("model.lora.enabled=true",), r"\[model.lora\] enabled: changes pretrained weights, but there are none"),
+        (("model.lora.enabled=true",), r"\[model.lora\] enabled: LoRA needs pretrained weights; set model.pretrained"),
         (("model.lora.rank=2",), r"\[model.lora\] rank: has no effect with model.lora.enabled = False"),
         (
             ("model.lora.enabled=true", "model.pretrained=x", "model.name=unet", "model.architecture={}"),

@@ -165,7 +165,7 @@ def test_another_run_starts_from_a_checkpoint_of_a_pretrained_run(config, tmp_pa
         (("model.pretrained=nowhere",), r"\[model\] pretrained: nowhere: no such folder; expected .* a Hub id"),
         (
             ("model.pretrained=owner/name",),
-            r"\[model\] pretrained: owner/name: no such folder here, and it could not be",
+            r"\[model\] pretrained: owner/name: is not a local folder, and could not be",
         ),
     ],
 )

@@ -253,7 +253,10 @@ def test_training_runs_with_other_settings(overrides: tuple[str, ...], experimen
     [
         (("data.loading.batch_size=64",), "takes 128 examples"),
         (("data.paths.root=nowhere",), "signal-diffusion prepare --synthetic --output nowhere"),
-        (("data.paths.root=$NOT_SET/data",), "tiny.toml: [data.paths] root: '$NOT_SET/data' names a variable"),
+        (
+            ("data.paths.root=$NOT_SET/data",),
+            "tiny.toml: [data.paths] root: '$NOT_SET/data' contains an environment variable",
+        ),
         (("data.paths.val=holdout",), "has no split 'holdout'"),
         (("model.conditioning.num_classes=5",), "5, but the dataset has 2"),
         (

@@ -453,12 +453,12 @@ def test_a_folder_with_a_similar_name_is_not_a_split(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        (["data.source=hub"], "[data.paths] root: expected 'owner/name' or 'owner/name@revision' of the Hub"),
+        (["data.source=hub"], "[data.paths] root: expected a Hub id, 'owner/name' or 'owner/name@revision'"),
         (["data.source=hub", "data.paths.root=name"], "found 'name'"),
         (["data.image_size=0"], "[data] image_size: expected a number greater than or equal to 1"),
-        (["data.sampling_rate=100.0"], "has no effect with data.representation = 'db-only'; it goes with 'timeseries'"),
+        (["data.sampling_rate=100.0"], "has no effect with data.representation = 'db-only'; it needs 'timeseries'"),
         (["data.representation=timeseries", "data.image_size=8"], "[data] image_size: has no effect"),
-        (["data.source=synthetic", "data.paths.root=", "data.representation=image"], "the synthetic data are EEG"),
+        (["data.source=synthetic", "data.paths.root=", "data.representation=image"], "the synthetic dataset is EEG"),
     ],
 )
 def test_conflicting_keys_are_errors_when_the_experiment_is_loaded(

@@ -316,7 +316,7 @@ def damaged(folder: Path, name: str, content: bytes | None) -> Path:
         (lambda to: to / "nowhere" / "else", r"nowhere/else: no such folder"),
         (
             lambda to: Path("someone/encoder"),
-            r"someone/encoder: no such folder here, and it could not be downloaded from the Hub",
+            r"someone/encoder: is not a local folder, and could not be downloaded from the Hub",
         ),
         (lambda to: to, "has neither config.json nor model_index.json"),
         (lambda to: damaged(to, "model.safetensors", None), "not a text encoder that transformers can read"),
