@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
-from signal_diffusion.config.documentation import configuration
+from signal_diffusion.config.documentation import configuration_markdown
 from signal_diffusion.config.json_schema import experiment_schema
 from signal_diffusion.config.types import TABLE
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
@@ -139,7 +139,7 @@ def test_a_new_backbone_sampler_and_representation_work_from_config_check_to_sam
 
 @pytest.mark.usefixtures("registered")
 def test_new_names_are_in_the_documentation_the_schema_and_new_files() -> None:
-    text, schema = configuration(offer()), str(experiment_schema(offer()))
+    text, schema = configuration_markdown(offer()), str(experiment_schema(offer()))
     for name in ("conv1d", "midpoint", "tenths"):
         assert f'"{name}"' in text, name
         assert f"'{name}'" in schema, name

@@ -395,7 +395,7 @@ def test_an_unusable_vae_is_reported_in_one_line(folder: Path, tmp_path: Path) -
         (str(tmp_path / "empty"), "not in diffusers' layout"),
         (str(tmp_path / "nowhere"), "no such folder"),
         (str(tmp_path / "broken"), "cannot read the weights"),
-        ("owner/not-here@main", "it could not be downloaded from the Hub"),
+        ("owner/not-here@main", "could not be downloaded from the Hub"),
     ):
         with pytest.raises(UserError, match=r"^\[model.autoencoder\] path: ") as caught:
             load_vae(source)
