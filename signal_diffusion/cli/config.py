@@ -13,6 +13,7 @@ import typer
 from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
+    from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
     from signal_diffusion.config.schema import Experiment
     from signal_diffusion.config.warnings import Doubt
     from signal_diffusion.experiment.checkpoint import Checkpoint
@@ -32,9 +33,8 @@ def show(
 ) -> None:
     """Print the whole experiment, including defaults, as an experiment file."""
     from signal_diffusion.config.loading import to_toml
-    from signal_diffusion.experiment.loading import load_any_experiment
 
-    print(to_toml(load_any_experiment(_file_of(file), overrides or ())), end="")
+    print(to_toml(_loaded(file, overrides or ())), end="")
 
 
 @app.command()
@@ -43,13 +43,10 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Check experiment files against their datasets, and print the size of the model, the steps and the memory."""
-    from signal_diffusion.experiment.loading import file_in_errors
-
     errors: list[str] = []
     for file in files:
         try:
-            with file_in_errors(file):
-                report = _report(_file_of(file), overrides or ())
+            report = _report(file, overrides or ())
         except UserError as error:
             errors += error.lines
             continue
@@ -118,14 +115,24 @@ def _in_effect(path: Path) -> dict[str, Any]:
     """The dotted keys and values of an experiment, with defaults, without keys that have no effect."""
     from signal_diffusion.config.dotted import dotted
     from signal_diffusion.config.loading import to_toml
+
+    return dict(dotted(tomllib.loads(to_toml(_loaded(path)))))
+
+
+def _loaded(path: Path, overrides: Sequence[str] = ()) -> Experiment | AutoencoderExperiment:
+    """The experiment of a file, a run or a checkpoint."""
+    from signal_diffusion.config.loading import check_keys
+
+    file = _file_of(path)
+    check_keys(file, overrides)  # before the next import, which takes seconds
     from signal_diffusion.experiment.loading import load_any_experiment
 
-    return dict(dotted(tomllib.loads(to_toml(load_any_experiment(_file_of(path))))))
+    return load_any_experiment(file, overrides)
 
 
 def _file_of(path: Path) -> Path:
     """The path itself or, for the folder of a run or a checkpoint, its experiment file."""
-    from signal_diffusion.experiment.loading import CONFIG_NAME
+    from signal_diffusion.config.loading import CONFIG_NAME
 
     file = path / CONFIG_NAME if path.is_dir() else path
     if path.is_dir() and not file.is_file():
@@ -147,15 +154,21 @@ def _shown(value: Any) -> str:
     return "–" if value is None else toml_value(value)
 
 
-def _report(file: Path, overrides: Sequence[str]) -> str:
-    """Size, compute, steps and memory of an experiment of either kind, one line each."""
+def _report(path: Path, overrides: Sequence[str]) -> str:
+    """What is known about an experiment of either kind, one line each."""
+    experiment = _loaded(path, overrides)
+    from signal_diffusion.experiment.loading import file_in_errors
+
+    with file_in_errors(path):
+        return _figures(_file_of(path), experiment, overrides)
+
+
+def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrides: Sequence[str]) -> str:
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
     from signal_diffusion.config.loading import translation_of, written_keys
     from signal_diffusion.experiment.compatibility import check_same_run
     from signal_diffusion.experiment.inspection import doubts_of, inspect
-    from signal_diffusion.experiment.loading import load_any_experiment
 
-    experiment = load_any_experiment(file, overrides)
     if isinstance(experiment, AutoencoderExperiment):
         from signal_diffusion.experiment.dataset import dataset_of
         from signal_diffusion.training.autoencoder import outline  # imports diffusers, which takes seconds

@@ -31,9 +31,11 @@ from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
 
 __all__ = [
+    "CONFIG_NAME",
     "Offer",
     "Problem",
     "WrongKindError",
+    "check_keys",
     "is_of_autoencoder",
     "known_keys",
     "lines_of",
@@ -43,6 +45,9 @@ __all__ = [
     "translation_of",
     "written_keys",
 ]
+
+CONFIG_NAME = "config.toml"
+"""Name of the experiment file in a run and in a checkpoint."""
 
 Location = tuple[str, ...]
 AnyExperiment = TypeVar("AnyExperiment", Experiment, AutoencoderExperiment)
@@ -142,6 +147,26 @@ def read_autoencoder_experiment(
             yield each.key, "is determined by the dataset; remove it"
 
     return _checked(source, parse, check)
+
+
+def check_keys(path: Path, overrides: Sequence[str] = ()) -> None:
+    """Check what the tables themselves tell about a file: unknown keys, wrong types and values out of range.
+
+    Takes a fraction of a second, while names and architectures can only be checked after importing PyTorch. The reading
+    functions check all of this again.
+
+    Raises
+    ------
+    UserError
+        With one line per mistake.
+    """
+    source = _source(path, overrides)
+    kind = AutoencoderExperiment if _name(source.tables) == AUTOENCODER else Experiment
+    problems = [Problem(tuple(key.split(".")), message) for key, message in source.translation.problems]
+    problems += _validate(kind, _without(source.tables, problems), ())[1]
+    if problems:
+        warn_of_older_keys(source.path, source.translation)
+        raise UserError(*(_line(source, problem) for problem in problems))
 
 
 def is_of_autoencoder(path: Path, overrides: Sequence[str] = ()) -> bool:

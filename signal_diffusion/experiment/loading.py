@@ -10,7 +10,13 @@ from pathlib import Path
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import Offer, is_of_autoencoder, read_autoencoder_experiment, read_experiment
+from signal_diffusion.config.loading import (
+    CONFIG_NAME,
+    Offer,
+    is_of_autoencoder,
+    read_autoencoder_experiment,
+    read_experiment,
+)
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.diffusion.generation import times_of
@@ -29,7 +35,6 @@ __all__ = [
     "offer",
 ]
 
-CONFIG_NAME = "config.toml"
 LARGEST_TERMINAL_ALPHA = 0.1
 
 

@@ -260,9 +260,11 @@ class Trainer:
         assert self.components.validation is not None
         losses = self.components.validation(self.model, self.accelerator, stop.check)
         if self.ema:
-            with self.ema.applied():
-                averaged = self.components.validation(self.model, self.accelerator, stop.check)
-            losses |= {f"ema_{name}": value for name, value in averaged.items()}
+            averaged = losses  # initially the average is a copy of the weights
+            if self.progress.step > 0:
+                with self.ema.applied():
+                    averaged = self.components.validation(self.model, self.accelerator, stop.check)
+            losses = losses | {f"ema_{name}": value for name, value in averaged.items()}
         if self.components.comparison:
             with self.ema.applied() if self.ema else nullcontext():
                 losses |= self.components.comparison(self.model, self.accelerator, stop.check)
