@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written beside, flushed, renamed into place; whole or not there.
+"""Checkpoints on disk, complete or absent: written to a temporary folder, flushed and renamed into place.
 
 A checkpoint is the folder `checkpoint-<step>` with a manifest of the sizes and SHA-256 sums of its files.
 """
@@ -41,21 +41,22 @@ __all__ = [
 Writer = Callable[[Path], object]
 MANIFEST = "manifest.json"
 FORMAT = 1
-"""Of a checkpoint's files; another number for what an older version would misread."""
+"""Format number of a checkpoint; increased when an older version would misread the files."""
 WEIGHTS = "model.safetensors"
 EMA_WEIGHTS = "ema.safetensors"
 PREFIX = "checkpoint-"
 UNFINISHED = ".unfinished-"
-LONGEST_REASON = 200  # characters of torch's list of tensors
+INCOMPLETE = "missing or unreadable, so the checkpoint is incomplete; use another checkpoint"
+MAX_REASON = 200  # characters of torch's list of mismatched tensors
 
 
 def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> Path:
-    """Write `parent/checkpoint-<step>` with the files of `writers`, each of which is given the path to write to.
+    """Write `parent/checkpoint-<step>`; `writers` maps each file name to a function that writes to a given path.
 
     Raises
     ------
     UserError
-        Where the disk refuses; what was there before is untouched.
+        If writing fails; existing checkpoints are untouched.
     """
     final = parent / f"{PREFIX}{step}"
     unfinished = parent / f"{UNFINISHED}{PREFIX}{step}"
@@ -69,82 +70,81 @@ def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> 
         for name in (*writers, MANIFEST):
             _flush(unfinished / name)
         _flush(unfinished)
-        _retire(final)  # of an earlier run that got further than the checkpoint this one went on from
+        _retire(final)  # left over if the run resumed from an earlier step
         unfinished.rename(final)
         _flush(parent)
         remove_unfinished(parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # RuntimeError is what torch.save makes of a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises RuntimeError if the disk is full
         shutil.rmtree(unfinished, ignore_errors=True)
         raise UserError(f"{final}: cannot write the checkpoint: {error}; earlier ones are untouched") from error
     return final
 
 
 def write_manifest(folder: Path, step: int, names: Iterable[str]) -> None:
-    """Write sizes and SHA-256 sums of the files `names` below a folder, which `verify` checks.
+    """Write the sizes and SHA-256 sums of the files `names` in a folder, which `verify` checks.
 
-    The files become as open to others as any new one; safetensors writes them for their owner alone.
+    The files get the permissions of any new file; safetensors makes them readable by their owner only.
     """
     files = {name: _fingerprint(folder / name) for name in names}
     manifest = {"format": FORMAT, "step": step, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)  # asking for the umask itself would set it meanwhile
+    mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)  # the umask itself can only be read by changing it
     for name in files:
         (folder / name).chmod(mode)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step that a checkpoint says it is of; a `UserError` where it has gone."""
+    """The step in a checkpoint's manifest; a `UserError` if there is no readable manifest."""
     try:
         return int(json.loads((checkpoint / MANIFEST).read_text())["step"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{checkpoint / MANIFEST}: missing or unreadable, so this is not a whole checkpoint") from None
+        raise UserError(f"{checkpoint / MANIFEST}: {INCOMPLETE}") from None
 
 
 def verify(checkpoint: Path) -> int:
-    """Check that a checkpoint is whole, and return its step.
+    """Check that a checkpoint is complete and unchanged, and return its step.
 
     Raises
     ------
     UserError
-        Naming the file that is missing, cut short or changed.
+        If a file is missing, truncated or changed; the error names it.
     """
     manifest = checkpoint / MANIFEST
     if not checkpoint.is_dir():
         raise UserError(f"{checkpoint}: no such checkpoint{_available(checkpoint.parent)}")
-    if not manifest.exists() and (held := _available(checkpoint)):
-        raise UserError(f"{checkpoint}: a run's folder, and no checkpoint{held}, of which 'latest' is the newest")
+    if not manifest.exists() and (available := _available(checkpoint)):
+        raise UserError(f"{checkpoint}: a run, not a checkpoint{available}; use one of them, or 'latest' for the newest")
     try:
         contents = json.loads(manifest.read_text())
         if contents["format"] != FORMAT:
             raise UserError(
-                f"{manifest}: of format {contents['format']!r}, and this version of signal-diffusion reads {FORMAT}; "
-                "expected a newer version"
+                f"{manifest}: has format {contents['format']!r}, but this version of signal-diffusion reads {FORMAT}; "
+                "use a newer version"
             )
         files, step = dict(contents["files"]), int(contents["step"])
         if not files:
             raise ValueError("no files")
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{manifest}: missing or unreadable, so this is not a whole checkpoint") from None
+        raise UserError(f"{manifest}: {INCOMPLETE}") from None
     for name, expected in files.items():
         path = checkpoint / name
         if not path.is_file():
-            raise UserError(f"{path}: missing from the checkpoint")
+            raise UserError(f"{path}: missing from the checkpoint; use another checkpoint")
         if _fingerprint(path) != expected:
-            raise UserError(f"{path}: cut short or changed since it was written; use another checkpoint")
+            raise UserError(f"{path}: truncated or changed since it was written; use another checkpoint")
     return step
 
 
 def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> bool:
-    """Load the weights of a verified checkpoint, the averaged ones where asked for and there; strictly.
+    """Load the weights of a verified checkpoint strictly: the averaged ones if `use_ema` and the checkpoint has them.
 
-    Returns whether it were those.
-
-    A model with LoRA takes what is trained of it, and keeps its pretrained weights.
+    Returns whether the averaged weights were loaded. A model with LoRA loads its trained weights, and keeps the
+    pretrained ones.
 
     Raises
     ------
     UserError
-        Where the names or sizes are those of another architecture, or LoRA is in one and not in the other.
+        If names or sizes are of another architecture, or only one of checkpoint and model has LoRA.
     """
     weights = load_file(checkpoint / WEIGHTS)
     if averaged := use_ema and (checkpoint / EMA_WEIGHTS).is_file():
@@ -152,34 +152,34 @@ def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> bool:
     frozen = frozen_state(model)
     if any(map(is_change, weights)) != bool(frozen):
         raise UserError(
-            f"{checkpoint / WEIGHTS}: of a run {'without' if frozen else 'with'} LoRA, and the model is one "
-            f"{'with' if frozen else 'without'}; expected the model.lora of that run, or a new run from whole weights"
+            f"{checkpoint / WEIGHTS}: trained {'without' if frozen else 'with'} LoRA, but the model is "
+            f"{'with' if frozen else 'without'} LoRA; set model.lora as in that run, or start a new run"
         )
     try:
         if surplus := sorted(weights.keys() & frozen.keys()):
-            raise RuntimeError(f"there should be no {surplus[0]} beside the changes of LoRA")
+            raise RuntimeError(f"{surplus[0]} is a pretrained weight, which a run with LoRA does not save")
         model.load_state_dict(weights | frozen)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(
-            f"{checkpoint / WEIGHTS}: weights of another architecture: {textwrap.shorten(first, LONGEST_REASON)}"
+            f"{checkpoint / WEIGHTS}: weights of another architecture: {textwrap.shorten(first, MAX_REASON)}"
         ) from None
     return averaged
 
 
 def list_checkpoints(parent: Path) -> list[Path]:
-    """The published checkpoints below `parent`, by step."""
+    """The checkpoints in `parent`, sorted by step."""
     found = [path for path in parent.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
     return sorted(found, key=_step)
 
 
 def find_checkpoint(parent: Path, name: str, warn: Callable[[str], None]) -> Path:
-    """The checkpoint that `name` means: "latest" is the newest whole one below `parent`, else a folder, or one there.
+    """The checkpoint that `name` refers to: "latest" (the newest complete one in `parent`), a folder, or one in `parent`.
 
     Raises
     ------
     UserError
-        Where there is none, or the one that was named is not whole.
+        If there is no such checkpoint, or it is incomplete.
     """
     if name != "latest":
         folder = Path(name)
@@ -191,16 +191,17 @@ def find_checkpoint(parent: Path, name: str, warn: Callable[[str], None]) -> Pat
         try:
             verify(checkpoint)
         except UserError as error:
-            warn(f"{error}; looking for an earlier one")
+            warn(f"{error}; trying an earlier one")
         else:
             return checkpoint
-    raise UserError(f"{parent}: there is no whole checkpoint to resume from; start without resuming")
+    raise UserError(f"{parent}: no complete checkpoint to resume from; start without resuming")
 
 
 def prune(parent: Path, limit: int | None, *, newest: int, keep: int | None) -> None:
-    """Remove all but the `limit` checkpoints up to step `newest`, just written, and the one of step `keep`.
+    """Remove all checkpoints except the last `limit` (None = keep all) and the one of step `keep`.
 
-    Those of later steps go too: they are of a run that was left when this one went on from an earlier step.
+    Those after step `newest`, which was just written, are removed too: they are from before the run resumed from an
+    earlier step.
     """
     leave_later(parent, newest)
     for checkpoint in list_checkpoints(parent)[: -limit if limit else 0]:
@@ -210,9 +211,9 @@ def prune(parent: Path, limit: int | None, *, newest: int, keep: int | None) -> 
 
 
 def leave_later(parent: Path, step: int) -> list[str]:
-    """Remove the checkpoints after `step`, from which a run goes on, and what is half-written; the names of the former.
+    """Remove incomplete checkpoints and those after `step`, from which a run resumes; returns the names of the latter.
 
-    Were they there until the first checkpoint is written, a run that was killed before it would go on from them.
+    If they stayed until the run writes its first checkpoint, and the run were killed before, it would resume from them.
     """
     later = [checkpoint for checkpoint in list_checkpoints(parent) if _step(checkpoint) > step]
     for checkpoint in later:
@@ -222,13 +223,13 @@ def leave_later(parent: Path, step: int) -> list[str]:
 
 
 def remove_unfinished(parent: Path) -> None:
-    """Remove what a killed run left half-written or half-removed."""
+    """Remove what a killed run left partly written or partly removed."""
     for path in parent.glob(f"{UNFINISHED}{PREFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _retire(checkpoint: Path) -> None:
-    """Take a checkpoint's name away before its files, so that a kill leaves no half of one."""
+    """Rename a checkpoint before its files are deleted, so that a kill cannot leave half a checkpoint."""
     retired = checkpoint.with_name(f"{UNFINISHED}{PREFIX}retired-{checkpoint.name.removeprefix(PREFIX)}")
     if checkpoint.exists():
         shutil.rmtree(retired, ignore_errors=True)

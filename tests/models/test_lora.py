@@ -155,8 +155,8 @@ def test_weights_with_lora_and_models_without_do_not_mix(tmp_path: Path) -> None
     model = pretrained()
     adapted = with_lora(model)
     for weights, other, expected in (
-        (trained_state(adapted), model, "of a run with LoRA, and the model is one without"),
-        (trained_state(model), adapted, "of a run without LoRA, and the model is one with;"),
+        (trained_state(adapted), model, "trained with LoRA, but the model is without LoRA"),
+        (trained_state(model), adapted, "trained without LoRA, but the model is with LoRA;"),
     ):
         save_file(weights, tmp_path / "model.safetensors")
         with pytest.raises(UserError, match=expected):

@@ -93,7 +93,7 @@ def test_a_run_may_be_called_as_a_checkpoint_is(validated: Path, tmp_path: Path)
 def test_a_checkpoint_that_lost_its_manifest_is_no_run(validated: Path, tmp_path: Path) -> None:
     checkpoint = shutil.copytree(validated / "checkpoint-3", tmp_path / "checkpoint-3")
     (checkpoint / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"manifest.json: missing or unreadable, so this is not a whole checkpoint"):
+    with pytest.raises(UserError, match=r"manifest.json: missing or unreadable, so the checkpoint is incomplete"):
         load_trained(checkpoint)
 
 

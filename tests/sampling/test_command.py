@@ -90,7 +90,7 @@ def test_a_truncated_checkpoint_is_one_line(
     weights = checkpoint / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     line = refused([str(checkpoint)], monkeypatch, capsys)
-    assert line.startswith(f"error: {weights}: cut short or changed since it was written")
+    assert line.startswith(f"error: {weights}: truncated or changed since it was written")
 
 
 def test_a_checkpoint_of_another_architecture_is_one_line(

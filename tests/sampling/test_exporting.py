@@ -385,14 +385,14 @@ def test_a_disk_that_is_too_small_for_the_weights_is_a_line(
 @pytest.mark.parametrize("name", ["model.safetensors", "config.toml", "signal_dataset.json"])
 def test_a_damaged_file_is_told_in_a_line(name: str, exported: Path) -> None:
     (exported / name).write_bytes((exported / name).read_bytes()[:-1])
-    with pytest.raises(UserError, match=f"exported/{name}: cut short or changed") as caught:
+    with pytest.raises(UserError, match=f"exported/{name}: truncated or changed") as caught:
         SignalDiffusionPipeline.from_pretrained(exported)
     assert len(caught.value.lines) == 1
 
 
 def test_a_folder_without_its_manifest_is_not_taken_for_a_run(exported: Path) -> None:
     (exported / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"manifest.json: missing or unreadable, so this is not a whole checkpoint"):
+    with pytest.raises(UserError, match=r"manifest.json: missing or unreadable, so the checkpoint is incomplete"):
         SignalDiffusionPipeline.from_pretrained(exported)
 
 

@@ -133,7 +133,7 @@ def test_a_guide_cut_short_is_one_line(run: Path, tmp_path: Path) -> None:
     weights = (broken / "ema.safetensors").read_bytes()
     (broken / "ema.safetensors").write_bytes(weights[:-8])
 
-    with pytest.raises(UserError, match=r"guidance_checkpoint: .*ema.safetensors: cut short or changed"):
+    with pytest.raises(UserError, match=r"guidance_checkpoint: .*ema.safetensors: truncated or changed"):
         load_trained(run, (*BY_THE_FIRST, f"generation.sampling.guidance_checkpoint={broken}"))
 
 

@@ -120,7 +120,7 @@ def test_a_changed_or_missing_base_is_one_line(experiment_file: Path, base: Path
 def test_a_run_without_lora_cannot_start_from_a_lora_checkpoint(
     run: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="of a run with LoRA, and the model is one without"):
+    with pytest.raises(UserError, match="trained with LoRA, but the model is without LoRA"):
         train(experiment_file, output_dir=tmp_path / "run", overrides=(f"model.pretrained={run / 'checkpoint-6'}",))
 
 
