@@ -113,7 +113,7 @@ def verify(checkpoint: Path) -> int:
     if not checkpoint.is_dir():
         raise UserError(f"{checkpoint}: no such checkpoint{_available(checkpoint.parent)}")
     if not manifest.exists() and (available := _available(checkpoint)):
-        raise UserError(f"{checkpoint}: a run, not a checkpoint{available}; use one of them, or 'latest' for the newest")
+        raise UserError(f"{checkpoint}: a run, not a checkpoint{available}; use one of these, or 'latest'")
     try:
         contents = json.loads(manifest.read_text())
         if contents["format"] != FORMAT:
@@ -174,7 +174,7 @@ def list_checkpoints(parent: Path) -> list[Path]:
 
 
 def find_checkpoint(parent: Path, name: str, warn: Callable[[str], None]) -> Path:
-    """The checkpoint that `name` refers to: "latest" (the newest complete one in `parent`), a folder, or one in `parent`.
+    """The checkpoint that `name` means: "latest" (the newest complete one in `parent`), one there, or a folder.
 
     Raises
     ------

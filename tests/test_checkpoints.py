@@ -62,7 +62,9 @@ def test_a_bare_name_is_in_the_run_and_the_error_about_a_run_lists_its_checkpoin
     assert checkpoints.find_checkpoint(tmp_path, "checkpoint-5", print) == checkpoint
     with pytest.raises(UserError, match="checkpoint-6: no such checkpoint; there are checkpoint-5"):
         checkpoints.find_checkpoint(tmp_path, "checkpoint-6", print)
-    with pytest.raises(UserError, match="a run, not a checkpoint; there are checkpoint-5; use one of them, or 'latest'"):
+    with pytest.raises(
+        UserError, match="a run, not a checkpoint; there are checkpoint-5; use one of these, or 'latest'"
+    ):
         checkpoints.find_checkpoint(tmp_path, str(tmp_path), print)
 
 

@@ -1,4 +1,4 @@
-"""From a network and conditions to samples, batch by batch."""
+"""Generate samples with a network under conditions, batch by batch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["Conditions", "SampleGenerator", "TrajectoryRecorder", "sampler_of", 
 
 MAX_FRAMES = 50
 MAX_DECODED_FRAMES = 13
-"""Frames of the trajectory of a latent model, each of which takes a pass of the decoder."""
+"""Largest number of frames for a latent model, since each frame takes a pass of the decoder."""
 
 
 class Conditions(Droppable, Protocol):
     """Conditions of a batch that can be cut into smaller ones."""
 
     def __getitem__(self, rows: slice) -> Self:
-        """Those of some examples."""
+        """The conditions of some examples."""
 
     def to(self, device: torch.device | str) -> Self:
         """The same on another device."""
@@ -42,37 +42,37 @@ class Decoder(Protocol):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Of one example (c, h, w)."""
+        """Shape of the latents of one example, (c, h, w)."""
 
     def decode(self, z: Tensor, /) -> Tensor:
         """The examples (B, C, H, W) of latents (B, c, h, w)."""
 
     def borrowed(self) -> AbstractContextManager[None]:
-        """Hold its weights in memory for a while; a UserError if they cannot be loaded again."""
+        """Keep its weights in memory within the context; a `UserError` if they cannot be reloaded."""
 
 
 C = TypeVar("C", bound=Conditions)
 OnStep = Callable[[slice, int, Tensor, Tensor], None]
-"""Called after each step of a batch with its rows, the step, x_t after it and its x0, both times data_std."""
+"""Called after each step of a batch: rows of the batch, step, x_t after the step and the step's x0, both × data_std."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleGenerator:
-    """Everything that decides what a network's samples are, except the network and its conditions."""
+    """Everything that determines the samples of a network, except the network and its conditions."""
 
     method: Method
     sampling: schema.Sampling
     """Sampler, time grid, guidance and seed."""
     shape: tuple[int, ...]
-    """Of an example (C, H, W)."""
+    """Shape of an example, (C, H, W)."""
     autoencoder: Decoder | None = None
-    """Of the space that the network works in; None if that is the examples' own."""
+    """Decoder of the latent space; None if the network works on the examples themselves."""
     device: torch.device | str = "cpu"
-    """Of the network."""
+    """Device of the network."""
 
     @property
     def network_shape(self) -> tuple[int, ...]:
-        """Of what the network generates: an example or its latents."""
+        """Shape of what the network generates: an example or its latents."""
         return self.autoencoder.latent_shape if self.autoencoder else self.shape
 
     def without_guide(self, *, guidance_scale: float, seed: int) -> SampleGenerator:
@@ -104,13 +104,13 @@ class SampleGenerator:
         cond
             Conditions of the N samples.
         indices
-            Numbers of the N samples, which with the seed decide their noise.
+            Numbers of the N samples, which together with the seed determine their noise.
         guide
             The weaker network of autoguidance.
         on_batch
-            Called with the number of finished samples, before each batch and after the last; may raise.
+            Called with the number of finished samples before each batch and after the last; may raise.
         on_step
-            Called after each step of a batch.
+            Called after each step of a batch, see `OnStep`.
         """
         sampler, times, parts = sampler_of(self.sampling), times_of(self.method, self.sampling), []
         scale = self.method.data_std
@@ -132,7 +132,7 @@ class SampleGenerator:
 
     @contextmanager
     def decoder_in_memory(self) -> Iterator[None]:
-        """Hold the decoder, if there is one, in memory for a while; a UserError if it cannot be loaded again."""
+        """Keep the decoder, if any, in memory within the context; a `UserError` if it cannot be reloaded."""
         if self.autoencoder is None:
             yield
             return
@@ -140,12 +140,12 @@ class SampleGenerator:
             yield
 
     def first_noise(self, indices: Sequence[int]) -> Tensor:
-        """The noise that `generate` starts samples from, (N, *network_shape) on the CPU, times data_std."""
+        """The noise from which `generate` starts samples, (N, *network_shape) on the CPU, × data_std."""
         generators = [generator_for(Purpose.SAMPLE, self.sampling.seed, i) for i in indices]
         return noise_for(generators, self.network_shape) * self.method.data_std
 
     def recorder(self, indices: Sequence[int]) -> TrajectoryRecorder:
-        """An `on_step` that records how the first samples, of these numbers, emerge: up to 50 frames, 13 if decoded."""
+        """An `on_step` that records the trajectory of the samples `indices`: up to 50 frames, 13 for latents."""
         count = min(self.sampling.steps, (MAX_DECODED_FRAMES if self.autoencoder else MAX_FRAMES) - 1)
         steps = [number * self.sampling.steps // count for number in range(count)]
         return TrajectoryRecorder(self.first_noise(indices), steps)
@@ -160,7 +160,7 @@ class SampleGenerator:
         if sampling.guidance_type == "autoguidance":
             if guide is None:
                 raise UserError(
-                    "[generation.sampling] guidance_checkpoint: autoguidance needs a second network, and the model was "
+                    "[generation.sampling] guidance_checkpoint: autoguidance needs a second network, but the model was "
                     "loaded without one; load it with a guidance_scale other than 1, or set another guidance_type"
                 )
             other = unguided(guide, method, cond)
@@ -173,26 +173,26 @@ class SampleGenerator:
 
 
 def sampler_of(sampling: schema.Sampling) -> Sampler:
-    """The sampler that [generation.sampling] asks for."""
+    """The sampler of [generation.sampling]."""
     return ddim(sampling.eta) if sampling.sampler == "ddim" else SAMPLERS[sampling.sampler]
 
 
 def times_of(method: Method, sampling: schema.Sampling) -> Tensor:
-    """The times that its steps visit, (steps + 1,) float64; a UserError where they are too many."""
+    """The times of [generation.sampling], (steps + 1,) float64; a `UserError` if there are too many steps."""
     if sampling.time_grid == "shifted":
         return shifted(method, sampling.steps, shift=sampling.time_shift)
     return TIME_GRIDS[sampling.time_grid](method, sampling.steps)
 
 
 class TrajectoryRecorder:
-    """An `on_step` that keeps x_t and the predicted x0 of the first samples, at the start of some steps.
+    """An `on_step` that records x_t and the predicted x0 of the first samples at the start of some steps.
 
     Parameters
     ----------
     noise
-        What the first samples start from (n, C, H, W), n at most the size of a batch.
+        Noise from which the first samples start, (n, C, H, W), with n at most the batch size.
     steps
-        Steps to keep, from 0.
+        Steps to record, counted from 0.
     """
 
     def __init__(self, noise: Tensor, steps: Collection[int]) -> None:

@@ -1,1 +1,1 @@
-"""Evaluation: how close arrays of microvolts are to others. Knows no model and no training loop."""
+"""Evaluation: metrics that compare arrays of microvolts. Imports no model and no training loop."""

@@ -1,4 +1,4 @@
-"""What is left of an example after it was encoded and decoded: of its picture, of its signal, of its rhythms."""
+"""Metrics of a reconstruction (an encoded and decoded example): of its tensor, its signal and its band powers."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from signal_diffusion.data.representations.representation import Representation
 __all__ = ["BANDS", "FLAT", "mean_over_electrodes", "round_trip_figures"]
 
 BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "low_gamma": (30, 45)}
-"""The rhythms of EEG, Hz, each without its upper edge."""
+"""Frequency bands of EEG in Hz; the upper edge is excluded."""
 
 FLAT = 0.1
-"""µV, root mean square: an electrode, or a rhythm, below this is as good as not there; amplifiers are noisier."""
-PEAK_TO_PEAK = 2.0
+"""µV, root mean square: a weaker electrode or band is treated as absent, since amplifiers are noisier than this."""
+PEAK_TO_PEAK = 2.0  # range of tensors in [-1, 1]
 
 
 def round_trip_figures(
     x: Tensor, reconstruction: Tensor, representation: Representation, *, sampling_rate: float | None
 ) -> dict[str, Tensor]:
-    """Figures of each example (B,), for what they are defined for.
+    """Metrics of each example, (B,), as far as they are defined for the representation.
 
-    - `psnr`: peak signal-to-noise ratio of the tensors in dB, 10 log10(2² / mean squared error); both are clipped to
-      [-1, 1].
-    - `correlation`: Pearson's, of the signals in µV, averaged over electrodes that are not flat; 0 without any. Where
-      the representation holds signals exactly: a guessed phase correlates with nothing.
-    - `band_error_delta` …: absolute error of the power in a band, dB, of FLAT² µV² at the least, averaged likewise; of
-      the signals' Hann periodogram, or, where there are none, of the mean level in dB that the pictures show at each
-      frequency.
+    - `psnr`: peak signal-to-noise ratio of the tensors in dB, 10 log10(2² / mean squared error); the reconstruction is
+      clipped to [-1, 1].
+    - `correlation`: Pearson correlation of the signals in µV, averaged over electrodes that are not flat; 0 if all are.
+      Only if the representation is exactly invertible: an estimated phase does not correlate with the true one.
+    - `band_error_delta` …: absolute error of the band power in dB, averaged likewise; powers below FLAT² µV² count as
+      FLAT² µV². From the Hann periodogram of the signals or, if the representation is not exactly invertible, from
+      the mean level in dB of the spectrogram at each frequency.
 
     Parameters
     ----------
     x, reconstruction
         Examples (B, C, H, W) in [-1, 1], before and after.
     representation
-        What they are.
+        Representation of the examples.
     sampling_rate
-        Of the signals, Hz; None where there are none.
+        Sampling rate of the signals in Hz; None if the examples are not signals.
     """
     x, reconstruction = x.float(), reconstruction.float().clamp(-1, 1)
     error = (reconstruction - x).square().flatten(1).mean(1)
@@ -64,15 +64,15 @@ def round_trip_figures(
 
 
 def mean_over_electrodes(values: Tensor, signal: Tensor) -> Tensor:
-    """Means of each example (B,) of values (B,) or (B, electrodes) of its signals in µV, (B, …, window).
+    """Mean over electrodes of values (B,) or (B, electrodes) of signals (B, …, window) in µV; returns (B,).
 
-    Without those of flat signals, whose ratios and directions mean nothing and outweigh all others; 0 where all are.
+    Flat signals are left out, because their ratios and correlations are meaningless and would dominate; 0 if all are.
     """
     kept = (signal.std(-1, correction=0) > FLAT).to(values.dtype).reshape(len(values), -1)
     return (values.reshape(len(values), -1) * kept).sum(1) / kept.sum(1).clamp_min(1)
 
 
-def _correlation(first: Tensor, second: Tensor) -> Tensor:  # (*, window) -> (*), 0 where one of them is flat
+def _correlation(first: Tensor, second: Tensor) -> Tensor:  # (*, window) -> (*), 0 if one is constant
     first, second = (each - each.mean(-1, keepdim=True) for each in (first, second))
     return torch.nn.functional.cosine_similarity(first, second, dim=-1)
 

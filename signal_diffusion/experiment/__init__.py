@@ -1,5 +1,6 @@
-"""An experiment file and its dataset become objects, each resolved once.
+"""Turn an experiment file and its dataset into objects, each resolved once.
 
-`loading` reads the file, `dataset` finds the data, `network` builds the model, `pretrained` fills it, `compatibility`
-tells whether a run may resume, `conditions` what it can be asked for, `inspection` what it would cost.
+`loading` reads the file, `dataset` finds the data, `network` builds the model, `pretrained` loads pretrained weights,
+`compatibility` decides whether a run may resume, `conditions` defines what the model is conditioned on, and
+`inspection` estimates the cost.
 """

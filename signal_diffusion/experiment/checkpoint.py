@@ -1,4 +1,4 @@
-"""What a checkpoint says about how it was trained. Each of its files is read once, when it is first needed."""
+"""How a checkpoint was trained, read from its files. Each file is read once, when it is first needed."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from signal_diffusion.models.autoencoders.frozen import LatentStatistics
 __all__ = ["FROZEN_NAME", "LATENTS_NAME", "Checkpoint"]
 
 FROZEN_NAME = "frozen.json"
-"""File of a checkpoint: hashes of the weights that it needs and does not hold."""
+"""File of a checkpoint: hashes of the weights that it needs but does not contain."""
 LATENTS_NAME = "latents.json"
-"""File of a checkpoint: the `LatentStatistics` that its network's latents are normalised with."""
+"""File of a checkpoint: the `LatentStatistics` that normalise its network's latents."""
 
 AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's folder, and the experiment and dataset that it was trained with."""
+    """A checkpoint's folder, with the experiment and the dataset that it was trained with."""
 
     folder: Path
 
     def __str__(self) -> str:
-        """The folder, as errors name it."""
+        """The folder, as shown in errors."""
         return str(self.folder)
 
     @property
     def exists(self) -> bool:
-        """Whether the folder holds a checkpoint of ours."""
+        """Whether the folder contains a checkpoint of this package."""
         return (self.folder / MANIFEST).is_file()
 
     @cached_property
@@ -58,21 +58,21 @@ class Checkpoint:
 
     @property
     def min_channels(self) -> int:
-        """1, or 3 if it was trained on RGB images, to which grey ones are converted."""
+        """3 if it was trained on RGB images, so that grey ones are converted to RGB; otherwise 1."""
         return 3 if (self.folder / CARD_NAME).is_file() and self.card.shape[0] == 3 else 1
 
     @cached_property
     def frozen(self) -> dict[str, str]:
-        """SHA-256 of the weights that training left unchanged and that the checkpoint does not hold, by their names."""
+        """SHA-256 of the frozen weights that the checkpoint does not contain, by the names of `pretrained.KEYS`."""
         path = self.folder / FROZEN_NAME
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def latent_statistics(self, advice: str) -> LatentStatistics:
-        """What its network's latents are normalised with; a `UserError` ending in `advice` if that is unknown."""
+        """The statistics that normalise its network's latents; a `UserError` ending in `advice` if they are unknown."""
         path = self.folder / LATENTS_NAME
         if not path.is_file():
             raise UserError(
-                f"{self.folder}: has no {LATENTS_NAME}, so the normalisation of its latents is unknown; it was made "
-                f"by an earlier version: {advice}"
+                f"{self.folder}: has no {LATENTS_NAME} (an earlier version wrote it), so the normalisation of its "
+                f"latents is unknown; {advice}"
             )
         return LatentStatistics.from_json(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""What a run that goes on, or that starts from another, has to have in common with it.
+"""Checks that an experiment fits the checkpoint that it resumes from, or whose weights it starts from.
 
-Shapes of tensors tell little: patches of 4 × 16 and of 8 × 8, two orders of scans, two lists of attributes or two
-methods have the same, and weights that mean something else give noise that looks like a result.
+Equal tensor shapes are not enough: patches of 4 × 16 and of 8 × 8, two scan orders, two lists of attributes or two
+methods have equal shapes, and the weights of the wrong one give noise that looks like a result.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _SCHEDULE = ("method", "num_timesteps", "beta_schedule", "beta_start", "beta_end
 _LATENTS = ("sample_posterior", "tiling")
 _LORA = ("enabled", "rank", "alpha", "target_modules")
 
-# What the figure that the best is chosen by depends on beside the weights, and a run may change: which figure it is and
-# of which examples; the seed of their times and noise; and of diffusion the density of the times and the loss's weight.
+# Keys that a run may change, and that change the validation metric for the same weights: the metric, its examples, the
+# seed of their times and noise; for diffusion also the distribution of the times and the weighting of the loss.
 _MEASURE = (
     "training.validation.metric",
     "training.validation.num_examples",
@@ -53,61 +53,63 @@ def check_same_run(
     card: DatasetCard,
     advice: str = "expected the same, or a new run with model.pretrained",
 ) -> None:
-    """Hold an experiment and its dataset against those of the checkpoint that it goes on from.
+    """Check that an experiment and its dataset match those of the checkpoint that it resumes from.
 
     Raises
     ------
     UserError
-        With a line per difference that would change what the weights mean, and the `advice` at its end.
+        With one line per difference that changes the meaning of the weights; each line ends with the `advice`.
     """
     check_same_dataset(checkpoint, card, ("representation", "shape", "columns", "files"), advice)
     before, now = (
-        {**_network(each), **_conditions(each, card), **_process(each)} for each in (checkpoint.experiment, experiment)
+        {**_network_keys(each), **_condition_keys(each, card), **_method_keys(each)}
+        for each in (checkpoint.experiment, experiment)
     )
     compare(checkpoint, before, now, advice)
 
 
 def check_same_network(checkpoint: Checkpoint, experiment: schema.Experiment) -> None:
-    """Hold an experiment's network, without what embeds conditions, against that of a checkpoint that it starts from.
+    """Check that an experiment's network, except for its embeddings of conditions, matches that of a checkpoint.
 
     Raises
     ------
     UserError
-        With a line per difference.
+        With one line per difference.
     """
-    before, now = _network(checkpoint.experiment), _network(experiment)
+    before, now = _network_keys(checkpoint.experiment), _network_keys(experiment)
     compare(checkpoint, before, now, "expected the same, or another model.pretrained")
 
 
 def other_conditions(checkpoint: Checkpoint, experiment: schema.Experiment, card: DatasetCard) -> str:
-    """The conditions of a checkpoint whose weights an experiment starts from; "" where they are the experiment's."""
-    before = _conditions(checkpoint.experiment, checkpoint.card)
-    return "" if before == _conditions(experiment, card) else ", ".join(before.values())
+    """The conditions that a checkpoint was trained with, if they differ from the experiment's; "" otherwise."""
+    before = _condition_keys(checkpoint.experiment, checkpoint.card)
+    return "" if before == _condition_keys(experiment, card) else ", ".join(before.values())
 
 
 def check_same_dataset(checkpoint: Checkpoint, card: DatasetCard, names: Sequence[str], advice: str) -> None:
-    """Hold the entries `names` of a dataset's card against those of what a checkpoint was trained on."""
+    """Raise a `UserError` unless the entries `names` of a card equal those of the dataset of a checkpoint."""
     for name in names:
         if getattr(checkpoint.card, name) != getattr(card, name):
-            raise UserError(f"[data.paths] root: a dataset of other {name} than {checkpoint} was trained on; {advice}")
+            raise UserError(f"[data.paths] root: {checkpoint} was trained on a dataset with other {name}; {advice}")
 
 
 def compare(checkpoint: Checkpoint, before: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:
-    """Hold what an experiment says, by "[table] key", against what a checkpoint was trained with: a line per key."""
+    """Compare values by "[table] key": raise a `UserError` with one line per key that differs from the checkpoint's."""
     different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if "[model] name" in different:  # all of the architecture differs, then
+    if "[model] name" in different:  # then all keys of the architecture differ
         different = ["[model] name"]
     if different:
         raise UserError(
             *(
-                f"{key}: {_told(now.get(key))}, but {checkpoint} was trained with {_told(before.get(key))}; {advice}"
+                f"{key}: {_formatted(now.get(key))}, but {checkpoint} was trained with {_formatted(before.get(key))}; "
+                f"{advice}"
                 for key in different
             )
         )
 
 
 def measured_otherwise(checkpoint: Checkpoint, experiment: schema.Experiment | AutoencoderExperiment) -> list[str]:
-    """The keys by which a validation measures something else than that of the run that wrote a checkpoint did."""
+    """The keys that make validation metrics incomparable with those of the run that wrote a checkpoint."""
     then: schema.Experiment | AutoencoderExperiment
     if isinstance(experiment, schema.Experiment):
         keys, then = (*_MEASURE, *_MEASURE_OF_DIFFUSION), checkpoint.experiment
@@ -118,8 +120,8 @@ def measured_otherwise(checkpoint: Checkpoint, experiment: schema.Experiment | A
     ]
 
 
-def _network(experiment: schema.Experiment) -> dict[str, Any]:
-    """What decides what weights mean, but for those of `_conditions`, by table and key."""
+def _network_keys(experiment: schema.Experiment) -> dict[str, Any]:
+    """The keys that determine what the network's weights mean, except for those of `_condition_keys`."""
     model = experiment.model
     keys = {"[model] name": model.name, "[model.autoencoder] enabled": model.autoencoder.enabled}
     for field in dataclasses.fields(model.architecture):
@@ -128,8 +130,8 @@ def _network(experiment: schema.Experiment) -> dict[str, Any]:
     return keys
 
 
-def _conditions(experiment: schema.Experiment, card: DatasetCard) -> dict[str, str]:
-    """What decides what the weights of `conditioning` mean, by table and key."""
+def _condition_keys(experiment: schema.Experiment, card: DatasetCard) -> dict[str, str]:
+    """The keys that determine what the weights of `conditioning` mean."""
     conditioning = experiment.model.conditioning
     keys: dict[str, str] = {"[model.conditioning] type": conditioning.type}
     if conditioning.type in ("class", "attributes"):
@@ -138,12 +140,12 @@ def _conditions(experiment: schema.Experiment, card: DatasetCard) -> dict[str, s
     return keys
 
 
-def _process(experiment: schema.Experiment) -> dict[str, Any]:
-    """What else a run keeps from its beginning to its end."""
+def _method_keys(experiment: schema.Experiment) -> dict[str, Any]:
+    """The other keys that must not change within a run: of the method, the latents and LoRA."""
     diffusion, lora = experiment.model.diffusion, experiment.model.lora
     keys: dict[str, Any] = {f"[model.diffusion] {name}": getattr(diffusion, name) for name in _SCHEDULE}
     keys["[model.diffusion] prediction"] = method_of(diffusion).prediction
-    if experiment.model.autoencoder.enabled:  # what the latents are made by, and their statistics of
+    if experiment.model.autoencoder.enabled:  # they determine the latents and their statistics
         for name in _LATENTS:
             keys[f"[model.autoencoder] {name}"] = getattr(experiment.model.autoencoder, name)
     return keys | {f"[model.lora] {name}": getattr(lora, name) for name in _LORA}
@@ -153,5 +155,6 @@ def _described(attribute: Attribute) -> str:
     return f"{attribute.name} ({', '.join(attribute.names)})" if isinstance(attribute, Categorical) else attribute.name
 
 
-def _told(value: object) -> str:
+def _formatted(value: object) -> str:
+    """A value as errors show it: tuples as lists, text in quotes."""
     return str(list(value)) if isinstance(value, tuple) else repr(value)

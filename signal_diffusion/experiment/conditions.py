@@ -1,4 +1,4 @@
-"""What a model can be asked for, from the experiment's tables and the columns that the dataset's card describes."""
+"""The attributes that a model is conditioned on, from the experiment's tables and the columns of the dataset's card."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USUAL = ("gender", "health", "age", "electrode", "dataset")
 def attributes_of(
     conditioning: schema.Conditioning, card: DatasetCard, columns: schema.Columns, caption: Caption | None = None
 ) -> tuple[Attribute, ...]:
-    """What the model is conditioned on, with the names and statistics of the card; `caption` is `caption_of`'s."""
+    """The model's attributes, with names and statistics from the card; for captions, `caption` from `caption_of`."""
     if conditioning.type == "none":
         return ()
     if conditioning.type == "caption":
@@ -43,9 +43,10 @@ def attributes_of(
 
 
 def caption_of(experiment: schema.Experiment, texts: Sequence[str], *, embed: bool = True) -> Caption | None:
-    """The empty caption and `texts`, with their embeddings, from the cache where they are; None without captions.
+    """The empty caption and `texts` with their embeddings, cached; None for a model without captions.
 
-    Without `embed` they are uninitialised, of the right sizes; nothing but the encoder's configuration is read then.
+    Without `embed`, embeddings are uninitialised tensors of the right sizes, and only the encoder's configuration is
+    read.
     """
     encoder = encoder_of(experiment, weights=embed)
     if encoder is None:
@@ -56,7 +57,7 @@ def caption_of(experiment: schema.Experiment, texts: Sequence[str], *, embed: bo
 
 
 def encoder_of(experiment: schema.Experiment, *, weights: bool = True) -> TextEncoder | None:
-    """The text encoder of a model of captions, with its `weights` on this machine; None without captions."""
+    """The text encoder of a caption model, weights downloaded if `weights` is true; None without captions."""
     conditioning = experiment.model.conditioning
     if conditioning.type != "caption":
         return None
@@ -66,7 +67,7 @@ def encoder_of(experiment: schema.Experiment, *, weights: bool = True) -> TextEn
 
 
 def caption_by(encoder: TextEncoder, texts: Sequence[str], experiment: schema.Experiment) -> Caption:
-    """The empty caption and `texts`, with their embeddings by an encoder, from the cache where they are."""
+    """The empty caption and `texts` with their embeddings by an encoder; those in the cache are not computed again."""
     on_cuda = experiment.compute.device in ("auto", "cuda") and torch.cuda.is_available()
     cache = cache_folder(experiment.data.loading.cache_dir) / "captions"
     return _embedded_caption(encoder, texts, cache, "cuda" if on_cuda else "cpu")
@@ -75,43 +76,43 @@ def caption_by(encoder: TextEncoder, texts: Sequence[str], experiment: schema.Ex
 def codes_of(
     attribute: Attribute, split: Any, card: DatasetCard, column: str
 ) -> Sequence[str] | Mapping[Any, int] | None:
-    """What `Examples` reads an attribute's column by: names, numbers by value, or None for a number."""
+    """How `Examples` encodes an attribute's column: by names, by a mapping of values to codes, or None for numbers."""
     if not isinstance(attribute, Caption):
         return attribute.names if isinstance(attribute, Categorical) else None
-    place = {text: index for index, text in enumerate(attribute.texts)} | {"": -1}
-    return {value: place[text] for value, text in _words(split, card, column).items() if text in place}
+    codes = {text: index for index, text in enumerate(attribute.texts)} | {"": -1}
+    return {value: codes[text] for value, text in _texts(split, card, column).items() if text in codes}
 
 
 def distinct_captions(splits: Sequence[Any], card: DatasetCard, column: str) -> tuple[str, ...]:
-    """The captions in a column of opened splits, in alphabetical order, without the empty one.
+    """The distinct captions in a column of opened splits, in alphabetical order, without the empty one.
 
     Raises
     ------
     UserError
-        Where the column does not hold words, or nothing but empty ones.
+        If the column contains no text, or only empty captions.
     """
     if card.columns.get(column, {}).get("kind") not in ("text", "categorical"):
         usable = [key for key, value in card.columns.items() if value["kind"] in ("text", "categorical")]
         raise UserError(
-            f"[data.columns] caption: the dataset has no words in a column {column!r}; it has "
+            f"[data.columns] caption: the dataset has no text column {column!r}; its text columns are "
             f"{', '.join(usable) or 'none'}"
         )
-    found = {text for split in splits for text in _words(split, card, column).values()} - {""}
+    found = {text for split in splits for text in _texts(split, card, column).values()} - {""}
     if not found:
-        raise UserError(f"[data.columns] caption: no example has a caption in the column {column!r}")
+        raise UserError(f"[data.columns] caption: column {column!r} has only empty captions; use another column")
     return tuple(sorted(found))
 
 
 def _usual(card: DatasetCard, columns: schema.Columns) -> tuple[str, ...]:
-    """The usual attributes that the dataset has and that differ among its examples."""
+    """The usual attributes that the dataset has and that vary among its examples."""
     described = {name: card.columns.get(getattr(columns, name, name), {}) for name in USUAL}
     found = tuple(
         name for name, column in described.items() if len(column.get("names", ())) > 1 or column.get("std", 0) > 0
     )
     if not found:
         raise UserError(
-            f"[model.conditioning] attributes: of {', '.join(USUAL)}, none differs among the dataset's "
-            f"examples; name others ({_usable(card)}), or set another model.conditioning.type"
+            f"[model.conditioning] attributes: none of {', '.join(USUAL)} varies among the dataset's examples; "
+            f"set others ({_usable(card)}), or another model.conditioning.type"
         )
     return found
 
@@ -123,7 +124,7 @@ def _attribute(name: str, column: str, card: DatasetCard) -> Attribute:
     if description["kind"] == "numeric":
         return Numeric(name, description["mean"], description["std"])
     raise UserError(
-        f"[model.conditioning] cannot condition on {name!r}: the dataset has no such attribute in a column "
+        f"[model.conditioning] cannot condition on {name!r}: the dataset has no categorical or numeric column "
         f"{column!r}; it has {_usable(card)}"
     )
 
@@ -134,21 +135,21 @@ def _usable(card: DatasetCard) -> str:
 
 
 def _embedded_caption(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> Caption:
-    """The attribute of captions: the empty one and `texts`, as the encoder or the cache has them."""
+    """The caption attribute: the empty caption and `texts`, embedded by the encoder or read from the cache."""
     texts = ("", *texts)
     tokens, pooled = embedded(encoder, texts, cache, device)
     return Caption("caption", texts, tokens, pooled, encoder.fingerprint)
 
 
 def _sized_caption(encoder: TextEncoder, texts: Sequence[str]) -> Caption:
-    """The same with uninitialised embeddings of the right sizes: the encoder's weights are not read."""
+    """The same with uninitialised embeddings of the right sizes; does not read the encoder's weights."""
     texts = ("", *texts)
     length, width, pooled_width = encoder.sizes
     return Caption("caption", texts, torch.empty(len(texts), length, width), torch.empty(len(texts), pooled_width))
 
 
-def _words(split: Any, card: DatasetCard, column: str) -> dict[Any, str]:
-    """The distinct values of a column, and what they are in words; a missing one is empty."""
+def _texts(split: Any, card: DatasetCard, column: str) -> dict[Any, str]:
+    """The distinct values of a column as text: categories by name, missing values as ""."""
     names = card.columns[column].get("names", ())
     values = split.with_format(None).unique(column)
     return {value: names[value] if isinstance(value, int) else (value or "").strip() for value in values}

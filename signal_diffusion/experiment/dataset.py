@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,16 +43,16 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The dataset of an experiment on this machine: its folder and its card, each resolved once."""
+    """The dataset of an experiment: its folder on this machine and its card, each resolved once."""
 
     data: schema.Data
-    """The tables that name it and say how to read it."""
+    """The [data] tables, which say where it is and how to read it."""
     root: Path
     card: DatasetCard
 
     @property
     def representation(self) -> Representation:
-        """What its examples are made of."""
+        """The representation of its examples."""
         return representation_of(self.card)
 
     @property
@@ -60,11 +61,11 @@ class Dataset:
         return getattr(self.data.columns, self.representation.column)
 
     def split(self, name: str) -> str:
-        """The split that `data.paths` calls `name`, as the card names it; a UserError if there is no such split."""
+        """The card's name of the split that `data.paths` calls `name`; a `UserError` if there is no such split."""
         return split_name(self.card, name, self.root)
 
     def files(self, name: str) -> list[Path]:
-        """The Parquet files of a split; a UserError if they are missing."""
+        """The Parquet files of a split; a `UserError` if they are missing."""
         return split_files(self.root, self.split(name))
 
     def open(self, name: str) -> datasets.Dataset:
@@ -72,7 +73,7 @@ class Dataset:
         return open_split(self.root, self.split(name))
 
     def examples(self, name: str, attributes: Sequence[Attribute] = (), limit: int | None = None) -> Examples:
-        """A split, opened for reading by batch with the attributes that the model uses; `limit` examples, spread."""
+        """A split, to be read in batches with the model's attributes; at most `limit` examples, spread evenly."""
         opened = self.open(name)
         columns = {}
         for attribute in attributes:
@@ -80,8 +81,8 @@ class Dataset:
             columns[attribute.name] = (column, codes_of(attribute, opened, self.card, column))
         if self.tensor_column not in opened.column_names:
             raise UserError(
-                f"[data.columns] {self.representation.column}: the dataset has no column {self.tensor_column!r}; it "
-                f"has {', '.join(opened.column_names)}"
+                f"[data.columns] {self.representation.column}: the dataset has no column {self.tensor_column!r}; use "
+                f"one of {', '.join(opened.column_names)}"
             )
         return Examples(
             opened,
@@ -96,13 +97,14 @@ class Dataset:
 def dataset_of(data: schema.Data, *, min_channels: int = 1) -> Dataset:
     """The dataset that [data] names, downloaded first if it is on the Hub.
 
-    The built-in synthetic dataset is generated on first use and kept in the cache. A dataset that `prepare` did not
-    make is converted there; with `min_channels` 3 its grey images become RGB, for pretrained weights that expect that.
+    The built-in synthetic dataset is generated in the cache when it is first used. A dataset that `prepare` did not
+    make is converted into the cache; with `min_channels` 3, its grey images become RGB, as some pretrained weights
+    expect.
 
     Raises
     ------
     UserError
-        If there is no dataset (with the commands that make one), or it is of another representation.
+        If there is no dataset (the error shows the commands that make one), or it has another representation.
     """
     root = _root(data, min_channels)
     return Dataset(data=data, root=root, card=_card(data, root))
@@ -120,7 +122,7 @@ def _root(data: schema.Data, min_channels: int) -> Path:
         return _converted_root(data, root, min_channels)
     for key in ("image_size", "sampling_rate"):
         if getattr(data, key) is not None:
-            raise UserError(f"[data] {key}: has no effect on {root}, whose {CARD_NAME} says it; leave the key out")
+            raise UserError(f"[data] {key}: has no effect on {root}: its {CARD_NAME} states it; leave the key out")
     return root
 
 
@@ -128,9 +130,9 @@ def _synthetic_root(data: schema.Data) -> Path:
     representation, cache = data.representation, cache_folder(data.loading.cache_dir)
     root = cache / f"synthetic-{SYNTHETIC_VERSION}-{FORMAT_VERSION}" / representation
     root.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(root.with_name(f".{representation}.wait")):  # a run that starts meanwhile uses it too
-        if not (root / CARD_NAME).exists():  # whole once it is there: it is renamed into place
-            from signal_diffusion.data.preparing.prepare import prepare_synthetic  # imports SciPy and MNE's readers
+    with filelock.FileLock(root.with_name(f".{representation}.wait")):  # another run may start now
+        if not (root / CARD_NAME).exists():  # complete if it exists: it is renamed into place
+            from signal_diffusion.data.preparing.prepare import prepare_synthetic  # slow: imports SciPy and MNE
 
             prepare_synthetic(root, representation)
     return root
@@ -141,13 +143,13 @@ def _converted_root(data: schema.Data, root: Path | None, min_channels: int) -> 
 
     paths = data.paths
     if root is not None:
-        places, aliases = foreign.found_splits(root), {}
+        locations, aliases = foreign.found_splits(root), {}
         name = paths.root if data.source == "hub" else root.resolve().name
     else:
         written = {"train": paths.train} | ({"validation": paths.val} if paths.val != schema.Paths().val else {})
         keys = {"train": "[data.paths] train", "validation": "[data.paths] val"}
         folders = {split: expanded(text, keys[split]) for split, text in written.items()}
-        places = {split: foreign.place_of(folder, keys[split]) for split, folder in folders.items()}
+        locations = {split: foreign.place_of(folder, keys[split]) for split, folder in folders.items()}
         aliases, name = {text: split for split, text in written.items()}, folders["train"].name
     wanted = foreign.Wanted(
         representation=data.representation,
@@ -157,33 +159,33 @@ def _converted_root(data: schema.Data, root: Path | None, min_channels: int) -> 
         min_channels=min_channels,
     )
     cache = cache_folder(data.loading.cache_dir) / "converted"
-    return foreign.convert(places, wanted, cache, name=name, aliases=aliases)
+    return foreign.convert(locations, wanted, cache, name=name, aliases=aliases)
 
 
 def _card(data: schema.Data, root: Path) -> DatasetCard:
     if not root.exists():
+        options = shlex.join(["--output", str(root), "--representation", data.representation])
         raise UserError(
             f"[data.paths] root: {root} does not exist; make it from recordings with `signal-diffusion prepare "
-            f"RECORDINGS --output {root} --representation {data.representation}`, or from built-in EEG with "
-            f"`signal-diffusion prepare --synthetic --output {root} --representation {data.representation}`"
+            f"RECORDINGS {options}`, or from synthetic EEG with `signal-diffusion prepare --synthetic {options}`"
         )
     card = DatasetCard.load(root)
     found = card.representation["name"]
     if found != data.representation:
         raise UserError(
-            f"[data] representation: {data.representation!r}, but {root} holds {found!r}; expected the same; set one "
-            "of data.representation and data.paths.root"
+            f"[data] representation: {data.representation!r}, but {root} contains {found!r}; change "
+            "data.representation or data.paths.root"
         )
     return card
 
 
 def check_expected(expected: Iterable[Expectation], card: DatasetCard) -> None:
-    """Hold what a file of an older layout says of the examples' size against the dataset's card.
+    """Check the sizes that an experiment file of an older layout states against the dataset's card.
 
     Raises
     ------
     UserError
-        With a line per difference: today all of that follows from the dataset.
+        With one line per difference; in the current layout, these sizes follow from the dataset.
     """
     channels, height, width = card.shape
     series = card.representation["name"] == "timeseries"
@@ -194,8 +196,8 @@ def check_expected(expected: Iterable[Expectation], card: DatasetCard) -> None:
         "samples": (width if series else card.window,),
     }
     wrong = [
-        f"[{table}] {key}: {each.value}, but the dataset has {found[each.quantity][-1]}; today it follows from there: "
-        "leave the key out, or take another data.paths.root"
+        f"[{table}] {key}: {each.value}, but the dataset has {found[each.quantity][-1]}, which is now used; leave the "
+        "key out, or use another data.paths.root"
         for each in expected
         for table, _, key in [each.key.rpartition(".")]
         if each.value not in found[each.quantity]
@@ -220,7 +222,7 @@ def captions_in(experiment: schema.Experiment, dataset: Dataset) -> tuple[str, .
 
 
 def num_train_examples(experiment: schema.Experiment | AutoencoderExperiment, dataset: Dataset) -> int:
-    """How many examples training reads, according to the card; a UserError if a split that it reads is missing."""
+    """Number of examples that training reads, by the card; a `UserError` if a split that training reads is missing."""
     paths, limit = dataset.data.paths, dataset.data.loading.max_train_examples
     dataset.files(paths.train)
     if experiment.training.validation.enabled:
@@ -230,7 +232,7 @@ def num_train_examples(experiment: schema.Experiment | AutoencoderExperiment, da
 
 
 def grouping_of(dataset: Dataset) -> dict[str, list[Any]]:
-    """The columns that [data.balancing] names, for the training examples; empty if it names none."""
+    """The values of the columns that [data.balancing] names, for each training example; empty if it names none."""
     data, card = dataset.data, dataset.card
     if not data.balancing.columns:
         return {}
@@ -242,7 +244,8 @@ def grouping_of(dataset: Dataset) -> dict[str, list[Any]]:
         if card.columns.get(column, {}).get("kind") not in ("categorical", "text"):
             usable = [key for key, value in card.columns.items() if value["kind"] in ("categorical", "text")]
             raise UserError(
-                f"[data.balancing] columns: no groups in a column {column!r}; the dataset has {', '.join(usable)}"
+                f"[data.balancing] columns: the dataset has no categorical or text column {column!r}; use one of "
+                f"{', '.join(usable)}"
             )
         found = opened[column][:]
         names = card.columns[column].get("names", ())
@@ -275,11 +278,11 @@ def order_of(
     if order.steps_per_epoch == 0:
         raise UserError(
             f"[data.loading] batch_size: one step takes {order.examples_per_step} examples (batch × processes × "
-            f"accumulation), but the training split has {num_examples}; use a smaller batch_size, or drop_last = false"
+            f"accumulation), but training reads {num_examples}; use a smaller batch_size, or drop_last = false"
         )
     return order
 
 
 def steps_of(training: schema.Training, steps_per_epoch: int) -> int:
-    """Optimizer steps of the whole run: `max_steps`, or else `epochs`."""
+    """Optimizer steps of the whole run: `max_steps` if set, otherwise `epochs`."""
     return training.max_steps or training.epochs * steps_per_epoch

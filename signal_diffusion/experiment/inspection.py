@@ -1,6 +1,6 @@
-"""What an experiment would take, and what is doubtful about it, found out without training.
+"""Cost of an experiment and warnings about it, found without training.
 
-`signal-diffusion config check` tells both, and a run begins with the latter.
+`signal-diffusion config check` shows both; a run shows the warnings when it starts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COPIES = {"adamw": 2, "adam": 2, "sgd": 1}
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """Figures of an experiment on one process."""
+    """Size and cost of an experiment on one process."""
 
     parameters: int
     tokens: int
@@ -53,22 +53,22 @@ class Inspection:
     steps_per_epoch: int
     num_steps: int
     state_bytes: int
-    """Weights, tables of what is looked up, such as captions, those of an autoencoder that stays in memory too, and
-    gradients, optimizer state and average of the trained weights; in fp32."""
+    """Bytes in fp32 of all weights, the lookup tables (of captions), the autoencoder if it stays in memory, and the
+    gradients, optimizer state and average of the trained weights."""
     activation_bytes: int
-    """What the forward pass of one batch keeps for the backward pass."""
+    """Bytes of activations that the forward pass of one batch keeps for the backward pass."""
     flops: int
     """Floating-point operations of a forward pass of one example; a training step takes about three times as many."""
     kernels: dict[str, str]
 
 
 def inspect(resolved: Resolved) -> Inspection:
-    """Build the model without memory, and read the dataset's card and the columns that it is balanced by.
+    """Build the model with fake tensors, and read the dataset's card and the columns that balance it.
 
     Raises
     ------
     UserError
-        For what training would refuse.
+        For any error that training would raise.
     """
     experiment, dataset, autoencoder = resolved.experiment, resolved.dataset, resolved.autoencoder
     training = experiment.training
@@ -104,12 +104,12 @@ def doubts_of(
     *,
     num_processes: int = 1,
 ) -> list[Doubt]:
-    """What the experiment may say of this dataset and seldom means, as (dotted key, message).
+    """Warnings about settings that are legal but suspicious for this dataset, as (dotted key, message).
 
     Raises
     ------
     UserError
-        Where a split is missing, or too small for one step.
+        If a split is missing or too small for one step.
     """
     examples = num_train_examples(experiment, dataset)
     order = order_of(experiment, examples, num_processes=num_processes)
@@ -127,11 +127,12 @@ def doubts_of(
 
 
 def _fresh_conditioning(before: str) -> Iterator[Doubt]:
-    """That a new run starts from weights that were trained with other conditions, `before`."""
+    """A warning if a new run starts from weights that were trained with other conditions, `before`."""
     if before:
         yield (
             "model.pretrained",
-            f"trained with other conditions ({before}): what embeds conditions starts fresh, and all else from there",
+            f"trained with other conditions ({before}): the embeddings of conditions start from fresh weights, and "
+            "all other weights are loaded",
         )
 
 
@@ -219,7 +220,7 @@ class _Limit(TorchFunctionMode):
 
 
 def _kept_bytes(model: Denoiser, x: Tensor, cond: Conditioning, *, bf16: bool) -> int:
-    """Bytes of the storages that autograd keeps after a forward pass, the parameters' own left out."""
+    """Bytes that autograd keeps after a forward pass, without the parameters."""
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 

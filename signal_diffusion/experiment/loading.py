@@ -1,4 +1,4 @@
-"""From an experiment file to an experiment, checked against all that this version has to offer."""
+"""Read an experiment file and check it against the models, methods, samplers and representations of this version."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
     "offer",
 ]
 
-LARGEST_TERMINAL_ALPHA = 0.1
+MAX_TERMINAL_ALPHA = 0.1  # share of the data left in x_t at the last step; sampling starts from pure noise
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class RunPaths:
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> schema.Experiment:
-    """Read an experiment file, with `table.key=value` overrides, against all that this version has to offer.
+    """Read and check the experiment file of a diffusion model, with `table.key=value` overrides.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> schema.Experim
 
 
 def offer() -> Offer:
-    """All that an experiment file may name in this version."""
+    """Everything that an experiment file can name in this version."""
     return Offer(
         architectures={name: backbone.architecture for name, backbone in BACKBONES.items()},
         representations=(*REPRESENTATIONS, Picture.name),
@@ -88,7 +88,7 @@ def offer() -> Offer:
 
 
 def load_autoencoder_experiment(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
-    """Read the experiment file of an autoencoder, as `load_experiment` those of diffusion models."""
+    """Read and check the experiment file of an autoencoder, like `load_experiment`."""
     return read_autoencoder_experiment(path, BACKBONES, (*REPRESENTATIONS, Picture.name), overrides)
 
 
@@ -102,7 +102,7 @@ def load_any_experiment(path: Path, overrides: Sequence[str] = ()) -> schema.Exp
 
 
 def _check(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
-    """What contradicts itself only in view of what there is."""
+    """Contradictions that need the backbones and methods to be found, as (dotted key, message)."""
     yield from _check_method(experiment)
     model = experiment.model
     try:
@@ -114,16 +114,20 @@ def _check(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
         if folder.is_dir() and not (folder / "model_index.json").is_file():
             yield (
                 "model.conditioning.text_encoder",
-                f"expected the folder, or the Hub id, of a text encoder; model.pretrained = {model.pretrained!r} is no "
-                "pipeline of diffusers to take it from",
+                "expected the folder, or the Hub id, of a text encoder: model.pretrained = "
+                f"{model.pretrained!r} is not a diffusers pipeline, which would contain one",
             )
 
 
 def _check_method(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
-    """What contradicts itself in a method only once it is built, or in a backbone."""
+    """Contradictions in the method, which are found by building it, and LoRA for a backbone without it."""
     if experiment.model.lora.enabled and not BACKBONES[experiment.model.name].builder.lora_targets:
         able = [name for name, each in BACKBONES.items() if each.builder.lora_targets]
-        yield "model.lora.enabled", f"{experiment.model.name!r} is no transformer; expected one of {', '.join(able)}"
+        yield (
+            "model.lora.enabled",
+            f"LoRA is not available for {experiment.model.name!r}; set model.name to one of {', '.join(able)}, or "
+            "leave the key out",
+        )
     try:
         method = method_of(experiment.model.diffusion)
     except UserError as error:
@@ -133,17 +137,17 @@ def _check_method(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
         times_of(method, experiment.generation.sampling)
     except UserError as error:
         yield "generation.sampling.steps", str(error)
-    if (terminal_alpha := method.schedule.terminal_alpha) > LARGEST_TERMINAL_ALPHA:
+    if (terminal_alpha := method.schedule.terminal_alpha) > MAX_TERMINAL_ALPHA:
         yield (
             "model.diffusion.beta_schedule",
-            f"leaves {terminal_alpha:.2f} of the data at the last step, while sampling starts from noise; expected "
-            f"at most {LARGEST_TERMINAL_ALPHA}: use more num_timesteps, a larger beta_end, or zero_terminal_snr = true",
+            f"leaves {terminal_alpha:.2f} of the data at the last step, but sampling starts from noise; expected "
+            f"at most {MAX_TERMINAL_ALPHA}: use more num_timesteps, a larger beta_end, or zero_terminal_snr = true",
         )
 
 
 @contextmanager
 def file_in_errors(path: Path) -> Iterator[None]:
-    """Put the experiment file's name before what is wrong with one of its tables."""
+    """Prefix errors about tables of an experiment file with its path."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The network of an experiment before training, or before a checkpoint is loaded into it: one way to both."""
+"""Build the network of an experiment, in the same way for training and for loading a checkpoint."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ __all__ = [
 ]
 
 VAE_FOLDER, TEXT_ENCODER_FOLDER, GUIDE_FOLDER = "vae", "text_encoder", "guide"
-"""Folders of an exported model, which holds all that it needs; its experiment names them by these names."""
+"""Folders in an exported model, which is self-contained; its experiment refers to them by these names."""
 
 
 def method_on(model: schema.Model, card: DatasetCard) -> Method:
-    """The method of [model.diffusion], scaled to its examples; latents have unit variance."""
+    """The method of [model.diffusion], scaled to the standard deviation of its examples; that of latents is 1."""
     data_std = 1.0 if model.autoencoder.enabled else representation_of(card).data_std
     return dataclasses.replace(method_of(model.diffusion), data_std=data_std)
 
@@ -57,7 +57,7 @@ def model_of(
     latent_shape: tuple[int, int, int] | None = None,
     caption: Caption | None = None,
 ) -> Denoiser:
-    """The backbone with fresh weights, for what the card says examples are, or for latents of them."""
+    """The backbone with fresh weights, for examples as the card describes them, or for their latents."""
     channels, height, width = latent_shape or card.shape
     attributes = attributes_of(model.conditioning, card, columns, caption)
     try:
@@ -74,17 +74,17 @@ def model_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """A network, and the space that it works in."""
+    """A network, and the autoencoder of the space that it works in."""
 
     model: Denoiser
     autoencoder: Autoencoder | None
-    """None where the network works on the examples themselves; normalised where a checkpoint tells how."""
+    """None if the network works on the examples themselves; normalised if a checkpoint has the statistics."""
     frozen: dict[str, str]
-    """SHA-256 of the weights that training leaves as they are, by what they are of; kept in every checkpoint."""
+    """SHA-256 of the frozen weights, by the names of `pretrained.KEYS`; saved in every checkpoint."""
 
 
 def with_exported_paths(experiment: schema.Experiment, folder: Path) -> schema.Experiment:
-    """The experiment that an exported model's folder holds, with the places of what lies in there too."""
+    """The experiment of an exported model, with the names of its folders replaced by their paths."""
     model = experiment.model
     autoencoder, conditioning = model.autoencoder, model.conditioning
     if autoencoder.path == VAE_FOLDER:
@@ -108,15 +108,15 @@ def assemble(
     pretrained: Pretrained | None,
     checkpoint: Checkpoint | None = None,
 ) -> Assembly:
-    """The experiment's network: its fresh weights, the pretrained ones in their place, and the changes of LoRA.
+    """Build the experiment's network: fresh weights, replaced by pretrained ones if it has any, and LoRA layers.
 
-    With a `checkpoint`, whose weights are loaded into the network after this, the pretrained ones are read only where
-    it does not hold them.
+    With a `checkpoint`, whose weights the caller loads afterwards, pretrained weights are read only for LoRA, since
+    the checkpoint does not contain them then.
 
     Raises
     ------
     UserError
-        Where something does not fit, or is not what the checkpoint was trained with.
+        If something does not fit, or differs from what the checkpoint was trained with.
     """
     table = experiment.model
     with torch.random.fork_rng(devices=[]):
@@ -144,12 +144,12 @@ def assemble(
 
 
 def autoencoder_of(model: schema.Model, vae: Any | None, card: DatasetCard) -> Autoencoder | None:
-    """The autoencoder of a dataset's examples around `vae_of`'s VAE, which it can load again; None without one.
+    """The autoencoder of a dataset's examples around the VAE of `vae_of`, which it can reload; None without a VAE.
 
     Raises
     ------
     UserError
-        If it does not take such examples.
+        If the VAE does not accept such examples.
     """
     if vae is None:
         return None

@@ -1,7 +1,7 @@
-"""The weights that [model] pretrained names, and those that a checkpoint needs and does not hold.
+"""Pretrained weights of [model] pretrained, and frozen weights that a checkpoint needs but does not contain.
 
-A checkpoint holds what was trained. What else it takes to use it (the autoencoder, the text encoder and, under LoRA,
-the pretrained weights) is named by the experiment and recognised by its hash.
+A checkpoint contains the trained weights. The frozen ones (the autoencoder, the text encoder and, with LoRA, the
+pretrained weights) are named by the experiment and verified by their hash.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEYS = {
     "pretrained": "[model] pretrained",
     "text_encoder": "[model.conditioning] text_encoder",
 }
-"""Keys that name such weights, as errors show them, by their names in `Checkpoint.frozen`."""
+"""Names of frozen weights in `Checkpoint.frozen`, and the key that says where they are, as errors show it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,25 +42,25 @@ class Pretrained:
     """The weights that [model] pretrained names, resolved once."""
 
     source: Path
-    """A folder, or where no such folder exists the Hub id of weights in diffusers' layout."""
+    """A folder or, if there is no such folder, the Hub id of weights in diffusers' layout."""
     table: schema.Model
     checkpoint: Checkpoint | None
     """None if they are in diffusers' layout."""
 
     def architecture(self, written: Collection[str], resumed: Checkpoint | None) -> object:
-        """The architecture of the network that they are of; only settings are downloaded for it.
+        """The architecture of the pretrained network; downloads only its settings.
 
         Parameters
         ----------
         written
-            Dotted keys that the file or an override gives, which must not contradict the weights.
+            Dotted keys set in the file or by an override, which must not contradict the weights.
         resumed
-            The checkpoint that the run continues from, which knows the architecture already.
+            The checkpoint that the run resumes from, which already knows the architecture.
 
         Raises
         ------
         UserError
-            If there are no such weights, they are of another network, or the file contradicts them.
+            If the weights do not exist, are of another kind of network, or contradict `written` keys.
         """
         model = self.table
         if self.checkpoint:
@@ -84,7 +84,7 @@ class Pretrained:
         return found
 
     def check(self, model: Denoiser, experiment: schema.Experiment) -> None:
-        """Check that the weights are complete and fit the network, before they are read.
+        """Check that the weights are complete and fit the network, without loading them.
 
         Raises
         ------
@@ -97,16 +97,14 @@ class Pretrained:
                 model.check_channels(self._folder(weights=False))
                 return
             if not self.checkpoint.exists:
-                raise UserError(
-                    f"{self.source}: not a checkpoint; expected the checkpoint-<step> folder of an earlier run"
-                )
+                raise UserError(f"{self.source}: not a checkpoint; use the checkpoint-<step> folder of an earlier run")
             checkpoints.verify(self.source)
             check_same_network(self.checkpoint, experiment)
 
     def load(self, model: Denoiser, experiment: schema.Experiment, card: DatasetCard) -> None:
-        """Load the weights into a fresh network; of a checkpoint of ours, the averaged ones.
+        """Load the weights into a fresh network; from a checkpoint of this package, the averaged ones.
 
-        What embeds conditions keeps its fresh weights if the checkpoint was trained with other conditions.
+        The embeddings of conditions keep their fresh weights if the checkpoint was trained with other conditions.
         """
         with _named_in_errors():
             if self.checkpoint is None:
@@ -119,7 +117,7 @@ class Pretrained:
     def other_conditions(self, experiment: schema.Experiment, card: DatasetCard) -> str:
         """The conditions that the checkpoint was trained with, if they differ from the experiment's; "" otherwise.
 
-        What embeds conditions starts fresh then, as it does with weights in diffusers' layout.
+        If they differ, the embeddings of conditions start from fresh weights, as with weights in diffusers' layout.
         """
         if self.checkpoint is None or not self.checkpoint.exists:
             return ""
@@ -131,14 +129,14 @@ class Pretrained:
         if self.checkpoint is None or self.checkpoint.frozen.get("autoencoder") != autoencoder.fingerprint:
             return None
         with _named_in_errors():
-            return self.checkpoint.latent_statistics("expected a checkpoint of this version")
+            return self.checkpoint.latent_statistics("use a checkpoint of this version")
 
     def _folder(self, *, weights: bool = True) -> Path:
         """The folder of the network's weights, or of its settings only, downloaded if it is on the Hub."""
         return located(self.source.as_posix(), BACKBONES[self.table.name].part, weights=weights)
 
     def _advice_without_hub(self) -> str:
-        """How to do without weights that are only on the Hub, which may be unreachable: the end of an error's line."""
+        """End of an error's line: what to do if the Hub, which has the weights, cannot be reached."""
         if not self.table.autoencoder.enabled or self.source.is_dir():
             return ""
         return (
@@ -148,7 +146,7 @@ class Pretrained:
 
 
 def pretrained_of(model: schema.Model) -> Pretrained | None:
-    """What [model] pretrained names; None if it names nothing. A `UserError` if the backbone cannot start from it."""
+    """The weights that [model] pretrained names, None if it is ""; a `UserError` if the backbone cannot load them."""
     if not model.pretrained:
         return None
     source = expanded(model.pretrained, "[model] pretrained")
@@ -159,7 +157,7 @@ def pretrained_of(model: schema.Model) -> Pretrained | None:
         able = [name for name, each in BACKBONES.items() if each.architecture_of is not None]
         raise UserError(
             f"[model] pretrained: {source} is in diffusers' layout, which {listed(able)} can start from; for "
-            f"{model.name!r} expected the checkpoint folder of an earlier run"
+            f"{model.name!r} use the checkpoint folder of an earlier run"
         )
     return Pretrained(source=source, table=model, checkpoint=checkpoint)
 
@@ -167,20 +165,20 @@ def pretrained_of(model: schema.Model) -> Pretrained | None:
 def check_same_frozen(checkpoint: Checkpoint, frozen: Mapping[str, str]) -> None:
     """Raise a `UserError` unless the `frozen` hashes are those that a checkpoint was trained with.
 
-    LoRA changes of other weights, or latents of another autoencoder, would give noise that looks like a result.
+    LoRA updates on other weights, or latents of another autoencoder, would give noise that looks like a result.
     """
     for name, key in KEYS.items():
         then, now = checkpoint.frozen.get(name, "none"), frozen.get(name, "none")
         if then != now:
             raise UserError(
-                f"{key}: other weights than {checkpoint} was trained with (SHA-256 {now[:12]}, and {then[:12]} then); "
-                "put those back, or start a new run"
+                f"{key}: other weights than {checkpoint} was trained with (SHA-256 {now[:12]} now, {then[:12]} then); "
+                "restore those, or start a new run"
             )
 
 
 @contextmanager
 def _named_in_errors(advice: str = "") -> Iterator[None]:
-    """Put the key [model] pretrained before errors that name no key, and `advice` behind all."""
+    """Prefix errors that name no key with [model] pretrained, and append `advice` to all of them."""
     try:
         yield
     except UserError as error:
@@ -190,7 +188,7 @@ def _named_in_errors(advice: str = "") -> Iterator[None]:
 
 @contextmanager
 def _own_conditioning(model: Denoiser) -> Iterator[None]:
-    """Keep a network's own `conditioning` while a state is loaded that has another one, or none."""
+    """Keep a network's own `conditioning` weights while a state without or with other ones is loaded."""
 
     def keep(module: torch.nn.Module, state: dict[str, Any], *_: object) -> None:
         for name in [name for name in state if name.startswith("conditioning.")]:

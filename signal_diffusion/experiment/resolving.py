@@ -1,4 +1,4 @@
-"""Everything that an experiment of a diffusion model names, looked up once and handed on."""
+"""Resolve everything that the experiment of a diffusion model names, once: dataset, pretrained weights, autoencoder."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Resolved:
     dataset: Dataset
     pretrained: Pretrained | None
     autoencoder: Autoencoder | None
-    """Of the space that the model works in; None if that is the examples' own."""
+    """Autoencoder of the latent space; None if the model works on the examples themselves."""
     checkpoint: Checkpoint | None
-    """What the run continues from."""
+    """The checkpoint that the run resumes from."""
 
 
 def resolve(
@@ -45,16 +45,16 @@ def resolve(
     experiment
         As read from a file.
     written
-        Dotted keys that the file or an override gives, which must not contradict pretrained weights.
+        Dotted keys set in the file or by an override, which must not contradict pretrained weights.
     expected
-        What a file of an older layout says about the dataset.
+        Statements about the dataset in a file of an older layout.
     checkpoint
-        What the run continues from.
+        The checkpoint that the run resumes from.
 
     Raises
     ------
     UserError
-        If something does not exist, or does not fit the experiment.
+        If something does not exist or does not fit the experiment.
     """
     model = experiment.model
     pretrained = pretrained_of(model)

@@ -106,7 +106,7 @@ def test_one_mistake_gives_one_line(tmp_path: Path, text: str, expected: str) ->
         ),
         (
             ["model.conditioning.type=caption", "model.pretrained=."],
-            "model.pretrained = '.' is no pipeline of diffusers to take it from",
+            "model.pretrained = '.' is not a diffusers pipeline, which would contain one",
         ),
         (["compute.device=cpu", "training.mixed_precision=fp16"], "'fp16' needs CUDA"),
         (["compute.device=mps", "training.mixed_precision=fp16"], "'fp16' needs CUDA"),

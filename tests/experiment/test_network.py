@@ -1,4 +1,4 @@
-"""Networks as they are before their training begins: what of a checkpoint's weights one starts from."""
+"""Networks before training: which of a checkpoint's weights they start from."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ATTRIBUTES = "model.conditioning.type=attributes"
 
 @pytest.fixture(scope="module")
 def base(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a model of classes."""
+    """A checkpoint of a class-conditional model."""
     folder = tmp_path_factory.mktemp("base")
     train(experiment_file, output_dir=folder, overrides=("training.max_steps=3",))
     return folder / "checkpoint-3"
 
 
 def state_of(experiment_file: Path, *overrides: str) -> dict[str, Tensor]:
-    """The state of an experiment's network before its training."""
+    """State of an experiment's network before training."""
     resolved = resolve(load_experiment(experiment_file, overrides))
     assembly = assemble(resolved.experiment, resolved.dataset.card, None, pretrained=resolved.pretrained)
     return assembly.model.state_dict()
 
 
 @pytest.mark.parametrize("override", [NONE, OTHER_CLASSES, ATTRIBUTES])
-def test_from_weights_of_other_conditions_a_network_starts_but_for_what_embeds_them(
+def test_pretrained_weights_of_other_conditions_are_loaded_except_for_the_embeddings(
     base: Path, experiment_file: Path, override: str
 ):
     fresh = state_of(experiment_file, override)
@@ -51,22 +51,22 @@ def test_from_weights_of_other_conditions_a_network_starts_but_for_what_embeds_t
     assert all(torch.equal(found[name], (fresh if name in own else averaged)[name]) for name in found)
 
 
-def test_other_conditions_of_the_pretrained_weights_are_a_warning_for_a_new_run_only(
+def test_pretrained_weights_of_other_conditions_are_a_warning_only_when_a_run_is_new(
     base: Path, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    start, message = f"model.pretrained={base}", "starts fresh, and all else from there"
+    start, message = f"model.pretrained={base}", "start from fresh weights"
 
     def warnings(folder: Path, *overrides: str, resume: str | None = None) -> list[str]:
         train(experiment_file, output_dir=folder, overrides=(start, *overrides), resume=resume)
         return [line for line in capsys.readouterr().err.splitlines() if message in line]
 
     [line] = warnings(tmp_path / "other", OTHER_CLASSES, "training.max_steps=1")
-    assert "[model] pretrained: trained with other conditions (class, label (alert, relaxed)): what embeds" in line
+    assert "[model] pretrained: trained with other conditions (class, label (alert, relaxed)): the embeddings" in line
     assert not warnings(tmp_path / "same", "training.max_steps=1")
     assert not warnings(tmp_path / "other", OTHER_CLASSES, "training.max_steps=2", resume="latest")
 
 
-def test_a_run_of_lora_from_weights_of_other_conditions_is_loaded_again(
+def test_a_lora_run_from_pretrained_weights_of_other_conditions_can_be_loaded(
     base: Path, experiment_file: Path, tmp_path: Path
 ):
     overrides = (f"model.pretrained={base}", OTHER_CLASSES, "model.lora.enabled=true", "training.max_steps=1")

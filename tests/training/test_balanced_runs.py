@@ -52,8 +52,8 @@ def test_balancing_changes_the_trained_weights(experiment_file: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("data.balancing.columns=['age']", r"no groups in a column 'age'; the dataset has label, gender, health"),
-        ("data.balancing.columns=['sex']", r"no groups in a column 'sex'"),
+        ("data.balancing.columns=['age']", r"no categorical or text column 'age'; use one of label, gender, health"),
+        ("data.balancing.columns=['sex']", r"no categorical or text column 'sex'"),
         ("data.balancing.columns=['gender', 'gender']", "expected each name once"),
     ],
 )

@@ -206,8 +206,8 @@ def test_a_caption_experiment_is_checked_without_the_text_encoders_weights(
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("data.columns.caption=words", r"\[data.columns\] caption: the dataset has no words in a column 'words'; it"),
-        ("data.columns.caption=age", "no words in a column 'age'"),
+        ("data.columns.caption=words", r"\[data.columns\] caption: the dataset has no text column 'words'; its"),
+        ("data.columns.caption=age", "no text column 'age'"),
         ("model.conditioning.text_encoder=/gone/away", "no such folder"),
     ],
 )
@@ -338,7 +338,7 @@ def test_attributes_default_to_the_usual_ones_that_vary(synthetic_dataset: Path)
     assert attributes_named(synthetic_dataset, COLUMNS, attributes=("site", "health")) == ["site", "health"]
     without_age = COLUMNS | {"age": {"kind": "numeric", "mean": 40.0, "std": 0.0}}
     assert attributes_named(synthetic_dataset, without_age) == ["gender"]
-    with pytest.raises(UserError, match=r"attributes: of gender, .*, none differs .* name others \(health, site\)"):
+    with pytest.raises(UserError, match=r"attributes: none of gender, .* varies .* set others \(health, site\)"):
         attributes_named(synthetic_dataset, {name: COLUMNS[name] for name in ("health", "site")})
     with pytest.raises(UserError, match="cannot condition on 'electrode'"):
         attributes_named(synthetic_dataset, COLUMNS, attributes=("electrode",))

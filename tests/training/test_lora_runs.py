@@ -131,7 +131,7 @@ def test_a_run_without_lora_cannot_start_from_a_lora_checkpoint(
         (("model.lora.rank=2",), r"\[model.lora\] rank: has no effect with model.lora.enabled = False"),
         (
             ("model.lora.enabled=true", "model.pretrained=x", "model.name=unet", "model.architecture={}"),
-            r"\[model.lora\] enabled: 'unet' is no transformer; expected one of .*dit",
+            r"\[model.lora\] enabled: LoRA is not available for 'unet'; set model.name to one of .*dit",
         ),
     ],
 )
