@@ -1,4 +1,4 @@
-"""A trained model in Python: read, asked for samples, written as a folder of its own."""
+"""A trained model in Python: load it, generate samples, and export it as a self-contained folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling import export as exporting
-from signal_diffusion.sampling.drawing import BatchSize, draw
+from signal_diffusion.sampling.drawing import BatchSize, generate_samples
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.request_options import build_request, request_options
 from signal_diffusion.sampling.requests import Noise
@@ -22,9 +22,9 @@ __all__ = ["SignalDiffusionPipeline"]
 
 
 class SignalDiffusionPipeline:
-    """Samples of a trained model, those that `signal-diffusion sample` makes.
+    """A trained model that generates the same samples as `signal-diffusion sample`.
 
-    Mistakes are a `UserError`, whose message is the command's with arguments for options.
+    Mistakes raise a `UserError` with the command's message, naming arguments instead of options.
 
     Examples
     --------
@@ -36,34 +36,34 @@ class SignalDiffusionPipeline:
 
     def __init__(self, trained: Trained) -> None:
         self.trained = trained
-        """The model with its experiment, the dataset's card and all else that sampling takes."""
+        """The model with its experiment, the dataset's card and everything else that sampling needs."""
 
     @classmethod
     def from_pretrained(
         cls, path: str | Path, *, use_ema: bool | None = None, overrides: Sequence[str] = ()
     ) -> SignalDiffusionPipeline:
-        """Read a model.
+        """Load a model.
 
         Parameters
         ----------
         path
-            A run's folder (its newest checkpoint, unless `generation.checkpoint` says another), a checkpoint's, one
-            that `save_pretrained` wrote, or such a one on the Hub, "owner/name" or "owner/name@revision".
+            Folder of a run (its newest checkpoint, unless `generation.checkpoint` names another), of a checkpoint, or
+            of a model that `save_pretrained` wrote; or such a model on the Hub, "owner/name" or "owner/name@revision".
         use_ema
-            Whether to take the averaged weights; None = as the experiment says. Exported models have one set alone.
+            Whether to use the averaged weights; None = as in the experiment. Exported models have only one set.
         overrides
-            Keys of the experiment, as `--set` takes them: "data.paths.root=DIR" for a dataset that was moved.
+            Keys of the experiment, as `--set` accepts them: "data.paths.root=DIR" for a dataset that was moved.
 
         Raises
         ------
         UserError
-            Where there is none, it is damaged, or what it needs has gone or changed.
+            If there is no model, it is damaged, or weights that it needs are missing or changed.
         """
         if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
-            raise UserError(f'overrides: {overrides!r}; expected a list of texts, such as ["data.paths.root=DIR"]')
-        told = [] if use_ema is None else [override("use_ema", use_ema)]
-        with named_in_errors({"use_ema": "use_ema"} if told else {}, others="overrides"):
-            return cls(load_trained(Path(path).expanduser(), [*overrides, *told]))
+            raise UserError(f'overrides: {overrides!r}; expected a list of strings, such as ["data.paths.root=DIR"]')
+        weights = [] if use_ema is None else [override("use_ema", use_ema)]
+        with named_in_errors({"use_ema": "use_ema"} if weights else {}, others="overrides"):
+            return cls(load_trained(Path(path).expanduser(), [*overrides, *weights]))
 
     def __call__(
         self,
@@ -82,36 +82,36 @@ class SignalDiffusionPipeline:
         batch_size: int | Literal["auto"] | None = None,
         **sampling: Any,
     ) -> Samples:
-        """Draw samples; without conditions, of all classes in turn, or what the model makes of the null.
+        """Generate samples; without conditions, a model of one category generates its classes in turn.
 
         Parameters
         ----------
         caption, label, attributes
-            What all samples are to be, as the model was trained; attributes that are not named are left open.
+            Conditions of all samples; attributes that are not given are left open.
         num
-            How many; None = one.
+            Number of samples; None = 1.
         like
-            A split of the run's dataset, whose conditions are drawn instead.
+            A split of the run's dataset, from which the conditions are sampled instead.
         windows
-            So many whole windows of all electrodes in the place of `num`, where a sample is an electrode that the model
-            knows by name: signals are (windows, electrodes, samples).
+            Number of whole windows with all electrodes, instead of `num`; the model must generate single electrodes and
+            be conditioned on `electrode`. Signals are then (windows, electrodes, samples).
         noise
-            Of a window's electrodes: "shared" (None) or "independent".
+            Noise of a window's electrodes: "shared" (None) or "independent".
         seed, steps, sampler, guidance_scale, **sampling
-            Keys of [generation.sampling] for this call; None = as the experiment says. Sample i of a seed and a
-            condition is always the same.
+            Keys of [generation.sampling] for this call; None = as in the experiment. Sample i depends only on (seed, i)
+            and its conditions.
         batch_size
-            Samples at a time, which changes them by rounding alone; None or "auto" = as many as fit.
+            Samples per batch, which changes samples only by rounding; None or "auto" = as many as fit.
 
         Raises
         ------
         UserError
-            For what the model does not know, or a value that a key does not take.
+            If the model does not know a condition, or a value is invalid.
         """
         fitting = batch_size is None or (isinstance(batch_size, str) and batch_size == "auto")
         size = None if fitting else whole_number("batch_size", batch_size)
         if "num_samples" in sampling:
-            raise UserError("num_samples: is `num` here; expected num=…")
+            raise UserError("num_samples: use the argument num instead")
         options = {"seed": seed, "steps": steps, "sampler": sampler, "guidance_scale": guidance_scale, **sampling}
         with named_as_arguments():
             wanted = request_options(
@@ -123,41 +123,41 @@ class SignalDiffusionPipeline:
                 windows=windows,
                 noise=noise,
             )
-            trained = self._with(options | {"num_samples": 1 if num is None else whole_number("num", num)})
+            trained = self._with_options(options | {"num_samples": 1 if num is None else whole_number("num", num)})
             request, captions = build_request(wanted, trained.experiment, trained.card)
-            trained = self._held(trained, captions)
+            trained = self._with_captions(trained, captions)
             generator = trained.generator
             batch = BatchSize(size, shape=generator.shape, device=generator.device, most=len(request))
-            return batch.fit(partial(draw, trained, request)).as_windows(request.electrodes)
+            return batch.fit(partial(generate_samples, trained, request)).as_windows(request.electrodes)
 
     def save_pretrained(self, folder: str | Path, *, name: str = "") -> Path:
-        """Write the model into a new folder that holds all it needs, and that `from_pretrained` reads anywhere.
+        """Export the model as a new self-contained folder, which `from_pretrained` can load on any machine.
 
-        The model card calls it `name`, such as the Hub's "owner/name", or as the folder.
+        Its model card has the name `name`, such as "owner/name" on the Hub, or the folder's.
 
         Raises
         ------
         UserError
-            Where the folder is there already.
+            If the folder already exists.
         """
         return exporting.export(self.trained, Path(folder).expanduser(), name=name)
 
-    def _with(self, options: Mapping[str, Any]) -> Trained:
+    def _with_options(self, options: Mapping[str, Any]) -> Trained:
         given = {key: value for key, value in options.items() if value is not None}
         if "use_ema" in given:
-            raise UserError("use_ema: chooses the weights; give it to from_pretrained")
+            raise UserError("use_ema: selects the weights to load; pass it to from_pretrained")
         with named_in_errors({key: key for key in given}):
             return with_options(self.trained, [override(key, value) for key, value in given.items()])
 
-    def _held(self, trained: Trained, captions: list[str]) -> Trained:
-        """With captions that it may not have been asked for before; their encoder is in memory meanwhile alone."""
+    def _with_captions(self, trained: Trained, captions: list[str]) -> Trained:
+        """The model with embedded captions; loads their encoder only while it embeds new ones."""
         texts = [attribute.texts for attribute in self.trained.attributes if isinstance(attribute, Caption)]
         if not captions or texts == [("", *captions)]:
             return trained
-        told = with_captions(trained, captions)
-        [caption] = told.attributes
+        captioned = with_captions(trained, captions)
+        [caption] = captioned.attributes
         assert isinstance(caption, Caption)
-        if self.trained.guide is not None:  # which may be another one than this call's
+        if self.trained.guide is not None:  # may differ from the guide of this call
             self.trained.guide.hold_captions(caption)
-        self.trained = replace(self.trained, attributes=told.attributes)
-        return told
+        self.trained = replace(self.trained, attributes=captioned.attributes)
+        return captioned

@@ -128,7 +128,7 @@ def test_training_imports_no_optional_package():
     ("options", "expected"),
     [
         (["--attributes", "age=60, age=61"], "age is given twice"),
-        (["--attributes", "label=alert", "--label", "relaxed"], "--attributes has a label too"),
+        (["--attributes", "label=alert", "--label", "relaxed"], "--attributes sets label too"),
         (["--attributes", "age"], "expected name=value"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A trained model in Python: the samples of the command, in every form, and what it cannot be asked for."""
+"""The pipeline in Python: the same samples as the command, their forms, and errors that name arguments."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def sampled(run: Path, output: Path, *arguments: str) -> dict[str, np.ndarray]:
 # Samples --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_pipeline_makes_what_the_command_makes_to_the_bit(
+def test_the_samples_of_pipeline_and_command_are_bit_identical(
     run: Path, pipeline: SignalDiffusionPipeline, tmp_path: Path
 ) -> None:
     arguments = ("--num", "3", "--label", "relaxed", "--seed", "5", "--steps", "3", "--sampler", "ddim")
@@ -74,13 +74,15 @@ def test_the_pipeline_makes_what_the_command_makes_to_the_bit(
     assert samples.columns["label"].tolist() == by_command["label"].tolist() == ["relaxed"] * 3
 
 
-def test_conditions_are_drawn_like_those_of_a_split(pipeline: SignalDiffusionPipeline) -> None:
+def test_like_samples_the_conditions_from_a_split(pipeline: SignalDiffusionPipeline) -> None:
     samples = pipeline(num=6, like="validation", seed=2)
-    drawn = values_like(pipeline.trained.experiment, ("label",), "validation", 6, seed=2)
-    assert samples.columns["label"].tolist() == drawn["label"] != ["alert", "relaxed"] * 3
+    expected = values_like(pipeline.trained.experiment, ("label",), "validation", 6, seed=2)
+    assert samples.columns["label"].tolist() == expected["label"] != ["alert", "relaxed"] * 3
 
 
-def test_signals_come_with_their_names_and_rate_and_become_epochs_in_volts(pipeline: SignalDiffusionPipeline) -> None:
+def test_signals_have_names_and_a_sampling_rate_and_are_converted_to_epochs_in_volts(
+    pipeline: SignalDiffusionPipeline,
+) -> None:
     samples = pipeline(num=4)
     assert samples.signals is not None and samples.signals.shape == (4, 2048) and len(samples) == 4
     assert (samples.ch_names, samples.sfreq) == (["EEG"], 125.0)
@@ -90,30 +92,30 @@ def test_signals_come_with_their_names_and_rate_and_become_epochs_in_volts(pipel
     assert epochs.metadata["label"].tolist() == ["alert", "relaxed", "alert", "relaxed"]
 
 
-def test_pictures_are_the_decibels_in_grey(pipeline: SignalDiffusionPipeline) -> None:
+def test_images_of_db_only_samples_are_their_values_in_grey(pipeline: SignalDiffusionPipeline) -> None:
     samples = pipeline(num=2)
-    pictures = samples.to_pictures()
-    assert [(picture.mode, picture.size) for picture in pictures] == [("L", (64, 64))] * 2
-    levels = np.stack([np.asarray(picture) for picture in pictures]) / 127.5 - 1
+    images = samples.to_pictures()
+    assert [(image.mode, image.size) for image in images] == [("L", (64, 64))] * 2
+    levels = np.stack([np.asarray(image) for image in images]) / 127.5 - 1
     assert np.abs(levels - samples.tensors[:, 0].clamp(-1, 1).numpy()).max() <= 0.5 / 127.5 + 1e-6
     assert np.ptp(levels) > 0.5
 
 
-def test_what_one_call_is_told_is_forgotten_by_the_next(pipeline: SignalDiffusionPipeline) -> None:
+def test_the_options_of_a_call_do_not_affect_the_next_call(pipeline: SignalDiffusionPipeline) -> None:
     before = pipeline(num=1)
     other = pipeline(num=1, seed=1, steps=7)
     assert not torch.equal(before.tensors, other.tensors)
     assert torch.equal(before.tensors, pipeline(num=1).tensors)
 
 
-def test_every_key_of_the_table_can_be_told_as_python_has_it(pipeline: SignalDiffusionPipeline) -> None:
+def test_keys_of_the_sampling_table_accept_python_and_numpy_values(pipeline: SignalDiffusionPipeline) -> None:
     unguided = pipeline(num=1, label="alert")
     never = pipeline(num=1, label="alert", guidance_scale=3.0, guidance_interval=(0.0, 1e-9), seed=np.int64(0))
     always = pipeline(num=1, label="alert", guidance_scale=3.0, guidance_interval=(0.0, 1.0))
     assert torch.equal(unguided.tensors, never.tensors) and not torch.equal(unguided.tensors, always.tensors)
 
 
-def test_the_last_weights_are_others_than_the_averaged(run: Path, pipeline: SignalDiffusionPipeline) -> None:
+def test_use_ema_false_uses_the_last_weights(run: Path, pipeline: SignalDiffusionPipeline) -> None:
     last = SignalDiffusionPipeline.from_pretrained(run, use_ema=False)
     assert not torch.equal(last(num=1).tensors, pipeline(num=1).tensors)
     assert torch.equal(last(num=1, seed=0).tensors, last(num=1).tensors)
@@ -122,7 +124,7 @@ def test_the_last_weights_are_others_than_the_averaged(run: Path, pipeline: Sign
 # Captions -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_caption_is_embedded_when_it_is_asked_for_and_the_weights_stay(
+def test_a_new_caption_is_embedded_without_loading_the_model_again(
     captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = SignalDiffusionPipeline.from_pretrained(captions)
@@ -140,7 +142,7 @@ def test_a_caption_is_embedded_when_it_is_asked_for_and_the_weights_stay(
     assert pipeline.trained.model is model
 
 
-def test_the_guide_of_a_call_hears_its_caption_too(captions: Path) -> None:
+def test_the_guide_of_a_call_gets_its_caption(captions: Path) -> None:
     pipeline = SignalDiffusionPipeline.from_pretrained(captions)
     table: dict[str, Any] = {
         "guidance_type": "autoguidance",
@@ -150,8 +152,8 @@ def test_the_guide_of_a_call_hears_its_caption_too(captions: Path) -> None:
     pipeline("a man")
     guided = pipeline("a woman", num=2, **table)
     overrides = [f"generation.sampling.{key}={value}" for key, value in table.items()]
-    told_first = SignalDiffusionPipeline(trained.load_trained(captions, overrides, ["a woman"]))
-    assert torch.equal(guided.tensors, told_first("a woman", num=2).tensors)
+    loaded_with_caption = SignalDiffusionPipeline(trained.load_trained(captions, overrides, ["a woman"]))
+    assert torch.equal(guided.tensors, loaded_with_caption("a woman", num=2).tensors)
     assert not torch.equal(guided.tensors, pipeline("a woman", num=2).tensors)
 
 
@@ -171,7 +173,7 @@ def test_a_caption_is_encoded_once(captions: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("backbone", ["dit", "sd35"])
-def test_a_network_that_is_given_captions_is_one_that_was_built_with_them(backbone: str) -> None:
+def test_a_network_with_replaced_captions_equals_one_built_with_them(backbone: str) -> None:
     [before] = CONDITIONINGS["caption"]
     assert isinstance(before, Caption)
     later = Caption("caption", ("", "new"), before.tokens[1:] + 1, before.pooled[1:] - 1)
@@ -186,17 +188,17 @@ def test_a_network_that_is_given_captions_is_one_that_was_built_with_them(backbo
     built.load_state_dict(network.state_dict())
     x, t, cond = torch.randn(2, 1, 64, 64), torch.tensor([0.3, 0.8]), Conditioning({"caption": torch.tensor([1, -1])})
     with torch.no_grad():
-        untold = network.eval()(x, t, cond)
+        before_replacing = network.eval()(x, t, cond)
         network.hold_captions(later)
         assert torch.equal(network(x, t, cond), built.eval()(x, t, cond))
-        assert not torch.equal(network(x, t, cond), untold)
+        assert not torch.equal(network(x, t, cond), before_replacing)
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("arguments", "expected"),
     [
         ({"label": "asleep"}, "label asleep: expected one of alert, relaxed"),
         ({"attributes": {"label": "asleep"}}, "attributes label=asleep: expected one of alert, relaxed"),
@@ -205,49 +207,49 @@ def test_a_network_that_is_given_captions_is_one_that_was_built_with_them(backbo
         ({"like": "night"}, "like night: "),
         ({"like": "validation", "label": "alert"}, "like validation: takes all conditions from the split"),
         ({"label": " "}, "label: is blank; leave it out for any class"),
-        ({"like": ""}, "like: is blank; leave it out for conditions that are not drawn"),
-        ({"windows": 2}, "windows: the model does not know which electrode an example is of"),
-        ({"label": "alert", "attributes": {"label": "alert"}}, "attributes has a label too; expected one of the two"),
+        ({"like": ""}, "like: is blank; leave it out for conditions that are not from a split"),
+        ({"windows": 2}, "windows: the model is not conditioned on the electrode; use num"),
+        ({"label": "alert", "attributes": {"label": "alert"}}, "attributes sets label too; use only one of the two"),
         ({"sampler": "eulr"}, "did you mean 'euler'"),
         ({"steps": 0}, "steps: expected a number greater than or equal to 1"),
         ({"num": 0}, "num: 0; expected a whole number of at least 1"),
         ({"num": 2.5}, "num: 2.5; expected a whole number of at least 1"),
-        ({"num_samples": 2}, "num_samples: is `num` here"),
+        ({"num_samples": 2}, "num_samples: use the argument num instead"),
         ({"batch_size": 0}, "batch_size: 0; expected a whole number of at least 1"),
         ({"batch_size": "many"}, "batch_size: 'many'; expected a whole number of at least 1"),
         ({"label": 1}, "label: 1; expected text"),
         ({"caption": ["a man"]}, "caption: ['a man']; expected text"),
         ({"like": 1}, "like: 1; expected text"),
         ({"attributes": [("label", "alert")]}, "attributes: [('label', 'alert')]; expected a mapping"),
-        ({"attributes": {"label": None}}, "attributes: 'label' is None; expected names with text or numbers"),
+        ({"attributes": {"label": None}}, "attributes: 'label' is None; expected text or a number"),
         ({"guidance": 2}, "guidance: unknown key (did you mean"),
         ({"eta": 0.5}, "eta: has no effect with generation.sampling.sampler = 'euler'"),
-        ({"use_ema": False}, "use_ema: chooses the weights; give it to from_pretrained"),
+        ({"use_ema": False}, "use_ema: selects the weights to load; pass it to from_pretrained"),
         ({"seed": object()}, "expected text, a number"),
     ],
 )
-def test_what_cannot_be_sampled_is_a_user_error_of_one_line(
-    pipeline: SignalDiffusionPipeline, asked: dict[str, Any], expected: str
+def test_invalid_requests_are_one_line_errors_that_name_arguments(
+    pipeline: SignalDiffusionPipeline, arguments: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        pipeline(**asked)
+        pipeline(**arguments)
     assert len(caught.value.lines) == 1 and expected in str(caught.value) and "--" not in str(caught.value)
 
 
-def test_values_of_attributes_are_read_without_the_space_around_them(pipeline: SignalDiffusionPipeline) -> None:
+def test_values_of_attributes_are_stripped(pipeline: SignalDiffusionPipeline) -> None:
     samples = pipeline(num=np.int64(2), attributes={"label": " relaxed "}, batch_size="auto")
     assert samples.columns["label"].tolist() == ["relaxed"] * 2
 
 
-def test_a_dataset_that_was_moved_is_named_by_an_override(run: Path, tmp_path: Path) -> None:
-    gone = SignalDiffusionPipeline.from_pretrained(run, overrides=[f"data.paths.root={tmp_path}/gone"])
-    with pytest.raises(UserError, match=r"gone does not exist; if the dataset has been moved, name its folder with"):
-        gone(like="validation")
+def test_overrides_can_set_the_folder_of_a_moved_dataset_and_errors_name_them(run: Path, tmp_path: Path) -> None:
+    missing = SignalDiffusionPipeline.from_pretrained(run, overrides=[f"data.paths.root={tmp_path}/gone"])
+    with pytest.raises(UserError, match=r"gone does not exist; if you moved the dataset, set its folder with"):
+        missing(like="validation")
     with pytest.raises(UserError, match=r"^overrides: \[generation.sampling\] steps: expected a number"):
         SignalDiffusionPipeline.from_pretrained(run, overrides=["generation.sampling.steps=0"])
 
 
-def test_a_guide_that_has_gone_is_switched_off_by_an_override(run: Path) -> None:
+def test_a_missing_guide_can_be_switched_off_by_an_override(run: Path) -> None:
     table = ("guidance_type=autoguidance", "guidance_checkpoint=checkpoint-99", "guidance_scale=2")
     guided = [f"generation.sampling.{each}" for each in table]
     with pytest.raises(UserError, match="checkpoint-99: no such checkpoint"):
@@ -256,32 +258,34 @@ def test_a_guide_that_has_gone_is_switched_off_by_an_override(run: Path) -> None
     assert unguided.trained.guide is None
 
 
-def test_a_checkpoint_is_found_from_within_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_can_be_the_checkpoint(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run / "checkpoint-4")
     here = SignalDiffusionPipeline.from_pretrained(".").trained
     assert (here.checkpoint.name, here.run) == ("checkpoint-4", run.resolve())
 
 
-def test_the_command_names_what_lies_here_as_a_person_would(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_shows_paths_relative_to_the_working_directory(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.parent)
     result = CliRunner().invoke(app, ["sample", run.name, "--num", "1", "--seed", "9"], catch_exceptions=False)
     assert result.stdout.startswith("run/generated/checkpoint-4_1-samples_")
-    assert "1 samples of run/checkpoint-4: " in result.stdout
+    assert "1 samples from run/checkpoint-4: " in result.stdout
 
 
-def test_a_run_without_a_checkpoint_is_told_of_in_a_line(run: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_is_an_error(run: Path, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes((run / "config.toml").read_bytes())
-    with pytest.raises(UserError, match="there is no whole checkpoint; expected one, which training writes"):
+    with pytest.raises(UserError, match="no complete checkpoint; training has to write one first"):
         SignalDiffusionPipeline.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(("option", "value"), [("--sampler", "eulr"), ("--steps", "0"), ("--guidance-scale", "-1")])
-def test_a_mistake_in_an_option_of_the_command_is_blamed_on_it(run: Path, option: str, value: str) -> None:
+def test_errors_of_the_command_name_the_option(run: Path, option: str, value: str) -> None:
     with pytest.raises(UserError, match=f"^{option}: expected"):
         CliRunner().invoke(app, ["sample", str(run), option, value], catch_exceptions=False)
 
 
-def test_what_is_neither_here_nor_on_the_hub_is_told_in_a_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_neither_local_nor_on_the_hub_is_a_one_line_error(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(
         UserError, match="owner/name: is not a local folder, and could not be downloaded from the Hub"
     ) as caught:
@@ -289,21 +293,21 @@ def test_what_is_neither_here_nor_on_the_hub_is_told_in_a_line(run: Path, monkey
     assert len(caught.value.lines) == 1
     monkeypatch.chdir(run.parent.parent)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
-    with pytest.raises(UserError, match="no such folder; expected a run's"):
+    with pytest.raises(UserError, match="no such folder; expected that of a run"):
         SignalDiffusionPipeline.from_pretrained(f"{run.parent.name}/rnu")
 
 
-def test_a_model_of_the_hub_is_brought_here(
+def test_a_model_on_the_hub_is_downloaded(
     pipeline: SignalDiffusionPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.save_pretrained(tmp_path / "snapshot")
-    asked: list[tuple[str, object]] = []
+    calls: list[tuple[str, object]] = []
 
     def download(name: str, *, revision: str | None, **options: Any) -> str:
-        asked.append((name, revision))
+        calls.append((name, revision))
         return str(tmp_path / "snapshot")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    there = SignalDiffusionPipeline.from_pretrained("owner/name@v2")
-    assert asked == [("owner/name", "v2")]
-    assert torch.equal(there(num=1).tensors, pipeline(num=1).tensors)
+    downloaded = SignalDiffusionPipeline.from_pretrained("owner/name@v2")
+    assert calls == [("owner/name", "v2")]
+    assert torch.equal(downloaded(num=1).tensors, pipeline(num=1).tensors)

@@ -1,4 +1,4 @@
-"""`signal-diffusion sample`: synthetic EEG from a trained model."""
+"""`signal-diffusion sample`: generate synthetic EEG with a trained model."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ MODULE = "signal_diffusion.cli"
 Run = Annotated[
     Path,
     typer.Argument(
-        help="A run's folder (generation.checkpoint of it: the newest), a checkpoint's, an exported model's, or "
-        "owner/name of the Hub."
+        help="Folder of a run (uses its generation.checkpoint, by default the newest), of a checkpoint or of an "
+        "exported model; or owner/name on the Hub."
     ),
 ]
 
 
 class SampleCommand(TyperCommand):
-    """A command whose help names what there is, and imports it for that alone."""
+    """A command that imports the names of samplers and formats only when its help is shown."""
 
     def format_help(self, *arguments: Any) -> None:
-        """Put the names into the options' help."""
+        """Insert the names of samplers and formats into the help of options."""
         from signal_diffusion.data.export import FORMATS
         from signal_diffusion.diffusion.samplers import SAMPLERS
 
@@ -41,46 +41,54 @@ class SampleCommand(TyperCommand):
 
 def sample(
     run: Run,
-    num: Annotated[int | None, typer.Option(help="Samples to generate.")] = None,
-    label: Annotated[str | None, typer.Option(help="Class of all samples; without it, all in turn.")] = None,
-    attributes: Annotated[str | None, typer.Option(metavar="NAME=VALUE,...", help="Others are left open.")] = None,
-    caption: Annotated[str | None, typer.Option(help="What all samples are, in words; without it, left open.")] = None,
+    num: Annotated[int | None, typer.Option(help="Number of samples.")] = None,
+    label: Annotated[str | None, typer.Option(help="Class of all samples; by default, all classes in turn.")] = None,
+    attributes: Annotated[
+        str | None, typer.Option(metavar="NAME=VALUE,...", help="Values of attributes; others are left open.")
+    ] = None,
+    caption: Annotated[str | None, typer.Option(help="Caption of all samples; by default, left open.")] = None,
     like: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Conditions of examples drawn from the run's dataset.")
+        str | None,
+        typer.Option(metavar="SPLIT", help="Conditions of random examples from this split of the run's dataset."),
     ] = None,
     windows: Annotated[
-        int | None, typer.Option(help="Whole windows of all electrodes, in the place of --num single ones.")
+        int | None, typer.Option(help="Number of whole windows with all electrodes, instead of --num.")
     ] = None,
     noise: Annotated[
-        str | None, typer.Option(help="Of a window's electrodes: shared or independent.", show_default="shared")
+        str | None, typer.Option(help="Noise of a window's electrodes: shared or independent.", show_default="shared")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="{samplers}.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the sampler.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="1 = conditional only.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Sample i depends on (seed, i) alone.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="One of {samplers}.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="1 = no guidance.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Sample i depends only on (seed, i).")] = None,
     batch_size: Annotated[
         str,
         typer.Option(
             metavar="N|auto",
-            help="At a time. Another changes samples by rounding, db-only signals by up to 3 % of a peak.",
+            help="Samples per batch. Changes samples by rounding, db-only signals by up to 3 % of their peak.",
         ),
     ] = "auto",
-    output: Annotated[Path | None, typer.Option(help="New folder.", show_default="in the run's generated/")] = None,
-    formats: Annotated[
-        str | None, typer.Option("--format", metavar="NAME,...", help="Of the samples: {formats}.")
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write; must not exist yet.", show_default="in the run's generated/")
     ] = None,
-    grid: Annotated[int | None, typer.Option(min=1, help="All samples in one PNG, so many in a row.")] = None,
+    formats: Annotated[
+        str | None, typer.Option("--format", metavar="NAME,...", help="File formats: {formats}.")
+    ] = None,
+    grid: Annotated[
+        int | None, typer.Option(min=1, help="Also write one PNG of all samples, this many per row.")
+    ] = None,
     trajectory: Annotated[
-        str | None, typer.Option(metavar="gif", help="An animation of the first samples, from noise to data.")
+        str | None,
+        typer.Option(metavar="gif", help="Also write an animation of the first samples, from noise to data."),
     ] = None,
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as generation.sampling.use_ema=false."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as generation.sampling.use_ema=false."),
     ] = None,
 ) -> None:
-    """Generate synthetic EEG from a trained model: files with them in microvolts, and pictures.
+    """Generate synthetic EEG with a trained model, as files in microvolts and images.
 
-    What is not given is as the run's experiment has it. The same command goes on where it was killed.
+    Options that you leave out default to the run's experiment. After a kill, the same command continues.
     """
     from signal_diffusion.data.export import formats_named
     from signal_diffusion.sampling.options import named_in_errors
@@ -110,7 +118,7 @@ def sample(
 def _sample(
     run: Path, overrides: list[str], wanted: Any, batch_size: int | None, output: Path | None, *, animate: bool
 ) -> None:
-    """Check everything, then load the model, then draw."""
+    """Check everything, then load the model and sample."""
     from accelerate.state import PartialState
 
     from signal_diffusion.data.card import DatasetCard
@@ -125,7 +133,7 @@ def _sample(
 
     start_missing_processes(MODULE)
     found = checkpoint_at(run, overrides)
-    checkpoint = job.agreed(found, experiment_at(found, overrides).compute)
+    checkpoint = job.agreed_checkpoint(found, experiment_at(found, overrides).compute)
     config = checkpoint / CONFIG_NAME
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
     table = experiment.generation.output
@@ -150,17 +158,17 @@ def _sample(
                     formats=formats, grid_nrow=table.grid_nrow if table.save_grid else None, animation=animate
                 ),
                 batch_size=batch_size,
-                asked=wanted.named(),
+                requested=wanted.named(),
                 on_batch=lambda done: progress("sampling", done, len(request)) if is_first() else None,
             )
     except (KeyboardInterrupt, SystemExit):
-        print(f"stopped; the same command goes on from {job.unfinished_folder(folder)}", file=sys.stderr)
+        print(f"stopped; the same command continues from {job.unfinished_folder(folder)}", file=sys.stderr)
         raise
     finally:
         PartialState().destroy_process_group()
-    if written:  # of the first process
+    if written:  # by the first process
         count = f"{wanted.windows} windows" if wanted.windows else f"{len(request)} samples"
-        print(f"{folder}: {count} of {from_here(trained.checkpoint)}: {', '.join(file.name for file in written)}")
+        print(f"{folder}: {count} from {from_here(trained.checkpoint)}: {', '.join(file.name for file in written)}")
 
 
 def _batch_size(text: str) -> int | None:
@@ -172,14 +180,14 @@ def _batch_size(text: str) -> int | None:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """The values by name of `--attributes NAME=VALUE,...`."""
+    """Parse `--attributes NAME=VALUE,...`."""
     pairs: dict[str, str] = {}
     for word in filter(str.strip, text.split(",")):
         name, equals, value = (part.strip() for part in word.partition("="))
         if not (name and equals and value):
             raise UserError(f"--attributes {word}: expected name=value")
         if name in pairs:
-            raise UserError(f"--attributes {word}: {name} is given twice; expected one value")
+            raise UserError(f"--attributes {word}: {name} is given twice; use one value")
         pairs[name] = value
     if not pairs:
         raise UserError("--attributes: is blank; leave it out for any values")

@@ -1,4 +1,4 @@
-"""Samples from a trained model: what is asked for, drawing them, and what they are in microvolts and files.
+"""Sampling from a trained model: requests, generated samples, and their conversion to microvolts and files.
 
-The mathematics are in `diffusion/`; what a user calls is the command, or the pipeline of `signal_diffusion.pipeline`.
+The mathematics is in `diffusion/`. Users call the command, or the pipeline in `signal_diffusion.pipeline`.
 """

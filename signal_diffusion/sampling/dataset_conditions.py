@@ -1,4 +1,4 @@
-"""Conditions drawn from a split of the dataset: whole rows, so that its marginals and what goes together are kept."""
+"""Conditions sampled from a split of the dataset: whole rows, which keeps marginals and combinations of attributes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from signal_diffusion.sampling.requests import Value
 __all__ = ["values_like"]
 
 MOVED = (
-    "if the dataset has been moved, name its folder with --set data.paths.root=DIR "
+    "if you moved the dataset, set its folder with --set data.paths.root=DIR "
     '(in Python, from_pretrained(…, overrides=["data.paths.root=DIR"]))'
 )
 
@@ -26,25 +26,25 @@ MOVED = (
 def values_like(
     experiment: schema.Experiment, names: Sequence[str], split: str, num: int, *, seed: int, min_channels: int = 1
 ) -> dict[str, list[Value]]:
-    """The attributes of `num` rows of a split of the run's dataset, drawn with replacement; row i by (seed, i) alone.
+    """The attributes of `num` random rows of a split of the run's dataset, with replacement; row i follows (seed, i).
 
     Raises
     ------
     UserError
-        Where there is nothing to draw, or the dataset has gone, or has no such split or column.
+        If the model is unconditional, the dataset is missing, or it has no such split or column.
     """
     if not names:
-        raise UserError(f"--like {split}: the model is unconditional; leave it out")
+        raise UserError(f"--like {split}: the model is unconditional; leave --like out")
     data = experiment.data
     try:
         found = dataset_of(data, min_channels=min_channels)
-    except UserError as error:  # whose advice is for who trains
+    except UserError as error:  # its advice after the first "; " is about training
         raise UserError(*(f"--like {split}: {line.partition('; ')[0]}; {MOVED}" for line in error.lines)) from None
     try:
         found.split(split)
     except UserError:
-        names_there = ", ".join(found.card.splits)
-        raise UserError(f"--like {split}: {found.root} has no such split; it has {names_there}") from None
+        available = ", ".join(found.card.splits)
+        raise UserError(f"--like {split}: {found.root} has no such split; use one of {available}") from None
     opened = found.open(split).with_format(None)
     generators = (generator_for(Purpose.CONDITION, seed, i) for i in range(num))
     rows = [int(torch.randint(len(opened), (), generator=generator)) for generator in generators]
@@ -53,18 +53,18 @@ def values_like(
         column = getattr(data.columns, name, name)
         if column not in opened.column_names:
             raise UserError(
-                f"--like {split}: {found.root} has no column {column!r}; it has {', '.join(opened.column_names)}"
+                f"--like {split}: {found.root} has no column {column!r}, only {', '.join(opened.column_names)}; {MOVED}"
             )
-        values[name] = _picked(opened[column], rows, found.card, column)
-    if experiment.model.conditioning.type == "caption":  # which training reads without the space around them
+        values[name] = _column_values(opened[column], rows, found.card, column)
+    if experiment.model.conditioning.type == "caption":  # stripped as in training
         return {
             name: [text.strip() if isinstance(text, str) else text for text in each] for name, each in values.items()
         }
     return values
 
 
-def _picked(values: Iterable[Any], rows: Sequence[int], card: DatasetCard, column: str) -> list[Value]:
-    """The rows of a column: codes as their names, the unknown as None."""
+def _column_values(values: Iterable[Any], rows: Sequence[int], card: DatasetCard, column: str) -> list[Value]:
+    """The values of some rows of a column: codes as category names, unknown values as None."""
     names = card.columns.get(column, {}).get("names", ())
     every = list(values)
     return [_value(every[row], names) for row in rows]

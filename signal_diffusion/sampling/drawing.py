@@ -1,4 +1,4 @@
-"""Drawing samples from a trained model, in memory."""
+"""Generate samples with a trained model, in memory."""
 
 from __future__ import annotations
 
@@ -24,35 +24,36 @@ from signal_diffusion.sampling.trained import Trained
 __all__ = [
     "BatchSize",
     "Evaluations",
-    "columns_of",
     "counted",
-    "draw",
+    "generate_samples",
+    "requested_columns",
     "rounded_up",
-    "trajectory",
+    "trajectory_frames",
 ]
 
-VALUES_AT_ONCE = {"cuda": 2**24, "cpu": 2**20}
-"""Of the samples of a batch, where its size is not given."""
-MOST_AT_ONCE = {"cuda": 256, "cpu": 64}
-Drawn = TypeVar("Drawn")
+MAX_VALUES = {"cuda": 2**24, "cpu": 2**20}
+"""Largest number of values (samples × C × H × W) in an automatic batch."""
+MAX_SAMPLES = {"cuda": 256, "cpu": 64}
+"""Largest number of samples in an automatic batch."""
+Result = TypeVar("Result")
 
 
-def draw(
+def generate_samples(
     trained: Trained,
     request: Request,
     *,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
 ) -> Samples:
-    """Draw what is asked for, on the accelerator that is there.
+    """Generate the requested samples on the available accelerator.
 
-    A sample depends on the seed, the number of its noise and its conditions alone, and by rounding on `batch_size`,
-    which is that of every batch: one that is short is filled up with copies of the last sample.
+    A sample depends only on the seed, the number of its noise and its conditions, and by rounding on `batch_size`. All
+    batches have this size: the last one is filled up with copies of the last sample.
 
     Parameters
     ----------
     batch_size
-        Samples at a time; None = all at once.
+        Samples per batch; None = all in one batch.
     on_step
         As in `SampleGenerator.generate`.
     """
@@ -76,79 +77,80 @@ def draw(
         tensors=tensors,
         latents=latents,
         signals=_signals(trained, tensors, request),
-        columns=columns_of(trained.attributes, request.cond),
+        columns=requested_columns(trained.attributes, request.cond),
         card=trained.card,
         representation=trained.representation,
     )
 
 
-def trajectory(trained: Trained, request: Request) -> list[tuple[Tensor, Tensor]]:
-    """Where the samples were when a step began, x_t, and what the network took x0 for there; the samples at the end.
+def trajectory_frames(trained: Trained, request: Request) -> list[tuple[Tensor, Tensor]]:
+    """Frames of an animation: x_t at the start of a step and the network's x0 there; both are the samples at the end.
 
-    (N, C, H, W) each, on the CPU. Of more than 50 steps, 49 evenly among them. What a model of latents works on is
-    decoded, of 12 of its steps: noise looks like what the decoder makes of noise.
+    (N, C, H, W) each, on the CPU. Of more than 49 steps, 49 evenly spaced ones. Those of a latent model are decoded,
+    for up to 12 steps; its first frame shows decoded noise.
     """
     generator = trained.generator
     recorder = generator.recorder(request.noise)
-    samples = draw(trained, request, on_step=recorder)
+    samples = generate_samples(trained, request, on_step=recorder)
     frames = [(generator.decode(xt), generator.decode(x0)) for xt, x0 in recorder.frames]
     return [*frames, (samples.tensors, samples.tensors)]
 
 
 def rounded_up(count: int, size: int) -> int:
-    """Samples in so many whole batches as `count` takes."""
+    """`count` rounded up to a multiple of the batch size `size`."""
     return math.ceil(count / size) * size
 
 
-def columns_of(attributes: tuple[Attribute, ...], cond: Conditioning) -> dict[str, np.ndarray]:
-    """What samples are asked to be, by attribute (N,), with "" or NaN for the null."""
-    return {each.name: _named(each, cond.attributes[each.name]) for each in attributes}
+def requested_columns(attributes: tuple[Attribute, ...], cond: Conditioning) -> dict[str, np.ndarray]:
+    """The requested conditions by attribute, (N,) each, with "" or NaN for attributes left open."""
+    return {each.name: _decoded(each, cond.attributes[each.name]) for each in attributes}
 
 
 class BatchSize:
-    """How many samples are drawn at a time: as many as are asked for, or as fit.
+    """The number of samples per batch: the `requested` one, or as many as fit into memory.
 
-    Without a number, it begins with what should fit, in even shares, and is halved for good whenever memory runs out.
+    Without a requested size, it starts with a size that should fit and divides the `most` samples evenly, and is
+    halved permanently whenever memory runs out.
     """
 
-    def __init__(self, asked: int | None, *, shape: tuple[int, ...], device: torch.device | str, most: int) -> None:
-        self._is_fixed = asked is not None
+    def __init__(self, requested: int | None, *, shape: tuple[int, ...], device: torch.device | str, most: int) -> None:
+        self._is_fixed = requested is not None
         kind = "cuda" if torch.device(device).type == "cuda" else "cpu"
-        fitting = max(1, min(MOST_AT_ONCE[kind], VALUES_AT_ONCE[kind] // math.prod(shape), most))
-        self.size = asked or math.ceil(most / math.ceil(most / fitting))
+        fitting = max(1, min(MAX_SAMPLES[kind], MAX_VALUES[kind] // math.prod(shape), most))
+        self.size = requested or math.ceil(most / math.ceil(most / fitting))
 
-    def fit(self, draw: Callable[..., Drawn]) -> Drawn:
-        """What `draw(batch_size=…)` makes at the first size that fits.
+    def fit(self, generate: Callable[..., Result]) -> Result:
+        """The result of `generate(batch_size=…)` with the first size that fits into memory.
 
         Raises
         ------
         UserError
-            Where none does.
+            If no size fits.
         """
         while True:
             try:
-                return draw(batch_size=self.size)
+                return generate(batch_size=self.size)
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
                 if self._is_fixed or self.size == 1:
                     advice = "use a smaller one, or auto" if self._is_fixed else "use another device"
-                    raise UserError(f"--batch-size {self.size}: there is not enough memory; {advice}") from None
-            # Not while the exception is handled: it holds on to what has to be let go of.
+                    raise UserError(f"--batch-size {self.size}: not enough memory; {advice}") from None
+            # Only after the except block: its exception references the tensors that have to be freed.
             clear_device_cache(garbage_collection=True)
             self.size //= 2
 
 
 @dataclass
 class Evaluations:
-    """How often networks were asked about a sample, all samples together."""
+    """Number of network evaluations, summed over samples."""
 
     count: int = 0
 
 
 @contextmanager
 def counted(trained: Trained) -> Iterator[Evaluations]:
-    """Count evaluations of the model and of its guide."""
+    """Count the evaluations of the model and of its guide within the context."""
     found = Evaluations()
 
     def count(module: Any, arguments: tuple[Any, ...]) -> None:
@@ -164,10 +166,10 @@ def counted(trained: Trained) -> Iterator[Evaluations]:
 
 
 def _signals(trained: Trained, tensors: Tensor, request: Request) -> Tensor | None:
-    """Turn tensors (N, C, H, W) into µV (N, …); None where they hold no signals."""
+    """Convert tensors (N, C, H, W) to signals (N, …) in µV; None if the representation has no signals."""
     if trained.representation.inverse == "none":
         return None
-    # One by one, so that what a representation draws (a phase) depends on (seed, i) alone too.
+    # One by one, so that random phases, too, depend only on (seed, i).
     seed = trained.sampling.seed
     return torch.stack(
         [
@@ -177,7 +179,7 @@ def _signals(trained: Trained, tensors: Tensor, request: Request) -> Tensor | No
     )
 
 
-def _named(attribute: Attribute, values: Tensor) -> np.ndarray:
+def _decoded(attribute: Attribute, values: Tensor) -> np.ndarray:
     if isinstance(attribute, Categorical):
         return np.array(["" if index < 0 else attribute.names[index] for index in values.tolist()])
     if isinstance(attribute, Caption):

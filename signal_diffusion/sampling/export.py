@@ -1,17 +1,17 @@
-"""A trained model as a folder in diffusers' style, which holds everything that sampling needs.
+"""Export a trained model as a self-contained folder in diffusers' style.
 
     model_index.json       the parts, by class
-    model.safetensors      the weights that are sampled from, in fp32, changes of LoRA added to what they change
+    model.safetensors      the weights for sampling, in fp32, with LoRA updates merged
     config.toml            the experiment
     signal_dataset.json    what the samples are: representation, sampling rate, electrodes, attributes
-    vae/, latents.json     of a model of latents
-    text_encoder/          of a model of captions, with its tokenizer
-    frozen.json            hashes of the two
-    guide/                 of a model that is guided by an earlier state of it
+    vae/, latents.json     for a latent model
+    text_encoder/          for a caption model, with its tokenizer
+    frozen.json            hashes of the VAE and the text encoder
+    guide/                 for a model that is guided by an earlier checkpoint
     README.md              the model card
-    manifest.json          sizes and hashes of all others but the model card, which may be written on
+    manifest.json          sizes and hashes of all other files except the model card, which may be edited
 
-It is a checkpoint otherwise, and is read as one. Nothing in it names a place on the machine that wrote it.
+For everything else it is a checkpoint, and is read as one. It contains no paths of the machine that wrote it.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ from signal_diffusion.sampling.trained import Trained, is_exported
 
 __all__ = ["check_new", "export"]
 
-_PLACES = re.compile(r"(path|file|dir)$")
+_PATH_SETTINGS = re.compile(r"(path|file|dir)$")
 
 
 def export(trained: Trained, output: Path, *, name: str = "") -> Path:
-    """Write the new folder `output`, whole or not at all; the model card calls it `name`, or as the folder.
+    """Write the new folder `output`, completely or not at all; its model card has the name `name`, or the folder's.
 
     Raises
     ------
     UserError
-        Where it is there already, the checkpoint has gone, or the disk does not take the weights.
+        If it already exists, the checkpoint is missing, or the weights cannot be written.
     """
     check_new(output)
     try:
         with published(output, replaces=False) as folder:
             _write_model(trained, folder, name or output.name)
-    except SafetensorError as error:  # which is no OSError, though the disk is what is full
+    except SafetensorError as error:  # not an OSError, even if the disk is full
         raise UserError(
             f"{output}: cannot write the weights: {error}; check the path, its permissions and the space left"
         ) from error
@@ -71,13 +71,13 @@ def export(trained: Trained, output: Path, *, name: str = "") -> Path:
 
 
 def check_new(output: Path) -> None:
-    """Raise a `UserError` where there is something already."""
+    """Raise a `UserError` if `output` already exists."""
     if output.exists():
-        raise UserError(f"{output} is there already; choose another folder, or remove it")
+        raise UserError(f"{output} already exists; choose another folder, or remove it")
 
 
 def _write_model(trained: Trained, folder: Path, name: str) -> None:
-    """All files of an exported model."""
+    """Write all files of an exported model."""
     step = step_of(trained.checkpoint)
     index, texts = _write_parts(trained, folder)
     texts |= {CONFIG_NAME: to_toml(_portable(trained)), CARD_NAME: _portable_card(trained.card).to_json()}
@@ -94,7 +94,7 @@ def _write_model(trained: Trained, folder: Path, name: str) -> None:
 
 
 def _write_network(model: Denoiser, texts: Mapping[str, str], folder: Path) -> None:
-    """What sampling reads of a checkpoint."""
+    """Write the files of a checkpoint that sampling reads."""
     folder.mkdir(exist_ok=True)
     state = {name: value.float() if value.is_floating_point() else value for name, value in merged_state(model).items()}
     save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / WEIGHTS)
@@ -103,7 +103,7 @@ def _write_network(model: Denoiser, texts: Mapping[str, str], folder: Path) -> N
 
 
 def _write_parts(trained: Trained, folder: Path) -> tuple[dict[str, str | list[str]], dict[str, str]]:
-    """Write what stays as it is beside the network; the index of all parts, and what a network's folder says."""
+    """Write the frozen parts; returns the index of all parts, and the text files of a network's folder."""
     index: dict[str, str | list[str]] = {
         "_class_name": "SignalDiffusionPipeline",
         "_signal_diffusion_version": version("signal-diffusion"),
@@ -114,31 +114,31 @@ def _write_parts(trained: Trained, folder: Path) -> tuple[dict[str, str | list[s
         vae, statistics = trained.autoencoder.vae, trained.autoencoder.statistics
         assert statistics is not None
         vae.save_pretrained(folder / VAE_FOLDER)
-        _forget_places(folder / VAE_FOLDER / "config.json")
+        _remove_paths(folder / VAE_FOLDER / "config.json")
         texts[LATENTS_NAME] = statistics.to_json()
         frozen["autoencoder"] = trained.autoencoder.fingerprint
         index["vae"] = ["diffusers", trained.autoencoder.kind]
     if trained.encoder:
-        frozen["text_encoder"] = _copied(trained.encoder, folder / TEXT_ENCODER_FOLDER).fingerprint
+        frozen["text_encoder"] = _copy_encoder(trained.encoder, folder / TEXT_ENCODER_FOLDER).fingerprint
         index["text_encoder"] = ["signal_diffusion", "TextEncoder"]
     if frozen:
         texts[FROZEN_NAME] = json.dumps(frozen, indent=2) + "\n"
     return index, texts
 
 
-def _copied(encoder: TextEncoder, folder: Path) -> TextEncoder:
-    """What an encoder is read from, in another folder."""
+def _copy_encoder(encoder: TextEncoder, folder: Path) -> TextEncoder:
+    """Copy the files of a text encoder to another folder; returns the copy."""
     for path in encoder.files():
-        place = folder / path.relative_to(encoder.folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+        copy = folder / path.relative_to(encoder.folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
         if path.name.endswith("config.json"):
-            _forget_places(place)
+            _remove_paths(copy)
     return text_encoder(str(folder), encoder.max_tokens)
 
 
 def _portable(trained: Trained) -> schema.Experiment:
-    """The experiment for another machine: what it was trained on and from by name, what it needs within the folder."""
+    """The experiment for another machine: datasets by their last name, parts by their folder in the export."""
     experiment = trained.experiment
     model, sampling = experiment.model, experiment.generation.sampling
     autoencoder, conditioning = model.autoencoder, model.conditioning
@@ -149,14 +149,14 @@ def _portable(trained: Trained) -> schema.Experiment:
     sampling = dataclasses.replace(sampling, use_ema=trained.averaged)
     if trained.guide is not None:
         sampling = dataclasses.replace(sampling, guidance_checkpoint=GUIDE_FOLDER)
-    elif sampling.guidance_type == "autoguidance":  # with a scale of 1, by nothing
+    elif sampling.guidance_type == "autoguidance":  # not guided, since the scale is 1
         sampling = dataclasses.replace(sampling, guidance_type="classifier-free", guidance_checkpoint="")
     return dataclasses.replace(
         experiment,
         compute=dataclasses.replace(experiment.compute, device="auto"),
         data=dataclasses.replace(
             experiment.data,
-            paths=_named(experiment.data.paths),
+            paths=_portable_paths(experiment.data.paths),
             loading=dataclasses.replace(experiment.data.loading, cache_dir=""),
         ),
         model=dataclasses.replace(
@@ -165,12 +165,12 @@ def _portable(trained: Trained) -> schema.Experiment:
         training=dataclasses.replace(experiment.training, resume=schema.Resume()),
         generation=dataclasses.replace(experiment.generation, sampling=sampling),
         output=schema.Output(),
-        logging=schema.Logging(tensorboard=experiment.logging.tensorboard),  # without the names of accounts
+        logging=schema.Logging(tensorboard=experiment.logging.tensorboard),  # without account names
     )
 
 
-def _named(paths: schema.Paths) -> schema.Paths:
-    """Folders of this machine by their last names: of a dataset, or else of where its training pictures lay."""
+def _portable_paths(paths: schema.Paths) -> schema.Paths:
+    """The paths of a dataset without folders of this machine: the root, or else the training folder, by last name."""
     default = schema.Paths()
     root = paths.root or (paths.train if is_place(paths.train) else "")
     return schema.Paths(
@@ -181,42 +181,42 @@ def _named(paths: schema.Paths) -> schema.Paths:
 
 
 def _portable_card(card: DatasetCard) -> DatasetCard:
-    """The card, of which a command, what was skipped and the folders of foreign splits name places of this machine.
+    """The card without paths of this machine, which are in its command, skipped recordings and folders of splits.
 
-    The names of categories stay, which the model is asked for, and which may be "/iy/".
+    Names of categories are not changed, even if they look like paths, such as "/iy/": requests use them.
     """
     entries = json.loads(card.to_json())
     kept = {"columns": entries.pop("columns"), "channels": entries.pop("channels")}
     marginals = {split: entries["splits"][split].pop("marginals") for split in card.splits}
-    entries = _without_places(entries)
+    entries = _without_paths(entries)
     for split, table in marginals.items():
         entries["splits"][split]["marginals"] = table
     return DatasetCard.from_json(json.dumps(entries | kept))
 
 
-def _without_places(value: Any) -> Any:
-    """What JSON holds, with each place in a text or a key by its last name."""
+def _without_paths(value: Any) -> Any:
+    """A JSON value in which each path in a text or a key is reduced to its last name."""
     if isinstance(value, dict):
-        return {last_name(key) if is_place(key) else key: _without_places(each) for key, each in value.items()}
+        return {last_name(key) if is_place(key) else key: _without_paths(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_without_places(each) for each in value]
+        return [_without_paths(each) for each in value]
     return without_places(value) if isinstance(value, str) else value
 
 
-def _forget_places(path: Path) -> None:
-    """Take out of a part's settings where it was read from, which libraries write into them."""
+def _remove_paths(path: Path) -> None:
+    """Remove from a part's settings the path that it was loaded from, which libraries store there."""
     settings = json.loads(path.read_text(encoding="utf-8"))
-    kept = {name: value for name, value in settings.items() if not _is_place(name, value)}
+    kept = {name: value for name, value in settings.items() if not _is_path(name, value)}
     if kept != settings:
         _write(path, json.dumps(kept, indent=2) + "\n")
 
 
-def _is_place(name: str, value: object) -> bool:
-    return isinstance(value, str) and _PLACES.search(name) is not None and is_place(value)
+def _is_path(name: str, value: object) -> bool:
+    return isinstance(value, str) and _PATH_SETTINGS.search(name) is not None and is_place(value)
 
 
 def _readme(trained: Trained, name: str, step: int) -> str:
-    """The model card; that of an exported model, which is all that is known of it, but for how it samples now."""
+    """The model card: a new one, or for an exported model its own card with the current sampling defaults."""
     if not is_exported(trained.checkpoint):
         return model_card(trained, name, step)
     card = trained.checkpoint / README

@@ -1,7 +1,7 @@
-"""The weaker network that autoguidance guides away from: another checkpoint of the run that is sampled from.
+"""The weaker network that autoguidance guides away from: an earlier checkpoint of the same run.
 
-Karras et al., https://arxiv.org/abs/2406.02507: it has to make the same errors as the network that it guides, only
-larger, and so to be of the same architecture, data and conditions, and trained less (or smaller).
+Karras et al., https://arxiv.org/abs/2406.02507: it must make the same errors as the network that it guides, only
+larger. So it needs the same architecture, data and conditions, and less training (or fewer parameters).
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ from signal_diffusion.paths import expanded
 __all__ = ["guide_folder", "guide_of"]
 
 KEY = "[generation.sampling] guidance_checkpoint"
-ADVICE = "expected an earlier checkpoint of the same run"
+ADVICE = "use an earlier checkpoint of the same run"
 
 
 def guide_of(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard, model: Denoiser) -> Denoiser | None:
-    """A copy of `model` with the weights that [generation.sampling] guides it by; None where it guides by no network.
+    """A copy of `model` with the weights of the guide in [generation.sampling]; None if autoguidance is off.
 
-    They are the averaged ones where those of the model are. What the checkpoint does not hold (the autoencoder, the
-    text encoder, the weights that LoRA changes) is the model's own.
+    The weights are averaged if those of the model are. Weights that the checkpoint does not contain (the autoencoder,
+    the text encoder, the weights that LoRA changes) are the model's.
 
     Raises
     ------
     UserError
-        Where there is no such checkpoint, it is damaged, of another run, or not earlier than the one that is sampled
-        from.
+        If there is no such checkpoint, it is damaged, of another run, or not earlier than the sampled one.
     """
     sampling = experiment.generation.sampling
     if sampling.guidance_type != "autoguidance" or sampling.guidance_scale == 1:
@@ -51,7 +50,7 @@ def guide_of(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard,
 
 
 def guide_folder(sampling: schema.Sampling, checkpoint: Path) -> Path:
-    """The folder that `guidance_checkpoint` names: one beside the checkpoint that is sampled from, or any other."""
+    """The folder that `guidance_checkpoint` names: "checkpoint-<step>" next to the sampled checkpoint, or a path."""
     name = sampling.guidance_checkpoint
     return checkpoint.parent / name if re.fullmatch(r"checkpoint-\d+", name) else expanded(name, KEY)
 
@@ -63,7 +62,7 @@ def _check(folder: Path, checkpoint: Path, experiment: schema.Experiment, card: 
     check_same_run(Checkpoint(folder), experiment, card, ADVICE)
     step, sampled = step_of(folder), step_of(checkpoint)
     if step >= sampled:
-        raise UserError(f"{folder}: is of step {step}, and the one that is sampled from of {sampled}; {ADVICE}")
+        raise UserError(f"{folder}: its step {step} is not before the sampled checkpoint's {sampled}; {ADVICE}")
     for name in (FROZEN_NAME, LATENTS_NAME):
         if _text(folder / name) != _text(checkpoint / name):
             raise UserError(f"{folder / name}: differs from that of {checkpoint}; {ADVICE}")

@@ -1,4 +1,4 @@
-"""A job: samples drawn by all processes, kept part by part, and written into a new folder when they are all there."""
+"""Sampling jobs: all processes generate batches, which are kept on disk until all are complete and written as files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ from signal_diffusion.data import export
 from signal_diffusion.data.publishing import published
 from signal_diffusion.errors import UserError, raised_by_all
 from signal_diffusion.experiment.loading import RunPaths
-from signal_diffusion.sampling.drawing import BatchSize, columns_of, counted, draw, rounded_up, trajectory
+from signal_diffusion.sampling.drawing import (
+    BatchSize,
+    counted,
+    generate_samples,
+    requested_columns,
+    rounded_up,
+    trajectory_frames,
+)
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.partial import KeptBatches, kept_settings
 from signal_diffusion.sampling.requests import Request
@@ -37,30 +44,33 @@ from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, device_of, is_exported
 from signal_diffusion.sampling.writing import SampleFiles, write_samples
 
-__all__ = ["agreed", "check_output", "default_output", "sample", "unfinished_folder"]
+__all__ = ["agreed_checkpoint", "check_output", "default_output", "sample", "unfinished_folder"]
 
 ANIMATED = 8
-"""First samples whose trajectories are drawn."""
-PATIENCE = timedelta(days=7)
-"""With which a process that has done its share waits for the others; one that fails tells them at once."""
-LONGEST_NAME = 180
-"""Bytes of a folder's name: file systems take 255, and there are prefixes and suffixes while it is made."""
+"""Number of samples in an animation, the first ones."""
+TIMEOUT = timedelta(days=7)
+"""How long a finished process waits for the others; a process that fails stops all of them at once."""
+MAX_NAME = 180
+"""Bytes of a folder's name: file systems allow 255, and temporary names add prefixes and suffixes."""
 PACKAGES = ("signal-diffusion", "torch", "diffusers", "numpy")
 
 
-def agreed(checkpoint: Path, compute: schema.Compute) -> Path:
-    """The checkpoint that the first process found: a run that goes on writes others while they look."""
+def agreed_checkpoint(checkpoint: Path, compute: schema.Compute) -> Path:
+    """The checkpoint that the first process found, for all processes: a run in progress may write a newer one."""
     _state(compute)
     [first] = broadcast_object_list([checkpoint])
     return first
 
 
-def default_output(checkpoint: Path, experiment: schema.Experiment, asked: Mapping[str, str]) -> Path:
-    """A folder in the run's generated/, or here in that of an exported model, named after what decides the samples."""
+def default_output(checkpoint: Path, experiment: schema.Experiment, requested: Mapping[str, str]) -> Path:
+    """The default output, named after the settings that determine the samples.
+
+    It is in the run's generated/, or for an exported model in generated/ of the working directory.
+    """
     sampling, subdirs = experiment.generation.sampling, experiment.output.subdirs
-    # an exported model may be in the Hub's cache
+    # an exported model may be in the Hub's cache, where nothing should be written
     base = Path() if is_exported(checkpoint) else RunPaths.around(checkpoint, subdirs).base
-    num = [] if "windows" in asked else [f"{sampling.num_samples}-samples"]
+    num = [] if "windows" in requested else [f"{sampling.num_samples}-samples"]
     words = [checkpoint.name, *num, sampling.sampler, f"{sampling.steps}-steps", f"seed-{sampling.seed}"]
     if sampling.guidance_scale != 1:
         words.append(f"guidance-{sampling.guidance_scale:g}")
@@ -70,18 +80,18 @@ def default_output(checkpoint: Path, experiment: schema.Experiment, asked: Mappi
     words += [
         f"{name.replace('_', '-')}-{_as_file_name(str(value))}" for name, value in others.items() if name not in named
     ]
-    words += [f"{name}-{_as_file_name(value)}" for name, value in sorted(asked.items()) if value]
-    return base / subdirs.generated / _cut("_".join(words))
+    words += [f"{name}-{_as_file_name(value)}" for name, value in sorted(requested.items()) if value]
+    return base / subdirs.generated / _shortened("_".join(words))
 
 
 def check_output(output: Path) -> None:
-    """Raise a `UserError` where there is something already."""
+    """Raise a `UserError` if `output` already exists."""
     if output.exists():
-        raise UserError(f"{output} is there already; choose another --output, or remove it")
+        raise UserError(f"{output} already exists; choose another --output, or remove it")
 
 
 def unfinished_folder(output: Path) -> Path:
-    """Where samples are kept until all are drawn."""
+    """The folder that keeps samples until all are generated."""
     return output.with_name(f".unfinished-{output.name}")
 
 
@@ -92,53 +102,53 @@ def sample(
     *,
     files: SampleFiles | None = None,
     batch_size: int | None = None,
-    asked: Mapping[str, str] | None = None,
+    requested: Mapping[str, str] | None = None,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[Path]:
-    """Draw samples, and write them into the new folder `output`: the files there, the samples' first.
+    """Generate samples and write them to the new folder `output`; returns its files, those with samples first.
 
     `samples.npz` has `tensors` (N, C, H, W) in [-1, 1], `signals` (N, …) in µV, `sampling_rate` in Hz, `ch_names` and
-    an array per attribute, with "" or NaN for the null; no signals where the representation does not hold them. The
-    other `formats` are those of `export.write`. Of whole windows, signals are (N, electrodes, samples), and tensors
-    (N, electrodes, C, H, W). `samples.json` says how the samples were made, and `samples.png` shows some; `latents.png`
-    what those of a latent space were decoded from. The folder appears whole or not at all.
+    an array per attribute, with "" or NaN if left open; no signals if the representation has none. The other formats
+    are those of `export.write`. For whole windows, signals are (N, electrodes, samples), and tensors
+    (N, electrodes, C, H, W). `samples.json` records how the samples were made, `samples.png` shows some of them, and
+    `latents.png` the latents of a latent model. The folder is written completely or not at all.
 
-    Until then, batches are kept beside it, and the next call with equal settings draws those that are missing. All
-    processes share the batches; the first one writes, and the others return []. It holds all samples in memory once,
-    and what a format needs to write them: fif and edf a copy of the signals in float64.
+    Until then, batches are kept in a folder next to it, and the next call with the same settings generates the missing
+    ones. All processes share the batches; the first one writes, and the others return []. All samples are in memory
+    once, plus what a format needs: fif and edf a copy of the signals in float64.
 
     Parameters
     ----------
     files
         Which files to write; None = `samples.npz`.
     batch_size
-        Samples at a time; None = as many as fit.
-    asked
-        What the conditions follow from, in words, for `samples.json`.
+        Samples per batch; None = as many as fit.
+    requested
+        The requested conditions as text, for `samples.json`.
     on_batch
-        Called with the number of samples drawn, before each batch and after the last; may raise.
+        Called with the number of finished samples before each batch and after the last; may raise.
 
     Raises
     ------
     UserError
-        Where the folder is there already, other settings were left unfinished, or a format needs signals that there
-        are none of.
+        If the folder already exists, an unfinished job has other settings, or a format needs signals and the
+        representation has none.
     """
     files, state = files or SampleFiles(), _state(trained.experiment.compute)
     batch = _batch_size(trained, request, batch_size, state.num_processes)
     settings = _settings(trained, request) | {"batch_size": batch.size}
-    left_open = () if batch_size else ("batch_size",)
-    with _kept(output, settings, left_open, files.formats, trained, state) as (folder, size):
+    adopted = () if batch_size else ("batch_size",)
+    with _job_folder(output, settings, adopted, files.formats, trained, state) as (folder, size):
         batch.size = size
         parts = KeptBatches(folder, len(request), size)
-        _draw_missing(trained, request, parts, batch, state, on_batch)
+        _generate_missing(trained, request, parts, batch, state, on_batch)
         if not state.is_main_process:
             return []
         samples, evaluations = _assembled(trained, request, parts)
         about = settings | {
             "batch_size": batch.size,
             "checkpoint": str(trained.checkpoint),
-            "asked": dict(asked or {}),
+            "asked": dict(requested or {}),
             "evaluations_per_sample": evaluations / len(request),
             "num_processes": state.num_processes,
             "versions": {name: version(name) for name in PACKAGES},
@@ -153,23 +163,23 @@ def sample(
                 electrodes=request.electrodes,
                 frames=batch.fit(partial(_first_frames, trained, request)) if files.animation else (),
             )
-        shutil.rmtree(folder, ignore_errors=True)  # while it is locked, lest it is another command's by then
+        shutil.rmtree(folder, ignore_errors=True)  # still locked, so that no other command uses it
     return [output / name for name in names]
 
 
 def _as_file_name(value: str) -> str:
-    """The value, or its beginning and a hash where it is long or has signs that mean something in a path."""
+    """The value, or its beginning and a hash if it is long or has characters with a meaning in paths."""
     short = re.sub(r"[^\w.+-]+", "-", value)[:40]
     return short if short == value else f"{short}-{_digest(value)}"
 
 
-def _cut(name: str) -> str:
-    """A folder's name, or its beginning and a hash of the whole where file systems may refuse it."""
+def _shortened(name: str) -> str:
+    """A folder's name, or its beginning and a hash of the whole if it is too long for file systems."""
     encoded = name.encode()
-    if len(encoded) <= LONGEST_NAME:
+    if len(encoded) <= MAX_NAME:
         return name
     end = f"-{_digest(name)}"
-    return encoded[: LONGEST_NAME - len(end)].decode(errors="ignore") + end
+    return encoded[: MAX_NAME - len(end)].decode(errors="ignore") + end
 
 
 def _digest(text: str) -> str:
@@ -177,20 +187,22 @@ def _digest(text: str) -> str:
 
 
 def _state(compute: schema.Compute) -> PartialState:
-    """This process among those that a launcher started."""
+    """The state of this process among those that a launcher started."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return PartialState(cpu=device_of(compute) == "cpu", **({"timeout": PATIENCE} if several else {}))
+    return PartialState(cpu=device_of(compute) == "cpu", **({"timeout": TIMEOUT} if several else {}))
 
 
-def _batch_size(trained: Trained, request: Request, asked: int | None, num_processes: int) -> BatchSize:
+def _batch_size(trained: Trained, request: Request, requested: int | None, num_processes: int) -> BatchSize:
     generator, most = trained.generator, math.ceil(len(request) / num_processes)
-    return BatchSize(asked, shape=generator.shape, device=generator.device, most=most)
+    return BatchSize(requested, shape=generator.shape, device=generator.device, most=most)
 
 
 def _settings(trained: Trained, request: Request) -> dict[str, Any]:
-    """All that samples follow from, but for the batch size, which rounds them."""
-    # By names and texts: an index means another caption in every command.
-    columns = {name: values.tolist() for name, values in sorted(columns_of(trained.attributes, request.cond).items())}
+    """Everything that determines the samples, except the batch size, which only rounds them."""
+    # Names and texts, because the index of a caption differs from command to command.
+    columns = {
+        name: values.tolist() for name, values in sorted(requested_columns(trained.attributes, request.cond).items())
+    }
     rows = hashlib.sha256(repr((request.noise, request.phase, columns)).encode())
     guide = guide_folder(trained.sampling, trained.checkpoint) if trained.guide else None
     return dataclasses.asdict(trained.sampling) | {
@@ -204,21 +216,21 @@ def _settings(trained: Trained, request: Request) -> dict[str, Any]:
 
 
 def _hashes(checkpoint: Path) -> dict[str, str]:
-    """Of all weights of a checkpoint, by file."""
+    """SHA-256 of the weight files of a checkpoint, by name."""
     manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
     return {name: each["sha256"] for name, each in manifest.items() if name.endswith(".safetensors")}
 
 
 @contextmanager
-def _kept(
+def _job_folder(
     output: Path,
     settings: Mapping[str, Any],
-    left_open: Collection[str],
+    adopted: Collection[str],
     formats: Sequence[str],
     trained: Trained,
     state: PartialState,
 ) -> Iterator[tuple[Path, int]]:
-    """The folder of what is drawn so far and its batch size, for this command alone; all processes come in, or none."""
+    """The locked folder of this job's finished batches, and its batch size; fails on all processes or on none."""
     folder, sizes = unfinished_folder(output), [0]
     lock = filelock.FileLock(folder / "lock", timeout=0)
     try:
@@ -228,8 +240,8 @@ def _kept(
             if state.is_main_process:
                 folder.mkdir(parents=True, exist_ok=True)
                 _acquire(lock, output)
-                check_output(output)  # again: the command that held it may have finished
-                sizes = [kept_settings(folder, settings, left_open=left_open)["batch_size"]]
+                check_output(output)  # again: the command that had the lock may have finished
+                sizes = [kept_settings(folder, settings, adopted=adopted)["batch_size"]]
         [size] = broadcast_object_list(sizes)
         yield folder, size
     finally:
@@ -240,10 +252,10 @@ def _acquire(lock: filelock.BaseFileLock, output: Path) -> None:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise UserError(f"{output}: another process is making it; wait for it, or choose another --output") from None
+        raise UserError(f"{output}: another process is writing it; wait for it, or choose another --output") from None
 
 
-def _draw_missing(
+def _generate_missing(
     trained: Trained,
     request: Request,
     parts: KeptBatches,
@@ -251,34 +263,34 @@ def _draw_missing(
     state: PartialState,
     on_batch: Callable[[int], None],
 ) -> None:
-    """Draw the batches that are not there, of which this process has its share."""
-    with raised_by_all():  # nobody writes before everybody has looked
+    """Generate this process's share of the missing batches."""
+    with raised_by_all():  # a barrier: no process writes before all have listed the missing batches
         missing = parts.missing()
     with _failing_together(state):
         for rows in missing[state.process_index :: state.num_processes]:
             on_batch(parts.num_done())
-            drawn, evaluations = batch.fit(partial(_counted_draw, trained, request[rows.start : rows.stop]))
-            tensors = {"tensors": drawn.tensors, "latents": drawn.latents, "signals": drawn.signals}
-            there = {name: values for name, values in tensors.items() if values is not None}
-            parts.write(rows, there, evaluations)
+            samples, evaluations = batch.fit(partial(_generate_counted, trained, request[rows.start : rows.stop]))
+            tensors = {"tensors": samples.tensors, "latents": samples.latents, "signals": samples.signals}
+            available = {name: values for name, values in tensors.items() if values is not None}
+            parts.write(rows, available, evaluations)
         on_batch(parts.num_done())
 
 
-def _counted_draw(trained: Trained, request: Request, *, batch_size: int) -> tuple[Samples, int]:
-    """Samples and the evaluations that they took, without those of what fills a batch up."""
+def _generate_counted(trained: Trained, request: Request, *, batch_size: int) -> tuple[Samples, int]:
+    """Samples and their number of network evaluations, without those of the copies that fill up a batch."""
     with counted(trained) as evaluations:
-        samples = draw(trained, request, batch_size=batch_size)
+        samples = generate_samples(trained, request, batch_size=batch_size)
     return samples, evaluations.count * len(request) // rounded_up(len(request), batch_size)
 
 
 def _first_frames(trained: Trained, request: Request, *, batch_size: int) -> list[tuple[Tensor, Tensor]]:
-    """The frames of as many samples as are animated, or as fit."""
-    return trajectory(trained, request[: min(ANIMATED, batch_size)])
+    """The animation's frames, of at most `batch_size` samples."""
+    return trajectory_frames(trained, request[: min(ANIMATED, batch_size)])
 
 
 @contextmanager
 def _failing_together(state: PartialState) -> Iterator[None]:
-    """What fails on one process fails on all: none waits for one that has left."""
+    """Raise an error of one process on all processes, so that none waits for a process that has failed."""
     with raised_by_all():
         try:
             yield
@@ -292,13 +304,13 @@ def _failing_together(state: PartialState) -> Iterator[None]:
 
 
 def _assembled(trained: Trained, request: Request, parts: KeptBatches) -> tuple[Samples, int]:
-    """All samples from their parts, and the evaluations that they took."""
+    """All samples from their parts, and their number of network evaluations."""
     tensors, evaluations = parts.assembled()
     samples = Samples(
         tensors=tensors["tensors"],
         latents=tensors.get("latents"),
         signals=tensors.get("signals"),
-        columns=columns_of(trained.attributes, request.cond),
+        columns=requested_columns(trained.attributes, request.cond),
         card=trained.card,
         representation=trained.representation,
     )

@@ -1,4 +1,4 @@
-"""The model card of an exported model (https://huggingface.co/docs/hub/model-cards): what is known of it."""
+"""Write the model card of an exported model (https://huggingface.co/docs/hub/model-cards)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from signal_diffusion.training.tracking import METRICS_NAME, read_rows
 __all__ = ["README", "model_card", "with_defaults"]
 
 README = "README.md"
-_DEFAULTS = re.compile(r"Unless told otherwise it samples by .*?(?= From the shell: )")
+_DEFAULTS = re.compile(r"(?:By default, it samples with|Unless told otherwise it samples by) .*?(?= From the shell: )")
+"""The sentence of `_defaults`; the second beginning is that of earlier versions."""
 
 
 def model_card(trained: Trained, name: str, step: int) -> str:
-    """Markdown with the YAML of the Hub; `name` is the model's, there or of its folder, `step` that of the checkpoint.
+    """Markdown with the Hub's YAML; `name` is the model's name on the Hub or its folder, `step` the checkpoint's.
 
-    There is no licence in it, which only who publishes the model can know.
+    It states no licence, which only the publisher of the model can choose.
     """
     sections = {
         "Use": _use(trained, name),
@@ -43,7 +44,7 @@ def model_card(trained: Trained, name: str, step: int) -> str:
 
 
 def with_defaults(card: str, trained: Trained) -> str:
-    """A model card, as it may have been written on, with the defaults of sampling that the experiment has now."""
+    """A model card, which may have been edited, with the current sampling defaults of the experiment."""
     return _DEFAULTS.sub(lambda found: _defaults(trained), card)
 
 
@@ -51,7 +52,7 @@ def _front_matter(trained: Trained) -> str:
     model = trained.experiment.model
     kind = ["eeg"] if _is_eeg(trained.card) else []
     tags = [*kind, "diffusion", "synthetic-data", model.name, trained.card.representation["name"]]
-    # The Hub links to it, so a relative path that looks like a name there must not be taken for one.
+    # The Hub links to it, so a relative path that looks like a Hub id must not be listed.
     known = _is_on_hub(model.pretrained) and is_cached(model.pretrained)
     base = ["base_model: " + model.pretrained.partition("@")[0]] if known else []
     lines = ["library_name: signal-diffusion", *base]
@@ -60,33 +61,39 @@ def _front_matter(trained: Trained) -> str:
 
 def _summary(trained: Trained) -> str:
     card = trained.card
-    of_what = f"`{card.representation['name']}` examples of shape {_sizes(card.shape)}"
-    signals = ""
-    if card.window and card.sampling_rate:
-        which = (
-            "one electrode each" if card.representation["layout"] == "electrode" else f"{len(card.channels)} electrodes"
-        )
-        signals = f", windows of {card.window / card.sampling_rate:g} s at {card.sampling_rate:g} Hz, {which}"
-    backs = {"exact": "become microvolts exactly", "approximate": "become microvolts but for a phase that is drawn"}
-    back = backs.get(card.representation["inverse"], "do not become signals")
+    kind = "EEG" if _is_eeg(card) else "images"
+    sentences = [
+        f"A diffusion model of {kind}, trained with signal-diffusion.",
+        f"It generates `{card.representation['name']}` examples of shape {_sizes(card.shape)}.",
+    ]
     if not _is_eeg(card):
-        return f"A diffusion model of pictures, trained with signal-diffusion. It makes {of_what}."
-    made = f"A diffusion model of EEG, trained with signal-diffusion. It makes {of_what}{signals}; they {back}."
-    return f"{made}\n\nWhat it makes is synthetic: no recording of anyone, and no basis for a diagnosis."
+        return " ".join(sentences)
+    if card.window and card.sampling_rate:
+        is_single = card.representation["layout"] == "electrode"
+        electrodes = "one electrode" if is_single else f"{len(card.channels)} electrodes"
+        seconds = f"{card.window / card.sampling_rate:g} s"
+        sentences.append(f"Each is a window of {seconds} of {electrodes} at {card.sampling_rate:g} Hz.")
+    conversions = {
+        "exact": "They are converted to microvolts exactly.",
+        "approximate": "They are converted to microvolts with an estimated phase.",
+    }
+    sentences.append(conversions.get(card.representation["inverse"], "They cannot be converted to signals."))
+    warning = "The samples are synthetic: they are not recordings of any person. Do not base a diagnosis on them."
+    return f"{' '.join(sentences)}\n\n{warning}"
 
 
 def _is_eeg(card: DatasetCard) -> bool:
-    """Whether examples are known to come from signals; others are pictures of anything."""
+    """Whether examples are known to be made from signals; otherwise they are any images."""
     return card.sampling_rate is not None
 
 
 def _use(trained: Trained, name: str) -> str:
-    words = [_asked(attribute) for attribute in trained.attributes]
-    asked = "It can be asked for " + "; ".join(words) + "." if words else "It takes no conditions."
+    described = [_described(attribute) for attribute in trained.attributes]
+    conditions = f"You can request {'; '.join(described)}." if described else "The model has no conditions."
     forms = ["samples.tensors                                          # in [-1, 1]"]
     if trained.representation.inverse != "none":
         forms.append("samples.signals, samples.ch_names, samples.sfreq         # µV")
-    forms.append("samples.to_pictures()                                    # of PIL")
+    forms.append("samples.to_pictures()                                    # PIL images")
     shown = "\n".join(forms)
     return f"""```python
 from signal_diffusion.pipeline import SignalDiffusionPipeline
@@ -95,23 +102,23 @@ samples = SignalDiffusionPipeline.from_pretrained({json.dumps(name, ensure_ascii
 {shown}
 ```
 
-{asked} {_defaults(trained)} From the shell: `signal-diffusion sample {shlex.quote(name)} --num 8`."""
+{conditions} {_defaults(trained)} From the shell: `signal-diffusion sample {shlex.quote(name)} --num 8`."""
 
 
 def _defaults(trained: Trained) -> str:
-    """How it samples, in the sentence that `_DEFAULTS` finds."""
+    """The sampling defaults, in the sentence that `_DEFAULTS` matches."""
     sampling, guide = trained.sampling, ""
     if trained.guide is not None:
         earlier = step_of(guide_folder(sampling, trained.checkpoint))
-        guide = f" away from what it was at step {earlier:,} (autoguidance), which is in `guide/`"
+        guide = f", guided away from its own earlier weights at step {earlier:,} (autoguidance, in `guide/`)"
     return (
-        f"Unless told otherwise it samples by `{sampling.sampler}` in {sampling.steps} steps, with a guidance scale of "
+        f"By default, it samples with `{sampling.sampler}` in {sampling.steps} steps and a guidance scale of "
         f"{sampling.guidance_scale:g}{guide}."
     )
 
 
 def _call(trained: Trained) -> str:
-    """An example of what it can be asked for."""
+    """The arguments of an example call."""
     first = trained.attributes[0] if trained.attributes else None
     if first is None:
         return "num=8"
@@ -127,41 +134,46 @@ def _training(trained: Trained, step: int) -> Iterator[str]:
     size = sum(value.numel() for key, value in trained.model.named_parameters() if not is_change(key))
     method = method_of(model.diffusion)
     yield f"Network: `{model.name}`, {size:,} parameters; {_space(trained)}"
-    yield f"Method: `{model.diffusion.method}`, which predicts `{method.prediction}`"
+    yield f"Method: `{model.diffusion.method}`, predicting `{method.prediction}`"
     loading, accumulation = experiment.data.loading, training.gradient_accumulation_steps
     yield (
-        f"{step:,} steps of {loading.batch_size} × {accumulation} examples per process by {training.optimizer.type} at "
-        f"a rate of {training.optimizer.learning_rate:g}, precision {training.mixed_precision}"
+        f"Training: {step:,} steps of {loading.batch_size} × {accumulation} examples per process (batch size × "
+        f"gradient accumulation), with {training.optimizer.type}, a learning rate of "
+        f"{training.optimizer.learning_rate:g} and mixed precision `{training.mixed_precision}`"
     )
     if loading.max_train_examples:
-        yield f"Of the training split, {loading.max_train_examples:,} examples were used at most"
+        yield f"At most {loading.max_train_examples:,} examples of the training split were used"
     if model.pretrained:
-        change = f"low-rank changes (LoRA of rank {model.lora.rank}) of its weights, which are added to them here"
+        updates = (
+            f"; only LoRA updates of rank {model.lora.rank} were trained, and they are merged into the weights here"
+        )
         yield f"Started from pretrained weights: {_source(model.pretrained)}, whose licence applies" + (
-            f"; trained were {change}" if model.lora.enabled else ""
+            updates if model.lora.enabled else ""
         )
     if trained.autoencoder:
         yield f"`vae/` is a copy of {_source(model.autoencoder.path or model.pretrained)}, whose licence applies"
     if trained.encoder:
-        place = model.conditioning.text_encoder or model.pretrained
-        yield f"`text_encoder/` is a copy of {_source(place)}, whose licence applies"
+        source = model.conditioning.text_encoder or model.pretrained
+        yield f"`text_encoder/` is a copy of {_source(source)}, whose licence applies"
     yield _weights(trained)
     yield (
-        "`config.toml` is the experiment, but for what was of that machine: [compute] device, [training.resume], "
-        "[output], the places of datasets and models, of which last names are left, and [model] pretrained and "
-        "[model.lora], which are in the weights"
+        "`config.toml` is the configuration of the training run, with these changes: settings of the training machine "
+        "([compute] device, [training.resume], [output]) have their default values, paths of datasets and models are "
+        "reduced to their last names, and [model] pretrained and [model.lora] are left out, because the weights here "
+        "already include them"
     )
 
 
 def _weights(trained: Trained) -> str:
     if trained.averaged:
-        return f"The weights are averages over training (EMA, decay {trained.experiment.training.ema.decay:g}), in fp32"
-    return "The weights are those of the last step, in fp32"
+        decay = trained.experiment.training.ema.decay
+        return f"The weights are averaged over training (EMA with decay {decay:g}) and stored in fp32"
+    return "The weights are those of the last step, stored in fp32"
 
 
 def _space(trained: Trained) -> str:
     if trained.autoencoder is None:
-        return "it works on the examples themselves"
+        return "it works directly on the examples"
     return f"it works on {_sizes(trained.autoencoder.latent_shape)} latents of the {trained.autoencoder.kind} in `vae/`"
 
 
@@ -174,32 +186,32 @@ def _data(card: DatasetCard) -> str:
         f"- {source['name']}: {source['description'] or 'no description'}; licence: {source['license'] or 'not stated'}"
         for source in card.sources
     )
-    rest = "electrodes, filters, scaling, and who is in which split" if _is_eeg(card) else "columns and their values"
+    details = "electrodes, filters, scaling and the subjects of each split" if _is_eeg(card) else "columns and values"
     return f"""| split | subjects | examples | examples per label |
 |---|---|---|---|
 {rows}
 
 {sources}
 
-`signal_dataset.json` says the rest: {rest}."""
+See `signal_dataset.json` for details: {details}."""
 
 
 def _evaluation(trained: Trained, step: int) -> str:
-    """What the run knows of the loss on the validation split, and that it knows no more."""
-    what = "EEG" if _is_eeg(trained.card) else "pictures"
-    closing = f"No evaluation report is attached: how close samples are to real {what} has not been measured here."
+    """The validation losses that the run recorded, and a sentence that nothing else was evaluated."""
+    what = "EEG" if _is_eeg(trained.card) else "images"
+    closing = f"No evaluation report is attached: it has not been measured how similar samples are to real {what}."
     table = trained.experiment.training.validation
     if not table.enabled:
-        return f"It was not validated. {closing}"
+        return f"The model was not validated. {closing}"
     lines = []
-    whose = "people who were not trained on" if _splits_people(trained) else "the validation split"
+    source = "subjects who are not in the training split" if _has_new_subjects(trained) else "the validation split"
     if row := _last_validation(trained.run / METRICS_NAME, step):
-        losses = f"{row['validation/loss']:.4f} with the last"
+        losses = f"{row['validation/loss']:.4f} with the last weights"
         if "validation/ema_loss" in row:
             losses = f"{row['validation/ema_loss']:.4f} with the averaged weights and {losses}"
         lines.append(
-            f"Loss at step {row['step']} on up to {table.num_examples} examples of {whose}, at "
-            f"fixed times and noise: {losses}."
+            f"Validation loss at step {row['step']}: {losses}, on up to {table.num_examples} examples of {source}, "
+            "with fixed times and noise."
         )
     progress = Progress.of(trained.checkpoint)
     if progress.best_value is not None:
@@ -212,8 +224,8 @@ def _last_validation(metrics: Path, step: int) -> dict[str, Any] | None:
     return rows[-1] if rows else None
 
 
-def _splits_people(trained: Trained) -> bool:
-    """Whether the card knows the people of both splits, and that none is in both; foreign splits are taken as are."""
+def _has_new_subjects(trained: Trained) -> bool:
+    """Whether the card lists the subjects of both splits, and none is in both; unknown for foreign datasets."""
     card, paths = trained.card, trained.experiment.data.paths
     train, validation = (
         set(card.splits[split_name(card, split, Path())]["subjects"]) for split in (paths.train, paths.val)
@@ -221,21 +233,21 @@ def _splits_people(trained: Trained) -> bool:
     return bool(train and validation) and not train & validation
 
 
-def _asked(attribute: Attribute) -> str:
+def _described(attribute: Attribute) -> str:
     if isinstance(attribute, Caption):
-        return "a description in words"
+        return "a caption (any text)"
     if isinstance(attribute, Categorical):
         return f"{attribute.name} ({', '.join(attribute.names)})"
-    return f"{attribute.name} (a number; {attribute.mean:.3g} ± {attribute.std:.3g} in training)"
+    return f"{attribute.name} (a number; {attribute.mean:.3g} ± {attribute.std:.3g} in the training data)"
 
 
-def _source(place: str) -> str:
-    """A model of the Hub by its name there, and another by that of its folder."""
-    return place if _is_on_hub(place) else f"a local model, {Path(place).name}"
+def _source(path: str) -> str:
+    """A model's Hub id, or the name of its local folder."""
+    return path if _is_on_hub(path) else f"a local model, {Path(path).name}"
 
 
-def _is_on_hub(place: str) -> bool:
-    return is_hub_id(place) and not Path(place).exists()
+def _is_on_hub(path: str) -> bool:
+    return is_hub_id(path) and not Path(path).exists()
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What a caller says, by options of a command or arguments in Python, as keys of an experiment and as conditions."""
+"""Convert command-line options and Python arguments to keys of an experiment and to conditions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["asked", "named_as_arguments", "named_in_errors", "override", "said", "whole_number"]
+__all__ = ["named_as_arguments", "named_in_errors", "option_text", "override", "requested_values", "whole_number"]
 
 _TABLE = "generation.sampling"
 _OVERRIDDEN = re.compile(r"^--set: \[generation\.sampling\] (\w+)")
@@ -19,9 +19,9 @@ _OPTION = re.compile(r"--(label|caption|attributes|like|num|windows|noise|batch-
 
 @contextmanager
 def named_in_errors(names: Mapping[str, str], others: str = "--set") -> Iterator[None]:
-    """Blame mistakes in keys of [generation.sampling] on what their values came by, such as "--steps", not on "--set".
+    """Name the option that set a key of [generation.sampling], such as "--steps", in errors about it, not "--set".
 
-    `others` is what all other overrides came by.
+    `others` is the name for all other overrides.
     """
 
     def named(line: str) -> str:
@@ -34,22 +34,22 @@ def named_in_errors(names: Mapping[str, str], others: str = "--set") -> Iterator
 
 @contextmanager
 def named_as_arguments() -> Iterator[None]:
-    """Name options as Python's arguments in mistakes that are told in the command's words: "label" for "--label"."""
+    """Write options as Python arguments in errors: "label" for "--label"."""
     with _reworded(lambda line: _OPTION.sub(lambda found: found[1].replace("-", "_"), line)):
         yield
 
 
 def override(key: str, value: Any) -> str:
-    """A key of [generation.sampling] as the command line gives it; what JSON writes of a value, TOML reads."""
+    """An override of a key of [generation.sampling], as on the command line; TOML can read the JSON of these values."""
     try:
-        text = json.dumps(value, default=lambda each: each.tolist())  # of numpy
+        text = json.dumps(value, default=lambda each: each.tolist())  # for NumPy's types
     except (TypeError, AttributeError, ValueError):
         raise UserError(f"{key}: {value!r}; expected text, a number, true or false, or a list of numbers") from None
     return f"{_TABLE}.{key}={text}"
 
 
 def whole_number(name: str, value: object) -> int:
-    """A number of at least 1, of Python or of NumPy; a `UserError` that names the argument for what is none."""
+    """A whole number of at least 1, from Python or NumPy; for anything else a `UserError` that names the argument."""
     try:
         number = 0 if isinstance(value, bool) else value.__index__()  # type: ignore[attr-defined]
     except (AttributeError, TypeError):
@@ -59,13 +59,14 @@ def whole_number(name: str, value: object) -> int:
     return number
 
 
-def said(option: str, text: object, *, without: str = "") -> str:
-    """The text of an option without the space around it; "" where it is not given, or blank where that means something.
+def option_text(option: str, text: object, *, without: str = "") -> str:
+    """The stripped text of an option; "" if it is not given.
 
     Raises
     ------
     UserError
-        For what is no text, or is blank, as an unset variable of a script is, where what comes `without` it is named.
+        If it is not text; or if it is blank (as from an unset shell variable) and `without` is given, which says what
+        leaving the option out means.
     """
     if text is None:
         return ""
@@ -76,31 +77,33 @@ def said(option: str, text: object, *, without: str = "") -> str:
     return text.strip()
 
 
-def asked(attributes: Mapping[str, str | float] | None, *, label: str | None, caption: str | None) -> dict[str, str]:
-    """What samples are asked to be, by attribute; a blank caption is the null.
+def requested_values(
+    attributes: Mapping[str, str | float] | None, *, label: str | None, caption: str | None
+) -> dict[str, str]:
+    """The requested values, by attribute; a blank caption is left open.
 
     Raises
     ------
     UserError
-        For what is no text, number or mapping, or asked for twice.
+        If a value is not text or a number, `attributes` is not a mapping, or an attribute is requested twice.
     """
     if attributes is not None and not isinstance(attributes, Mapping):
         raise UserError(f'attributes: {attributes!r}; expected a mapping, such as {{"gender": "female", "age": 60}}')
     found = {}
     for name, value in (attributes or {}).items():
         if not isinstance(name, str) or isinstance(value, bool) or not (text := _text(value)):
-            raise UserError(f"attributes: {name!r} is {value!r}; expected names with text or numbers; leave others out")
+            raise UserError(f"attributes: {name!r} is {value!r}; expected text or a number; leave it out for any value")
         found[name.strip()] = text
-    texts = {"label": said("--label", label, without="any class"), "caption": said("--caption", caption)}
+    texts = {"label": option_text("--label", label, without="any class"), "caption": option_text("--caption", caption)}
     for name, text in texts.items():
         if text and name in found:
-            raise UserError(f"--{name} {text}: --attributes has a {name} too; expected one of the two")
+            raise UserError(f"--{name} {text}: --attributes sets {name} too; use only one of the two")
     return found | {name: text for name, text in texts.items() if text}
 
 
 @contextmanager
 def _reworded(change: Callable[[str], str]) -> Iterator[None]:
-    """Change every line of a mistake."""
+    """Apply `change` to every line of a `UserError`."""
     try:
         yield
     except UserError as error:
@@ -110,7 +113,7 @@ def _reworded(change: Callable[[str], str]) -> Iterator[None]:
 
 
 def _text(value: object) -> str:
-    """A text without the space around it, or a number, of NumPy's too; "" for what is neither."""
+    """Stripped text, or a number (also of NumPy) as text; "" for anything else."""
     if isinstance(value, str):
         return value.strip()
     number = value.item() if getattr(value, "shape", None) == () else value  # type: ignore[attr-defined]

@@ -1,6 +1,4 @@
-"""What a command or a call asks for in words, as a request: checked against a checkpoint's tables before its weights
-are read.
-"""
+"""Turn options of a command or arguments in Python into a request, before the checkpoint's weights are loaded."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling.dataset_conditions import values_like
-from signal_diffusion.sampling.options import asked, said, whole_number
-from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, of_windows, with_values
+from signal_diffusion.sampling.options import option_text, requested_values, whole_number
+from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, request_rows, request_windows
 
 __all__ = ["RequestOptions", "build_request", "request_options"]
 
@@ -25,29 +23,29 @@ CAPTION = "caption"
 
 @dataclass(frozen=True, kw_only=True)
 class RequestOptions:
-    """Conditions and what they are for; how many samples is the experiment's to say."""
+    """Requested conditions, and whether they are for single samples or whole windows; the experiment has the number."""
 
     values: Mapping[str, str] = field(default_factory=dict)
-    """Of all samples, by attribute; others are left open."""
+    """Values of all samples, by attribute; other attributes are left open."""
     options: Collection[str] = ()
-    """Attributes that were asked for by an option of their own, which mistakes name."""
+    """Attributes that were set by their own option, which errors then name."""
     like: str = ""
-    """Draw the conditions from this split instead."""
+    """Split from which the conditions are sampled instead."""
     windows: int | None = None
-    """Whole windows to make, of all electrodes; None = single samples."""
+    """Number of whole windows, with all electrodes; None = single samples."""
     noise: Noise = "shared"
-    """Of the electrodes of a window."""
+    """Noise of the electrodes of a window."""
 
     def __post_init__(self) -> None:
         if self.like and self.values:
             name, value = next(iter(self.values.items()))
             raise UserError(
-                f"--like {self.like}: takes all conditions from the split, and {name} = {value} is asked for too; "
-                "expected one of the two"
+                f"--like {self.like}: takes all conditions from the split, but {name} = {value} is set too; use only "
+                "one of the two"
             )
 
     def named(self) -> dict[str, str]:
-        """All that is asked for, in words."""
+        """All requested conditions as text, by option or attribute."""
         special = {"like": self.like} if self.like else {}
         if self.windows:
             special |= {"windows": str(self.windows), "noise": self.noise}
@@ -64,28 +62,28 @@ def request_options(
     windows: int | None = None,
     noise: str | None = None,
 ) -> RequestOptions:
-    """What options of the command or arguments in Python say; None = not given.
+    """Check options of the command or arguments in Python; None = not given.
 
     Raises
     ------
     UserError
-        In the command's words, which `options.named_as_arguments` changes, if a value is invalid or options conflict.
+        If a value is invalid or options conflict; it names options, which `options.named_as_arguments` changes.
     """
     if windows is not None:
         windows = whole_number("--windows", windows)
         if num is not None:
             raise UserError(
-                f"--windows {windows}: makes as many samples as they have electrodes; leave out --num {num}"
+                f"--windows {windows}: determines the number of samples, one per electrode; leave out --num {num}"
             )
     elif noise is not None:
-        raise UserError(f"--noise {noise}: is of the electrodes of --windows; leave it out")
+        raise UserError(f"--noise {noise}: only applies to --windows; leave it out")
     if noise not in (None, "shared", "independent"):
         raise UserError(f"--noise {noise}: expected shared or independent")
     options = {"label": label, "caption": caption}
     return RequestOptions(
-        values=asked(attributes, label=label, caption=caption),
+        values=requested_values(attributes, label=label, caption=caption),
         options=[name for name, text in options.items() if text is not None],
-        like=said("--like", like, without="conditions that are not drawn"),
+        like=option_text("--like", like, without="conditions that are not from a split"),
         windows=windows,
         noise="independent" if noise == "independent" else "shared",
     )
@@ -94,12 +92,12 @@ def request_options(
 def build_request(
     wanted: RequestOptions, experiment: schema.Experiment, card: DatasetCard
 ) -> tuple[Request, list[str]]:
-    """The request, and the captions that the model has to be loaded with (`load_trained`), in their order there.
+    """The request, and the captions to pass to `load_trained`, in that order.
 
     Raises
     ------
     UserError
-        Where the model cannot be asked for it, or the dataset is needed and has gone.
+        If the model does not support the request, or the dataset is needed but missing.
     """
     table, sampling = experiment.model.conditioning, experiment.generation.sampling
     num = wanted.windows or sampling.num_samples
@@ -108,26 +106,26 @@ def build_request(
         if table.type == "caption"
         else tuple(each.name for each in attributes_of(table, card, experiment.data.columns))
     )
-    drawn = {}
+    sampled = {}
     if wanted.like:
-        min_channels = 3 if card.shape[0] == 3 else 1  # grey images became RGB for such a model
-        drawn = values_like(experiment, names, wanted.like, num, seed=sampling.seed, min_channels=min_channels)
-    texts = drawn.get(CAPTION, [wanted.values.get(CAPTION)]) if table.type == "caption" else []
+        min_channels = 3 if card.shape[0] == 3 else 1  # grey images were converted to RGB for such a model
+        sampled = values_like(experiment, names, wanted.like, num, seed=sampling.seed, min_channels=min_channels)
+    texts = sampled.get(CAPTION, [wanted.values.get(CAPTION)]) if table.type == "caption" else []
     captions = [text for text in dict.fromkeys(texts) if isinstance(text, str) and text]
     caption = _unembedded(captions) if table.type == "caption" else None
     attributes = attributes_of(table, card, experiment.data.columns, caption)
     if wanted.windows:
         check_windows(card, attributes, wanted.values)
     if wanted.like:
-        request = with_values(attributes, drawn)
+        request = request_rows(attributes, sampled)
     else:
         request = asked_for(attributes, wanted.values, num, options=wanted.options)
     if wanted.windows:
-        request = of_windows(request, attributes, card, wanted.noise)
+        request = request_windows(request, attributes, card, wanted.noise)
     return request, captions
 
 
 def _unembedded(captions: Sequence[str]) -> Caption:
-    """The empty caption and others by their places, which are all that a request takes of them."""
+    """A caption attribute without embeddings: a request needs only the captions' indices."""
     texts = ("", *captions)
     return Caption(CAPTION, texts, torch.empty(len(texts), 0, 0), torch.empty(len(texts), 0))

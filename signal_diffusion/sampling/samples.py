@@ -1,4 +1,4 @@
-"""Samples: what a model made, in every form that it has."""
+"""Generated samples as tensors, latents, signals, MNE epochs and images."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ __all__ = ["Samples"]
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """N samples, or N whole windows, on the CPU, in the order that they were asked for."""
+    """N samples, or N whole windows, on the CPU, in the order of the request."""
 
     tensors: Tensor
-    """(N, C, H, W) in [-1, 1], float32: what the dataset has examples of; (N, electrodes, C, H, W) of whole windows."""
+    """(N, C, H, W) in [-1, 1], float32, like the dataset's examples; (N, electrodes, C, H, W) for whole windows."""
     latents: Tensor | None
-    """What they were decoded from, (N, c, h, w) or (N, electrodes, c, h, w), for a model of latents."""
+    """Latents that were decoded to `tensors`, (N, c, h, w) or (N, electrodes, c, h, w); None without an autoencoder."""
     signals: Tensor | None
-    """µV, float32, (N, electrodes, samples), or (N, samples) of one electrode each; None where the tensors hold no
-    signals."""
+    """Signals in µV, float32, (N, electrodes, samples), or (N, samples) if a sample is one electrode; None if the
+    representation has no signals."""
     columns: dict[str, np.ndarray]
-    """What each was asked to be, by attribute (N,), with "" or NaN for the null."""
+    """The requested conditions by attribute, (N,) each, with "" or NaN for attributes left open."""
     card: DatasetCard
-    """Of the dataset that the model was trained on."""
+    """Card of the dataset that the model was trained on."""
     representation: Representation
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of samples or windows."""
         return len(self.tensors)
 
     @property
     def sfreq(self) -> float | None:
-        """Hz, of the signals."""
+        """Sampling rate of the signals in Hz; None without signals."""
         return None if self.signals is None else self.card.sampling_rate
 
     @property
     def ch_names(self) -> list[str]:
-        """Electrodes of the signals, in order; "EEG" of one that was left open, [] without signals."""
+        """Electrodes of the signals, in order; "EEG" if the electrode was left open, [] without signals."""
         return [] if self.signals is None else export.channel_names(self.signals, self.card, self.columns)
 
     def as_windows(self, electrodes: int) -> Samples:
-        """The same with so many in a row as the electrodes of one window, which is one of N then; 0 = as they are."""
+        """The same samples grouped into windows of this many consecutive electrodes; 0 = unchanged."""
         if not electrodes:
             return self
         tensors, latents, signals = (
@@ -65,20 +65,20 @@ class Samples:
         return replace(self, tensors=tensors, latents=latents, signals=signals, columns=columns)
 
     def to_mne(self) -> mne.EpochsArray:
-        """An epoch per sample, as `data.export.to_mne` makes them: volts, names, positions, and columns as metadata.
+        """Convert to one epoch per sample with `data.export.to_mne`: volts, names, positions, and columns as metadata.
 
         Raises
         ------
         UserError
-            Where there are no signals.
+            If there are no signals.
         """
         signals = torch.empty(len(self), 0) if self.signals is None else self.signals
         return export.to_mne(signals, self.card, self.columns)
 
     def to_pictures(self) -> list[Image]:
-        """A picture per sample, or electrode, of what its representation shows: 8-bit grey for one value, or colour.
+        """Convert each sample, or each electrode of a window, to an 8-bit image: grey for one channel, otherwise RGB.
 
-        -1 is black and 1 is white; what exceeds them is cut off.
+        -1 is black and 1 is white; values outside of [-1, 1] are clipped.
         """
         from PIL import Image
 

@@ -1,4 +1,4 @@
-"""From a run's folder to a model that is ready to sample from."""
+"""Find the checkpoint of a run, and load its model for sampling."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A checkpoint, ready to sample from."""
+    """A checkpoint that is loaded for sampling."""
 
     checkpoint: Path
     experiment: schema.Experiment
@@ -58,27 +58,27 @@ class Trained:
     method: Method
     model: Denoiser
     averaged: bool
-    """Whether its weights are averages over training, or those of the last step."""
+    """Whether the weights are averaged over training; otherwise they are those of the last step."""
     autoencoder: Autoencoder | None
-    """Of the space that the model works in."""
+    """Autoencoder of the latent space; None if the model works on the examples themselves."""
     encoder: TextEncoder | None = None
-    """Of a model of captions."""
+    """Text encoder of a caption model."""
     guide: Denoiser | None = None
-    """An earlier state of the model, which autoguidance guides away from."""
+    """Weaker network that autoguidance guides away from: an earlier checkpoint of the model."""
 
     @property
     def run(self) -> Path:
-        """The folder of the run that the checkpoint lies in, if it does."""
+        """The folder of the run that contains the checkpoint, if there is one."""
         return RunPaths.around(self.checkpoint, self.experiment.output.subdirs).base
 
     @property
     def sampling(self) -> schema.Sampling:
-        """How the experiment would have samples made."""
+        """The experiment's [generation.sampling]."""
         return self.experiment.generation.sampling
 
     @property
     def generator(self) -> SampleGenerator:
-        """What generates its samples, on the device that is there."""
+        """The sample generator of the model, on the available device."""
         return SampleGenerator(
             method=self.method,
             sampling=self.sampling,
@@ -89,7 +89,7 @@ class Trained:
 
 
 def device_of(compute: schema.Compute) -> str:
-    """The accelerator that is there, unless the experiment asks for the CPU: it may be of another machine."""
+    """The available accelerator, or the CPU if the experiment sets it; other devices may be of another machine."""
     if compute.device == "cpu":
         return "cpu"
     if torch.cuda.is_available():
@@ -98,19 +98,19 @@ def device_of(compute: schema.Compute) -> str:
 
 
 def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[str] = ()) -> Trained:
-    """The model of a checkpoint's folder, or of the one that a run's folder stands for, in eval mode.
+    """Load the model of a checkpoint's folder, or of a run's folder (see `checkpoint_at`), in eval mode.
 
-    An exported model is a checkpoint too, in a folder or, by "owner/name" or "owner/name@revision", on the Hub.
+    An exported model is a checkpoint too: a folder, or "owner/name" or "owner/name@revision" on the Hub.
 
-    Nothing but the checkpoint is read, which has the experiment and the dataset's card beside the weights, and what it
-    was trained with and does not hold: the autoencoder, the text encoder, and the pretrained weights that LoRA changes.
-    `overrides` are those of an experiment file, such as "generation.sampling.steps=25". `captions` are those that a
-    model of captions will be asked for beside the empty one; for others there is `with_captions`.
+    This reads only the checkpoint, which contains the experiment and the dataset's card, and the frozen weights that it
+    does not contain: the autoencoder, the text encoder, and the pretrained weights that LoRA changes. `overrides` are
+    those of an experiment file, such as "generation.sampling.steps=25". `captions` are the captions that will be
+    requested from a caption model; for others, use `with_captions`.
 
     Raises
     ------
     UserError
-        Where there is no checkpoint, it is damaged or of another architecture, or what it needs has gone or changed.
+        If there is no checkpoint, it is damaged or of another architecture, or frozen weights are missing or changed.
     """
     checkpoint = checkpoint_at(path, overrides)
     verify(checkpoint)
@@ -136,7 +136,7 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
         attributes=attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption),
         method=method_on(experiment.model, card),
         model=parts.model.eval(),
-        averaged=use_ema if is_exported(checkpoint) else averaged,  # the one file of which may be either
+        averaged=use_ema if is_exported(checkpoint) else averaged,  # its only weight file has either kind
         autoencoder=parts.autoencoder,
         encoder=encoder,
         guide=guide,
@@ -144,7 +144,7 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
 
 
 def with_captions(trained: Trained, captions: Sequence[str]) -> Trained:
-    """The same model for other captions beside the empty one; its tables of captions are replaced in place."""
+    """The same model for other captions (and the empty one); replaces its caption tables in place."""
     if trained.encoder is None:
         return trained
     caption = caption_by(trained.encoder, _distinct(captions), trained.experiment)
@@ -154,14 +154,14 @@ def with_captions(trained: Trained, captions: Sequence[str]) -> Trained:
 
 
 def with_options(trained: Trained, overrides: Sequence[str]) -> Trained:
-    """The same model with more overrides of [generation.sampling], but for those that choose its weights.
+    """The same model with more overrides of [generation.sampling], except those that select its weights.
 
-    The checkpoint is not read for it, which may have been removed by a run that goes on, but for another guide.
+    Reads no checkpoint, which a run in progress may have removed, except that of another guide.
 
     Raises
     ------
     UserError
-        As reading an experiment file does.
+        If an override is invalid, or the guide cannot be loaded.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / CONFIG_NAME
@@ -178,94 +178,94 @@ def with_options(trained: Trained, overrides: Sequence[str]) -> Trained:
 
 
 def is_exported(folder: Path) -> bool:
-    """Whether a folder is an exported model's, which holds all that it needs."""
+    """Whether a folder contains an exported model."""
     return (folder / PIPELINE).is_file() and (folder / CONFIG_NAME).is_file()
 
 
 def checkpoint_at(path: Path, overrides: Sequence[str] = ()) -> Path:
-    """The absolute folder of a checkpoint itself, or of the one that a run's folder stands for.
+    """The absolute path of a checkpoint: `path` itself, or the checkpoint that a run's folder stands for.
 
-    That is what `generation.checkpoint` says, of the `overrides` or of the run's experiment: the newest whole one, the
-    best, or one by its name.
+    For a run, `generation.checkpoint` (of the `overrides`, or of the run's experiment) selects it: the newest complete
+    one, the best, or one by name.
 
-    What lies around a checkpoint (its run, a guide) is found by its real path, so "." and links to one do too.
+    Paths are resolved, since a checkpoint's run and guide are found relative to it; so "." and links work too.
 
     Raises
     ------
     UserError
-        Where there is none.
+        If there is no checkpoint.
     """
     if not path.is_dir():
-        # "runs/nam" is more likely misspelt than on the Hub where there is a folder "runs"
+        # "runs/nam" is probably misspelt, and not on the Hub, if there is a folder "runs"
         if not is_hub_id(path.as_posix()) or path.parent.is_dir():
-            raise UserError(f"{path}: no such folder; expected a run's, a checkpoint's or an exported model's")
+            raise UserError(f"{path}: no such folder; expected that of a run, a checkpoint or an exported model")
         path = downloaded(path.as_posix())
     path, given = path.resolve(), path
     config, manifest = path / CONFIG_NAME, path / MANIFEST
     if not config.is_file() and not manifest.is_file():
         names = sorted(each.parent.name for each in path.glob(f"*/{config.name}"))
-        such = f", such as {listed(names)} in it" if names else ""
+        inside = f", such as {listed(names)} in it" if names else ""
         raise UserError(
-            f"{given}: holds no model; expected a run's, a checkpoint's or an exported model's folder{such}"
+            f"{given}: contains no model; expected the folder of a run, a checkpoint or an exported model{inside}"
         )
-    if manifest.is_file() or (path / WEIGHTS).is_file():  # not by its name, which may be a run's
+    if manifest.is_file() or (path / WEIGHTS).is_file():  # not by name: a run may be called "checkpoint-7"
         return path
     chosen = [each for each in overrides if each.partition("=")[0].strip() == "generation.checkpoint"]
     experiment = load_experiment(config, chosen)
     parent = RunPaths.of(path, experiment.output.subdirs).checkpoints
-    return _of_run(parent, experiment.generation.checkpoint)
+    return _checkpoint_of_run(parent, experiment.generation.checkpoint)
 
 
 def experiment_at(checkpoint: Path, overrides: Sequence[str]) -> schema.Experiment:
-    """A checkpoint's experiment with overrides; of an exported model, with the paths of what it holds.
+    """A checkpoint's experiment with overrides; for an exported model, with the paths of its parts.
 
     Raises
     ------
     UserError
-        As reading an experiment file does, or where an exported model is asked for weights that it does not hold.
+        If the file or an override is invalid, or `use_ema` selects weights that an exported model does not contain.
     """
     path = checkpoint / CONFIG_NAME
-    experiment = _with_cache_of_this_machine(load_experiment(path, overrides), path)
+    experiment = _with_usable_cache(load_experiment(path, overrides), path)
     if not is_exported(checkpoint):
         return experiment
-    held = load_experiment(path).generation.sampling.use_ema
-    if experiment.generation.sampling.use_ema != held:
+    averaged = load_experiment(path).generation.sampling.use_ema
+    if experiment.generation.sampling.use_ema != averaged:
         raise UserError(
-            f"{path}: [generation.sampling] use_ema: an exported model has one set of weights, here the "
-            f"{'averaged' if held else 'last'} ones; leave the key out, or sample from the run"
+            f"{path}: [generation.sampling] use_ema: this exported model has only the "
+            f"{'averaged' if averaged else 'last'} weights; leave the key out, or sample from the run"
         )
     return with_exported_paths(experiment, checkpoint)
 
 
-def _of_run(parent: Path, name: str) -> Path:
-    """The checkpoint below `parent` that `generation.checkpoint` names."""
+def _checkpoint_of_run(parent: Path, name: str) -> Path:
+    """The checkpoint in `parent` that `generation.checkpoint` = `name` selects."""
     if name not in ("latest", "best"):
         verify(parent / name)
         return parent / name
     try:
         newest = find_checkpoint(parent, "latest", warn=print)
     except UserError:
-        raise UserError(f"{parent}: there is no whole checkpoint; expected one, which training writes") from None
+        raise UserError(f"{parent}: no complete checkpoint; training has to write one first") from None
     if name == "latest":
         return newest
     step = Progress.of(newest).best_step
     if step is None:
         raise UserError(
-            f"[generation] checkpoint: 'best', but {newest} knows of none, which validation finds; expected 'latest' "
-            "or 'checkpoint-<step>'"
+            f"[generation] checkpoint: 'best', but {newest} records no best one, because no validation has run; use "
+            "'latest' or 'checkpoint-<step>'"
         )
     verify(parent / f"checkpoint-{step}")
     return parent / f"checkpoint-{step}"
 
 
-def _with_cache_of_this_machine(experiment: schema.Experiment, path: Path) -> schema.Experiment:
-    """The experiment with the usual cache, where the file names the folder of another machine, and no override does."""
+def _with_usable_cache(experiment: schema.Experiment, path: Path) -> schema.Experiment:
+    """The experiment with the default cache if its file, not an override, names a cache that is not writable here."""
     loading = experiment.data.loading
     if not loading.cache_dir or loading.cache_dir != load_experiment(path).data.loading.cache_dir:
         return experiment
     try:
         folder = expanded(loading.cache_dir, "[data.loading] cache_dir")
-    except UserError:  # of a variable of that machine
+    except UserError:  # a variable that is not set on this machine
         folder = None
     if folder and os.access(folder, os.W_OK | os.X_OK):
         return experiment

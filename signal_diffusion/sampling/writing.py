@@ -1,4 +1,4 @@
-"""Samples as files: in the formats of `data.export`, and as pictures for the eye."""
+"""Write samples to files: in the formats of `data.export`, and as images to look at."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from signal_diffusion.sampling.samples import Samples
 __all__ = ["SampleFiles", "write_samples"]
 
 WINDOWS_SHOWN = 4
-MOST_AVERAGED = 1024
-"""Samples of a row whose mean and spectrum are shown, so that pictures take no memory to speak of."""
+MAX_AVERAGED = 1024
+"""Largest number of samples in a row of `samples.png`, whose mean and spectrum it shows; limits memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,11 @@ class SampleFiles:
     """Which files to write next to `samples.json` and `samples.png`."""
 
     formats: Sequence[str] = ("npz",)
-    """Of `export.FORMATS`."""
+    """Formats, from `export.FORMATS`."""
     grid_nrow: int | None = None
-    """Samples in a row of `grid.png`; None = no such file."""
+    """Samples per row of `grid.png`; None = no `grid.png`."""
     animation: bool = False
-    """`trajectory.gif`, which shows how the first samples emerge from noise; they are generated twice for it."""
+    """Whether to write `trajectory.gif`: the first samples, from noise to data; generates them a second time."""
 
 
 def write_samples(
@@ -45,18 +45,18 @@ def write_samples(
     electrodes: int = 0,
     frames: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> list[str]:
-    """Write `samples.*` in each format, `samples.json`, `samples.png` and what else is asked for; returns their names.
+    """Write `samples.*` in each format, `samples.json`, `samples.png` and other requested files; returns their names.
 
     Parameters
     ----------
     about
-        What `samples.json` says.
+        Content of `samples.json`.
     title
-        Of the pictures.
+        Title of the images.
     electrodes
-        So many samples in a row are a window, which is one sample of all formats but png; 0 = each stands alone.
+        Number of consecutive samples that form a window, which all formats except png store as one; 0 = no windows.
     frames
-        Of `trajectory.gif`.
+        Frames of `trajectory.gif`.
     """
     whole = samples.as_windows(electrodes)
     signals = whole.signals
@@ -64,9 +64,9 @@ def write_samples(
     for name in files.formats:
         content, table = whole.tensors, whole.columns
         if name == "png":
-            content, table = samples.tensors, _numbered(samples, electrodes)
-        of_signals = None if name == "png" else signals
-        path = export.write(folder / "samples", of_signals, samples.card, table, name, tensors=content)
+            content, table = samples.tensors, _with_window_numbers(samples, electrodes)
+        exported = None if name == "png" else signals
+        path = export.write(folder / "samples", exported, samples.card, table, name, tensors=content)
         written.append(path.name)
     step = {"edf_step_microvolts": export.edf_step(signals)} if "edf" in files.formats and signals is not None else {}
     (folder / "samples.json").write_text(json.dumps({**about, **step}, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -84,23 +84,23 @@ def write_samples(
     return written
 
 
-def _numbered(samples: Samples, electrodes: int) -> dict[str, np.ndarray]:
-    """The columns of single pictures, and which window each is of."""
+def _with_window_numbers(samples: Samples, electrodes: int) -> dict[str, np.ndarray]:
+    """The columns of single images and, if they belong to windows, the number of the window."""
     if not electrodes:
         return samples.columns
     return {"window": np.arange(len(samples.tensors)) // electrodes, **samples.columns}
 
 
 def _rows(samples: Samples, electrodes: int) -> list[Row]:
-    """A row per class where the class is all there is to ask for, or per window; else one."""
+    """Rows of `samples.png`: one per window, one per class of a model with a single category, otherwise one."""
     tensors, columns = samples.tensors, samples.columns
     if electrodes:
         windows = tensors.split(electrodes)[:WINDOWS_SHOWN]
         return [Row(title=f"window {number}", samples=window) for number, window in enumerate(windows)]
     if len(columns) != 1 or next(iter(columns.values())).dtype.kind != "U":
-        return [Row(title="samples", samples=tensors[:MOST_AVERAGED])]
+        return [Row(title="samples", samples=tensors[:MAX_AVERAGED])]
     [(name, values)] = columns.items()
     return [
-        Row(title=f"{name}: {value}", samples=tensors[np.flatnonzero(values == value)[:MOST_AVERAGED]])
+        Row(title=f"{name}: {value}", samples=tensors[np.flatnonzero(values == value)[:MAX_AVERAGED]])
         for value in np.unique(values)
     ]

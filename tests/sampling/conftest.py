@@ -1,4 +1,4 @@
-"""Runs to sample from, made once."""
+"""Trained runs to sample from, shared by the tests of this folder."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from signal_diffusion.training.diffusion import train
 
 @pytest.fixture(scope="session")
 def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of the classes alert and relaxed."""
+    """A run of a model of the classes alert and relaxed."""
     folder = tmp_path_factory.mktemp("runs") / "classes"
     quiet = ("training.max_steps=4", "training.validation.enabled=false")
     train(experiment_file, output_dir=folder, overrides=quiet)
@@ -19,7 +19,7 @@ def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def electrodes_run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of the attributes electrode, gender and age, of db-iq, whose samples are signals in no time."""
+    """A run of a db-iq model of electrode, gender and age; db-iq is converted to signals quickly."""
     root, folder = tmp_path_factory.mktemp("data") / "db-iq", tmp_path_factory.mktemp("runs") / "electrodes"
     prepare_synthetic(root, "db-iq", SyntheticOptions(num_subjects=5, num_windows=1))
     conditioning = ("model.conditioning.type=attributes", "model.conditioning.attributes=['electrode','gender','age']")

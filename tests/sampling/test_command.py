@@ -1,4 +1,4 @@
-"""The command: its defaults, its words, and one line for what cannot be."""
+"""The command `sample`: its defaults, its output and its one-line errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def invoke(*words: str | Path) -> str:
 
 
 def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command says on its way out with code 2: a line."""
+    """Run the command, which must exit with code 2, and return its one-line error."""
     monkeypatch.setattr("sys.argv", ["signal-diffusion", "sample", *words])
     with pytest.raises(SystemExit) as caught:
         main()
@@ -46,12 +46,12 @@ def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         ("--label=", "error: --label: is blank; leave it out for any class"),
         ("--attributes=", "error: --attributes: is blank; leave it out for any values"),
         ("--attributes=,", "error: --attributes: is blank; leave it out for any values"),
-        ("--like=", "error: --like: is blank; leave it out for conditions that are not drawn"),
+        ("--like=", "error: --like: is blank; leave it out for conditions that are not from a split"),
         ("--attributes age", "expected name=value"),
         ("--label alert --attributes label", "expected name=value"),
-        ("--label alert --attributes label=alert", "--attributes has a label too; expected one of the two"),
-        ("--like validation --label alert", "--like validation: takes all conditions from the split, and label"),
-        ("--like night", "db-only has no such split; it has train, validation, test"),
+        ("--label alert --attributes label=alert", "--attributes sets label too; use only one of the two"),
+        ("--like validation --label alert", "--like validation: takes all conditions from the split, but label"),
+        ("--like night", "db-only has no such split; use one of train, validation, test"),
         ("--sampler eulr", "error: --sampler: expected one of"),
         ("--steps 0", "error: --steps: expected a number greater than or equal to 1"),
         ("--num 0", "error: --num: expected a number greater than or equal to 1"),
@@ -61,13 +61,13 @@ def refused(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         ("--format npz,csv", "unknown format 'csv'; use one of: npz, parquet, fif, edf, png"),
         ("--batch-size many", "--batch-size many: expected a number of at least 1, or auto"),
         ("--trajectory mp4", "--trajectory mp4: expected gif"),
-        ("--windows 2", "--windows: the model does not know which electrode an example is of"),
-        ("--windows 2 --num 3", "--windows 2: makes as many samples as they have electrodes; leave out --num 3"),
-        ("--noise shared", "--noise shared: is of the electrodes of --windows"),
+        ("--windows 2", "--windows: the model is not conditioned on the electrode"),
+        ("--windows 2 --num 3", "--windows 2: determines the number of samples, one per electrode; leave out --num 3"),
+        ("--noise shared", "--noise shared: only applies to --windows; leave it out"),
         ("--windows 2 --noise loud", "--noise loud: expected shared or independent"),
     ],
 )
-def test_what_cannot_be_sampled_is_one_line_before_the_model_is_read(
+def test_invalid_requests_are_one_line_errors_before_the_model_is_loaded(
     run: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -79,11 +79,11 @@ def test_what_cannot_be_sampled_is_one_line_before_the_model_is_read(
     assert not (run / "generated").exists()
 
 
-def test_a_blank_caption_is_the_null_and_no_mistake() -> None:
+def test_a_blank_caption_is_left_open_and_not_an_error() -> None:
     assert request_options(caption=" ").values == request_options().values == {}
 
 
-def test_a_truncated_checkpoint_is_one_line(
+def test_a_truncated_checkpoint_is_a_one_line_error(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = shutil.copytree(run / "checkpoint-4", tmp_path / "checkpoint-4")
@@ -93,7 +93,7 @@ def test_a_truncated_checkpoint_is_one_line(
     assert line.startswith(f"error: {weights}: truncated or changed since it was written")
 
 
-def test_a_checkpoint_of_another_architecture_is_one_line(
+def test_a_checkpoint_of_another_architecture_is_a_one_line_error(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = shutil.copytree(run / "checkpoint-4", tmp_path / "checkpoint-4")
@@ -103,48 +103,48 @@ def test_a_checkpoint_of_another_architecture_is_one_line(
     assert "weights of another architecture: size mismatch" in refused([str(checkpoint)], monkeypatch, capsys)
 
 
-def test_samples_already_there_are_one_line_and_are_not_touched(
+def test_an_existing_output_folder_is_a_one_line_error_and_unchanged(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").mkdir()
     line = refused([str(run), "--output", str(tmp_path / "out")], monkeypatch, capsys)
-    assert line == f"error: {tmp_path / 'out'} is there already; choose another --output, or remove it"
+    assert line == f"error: {tmp_path / 'out'} already exists; choose another --output, or remove it"
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_help_names_every_sampler_and_format_that_there_is() -> None:
+def test_the_help_lists_all_samplers_and_formats() -> None:
     text = " ".join(invoke("--help").replace("│", " ").split())
-    assert "an exported model's, or owner/name of the Hub." in text
-    assert f"{', '.join(SAMPLERS)}." in text and f"Of the samples: {', '.join(FORMATS)}." in text
+    assert "of a checkpoint or of an exported model; or owner/name on the Hub." in text
+    assert f"One of {', '.join(SAMPLERS)}." in text and f"File formats: {', '.join(FORMATS)}." in text
 
 
-def test_the_experiment_says_what_an_option_does_not(electrodes_run: Path, tmp_path: Path) -> None:
-    own = ["generation.sampling.num_samples=3", "generation.output.formats=['parquet']"]
-    sets = [word for key in (*own, "generation.output.save_grid=true") for word in ("--set", key)]
-    invoke(electrodes_run, "--output", tmp_path / "own", *sets)
-    assert {path.name for path in (tmp_path / "own").iterdir()} == {
+def test_the_experiment_has_the_defaults_of_options(electrodes_run: Path, tmp_path: Path) -> None:
+    keys = ["generation.sampling.num_samples=3", "generation.output.formats=['parquet']"]
+    sets = [word for key in (*keys, "generation.output.save_grid=true") for word in ("--set", key)]
+    invoke(electrodes_run, "--output", tmp_path / "defaults", *sets)
+    assert {path.name for path in (tmp_path / "defaults").iterdir()} == {
         "samples.parquet",
         "samples.json",
         "samples.png",
         "grid.png",
     }
-    invoke(electrodes_run, "--output", tmp_path / "told", *sets, "--num", "2", "--format", "png")
-    assert not (tmp_path / "told" / "samples.parquet").exists()
-    assert len(list((tmp_path / "told" / "samples").glob("*.png"))) == 2
+    invoke(electrodes_run, "--output", tmp_path / "options", *sets, "--num", "2", "--format", "png")
+    assert not (tmp_path / "options" / "samples.parquet").exists()
+    assert len(list((tmp_path / "options" / "samples").glob("*.png"))) == 2
 
 
-def test_what_is_asked_for_names_the_folder_and_is_in_samples_json(electrodes_run: Path) -> None:
-    said = invoke(electrodes_run, "--windows", "1", "--attributes", "gender=female", "--sampler", "ddim")
+def test_requested_conditions_are_in_the_name_of_the_folder_and_in_samples_json(electrodes_run: Path) -> None:
+    output = invoke(electrodes_run, "--windows", "1", "--attributes", "gender=female", "--sampler", "ddim")
     name = "checkpoint-2_ddim_2-steps_seed-0_gender-female_noise-shared_windows-1"
     settings = json.loads((electrodes_run / "generated" / name / "samples.json").read_text())
-    assert f"{name}: 1 windows of" in said
+    assert f"{name}: 1 windows from" in output
     assert settings["asked"] == {"gender": "female", "windows": "1", "noise": "shared"}
     assert (settings["sampler"], settings["num_samples"], settings["evaluations_per_sample"]) == ("ddim", 19, 2.0)
     assert settings["versions"].keys() >= {"signal-diffusion", "torch"}
     assert settings["weights_sha256"].keys() == {"model.safetensors", "ema.safetensors"}
 
 
-def test_the_folders_of_other_numbers_of_samples_are_others(electrodes_run: Path) -> None:
+def test_different_numbers_of_samples_have_different_folders(electrodes_run: Path) -> None:
     experiments = [
         experiment_at(electrodes_run / "checkpoint-2", [f"generation.sampling.num_samples={n}"]) for n in (8, 9)
     ]
@@ -152,7 +152,7 @@ def test_the_folders_of_other_numbers_of_samples_are_others(electrodes_run: Path
     assert names == [f"checkpoint-2_{n}-samples_euler_2-steps_seed-0" for n in (8, 9)]
 
 
-def test_the_folder_of_many_settings_has_a_name_that_file_systems_take(electrodes_run: Path) -> None:
+def test_the_name_of_a_folder_with_many_settings_fits_file_systems(electrodes_run: Path) -> None:
     table = {
         "guidance_type": "autoguidance",
         "guidance_checkpoint": f"{electrodes_run}/checkpoint-1",
@@ -162,8 +162,8 @@ def test_the_folder_of_many_settings_has_a_name_that_file_systems_take(electrode
         "use_ema": "false",
         "time_grid": "karras",
     }
-    told = [f"generation.sampling.{key}={value}" for key, value in table.items()]
-    experiment = experiment_at(electrodes_run / "checkpoint-2", told)
+    overrides = [f"generation.sampling.{key}={value}" for key, value in table.items()]
+    experiment = experiment_at(electrodes_run / "checkpoint-2", overrides)
 
     folders = [job.default_output(electrodes_run / "checkpoint-2", experiment, {"label": each}) for each in "éè"]
 
@@ -182,15 +182,15 @@ def test_all_processes_sample_from_the_checkpoint_that_the_first_one_found(
         return [run / "checkpoint-2" if each == run / "checkpoint-4" else each for each in objects]
 
     monkeypatch.setattr("signal_diffusion.sampling.job.broadcast_object_list", of_the_first_process)
-    assert f"1 samples of {run / 'checkpoint-2'}: " in invoke(run, "--num", "1", "--output", tmp_path / "out")
+    assert f"1 samples from {run / 'checkpoint-2'}: " in invoke(run, "--num", "1", "--output", tmp_path / "out")
 
 
-def test_guidance_is_counted_among_the_evaluations(electrodes_run: Path, tmp_path: Path) -> None:
+def test_evaluations_per_sample_include_those_of_guidance(electrodes_run: Path, tmp_path: Path) -> None:
     invoke(electrodes_run, "--output", tmp_path / "out", "--num", "3", "--guidance-scale", "2.5", "--batch-size", "2")
     assert json.loads((tmp_path / "out" / "samples.json").read_text())["evaluations_per_sample"] == 4.0
 
 
-def test_samples_of_signals_lie_beside_their_pictures(electrodes_run: Path, tmp_path: Path) -> None:
+def test_npz_png_grid_and_animation_are_written_to_one_folder(electrodes_run: Path, tmp_path: Path) -> None:
     words = ("--num", "3", "--format", "npz,png", "--grid", "2", "--trajectory", "gif")
     invoke(electrodes_run, "--output", tmp_path / "out", *words)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -205,14 +205,14 @@ def test_samples_of_signals_lie_beside_their_pictures(electrodes_run: Path, tmp_
         assert file["tensors"].shape == (3, 3, 64, 64)
 
 
-def test_samples_of_an_exported_model_are_put_where_one_is(
+def test_samples_of_an_exported_model_are_written_to_the_working_directory(
     electrodes_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported = export(load_trained(electrodes_run), tmp_path / "exported")
     monkeypatch.chdir(tmp_path)
-    said = invoke(exported, "--num", "1", "--attributes", "gender=female")
+    output = invoke(exported, "--num", "1", "--attributes", "gender=female")
     [folder] = (tmp_path / "generated").iterdir()
     assert (
         folder.name == "exported_1-samples_euler_2-steps_seed-0_gender-female"
-        and f"generated/{folder.name}: 1 samples" in said
+        and f"generated/{folder.name}: 1 samples" in output
     )

@@ -1,4 +1,4 @@
-"""docs/sampling.md: what it would have people write into their experiment file can be read."""
+"""docs/sampling.md: its tables are valid in an experiment file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLES = [block for block in INDENTED if re.match(r" {4}(\[|\w+ = )", block)]
 
 
 @pytest.mark.parametrize("block", TABLES)
-def test_tables_of_the_document_are_read(block: str, experiment_file: Path, tmp_path: Path) -> None:
+def test_every_table_in_the_document_is_valid(block: str, experiment_file: Path, tmp_path: Path) -> None:
     assert len(TABLES) == 4
     without, _, _ = experiment_file.read_text().partition("[generation.sampling]")
     headed = block if block.lstrip().startswith("[") else f"[generation.sampling]\nguidance_scale = 2.0\n{block}"

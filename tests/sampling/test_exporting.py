@@ -1,4 +1,4 @@
-"""Exported models: the same samples where nothing else of the run is left, whole or not there, and honest about it."""
+"""Exported models: the same samples without the run, complete or absent, and with an accurate model card."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from signal_diffusion.paths import without_places
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling import export as exporting
 from signal_diffusion.sampling import job
-from signal_diffusion.sampling.model_card import model_card
+from signal_diffusion.sampling.model_card import model_card, with_defaults
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import experiment_at
 from signal_diffusion.training.diffusion import train
@@ -58,41 +58,41 @@ def exported(run: Path, tmp_path: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Alone:
-    """An exported model of which nothing else is left, and what the run made."""
+class Exported:
+    """An exported model whose run was removed, and samples that the run generated before."""
 
     folder: Path
-    made: Samples
+    samples: Samples
     work: Path
-    """Where everything lay."""
+    """The folder that contained the run and its datasets and parts."""
 
 
 @pytest.fixture(scope="module")
-def latents(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+def latents(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     work = tmp_path_factory.mktemp("latents") / "work"
-    train(experiment_file, output_dir=work / "run", overrides=(*FEW, *of_latents(work)))
-    return alone(work)
+    train(experiment_file, output_dir=work / "run", overrides=(*FEW, *latent_overrides(work)))
+    return export_and_remove(work)
 
 
 @pytest.fixture(scope="module")
-def captions(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+def captions(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     work = tmp_path_factory.mktemp("captions") / "work"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(work / "cache"))
-        train(experiment_file, output_dir=work / "run", overrides=(*FEW, *of_captions(work)))
-        return alone(work, "a healthy woman")
+        train(experiment_file, output_dir=work / "run", overrides=(*FEW, *caption_overrides(work)))
+        return export_and_remove(work, "a healthy woman")
 
 
-def alone(work: Path, *asked: str) -> Alone:
+def export_and_remove(work: Path, *caption: str) -> Exported:
     pipeline = SignalDiffusionPipeline.from_pretrained(work / "run")
-    made = pipeline(*asked, num=2)
+    samples = pipeline(*caption, num=2)
     folder = pipeline.save_pretrained(work.parent / "exported")
     shutil.rmtree(work)
-    return Alone(folder, made, work)
+    return Exported(folder, samples, work)
 
 
-def exported_alone(experiment_file: Path, work: Path, *overrides: str) -> tuple[Path, SignalDiffusionPipeline]:
-    """The exported model of a run, of which nothing else is left in the folder `work`; and the run's, in memory."""
+def train_export_and_remove(experiment_file: Path, work: Path, *overrides: str) -> tuple[Path, SignalDiffusionPipeline]:
+    """Train in `work`, export and remove `work`; returns the exported folder, and the run's pipeline in memory."""
     train(experiment_file, output_dir=work / "run", overrides=(*FEW, *overrides))
     before = SignalDiffusionPipeline.from_pretrained(work / "run")
     folder = before.save_pretrained(work.parent / "exported")
@@ -100,21 +100,21 @@ def exported_alone(experiment_file: Path, work: Path, *overrides: str) -> tuple[
     return folder, before
 
 
-def of_latents(work: Path) -> tuple[str, ...]:
+def latent_overrides(work: Path) -> tuple[str, ...]:
     small_vae().save_pretrained(work / "vae")
     patches = "model.architecture.patch_size=[4, 4]"
     return ("model.autoencoder.enabled=true", f"model.autoencoder.path={work / 'vae'}", patches)
 
 
-def of_captions(work: Path) -> tuple[str, ...]:
+def caption_overrides(work: Path) -> tuple[str, ...]:
     encoder = text_encoders.clip(work / "encoder")
-    tell_place(encoder / "tokenizer_config.json", name_or_path=str(work / "encoder"))
+    add_path(encoder / "tokenizer_config.json", name_or_path=str(work / "encoder"))
     return ("model.conditioning.type=caption", f"model.conditioning.text_encoder={encoder}")
 
 
-def tell_place(path: Path, **place: str) -> None:
-    """As earlier versions of transformers do."""
-    path.write_text(json.dumps(json.loads(path.read_text()) | place))
+def add_path(file: Path, **entry: str) -> None:
+    """Store a path in a JSON file, as earlier versions of transformers do."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | entry))
 
 
 def names_in(folder: Path) -> set[str]:
@@ -124,12 +124,14 @@ def names_in(folder: Path) -> set[str]:
 # The same samples -----------------------------------------------------------------------------------------------------
 
 
-def test_an_exported_model_makes_the_same_samples_when_its_run_has_gone(experiment_file: Path, tmp_path: Path) -> None:
-    folder, before = exported_alone(experiment_file, tmp_path / "work")
-    there, again = before(num=3, label="alert", seed=7), SignalDiffusionPipeline.from_pretrained(folder)
-    here = again(num=3, label="alert", seed=7)
-    assert there.signals is not None and here.signals is not None
-    assert torch.equal(there.tensors, here.tensors) and torch.equal(there.signals, here.signals)
+def test_an_exported_model_generates_the_same_samples_after_its_run_was_removed(
+    experiment_file: Path, tmp_path: Path
+) -> None:
+    folder, before = train_export_and_remove(experiment_file, tmp_path / "work")
+    expected = before(num=3, label="alert", seed=7)
+    samples = SignalDiffusionPipeline.from_pretrained(folder)(num=3, label="alert", seed=7)
+    assert expected.signals is not None and samples.signals is not None
+    assert torch.equal(expected.tensors, samples.tensors) and torch.equal(expected.signals, samples.signals)
     basic = {"README.md", "config.toml", "manifest.json", "model.safetensors", "model_index.json"}
     assert names_in(folder) == basic | {"signal_dataset.json"}
 
@@ -137,38 +139,36 @@ def test_an_exported_model_makes_the_same_samples_when_its_run_has_gone(experime
 def test_the_command_samples_from_an_exported_model(exported: Path, run: Path, tmp_path: Path) -> None:
     words = ["sample", str(exported), "--num", "2", "--output", str(tmp_path / "samples")]
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
-    with np.load(tmp_path / "samples" / "samples.npz") as made:
-        assert np.array_equal(made["tensors"], SignalDiffusionPipeline.from_pretrained(run)(num=2).tensors)
+    with np.load(tmp_path / "samples" / "samples.npz") as file:
+        assert np.array_equal(file["tensors"], SignalDiffusionPipeline.from_pretrained(run)(num=2).tensors)
 
 
-def test_samples_of_an_exported_model_are_put_where_one_is(exported: Path) -> None:
+def test_the_default_output_of_an_exported_model_is_in_the_working_directory(exported: Path) -> None:
     folder = job.default_output(exported, experiment_at(exported, []), {})
     assert folder == Path("generated") / "exported_64-samples_euler_2-steps_seed-0"
 
 
-def test_a_model_of_latents_takes_its_vae_along(latents: Alone) -> None:
-    made = SignalDiffusionPipeline.from_pretrained(latents.folder)(num=2)
-    assert made.latents is not None and latents.made.latents is not None
-    assert torch.equal(made.latents, latents.made.latents) and torch.equal(made.tensors, latents.made.tensors)
+def test_an_exported_latent_model_contains_its_vae(latents: Exported) -> None:
+    samples, expected = SignalDiffusionPipeline.from_pretrained(latents.folder)(num=2), latents.samples
+    assert samples.latents is not None and expected.latents is not None
+    assert torch.equal(samples.latents, expected.latents) and torch.equal(samples.tensors, expected.tensors)
     assert {"vae/config.json", "vae/diffusion_pytorch_model.safetensors", "latents.json"} <= names_in(latents.folder)
     assert json.loads((latents.folder / "model_index.json").read_text())["vae"] == ["diffusers", "AutoencoderKL"]
     card = (latents.folder / "README.md").read_text()
     assert "`vae/` is a copy of a local model, vae, whose licence applies" in card
 
 
-def test_a_model_of_captions_takes_its_text_encoder_along(captions: Alone) -> None:
+def test_an_exported_caption_model_contains_its_text_encoder(captions: Exported) -> None:
     pipeline = SignalDiffusionPipeline.from_pretrained(captions.folder)
-    assert torch.equal(pipeline("a healthy woman", num=2).tensors, captions.made.tensors)
-    assert not torch.equal(pipeline("a man", num=2).tensors, captions.made.tensors)
+    assert torch.equal(pipeline("a healthy woman", num=2).tensors, captions.samples.tensors)
+    assert not torch.equal(pipeline("a man", num=2).tensors, captions.samples.tensors)
 
 
-def test_changes_of_lora_are_added_to_the_weights_and_the_base_is_not_needed(
-    experiment_file: Path, tmp_path: Path
-) -> None:
+def test_lora_updates_are_merged_and_the_base_model_is_not_needed(experiment_file: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     train(experiment_file, output_dir=work / "base", overrides=FEW)
     changes = ("model.lora.enabled=true", "model.lora.rank=2", "training.optimizer.learning_rate=0.1")
-    folder, before = exported_alone(
+    folder, before = train_export_and_remove(
         experiment_file, work, *changes, f"model.pretrained={work / 'base' / 'checkpoint-2'}"
     )
     after = SignalDiffusionPipeline.from_pretrained(folder)
@@ -185,51 +185,58 @@ def test_changes_of_lora_are_added_to_the_weights_and_the_base_is_not_needed(
     assert (merged - unchanged).abs().max() > 1e-3 * unmerged.abs().max()
 
 
-def test_a_model_that_is_guided_by_its_earlier_self_takes_that_along(experiment_file: Path, tmp_path: Path) -> None:
+def test_an_exported_model_contains_the_checkpoint_that_guides_it(experiment_file: Path, tmp_path: Path) -> None:
     guided = ("guidance_type=autoguidance", "guidance_checkpoint=checkpoint-1", "guidance_scale=2.0")
-    folder, before = exported_alone(
+    folder, before = train_export_and_remove(
         experiment_file, tmp_path / "work", *(f"generation.sampling.{each}" for each in guided)
     )
     after = SignalDiffusionPipeline.from_pretrained(folder)
     assert torch.equal(before(num=2).tensors, after(num=2).tensors)
     assert not torch.equal(after(num=2).tensors, after(num=2, guidance_scale=1.0).tensors)
-    assert "away from what it was at step 1 (autoguidance)" in (folder / "README.md").read_text()
+    assert "guided away from its own earlier weights at step 1 (autoguidance" in (folder / "README.md").read_text()
     again = after.save_pretrained(tmp_path / "again")
     shutil.rmtree(folder)
     assert torch.equal(before(num=2).tensors, SignalDiffusionPipeline.from_pretrained(again)(num=2).tensors)
 
 
-def test_an_exported_model_is_exported_again_unchanged(exported: Path, tmp_path: Path) -> None:
+def test_exporting_an_exported_model_again_gives_the_same_files(exported: Path, tmp_path: Path) -> None:
     again = SignalDiffusionPipeline.from_pretrained(exported).save_pretrained(tmp_path / "again")
     assert names_in(again) == names_in(exported)
     assert all((again / name).read_bytes() == (exported / name).read_bytes() for name in names_in(exported))
 
 
-def test_an_exported_model_that_is_exported_to_sample_otherwise_says_so(exported: Path, tmp_path: Path) -> None:
+def test_exporting_again_with_other_sampling_defaults_updates_the_model_card(exported: Path, tmp_path: Path) -> None:
     card = exported / "README.md"
     card.write_text(card.read_text().replace("library_name", "license: mit\nlibrary_name"))
     sets = ["generation.sampling.steps=7", "generation.sampling.sampler=heun"]
 
     again = SignalDiffusionPipeline.from_pretrained(exported, overrides=sets).save_pretrained(tmp_path / "again")
 
-    assert "by `euler` in 2 steps, with a guidance scale of 1. From" in card.read_text()
+    assert "with `euler` in 2 steps and a guidance scale of 1. From" in card.read_text()
     assert (again / "README.md").read_text() == card.read_text().replace("`euler` in 2", "`heun` in 7")
 
 
-def test_an_exported_model_has_the_averaged_weights_and_says_so_when_asked_for_others(exported: Path) -> None:
-    with pytest.raises(UserError, match="one set of weights, here the averaged ones; leave the key out") as caught:
+def test_the_sampling_defaults_in_a_model_card_of_an_earlier_version_are_updated(run: Path) -> None:
+    trained = SignalDiffusionPipeline.from_pretrained(run).trained
+    old = "Edited. Unless told otherwise it samples by `heun` in 9 steps, with a guidance scale of 1. From the shell: …"
+    updated = "Edited. By default, it samples with `euler` in 2 steps and a guidance scale of 1. From the shell: …"
+    assert with_defaults(old, trained) == updated
+
+
+def test_the_error_about_last_weights_of_an_exported_model_says_that_it_has_averaged_ones(exported: Path) -> None:
+    with pytest.raises(UserError, match="this exported model has only the averaged weights; leave the key") as caught:
         SignalDiffusionPipeline.from_pretrained(exported, use_ema=False)
     assert len(caught.value.lines) == 1
 
 
-def test_the_last_weights_are_exported_where_they_were_asked_for(run: Path, tmp_path: Path) -> None:
+def test_the_last_weights_are_exported_without_use_ema(run: Path, tmp_path: Path) -> None:
     last = SignalDiffusionPipeline.from_pretrained(run, use_ema=False)
     folder = last.save_pretrained(tmp_path / "exported")
     assert torch.equal(SignalDiffusionPipeline.from_pretrained(folder)(num=1).tensors, last(num=1).tensors)
     assert "weights are those of the last step" in (folder / "README.md").read_text()
 
 
-def draw_two(folder: Path, file: Path) -> None:
+def generate_two(folder: Path, file: Path) -> None:
     samples = SignalDiffusionPipeline.from_pretrained(folder)(num=2, seed=3)
     assert samples.signals is not None
     np.savez(file, tensors=samples.tensors, signals=samples.signals)
@@ -246,28 +253,29 @@ NO_OPTIONS: Callable[[Path], tuple[str, ...]] = lambda work: ()  # noqa: E731
         ("dit", NO_OPTIONS),
         ("hourglass", lambda work: ("model.conditioning.type=none",)),
         ("localmamba", lambda work: ATTRIBUTES),
-        ("sd35", of_captions),
-        ("unet", lambda work: (*ATTRIBUTES, *of_latents(work)[:2])),
+        ("sd35", caption_overrides),
+        ("unet", lambda work: (*ATTRIBUTES, *latent_overrides(work)[:2])),
     ],
     ids=["dit-class", "hourglass-none", "localmamba-attributes", "sd35-captions", "unet-latents"],
 )
-def test_every_backbone_is_read_by_another_process_that_makes_the_same_to_the_bit(
+def test_the_samples_of_an_exported_backbone_are_bit_identical_in_another_process(
     backbone: str, overrides: Callable[[Path], tuple[str, ...]], experiment_file: Path, tmp_path: Path
 ) -> None:
     work = tmp_path / "work"
     table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in tiny.IMAGES[backbone].items())
     wanted = (f"model.name={backbone}", f"model.architecture={{{table}}}", *overrides(work))
-    folder, before = exported_alone(experiment_file, work, *wanted)
-    there = before(num=2, seed=3)
-    made_there = another_process(draw_two, folder, tmp_path / "made.npz", XDG_CACHE_HOME=str(tmp_path / "another"))
-    assert made_there.exit_codes == [0], made_there.output
-    assert there.signals is not None
-    with np.load(tmp_path / "made.npz") as made:
-        assert np.array_equal(made["tensors"], there.tensors) and np.array_equal(made["signals"], there.signals)
+    folder, before = train_export_and_remove(experiment_file, work, *wanted)
+    expected = before(num=2, seed=3)
+    process = another_process(generate_two, folder, tmp_path / "two.npz", XDG_CACHE_HOME=str(tmp_path / "another"))
+    assert process.exit_codes == [0], process.output
+    assert expected.signals is not None
+    with np.load(tmp_path / "two.npz") as file:
+        assert np.array_equal(file["tensors"], expected.tensors)
+        assert np.array_equal(file["signals"], expected.signals)
 
 
 @pytest.mark.slow
-def test_a_pipeline_of_diffusers_that_lora_changed_is_exported_with_all_three_encoders(
+def test_a_diffusers_pipeline_with_lora_is_exported_with_all_three_text_encoders(
     experiment_file: Path, tmp_path: Path
 ) -> None:
     work = tmp_path / "work"
@@ -278,29 +286,31 @@ def test_a_pipeline_of_diffusers_that_lora_changed_is_exported_with_all_three_en
     parts = (f"model.pretrained={work / 'sd3'}", "model.autoencoder.enabled=true", "model.conditioning.type=caption")
     changes = ("model.lora.enabled=true", "model.lora.target_modules=['to_q', 'to_v']")
     train(work / "sd35.toml", output_dir=work / "run", overrides=(*FEW, *parts, *changes))
-    exported = alone(work, "a healthy woman")
+    exported = export_and_remove(work, "a healthy woman")
     pipeline = SignalDiffusionPipeline.from_pretrained(exported.folder)
-    made, other = pipeline("a healthy woman", num=2).tensors, pipeline("a man", num=2).tensors
-    assert (made - exported.made.tensors).abs().max() < 1e-5 and not torch.equal(made, other)
+    woman, man = pipeline("a healthy woman", num=2).tensors, pipeline("a man", num=2).tensors
+    assert (woman - exported.samples.tensors).abs().max() < 1e-5 and not torch.equal(woman, man)
     assert "text_encoder/text_encoder_3/model.safetensors" in names_in(exported.folder)
 
 
 # The folder -----------------------------------------------------------------------------------------------------------
 
 
-def test_no_place_of_this_machine_is_in_the_folder(latents: Alone, captions: Alone, synthetic_dataset: Path) -> None:
-    places = [latents.work, captions.work, synthetic_dataset, Path.home(), Path.cwd()]
+def test_the_folder_contains_no_paths_of_this_machine(
+    latents: Exported, captions: Exported, synthetic_dataset: Path
+) -> None:
+    machine_paths = [latents.work, captions.work, synthetic_dataset, Path.home(), Path.cwd()]
     found = [
-        (path.name, place)
+        (file.name, path)
         for folder in (latents.folder, captions.folder)
-        for path in folder.rglob("*")
-        for place in places
-        if path.is_file() and str(place).encode() in path.read_bytes()
+        for file in folder.rglob("*")
+        for path in machine_paths
+        if file.is_file() and str(path).encode() in file.read_bytes()
     ]
     assert not found
 
 
-def test_recordings_are_named_without_where_they_lay(run: Path, tmp_path: Path) -> None:
+def test_recordings_in_the_card_are_reduced_to_their_last_name(run: Path, tmp_path: Path) -> None:
     pipeline = SignalDiffusionPipeline.from_pretrained(run)
     command = "signal-diffusion prepare /data/people/eegmat '/mnt/x y/bids' data/own --output DIR --splits-from=/a/b"
     card = replace(pipeline.trained.card, command=command, skipped=["/data/people/one.edf", "sub-1/two.edf"])
@@ -310,15 +320,17 @@ def test_recordings_are_named_without_where_they_lay(run: Path, tmp_path: Path) 
     assert written["skipped"] == ["one.edf", "sub-1/two.edf"]
 
 
-def test_a_run_of_a_foreign_folder_names_no_place_and_knows_its_splits(experiment_file: Path, tmp_path: Path) -> None:
+def test_an_exported_model_of_a_foreign_dataset_has_no_paths_but_its_splits(
+    experiment_file: Path, tmp_path: Path
+) -> None:
     folder_of_pictures(tmp_path / "old" / "discs")
-    places = (f"data.paths.{key}={tmp_path}/old/discs/{name}" for key, name in PICTURE_SPLITS.items())
-    folder, _ = exported_alone(experiment_file, tmp_path / "old", *places, *PICTURE_OPTIONS)
+    paths = (f"data.paths.{key}={tmp_path}/old/discs/{name}" for key, name in PICTURE_SPLITS.items())
+    folder, _ = train_export_and_remove(experiment_file, tmp_path / "old", *paths, *PICTURE_OPTIONS)
     assert not [path for path in folder.rglob("*") if path.is_file() and str(tmp_path).encode() in path.read_bytes()]
     written = json.loads((folder / "signal_dataset.json").read_text())
     assert written["preprocessing"]["splits"] == {"train": "train", "validation": "validation"}
     card = (folder / "README.md").read_text()
-    assert "A diffusion model of pictures" in card and "EEG" not in card and "µV" not in card and "- eeg" not in card
+    assert "A diffusion model of images" in card and "EEG" not in card and "µV" not in card and "- eeg" not in card
     assert len(SignalDiffusionPipeline.from_pretrained(folder)(num=1).to_pictures()) == 1
 
 
@@ -335,32 +347,32 @@ def test_a_run_of_a_foreign_folder_names_no_place_and_knows_its_splits(experimen
         ("eyes open / closed, µV²/Hz", "eyes open / closed, µV²/Hz"),
     ],
 )
-def test_places_of_every_system_are_named_by_their_last_part(text: str, expected: str) -> None:
+def test_paths_of_every_system_are_reduced_to_their_last_part(text: str, expected: str) -> None:
     assert without_places(text) == expected
 
 
-def test_a_category_that_looks_like_a_place_stays_what_the_model_is_asked_for(run: Path, tmp_path: Path) -> None:
+def test_a_category_that_looks_like_a_path_is_not_changed(run: Path, tmp_path: Path) -> None:
     trained = SignalDiffusionPipeline.from_pretrained(run).trained
     columns = {**trained.card.columns, "label": {"kind": "categorical", "names": ["/iy/", "/uw/"]}}
     folder = exporting.export(replace(trained, card=replace(trained.card, columns=columns)), tmp_path / "exported")
     assert json.loads((folder / "signal_dataset.json").read_text())["columns"] == columns
 
 
-def test_files_are_as_open_to_others_as_new_ones(exported: Path, run: Path, tmp_path: Path) -> None:
+def test_files_have_the_permissions_of_new_files(exported: Path, run: Path, tmp_path: Path) -> None:
     (tmp_path / "new").touch()
     mode = (tmp_path / "new").stat().st_mode
     files = [*exported.iterdir(), *(run / "checkpoint-4").iterdir()]
     assert [path.name for path in files if path.stat().st_mode != mode] == []
 
 
-def test_a_folder_that_is_there_is_not_touched(exported: Path, run: Path) -> None:
+def test_an_existing_folder_is_refused_and_unchanged(exported: Path, run: Path) -> None:
     before = (exported / "manifest.json").read_bytes()
-    with pytest.raises(UserError, match="exported is there already; choose another folder, or remove it"):
+    with pytest.raises(UserError, match="exported already exists; choose another folder, or remove it"):
         SignalDiffusionPipeline.from_pretrained(run).save_pretrained(exported)
     assert (exported / "manifest.json").read_bytes() == before
 
 
-def test_a_folder_appears_whole_or_not_at_all(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_leaves_no_folder(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -370,7 +382,7 @@ def test_a_folder_appears_whole_or_not_at_all(run: Path, tmp_path: Path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_is_too_small_for_the_weights_is_a_line(
+def test_a_disk_too_small_for_the_weights_is_a_one_line_error(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object) -> None:
@@ -383,7 +395,7 @@ def test_a_disk_that_is_too_small_for_the_weights_is_a_line(
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.toml", "signal_dataset.json"])
-def test_a_damaged_file_is_told_in_a_line(name: str, exported: Path) -> None:
+def test_a_damaged_file_is_a_one_line_error(name: str, exported: Path) -> None:
     (exported / name).write_bytes((exported / name).read_bytes()[:-1])
     with pytest.raises(UserError, match=f"exported/{name}: truncated or changed") as caught:
         SignalDiffusionPipeline.from_pretrained(exported)
@@ -396,9 +408,9 @@ def test_a_folder_without_its_manifest_is_not_taken_for_a_run(exported: Path) ->
         SignalDiffusionPipeline.from_pretrained(exported)
 
 
-def test_training_starts_from_an_exported_model(exported: Path, experiment_file: Path, tmp_path: Path) -> None:
-    nothing = ("training.optimizer.learning_rate=1e-12", "training.ema.enabled=false")
-    train(experiment_file, output_dir=tmp_path / "run", overrides=(*FEW, *nothing, f"model.pretrained={exported}"))
+def test_training_can_start_from_an_exported_model(exported: Path, experiment_file: Path, tmp_path: Path) -> None:
+    no_change = ("training.optimizer.learning_rate=1e-12", "training.ema.enabled=false")
+    train(experiment_file, output_dir=tmp_path / "run", overrides=(*FEW, *no_change, f"model.pretrained={exported}"))
     start, later = load_file(exported / "model.safetensors"), load_file(tmp_path / "run/checkpoint-2/model.safetensors")
     assert max((later[name] - start[name]).abs().max() for name in start) < 1e-6
 
@@ -406,7 +418,7 @@ def test_training_starts_from_an_exported_model(exported: Path, experiment_file:
 # The model card -------------------------------------------------------------------------------------------------------
 
 
-def test_the_model_card_says_how_it_was_trained_and_evaluated(exported: Path, run: Path) -> None:
+def test_the_model_card_describes_training_data_and_validation(exported: Path, run: Path) -> None:
     front, _, text = (exported / "README.md").read_text().removeprefix("---\n").partition("\n---\n")
     assert yaml.safe_load(front) == {
         "library_name": "signal-diffusion",
@@ -417,20 +429,22 @@ def test_the_model_card_says_how_it_was_trained_and_evaluated(exported: Path, ru
     assert f"{validated['validation/ema_loss']:.4f} with the averaged weights" in text
     assert f"Lowest `ema_loss` so far: {validated['validation/ema_loss']:.4f}, at step 4." in text
     assert "No evaluation report is attached" in text
-    assert "4 steps of 8 × 2 examples per process by adamw" in text
+    assert "4 steps of 8 × 2 examples per process (batch size × gradient accumulation), with adamw" in text
     assert "| train | 3 | 228 | alert 114, relaxed 114 |" in text
-    assert "averages over training (EMA, decay 0.9999), in fp32" in text
+    assert "averaged over training (EMA with decay 0.9999) and stored in fp32" in text
 
 
-def test_a_damaged_row_of_the_metrics_is_passed_over(run: Path, tmp_path: Path) -> None:
-    there = shutil.copytree(run, tmp_path / "run")
-    with (there / "metrics.jsonl").open("a") as file:
+def test_a_damaged_row_of_the_metrics_is_skipped(run: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(run, tmp_path / "run")
+    with (damaged / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "validat\n')
-    folder = SignalDiffusionPipeline.from_pretrained(there).save_pretrained(tmp_path / "exported")
-    assert "Loss at step 4 on up to 24 examples of people who were not trained on" in (folder / "README.md").read_text()
+    folder = SignalDiffusionPipeline.from_pretrained(damaged).save_pretrained(tmp_path / "exported")
+    card = (folder / "README.md").read_text()
+    assert "Validation loss at step 4: " in card
+    assert "on up to 24 examples of subjects who are not in the training split" in card
 
 
-def test_a_base_model_is_named_to_the_hub_only_where_it_came_from_there(
+def test_a_base_model_is_in_the_front_matter_only_if_it_came_from_the_hub(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = SignalDiffusionPipeline.from_pretrained(run).trained
@@ -444,24 +458,24 @@ def test_a_base_model_is_named_to_the_hub_only_where_it_came_from_there(
     assert "base_model: owner/name\n" in known
 
 
-def test_the_model_card_may_be_written_on(exported: Path) -> None:
+def test_the_model_card_may_be_edited(exported: Path) -> None:
     card = exported / "README.md"
     card.write_text(card.read_text().replace("library_name", "license: mit\nlibrary_name"))
     assert len(SignalDiffusionPipeline.from_pretrained(exported)(num=1)) == 1
 
 
-def test_what_the_model_card_tells_to_run_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_in_the_model_card_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (exported / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(exported.parent)
-    told: dict[str, Any] = {}
-    exec(code, told)
-    assert told["samples"].columns["label"].tolist() == ["alert"] * 8
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["samples"].columns["label"].tolist() == ["alert"] * 8
 
 
 # The command ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_exports_as_the_pipeline_does(run: Path, exported: Path, tmp_path: Path) -> None:
+def test_the_command_and_the_pipeline_export_the_same_files(run: Path, exported: Path, tmp_path: Path) -> None:
     folder = tmp_path / "by command" / "exported"
     words = ["export", str(run / "checkpoint-4"), "--output", str(folder)]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
@@ -469,21 +483,23 @@ def test_the_command_exports_as_the_pipeline_does(run: Path, exported: Path, tmp
     assert all((folder / name).read_bytes() == (exported / name).read_bytes() for name in names_in(exported))
 
 
-def test_the_command_exports_the_last_weights_where_a_key_is_set(run: Path, tmp_path: Path) -> None:
+def test_the_command_exports_the_last_weights_with_set(run: Path, tmp_path: Path) -> None:
     words = ["export", str(run), "--output", str(tmp_path / "exported"), "--set", "generation.sampling.use_ema=false"]
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
     assert "weights are those of the last step" in (tmp_path / "exported" / "README.md").read_text()
 
 
-def test_the_command_reads_no_model_where_the_folder_is_there(
+def test_the_command_loads_no_model_if_the_folder_exists(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SignalDiffusionPipeline, "from_pretrained", None)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         CliRunner().invoke(app, ["export", str(run), "--output", str(tmp_path)], catch_exceptions=False)
 
 
-def test_without_a_token_nothing_is_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_without_a_token_is_refused_before_anything_is_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     words = ["export", str(run), "--output", str(tmp_path / "exported"), "--push-to-hub", "owner/name"]
     with pytest.raises(UserError) as caught:
@@ -501,7 +517,9 @@ def test_without_a_token_nothing_is_written(run: Path, tmp_path: Path, monkeypat
         (["--private"], "--private has no effect without --push-to-hub"),
     ],
 )
-def test_what_cannot_be_pushed_is_told_first(run: Path, tmp_path: Path, arguments: list[str], expected: str) -> None:
+def test_invalid_push_options_are_refused_before_anything_is_written(
+    run: Path, tmp_path: Path, arguments: list[str], expected: str
+) -> None:
     with pytest.raises(UserError, match=expected):
         CliRunner().invoke(
             app, ["export", str(run), "--output", str(tmp_path / "exported"), *arguments], catch_exceptions=False
@@ -509,15 +527,15 @@ def test_what_cannot_be_pushed_is_told_first(run: Path, tmp_path: Path, argument
     assert not (tmp_path / "exported").exists()
 
 
-def test_the_folder_is_put_on_the_hub(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, dict[str, Any]]] = []
+def test_the_folder_is_uploaded_to_the_hub(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, dict[str, Any]]] = []
 
     def create(self: object, identifier: str, **options: Any) -> str:
-        asked.append((identifier, options))
+        calls.append((identifier, options))
         return "https://huggingface.co/owner/name"
 
     def upload(self: object, *, folder_path: Path, **options: Any) -> None:
-        asked.append((str(folder_path), options | {"names": names_in(folder_path)}))
+        calls.append((str(folder_path), options | {"names": names_in(folder_path)}))
 
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "a token")
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create)
@@ -526,14 +544,14 @@ def test_the_folder_is_put_on_the_hub(run: Path, tmp_path: Path, monkeypatch: py
     words = ["export", str(run), "--output", str(output), "--push-to-hub", "owner/name", "--private"]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert result.stdout.endswith("https://huggingface.co/owner/name\n")
-    (identifier, created), (folder, uploaded) = asked
+    (identifier, created), (folder, uploaded) = calls
     assert (identifier, created["private"], created["exist_ok"]) == ("owner/name", True, True)
     assert (folder, uploaded["repo_id"]) == (str(output), "owner/name")
     assert "model.safetensors" in uploaded["names"]
     assert 'from_pretrained("owner/name")' in (output / "README.md").read_text()
 
 
-def test_a_hub_that_refuses_is_one_line_and_the_folder_stays(
+def test_a_refused_upload_is_a_one_line_error_and_the_folder_stays(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: object, identifier: str, **options: Any) -> None:

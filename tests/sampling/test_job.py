@@ -1,4 +1,4 @@
-"""From a run to samples: the same ones whatever is around them, in microvolts, whole or not there."""
+"""Sampling jobs: samples in microvolts that depend only on their number, seed and conditions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from signal_diffusion.data.representations.spectrogram import DbOnly
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Categorical, Numeric
 from signal_diffusion.sampling import job
-from signal_diffusion.sampling.drawing import draw
+from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import Trained, load_trained
 from signal_diffusion.sampling.writing import SampleFiles
@@ -32,7 +32,7 @@ def sample_with(run: Path, output: Path, *arguments: str) -> dict[str, np.ndarra
         return dict(file)
 
 
-def test_samples_are_tensors_and_microvolts_with_their_labels(run: Path, tmp_path: Path) -> None:
+def test_npz_has_tensors_and_microvolts_with_labels(run: Path, tmp_path: Path) -> None:
     samples = sample_with(run, tmp_path / "out", "--num", "5")
     assert samples["tensors"].shape == (5, 1, 64, 64) and samples["signals"].shape == (5, 2048)
     assert samples["sampling_rate"] == 125.0
@@ -44,19 +44,19 @@ def test_samples_are_tensors_and_microvolts_with_their_labels(run: Path, tmp_pat
     assert (settings["num_samples"], settings["sampler"], settings["seed"]) == (5, "euler", 0)
 
 
-def test_samples_are_written_in_the_formats_asked_for(run: Path, tmp_path: Path) -> None:
+def test_samples_are_written_in_the_requested_formats(run: Path, tmp_path: Path) -> None:
     samples = sample_with(run, tmp_path / "out", "--num", "3", "--format", "edf,npz, parquet,fif")
     names = ["samples-epo.fif", "samples.edf", "samples.json", "samples.npz", "samples.parquet", "samples.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     raw = mne.io.read_raw_edf(tmp_path / "out" / "samples.edf", verbose="error")
     step = json.loads((tmp_path / "out" / "samples.json").read_text())["edf_step_microvolts"]
-    off = np.abs(raw.get_data()[0, : 3 * 2048] * 1e6 - samples["signals"].reshape(-1))
-    assert 0 < off.max() <= step / 2 * (1 + 1e-4)
+    error = np.abs(raw.get_data()[0, : 3 * 2048] * 1e6 - samples["signals"].reshape(-1))
+    assert 0 < error.max() <= step / 2 * (1 + 1e-4)
     epochs = mne.read_epochs(tmp_path / "out" / "samples-epo.fif", verbose="error")
     assert epochs.metadata["label"].tolist() == samples["label"].tolist()
 
 
-def test_without_npz_there_is_none(run: Path, tmp_path: Path) -> None:
+def test_npz_is_not_written_unless_requested(run: Path, tmp_path: Path) -> None:
     arguments = ["sample", str(run), "--output", str(tmp_path / "out"), "--num", "2", "--format", "parquet"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert "samples.parquet, samples.json, samples.png" in result.stdout
@@ -64,24 +64,24 @@ def test_without_npz_there_is_none(run: Path, tmp_path: Path) -> None:
 
 
 def without_signals(trained: Trained) -> Trained:
-    """The same model, of pictures that nobody can turn back."""
+    """The same model with a representation that cannot be converted to signals."""
     card = dataclasses.replace(trained.card, representation=trained.card.representation | {"inverse": "none"})
 
-    class Pictures(DbOnly):
-        inverse = "none"  # type: ignore[assignment]  # a property, in the class it replaces
+    class NotInvertible(DbOnly):
+        inverse = "none"  # type: ignore[assignment]  # a property in the base class
 
-    representation = Pictures.from_parameters(trained.card.representation["parameters"])
+    representation = NotInvertible.from_parameters(trained.card.representation["parameters"])
     return dataclasses.replace(trained, card=card, representation=representation)
 
 
-def test_pictures_without_signals_are_sampled_as_tensors(run: Path, tmp_path: Path) -> None:
+def test_examples_without_signals_are_sampled_as_tensors(run: Path, tmp_path: Path) -> None:
     trained = without_signals(load_trained(run))
     job.sample(trained, asked_for(trained.attributes, {}, 2), tmp_path / "out")
     with np.load(tmp_path / "out" / "samples.npz") as file:
         assert set(file) == {"tensors", "label"}
 
 
-def test_formats_of_signals_are_refused_before_pictures_are_generated(run: Path, tmp_path: Path) -> None:
+def test_formats_that_need_signals_are_refused_before_anything_is_generated(run: Path, tmp_path: Path) -> None:
     trained = without_signals(load_trained(run))
     request = asked_for(trained.attributes, {}, 2)
     batches: list[int] = []
@@ -91,63 +91,64 @@ def test_formats_of_signals_are_refused_before_pictures_are_generated(run: Path,
     assert not batches and not (tmp_path / "out").exists()
 
 
-def test_a_sample_depends_on_its_number_and_seed_alone(electrodes_run: Path, tmp_path: Path) -> None:
+def test_a_sample_depends_only_on_its_number_and_the_seed(electrodes_run: Path, tmp_path: Path) -> None:
     same = ("--attributes", "gender=female", "--num")
-    alone = sample_with(electrodes_run, tmp_path / "a", *same, "3", "--batch-size", "1")
-    among = sample_with(electrodes_run, tmp_path / "b", *same, "7", "--batch-size", "4")
-    assert np.abs(alone["tensors"] - among["tensors"][:3]).max() < 1e-5
+    three = sample_with(electrodes_run, tmp_path / "a", *same, "3", "--batch-size", "1")
+    seven = sample_with(electrodes_run, tmp_path / "b", *same, "7", "--batch-size", "4")
+    assert np.abs(three["tensors"] - seven["tensors"][:3]).max() < 1e-5
     other = sample_with(electrodes_run, tmp_path / "c", *same, "3", "--seed", "1")
-    assert np.abs(alone["tensors"] - other["tensors"]).max() > 0.1
+    assert np.abs(three["tensors"] - other["tensors"]).max() > 0.1
 
 
-def test_a_short_batch_makes_the_same_samples_to_the_bit(electrodes_run: Path) -> None:
+def test_samples_of_a_short_last_batch_are_bit_identical(electrodes_run: Path) -> None:
     trained = load_trained(electrodes_run)
     sizes = set()
     trained.model.register_forward_pre_hook(lambda module, arguments: sizes.add(len(arguments[0])))
     five, eight = (
-        draw(trained, asked_for(trained.attributes, {"gender": "female"}, num), batch_size=4) for num in (5, 8)
+        generate_samples(trained, asked_for(trained.attributes, {"gender": "female"}, num), batch_size=4)
+        for num in (5, 8)
     )
     assert len(five) == len(five.columns["gender"]) == 5 and sizes == {4}
     assert torch.equal(five.tensors, eight.tensors[:5])
 
 
-def test_a_sample_does_not_depend_on_those_around_it(electrodes_run: Path) -> None:
+def test_a_sample_does_not_depend_on_the_others_in_its_batch(electrodes_run: Path) -> None:
     trained = load_trained(electrodes_run)
     request = asked_for(trained.attributes, {"gender": "female"}, 4)
     others = dataclasses.replace(request, noise=(90, 1, 91, 92))
-    first, second = (draw(trained, each, batch_size=4).tensors for each in (request, others))
+    first, second = (generate_samples(trained, each, batch_size=4).tensors for each in (request, others))
     assert torch.equal(first[1], second[1]) and not torch.equal(first[0], second[0])
 
 
 def test_the_label_and_guidance_change_the_sample(run: Path) -> None:
     trained, guided = load_trained(run), load_trained(run, ["generation.sampling.guidance_scale=3.0"])
     relaxed, alert = (asked_for(trained.attributes, {"label": label}, 2) for label in ("relaxed", "alert"))
-    tensors = [draw(*each).tensors for each in ((trained, relaxed), (trained, alert), (guided, relaxed))]
+    tensors = [generate_samples(*each).tensors for each in ((trained, relaxed), (trained, alert), (guided, relaxed))]
     assert np.abs(tensors[0] - tensors[1]).max() > 0
     assert np.abs(tensors[0] - tensors[2]).max() > 0
 
 
 @pytest.mark.slow
-def test_every_parameter_that_matters_is_in_the_checkpoint(run: Path, tmp_path: Path) -> None:
-    here = sample_with(run, tmp_path / "here", "--num", "2")
+def test_another_process_generates_the_same_samples_from_the_checkpoint(run: Path, tmp_path: Path) -> None:
+    first = sample_with(run, tmp_path / "first", "--num", "2")
     command = Path(sys.executable).parent / "signal-diffusion"
     subprocess.run(
-        [command, "sample", str(run), "--num", "2", "--output", str(tmp_path / "there")],
+        [command, "sample", str(run), "--num", "2", "--output", str(tmp_path / "second")],
         check=True,
         capture_output=True,
     )
-    with np.load(tmp_path / "there" / "samples.npz") as there:
-        assert np.array_equal(here["tensors"], there["tensors"])
-        assert np.array_equal(here["signals"], there["signals"])
+    with np.load(tmp_path / "second" / "samples.npz") as second:
+        assert np.array_equal(first["tensors"], second["tensors"])
+        assert np.array_equal(first["signals"], second["signals"])
 
 
-def test_raw_weights_differ_from_the_average(run: Path) -> None:
+def test_use_ema_false_loads_the_last_weights(run: Path) -> None:
     average = load_trained(run).model.state_dict()
     raw = load_trained(run, ["generation.sampling.use_ema=false"]).model.state_dict()
     assert any(not torch.equal(average[name], raw[name]) for name in average)
 
 
-def test_a_model_of_attributes_is_asked_for_some_of_them(electrodes_run: Path, tmp_path: Path) -> None:
+def test_some_attributes_can_be_requested_and_others_left_open(electrodes_run: Path, tmp_path: Path) -> None:
     female, male = (
         sample_with(electrodes_run, tmp_path / gender, "--num", "2", "--attributes", f"gender={gender},age=60")
         for gender in ("female", "male")
@@ -157,26 +158,26 @@ def test_a_model_of_attributes_is_asked_for_some_of_them(electrodes_run: Path, t
     assert np.abs(female["tensors"] - male["tensors"]).max() > 0
 
 
-@pytest.mark.parametrize("asked", [{}, {"age": "60"}, {"gender": "female", "age": "60", "health": "patient"}])
-def test_attributes_left_open_are_the_null(asked: dict[str, str]) -> None:
+@pytest.mark.parametrize("requested", [{}, {"age": "60"}, {"gender": "female", "age": "60", "health": "patient"}])
+def test_attributes_that_are_not_requested_are_left_open(requested: dict[str, str]) -> None:
     attributes = (
         Categorical("gender", ("female", "male")),
         Categorical("health", ("healthy", "patient")),
         Numeric("age", 40.0, 10.0),
     )
-    cond = asked_for(attributes, asked, 2).cond
-    assert cond.attributes["gender"].tolist() == [0 if "gender" in asked else -1] * 2
-    assert cond.attributes["health"].tolist() == [1 if "health" in asked else -1] * 2
-    assert [str(age) for age in cond.attributes["age"].tolist()] == ["60.0" if "age" in asked else "nan"] * 2
+    cond = asked_for(attributes, requested, 2).cond
+    assert cond.attributes["gender"].tolist() == [0 if "gender" in requested else -1] * 2
+    assert cond.attributes["health"].tolist() == [1 if "health" in requested else -1] * 2
+    assert [str(age) for age in cond.attributes["age"].tolist()] == ["60.0" if "age" in requested else "nan"] * 2
 
 
 @pytest.mark.parametrize(("text", "index"), [("female", 0), ("F", 0), ("ma", 1), ("male", 1)])
-def test_the_beginning_of_one_name_stands_for_it(text: str, index: int) -> None:
+def test_a_category_can_be_abbreviated(text: str, index: int) -> None:
     gender = Categorical("gender", ("female", "male"))
     assert asked_for([gender], {"gender": text}, 1).cond.attributes["gender"].tolist() == [index]
 
 
-def test_the_beginning_of_two_names_stands_for_none() -> None:
+def test_an_ambiguous_abbreviation_of_a_category_is_an_error() -> None:
     label = Categorical("label", ("rest", "relaxed", "re"))
     assert asked_for([label], {"label": "re"}, 1).cond.attributes["label"].tolist() == [2]
     with pytest.raises(UserError, match="label=r: expected one of rest, relaxed, re"):

@@ -1,4 +1,4 @@
-"""The frames of an animation: where samples were, and what the network took them for."""
+"""The frames of an animation: x_t, and the network's estimate of x0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from signal_diffusion.sampling import job
-from signal_diffusion.sampling.drawing import draw, trajectory
+from signal_diffusion.sampling.drawing import generate_samples, trajectory_frames
 from signal_diffusion.sampling.requests import asked_for
 from signal_diffusion.sampling.trained import Trained, load_trained
 from signal_diffusion.sampling.writing import SampleFiles
@@ -21,25 +21,27 @@ def trained(electrodes_run: Path) -> Trained:
     return load_trained(electrodes_run, ["generation.sampling.steps=4"])
 
 
-def test_frames_go_from_noise_to_the_samples_by_what_the_network_took_them_for(trained: Trained) -> None:
+def test_frames_start_at_noise_end_at_the_samples_and_show_the_estimate_of_x0(trained: Trained) -> None:
     request = asked_for(trained.attributes, {}, 2)
-    frames = trajectory(trained, request)
-    samples = draw(trained, request).tensors
+    frames = trajectory_frames(trained, request)
+    samples = generate_samples(trained, request).tensors
     assert len(frames) == 5
     assert 0.9 < frames[0][0].std() < 1.1
     assert torch.equal(frames[-1][0], samples) and torch.equal(frames[-1][1], samples)
-    assert torch.equal(frames[3][1], samples)  # euler's last step goes to what it takes x0 for
+    assert torch.equal(frames[3][1], samples)  # the last step of euler ends at its estimate of x0
     t = torch.full((2,), 0.5)
     x0, _ = trained.method.split(frames[2][0], trained.model(frames[2][0], t, request.cond), t)
     assert (x0 - frames[2][1]).abs().max() < 1e-5
 
 
-def test_of_many_steps_fifty_frames_are_shown(electrodes_run: Path) -> None:
+def test_a_trajectory_has_at_most_50_frames(electrodes_run: Path) -> None:
     trained = load_trained(electrodes_run, ["generation.sampling.steps=60"])
-    assert len(trajectory(trained, asked_for(trained.attributes, {}, 1))) == 50
+    assert len(trajectory_frames(trained, asked_for(trained.attributes, {}, 1))) == 50
 
 
-def test_an_animation_takes_no_larger_batches_than_the_samples(electrodes_run: Path, tmp_path: Path) -> None:
+def test_the_batches_of_an_animation_are_no_larger_than_those_of_the_samples(
+    electrodes_run: Path, tmp_path: Path
+) -> None:
     trained = load_trained(electrodes_run)
     sizes = set()
     trained.model.register_forward_pre_hook(lambda module, arguments: sizes.add(len(arguments[0])))
@@ -49,7 +51,7 @@ def test_an_animation_takes_no_larger_batches_than_the_samples(electrodes_run: P
 
 
 class Negative:
-    """A decoder that changes the sign."""
+    """A decoder that negates latents."""
 
     latent_shape = (3, 64, 64)
 
@@ -60,10 +62,10 @@ class Negative:
         return -z
 
 
-def test_latents_are_decoded_at_a_few_steps(electrodes_run: Path) -> None:
+def test_the_frames_of_latents_are_decoded_and_at_most_13(electrodes_run: Path) -> None:
     trained = load_trained(electrodes_run, ["generation.sampling.steps=20"])
     decoder: Any = Negative()
-    decoded = trajectory(dataclasses.replace(trained, autoencoder=decoder), asked_for(trained.attributes, {}, 1))
-    plain = trajectory(trained, asked_for(trained.attributes, {}, 1))
+    decoded = trajectory_frames(dataclasses.replace(trained, autoencoder=decoder), asked_for(trained.attributes, {}, 1))
+    plain = trajectory_frames(trained, asked_for(trained.attributes, {}, 1))
     assert len(decoded) == 13
     assert torch.equal(decoded[0][0], -plain[0][0]) and torch.equal(decoded[-1][1], -plain[-1][1])

@@ -1,4 +1,4 @@
-"""All electrodes of a window together, from noise that they share or not."""
+"""Whole windows: all electrodes of a window, from shared or independent noise."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Categorical
 from signal_diffusion.pipeline import SignalDiffusionPipeline
-from signal_diffusion.sampling.drawing import draw
-from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, of_windows
+from signal_diffusion.sampling.drawing import generate_samples
+from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, request_windows
 from signal_diffusion.sampling.trained import Trained, load_trained
 
 
@@ -28,11 +28,11 @@ def trained(electrodes_run: Path) -> Trained:
 
 
 def windows(trained: Trained, num: int, noise: Noise) -> Request:
-    asked = asked_for(trained.attributes, {"gender": "female"}, num)
-    return of_windows(asked, trained.attributes, trained.card, noise)
+    request = asked_for(trained.attributes, {"gender": "female"}, num)
+    return request_windows(request, trained.attributes, trained.card, noise)
 
 
-def test_a_window_has_one_condition_and_each_electrode_once(trained: Trained) -> None:
+def test_a_window_has_each_electrode_once_with_the_same_conditions(trained: Trained) -> None:
     request = windows(trained, 2, "shared")
     electrodes = request.cond.attributes["electrode"]
     [names] = [each.names for each in trained.attributes if each.name == "electrode" and isinstance(each, Categorical)]
@@ -40,36 +40,38 @@ def test_a_window_has_one_condition_and_each_electrode_once(trained: Trained) ->
     assert set(request.cond.attributes["gender"].tolist()) == {0}
 
 
-def test_shared_noise_is_the_windows_and_independent_noise_each_electrodes_own(trained: Trained) -> None:
+def test_shared_noise_has_a_number_per_window_and_independent_noise_one_per_electrode(trained: Trained) -> None:
     shared, independent = (windows(trained, 2, noise) for noise in ("shared", "independent"))  # type: ignore[arg-type]
     assert shared.noise == (0,) * 19 + (1,) * 19
     assert independent.noise == tuple(range(38))
     assert shared.phase == independent.phase == tuple(range(38))
 
 
-def test_electrodes_of_shared_noise_are_alike(trained: Trained) -> None:
-    shared, independent = (draw(trained, windows(trained, 1, noise)) for noise in ("shared", "independent"))  # type: ignore[arg-type]
+def test_electrodes_with_shared_noise_are_similar(trained: Trained) -> None:
+    shared, independent = (generate_samples(trained, windows(trained, 1, noise)) for noise in ("shared", "independent"))  # type: ignore[arg-type]
     correlations = [torch.corrcoef(each.tensors.flatten(1))[0, 1:].mean().item() for each in (shared, independent)]
     assert correlations[0] > 0.8 > 0.4 > correlations[1]
 
 
-def test_pictures_of_shared_noise_become_signals_by_phases_of_their_own(run: Path) -> None:
+def test_samples_with_shared_noise_have_independent_phases(run: Path) -> None:
     trained = load_trained(run)
-    one = asked_for(trained.attributes, {"label": "alert"}, 2)
-    alike = draw(trained, dataclasses.replace(one, noise=(0, 0)))
-    own = draw(trained, dataclasses.replace(one, noise=(0, 0), phase=(0, 1)))
-    assert torch.equal(alike.tensors, own.tensors) and torch.equal(own.tensors[0], own.tensors[1])
-    assert alike.signals is not None and own.signals is not None
-    assert torch.equal(alike.signals[0], alike.signals[1])
-    assert abs(torch.corrcoef(own.signals)[0, 1].item()) < 0.5
+    request = asked_for(trained.attributes, {"label": "alert"}, 2)
+    same = generate_samples(trained, dataclasses.replace(request, noise=(0, 0)))
+    different = generate_samples(trained, dataclasses.replace(request, noise=(0, 0), phase=(0, 1)))
+    assert torch.equal(same.tensors, different.tensors) and torch.equal(different.tensors[0], different.tensors[1])
+    assert same.signals is not None and different.signals is not None
+    assert torch.equal(same.signals[0], same.signals[1])
+    assert abs(torch.corrcoef(different.signals)[0, 1].item()) < 0.5
 
 
-def test_windows_come_out_whole_as_reassembling_their_electrodes_would(electrodes_run: Path, tmp_path: Path) -> None:
+def test_windows_are_the_reassembled_samples_of_their_electrodes(electrodes_run: Path, tmp_path: Path) -> None:
     words = ["sample", str(electrodes_run), "--windows", "2", "--format", "npz,fif,png", "--grid", "19"]
     result = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "out")], catch_exceptions=False)
     assert result.exit_code == 0
     trained = load_trained(electrodes_run)
-    single = draw(trained, of_windows(asked_for(trained.attributes, {}, 2), trained.attributes, trained.card, "shared"))
+    single = generate_samples(
+        trained, request_windows(asked_for(trained.attributes, {}, 2), trained.attributes, trained.card, "shared")
+    )
     assert single.signals is not None
     numbers = {"recording": ["generated"] * 38, "window": np.arange(38) // 19, "electrode": single.columns["electrode"]}
     signals, _ = export.reassembled(single.signals, trained.card, numbers)
@@ -82,7 +84,7 @@ def test_windows_come_out_whole_as_reassembling_their_electrodes_would(electrode
     assert (tmp_path / "out" / "samples" / "metadata.csv").read_text().splitlines()[20] == "000019.png,1,Fp1,,"
 
 
-def test_the_pipeline_makes_the_windows_that_the_command_makes(trained: Trained, tmp_path: Path) -> None:
+def test_the_pipeline_and_the_command_generate_the_same_windows(trained: Trained, tmp_path: Path) -> None:
     words = [
         "--windows",
         "2",
@@ -107,28 +109,31 @@ def test_the_pipeline_makes_the_windows_that_the_command_makes(trained: Trained,
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("arguments", "expected"),
     [
-        ({"windows": 2, "num": 3}, "windows 2: makes as many samples as they have electrodes; leave out num 3"),
+        ({"windows": 2, "num": 3}, "windows 2: determines the number of samples, one per electrode; leave out num 3"),
         ({"windows": 0}, "windows: 0; expected a whole number of at least 1"),
-        ({"noise": "shared"}, "noise shared: is of the electrodes of windows; leave it out"),
+        ({"noise": "shared"}, "noise shared: only applies to windows; leave it out"),
         ({"windows": 1, "noise": "loud"}, "noise loud: expected shared or independent"),
-        ({"windows": 1, "attributes": {"electrode": "Cz"}}, "attributes electrode=Cz: windows makes all electrodes"),
+        (
+            {"windows": 1, "attributes": {"electrode": "Cz"}},
+            "attributes electrode=Cz: windows generates all electrodes",
+        ),
     ],
 )
-def test_windows_that_the_pipeline_cannot_make_are_told_as_it_was_asked(
-    trained: Trained, asked: dict[str, Any], expected: str
+def test_errors_of_the_pipeline_about_windows_name_arguments(
+    trained: Trained, arguments: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        SignalDiffusionPipeline(trained)(**asked)
+        SignalDiffusionPipeline(trained)(**arguments)
     assert str(caught.value).startswith(expected)
 
 
-def test_models_of_other_pictures_make_no_windows(trained: Trained) -> None:
+def test_windows_need_a_model_of_single_electrodes(trained: Trained) -> None:
     card: DatasetCard = dataclasses.replace(
         trained.card, representation=trained.card.representation | {"layout": "mosaic"}
     )
-    with pytest.raises(UserError, match="--windows: an example of this model is a whole mosaic"):
+    with pytest.raises(UserError, match="--windows: an example of this model is a whole mosaic, not an electrode"):
         check_windows(card, trained.attributes, {})
-    with pytest.raises(UserError, match="--attributes electrode=Cz: --windows makes all electrodes"):
+    with pytest.raises(UserError, match="--attributes electrode=Cz: --windows generates all electrodes"):
         check_windows(trained.card, trained.attributes, {"electrode": "Cz"})

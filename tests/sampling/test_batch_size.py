@@ -1,4 +1,4 @@
-"""Batches that fit into memory."""
+"""Batch sizes that fit into memory."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.sampling.drawing import BatchSize
 
 
-def full(*, batch_size: int) -> int:  # what CUDA says
+def limited(*, batch_size: int) -> int:
+    """Run out of memory above 40 samples, with CUDA's message."""
     if batch_size > 40:
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
     return batch_size
 
 
-def test_an_automatic_batch_is_halved_until_it_fits_and_stays_so() -> None:
+def test_an_automatic_batch_size_is_halved_permanently_until_it_fits() -> None:
     batch = BatchSize(None, shape=(1, 64, 64), device="cuda", most=1000)
     assert batch.size == 250
-    assert batch.fit(full) == 31
+    assert batch.fit(limited) == 31
     assert batch.size == 31
 
 
@@ -30,20 +31,20 @@ def test_an_automatic_batch_is_halved_until_it_fits_and_stays_so() -> None:
         ((3, 1024, 1024), "cpu", 9, 1),
     ],
 )
-def test_an_automatic_batch_is_an_even_share_of_what_fits(
+def test_an_automatic_batch_size_divides_the_samples_evenly(
     shape: tuple[int, ...], device: str, most: int, size: int
 ) -> None:
     assert BatchSize(None, shape=shape, device=device, most=most).size == size
 
 
-def test_a_number_is_taken_as_it_is() -> None:
+def test_a_requested_batch_size_is_not_changed() -> None:
     batch = BatchSize(50, shape=(1, 64, 64), device="cuda", most=10)
-    with pytest.raises(UserError, match="--batch-size 50: there is not enough memory; use a smaller one, or auto"):
-        batch.fit(full)
+    with pytest.raises(UserError, match="--batch-size 50: not enough memory; use a smaller one, or auto"):
+        batch.fit(limited)
     assert batch.size == 50
 
 
-def test_other_failures_are_no_lack_of_memory() -> None:
+def test_other_cuda_errors_are_raised_unchanged() -> None:
     def broken(*, batch_size: int) -> int:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 

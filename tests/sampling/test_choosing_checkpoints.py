@@ -1,4 +1,4 @@
-"""Which checkpoint a run's folder stands for, and where a checkpoint of another machine keeps what it makes."""
+"""Which checkpoint of a run is sampled from, and which cache a checkpoint of another machine uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests import text_encoders
 
 @pytest.fixture(scope="module")
 def validated(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three checkpoints, which keeps what it can make again in a folder of its own."""
+    """A run with validation, three checkpoints and its own cache folder."""
     folder = tmp_path_factory.mktemp("runs") / "validated"
     (folder.parent / "cache").mkdir()
     short = ("training.max_steps=3", "training.validation.interval=2", "data.loading.max_train_examples=32")
@@ -31,7 +31,7 @@ def best_step(run: Path) -> int:
     return json.loads((run / "checkpoint-3" / "progress.json").read_text())["best_step"]
 
 
-def test_a_run_stands_for_its_newest_its_best_or_a_named_checkpoint(validated: Path) -> None:
+def test_generation_checkpoint_selects_the_newest_the_best_or_a_named_checkpoint_of_a_run(validated: Path) -> None:
     chosen = {name: checkpoint_at(validated, [f"generation.checkpoint={name}"]).name for name in ("latest", "best")}
 
     assert chosen == {"latest": "checkpoint-3", "best": f"checkpoint-{best_step(validated)}"}
@@ -40,19 +40,19 @@ def test_a_run_stands_for_its_newest_its_best_or_a_named_checkpoint(validated: P
     assert checkpoint_at(validated / "checkpoint-1", ["generation.checkpoint=best"]).name == "checkpoint-1"
 
 
-def test_the_best_is_not_the_newest_where_validation_has_it_so(validated: Path, tmp_path: Path) -> None:
+def test_the_best_checkpoint_may_be_older_than_the_newest(validated: Path, tmp_path: Path) -> None:
     run = shutil.copytree(validated, tmp_path / "run")
     progress = run / "checkpoint-3" / "progress.json"
     text = json.dumps(json.loads(progress.read_text()) | {"best_step": 1})
     manifest = json.loads((run / "checkpoint-3" / "manifest.json").read_text())
-    del manifest["files"]["progress.json"]  # whose hash is of another text now
+    del manifest["files"]["progress.json"]  # its hash is outdated now
     (run / "checkpoint-3" / "manifest.json").write_text(json.dumps(manifest))
     progress.write_text(text)
 
     assert checkpoint_at(run, ["generation.checkpoint=best"]) == run / "checkpoint-1"
 
 
-def test_the_run_s_own_file_says_which_and_all_ways_of_sampling_hear_it(validated: Path, tmp_path: Path) -> None:
+def test_sampling_and_export_use_the_checkpoint_that_the_file_of_the_run_names(validated: Path, tmp_path: Path) -> None:
     run = shutil.copytree(validated, tmp_path / "run")
     text = (run / "config.toml").read_text()
     (run / "config.toml").write_text(
@@ -71,49 +71,49 @@ def test_the_run_s_own_file_says_which_and_all_ways_of_sampling_hear_it(validate
     assert load_trained(run, ["generation.checkpoint=latest"]).checkpoint.name == "checkpoint-3"
 
 
-def test_an_exported_model_names_no_cache(validated: Path, tmp_path: Path) -> None:
-    place = str(validated.parent / "cache")
-    assert load_trained(validated).experiment.data.loading.cache_dir == place
+def test_the_file_of_an_exported_model_names_no_cache(validated: Path, tmp_path: Path) -> None:
+    cache = str(validated.parent / "cache")
+    assert load_trained(validated).experiment.data.loading.cache_dir == cache
 
     SignalDiffusionPipeline.from_pretrained(validated).save_pretrained(tmp_path / "model")
 
-    assert place not in (tmp_path / "model" / "config.toml").read_text()
+    assert cache not in (tmp_path / "model" / "config.toml").read_text()
 
 
-def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(validated: Path) -> None:
+def test_the_error_about_a_missing_checkpoint_lists_the_existing_ones(validated: Path) -> None:
     with pytest.raises(UserError, match=r"checkpoint-9: no such checkpoint; there are checkpoint-1, checkpoint-2"):
         checkpoint_at(validated, ["generation.checkpoint=checkpoint-9"])
 
 
-def test_a_run_may_be_called_as_a_checkpoint_is(validated: Path, tmp_path: Path) -> None:
+def test_a_run_may_have_the_name_of_a_checkpoint(validated: Path, tmp_path: Path) -> None:
     run = shutil.copytree(validated, tmp_path / "checkpoint-7")
     assert checkpoint_at(run) == run / "checkpoint-3"
 
 
-def test_a_checkpoint_that_lost_its_manifest_is_no_run(validated: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_manifest_is_not_taken_for_a_run(validated: Path, tmp_path: Path) -> None:
     checkpoint = shutil.copytree(validated / "checkpoint-3", tmp_path / "checkpoint-3")
     (checkpoint / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"manifest.json: missing or unreadable, so the checkpoint is incomplete"):
         load_trained(checkpoint)
 
 
-def test_a_folder_that_is_none_of_a_model_is_told_with_the_runs_in_it(validated: Path, tmp_path: Path) -> None:
-    expected = "expected a run's, a checkpoint's or an exported model's folder"
-    with pytest.raises(UserError, match=f"^{validated.parent}: holds no model; {expected}, such as validated in it$"):
+def test_the_error_about_a_folder_without_a_model_lists_the_runs_in_it(validated: Path, tmp_path: Path) -> None:
+    expected = "expected the folder of a run, a checkpoint or an exported model"
+    with pytest.raises(UserError, match=f"^{validated.parent}: contains no model; {expected}, such as validated in it"):
         checkpoint_at(validated.parent)
-    with pytest.raises(UserError, match=f"^{tmp_path}: holds no model; {expected}$"):
+    with pytest.raises(UserError, match=f"^{tmp_path}: contains no model; {expected}$"):
         checkpoint_at(tmp_path)
 
 
-def test_there_is_no_best_without_a_validation(run: Path) -> None:
-    with pytest.raises(UserError, match=r"^\[generation\] checkpoint: 'best', but .*checkpoint-4 knows of none"):
+def test_a_run_without_validation_has_no_best_checkpoint(run: Path) -> None:
+    with pytest.raises(UserError, match=r"^\[generation\] checkpoint: 'best', but .*checkpoint-4 records no best one"):
         checkpoint_at(run, ["generation.checkpoint=best"])
 
 
 # The cache ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_cache_lies_in_the_folder_that_the_file_names_and_sampling_needs_none_of_it(
+def test_training_uses_the_cache_of_the_file_and_sampling_works_without_it(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "usual"))
@@ -130,17 +130,17 @@ def test_the_cache_lies_in_the_folder_that_the_file_names_and_sampling_needs_non
     assert list((tmp_path / "usual").rglob("*.embedding")) and not (tmp_path / "own").exists()
 
 
-@pytest.mark.parametrize("place", ["/nowhere/at/all", "$NO_SUCH_VARIABLE/cache"])
-def test_a_folder_of_another_machine_is_not_missed_but_one_that_is_asked_for_is_taken(
-    run: Path, tmp_path: Path, place: str
+@pytest.mark.parametrize("cache", ["/nowhere/at/all", "$NO_SUCH_VARIABLE/cache"])
+def test_the_cache_of_another_machine_is_ignored_but_that_of_an_override_is_used(
+    run: Path, tmp_path: Path, cache: str
 ) -> None:
     checkpoint = shutil.copytree(run / "checkpoint-4", tmp_path / "checkpoint-4")
     text = (checkpoint / "config.toml").read_text()
-    (checkpoint / "config.toml").write_text(text.replace('cache_dir = ""', f'cache_dir = "{place}"'))
+    (checkpoint / "config.toml").write_text(text.replace('cache_dir = ""', f'cache_dir = "{cache}"'))
 
-    assert place in (checkpoint / "config.toml").read_text()
-    usual = experiment_at(checkpoint, [])
-    asked = experiment_at(checkpoint, [f"data.loading.cache_dir={tmp_path / 'new'}"])
+    assert cache in (checkpoint / "config.toml").read_text()
+    default = experiment_at(checkpoint, [])
+    overridden = experiment_at(checkpoint, [f"data.loading.cache_dir={tmp_path / 'new'}"])
 
-    assert usual.data.loading.cache_dir == ""
-    assert asked.data.loading.cache_dir == str(tmp_path / "new")
+    assert default.data.loading.cache_dir == ""
+    assert overridden.data.loading.cache_dir == str(tmp_path / "new")
