@@ -51,7 +51,7 @@ def check_same_run(
     checkpoint: Checkpoint,
     experiment: schema.Experiment,
     card: DatasetCard,
-    advice: str = "expected the same, or a new run with model.pretrained",
+    advice: str = "use the same, or start a new run with model.pretrained",
 ) -> None:
     """Check that an experiment and its dataset match those of the checkpoint that it resumes from.
 
@@ -77,7 +77,7 @@ def check_same_network(checkpoint: Checkpoint, experiment: schema.Experiment) ->
         With one line per difference.
     """
     before, now = _network_keys(checkpoint.experiment), _network_keys(experiment)
-    compare(checkpoint, before, now, "expected the same, or another model.pretrained")
+    compare(checkpoint, before, now, "use the same, or another model.pretrained")
 
 
 def other_conditions(checkpoint: Checkpoint, experiment: schema.Experiment, card: DatasetCard) -> str:

@@ -26,7 +26,9 @@ MOVED = (
 def values_like(
     experiment: schema.Experiment, names: Sequence[str], split: str, num: int, *, seed: int, min_channels: int = 1
 ) -> dict[str, list[Value]]:
-    """The attributes of `num` random rows of a split of the run's dataset, with replacement; row i follows (seed, i).
+    """The attributes of `num` random rows of a split of the run's dataset, with replacement.
+
+    Row i depends only on (seed, i).
 
     Raises
     ------

@@ -72,7 +72,7 @@ def _summary(trained: Trained) -> str:
         is_single = card.representation["layout"] == "electrode"
         electrodes = "one electrode" if is_single else f"{len(card.channels)} electrodes"
         seconds = f"{card.window / card.sampling_rate:g} s"
-        sentences.append(f"Each is a window of {seconds} of {electrodes} at {card.sampling_rate:g} Hz.")
+        sentences.append(f"Each is a window of {seconds} of {electrodes}, sampled at {card.sampling_rate:g} Hz.")
     conversions = {
         "exact": "They are converted to microvolts exactly.",
         "approximate": "They are converted to microvolts with an estimated phase.",

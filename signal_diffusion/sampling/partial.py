@@ -73,7 +73,7 @@ class KeptBatches:
         _replace(self._path(rows), safetensors.torch.save(contiguous, {"evaluations": str(evaluations)}))
 
     def assembled(self) -> tuple[dict[str, Tensor], int]:
-        """All rows of every tensor, and all evaluations; memory holds them once, plus one part."""
+        """All rows of every tensor, and all evaluations; needs memory for all rows and one part."""
         whole: dict[str, Tensor] = {}
         evaluations = 0
         for rows in self.ranges:
