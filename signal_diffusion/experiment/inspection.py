@@ -37,10 +37,10 @@ from signal_diffusion.models.lora import add_lora
 
 __all__ = ["Inspection", "doubts_of", "inspect"]
 
-FP32 = 4
+FP32 = 4  # bytes per value
 MAX_PARAMETERS, MAX_MULTIPLY_ADDS = 2e7, 2e10
-"""Of a network whose forward pass of a batch is computed: it takes about a second on a laptop's CPU."""
-COPIES = {"adamw": 2, "adam": 2, "sgd": 1}
+"""Largest network and forward pass of a batch that are computed, not simulated: about a second on a laptop's CPU."""
+COPIES = {"adamw": 2, "adam": 2, "sgd": 1}  # values of optimizer state per trained weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Inspection:
 
 
 def inspect(resolved: Resolved) -> Inspection:
-    """Build the model with fake tensors, and read the dataset's card and the columns that balance it.
+    """Build and measure the model, and read the dataset's card and the columns that balance it.
 
     Raises
     ------
@@ -149,8 +149,9 @@ def _num_unlabelled(experiment: schema.Experiment, dataset: Dataset) -> int:
 def _measured(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, int, int]:
     """The network, the bytes that its forward pass of a batch keeps, and the FLOPs of its forward pass of one example.
 
-    A network that computes its batch in about a second does so. For others, PyTorch's fake tensors take no memory and
-    no time, but importing them takes longer than a second, and would double the time of `config check`.
+    Small networks compute their forward pass, in about a second. Larger ones are simulated with PyTorch's fake tensors,
+    which take no memory and no time, but importing them takes longer than a second and would double the time of
+    `config check`.
     """
     try:
         with torch.random.fork_rng(devices=[]), _Limit(MAX_PARAMETERS):
@@ -169,7 +170,7 @@ def _measured(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, int, 
 
 
 def _model(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, Sequence[Attribute]]:
-    """The network that would be trained, with fresh weights, and its conditions."""
+    """The network that would be trained, with fresh weights, and its attributes."""
     experiment, card, autoencoder = resolved.experiment, resolved.dataset.card, resolved.autoencoder
     columns, table = experiment.data.columns, experiment.model
     caption = caption_of(experiment, texts, embed=False)
@@ -182,7 +183,7 @@ def _model(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, Sequence
 
 
 def _costs(resolved: Resolved, model: Denoiser, attributes: Sequence[Attribute]) -> tuple[int, int]:
-    """Bytes kept by the forward pass of a batch, and FLOPs of that of one example."""
+    """Bytes that the forward pass of a batch keeps, and FLOPs of the forward pass of one example."""
     batch_size, autoencoder = resolved.experiment.data.loading.batch_size, resolved.autoencoder
     cond = Conditioning(
         {
@@ -198,11 +199,11 @@ def _costs(resolved: Resolved, model: Denoiser, attributes: Sequence[Attribute])
 
 
 class _TooLargeError(Exception):
-    """A network has more parameters than are worth building."""
+    """The network has too many parameters to be built in memory."""
 
 
 class _Limit(TorchFunctionMode):
-    """Stop building a network whose tensors have more than `limit` values in all, before they take memory."""
+    """Stop building a network once its tensors have more than `limit` values, before they are initialised."""
 
     def __init__(self, limit: float) -> None:
         super().__init__()

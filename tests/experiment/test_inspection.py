@@ -1,4 +1,4 @@
-"""What an experiment would take: the same whether its forward pass is computed or only simulated."""
+"""The cost of an experiment, which is the same whether its forward pass is computed or simulated."""
 
 from __future__ import annotations
 

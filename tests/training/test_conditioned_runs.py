@@ -171,7 +171,7 @@ def test_unfinished_samples_of_another_caption_are_not_continued(run: Path, cach
 def test_a_caption_that_was_not_embedded_is_refused(run: Path, cache: Path):
     trained = load_trained(run, captions=[WOMAN])
     assert asked_for(trained.attributes, {"caption": WOMAN}, 1).cond.attributes["caption"].tolist() == [1]
-    with pytest.raises(UserError, match="name it among the `captions` of load_trained"):
+    with pytest.raises(UserError, match="pass it in the `captions` of load_trained"):
         asked_for(trained.attributes, {"caption": "a man"}, 1)
 
 
