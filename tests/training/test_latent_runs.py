@@ -401,7 +401,7 @@ def test_a_checkpoint_contains_the_statistics_for_decoding_samples(
     del manifest["files"]["latents.json"]
     (tmp_path / "checkpoint-6" / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "checkpoint-6" / "latents.json").unlink()
-    with pytest.raises(UserError, match=r"checkpoint-6: has no latents.json, so .*: start a new run$") as caught:
+    with pytest.raises(UserError, match=r"checkpoint-6: has no latents.json .*, so .*; start a new run$") as caught:
         load_trained(tmp_path / "checkpoint-6")
     assert len(caught.value.lines) == 1
     earlier = (*overrides(vae), f"model.pretrained={tmp_path / 'checkpoint-6'}")
