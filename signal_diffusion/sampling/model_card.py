@@ -74,10 +74,10 @@ def _summary(trained: Trained) -> str:
         seconds = f"{card.window / card.sampling_rate:g} s"
         sentences.append(f"Each is a window of {seconds} of {electrodes}, sampled at {card.sampling_rate:g} Hz.")
     conversions = {
-        "exact": "They are converted to microvolts exactly.",
-        "approximate": "They are converted to microvolts with an estimated phase.",
+        "exact": "Examples are converted to microvolts exactly.",
+        "approximate": "Examples are converted to microvolts with an estimated phase.",
     }
-    sentences.append(conversions.get(card.representation["inverse"], "They cannot be converted to signals."))
+    sentences.append(conversions.get(card.representation["inverse"], "Examples cannot be converted to signals."))
     warning = "The samples are synthetic: they are not recordings of any person. Do not base a diagnosis on them."
     return f"{' '.join(sentences)}\n\n{warning}"
 
@@ -199,7 +199,7 @@ See `signal_dataset.json` for details: {details}."""
 def _evaluation(trained: Trained, step: int) -> str:
     """The validation losses that the run recorded, and a sentence that nothing else was evaluated."""
     what = "EEG" if _is_eeg(trained.card) else "images"
-    closing = f"No evaluation report is attached: it has not been measured how similar samples are to real {what}."
+    closing = f"No evaluation report is attached: the similarity of samples to real {what} has not been measured."
     table = trained.experiment.training.validation
     if not table.enabled:
         return f"The model was not validated. {closing}"

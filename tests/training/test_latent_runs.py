@@ -405,9 +405,7 @@ def test_a_checkpoint_contains_the_statistics_for_decoding_samples(
         load_trained(tmp_path / "checkpoint-6")
     assert len(caught.value.lines) == 1
     earlier = (*overrides(vae), f"model.pretrained={tmp_path / 'checkpoint-6'}")
-    with pytest.raises(
-        UserError, match=r"\[model\] pretrained: .*checkpoint-6: has no latents.json, so .*: expected a"
-    ):
+    with pytest.raises(UserError, match=r"\[model\] pretrained: .*checkpoint-6: has no latents.json .*, so .*; use a"):
         train(experiment_file, output_dir=tmp_path / "run", overrides=earlier)
     assert not (tmp_path / "run").exists()
 
