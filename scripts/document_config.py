@@ -17,7 +17,7 @@ from signal_diffusion.config.documentation import configuration_markdown
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
 from signal_diffusion.config.legacy.plain import shown
 from signal_diffusion.config.legacy.rows import FLAT_TOML, FLAT_YAML, GROUPED_YAML, IMPLIED, ROWS, Row
-from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.errors import UserError, report_user_errors
 from signal_diffusion.experiment.loading import offer
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def main(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file is out of date.")] = False,
 ) -> None:
     """Write the documents, or report the first that is out of date."""
-    with reported_to_user():
+    with report_user_errors():
         for path, text in documents().items():
             if not check:
                 path.write_text(text, encoding="utf-8")

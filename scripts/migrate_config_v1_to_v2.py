@@ -17,8 +17,8 @@ import typer
 from signal_diffusion.config.legacy.comments import Comments, comments_in, rewritten
 from signal_diffusion.config.legacy.report import silenced, summary
 from signal_diffusion.config.legacy.rows import CURRENT
-from signal_diffusion.config.loading import known_keys, translation_of
-from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.config.loading import known_keys, read_translation
+from signal_diffusion.errors import UserError, report_user_errors
 from signal_diffusion.experiment.loading import load_any_experiment
 
 
@@ -29,7 +29,7 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Convert an experiment file of an older layout to the current one."""
-    with reported_to_user():
+    with report_user_errors():
         if target.suffix != ".toml":
             raise UserError(f"--output {target}: the current layout is TOML; expected a name that ends in .toml")
         if target.exists() and not (force or dry_run):
@@ -50,7 +50,7 @@ def main(
 
 def migrated(source: Path) -> str:
     """Check the old file, report on standard error what becomes of its keys, and return the new text."""
-    translation = translation_of(source)
+    translation = read_translation(source)
     with silenced():
         load_any_experiment(source)
     changes = summary(translation)

@@ -21,10 +21,10 @@ from rich.table import Table
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.loaders import spread
+from signal_diffusion.data.loaders import evenly_spaced
 from signal_diffusion.data.representations.registry import representation_of
-from signal_diffusion.errors import UserError, reported_to_user
-from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_figures
+from signal_diffusion.errors import UserError, report_user_errors
+from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_metrics
 from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 
@@ -40,11 +40,11 @@ def main(
     num: Annotated[int, typer.Option(min=1, help="Number of examples.")] = 512,
 ) -> None:
     """Print a table with one row per autoencoder."""
-    with reported_to_user():
+    with report_user_errors():
         card = DatasetCard.load(dataset)
         data = schema.Data(representation=card.representation["name"])
         examples = Dataset(data=data, root=dataset, card=card).examples(split)
-        x = examples[spread(len(examples), num)][0]
+        x = examples[evenly_spaced(len(examples), num)][0]
         names = ("psnr", "correlation", *(f"band_error_{band}" for band in BANDS))
         table = Table("vae", "latents", "values", "PSNR, dB", "correlation", *(f"{band}, dB" for band in BANDS))
         for source in vae:
@@ -61,7 +61,7 @@ def main(
 def figures_of(autoencoder: Autoencoder, x: torch.Tensor, card: DatasetCard) -> dict[str, float]:
     """Return the mean figures of examples x (N, C, H, W), encoded to the mean of the posterior."""
     reconstruction = autoencoder.decode(autoencoder.encode(x))
-    figures = round_trip_figures(x, reconstruction, representation_of(card), sampling_rate=card.sampling_rate)
+    figures = round_trip_metrics(x, reconstruction, representation_of(card), sampling_rate=card.sampling_rate)
     return {name: values.double().mean().item() for name, values in figures.items()}
 
 

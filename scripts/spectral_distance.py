@@ -26,15 +26,15 @@ from torch import Tensor
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.loaders import spread
+from signal_diffusion.data.loaders import evenly_spaced
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.diffusion.time_grids import TIME_GRIDS
-from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.errors import UserError, report_user_errors
 from signal_diffusion.experiment.dataset import Dataset, dataset_of
-from signal_diffusion.sampling.drawing import counted
-from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.drawing import count_evaluations
+from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import Trained, load_trained
 
 WIDTH = 120  # columns, also in a file or a pipe
@@ -70,7 +70,7 @@ def main(
     ] = (None),
 ) -> None:
     """Print a table with one row per way of sampling."""
-    with reported_to_user(), tempfile.TemporaryDirectory() as folder:
+    with report_user_errors(), tempfile.TemporaryDirectory() as folder:
         trained = load_trained(run)
         base = replace(trained.sampling, guidance_scale=guidance_scale)
         ways = [way for text in tried or () for way in parsed(text, base)] or [base]
@@ -109,11 +109,11 @@ def sampled(trained: Trained, way: schema.Sampling, names: Sequence[str], num: i
     """Generate `num` samples of each class, always from the same noise."""
     generator = replace(trained.generator, sampling=way)
     start = time.perf_counter()
-    with counted(trained) as evaluations:
+    with count_evaluations(trained) as evaluations:
         samples = [
             generator.generate(
                 trained.model.to(generator.device),
-                asked_for(trained.attributes, {"label": name}, num).cond,
+                request_values(trained.attributes, {"label": name}, num).cond,
                 range(num),
                 guide=trained.guide,
             )
@@ -157,7 +157,7 @@ def spectrum_of_class(trained: Trained, root: Path, index: int, limit: int | Non
     card = DatasetCard.load(root)
     examples = Dataset(data=trained.experiment.data, root=root, card=card).examples("train", trained.attributes)
     rows = (examples.attributes["label"] == index).nonzero().flatten().tolist()
-    x, _ = examples[[rows[i] for i in spread(len(rows), limit)]]
+    x, _ = examples[[rows[i] for i in evenly_spaced(len(rows), limit)]]
     return representation_of(card).mean_spectrum(x)[1]
 
 

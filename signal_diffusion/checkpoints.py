@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.lora import frozen_state, is_change
+from signal_diffusion.models.lora import frozen_state, is_lora_weight
 
 __all__ = [
     "EMA_WEIGHTS",
@@ -27,10 +27,10 @@ __all__ = [
     "WEIGHTS",
     "Writer",
     "find_checkpoint",
-    "leave_later",
     "list_checkpoints",
     "load_weights",
     "prune",
+    "remove_later",
     "remove_unfinished",
     "step_of",
     "verify",
@@ -150,7 +150,7 @@ def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> bool:
     if averaged := use_ema and (checkpoint / EMA_WEIGHTS).is_file():
         weights |= load_file(checkpoint / EMA_WEIGHTS)
     frozen = frozen_state(model)
-    if any(map(is_change, weights)) != bool(frozen):
+    if any(map(is_lora_weight, weights)) != bool(frozen):
         raise UserError(
             f"{checkpoint / WEIGHTS}: trained {'without' if frozen else 'with'} LoRA, but the model is "
             f"{'with' if frozen else 'without'} LoRA; set model.lora as in that run, or start a new run"
@@ -203,14 +203,14 @@ def prune(parent: Path, limit: int | None, *, newest: int, keep: int | None) -> 
     Those after step `newest`, which was just written, are removed too: they are from before the run resumed from an
     earlier step.
     """
-    leave_later(parent, newest)
+    remove_later(parent, newest)
     for checkpoint in list_checkpoints(parent)[: -limit if limit else 0]:
         if _step(checkpoint) != keep:
             _retire(checkpoint)
     remove_unfinished(parent)
 
 
-def leave_later(parent: Path, step: int) -> list[str]:
+def remove_later(parent: Path, step: int) -> list[str]:
     """Remove incomplete checkpoints and those after `step`, from which a run resumes; returns the names of the latter.
 
     If they stayed until the run writes its first checkpoint, and the run were killed before, it would resume from them.

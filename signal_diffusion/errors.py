@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["UserError", "listed", "raised_by_all", "reported_to_user"]
+__all__ = ["UserError", "listed", "raise_on_all_processes", "report_user_errors"]
 
 
 class UserError(Exception):
@@ -27,7 +27,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 @contextmanager
-def raised_by_all() -> Iterator[None]:
+def raise_on_all_processes() -> Iterator[None]:
     """If one process raises a `UserError` or `OSError` in the block, raise it as a `UserError` on all processes.
 
     This way no process waits forever for one that has failed. The end of the block is a barrier, which every process
@@ -45,7 +45,7 @@ def raised_by_all() -> Iterator[None]:
 
 
 @contextmanager
-def reported_to_user() -> Iterator[None]:
+def report_user_errors() -> Iterator[None]:
     """Print the lines of a `UserError` to standard error and exit with code 2, without a traceback.
 
     The same for an `OSError`, such as a folder that cannot be written or a full disk. If a launcher started several

@@ -10,7 +10,7 @@ from typing import Literal
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["check_uploadable", "downloaded", "is_cached", "is_hub_id", "uploaded"]
+__all__ = ["check_uploadable", "download", "is_cached", "is_hub_id", "upload"]
 
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
@@ -28,7 +28,7 @@ def is_cached(identifier: str) -> bool:
     return is_hub_id(identifier) and (Path(constants.HF_HUB_CACHE) / name).is_dir()
 
 
-def downloaded(
+def download(
     identifier: str,
     *,
     key: str = "",
@@ -85,7 +85,7 @@ def check_uploadable(identifier: str, *, option: str) -> None:
         raise UserError(f"{option} {identifier}: no Hugging Face token found; run `hf auth login` or set HF_TOKEN")
 
 
-def uploaded(folder: Path, identifier: str, *, option: str, private: bool) -> str:
+def upload(folder: Path, identifier: str, *, option: str, private: bool) -> str:
     """Upload a model's folder to the Hub as "owner/name", created if needed, and return its URL.
 
     Raises

@@ -12,7 +12,7 @@ from huggingface_hub import errors
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.conditions import caption_of
 from signal_diffusion.experiment.loading import load_experiment
-from signal_diffusion.hub import downloaded, is_hub_id
+from signal_diffusion.hub import download, is_hub_id
 from tests import text_encoders
 
 
@@ -31,12 +31,12 @@ def test_other_text_is_no_hub_id(text: str) -> None:
 def test_only_the_requested_files_are_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     requested: dict[str, Any] = {}
 
-    def download(name: str, **options: Any) -> str:
+    def fake_download(name: str, **options: Any) -> str:
         requested.update(options, name=name)
         return str(tmp_path)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert downloaded("owner/name@v1", repo_type="dataset", allow=("a*",), ignore=("b*",)) == tmp_path
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake_download)
+    assert download("owner/name@v1", repo_type="dataset", allow=("a*",), ignore=("b*",)) == tmp_path
     assert (requested["name"], requested["revision"], requested["repo_type"]) == ("owner/name", "v1", "dataset")
     assert (requested["allow_patterns"], requested["ignore_patterns"]) == (["a*"], ["b*"])
 
@@ -74,7 +74,7 @@ def test_a_failed_download_is_one_line_with_the_key_and_advice(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(UserError) as caught:
-        downloaded("owner/name@v1", key="[model] pretrained")
+        download("owner/name@v1", key="[model] pretrained")
     start = "[model] pretrained: owner/name@v1: is not a local folder, and could not be downloaded from the Hub "
     assert str(caught.value).startswith(start + message)
     assert len(caught.value.lines) == 1 and "\n" not in str(caught.value)

@@ -159,13 +159,13 @@ def test_the_guide_of_a_call_gets_its_caption(captions: Path) -> None:
 
 def test_a_caption_is_encoded_once(captions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[list[str]] = []
-    original = conditions.embedded
+    original = conditions.embed_captions
 
     def counted(encoder: TextEncoder, texts: Any, *arguments: Any) -> Any:
         encoded.append(list(texts))
         return original(encoder, texts, *arguments)
 
-    monkeypatch.setattr(conditions, "embedded", counted)
+    monkeypatch.setattr(conditions, "embed_captions", counted)
     pipeline = SignalDiffusionPipeline.from_pretrained(captions)
     for _ in range(2):
         pipeline("a man")

@@ -15,7 +15,7 @@ from signal_diffusion.cli import benchmark, config, data
 from signal_diffusion.cli.export import export
 from signal_diffusion.cli.prepare import prepare
 from signal_diffusion.cli.sample import SampleCommand, sample
-from signal_diffusion.errors import reported_to_user
+from signal_diffusion.errors import report_user_errors
 
 __all__ = ["app", "main"]
 
@@ -57,5 +57,5 @@ def main() -> None:
     """Run the command; a `UserError` is printed without a traceback, with exit code 2."""
     # Batch systems send SIGTERM before they kill: exit with cleanup, as on Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with reported_to_user():
+    with report_user_errors():
         app()

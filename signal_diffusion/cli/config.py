@@ -15,7 +15,7 @@ from signal_diffusion.errors import UserError, listed
 if TYPE_CHECKING:
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
     from signal_diffusion.config.schema import Experiment
-    from signal_diffusion.config.warnings import Doubt
+    from signal_diffusion.config.warnings import Finding
     from signal_diffusion.experiment.checkpoint import Checkpoint
 
 __all__ = ["app"]
@@ -165,9 +165,9 @@ def _report(path: Path, overrides: Sequence[str]) -> str:
 
 def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrides: Sequence[str]) -> str:
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-    from signal_diffusion.config.loading import translation_of, written_keys
+    from signal_diffusion.config.loading import read_translation, written_keys
     from signal_diffusion.experiment.compatibility import check_same_run
-    from signal_diffusion.experiment.inspection import doubts_of, inspect
+    from signal_diffusion.experiment.inspection import findings_on, inspect
 
     if isinstance(experiment, AutoencoderExperiment):
         from signal_diffusion.experiment.dataset import dataset_of
@@ -175,17 +175,19 @@ def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrid
 
         dataset = dataset_of(experiment.data)
         lines = outline(experiment, dataset)
-        _warn(file, overrides, doubts_of(experiment, dataset))
+        _warn(file, overrides, findings_on(experiment, dataset))
         return lines
     from signal_diffusion.experiment.resolving import resolve
 
     checkpoint = _checkpoint_of(experiment)
-    resolved = resolve(experiment, written_keys(file, overrides), translation_of(file).expected, checkpoint=checkpoint)
+    resolved = resolve(
+        experiment, written_keys(file, overrides), read_translation(file).expected, checkpoint=checkpoint
+    )
     if checkpoint:
         check_same_run(checkpoint, resolved.experiment, resolved.dataset.card)
     found, gib = inspect(resolved), 2**30
     pretrained = None if experiment.training.resume.enabled else resolved.pretrained
-    _warn(file, overrides, doubts_of(resolved.experiment, resolved.dataset, pretrained))
+    _warn(file, overrides, findings_on(resolved.experiment, resolved.dataset, pretrained))
     memory = (found.state_bytes + found.activation_bytes) / gib
     return (
         f"  parameters       {found.parameters:,}\n"
@@ -212,9 +214,9 @@ def _checkpoint_of(experiment: Experiment) -> Checkpoint | None:
     return Checkpoint(Path(table.checkpoint))
 
 
-def _warn(file: Path, overrides: Sequence[str], doubts: Sequence[Doubt]) -> None:
+def _warn(file: Path, overrides: Sequence[str], findings: Sequence[Finding]) -> None:
     """Print warnings about an experiment to standard error, as a run of it would."""
-    from signal_diffusion.config.loading import lines_of
+    from signal_diffusion.config.loading import located_lines
 
-    for line in lines_of(file, overrides, doubts):
+    for line in located_lines(file, overrides, findings):
         print(f"warning: {line}", file=sys.stderr)

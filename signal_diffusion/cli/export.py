@@ -42,4 +42,4 @@ def export(
     folder = pipeline.save_pretrained(output, name=push_to_hub or "")
     print(f"{folder}: exported; sample from it with `{shlex.join(['signal-diffusion', 'sample', str(folder)])}`")
     if push_to_hub is not None:
-        print(hub.uploaded(folder, push_to_hub, option="--push-to-hub", private=private))
+        print(hub.upload(folder, push_to_hub, option="--push-to-hub", private=private))

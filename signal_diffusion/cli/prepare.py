@@ -171,7 +171,7 @@ def _refuse(context: typer.Context, names: tuple[str, ...], other: str) -> None:
 
 
 def _summarise(card: DatasetCard, output: Path) -> None:
-    from signal_diffusion.data.card import labels_in_words
+    from signal_diffusion.data.card import format_label_counts
 
     name = card.representation["name"]
     layout = card.representation["layout"]
@@ -179,7 +179,7 @@ def _summarise(card: DatasetCard, output: Path) -> None:
     for split, counts in card.splits.items():
         print(
             f"  {split:<10} {len(counts['subjects']):4d} subjects  {counts['windows']:6d} windows  "
-            f"{counts['examples']:7d} examples  {labels_in_words(counts)}"
+            f"{counts['examples']:7d} examples  {format_label_counts(counts)}"
         )
     rejected = ", ".join(f"{count} {reason}" for reason, count in card.rejected.items())
     print(f"  windows rejected: {rejected}; recordings without examples: {len(card.skipped)}")

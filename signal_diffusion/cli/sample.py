@@ -90,7 +90,7 @@ def sample(
 
     Options that you leave out default to the run's experiment. After a kill, the same command continues.
     """
-    from signal_diffusion.data.export import formats_named
+    from signal_diffusion.data.export import parse_formats
     from signal_diffusion.sampling.options import named_in_errors
     from signal_diffusion.sampling.request_options import request_options
 
@@ -98,7 +98,7 @@ def sample(
     overrides = [*(sets or ())]
     overrides += [f"generation.sampling.{key}={value}" for key, value in options.items() if value is not None]
     if formats is not None:
-        names = formats_named(formats)
+        names = parse_formats(formats)
         files = json.dumps([name for name in names if name != "png"])
         overrides += [f"generation.output.formats={files}"]
         overrides += [f"generation.output.save_individual={str('png' in names).lower()}"]
@@ -124,7 +124,7 @@ def _sample(
     from signal_diffusion.data.card import DatasetCard
     from signal_diffusion.data.export import check_formats
     from signal_diffusion.experiment.loading import CONFIG_NAME, file_in_errors
-    from signal_diffusion.paths import from_here
+    from signal_diffusion.paths import relative_to_cwd
     from signal_diffusion.sampling import job
     from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
@@ -138,7 +138,7 @@ def _sample(
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
     table = experiment.generation.output
     formats = (*table.formats, *(("png",) if table.save_individual else ()))
-    folder = output or from_here(job.default_output(checkpoint, experiment, wanted.named()))
+    folder = output or relative_to_cwd(job.default_output(checkpoint, experiment, wanted.named()))
     check_formats(formats, card)
     job.check_output(folder)
     with file_in_errors(config):
@@ -168,7 +168,9 @@ def _sample(
         PartialState().destroy_process_group()
     if written:  # by the first process
         count = f"{wanted.windows} windows" if wanted.windows else f"{len(request)} samples"
-        print(f"{folder}: {count} from {from_here(trained.checkpoint)}: {', '.join(file.name for file in written)}")
+        print(
+            f"{folder}: {count} from {relative_to_cwd(trained.checkpoint)}: {', '.join(file.name for file in written)}"
+        )
 
 
 def _batch_size(text: str) -> int | None:

@@ -36,13 +36,13 @@ __all__ = [
     "Problem",
     "WrongKindError",
     "check_keys",
-    "is_of_autoencoder",
+    "is_autoencoder_file",
     "known_keys",
-    "lines_of",
+    "located_lines",
     "read_autoencoder_experiment",
     "read_experiment",
+    "read_translation",
     "to_toml",
-    "translation_of",
     "written_keys",
 ]
 
@@ -169,7 +169,7 @@ def check_keys(path: Path, overrides: Sequence[str] = ()) -> None:
         raise UserError(*(_line(source, problem) for problem in problems))
 
 
-def is_of_autoencoder(path: Path, overrides: Sequence[str] = ()) -> bool:
+def is_autoencoder_file(path: Path, overrides: Sequence[str] = ()) -> bool:
     """Whether an experiment file is of an autoencoder."""
     return _name(_source(path, overrides).tables) == AUTOENCODER
 
@@ -181,7 +181,7 @@ def _name(tables: Mapping[str, Any]) -> str | None:
     return name if name is None or isinstance(name, str) else ""
 
 
-def translation_of(path: Path, overrides: Mapping[str, Any] | None = None) -> Translation:
+def read_translation(path: Path, overrides: Mapping[str, Any] | None = None) -> Translation:
     """Translate a file to the current layout; a file in the current layout stays as it is.
 
     `overrides` are tables whose values replace those of the file, and whatever would be derived from these.
@@ -214,7 +214,7 @@ class _Source:
 def _source(path: Path, overrides: Sequence[str]) -> _Source:
     override_tables: dict[str, Any] = {}
     overridden = {_override(override_tables, override) for override in overrides}
-    translation = translation_of(path, override_tables)
+    translation = read_translation(path, override_tables)
     tables = copy.deepcopy(translation.tables)
     for override in overrides:
         _override(tables, override)
@@ -267,7 +267,7 @@ def written_keys(path: Path, overrides: Sequence[str] = ()) -> set[str]:
     return set(dict(dotted(_source(path, overrides).tables)))
 
 
-def lines_of(path: Path, overrides: Sequence[str], findings: Iterable[tuple[str, str]]) -> list[str]:
+def located_lines(path: Path, overrides: Sequence[str], findings: Iterable[tuple[str, str]]) -> list[str]:
     """Format (dotted key, message) pairs as lines that start with the location: the file or `--set`, table, key."""
     source = _source(path, overrides)
     return [_line(source, Problem(tuple(key.split(".")), message)) for key, message in findings]

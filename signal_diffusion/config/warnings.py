@@ -19,9 +19,9 @@ from signal_diffusion.config.schema import (
     Visualization,
 )
 
-__all__ = ["TRACED_STEPS", "Doubt", "Extent", "doubts"]
+__all__ = ["TRACED_STEPS", "Extent", "Finding", "findings_in"]
 
-Doubt = tuple[str, str]
+Finding = tuple[str, str]
 """A warning: dotted key and message."""
 FEW_EXAMPLES = 8
 USUAL_CLIP_NORMS = (0.01, 100.0)
@@ -45,9 +45,9 @@ class Extent:
     """Training examples without a label, if the model is conditioned on it; else 0."""
 
 
-def doubts(experiment: Experiment | AutoencoderExperiment, extent: Extent) -> list[Doubt]:
+def findings_in(experiment: Experiment | AutoencoderExperiment, extent: Extent) -> list[Finding]:
     """The warnings that [validation_rules] enables, as (dotted key, message)."""
-    rules, found = experiment.validation_rules, list[Doubt]()
+    rules, found = experiment.validation_rules, list[Finding]()
     if isinstance(experiment, Experiment):
         if rules.require_labels_if_conditional:
             found += _labels(extent)
@@ -61,7 +61,7 @@ def doubts(experiment: Experiment | AutoencoderExperiment, extent: Extent) -> li
     return found
 
 
-def _labels(extent: Extent) -> Iterator[Doubt]:
+def _labels(extent: Extent) -> Iterator[Finding]:
     if extent.num_unlabelled:
         yield (
             "model.conditioning.type",
@@ -70,7 +70,7 @@ def _labels(extent: Extent) -> Iterator[Doubt]:
         )
 
 
-def _batch_size(extent: Extent) -> Iterator[Doubt]:
+def _batch_size(extent: Extent) -> Iterator[Finding]:
     if extent.examples_per_step < FEW_EXAMPLES:
         yield (
             "data.loading.batch_size",
@@ -80,7 +80,7 @@ def _batch_size(extent: Extent) -> Iterator[Doubt]:
         )
 
 
-def _clip_norm(training: Training) -> Iterator[Doubt]:
+def _clip_norm(training: Training) -> Iterator[Finding]:
     norm, (low, high) = training.optimizer.gradient_clip_norm, USUAL_CLIP_NORMS
     if 0 < norm < low:
         harm = "clips every gradient, so that only its direction matters"
@@ -91,7 +91,7 @@ def _clip_norm(training: Training) -> Iterator[Doubt]:
     yield "training.optimizer.gradient_clip_norm", f"{norm} {harm}; usual values are 0.1 to 10"
 
 
-def _best_only(saving: Checkpointing) -> Iterator[Doubt]:
+def _best_only(saving: Checkpointing) -> Iterator[Finding]:
     if saving.save_best_only and saving.interval not in (0, Checkpointing().interval):
         yield (
             "training.checkpointing.interval",
@@ -101,7 +101,7 @@ def _best_only(saving: Checkpointing) -> Iterator[Doubt]:
         )
 
 
-def _intervals(training: Training, extent: Extent) -> Iterator[Doubt]:
+def _intervals(training: Training, extent: Extent) -> Iterator[Finding]:
     """Intervals longer than the run; one line for all of them, since a run may be short on purpose, as a trial."""
     saving, validating, drawing = training.checkpointing, training.validation, training.visualization
     tables: list[tuple[str, bool, Checkpointing | Validation | Visualization, str]] = [
@@ -126,7 +126,7 @@ def _intervals(training: Training, extent: Extent) -> Iterator[Doubt]:
         yield key, f"{steps} steps is longer than the run of {extent.num_steps}: {harm}{also}"
 
 
-def _warmup(scheduler: Scheduler, extent: Extent) -> Iterator[Doubt]:
+def _warmup(scheduler: Scheduler, extent: Extent) -> Iterator[Finding]:
     most = extent.num_steps // WARMUP_SHARE
     if scheduler.warmup_steps > most and scheduler.warmup_steps != Scheduler().warmup_steps:
         yield (
@@ -135,7 +135,7 @@ def _warmup(scheduler: Scheduler, extent: Extent) -> Iterator[Doubt]:
         )
 
 
-def _average(ema: Ema, extent: Extent) -> Iterator[Doubt]:
+def _average(ema: Ema, extent: Extent) -> Iterator[Finding]:
     """An EMA that is never updated, or that is still dominated by the initial weights at the end."""
     if not ema.enabled:
         return
@@ -154,6 +154,6 @@ def _average(ema: Ema, extent: Extent) -> Iterator[Doubt]:
         )
 
 
-def _profile(experiment: Experiment | AutoencoderExperiment, extent: Extent) -> Iterator[Doubt]:
+def _profile(experiment: Experiment | AutoencoderExperiment, extent: Extent) -> Iterator[Finding]:
     if experiment.debug.profile and extent.num_steps < TRACED_STEPS:
         yield "debug.profile", f"the trace covers steps 5 to {TRACED_STEPS}, but the run has only {extent.num_steps}"

@@ -13,7 +13,15 @@ from typing import Any, Self
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["CARD_NAME", "FORMAT_VERSION", "MAX_CATEGORIES", "SPLITS", "DatasetCard", "labels_in_words", "write_readme"]
+__all__ = [
+    "CARD_NAME",
+    "FORMAT_VERSION",
+    "MAX_CATEGORIES",
+    "SPLITS",
+    "DatasetCard",
+    "format_label_counts",
+    "write_readme",
+]
 
 CARD_NAME = "signal_dataset.json"
 FORMAT_VERSION = 3
@@ -153,7 +161,7 @@ def write_readme(root: Path, card: DatasetCard) -> None:
     front = (f"license: {hub}\n" if hub else "") + f"configs:\n- config_name: default\n  data_files:\n{configs}"
     rows = "\n".join(
         f"| {name} | {len(split['subjects'])} | {split['windows']} | {split['examples']} | "
-        f"{labels_in_words(split) or '–'} |"
+        f"{format_label_counts(split) or '–'} |"
         for name, split in card.splits.items()
     )
     sources = "\n".join(
@@ -197,7 +205,7 @@ def _signals_in_words(card: DatasetCard) -> str:
     )
 
 
-def labels_in_words(split: dict[str, Any]) -> str:
+def format_label_counts(split: dict[str, Any]) -> str:
     """Format the number of examples of each label in a split: "rest 1200, arithmetic 400"."""
     labels = split["marginals"].get("label", {})
     return ", ".join(f"{label} {entry['examples']}" for label, entry in labels.items())

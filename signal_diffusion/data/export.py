@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "Metadata",
+    "assemble_windows",
     "channel_names",
     "check_formats",
     "edf_step",
-    "formats_named",
-    "reassembled",
+    "parse_formats",
     "to_mne",
     "to_raw",
     "with_names",
@@ -122,7 +122,7 @@ def channel_names(samples: Signals, card: DatasetCard, metadata: Metadata = None
     return _channel_names(signals, card, frame)
 
 
-def reassembled(examples: Signals, card: DatasetCard, metadata: Metadata) -> tuple[np.ndarray, pd.DataFrame]:
+def assemble_windows(examples: Signals, card: DatasetCard, metadata: Metadata) -> tuple[np.ndarray, pd.DataFrame]:
     """Assemble examples of single electrodes, signals or tensors (N · E, *), into whole windows (N, E, *).
 
     `metadata` has the columns `recording`, `window` and `electrode` (and `dataset` for merged datasets). Windows are
@@ -150,7 +150,7 @@ def reassembled(examples: Signals, card: DatasetCard, metadata: Metadata) -> tup
     return whole, frame.drop_duplicates(keys).drop(columns="electrode").reset_index(drop=True)
 
 
-def formats_named(text: str) -> tuple[str, ...]:
+def parse_formats(text: str) -> tuple[str, ...]:
     """Parse a list of formats such as "npz,fif"; raises `UserError` for an unknown one."""
     names = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
     for name in names:
@@ -204,7 +204,7 @@ def write(
 
     Raises `UserError` if a format needs signals and there are none, or cannot store these values.
     """
-    [name] = formats_named(format)
+    [name] = parse_formats(format)
     check_formats([name], card)
     if samples is None:
         if name not in TENSOR_FORMATS or tensors is None:

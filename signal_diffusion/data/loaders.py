@@ -21,7 +21,7 @@ from signal_diffusion.data.dataset import MappedTensors
 from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for
 
-__all__ = ["Batch", "ExampleOrder", "Examples", "batches", "spread"]
+__all__ = ["Batch", "ExampleOrder", "Examples", "batches", "evenly_spaced"]
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 
@@ -109,7 +109,7 @@ def _attribute(split: Any, column: str, names: Sequence[str] | Mapping[Any, int]
         ) from None
 
 
-def spread(total: int, limit: int | None) -> list[int]:
+def evenly_spaced(total: int, limit: int | None) -> list[int]:
     """Pick `limit` indices evenly spaced over `total`; all of them if `limit` is None or not smaller."""
     if limit is None or limit >= total:
         return list(range(total))

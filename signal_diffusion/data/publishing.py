@@ -12,11 +12,11 @@ import filelock
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["published"]
+__all__ = ["atomic_folder"]
 
 
 @contextmanager
-def published(output: Path, *, replaces: bool = True) -> Iterator[Path]:
+def atomic_folder(output: Path, *, replaces: bool = True) -> Iterator[Path]:
     """Yield a temporary folder to write to, and move it to `output` on success.
 
     An existing `output` stays until then, and stays for good if an error is raised. If the process is killed between

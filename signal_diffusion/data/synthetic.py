@@ -20,9 +20,9 @@ __all__ = [
     "Parameters",
     "Person",
     "Rhythm",
-    "parameters_of",
     "person",
     "simulate",
+    "spectrum_parameters",
     "true_psd",
 ]
 
@@ -97,7 +97,7 @@ def person(seed: int, subject: int) -> Person:
     )
 
 
-def parameters_of(label: str, who: Person) -> Parameters:
+def spectrum_parameters(label: str, who: Person) -> Parameters:
     """Spectrum of a label and a group of subjects, without individual variation.
 
     Relaxed subjects have three times the alpha of alert ones, and half their beta. Alpha slows by 0.3 Hz per decade
@@ -129,7 +129,7 @@ def simulate(
     (seed, subject, recording).
     """
     own = np.random.default_rng(np.random.SeedSequence([seed, who.subject, 2**31]))
-    parameters = _varied(parameters_of(label, who), own)
+    parameters = _varied(spectrum_parameters(label, who), own)
     rng = np.random.default_rng(np.random.SeedSequence([seed, who.subject, 1 + recording]))
     # 4 s longer than needed: the inverse FFT makes periodic signals, whose end continues into their start.
     length = num_samples + int(4 * sfreq)

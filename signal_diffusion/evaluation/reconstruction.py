@@ -7,7 +7,7 @@ from torch import Tensor
 
 from signal_diffusion.data.representations.representation import Representation
 
-__all__ = ["BANDS", "FLAT", "mean_over_electrodes", "round_trip_figures"]
+__all__ = ["BANDS", "FLAT", "mean_over_electrodes", "round_trip_metrics"]
 
 BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "low_gamma": (30, 45)}
 """Frequency bands of EEG in Hz; the upper edge is excluded."""
@@ -17,7 +17,7 @@ FLAT = 0.1
 PEAK_TO_PEAK = 2.0  # range of tensors in [-1, 1]
 
 
-def round_trip_figures(
+def round_trip_metrics(
     x: Tensor, reconstruction: Tensor, representation: Representation, *, sampling_rate: float | None
 ) -> dict[str, Tensor]:
     """Metrics of each example, (B,), as far as they are defined for the representation.

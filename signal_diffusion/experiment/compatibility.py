@@ -21,11 +21,11 @@ from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.models.conditioning.attributes import Attribute, Categorical
 
 __all__ = [
+    "changed_metric_keys",
     "check_same_dataset",
     "check_same_network",
     "check_same_run",
     "compare",
-    "measured_otherwise",
     "other_conditions",
 ]
 
@@ -108,7 +108,7 @@ def compare(checkpoint: Checkpoint, before: Mapping[str, Any], now: Mapping[str,
         )
 
 
-def measured_otherwise(checkpoint: Checkpoint, experiment: schema.Experiment | AutoencoderExperiment) -> list[str]:
+def changed_metric_keys(checkpoint: Checkpoint, experiment: schema.Experiment | AutoencoderExperiment) -> list[str]:
     """The keys that make validation metrics incomparable with those of the run that wrote a checkpoint."""
     then: schema.Experiment | AutoencoderExperiment
     if isinstance(experiment, schema.Experiment):

@@ -12,9 +12,9 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Numeric
-from signal_diffusion.models.conditioning.caption_cache import embedded
+from signal_diffusion.models.conditioning.caption_cache import embed_captions
 from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
-from signal_diffusion.paths import cache_folder, expanded
+from signal_diffusion.paths import cache_folder, expand_path
 
 __all__ = ["attributes_of", "caption_by", "caption_of", "codes_of", "distinct_captions", "encoder_of"]
 
@@ -62,7 +62,7 @@ def encoder_of(experiment: schema.Experiment, *, weights: bool = True) -> TextEn
     if conditioning.type != "caption":
         return None
     key = "[model.conditioning] text_encoder" if conditioning.text_encoder else "[model] pretrained"
-    source = expanded(conditioning.text_encoder or experiment.model.pretrained, key)
+    source = expand_path(conditioning.text_encoder or experiment.model.pretrained, key)
     return text_encoder(source.as_posix(), conditioning.max_caption_tokens, weights=weights)
 
 
@@ -137,7 +137,7 @@ def _usable(card: DatasetCard) -> str:
 def _embedded_caption(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> Caption:
     """The caption attribute: the empty caption and `texts`, embedded by the encoder or read from the cache."""
     texts = ("", *texts)
-    tokens, pooled = embedded(encoder, texts, cache, device)
+    tokens, pooled = embed_captions(encoder, texts, cache, device)
     return Caption("caption", texts, tokens, pooled, encoder.fingerprint)
 
 

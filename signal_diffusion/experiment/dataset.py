@@ -16,15 +16,15 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.legacy.outcomes import Expectation
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files, split_name
-from signal_diffusion.data.loaders import ExampleOrder, Examples, spread
+from signal_diffusion.data.loaders import ExampleOrder, Examples, evenly_spaced
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.synthetic import VERSION as SYNTHETIC_VERSION
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.conditions import codes_of, distinct_captions
-from signal_diffusion.hub import downloaded
+from signal_diffusion.hub import download
 from signal_diffusion.models.conditioning.attributes import Attribute
-from signal_diffusion.paths import cache_folder, expanded
+from signal_diffusion.paths import cache_folder, expand_path
 
 if TYPE_CHECKING:
     import datasets
@@ -90,7 +90,7 @@ class Dataset:
             tensor=self.tensor_column,
             attributes=columns,
             memory_limit_mb=self.data.loading.memory_limit_mb,
-            subset=spread(len(opened), limit),
+            subset=evenly_spaced(len(opened), limit),
         )
 
 
@@ -115,9 +115,9 @@ def _root(data: schema.Data, min_channels: int) -> Path:
         return _synthetic_root(data)
     root = None
     if data.source == "hub":
-        root = downloaded(data.paths.root, key="[data.paths] root", repo_type="dataset")
+        root = download(data.paths.root, key="[data.paths] root", repo_type="dataset")
     elif data.paths.root:
-        root = expanded(data.paths.root, "[data.paths] root")
+        root = expand_path(data.paths.root, "[data.paths] root")
     if root is None or (root.is_dir() and not (root / CARD_NAME).exists()):
         return _converted_root(data, root, min_channels)
     for key in ("image_size", "sampling_rate"):
@@ -143,15 +143,15 @@ def _converted_root(data: schema.Data, root: Path | None, min_channels: int) -> 
 
     paths = data.paths
     if root is not None:
-        locations, aliases = foreign.found_splits(root), {}
+        locations, aliases = foreign.find_splits(root), {}
         name = paths.root if data.source == "hub" else root.resolve().name
     else:
         written = {"train": paths.train} | ({"validation": paths.val} if paths.val != schema.Paths().val else {})
         keys = {"train": "[data.paths] train", "validation": "[data.paths] val"}
-        folders = {split: expanded(text, keys[split]) for split, text in written.items()}
-        locations = {split: foreign.place_of(folder, keys[split]) for split, folder in folders.items()}
+        folders = {split: expand_path(text, keys[split]) for split, text in written.items()}
+        locations = {split: foreign.split_location(folder, keys[split]) for split, folder in folders.items()}
         aliases, name = {text: split for split, text in written.items()}, folders["train"].name
-    wanted = foreign.Wanted(
+    wanted = foreign.ConversionOptions(
         representation=data.representation,
         columns=asdict(data.columns),
         image_size=data.image_size,
@@ -237,7 +237,7 @@ def grouping_of(dataset: Dataset) -> dict[str, list[Any]]:
     if not data.balancing.columns:
         return {}
     opened = dataset.open(data.paths.train).with_format(None)
-    rows = spread(len(opened), data.loading.max_train_examples)
+    rows = evenly_spaced(len(opened), data.loading.max_train_examples)
     values = {}
     for name in data.balancing.columns:
         column = getattr(data.columns, name, name)

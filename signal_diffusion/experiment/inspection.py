@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.warnings import Doubt, Extent, doubts
-from signal_diffusion.data.loaders import spread
+from signal_diffusion.config.warnings import Extent, Finding, findings_in
+from signal_diffusion.data.loaders import evenly_spaced
 from signal_diffusion.experiment.conditions import attributes_of, caption_of
 from signal_diffusion.experiment.dataset import (
     Dataset,
@@ -35,7 +35,7 @@ from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.lora import add_lora
 
-__all__ = ["Inspection", "doubts_of", "inspect"]
+__all__ = ["Inspection", "findings_on", "inspect"]
 
 FP32 = 4  # bytes per value
 MAX_PARAMETERS, MAX_MULTIPLY_ADDS = 2e7, 2e10
@@ -97,13 +97,13 @@ def inspect(resolved: Resolved) -> Inspection:
     )
 
 
-def doubts_of(
+def findings_on(
     experiment: schema.Experiment | AutoencoderExperiment,
     dataset: Dataset,
     pretrained: Pretrained | None = None,
     *,
     num_processes: int = 1,
-) -> list[Doubt]:
+) -> list[Finding]:
     """Warnings about settings that are legal but suspicious for this dataset, as (dotted key, message).
 
     Raises
@@ -123,10 +123,10 @@ def doubts_of(
     fresh = []
     if isinstance(experiment, schema.Experiment) and pretrained:
         fresh = [*_fresh_conditioning(pretrained.other_conditions(experiment, dataset.card))]
-    return [*fresh, *doubts(experiment, extent)]
+    return [*fresh, *findings_in(experiment, extent)]
 
 
-def _fresh_conditioning(before: str) -> Iterator[Doubt]:
+def _fresh_conditioning(before: str) -> Iterator[Finding]:
     """A warning if a new run starts from weights that were trained with other conditions, `before`."""
     if before:
         yield (
@@ -143,7 +143,7 @@ def _num_unlabelled(experiment: schema.Experiment, dataset: Dataset) -> int:
         return 0
     files = dataset.files(data.paths.train)
     labels = [label for path in files for label in pq.ParquetFile(path).read([data.columns.label])[0].to_pylist()]
-    return sum(labels[row] is None for row in spread(len(labels), data.loading.max_train_examples))
+    return sum(labels[row] is None for row in evenly_spaced(len(labels), data.loading.max_train_examples))
 
 
 def _measured(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, int, int]:

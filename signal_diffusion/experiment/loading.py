@@ -13,7 +13,7 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import (
     CONFIG_NAME,
     Offer,
-    is_of_autoencoder,
+    is_autoencoder_file,
     read_autoencoder_experiment,
     read_experiment,
 )
@@ -96,7 +96,7 @@ def load_any_experiment(path: Path, overrides: Sequence[str] = ()) -> schema.Exp
     """Read an experiment file of either kind."""
     return (
         load_autoencoder_experiment(path, overrides)
-        if is_of_autoencoder(path, overrides)
+        if is_autoencoder_file(path, overrides)
         else load_experiment(path, overrides)
     )
 

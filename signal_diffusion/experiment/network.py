@@ -24,7 +24,7 @@ from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.fingerprint import fingerprint
 from signal_diffusion.models.lora import add_lora, frozen_state
 from signal_diffusion.models.registry import build
-from signal_diffusion.paths import expanded
+from signal_diffusion.paths import expand_path
 from signal_diffusion.randomness import Purpose, derived_seed
 
 __all__ = [
@@ -161,4 +161,4 @@ def vae_of(model: schema.Model) -> Any | None:
     if not model.autoencoder.enabled:
         return None
     table, key = (model.autoencoder, "path") if model.autoencoder.path else (model, "pretrained")
-    return load_vae(expanded(getattr(table, key), KEYS["autoencoder"]).as_posix())
+    return load_vae(expand_path(getattr(table, key), KEYS["autoencoder"]).as_posix())

@@ -23,9 +23,9 @@ from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_network, other_conditions
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
 from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.models.pretrained import CONFIG, PIPELINE, DiffusersDenoiser, located
+from signal_diffusion.models.pretrained import CONFIG, PIPELINE, DiffusersDenoiser, find_model_folder
 from signal_diffusion.models.registry import BACKBONES
-from signal_diffusion.paths import expanded
+from signal_diffusion.paths import expand_path
 
 __all__ = ["KEYS", "Pretrained", "check_same_frozen", "pretrained_of"]
 
@@ -133,7 +133,7 @@ class Pretrained:
 
     def _folder(self, *, weights: bool = True) -> Path:
         """The folder of the network's weights, or of its settings only, downloaded if it is on the Hub."""
-        return located(self.source.as_posix(), BACKBONES[self.table.name].part, weights=weights)
+        return find_model_folder(self.source.as_posix(), BACKBONES[self.table.name].part, weights=weights)
 
     def _advice_without_hub(self) -> str:
         """End of an error's line: what to do if the Hub, which has the weights, cannot be reached."""
@@ -149,7 +149,7 @@ def pretrained_of(model: schema.Model) -> Pretrained | None:
     """The weights that [model] pretrained names, None if it is ""; a `UserError` if the backbone cannot load them."""
     if not model.pretrained:
         return None
-    source = expanded(model.pretrained, "[model] pretrained")
+    source = expand_path(model.pretrained, "[model] pretrained")
     checkpoint, backbone = Checkpoint(source), BACKBONES[model.name]
     if not checkpoint.exists and backbone.architecture_of is not None:
         return Pretrained(source=source, table=model, checkpoint=None)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import as_array, split_files
-from signal_diffusion.data.loaders import spread
+from signal_diffusion.data.loaders import evenly_spaced
 from signal_diffusion.data.overview import read_columns
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
@@ -138,9 +138,9 @@ def _spread_over_subjects(frame: pd.DataFrame, card: DatasetCard, num: int) -> l
         frame = frame[frame["electrode"] == shown] if shown else frame
     subjects = [rows for _, rows in frame.groupby("subject").groups.items()] if "subject" in frame else [frame.index]
     subjects = subjects or [frame.index]
-    chosen = [subjects[index] for index in spread(len(subjects), num)]
+    chosen = [subjects[index] for index in evenly_spaced(len(subjects), num)]
     rounds = -(-num // len(chosen))
-    picked = [[int(rows[index]) for index in spread(len(rows), rounds)] for rows in chosen]
+    picked = [[int(rows[index]) for index in evenly_spaced(len(rows), rounds)] for rows in chosen]
     round_robin = [rows[number] for number in range(rounds) for rows in picked if number < len(rows)]
     return sorted(round_robin[:num])
 
@@ -182,7 +182,7 @@ def _spectra(
             if keys
             else [[r] for r in rows]
         )
-        label_of |= {int(row): label for index in spread(len(windows), _WINDOWS) for row in windows[index]}
+        label_of |= {int(row): label for index in evenly_spaced(len(windows), _WINDOWS) for row in windows[index]}
     sums: dict[tuple[str, str], tuple[Tensor, int]] = {}
     frequencies = torch.zeros(0)
     for here, tensors in _read(root, card, np.array(sorted(label_of))):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from signal_diffusion.data.representations.representation import Representation
 
-__all__ = ["COLUMNS", "Row", "draw_latents", "draw_reconstructions", "draw_samples"]
+__all__ = ["COLUMNS", "SampleGroup", "draw_latents", "draw_reconstructions", "draw_samples"]
 
 COLUMNS = 8
 """Largest number of examples per row."""
@@ -23,7 +23,7 @@ LATENT_LIMIT = 3.0  # standard deviations at the ends of the colour scale
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class SampleGroup:
     """One row of a figure: samples that are shown together."""
 
     title: str
@@ -33,7 +33,7 @@ class Row:
     """Real examples for comparison, (M, C, H, W)."""
 
 
-def draw_samples(path: Path, rows: Sequence[Row], representation: Representation, *, title: str) -> None:
+def draw_samples(path: Path, rows: Sequence[SampleGroup], representation: Representation, *, title: str) -> None:
     """Write a PNG: for each row its first samples, the mean of all its samples and, for EEG, their mean spectrum.
 
     Low frequencies are at the bottom. Colour images keep their colours.
@@ -134,7 +134,7 @@ def draw_reconstructions(
     figure.savefig(path, dpi=100)
 
 
-def _spectra(row: Row, representation: Representation) -> dict[str, tuple[Tensor, Tensor]]:
+def _spectra(row: SampleGroup, representation: Representation) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean spectra of real and generated examples; empty if the representation has no spectrum."""
     groups = {"real": row.real, "generated": row.samples}
     found = {

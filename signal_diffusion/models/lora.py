@@ -16,7 +16,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.denoiser import Denoiser
 
-__all__ = ["add_lora", "frozen_state", "is_change", "merged_state", "trained_state"]
+__all__ = ["add_lora", "frozen_state", "is_lora_weight", "merged_state", "trained_state"]
 
 
 def add_lora(model: Denoiser, config: schema.Lora) -> None:
@@ -43,7 +43,7 @@ def add_lora(model: Denoiser, config: schema.Lora) -> None:
     with unset_fake_temporarily():  # `config check` builds models of fake tensors, which peft cannot fill
         inject_adapter_in_model(settings, model, low_cpu_mem_usage=True)
     for name, parameter in list(model.named_parameters()):
-        if is_change(name):
+        if is_lora_weight(name):
             _initialise(model.get_submodule(name.rpartition(".")[0]), name)
         else:
             parameter.requires_grad_(_is_trained(name))
@@ -69,7 +69,7 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
         return state
     from peft.tuners.lora import Linear
 
-    merged = {name.replace(".base_layer.", "."): value for name, value in state.items() if not is_change(name)}
+    merged = {name.replace(".base_layer.", "."): value for name, value in state.items() if not is_lora_weight(name)}
     for name, module in model.named_modules():
         if isinstance(module, Linear):
             for adapter in module.active_adapters:
@@ -77,7 +77,7 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
     return merged
 
 
-def is_change(name: str) -> bool:
+def is_lora_weight(name: str) -> bool:
     """Whether a name in a state dict is that of a LoRA adapter's weight."""
     return any(part.startswith("lora_") for part in name.split("."))
 
@@ -91,11 +91,11 @@ def _initialise(matrix: nn.Module, name: str) -> None:
 
 
 def _is_trained(name: str) -> bool:
-    return is_change(name) or name.startswith("conditioning.")
+    return is_lora_weight(name) or name.startswith("conditioning.")
 
 
 def _has_lora(state: dict[str, Tensor]) -> bool:
-    return any(map(is_change, state))
+    return any(map(is_lora_weight, state))
 
 
 def _targets(model: Denoiser, wanted: tuple[str, ...]) -> list[str]:

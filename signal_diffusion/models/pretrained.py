@@ -18,11 +18,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.hub import downloaded, is_hub_id
+from signal_diffusion.hub import download, is_hub_id
 from signal_diffusion.models.attention import attention_kernel
 from signal_diffusion.models.denoiser import Denoiser
 
-__all__ = ["CONFIG", "PIPELINE", "DiffusersDenoiser", "build_architecture", "load_tensors", "located", "read_config"]
+__all__ = [
+    "CONFIG",
+    "PIPELINE",
+    "DiffusersDenoiser",
+    "build_architecture",
+    "find_model_folder",
+    "load_tensors",
+    "read_config",
+]
 
 CONFIG = "config.json"
 PIPELINE = "model_index.json"
@@ -78,7 +86,7 @@ class DiffusersDenoiser(Denoiser):
         self.network.enable_gradient_checkpointing()
 
 
-def located(pretrained: str, part: str, *, weights: bool = True) -> Path:
+def find_model_folder(pretrained: str, part: str, *, weights: bool = True) -> Path:
     """Find the folder of a model; a Hub id ("owner/name" or "owner/name@revision") is downloaded first.
 
     Parameters
@@ -114,7 +122,7 @@ def located(pretrained: str, part: str, *, weights: bool = True) -> Path:
 def _downloaded(identifier: str, part: str, *, weights: bool) -> Path:
     patterns = [CONFIG, *(["diffusion_pytorch_model*.safetensors", SHARDS] if weights else [])]
     wanted = [PIPELINE, *patterns, *(f"{part}/{pattern}" for pattern in patterns)]
-    return downloaded(identifier, allow=wanted, ignore=["*.fp16*"])  # a copy of the weights in half precision
+    return download(identifier, allow=wanted, ignore=["*.fp16*"])  # a copy of the weights in half precision
 
 
 def read_config(folder: Path, class_name: str) -> dict[str, Any]:

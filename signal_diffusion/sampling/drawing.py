@@ -24,7 +24,7 @@ from signal_diffusion.sampling.trained import Trained
 __all__ = [
     "BatchSize",
     "Evaluations",
-    "counted",
+    "count_evaluations",
     "generate_samples",
     "requested_columns",
     "rounded_up",
@@ -149,7 +149,7 @@ class Evaluations:
 
 
 @contextmanager
-def counted(trained: Trained) -> Iterator[Evaluations]:
+def count_evaluations(trained: Trained) -> Iterator[Evaluations]:
     """Count the evaluations of the model and of its guide within the context."""
     found = Evaluations()
 

@@ -32,7 +32,7 @@ from signal_diffusion.checkpoints import WEIGHTS, step_of, write_manifest
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
-from signal_diffusion.data.publishing import published
+from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.loading import CONFIG_NAME
@@ -41,7 +41,7 @@ from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
-from signal_diffusion.paths import is_place, last_name, without_places
+from signal_diffusion.paths import is_machine_path, last_part, without_folders
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.model_card import README, model_card, with_defaults
 from signal_diffusion.sampling.trained import Trained, is_exported
@@ -61,7 +61,7 @@ def export(trained: Trained, output: Path, *, name: str = "") -> Path:
     """
     check_new(output)
     try:
-        with published(output, replaces=False) as folder:
+        with atomic_folder(output, replaces=False) as folder:
             _write_model(trained, folder, name or output.name)
     except SafetensorError as error:  # not an OSError, even if the disk is full
         raise UserError(
@@ -172,11 +172,11 @@ def _portable(trained: Trained) -> schema.Experiment:
 def _portable_paths(paths: schema.Paths) -> schema.Paths:
     """The paths of a dataset without folders of this machine: the root, or else the training folder, by last name."""
     default = schema.Paths()
-    root = paths.root or (paths.train if is_place(paths.train) else "")
+    root = paths.root or (paths.train if is_machine_path(paths.train) else "")
     return schema.Paths(
-        root=last_name(root) if is_place(root) else root,
-        train=default.train if is_place(paths.train) else paths.train,
-        val=default.val if is_place(paths.val) else paths.val,
+        root=last_part(root) if is_machine_path(root) else root,
+        train=default.train if is_machine_path(paths.train) else paths.train,
+        val=default.val if is_machine_path(paths.val) else paths.val,
     )
 
 
@@ -197,10 +197,10 @@ def _portable_card(card: DatasetCard) -> DatasetCard:
 def _without_paths(value: Any) -> Any:
     """A JSON value in which each path in a text or a key is reduced to its last name."""
     if isinstance(value, dict):
-        return {last_name(key) if is_place(key) else key: _without_paths(each) for key, each in value.items()}
+        return {last_part(key) if is_machine_path(key) else key: _without_paths(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_without_paths(each) for each in value]
-    return without_places(value) if isinstance(value, str) else value
+    return without_folders(value) if isinstance(value, str) else value
 
 
 def _remove_paths(path: Path) -> None:
@@ -212,7 +212,7 @@ def _remove_paths(path: Path) -> None:
 
 
 def _is_path(name: str, value: object) -> bool:
-    return isinstance(value, str) and _PATH_SETTINGS.search(name) is not None and is_place(value)
+    return isinstance(value, str) and _PATH_SETTINGS.search(name) is not None and is_machine_path(value)
 
 
 def _readme(trained: Trained, name: str, step: int) -> str:

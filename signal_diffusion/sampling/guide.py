@@ -17,7 +17,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME, Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_run
 from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.paths import expanded
+from signal_diffusion.paths import expand_path
 
 __all__ = ["guide_folder", "guide_of"]
 
@@ -52,7 +52,7 @@ def guide_of(checkpoint: Path, experiment: schema.Experiment, card: DatasetCard,
 def guide_folder(sampling: schema.Sampling, checkpoint: Path) -> Path:
     """The folder that `guidance_checkpoint` names: "checkpoint-<step>" next to the sampled checkpoint, or a path."""
     name = sampling.guidance_checkpoint
-    return checkpoint.parent / name if re.fullmatch(r"checkpoint-\d+", name) else expanded(name, KEY)
+    return checkpoint.parent / name if re.fullmatch(r"checkpoint-\d+", name) else expand_path(name, KEY)
 
 
 def _check(folder: Path, checkpoint: Path, experiment: schema.Experiment, card: DatasetCard) -> None:

@@ -26,12 +26,12 @@ from torch import Tensor
 from signal_diffusion.checkpoints import MANIFEST
 from signal_diffusion.config import schema
 from signal_diffusion.data import export
-from signal_diffusion.data.publishing import published
-from signal_diffusion.errors import UserError, raised_by_all
+from signal_diffusion.data.publishing import atomic_folder
+from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.sampling.drawing import (
     BatchSize,
-    counted,
+    count_evaluations,
     generate_samples,
     requested_columns,
     rounded_up,
@@ -153,7 +153,7 @@ def sample(
             "num_processes": state.num_processes,
             "versions": {name: version(name) for name in PACKAGES},
         }
-        with published(output, replaces=False) as new:
+        with atomic_folder(output, replaces=False) as new:
             names = write_samples(
                 new,
                 samples,
@@ -234,7 +234,7 @@ def _job_folder(
     folder, sizes = unfinished_folder(output), [0]
     lock = filelock.FileLock(folder / "lock", timeout=0)
     try:
-        with raised_by_all():
+        with raise_on_all_processes():
             export.check_formats(formats, trained.card)
             check_output(output)
             if state.is_main_process:
@@ -264,7 +264,7 @@ def _generate_missing(
     on_batch: Callable[[int], None],
 ) -> None:
     """Generate this process's share of the missing batches."""
-    with raised_by_all():  # a barrier: no process writes before all have listed the missing batches
+    with raise_on_all_processes():  # a barrier: no process writes before all have listed the missing batches
         missing = parts.missing()
     with _failing_together(state):
         for rows in missing[state.process_index :: state.num_processes]:
@@ -278,7 +278,7 @@ def _generate_missing(
 
 def _generate_counted(trained: Trained, request: Request, *, batch_size: int) -> tuple[Samples, int]:
     """Samples and their number of network evaluations, without those of the copies that fill up a batch."""
-    with counted(trained) as evaluations:
+    with count_evaluations(trained) as evaluations:
         samples = generate_samples(trained, request, batch_size=batch_size)
     return samples, evaluations.count * len(request) // rounded_up(len(request), batch_size)
 
@@ -291,7 +291,7 @@ def _first_frames(trained: Trained, request: Request, *, batch_size: int) -> lis
 @contextmanager
 def _failing_together(state: PartialState) -> Iterator[None]:
     """Raise an error of one process on all processes, so that none waits for a process that has failed."""
-    with raised_by_all():
+    with raise_on_all_processes():
         try:
             yield
         except (UserError, OSError):

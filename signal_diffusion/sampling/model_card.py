@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.checkpoints import step_of
-from signal_diffusion.data.card import DatasetCard, labels_in_words
+from signal_diffusion.data.card import DatasetCard, format_label_counts
 from signal_diffusion.data.dataset import split_name
 from signal_diffusion.diffusion.methods import method_of
 from signal_diffusion.hub import is_cached, is_hub_id
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Numeric
-from signal_diffusion.models.lora import is_change
+from signal_diffusion.models.lora import is_lora_weight
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.trained import Trained
 from signal_diffusion.training.state import Progress
@@ -131,7 +131,7 @@ def _call(trained: Trained) -> str:
 def _training(trained: Trained, step: int) -> Iterator[str]:
     experiment = trained.experiment
     model, training = experiment.model, experiment.training
-    size = sum(value.numel() for key, value in trained.model.named_parameters() if not is_change(key))
+    size = sum(value.numel() for key, value in trained.model.named_parameters() if not is_lora_weight(key))
     method = method_of(model.diffusion)
     yield f"Network: `{model.name}`, {size:,} parameters; {_space(trained)}"
     yield f"Method: `{model.diffusion.method}`, predicting `{method.prediction}`"
@@ -179,7 +179,7 @@ def _space(trained: Trained) -> str:
 
 def _data(card: DatasetCard) -> str:
     rows = "\n".join(
-        f"| {name} | {len(split['subjects'])} | {split['examples']:,} | {labels_in_words(split) or '–'} |"
+        f"| {name} | {len(split['subjects'])} | {split['examples']:,} | {format_label_counts(split) or '–'} |"
         for name, split in card.splits.items()
     )
     sources = "\n".join(

@@ -14,7 +14,14 @@ from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling.dataset_conditions import values_like
 from signal_diffusion.sampling.options import option_text, requested_values, whole_number
-from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, request_rows, request_windows
+from signal_diffusion.sampling.requests import (
+    Noise,
+    Request,
+    check_windows,
+    request_rows,
+    request_values,
+    request_windows,
+)
 
 __all__ = ["RequestOptions", "build_request", "request_options"]
 
@@ -119,7 +126,7 @@ def build_request(
     if wanted.like:
         request = request_rows(attributes, sampled)
     else:
-        request = asked_for(attributes, wanted.values, num, options=wanted.options)
+        request = request_values(attributes, wanted.values, num, options=wanted.options)
     if wanted.windows:
         request = request_windows(request, attributes, card, wanted.noise)
     return request, captions

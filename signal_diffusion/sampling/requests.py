@@ -15,7 +15,16 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
 
-__all__ = ["ELECTRODE", "Noise", "Request", "Value", "asked_for", "check_windows", "request_rows", "request_windows"]
+__all__ = [
+    "ELECTRODE",
+    "Noise",
+    "Request",
+    "Value",
+    "check_windows",
+    "request_rows",
+    "request_values",
+    "request_windows",
+]
 
 ELECTRODE = "electrode"
 """The attribute that distinguishes the examples of a window."""
@@ -46,7 +55,7 @@ class Request:
         return dataclasses.replace(self, cond=self.cond[rows], noise=self.noise[rows], phase=self.phase[rows])
 
 
-def asked_for(
+def request_values(
     attributes: Sequence[Attribute], requested: Mapping[str, str], num: int, *, options: Collection[str] = ()
 ) -> Request:
     """Request `num` samples with the same values; other attributes are left open.

@@ -24,13 +24,13 @@ from signal_diffusion.experiment.conditions import attributes_of, caption_by, en
 from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors, load_experiment
 from signal_diffusion.experiment.network import assemble, autoencoder_of, method_on, vae_of, with_exported_paths
 from signal_diffusion.experiment.pretrained import pretrained_of
-from signal_diffusion.hub import downloaded, is_hub_id
+from signal_diffusion.hub import download, is_hub_id
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.conditioning.text import TextEncoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.pretrained import PIPELINE
-from signal_diffusion.paths import expanded
+from signal_diffusion.paths import expand_path
 from signal_diffusion.sampling.guide import guide_of
 from signal_diffusion.training.state import Progress
 
@@ -199,7 +199,7 @@ def checkpoint_at(path: Path, overrides: Sequence[str] = ()) -> Path:
         # "runs/nam" is probably misspelt, and not on the Hub, if there is a folder "runs"
         if not is_hub_id(path.as_posix()) or path.parent.is_dir():
             raise UserError(f"{path}: no such folder; expected that of a run, a checkpoint or an exported model")
-        path = downloaded(path.as_posix())
+        path = download(path.as_posix())
     path, given = path.resolve(), path
     config, manifest = path / CONFIG_NAME, path / MANIFEST
     if not config.is_file() and not manifest.is_file():
@@ -264,7 +264,7 @@ def _with_usable_cache(experiment: schema.Experiment, path: Path) -> schema.Expe
     if not loading.cache_dir or loading.cache_dir != load_experiment(path).data.loading.cache_dir:
         return experiment
     try:
-        folder = expanded(loading.cache_dir, "[data.loading] cache_dir")
+        folder = expand_path(loading.cache_dir, "[data.loading] cache_dir")
     except UserError:  # a variable that is not set on this machine
         folder = None
     if folder and os.access(folder, os.W_OK | os.X_OK):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from signal_diffusion.data import export
 from signal_diffusion.figures.pixels import draw_animation, draw_grid
-from signal_diffusion.figures.samples import Row, draw_latents, draw_samples
+from signal_diffusion.figures.samples import SampleGroup, draw_latents, draw_samples
 from signal_diffusion.sampling.samples import Samples
 
 __all__ = ["SampleFiles", "write_samples"]
@@ -91,16 +91,16 @@ def _with_window_numbers(samples: Samples, electrodes: int) -> dict[str, np.ndar
     return {"window": np.arange(len(samples.tensors)) // electrodes, **samples.columns}
 
 
-def _rows(samples: Samples, electrodes: int) -> list[Row]:
+def _rows(samples: Samples, electrodes: int) -> list[SampleGroup]:
     """Rows of `samples.png`: one per window, one per class of a model with a single category, otherwise one."""
     tensors, columns = samples.tensors, samples.columns
     if electrodes:
         windows = tensors.split(electrodes)[:WINDOWS_SHOWN]
-        return [Row(title=f"window {number}", samples=window) for number, window in enumerate(windows)]
+        return [SampleGroup(title=f"window {number}", samples=window) for number, window in enumerate(windows)]
     if len(columns) != 1 or next(iter(columns.values())).dtype.kind != "U":
-        return [Row(title="samples", samples=tensors[:MAX_AVERAGED])]
+        return [SampleGroup(title="samples", samples=tensors[:MAX_AVERAGED])]
     [(name, values)] = columns.items()
     return [
-        Row(title=f"{name}: {value}", samples=tensors[np.flatnonzero(values == value)[:MAX_AVERAGED]])
+        SampleGroup(title=f"{name}: {value}", samples=tensors[np.flatnonzero(values == value)[:MAX_AVERAGED]])
         for value in np.unique(values)
     ]

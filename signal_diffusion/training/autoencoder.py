@@ -23,7 +23,7 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.rules import without_effect
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
-from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
@@ -211,7 +211,7 @@ class _Exporter:
 
     def __init__(self, examples: Examples) -> None:
         count = max(MIN_MEASURED_EXAMPLES, MEASURED_VALUES // math.prod(examples.shape))
-        self._examples, self._rows = examples, spread(len(examples), count)
+        self._examples, self._rows = examples, evenly_spaced(len(examples), count)
 
     def __call__(self, model: nn.Module) -> Mapping[str, Writer]:
         assert isinstance(model, KlAutoencoder)

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from signal_diffusion.config import schema
-from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError
@@ -58,7 +58,7 @@ class SpectralComparison:
         self._representation, self._count = representation, table.num_generated
         own_seed = derived_seed(Purpose.COMPARISON, seed)
         self._generator = generator.without_guide(guidance_scale=guidance_scale, seed=own_seed)
-        x, values = examples[spread(len(examples), table.num_examples)]
+        x, values = examples[evenly_spaced(len(examples), table.num_examples)]
         chosen = torch.linspace(0, len(x) - 1, self._count).long()
         self._cond = Conditioning({name: column[chosen] for name, column in values.items()})
         self._reference = _mean_levels(x, representation)

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from signal_diffusion.config import schema
-from signal_diffusion.config.loading import to_toml, translation_of, written_keys
+from signal_diffusion.config.loading import read_translation, to_toml, written_keys
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests
@@ -24,7 +24,7 @@ from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.errors import raised_by_all
+from signal_diffusion.errors import raise_on_all_processes
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.compatibility import check_same_run
 from signal_diffusion.experiment.conditions import attributes_of, caption_of
@@ -80,7 +80,7 @@ def _build(start: Start[schema.Experiment]) -> Job:
         resolved = resolve(
             start.experiment,
             written_keys(start.config, start.overrides),
-            translation_of(start.config).expected,
+            read_translation(start.config).expected,
             checkpoint=checkpoint,
         )
         experiment, dataset = resolved.experiment, resolved.dataset
@@ -185,7 +185,7 @@ def _from_cache(
 ) -> Examples:
     """The cached latents of a split's examples; encodes those that are missing."""
     split, loading = dataset.split(name), dataset.data.loading
-    with raised_by_all():  # one process hashes the files for all
+    with raise_on_all_processes():  # one process hashes the files for all
         own = [file_digests(dataset.root, split)] if accelerator.is_main_process else []
     [files] = gather_object(own)
     key = cache_key(

@@ -13,11 +13,11 @@ from accelerate import Accelerator
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import lines_of
+from signal_diffusion.config.loading import located_lines
 from signal_diffusion.data.loaders import ExampleOrder, Examples
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.dataset import Dataset, order_of
-from signal_diffusion.experiment.inspection import doubts_of
+from signal_diffusion.experiment.inspection import findings_on
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.experiment.pretrained import Pretrained
 from signal_diffusion.models.conditioning.attributes import Attribute
@@ -50,9 +50,9 @@ class Start(Generic[AnyExperiment]):
             On every process, if the dataset is too small for one step.
         """
         new = None if self.checkpoint else pretrained
-        found = doubts_of(experiment, dataset, new, num_processes=self.accelerator.num_processes)
+        found = findings_on(experiment, dataset, new, num_processes=self.accelerator.num_processes)
         if self.accelerator.is_main_process:
-            for line in lines_of(self.config, self.overrides, found):
+            for line in located_lines(self.config, self.overrides, found):
                 print(f"warning: {line}", file=sys.stderr)
 
     def splits(

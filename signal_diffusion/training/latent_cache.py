@@ -25,7 +25,7 @@ from accelerate.utils import gather_object
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import MappedTensors
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.errors import UserError, listed, raised_by_all
+from signal_diffusion.errors import UserError, listed, raise_on_all_processes
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.paths import cache_folder
 
@@ -104,7 +104,7 @@ def cached(
     else:
         with _locked(folder, accelerator, say):
             _encode(shards, examples, autoencoder, accelerator, key, what=what, say=say)
-    with raised_by_all(), _reported_to_user(folder):
+    with raise_on_all_processes(), _reported_to_user(folder):
         parts = [shard.mapped() for shard in shards]
     return examples.with_tensors(MappedTensors.of_parts(parts, shape), memory_limit_mb)
 
@@ -178,7 +178,7 @@ def _examples_at_a_time(shape: tuple[int, ...]) -> int:
 def _states(shards: Sequence[_Shard], accelerator: Accelerator) -> list[str]:
     """The state of each shard; every process checks some of them."""
     numbers = range(accelerator.process_index, len(shards), accelerator.num_processes)
-    with raised_by_all(), _reported_to_user(shards[0].path.parent):
+    with raise_on_all_processes(), _reported_to_user(shards[0].path.parent):
         own = [(number, shards[number].state()) for number in numbers]
     states = dict(gather_object(own))
     return [states[number] for number in range(len(shards))]
@@ -203,7 +203,7 @@ def _encode(
     say(f"encoding {what} into {folder}: {len(incomplete)} of {len(shards)} shards")
     start, size = time.perf_counter(), _examples_at_a_time(autoencoder.moments_shape)
     for first in range(0, len(incomplete), accelerator.num_processes):
-        with raised_by_all(), _reported_to_user(folder):
+        with raise_on_all_processes(), _reported_to_user(folder):
             if accelerator.is_main_process and not (folder / KEY_NAME).exists():
                 (folder / KEY_NAME).write_text(_text(key), encoding="utf-8")
             for shard in incomplete[first : first + accelerator.num_processes][accelerator.process_index :][:1]:
@@ -218,7 +218,7 @@ def _locked(folder: Path, accelerator: Accelerator, say: Callable[[str], None]) 
     lock, waiting = filelock.FileLock(folder / ".lock"), False
     try:
         while True:
-            with raised_by_all(), _reported_to_user(folder):
+            with raise_on_all_processes(), _reported_to_user(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 ready = _acquired(lock) if accelerator.is_main_process else True
             if all(gather_object([ready])):

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
 
@@ -64,7 +64,7 @@ def fit_statistics(encoding: Encoding, examples: Examples, accelerator: Accelera
     UserError
         If latents are not finite.
     """
-    rows = np.array(spread(len(examples), MEASURED_EXAMPLES))
+    rows = np.array(evenly_spaced(len(examples), MEASURED_EXAMPLES))
     mean, std, flat = _measure(encoding, examples, rows, accelerator)
     if not np.isfinite([mean, std]).all():
         raise UserError(
@@ -81,7 +81,7 @@ def fit_statistics(encoding: Encoding, examples: Examples, accelerator: Accelera
         )
     others = np.setdiff1d(np.arange(len(examples)), rows)
     if len(others):
-        rows = others[spread(len(others), CHECKED_EXAMPLES)]
+        rows = others[evenly_spaced(len(others), CHECKED_EXAMPLES)]
         deviations = _deviations(*_measure(encoding, examples, rows, accelerator)[:2], flat)
         lines += [
             f"warning: the latents of {len(rows):,} other training examples {each}; {MEASURED_EXAMPLES:,} examples may "
@@ -96,7 +96,7 @@ def check_statistics(encoding: Encoding, examples: Examples, accelerator: Accele
 
     All processes share the work. The statistics stay in any case: the pretrained network expects them.
     """
-    rows = np.array(spread(len(examples), CHECKED_EXAMPLES))
+    rows = np.array(evenly_spaced(len(examples), CHECKED_EXAMPLES))
     return [
         f"warning: the latents of {len(rows):,} training examples {each} with the statistics of model.pretrained, "
         "which are kept; its network was trained on different examples"

@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock
 from accelerate import Accelerator
 
-from signal_diffusion.errors import UserError, raised_by_all
+from signal_diffusion.errors import UserError, raise_on_all_processes
 
 __all__ = ["LOCK_NAME", "lock_run"]
 
@@ -28,7 +28,7 @@ def lock_run(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         On every process, if another command has locked it; nothing in it is changed then.
     """
     with ExitStack() as stack:
-        with raised_by_all():
+        with raise_on_all_processes():
             if accelerator.is_main_process:
                 stack.enter_context(_created(folder))
                 stack.enter_context(_locked(folder))

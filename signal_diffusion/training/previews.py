@@ -11,12 +11,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from signal_diffusion.config import schema
-from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError
 from signal_diffusion.figures.pixels import draw_animation
-from signal_diffusion.figures.samples import Row, draw_latents, draw_samples
+from signal_diffusion.figures.samples import SampleGroup, draw_latents, draw_samples
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.training.sampling import gathered, own_numbers
 from signal_diffusion.training.validation import in_eval_mode
@@ -45,7 +45,7 @@ def groups_of(examples: Examples, attributes: Sequence[Attribute], num_samples: 
 
     Otherwise one group, with the conditions of real examples.
     """
-    rows = spread(len(examples), REAL_EXAMPLES)
+    rows = evenly_spaced(len(examples), REAL_EXAMPLES)
     real, values = examples[rows]
     if titles := _titles(attributes, values):
         [name], share = values, max(1, num_samples // len(titles))
@@ -132,7 +132,7 @@ class Previews:
             images["latents"] = self._folder / f"step-{step:08d}-latents.png"
         if accelerator.is_main_process:
             rows = [
-                Row(title=group.title, samples=values, real=group.real)
+                SampleGroup(title=group.title, samples=values, real=group.real)
                 for group, values in zip(self._groups, samples, strict=True)
             ]
             draw_samples(images["samples"], rows, self._representation, title=f"step {step}")

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import Loss
 from signal_diffusion.data.augmentation import augment
-from signal_diffusion.data.loaders import Batch, Examples, spread
+from signal_diffusion.data.loaders import Batch, Examples, evenly_spaced
 from signal_diffusion.data.representations.representation import Representation
-from signal_diffusion.evaluation.reconstruction import mean_over_electrodes, round_trip_figures
+from signal_diffusion.evaluation.reconstruction import mean_over_electrodes, round_trip_metrics
 from signal_diffusion.figures.samples import COLUMNS, draw_reconstructions
 from signal_diffusion.training.validation import for_each_example, in_eval_mode
 
@@ -97,7 +97,7 @@ def _distance(x: Tensor, y: Tensor) -> Tensor:  # (*, window) -> (*)
 
 
 class ReconstructionValidation:
-    """The loss and `round_trip_figures` of a fixed set of validation examples, decoded from their posterior means."""
+    """The loss and `round_trip_metrics` of a fixed set of validation examples, decoded from their posterior means."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class ReconstructionValidation:
     ) -> None:
         self._examples, self._objective, self._batch_size = examples, objective, batch_size
         self._sampling_rate = sampling_rate
-        self._indices = spread(len(examples), num_examples)
+        self._indices = evenly_spaced(len(examples), num_examples)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
@@ -131,7 +131,7 @@ class ReconstructionValidation:
         reconstruction, mean, log_variance = model(x)
         losses = self._objective.losses(x, reconstruction, mean, log_variance)
         representation = self._objective.representation
-        figures = round_trip_figures(x, reconstruction, representation, sampling_rate=self._sampling_rate)
+        figures = round_trip_metrics(x, reconstruction, representation, sampling_rate=self._sampling_rate)
         return {"loss": losses, "kl": divergence(mean, log_variance), **figures}
 
 
@@ -143,7 +143,7 @@ class ReconstructionPreviews:
 
     def __init__(self, folder: Path, examples: Examples, representation: Representation, num_samples: int) -> None:
         self._folder, self._representation = folder, representation
-        rows = spread(len(examples), min(num_samples, COLUMNS))
+        rows = evenly_spaced(len(examples), min(num_samples, COLUMNS))
         self._originals = examples[rows][0]
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
-from signal_diffusion.experiment.compatibility import measured_otherwise
+from signal_diffusion.experiment.compatibility import changed_metric_keys
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.training import state
 from signal_diffusion.training.trainer import Trainer
@@ -81,7 +81,7 @@ def resume_from(
     resets = {"the optimizer's state": table.reset_optimizer, "the learning-rate schedule": table.reset_scheduler}
     if names := [name for name, is_reset in resets.items() if is_reset]:
         lines.append(f"reset at step {before.step}: {' and '.join(names)}")
-    if before.validated > 0 and (changed := measured_otherwise(checkpoint, experiment)):
+    if before.validated > 0 and (changed := changed_metric_keys(checkpoint, experiment)):
         trainer.forget_best()
         lines.append(
             f"the best checkpoint so far is forgotten at step {before.step}: its validation loss is not comparable, "

@@ -15,10 +15,10 @@ from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import WrongKindError, to_toml
-from signal_diffusion.errors import UserError, listed, raised_by_all, reported_to_user
+from signal_diffusion.errors import UserError, listed, raise_on_all_processes, report_user_errors
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors
-from signal_diffusion.paths import expanded
+from signal_diffusion.paths import expand_path
 from signal_diffusion.training.device import accelerator_of
 from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
@@ -91,7 +91,7 @@ def command(description: str, kind: Kind[Any]) -> None:
         start_missing_processes(kind.module)
         train(kind, config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
 
-    with reported_to_user():
+    with report_user_errors():
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(help=description)(run)
         app()
@@ -113,7 +113,7 @@ def _with_options(
     configured = experiment.output.base_dir or f"runs/{config.stem}"
     if resume == "":
         raise UserError("--resume-from-checkpoint: expected a checkpoint's folder, or latest")
-    base = str(output_dir or expanded(configured, "[output] base_dir"))
+    base = str(output_dir or expand_path(configured, "[output] base_dir"))
     experiment = dataclasses.replace(experiment, output=dataclasses.replace(experiment.output, base_dir=base))
     if resume is None:
         return experiment
@@ -142,10 +142,10 @@ def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Se
     if experiment.logging.wandb_project:
         wandb_module()  # on every process, before anything is written
     later: list[str] = []
-    with raised_by_all():
+    with raise_on_all_processes():
         if accelerator.is_main_process:
             _start_run_directory(paths, experiment)
-            later = checkpoints.leave_later(
+            later = checkpoints.remove_later(
                 paths.checkpoints, trainer.progress.step
             )  # before the tracker drops their metrics
     tracker = Tracker(

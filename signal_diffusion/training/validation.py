@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
@@ -44,7 +44,7 @@ class Validation:
     ) -> None:
         self._examples, self._method, self._batch_size, self._seed = examples, method, batch_size, seed
         self._encoding = encoding
-        self._indices = spread(len(examples), num_examples)
+        self._indices = evenly_spaced(len(examples), num_examples)
         count = len(self._indices)
         strata = torch.randperm(count, generator=generator_for(Purpose.VALIDATION, seed))
         self._times = method.time_at((strata + 0.5) / count).float()

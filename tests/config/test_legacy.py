@@ -13,7 +13,7 @@ import pytest
 
 from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.rows import CURRENT, ROWS
-from signal_diffusion.config.loading import known_keys, translation_of
+from signal_diffusion.config.loading import known_keys, read_translation
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.dataset import check_expected
@@ -114,7 +114,7 @@ def test_an_override_of_an_older_key_names_the_current_one(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_file_of_the_current_layout_is_not_changed(path: Path) -> None:
-    translation = translation_of(path)
+    translation = read_translation(path)
     assert translation.tables == tomllib.loads(path.read_text())
     assert translation.layout == CURRENT and summary(translation) == []
 

@@ -9,7 +9,7 @@ import pytest
 
 from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.rows import FLAT_YAML, GROUPED_YAML
-from signal_diffusion.config.loading import translation_of
+from signal_diffusion.config.loading import read_translation
 from signal_diffusion.experiment.loading import load_experiment
 from tests.config import older_files
 from tests.config.older_files import flat, lines_of, of_yaml
@@ -19,8 +19,8 @@ def test_both_yaml_layouts_are_the_same_experiment(tmp_path: Path) -> None:
     (tmp_path / "flat.yaml").write_text(older_files.FLAT_YAML.format(root="/pictures"))
     (tmp_path / "grouped.yml").write_text(older_files.GROUPED_YAML.format(root="/pictures"))
     flat_one, grouped = load_experiment(tmp_path / "flat.yaml"), load_experiment(tmp_path / "grouped.yml")
-    assert translation_of(tmp_path / "flat.yaml").layout == FLAT_YAML
-    assert translation_of(tmp_path / "grouped.yml").layout == GROUPED_YAML
+    assert read_translation(tmp_path / "flat.yaml").layout == FLAT_YAML
+    assert read_translation(tmp_path / "grouped.yml").layout == GROUPED_YAML
     assert flat_one == grouped
 
 

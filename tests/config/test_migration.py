@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from signal_diffusion.config.legacy.comments import Comments, comments_in
 from signal_diffusion.config.legacy.report import summary
-from signal_diffusion.config.loading import translation_of
+from signal_diffusion.config.loading import read_translation
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train
 from tests.config import older_files
@@ -54,7 +54,7 @@ def test_a_migrated_file_is_the_same_experiment(name: str, command: typer.Typer,
     code, _, messages = migrated(command, tmp_path / name, tmp_path / "new.toml")
     assert code == 0 and messages.endswith(f"wrote {tmp_path / 'new.toml'}\n") and "to rewrite it" not in messages
     assert load_experiment(tmp_path / "new.toml") == load_experiment(tmp_path / name)
-    assert summary(translation_of(tmp_path / "new.toml")) == []
+    assert summary(read_translation(tmp_path / "new.toml")) == []
 
 
 def test_a_migrated_file_trains_to_the_same_losses(

@@ -25,10 +25,10 @@ from signal_diffusion.config.schema import (
     ValidationRules,
     Visualization,
 )
-from signal_diffusion.config.warnings import Extent, doubts
+from signal_diffusion.config.warnings import Extent, findings_in
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.experiment.dataset import Dataset, steps_of
-from signal_diffusion.experiment.inspection import doubts_of
+from signal_diffusion.experiment.inspection import findings_on
 from signal_diffusion.experiment.loading import load_any_experiment, load_experiment
 from signal_diffusion.training.diffusion import train
 
@@ -63,10 +63,10 @@ RUN = Extent(num_steps=1000, steps_per_epoch=100, examples_per_step=32, num_exam
 def test_a_suspicious_setting_is_reported_with_its_key(tables: dict[str, Any], key: str, message: str) -> None:
     experiment = Experiment(training=Training(**tables))
 
-    [(found, warning)] = doubts(experiment, RUN)
+    [(found, warning)] = findings_in(experiment, RUN)
 
     assert found == f"training.{key}" and warning.startswith(message)
-    assert not doubts(replace(experiment, validation_rules=ValidationRules(warn_if_suspicious=False)), RUN)
+    assert not findings_in(replace(experiment, validation_rules=ValidationRules(warn_if_suspicious=False)), RUN)
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_a_suspicious_setting_is_reported_with_its_key(tables: dict[str, Any], k
     ],
 )
 def test_a_plausible_setting_gives_no_warning(tables: dict[str, Any]) -> None:
-    assert not doubts(Experiment(training=Training(**tables)), RUN)
+    assert not findings_in(Experiment(training=Training(**tables)), RUN)
 
 
 def test_intervals_longer_than_the_run_share_one_warning() -> None:
     training = Training(checkpointing=Checkpointing(interval=1500), validation=Validation(interval=2000))
 
-    [(key, message)] = doubts(Experiment(training=training), RUN)
+    [(key, message)] = findings_in(Experiment(training=training), RUN)
 
     assert key == "training.checkpointing.interval" and message.endswith("also training.validation.interval")
 
@@ -102,24 +102,24 @@ def test_intervals_longer_than_the_run_share_one_warning() -> None:
 def test_defaults_give_no_warning_however_short_the_run() -> None:
     short = Extent(num_steps=3, steps_per_epoch=3, examples_per_step=8, num_examples=24)
 
-    assert not doubts(Experiment(), short) and not doubts(AutoencoderExperiment(), short)
+    assert not findings_in(Experiment(), short) and not findings_in(AutoencoderExperiment(), short)
 
 
 def test_small_steps_give_a_warning_only_for_diffusion_models() -> None:
     few = replace(RUN, examples_per_step=7)
 
-    [(key, message)] = doubts(Experiment(), few)
+    [(key, message)] = findings_in(Experiment(), few)
 
     assert key == "data.loading.batch_size" and message.startswith("7 examples per optimizer step")
-    assert not doubts(AutoencoderExperiment(), few)
-    assert not doubts(Experiment(validation_rules=ValidationRules(warn_if_batch_size_small=False)), few)
+    assert not findings_in(AutoencoderExperiment(), few)
+    assert not findings_in(Experiment(validation_rules=ValidationRules(warn_if_batch_size_small=False)), few)
 
 
 def test_a_profile_needs_at_least_nine_steps() -> None:
     experiment = Experiment(debug=Debug(profile=True))
 
-    assert [key for key, _ in doubts(experiment, replace(RUN, num_steps=8))] == ["debug.profile"]
-    assert not doubts(experiment, replace(RUN, num_steps=9))
+    assert [key for key, _ in findings_in(experiment, replace(RUN, num_steps=8))] == ["debug.profile"]
+    assert not findings_in(experiment, replace(RUN, num_steps=9))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -131,7 +131,7 @@ def test_shipped_experiments_give_no_warnings(path: Path) -> None:
         examples_per_step=experiment.data.loading.batch_size,
     )
 
-    assert not doubts(experiment, extent)
+    assert not findings_in(experiment, extent)
 
 
 def test_unlabelled_examples_of_a_class_conditional_model_are_counted(
@@ -148,12 +148,12 @@ def test_unlabelled_examples_of_a_class_conditional_model_are_counted(
     experiment = load_experiment(experiment_file, ["data.loading.max_train_examples=228"])
     dataset = Dataset(data=experiment.data, root=root, card=card)
 
-    [(key, message)] = doubts_of(experiment, dataset)
+    [(key, message)] = findings_on(experiment, dataset)
 
     assert key == "model.conditioning.type" and message.startswith("3 of 228 training examples have no label")
     silent = replace(experiment, validation_rules=ValidationRules(require_labels_if_conditional=False))
-    assert not doubts_of(silent, dataset)
-    assert not doubts_of(experiment, replace(dataset, root=synthetic_dataset))
+    assert not findings_on(silent, dataset)
+    assert not findings_on(experiment, replace(dataset, root=synthetic_dataset))
 
 
 def test_training_and_config_check_give_each_warning_once_with_file_or_override(

@@ -113,7 +113,7 @@ def test_examples_of_single_electrodes_are_reassembled_into_windows(synthetic_da
     tensors = MappedTensors(split.data.column("image"), card.shape)[range(len(split))]
     metadata = split.remove_columns("image").to_pandas()
     shuffled = np.random.default_rng(0).permutation(len(split))
-    windows, frame = export.reassembled(tensors[shuffled], card, metadata.iloc[shuffled])
+    windows, frame = export.assemble_windows(tensors[shuffled], card, metadata.iloc[shuffled])
     assert windows.shape == (card.splits["validation"]["windows"], 19, 1, 64, 64) and "electrode" not in frame
     first = (metadata["recording"] == frame["recording"][1]) & (metadata["window"] == frame["window"][1])
     assert np.array_equal(windows[1], tensors[first])
@@ -134,7 +134,7 @@ def test_an_incomplete_window_is_an_error_that_names_it(
     metadata = {"recording": ["r", "r"], "window": [3, 3], "electrode": ["Cz", "Pz"]} | change
     metadata = {name: values for name, values in metadata.items() if values is not None}
     with pytest.raises(UserError, match=complaint):
-        export.reassembled(np.zeros((2, 8)), replace(card, channels=("Cz", "Pz")), metadata)
+        export.assemble_windows(np.zeros((2, 8)), replace(card, channels=("Cz", "Pz")), metadata)
 
 
 def test_npz_is_read_back_by_numpy_without_pickle(card: DatasetCard, windows: np.ndarray, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_tensors_without_signals_can_be_written_only_as_npz(card: DatasetCard, t
 @pytest.mark.parametrize(
     ("act", "complaint"),
     [
-        (lambda card: export.formats_named("npz,cvs"), "unknown format 'cvs'; use one of: npz, parquet, fif, edf"),
+        (lambda card: export.parse_formats("npz,cvs"), "unknown format 'cvs'; use one of: npz, parquet, fif, edf"),
         (
             lambda card: export.check_formats(["edf"], replace(card, sampling_rate=102.4)),
             "EDF needs a whole number of Hz, found 102.4 Hz",

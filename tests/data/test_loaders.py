@@ -11,7 +11,7 @@ import torch
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
-from signal_diffusion.data.loaders import ExampleOrder, Examples, batches, spread
+from signal_diffusion.data.loaders import ExampleOrder, Examples, batches, evenly_spaced
 
 
 def seen(order: ExampleOrder, steps: int) -> list[int]:
@@ -92,7 +92,7 @@ def test_attributes_belong_to_their_examples(synthetic_dataset: Path) -> None:
 
 def test_a_subset_is_evenly_spread_over_the_split(synthetic_dataset: Path) -> None:
     whole = open_examples(synthetic_dataset)
-    subset = spread(len(whole), 5)
+    subset = evenly_spaced(len(whole), 5)
     assert subset is not None and subset[0] == 0 and subset[-1] > len(whole) // 2
     part = open_examples(synthetic_dataset, subset=subset)
     assert len(part) == 5

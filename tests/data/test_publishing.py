@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from signal_diffusion.data.publishing import published
+from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.errors import UserError
 
 
 def write(root: Path, text: str) -> None:
-    with published(root) as partial:
+    with atomic_folder(root) as partial:
         (partial / "file").write_text(text)
 
 
@@ -45,7 +45,7 @@ def test_the_old_folder_stays_if_the_rename_fails(tmp_path: Path, monkeypatch: p
 def test_the_old_folder_is_restored_after_a_kill_between_the_renames(tmp_path: Path):
     write(tmp_path / "out", "old")
     (tmp_path / "out").rename(tmp_path / ".out.old")
-    with pytest.raises(KeyboardInterrupt), published(tmp_path / "out"):
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "out"):
         raise KeyboardInterrupt
     assert (tmp_path / "out" / "file").read_text() == "old"
 
@@ -53,7 +53,7 @@ def test_the_old_folder_is_restored_after_a_kill_between_the_renames(tmp_path: P
 def test_an_output_that_appears_meanwhile_is_kept_without_replaces(tmp_path: Path):
     with (
         pytest.raises(UserError, match="out: was created by something else in the meantime"),
-        published(tmp_path / "out", replaces=False),
+        atomic_folder(tmp_path / "out", replaces=False),
     ):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "file").write_text("theirs")
@@ -62,7 +62,7 @@ def test_an_output_that_appears_meanwhile_is_kept_without_replaces(tmp_path: Pat
 
 
 def test_two_writers_at_the_same_time_are_an_error(tmp_path: Path):
-    with published(tmp_path / "out"), pytest.raises(UserError, match="another process is writing it"):
+    with atomic_folder(tmp_path / "out"), pytest.raises(UserError, match="another process is writing it"):
         write(tmp_path / "out", "second")
     write(tmp_path / "out", "third")
 

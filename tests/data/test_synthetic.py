@@ -3,7 +3,7 @@ import pytest
 import scipy.signal
 
 from signal_diffusion.data import synthetic
-from signal_diffusion.data.synthetic import Person, parameters_of
+from signal_diffusion.data.synthetic import Person, spectrum_parameters
 
 ADULT = Person(subject=0, gender="female", health="healthy", age=30.0)
 ALPHA = slice(8, 13)
@@ -39,7 +39,9 @@ def test_amplitudes_are_plausible_for_eeg(label):
 
 def test_relaxed_subjects_have_strong_posterior_alpha():
     frequencies = np.arange(0, 63)
-    relaxed, alert = (synthetic.true_psd(parameters_of(label, ADULT), frequencies) for label in ("relaxed", "alert"))
+    relaxed, alert = (
+        synthetic.true_psd(spectrum_parameters(label, ADULT), frequencies) for label in ("relaxed", "alert")
+    )
     names = list(synthetic.POSITIONS)
     posterior, frontal = names.index("O1"), names.index("Fp1")
     assert relaxed[posterior, ALPHA].sum() > 3 * alert[posterior, ALPHA].sum()
@@ -48,8 +50,8 @@ def test_relaxed_subjects_have_strong_posterior_alpha():
 
 def test_alpha_slows_with_age():
     old = Person(subject=0, gender="female", health="healthy", age=80.0)
-    assert parameters_of("relaxed", old).rhythms["alpha"].center == pytest.approx(
-        parameters_of("relaxed", ADULT).rhythms["alpha"].center - 1.5
+    assert spectrum_parameters("relaxed", old).rhythms["alpha"].center == pytest.approx(
+        spectrum_parameters("relaxed", ADULT).rhythms["alpha"].center - 1.5
     )
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.data.representations.representation import Representation
-from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_figures
+from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_metrics
 
 WINDOW, RATE = 2048, 125.0
 FREQUENCIES = {"delta": 2, "theta": 6, "alpha": 10, "beta": 20, "low_gamma": 38}
@@ -36,7 +36,7 @@ def fitted(name: str) -> Representation:
 def metrics(name: str, before: Tensor, after: Tensor) -> dict[str, float]:
     representation = fitted(name)
     x, y = (representation.to_tensor(each[:, None] if name == "timeseries" else each) for each in (before, after))
-    found = round_trip_figures(x, y, representation, sampling_rate=RATE)
+    found = round_trip_metrics(x, y, representation, sampling_rate=RATE)
     return {key: values.item() for key, values in found.items()}
 
 
@@ -67,7 +67,7 @@ def test_errors_of_the_round_trip_script_name_its_options(synthetic_dataset: Pat
 
 def test_images_that_are_not_eeg_have_only_a_psnr() -> None:
     x = torch.zeros(3, 1, 8, 8)
-    found = round_trip_figures(x, x + 0.2, Picture(channels=1, size=8), sampling_rate=None)
+    found = round_trip_metrics(x, x + 0.2, Picture(channels=1, size=8), sampling_rate=None)
     assert found.keys() == {"psnr"}
     torch.testing.assert_close(found["psnr"], torch.full((3,), 20.0))
 
@@ -76,9 +76,9 @@ def test_a_flat_electrode_among_others_changes_only_the_psnr() -> None:
     noise = torch.randn(2, 4, WINDOW, generator=torch.Generator().manual_seed(0)) * 60
     representation = REPRESENTATIONS["timeseries"].fit(iter([noise]), sampling_rate=RATE, window=WINDOW)
     before, after = rhythms().expand(1, 4, WINDOW).clone(), rhythms(alpha=5.0).expand(1, 4, WINDOW).clone()
-    whole = round_trip_figures(*map(representation.to_tensor, (before, after)), representation, sampling_rate=RATE)
+    whole = round_trip_metrics(*map(representation.to_tensor, (before, after)), representation, sampling_rate=RATE)
     before[:, 2], after[:, 2] = 0.0, noise[0, 0] / 60  # flat before, noise of 1 µV after
-    found = round_trip_figures(*map(representation.to_tensor, (before, after)), representation, sampling_rate=RATE)
+    found = round_trip_metrics(*map(representation.to_tensor, (before, after)), representation, sampling_rate=RATE)
     for name in whole.keys() - {"psnr"}:
         torch.testing.assert_close(found[name], whole[name], atol=1e-4, rtol=1e-3)
 

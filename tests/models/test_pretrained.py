@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from signal_diffusion.errors import UserError
 from signal_diffusion.models import sd35, unet
 from signal_diffusion.models.conditioning.attributes import Categorical, Conditioning
-from signal_diffusion.models.pretrained import located
+from signal_diffusion.models.pretrained import find_model_folder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
@@ -81,7 +81,7 @@ def test_predictions_equal_those_of_diffusers(transformer, tmp_path, shard_size)
     transformer.save_pretrained(tmp_path, max_shard_size=shard_size)
     x = torch.randn(2, 4, 6, 8)
 
-    model = loaded(located(str(tmp_path), "transformer"))
+    model = loaded(find_model_folder(str(tmp_path), "transformer"))
 
     assert (tmp_path / INDEX).is_file() == (shard_size == "20KB")
     torch.testing.assert_close(prediction(model, x), expected_of(transformer, model, x), rtol=1e-4, atol=1e-5)
@@ -99,7 +99,7 @@ def test_positions_are_the_centre_of_the_pretrained_table(transformer, folder, s
 def test_a_model_is_found_in_the_folder_of_a_pipeline(folder):
     (folder.parent / "model_index.json").write_text('{"_class_name": "StableDiffusion3Pipeline"}')
 
-    assert located(str(folder.parent), "transformer") == folder
+    assert find_model_folder(str(folder.parent), "transformer") == folder
 
 
 def test_weights_in_half_precision_become_float32(transformer, tmp_path):
@@ -253,19 +253,19 @@ def test_neither_a_folder_nor_a_hub_id_is_refused(pretrained):
     with pytest.raises(
         UserError, match=f"{pretrained}: no such folder; expected one in diffusers' layout, or a Hub id"
     ):
-        located(pretrained, "transformer")
+        find_model_folder(pretrained, "transformer")
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"not in diffusers' layout; expected config.json"):
-        located(str(tmp_path), "transformer")
+        find_model_folder(str(tmp_path), "transformer")
 
 
 def test_an_unreachable_hub_is_reported_in_one_line_with_advice():
     with pytest.raises(
         UserError, match=r"owner/name@main: .* could not be downloaded from the Hub .*; check .* or use a local folder"
     ) as caught:
-        located("owner/name@main", "transformer")
+        find_model_folder("owner/name@main", "transformer")
     assert "\n" not in str(caught.value)
 
 
@@ -279,7 +279,7 @@ def test_only_needed_files_are_downloaded_from_the_hub(monkeypatch, folder, weig
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
 
-    assert located("owner/name@v2", "transformer", weights=weights) == folder
+    assert find_model_folder("owner/name@v2", "transformer", weights=weights) == folder
     assert (requested["name"], requested["revision"]) == ("owner/name", "v2")
     weight_files = {f"transformer/{INDEX}", "transformer/diffusion_pytorch_model*.safetensors"}
     assert {"model_index.json", "transformer/config.json"} <= set(requested["allow_patterns"])

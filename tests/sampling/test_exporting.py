@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Conditioning
-from signal_diffusion.paths import without_places
+from signal_diffusion.paths import without_folders
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling import export as exporting
 from signal_diffusion.sampling import job
@@ -348,7 +348,7 @@ def test_an_exported_model_of_a_foreign_dataset_has_no_paths_but_its_splits(
     ],
 )
 def test_paths_of_every_system_are_reduced_to_their_last_part(text: str, expected: str) -> None:
-    assert without_places(text) == expected
+    assert without_folders(text) == expected
 
 
 def test_a_category_that_looks_like_a_path_is_not_changed(run: Path, tmp_path: Path) -> None:

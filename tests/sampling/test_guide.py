@@ -14,7 +14,7 @@ from signal_diffusion.checkpoints import write_manifest
 from signal_diffusion.errors import UserError
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.drawing import generate_samples
-from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import Trained, load_trained, with_options
 from signal_diffusion.training.diffusion import train
 
@@ -35,7 +35,7 @@ def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def samples(trained: Trained) -> torch.Tensor:
-    return generate_samples(trained, asked_for(trained.attributes, {}, 2)).tensors
+    return generate_samples(trained, request_values(trained.attributes, {}, 2)).tensors
 
 
 @pytest.mark.parametrize(("use_ema", "file"), [("true", "ema.safetensors"), ("false", "model.safetensors")])
@@ -116,7 +116,7 @@ def test_a_guide_of_a_later_step_is_an_error(run: Path) -> None:
 def test_samples_json_has_the_hashes_of_the_guides_weights(run: Path, tmp_path: Path) -> None:
     trained = load_trained(run, GUIDED)
 
-    job.sample(trained, asked_for(trained.attributes, {}, 1), tmp_path / "out")
+    job.sample(trained, request_values(trained.attributes, {}, 1), tmp_path / "out")
 
     settings = json.loads((tmp_path / "out" / "samples.json").read_text())
     files = json.loads((run / "checkpoint-1" / "manifest.json").read_text())["files"]

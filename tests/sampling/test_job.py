@@ -20,7 +20,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Categorical, Numeric
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.drawing import generate_samples
-from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import Trained, load_trained
 from signal_diffusion.sampling.writing import SampleFiles
 
@@ -76,14 +76,14 @@ def without_signals(trained: Trained) -> Trained:
 
 def test_examples_without_signals_are_sampled_as_tensors(run: Path, tmp_path: Path) -> None:
     trained = without_signals(load_trained(run))
-    job.sample(trained, asked_for(trained.attributes, {}, 2), tmp_path / "out")
+    job.sample(trained, request_values(trained.attributes, {}, 2), tmp_path / "out")
     with np.load(tmp_path / "out" / "samples.npz") as file:
         assert set(file) == {"tensors", "label"}
 
 
 def test_formats_that_need_signals_are_refused_before_anything_is_generated(run: Path, tmp_path: Path) -> None:
     trained = without_signals(load_trained(run))
-    request = asked_for(trained.attributes, {}, 2)
+    request = request_values(trained.attributes, {}, 2)
     batches: list[int] = []
     files = SampleFiles(formats=("npz", "fif"))
     with pytest.raises(UserError, match="--format fif: db-only examples of this dataset cannot be turned into signals"):
@@ -105,7 +105,7 @@ def test_samples_of_a_short_last_batch_are_bit_identical(electrodes_run: Path) -
     sizes = set()
     trained.model.register_forward_pre_hook(lambda module, arguments: sizes.add(len(arguments[0])))
     five, eight = (
-        generate_samples(trained, asked_for(trained.attributes, {"gender": "female"}, num), batch_size=4)
+        generate_samples(trained, request_values(trained.attributes, {"gender": "female"}, num), batch_size=4)
         for num in (5, 8)
     )
     assert len(five) == len(five.columns["gender"]) == 5 and sizes == {4}
@@ -114,7 +114,7 @@ def test_samples_of_a_short_last_batch_are_bit_identical(electrodes_run: Path) -
 
 def test_a_sample_does_not_depend_on_the_others_in_its_batch(electrodes_run: Path) -> None:
     trained = load_trained(electrodes_run)
-    request = asked_for(trained.attributes, {"gender": "female"}, 4)
+    request = request_values(trained.attributes, {"gender": "female"}, 4)
     others = dataclasses.replace(request, noise=(90, 1, 91, 92))
     first, second = (generate_samples(trained, each, batch_size=4).tensors for each in (request, others))
     assert torch.equal(first[1], second[1]) and not torch.equal(first[0], second[0])
@@ -122,7 +122,7 @@ def test_a_sample_does_not_depend_on_the_others_in_its_batch(electrodes_run: Pat
 
 def test_the_label_and_guidance_change_the_sample(run: Path) -> None:
     trained, guided = load_trained(run), load_trained(run, ["generation.sampling.guidance_scale=3.0"])
-    relaxed, alert = (asked_for(trained.attributes, {"label": label}, 2) for label in ("relaxed", "alert"))
+    relaxed, alert = (request_values(trained.attributes, {"label": label}, 2) for label in ("relaxed", "alert"))
     tensors = [generate_samples(*each).tensors for each in ((trained, relaxed), (trained, alert), (guided, relaxed))]
     assert np.abs(tensors[0] - tensors[1]).max() > 0
     assert np.abs(tensors[0] - tensors[2]).max() > 0
@@ -165,7 +165,7 @@ def test_attributes_that_are_not_requested_are_left_open(requested: dict[str, st
         Categorical("health", ("healthy", "patient")),
         Numeric("age", 40.0, 10.0),
     )
-    cond = asked_for(attributes, requested, 2).cond
+    cond = request_values(attributes, requested, 2).cond
     assert cond.attributes["gender"].tolist() == [0 if "gender" in requested else -1] * 2
     assert cond.attributes["health"].tolist() == [1 if "health" in requested else -1] * 2
     assert [str(age) for age in cond.attributes["age"].tolist()] == ["60.0" if "age" in requested else "nan"] * 2
@@ -174,11 +174,11 @@ def test_attributes_that_are_not_requested_are_left_open(requested: dict[str, st
 @pytest.mark.parametrize(("text", "index"), [("female", 0), ("F", 0), ("ma", 1), ("male", 1)])
 def test_a_category_can_be_abbreviated(text: str, index: int) -> None:
     gender = Categorical("gender", ("female", "male"))
-    assert asked_for([gender], {"gender": text}, 1).cond.attributes["gender"].tolist() == [index]
+    assert request_values([gender], {"gender": text}, 1).cond.attributes["gender"].tolist() == [index]
 
 
 def test_an_ambiguous_abbreviation_of_a_category_is_an_error() -> None:
     label = Categorical("label", ("rest", "relaxed", "re"))
-    assert asked_for([label], {"label": "re"}, 1).cond.attributes["label"].tolist() == [2]
+    assert request_values([label], {"label": "re"}, 1).cond.attributes["label"].tolist() == [2]
     with pytest.raises(UserError, match="label=r: expected one of rest, relaxed, re"):
-        asked_for([label], {"label": "r"}, 1)
+        request_values([label], {"label": "r"}, 1)

@@ -19,9 +19,9 @@ import torch
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
-from signal_diffusion.errors import UserError, reported_to_user
+from signal_diffusion.errors import UserError, report_user_errors
 from signal_diffusion.sampling import job
-from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import Trained, load_trained
 from tests.training.processes import two_processes
 
@@ -52,7 +52,7 @@ def sample(trained: Trained, output: Path, *, stop_at: int | None = None, batch_
             raise KilledError
         done.append(count)
 
-    job.sample(trained, asked_for(trained.attributes, {}, NUM), output, batch_size=batch_size, on_batch=on_batch)
+    job.sample(trained, request_values(trained.attributes, {}, NUM), output, batch_size=batch_size, on_batch=on_batch)
     return done
 
 
@@ -111,7 +111,7 @@ def test_a_job_with_other_settings_does_not_continue_an_unfinished_one(
 def test_a_job_with_other_conditions_does_not_continue_an_unfinished_one(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         sample(trained, tmp_path / "out", stop_at=4)
-    request = asked_for(trained.attributes, {"gender": "female"}, NUM)
+    request = request_values(trained.attributes, {"gender": "female"}, NUM)
     with pytest.raises(UserError, match="conditions_sha256"):
         job.sample(trained, request, tmp_path / "out", batch_size=2)
 
@@ -133,7 +133,7 @@ def test_two_commands_cannot_write_the_same_folder(trained: Trained, tmp_path: P
 
 
 def test_a_folder_created_during_the_job_is_not_changed(trained: Trained, uninterrupted: Path, tmp_path: Path) -> None:
-    output, request = tmp_path / "out", asked_for(trained.attributes, {}, NUM)
+    output, request = tmp_path / "out", request_values(trained.attributes, {}, NUM)
 
     def create_folder(count: int) -> None:
         if count == NUM:
@@ -226,8 +226,8 @@ def sample_with_failing_second_process(run: Path, output: Path) -> None:
     trained = load_trained(run)
     if os.environ["RANK"] == "1":
         trained = dataclasses.replace(trained, representation=None)  # type: ignore[arg-type]
-    with reported_to_user():
-        job.sample(trained, asked_for(trained.attributes, {}, 8), output, batch_size=2)
+    with report_user_errors():
+        job.sample(trained, request_values(trained.attributes, {}, 8), output, batch_size=2)
 
 
 @pytest.mark.slow

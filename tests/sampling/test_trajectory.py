@@ -11,7 +11,7 @@ import torch
 
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.drawing import generate_samples, trajectory_frames
-from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import Trained, load_trained
 from signal_diffusion.sampling.writing import SampleFiles
 
@@ -22,7 +22,7 @@ def trained(electrodes_run: Path) -> Trained:
 
 
 def test_frames_start_at_noise_end_at_the_samples_and_show_the_estimate_of_x0(trained: Trained) -> None:
-    request = asked_for(trained.attributes, {}, 2)
+    request = request_values(trained.attributes, {}, 2)
     frames = trajectory_frames(trained, request)
     samples = generate_samples(trained, request).tensors
     assert len(frames) == 5
@@ -36,7 +36,7 @@ def test_frames_start_at_noise_end_at_the_samples_and_show_the_estimate_of_x0(tr
 
 def test_a_trajectory_has_at_most_50_frames(electrodes_run: Path) -> None:
     trained = load_trained(electrodes_run, ["generation.sampling.steps=60"])
-    assert len(trajectory_frames(trained, asked_for(trained.attributes, {}, 1))) == 50
+    assert len(trajectory_frames(trained, request_values(trained.attributes, {}, 1))) == 50
 
 
 def test_the_batches_of_an_animation_are_no_larger_than_those_of_the_samples(
@@ -46,7 +46,7 @@ def test_the_batches_of_an_animation_are_no_larger_than_those_of_the_samples(
     sizes = set()
     trained.model.register_forward_pre_hook(lambda module, arguments: sizes.add(len(arguments[0])))
     files = SampleFiles(animation=True)
-    job.sample(trained, asked_for(trained.attributes, {}, 3), tmp_path / "out", files=files, batch_size=2)
+    job.sample(trained, request_values(trained.attributes, {}, 3), tmp_path / "out", files=files, batch_size=2)
     assert sizes == {2} and (tmp_path / "out" / "trajectory.gif").exists()
 
 
@@ -65,7 +65,9 @@ class Negative:
 def test_the_frames_of_latents_are_decoded_and_at_most_13(electrodes_run: Path) -> None:
     trained = load_trained(electrodes_run, ["generation.sampling.steps=20"])
     decoder: Any = Negative()
-    decoded = trajectory_frames(dataclasses.replace(trained, autoencoder=decoder), asked_for(trained.attributes, {}, 1))
-    plain = trajectory_frames(trained, asked_for(trained.attributes, {}, 1))
+    decoded = trajectory_frames(
+        dataclasses.replace(trained, autoencoder=decoder), request_values(trained.attributes, {}, 1)
+    )
+    plain = trajectory_frames(trained, request_values(trained.attributes, {}, 1))
     assert len(decoded) == 13
     assert torch.equal(decoded[0][0], -plain[0][0]) and torch.equal(decoded[-1][1], -plain[-1][1])

@@ -18,7 +18,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Categorical
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling.drawing import generate_samples
-from signal_diffusion.sampling.requests import Noise, Request, asked_for, check_windows, request_windows
+from signal_diffusion.sampling.requests import Noise, Request, check_windows, request_values, request_windows
 from signal_diffusion.sampling.trained import Trained, load_trained
 
 
@@ -28,7 +28,7 @@ def trained(electrodes_run: Path) -> Trained:
 
 
 def windows(trained: Trained, num: int, noise: Noise) -> Request:
-    request = asked_for(trained.attributes, {"gender": "female"}, num)
+    request = request_values(trained.attributes, {"gender": "female"}, num)
     return request_windows(request, trained.attributes, trained.card, noise)
 
 
@@ -55,7 +55,7 @@ def test_electrodes_with_shared_noise_are_similar(trained: Trained) -> None:
 
 def test_samples_with_shared_noise_have_independent_phases(run: Path) -> None:
     trained = load_trained(run)
-    request = asked_for(trained.attributes, {"label": "alert"}, 2)
+    request = request_values(trained.attributes, {"label": "alert"}, 2)
     same = generate_samples(trained, dataclasses.replace(request, noise=(0, 0)))
     different = generate_samples(trained, dataclasses.replace(request, noise=(0, 0), phase=(0, 1)))
     assert torch.equal(same.tensors, different.tensors) and torch.equal(different.tensors[0], different.tensors[1])
@@ -70,11 +70,11 @@ def test_windows_are_the_reassembled_samples_of_their_electrodes(electrodes_run:
     assert result.exit_code == 0
     trained = load_trained(electrodes_run)
     single = generate_samples(
-        trained, request_windows(asked_for(trained.attributes, {}, 2), trained.attributes, trained.card, "shared")
+        trained, request_windows(request_values(trained.attributes, {}, 2), trained.attributes, trained.card, "shared")
     )
     assert single.signals is not None
     numbers = {"recording": ["generated"] * 38, "window": np.arange(38) // 19, "electrode": single.columns["electrode"]}
-    signals, _ = export.reassembled(single.signals, trained.card, numbers)
+    signals, _ = export.assemble_windows(single.signals, trained.card, numbers)
 
     with np.load(tmp_path / "out" / "samples.npz") as file:
         assert np.abs(file["signals"] - signals).max() < 1e-3 * np.abs(signals).max()

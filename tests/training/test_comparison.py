@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.loaders import Examples, spread
+from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.generation import SampleGenerator
@@ -57,7 +57,7 @@ def test_the_distance_is_the_rms_difference_of_spectra_from_1_to_45_hz_with_aver
     run: Path, trained: Trained, synthetic_dataset: Path
 ) -> None:
     assert trained.averaged
-    x, values = held_out(trained, synthetic_dataset)[spread(76, 24)]
+    x, values = held_out(trained, synthetic_dataset)[evenly_spaced(76, 24)]
     cond = Conditioning({"label": values["label"][[0, 5, 11, 17, 23]]})
     sampling = replace(trained.sampling, seed=derived_seed(8, 0))
 
@@ -86,7 +86,7 @@ def test_the_distance_of_examples_from_themselves_is_0(
     trained: Trained, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = held_out(trained, synthetic_dataset)
-    x, _ = examples[spread(76, 24)]
+    x, _ = examples[evenly_spaced(76, 24)]
     monkeypatch.setattr(SampleGenerator, "generate", lambda *given, **more: x)
     table = schema.Validation(num_generated=24, num_examples=24)
 

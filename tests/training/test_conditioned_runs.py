@@ -30,7 +30,7 @@ from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.models.conditioning.attributes import Caption, Categorical, Conditioning, Numeric
 from signal_diffusion.sampling import job
-from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.objective import Denoising
@@ -138,7 +138,7 @@ def test_the_empty_caption_is_the_null_of_dropout_and_guidance(run: Path, cache:
     assert np.abs(open_["tensors"] - unguided["tensors"]).max() < 1e-5
     trained = load_trained(run)
     x, t = torch.randn(2, 1, 64, 64), torch.rand(2)
-    dropped = asked_for(trained.attributes, {}, 2).cond
+    dropped = request_values(trained.attributes, {}, 2).cond
     row = Conditioning({"caption": torch.tensor([0, 0])})
     assert torch.equal(trained.model(x, t, dropped), trained.model(x, t, row))
 
@@ -160,7 +160,8 @@ def test_unfinished_samples_of_another_caption_are_not_continued(run: Path, cach
 
     woman, man = (load_trained(run, captions=[caption]) for caption in (WOMAN, "a man"))
     first, second = (
-        asked_for(trained.attributes, {"caption": caption}, 2) for trained, caption in ((woman, WOMAN), (man, "a man"))
+        request_values(trained.attributes, {"caption": caption}, 2)
+        for trained, caption in ((woman, WOMAN), (man, "a man"))
     )
     with pytest.raises(KeyboardInterrupt):
         job.sample(woman, first, tmp_path / "out", batch_size=1, on_batch=stop)
@@ -170,9 +171,9 @@ def test_unfinished_samples_of_another_caption_are_not_continued(run: Path, cach
 
 def test_a_caption_that_was_not_embedded_is_refused(run: Path, cache: Path):
     trained = load_trained(run, captions=[WOMAN])
-    assert asked_for(trained.attributes, {"caption": WOMAN}, 1).cond.attributes["caption"].tolist() == [1]
+    assert request_values(trained.attributes, {"caption": WOMAN}, 1).cond.attributes["caption"].tolist() == [1]
     with pytest.raises(UserError, match="pass it in the `captions` of load_trained"):
-        asked_for(trained.attributes, {"caption": "a man"}, 1)
+        request_values(trained.attributes, {"caption": "a man"}, 1)
 
 
 def test_label_is_refused_for_a_caption_model(run: Path, cache: Path):
@@ -428,7 +429,7 @@ def test_ages_are_normalised_with_the_statistics_in_the_weights(experiment_file:
     x, t, cond = (
         torch.randn(1, 1, 64, 64),
         torch.tensor([0.5]),
-        asked_for(before.attributes, {"age": "60"}, 1).cond,
+        request_values(before.attributes, {"age": "60"}, 1).cond,
     )
     assert torch.equal(before.model(x, t, cond), after.model(x, t, cond))
     assert after.attributes[0].mean == 0.0  # type: ignore[union-attr]  # the card was read, but the weights' mean is used

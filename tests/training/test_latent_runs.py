@@ -28,7 +28,7 @@ from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
 from signal_diffusion.sampling import job
-from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training import diffusion, latent_cache, latents
 from signal_diffusion.training.diffusion import train
@@ -107,7 +107,7 @@ def test_previews_and_samples_are_decoded_into_signals(run: Path, tmp_path: Path
     sizes: list[tuple[int, ...]] = []
     trained.model.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
 
-    job.sample(trained, asked_for(trained.attributes, {}, 3), tmp_path / "out")
+    job.sample(trained, request_values(trained.attributes, {}, 3), tmp_path / "out")
 
     with np.load(tmp_path / "out" / "samples.npz") as samples:
         assert samples["tensors"].shape == (3, 1, 64, 64) and samples["signals"].shape == (3, 2048)

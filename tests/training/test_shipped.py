@@ -18,7 +18,7 @@ from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.sampling import job
-from signal_diffusion.sampling.requests import asked_for
+from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training import latent_cache
 from signal_diffusion.training.diffusion import train
@@ -112,7 +112,7 @@ def test_a_smaller_shipped_experiment_trains_resumes_and_samples_signals(
 
     train(path, output_dir=tmp_path / "resumed", resume="latest", overrides=overrides)
     trained = load_trained(tmp_path / "resumed")
-    job.sample(trained, asked_for(trained.attributes, {}, 2), tmp_path / "out")
+    job.sample(trained, request_values(trained.attributes, {}, 2), tmp_path / "out")
 
     assert largest_difference(tmp_path / "whole" / "checkpoint-2", tmp_path / "resumed" / "checkpoint-2") == 0
     with np.load(tmp_path / "out" / "samples.npz") as samples:
@@ -146,7 +146,7 @@ def test_the_quickstart_learns_the_difference_between_the_classes(synthetic_data
     alpha = slice(8, 13)  # Hz, a bin each
     levels = {}
     for index, name in enumerate(names):
-        cond = asked_for(trained.attributes, {"label": name}, 32).cond
+        cond = request_values(trained.attributes, {"label": name}, 32).cond
         samples = trained.generator.generate(trained.model, cond, range(32))
         _, generated = trained.representation.mean_spectrum(samples)
         _, truth = trained.representation.mean_spectrum(images[attributes["label"] == index])

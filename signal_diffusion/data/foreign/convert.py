@@ -1,6 +1,6 @@
 """Convert datasets that `prepare` did not make (image folders, Parquet files, the Hub) once, into the cache.
 
-Splits are recognised by the names of folders and files (`found_splits`). Tensors are read a few examples at a time,
+Splits are recognised by the names of folders and files (`find_splits`). Tensors are read a few examples at a time,
 separately from all other columns. Only this file knows that a dataset was not made by `prepare`.
 """
 
@@ -33,16 +33,16 @@ from signal_diffusion.data.foreign.rows import (
     parquet_rows,
     signal_metadata,
 )
-from signal_diffusion.data.publishing import published
+from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.data.representations.pictures import Picture, image_dimensions, read_image
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.errors import UserError
 
-__all__ = ["Place", "Wanted", "convert", "found_splits", "place_of"]
+__all__ = ["ConversionOptions", "SplitLocation", "convert", "find_splits", "split_location"]
 
 logger = logging.getLogger(__name__)
 
-Place = Path | tuple[Path, ...]
+SplitLocation = Path | tuple[Path, ...]
 """Location of a split: a folder of images, or its Parquet files."""
 
 _VERSION = 2  # of the conversion; increase it to convert again into a new folder of the cache
@@ -64,7 +64,7 @@ _IN_A_NAME = re.compile(rf"(?:^|[_.-])({'|'.join(_FOLDERS)})(?=$|[_.0-9-])")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ConversionOptions:
     """How an experiment wants a foreign dataset to be converted."""
 
     representation: str
@@ -79,13 +79,20 @@ class Wanted:
     """3 repeats grey images to three channels."""
 
 
-def convert(places: Mapping[str, Place], wanted: Wanted, cache: Path, *, name: str, aliases: Mapping[str, str]) -> Path:
+def convert(
+    places: Mapping[str, SplitLocation],
+    wanted: ConversionOptions,
+    cache: Path,
+    *,
+    name: str,
+    aliases: Mapping[str, str],
+) -> Path:
     """Convert splits (split → place) to a dataset of our format, once; returns its folder in `cache`.
 
     Parameters
     ----------
     places
-        Result of `found_splits`.
+        Result of `find_splits`.
     wanted
         Representation, columns and sizes that the experiment asks for.
     cache
@@ -112,15 +119,15 @@ def convert(places: Mapping[str, Place], wanted: Wanted, cache: Path, *, name: s
     with filelock.FileLock(cache / f".{digest}.wait"):  # a second process waits, and uses the result of the first
         if not (root / CARD_NAME).exists():  # complete if it exists: it is renamed into place
             logger.info("converting %s into %s", name, root)
-            with published(root) as partial:
+            with atomic_folder(root) as partial:
                 _write(partial, places, wanted, name, aliases)
     return root
 
 
-def found_splits(root: Path) -> dict[str, Place]:
+def find_splits(root: Path) -> dict[str, SplitLocation]:
     """Find the splits of a foreign dataset by the names of folders and files: split → place."""
     files = sorted(path for path in root.rglob("*.parquet") if not _hidden(path, root))
-    places: dict[str, Place] = {}
+    places: dict[str, SplitLocation] = {}
     if files:
         for path in files:
             split = _split_of(path.relative_to(root))
@@ -148,7 +155,7 @@ def found_splits(root: Path) -> dict[str, Place]:
     return {split: places[split] for split in SPLITS if split in places}
 
 
-def place_of(folder: Path, key: str) -> Place:
+def split_location(folder: Path, key: str) -> SplitLocation:
     """Use a folder as one split, whatever its name; `key` is the experiment's key, for errors."""
     if not folder.is_dir():
         raise UserError(f"{key}: {folder} is not a folder; expected a folder of images or Parquet files")
@@ -176,7 +183,7 @@ def _split_of(path: Path) -> str | None:
     return None
 
 
-def _fingerprint(place: Place) -> list[list[Any]]:
+def _fingerprint(place: SplitLocation) -> list[list[Any]]:
     """Path, size and modification time of every file that may be read."""
     files = place if isinstance(place, tuple) else sorted([*files_in(place), *place.parent.glob(METADATA)])
     return [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
@@ -185,7 +192,9 @@ def _fingerprint(place: Place) -> list[list[Any]]:
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def _write(root: Path, places: Mapping[str, Place], wanted: Wanted, name: str, aliases: Mapping[str, str]) -> None:
+def _write(
+    root: Path, places: Mapping[str, SplitLocation], wanted: ConversionOptions, name: str, aliases: Mapping[str, str]
+) -> None:
     kind = TimeSeries if wanted.representation == TimeSeries.name else Picture
     column = wanted.columns[kind.column]
     splits = {split: _rows(place, column, wanted) for split, place in places.items()}
@@ -235,7 +244,7 @@ def _warn_if_splits_share_subjects(card: DatasetCard) -> None:
         )  # fmt: skip
 
 
-def _rows(place: Place, column: str, wanted: Wanted) -> Rows:
+def _rows(place: SplitLocation, column: str, wanted: ConversionOptions) -> Rows:
     if isinstance(place, tuple):
         return parquet_rows(place, column)
     if wanted.representation == TimeSeries.name:
@@ -248,7 +257,7 @@ def _rows(place: Place, column: str, wanted: Wanted) -> Rows:
     return rows
 
 
-def _image_representation(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[Picture, dict[str, Any]]:
+def _image_representation(splits: Mapping[str, Rows], wanted: ConversionOptions) -> tuple[Picture, dict[str, Any]]:
     """Choose channels and size from the headers of all images."""
     counts: Counter[int] = Counter()
     sizes: dict[tuple[int, int], str] = {}
@@ -285,7 +294,7 @@ def _image_representation(splits: Mapping[str, Rows], wanted: Wanted) -> tuple[P
 
 
 def _signal_representation(
-    splits: Mapping[str, Rows], wanted: Wanted, stated: float | None
+    splits: Mapping[str, Rows], wanted: ConversionOptions, stated: float | None
 ) -> tuple[TimeSeries, dict[str, Any]]:
     """Check that all signals have one shape, then fit to the training split."""
     rate = wanted.sampling_rate

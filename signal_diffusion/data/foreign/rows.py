@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from signal_diffusion.data.card import MAX_CATEGORIES
 from signal_diffusion.data.representations.pictures import RawImage
 from signal_diffusion.errors import UserError
-from signal_diffusion.paths import leads_nowhere
+from signal_diffusion.paths import is_broken_link
 
 __all__ = ["METADATA", "Rows", "described_columns", "files_in", "folder_rows", "parquet_rows", "signal_metadata"]
 
@@ -57,7 +57,7 @@ def files_in(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             files.append(path)
-        elif leads_nowhere(path) and path.suffix.lower() in EXTENSIONS:
+        elif is_broken_link(path) and path.suffix.lower() in EXTENSIONS:
             raise UserError(f"{path}: broken link to {path.readlink()}; repair the link or remove it")
     return files
 

@@ -27,7 +27,7 @@ from signal_diffusion.data.preparing.captions import caption_of, check_template,
 from signal_diffusion.data.preparing.describing import describe_columns, describe_splits, window_attributes
 from signal_diffusion.data.preparing.splitting import read_splits, split_groups, write_splits
 from signal_diffusion.data.preparing.staging import Progress, Staged, Staging, stage, with_progress
-from signal_diffusion.data.publishing import published
+from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import parse_number
 from signal_diffusion.data.recordings.windows import windows_in
@@ -104,7 +104,7 @@ def build(
     fixed = read_splits(options.splits_from) if options.splits_from else None
     # Fail now instead of after hours of reading.
     kind.check(options.pictures, sampling_rate=options.rate, window=options.window, electrodes=len(source.channels))
-    with published(output) as root:
+    with atomic_folder(output) as root:
         _check_replaceable(output, source.made_from)
         # A unique name: a worker that outlives its parent must not write into the next command's folder.
         folder = Path(tempfile.mkdtemp(prefix="staging-", dir=root))

@@ -15,7 +15,7 @@ from typing import Any
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import read_subjects, row_of, with_attributes
 from signal_diffusion.errors import UserError
-from signal_diffusion.paths import leads_nowhere
+from signal_diffusion.paths import is_broken_link
 
 __all__ = ["find_recordings", "source_of"]
 
@@ -107,7 +107,7 @@ def _broken_links(root: Path) -> list[Recording]:
             task=dict(_ENTITY.findall(path.name)).get("task"),
         )
         for path in root.glob("sub-*/**/eeg/sub-*_eeg.*")
-        if path.name.lower().endswith(FORMATS) and leads_nowhere(path) and not _is_hidden(path.relative_to(root))
+        if path.name.lower().endswith(FORMATS) and is_broken_link(path) and not _is_hidden(path.relative_to(root))
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.paths import leads_nowhere
+from signal_diffusion.paths import is_broken_link
 
 if TYPE_CHECKING:
     import mne
@@ -25,7 +25,7 @@ def open_recording(recording: Recording) -> mne.io.BaseRaw:
     import mne
     import mne_bids
 
-    if leads_nowhere(recording.path):
+    if is_broken_link(recording.path):
         raise UserError("the file is a broken link; fetch it (datalad get, git annex get) or remove the link")
     if recording.path.stat().st_size == 0:
         raise UserError("the file is empty; fetch it again")

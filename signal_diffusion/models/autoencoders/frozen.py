@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from signal_diffusion.errors import UserError, raised_by_all
+from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.models.fingerprint import fingerprint
-from signal_diffusion.models.pretrained import located
+from signal_diffusion.models.pretrained import find_model_folder
 
-__all__ = ["LOG_VARIANCES", "Autoencoder", "LatentStatistics", "load_vae", "padded", "padding_of"]
+__all__ = ["LOG_VARIANCES", "Autoencoder", "LatentStatistics", "load_vae", "pad_to_multiple", "padding_to_multiple"]
 
 KINDS = ("AutoencoderKL", "AutoencoderTiny")
 TILE = 512
@@ -101,7 +101,7 @@ class Autoencoder:
         self.shape, self.tiling, self._load = shape, tiling, load
         self.scaling, self.shift = _factors(vae)
         self.factor = 2 ** (len(config.block_out_channels) - 1)
-        self.padding = padding_of((height, width), self.factor)
+        self.padding = padding_to_multiple((height, width), self.factor)
         self.latent_shape: tuple[int, int, int] = (
             config.latent_channels,
             (height + self.padding[0]) // self.factor,
@@ -180,7 +180,7 @@ class Autoencoder:
         """
         was_released = self._vae is None
         try:
-            with raised_by_all():
+            with raise_on_all_processes():
                 self._vae = self.vae
             yield
         finally:
@@ -204,7 +204,7 @@ class Autoencoder:
 
         An AutoencoderTiny has no posterior and gives latents (B, c, h, w). Nothing is scaled yet.
         """
-        x = padded(x.float(), self.padding)
+        x = pad_to_multiple(x.float(), self.padding)
         return self._in_batches(self._moments, x.expand(-1, self._in_channels, -1, -1))
 
     def latents(self, moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -264,13 +264,13 @@ def _log_variance(moments: Tensor) -> Tensor:
     return moments.chunk(2, dim=1)[1].clamp(*LOG_VARIANCES)
 
 
-def padding_of(size: tuple[int, int], factor: int) -> tuple[int, int]:
+def padding_to_multiple(size: tuple[int, int], factor: int) -> tuple[int, int]:
     """Rows and columns to add so that a size becomes a multiple of `factor`."""
     height, width = size
     return -height % factor, -width % factor
 
 
-def padded(x: Tensor, padding: tuple[int, int]) -> Tensor:
+def pad_to_multiple(x: Tensor, padding: tuple[int, int]) -> Tensor:
     """Examples (B, C, H, W) with the last row and column repeated at the bottom and at the right."""
     down, right = padding
     return F.pad(x, (0, right, 0, down), mode="replicate")
@@ -288,7 +288,7 @@ def load_vae(source: str) -> Any:
     from diffusers.utils import logging
 
     try:
-        folder = located(source, "vae")
+        folder = find_model_folder(source, "vae")
     except UserError as error:
         raise UserError(f"{_KEY} {error}") from None
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from signal_diffusion.config.autoencoder_tables import KlArchitecture
-from signal_diffusion.models.autoencoders.frozen import LOG_VARIANCES, padded, padding_of
+from signal_diffusion.models.autoencoders.frozen import LOG_VARIANCES, pad_to_multiple, padding_to_multiple
 
 __all__ = ["KlAutoencoder"]
 
@@ -64,7 +64,7 @@ class KlAutoencoder(nn.Module):
         self.vae = vae
         factor = 2 ** (levels - 1)
         self.shape = shape
-        self.padding = padding_of((height, width), factor)
+        self.padding = padding_to_multiple((height, width), factor)
         self.latent_shape = (architecture.latent_channels, -(-height // factor), -(-width // factor))
         _initialise_nearly_linear(vae, architecture.latent_channels)
 
@@ -80,7 +80,7 @@ class KlAutoencoder(nn.Module):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latents, (B, c, h, w) each, of examples x (B, C, H, W)."""
-        moments = self.vae.encoder(padded(x, self.padding))
+        moments = self.vae.encoder(pad_to_multiple(x, self.padding))
         mean, log_variance = moments.chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCES)
 

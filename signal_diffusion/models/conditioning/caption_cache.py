@@ -15,12 +15,12 @@ from torch import Tensor
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.text import KEY, TextEncoder
 
-__all__ = ["embedded"]
+__all__ = ["embed_captions"]
 
 DIGEST = 32  # bytes of a SHA-256
 
 
-def embedded(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> tuple[Tensor, Tensor]:
+def embed_captions(encoder: TextEncoder, texts: Sequence[str], cache: Path, device: str) -> tuple[Tensor, Tensor]:
     """`encoder.encode(texts, device)`, rounded to float16 and cached in the folder `cache`.
 
     Files are written atomically, and a damaged one is replaced. If captions that have to be encoded are too long, a

@@ -23,7 +23,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.hub import downloaded, is_hub_id
+from signal_diffusion.hub import download, is_hub_id
 
 __all__ = ["KEY", "TextEncoder", "text_encoder"]
 
@@ -262,7 +262,7 @@ def _folder(source: str, *, weights: bool) -> Path:
         return Path(source)
     if not is_hub_id(source):
         raise UserError(f"{KEY}: {source}: no such folder")
-    return downloaded(source, key=KEY, allow=_WANTED, ignore=_UNWANTED if weights else [*_UNWANTED, *_WEIGHTS])
+    return download(source, key=KEY, allow=_WANTED, ignore=_UNWANTED if weights else [*_UNWANTED, *_WEIGHTS])
 
 
 @contextmanager

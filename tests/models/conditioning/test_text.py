@@ -25,7 +25,7 @@ from transformers import (
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning import caption_cache, text
-from signal_diffusion.models.conditioning.caption_cache import embedded
+from signal_diffusion.models.conditioning.caption_cache import embed_captions
 from signal_diffusion.models.conditioning.text import text_encoder
 from tests import text_encoders as tiny
 
@@ -199,15 +199,15 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_caption_is_encoded_once(tmp_path: Path, monkeypatch):
     encoded = counting(monkeypatch)
     encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
-    first = embedded(encoder, TEXTS[:2], tmp_path / "cache", "cpu")
-    again = embedded(text_encoder(str(tmp_path / "clip"), 16), [*TEXTS, TEXTS[1]], tmp_path / "cache", "cpu")
+    first = embed_captions(encoder, TEXTS[:2], tmp_path / "cache", "cpu")
+    again = embed_captions(text_encoder(str(tmp_path / "clip"), 16), [*TEXTS, TEXTS[1]], tmp_path / "cache", "cpu")
     assert encoded == TEXTS
     assert torch.equal(again[0][:2], first[0]) and torch.equal(again[1][3], first[1][1])
 
 
 def test_cached_tokens_are_rounded_to_half_precision(tmp_path: Path):
     encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
-    tokens, pooled = embedded(encoder, TEXTS, tmp_path / "cache", "cpu")
+    tokens, pooled = embed_captions(encoder, TEXTS, tmp_path / "cache", "cpu")
     exact_tokens, exact_pooled = encoder.encode(TEXTS, "cpu")
     assert tokens.dtype == torch.float32
     assert torch.equal(tokens, exact_tokens.half().float()) and torch.equal(pooled, exact_pooled)
@@ -229,11 +229,11 @@ def test_values_too_large_for_half_precision_are_cached_in_float32(tmp_path: Pat
 )
 def test_a_damaged_cache_file_is_replaced(tmp_path: Path, damage):
     encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
-    before = embedded(encoder, TEXTS, tmp_path / "cache", "cpu")
+    before = embed_captions(encoder, TEXTS, tmp_path / "cache", "cpu")
     [*_, path] = (tmp_path / "cache").rglob("*.embedding")
     content = path.read_bytes()
     path.write_bytes(damage(content))
-    after = embedded(encoder, TEXTS, tmp_path / "cache", "cpu")
+    after = embed_captions(encoder, TEXTS, tmp_path / "cache", "cpu")
     assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
     assert path.read_bytes() == content and len(list(path.parent.iterdir())) == 3
 
@@ -285,11 +285,11 @@ LONG = "an eeg of a healthy relaxed woman "
 
 def test_truncated_captions_give_a_warning_in_one_line(tmp_path: Path, capsys):
     encoder = text_encoder(str(tiny.clip(tmp_path / "clip")), 16)
-    tokens, _ = embedded(encoder, ["", "an eeg", LONG + "alert", LONG], tmp_path / "cache", "cpu")
+    tokens, _ = embed_captions(encoder, ["", "an eeg", LONG + "alert", LONG], tmp_path / "cache", "cpu")
     [warning] = capsys.readouterr().err.splitlines()
     assert torch.equal(tokens[2], tokens[3])
     assert "max_caption_tokens: 2 of 4 captions are cut to 16 tokens" in warning
-    embedded(encoder, ["an eeg of a"], tmp_path / "cache", "cpu")
+    embed_captions(encoder, ["an eeg of a"], tmp_path / "cache", "cpu")
     assert capsys.readouterr().err == ""
 
 
@@ -411,4 +411,4 @@ def test_embeddings_that_are_not_finite_are_refused(tmp_path: Path):
     torch.nn.init.constant_(model.get_input_embeddings().weight, torch.inf)
     tiny.saved(tmp_path / "clip", model, tiny.clip_tokenizer())
     with pytest.raises(UserError, match="gives values that are not finite for the caption ''"):
-        embedded(text_encoder(str(tmp_path / "clip"), 16), TEXTS, tmp_path / "cache", "cpu")
+        embed_captions(text_encoder(str(tmp_path / "clip"), 16), TEXTS, tmp_path / "cache", "cpu")
