@@ -60,7 +60,7 @@ class Tracker:
         self.active = active
         self._console = Console(stderr=True, quiet=not active, highlight=False)
         self._metrics = self._writer = self._wandb_run = None
-        self._last_line = time.monotonic()
+        self._last_line = -math.inf  # so that the first logged step is printed at once
         self._last_step = last_step
         self._bar = Progress(
             TextColumn("step"),
