@@ -21,6 +21,7 @@ from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_sy
 from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES, PictureOptions, Representation
 from signal_diffusion.diffusion.samplers import SAMPLERS, Denoise, Sampler, Step
+from signal_diffusion.diffusion.time_grids import TIME_GRIDS, uniform
 from signal_diffusion.experiment.loading import offer
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding
@@ -111,6 +112,7 @@ class Tenths(Representation):
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(BACKBONES, "conv1d", Backbone(ToyArchitecture, ToyConvolutions))
     monkeypatch.setitem(SAMPLERS, "midpoint", Sampler(midpoint))
+    monkeypatch.setitem(TIME_GRIDS, "halves", uniform)
     monkeypatch.setitem(REPRESENTATIONS, "tenths", Tenths)
     yield
 
@@ -123,7 +125,7 @@ def test_a_new_backbone_sampler_and_representation_work_from_config_check_to_sam
         f'[data]\nrepresentation = "tenths"\n[data.paths]\nroot = "{tmp_path / "data"}"\n'
         "[data.loading]\nbatch_size = 2\n"
         '[model]\nname = "conv1d"\n[model.architecture]\nchannels = 6\n[model.conditioning]\ntype = "class"\n'
-        '[training]\nmax_steps = 2\n[generation.sampling]\nsampler = "midpoint"\nsteps = 3\n'
+        '[training]\nmax_steps = 2\n[generation.sampling]\nsampler = "midpoint"\ntime_grid = "halves"\nsteps = 3\n'
     )
 
     checked = CliRunner().invoke(app, ["config", "check", str(file)])
@@ -140,7 +142,7 @@ def test_a_new_backbone_sampler_and_representation_work_from_config_check_to_sam
 @pytest.mark.usefixtures("registered")
 def test_new_names_are_in_the_documentation_the_schema_and_new_files() -> None:
     text, schema = configuration_markdown(offer()), str(experiment_schema(offer()))
-    for name in ("conv1d", "midpoint", "tenths"):
+    for name in ("conv1d", "midpoint", "halves", "tenths"):
         assert f'"{name}"' in text, name
         assert f"'{name}'" in schema, name
     assert "### `[model.architecture]` of `conv1d`" in text and "Channels of its hidden layer." in text

@@ -29,7 +29,7 @@ class Sampling:
     both takes one evaluation less. Guidance doubles the count, and cfg++ triples it."""
     eta: Fraction = 0.0
     """ddim: noise added per step, as a fraction of the ancestral sampler's; 0 = deterministic."""
-    time_grid: Literal["uniform", "karras", "shifted"] = "uniform"
+    time_grid: Name = "uniform"
     """Times of the steps: "uniform" from 1 to 0, "karras" denser at low noise (arXiv 2206.00364, equation 5), or, for
     flows, "shifted", denser at high noise (arXiv 2403.03206, equation 23)."""
     time_shift: Positive = 3.0

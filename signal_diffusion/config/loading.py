@@ -62,6 +62,7 @@ class Offer:
     methods: Collection[str]
     predictions: Collection[str]
     samplers: Collection[str]
+    time_grids: Collection[str]
     check: Callable[[Experiment], Iterable[tuple[str, str]]]
     """Further checks of an experiment, which need the other subpackages; yields (dotted key, message)."""
 
@@ -74,6 +75,7 @@ class Offer:
             "model.diffusion.method": self.methods,
             "model.diffusion.prediction": self.predictions,
             "generation.sampling.sampler": self.samplers,
+            "generation.sampling.time_grid": self.time_grids,
         }
 
 
@@ -97,7 +99,7 @@ def read_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
     path
         TOML file in the layout of `schema`, or a file of an older layout.
     offer
-        The backbones, representations, methods, predictions and samplers that a file may name.
+        The backbones, representations, methods, predictions, samplers and time grids that a file may name.
     overrides
         `table.key=value` pairs that override the file; values are TOML, or else plain text.
 

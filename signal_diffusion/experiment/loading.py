@@ -22,6 +22,7 @@ from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.diffusion.generation import times_of
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, method_of
 from signal_diffusion.diffusion.samplers import SAMPLERS
+from signal_diffusion.diffusion.time_grids import TIME_GRIDS
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.registry import BACKBONES
 
@@ -83,6 +84,7 @@ def offer() -> Offer:
         methods=METHODS,
         predictions=PREDICTIONS,
         samplers=SAMPLERS,
+        time_grids=TIME_GRIDS,
         check=_check,
     )
 

@@ -18,7 +18,7 @@ from torch.distributed import TCPStore
 TIMEOUT = 300  # s
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["signal_diffusion.training.diffusion", "signal_diffusion.training.autoencoder"])
+_processes.set_forkserver_preload(["signal_diffusion.training.diffusion", "torch._dynamo"])  # which optimizers import
 
 
 @dataclass(frozen=True)
