@@ -75,10 +75,6 @@ class SignalDiffusionPipeline:
         like: str | None = None,
         windows: int | None = None,
         noise: Noise | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
-        sampler: str | None = None,
-        guidance_scale: float | None = None,
         batch_size: int | Literal["auto"] | None = None,
         **sampling: Any,
     ) -> Samples:
@@ -97,11 +93,11 @@ class SignalDiffusionPipeline:
             be conditioned on `electrode`. Signals are then (windows, electrodes, samples).
         noise
             Noise of a window's electrodes: "shared" (None) or "independent".
-        seed, steps, sampler, guidance_scale, **sampling
-            Keys of [generation.sampling] for this call; None = as in the experiment. Sample i depends only on (seed, i)
-            and its conditions.
         batch_size
             Samples per batch, which changes samples only by rounding; None or "auto" = as many as fit.
+        **sampling
+            Keys of [generation.sampling] for this call, such as seed, steps, sampler and guidance_scale; None = as in
+            the experiment. Sample i depends only on (seed, i) and its conditions.
 
         Raises
         ------
@@ -112,7 +108,6 @@ class SignalDiffusionPipeline:
         size = None if fitting else whole_number("batch_size", batch_size)
         if "num_samples" in sampling:
             raise UserError("num_samples: use the argument num instead")
-        options = {"seed": seed, "steps": steps, "sampler": sampler, "guidance_scale": guidance_scale, **sampling}
         with named_as_arguments():
             wanted = request_options(
                 attributes=attributes,
@@ -123,7 +118,7 @@ class SignalDiffusionPipeline:
                 windows=windows,
                 noise=noise,
             )
-            trained = self._with_options(options | {"num_samples": 1 if num is None else whole_number("num", num)})
+            trained = self._with_options(sampling | {"num_samples": 1 if num is None else whole_number("num", num)})
             request, captions = build_request(wanted, trained.experiment, trained.card)
             trained = self._with_captions(trained, captions)
             generator = trained.generator

@@ -42,7 +42,7 @@ _BYTES_PER_GROUP = 2**23  # bytes of tensors in a row group: a writer's buffer, 
 _GROUPS_PER_FILE = 32
 
 
-def open_split(root: Path, split: str) -> datasets.Dataset:
+def open_split(root: Path, split: str, card: DatasetCard | None = None) -> datasets.Dataset:
     """Open a split, memory-mapped, without the network.
 
     The first call converts Parquet to Arrow in Hugging Face's cache (`HF_DATASETS_CACHE`). Raises a `UserError` if the
@@ -50,7 +50,7 @@ def open_split(root: Path, split: str) -> datasets.Dataset:
     """
     import datasets
 
-    files = [str(path) for path in split_files(root, split)]
+    files = [str(path) for path in split_files(root, split, card)]
     try:
         with _without_progress_bars():
             return datasets.load_dataset("parquet", data_files={split: files}, split=split)
@@ -86,9 +86,12 @@ def _without_progress_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def split_files(root: Path, split: str) -> list[Path]:
-    """List the Parquet files of a split, in order; raises `UserError` if the split or a file is missing."""
-    card = DatasetCard.load(root)
+def split_files(root: Path, split: str, card: DatasetCard | None = None) -> list[Path]:
+    """List the Parquet files of a split, in order; raises `UserError` if the split or a file is missing.
+
+    The `card` is the dataset's; None = read it.
+    """
+    card = card or DatasetCard.load(root)
     files = [root / name for name in sorted(card.files) if name.startswith(f"{split}/")]
     if not files:
         raise UserError(f"{root}: no split {split!r}, only {', '.join(card.splits)}")
@@ -98,9 +101,9 @@ def split_files(root: Path, split: str) -> list[Path]:
     return files
 
 
-def file_digests(root: Path, split: str) -> dict[str, str]:
+def file_digests(root: Path, split: str, card: DatasetCard | None = None) -> dict[str, str]:
     """Compute the SHA-256 of each Parquet file of a split, ignoring the card; takes a second or two per GB."""
-    return {path.relative_to(root).as_posix(): _sha256(path) for path in split_files(root, split)}
+    return {path.relative_to(root).as_posix(): _sha256(path) for path in split_files(root, split, card)}
 
 
 def as_array(column: pa.ChunkedArray, shape: Sequence[int]) -> np.ndarray:

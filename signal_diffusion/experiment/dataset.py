@@ -66,11 +66,11 @@ class Dataset:
 
     def files(self, name: str) -> list[Path]:
         """The Parquet files of a split; a `UserError` if they are missing."""
-        return split_files(self.root, self.split(name))
+        return split_files(self.root, self.split(name), self.card)
 
     def open(self, name: str) -> datasets.Dataset:
         """A split, memory-mapped."""
-        return open_split(self.root, self.split(name))
+        return open_split(self.root, self.split(name), self.card)
 
     def examples(self, name: str, attributes: Sequence[Attribute] = (), limit: int | None = None) -> Examples:
         """A split, to be read in batches with the model's attributes; at most `limit` examples, spread evenly."""

@@ -186,7 +186,7 @@ def _from_cache(
     """The cached latents of a split's examples; encodes those that are missing."""
     split, loading = dataset.split(name), dataset.data.loading
     with raise_on_all_processes():  # one process hashes the files for all
-        own = [file_digests(dataset.root, split)] if accelerator.is_main_process else []
+        own = [file_digests(dataset.root, split, dataset.card)] if accelerator.is_main_process else []
     [files] = gather_object(own)
     key = cache_key(
         autoencoder,
