@@ -1,1 +1,1 @@
-"""Diffusion models of EEG: recordings in, synthetic recordings out, and the evidence in between."""
+"""Diffusion models of EEG: recordings in, synthetic recordings out, and evaluation."""

@@ -40,7 +40,7 @@ class ToyArchitecture:
 
 
 class ToyConvolutions(Denoiser):
-    """Two convolutions along time, told the label only."""
+    """Two convolutions along time, conditioned on the sum of all attributes."""
 
     def __init__(
         self, architecture: ToyArchitecture, *, shape: Any, attributes: Any = (), electrode_rows: bool = False

@@ -119,11 +119,15 @@ def _sample(
     run: Path, overrides: list[str], wanted: Any, batch_size: int | None, output: Path | None, *, animate: bool
 ) -> None:
     """Check everything, then load the model and sample."""
+    from signal_diffusion.config.loading import CONFIG_NAME, check_keys
+
+    if (run / CONFIG_NAME).is_file():
+        check_keys(run / CONFIG_NAME, overrides)  # before the next imports, which take seconds
     from accelerate.state import PartialState
 
     from signal_diffusion.data.card import DatasetCard
     from signal_diffusion.data.export import check_formats
-    from signal_diffusion.experiment.loading import CONFIG_NAME, file_in_errors
+    from signal_diffusion.experiment.loading import file_in_errors
     from signal_diffusion.paths import relative_to_cwd
     from signal_diffusion.sampling import job
     from signal_diffusion.sampling.request_options import build_request

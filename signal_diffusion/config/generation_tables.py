@@ -23,7 +23,7 @@ class Sampling:
     num_samples: Count = 64
     """Samples to generate."""
     sampler: Name = "euler"
-    """Sampler: "euler", "ddim", "ddpm", "euler-stochastic", "heun", "rk4" or "dpm++2m"."""
+    """Sampler; docs/sampling.md compares them."""
     steps: Count = 50
     """Steps of the sampler. Each evaluates the network once, with heun twice and with rk4 four times; the last step of
     both takes one evaluation less. Guidance doubles the count, and cfg++ triples it."""

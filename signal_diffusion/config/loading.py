@@ -388,7 +388,7 @@ def _did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def _nearest_key(location: Location, known: Collection[Location]) -> str:
-    """Suggest a similar key of the same table, else the same key in another table, else the most similar key."""
+    """Suggest a similar key of the same table, else the same key in another table, else a similar path."""
     *table, key = location
     siblings = {known_key[-1] for known_key in known if list(known_key[:-1]) == table}
     if close := difflib.get_close_matches(key, siblings, n=1):
@@ -396,8 +396,8 @@ def _nearest_key(location: Location, known: Collection[Location]) -> str:
     if elsewhere := [".".join(known_key) for known_key in known if known_key[-1] == key]:
         return f" (did you mean {elsewhere[0]}?)"
     paths = [".".join(known_key) for known_key in known]
-    close = difflib.get_close_matches(".".join(location), paths, n=1, cutoff=0.0)
-    return f" (the nearest known key is {close[0]})" if close else ""
+    close = difflib.get_close_matches(".".join(location), paths, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _known_keys(kind: type, root: Location) -> list[Location]:

@@ -105,6 +105,8 @@ class DatasetCard:
     def load(cls, root: Path) -> Self:
         """Read `root/signal_dataset.json`; raises a one-line `UserError` if it is missing or damaged."""
         path = root / CARD_NAME
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; expected a dataset")
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:

@@ -9,9 +9,9 @@ so one target, one split and one min-SNR weight serve every prediction of every 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -215,10 +215,8 @@ METHODS: dict[str, Callable[..., Method]] = {"ddpm": ddpm, "rectified_flow": rec
 
 def method_of(diffusion: schema.Diffusion) -> Method:
     """The method that [model.diffusion] describes."""
-    names = ["time_sampling", "logit_mean", "logit_std"]
-    if diffusion.method == "ddpm":
-        names = ["num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr"]
-    options: dict[str, Any] = {name: getattr(diffusion, name) for name in names}
-    if diffusion.prediction is not None:
-        options["prediction"] = diffusion.prediction
-    return METHODS[diffusion.method](**options, snr_gamma=diffusion.snr_gamma)
+    build = METHODS[diffusion.method]
+    options = {name: getattr(diffusion, name) for name in inspect.signature(build).parameters}
+    if diffusion.prediction is None:  # the method's own default
+        del options["prediction"]
+    return build(**options)

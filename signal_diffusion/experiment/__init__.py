@@ -1,6 +1,6 @@
 """Turn an experiment file and its dataset into objects, each resolved once.
 
-`loading` reads the file, `dataset` finds the data, `network` builds the model, `pretrained` loads pretrained weights,
-`compatibility` decides whether a run may resume, `conditions` defines what the model is conditioned on, and
-`inspection` estimates the cost.
+`loading` reads the file, `dataset` finds the data, `checkpoint` reads how a checkpoint was trained, `pretrained` loads
+pretrained weights, and `resolving` does all of that for a new run. `network` builds the model, `conditions` says what
+it is conditioned on, `compatibility` decides whether a run may resume, and `inspection` estimates the cost.
 """

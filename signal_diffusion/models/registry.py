@@ -64,4 +64,9 @@ def build(
     """
     if name not in BACKBONES:
         raise UserError(f"backbone {name!r} is unknown: expected one of {', '.join(BACKBONES)}")
-    return BACKBONES[name].builder(architecture, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
+    kind = BACKBONES[name].builder
+    model = kind(architecture, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
+    for attribute in ("num_tokens", *(("conditioning",) if attributes else ())):
+        if not hasattr(model, attribute):
+            raise TypeError(f"{kind.__name__}: __init__ does not set {attribute!r}; see the class Denoiser")
+    return model

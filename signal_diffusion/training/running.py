@@ -103,7 +103,9 @@ def suggest_command(module: str, config: Path) -> Iterator[None]:
     try:
         yield
     except WrongKindError as error:
-        raise UserError(f"{error}; run this one with `{shlex.join(['python', '-m', module, str(config)])}`") from None
+        raise UserError(
+            f"{error}; run this one with `{shlex.join(['uv', 'run', 'python', '-m', module, str(config)])}`"
+        ) from None
 
 
 def _with_options(

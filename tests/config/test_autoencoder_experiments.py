@@ -110,8 +110,8 @@ def test_a_trainer_names_the_command_of_the_other_kind() -> None:
     with pytest.raises(UserError) as of_diffusion:
         autoencoder.train(DIT)
     [first], [second] = of_autoencoder.value.lines, of_diffusion.value.lines
-    assert first.endswith(f"; run this one with `python -m signal_diffusion.training.autoencoder {IQ}`")
-    assert second.endswith(f"; run this one with `python -m signal_diffusion.training.diffusion {DIT}`")
+    assert first.endswith(f"; run this one with `uv run python -m signal_diffusion.training.autoencoder {IQ}`")
+    assert second.endswith(f"; run this one with `uv run python -m signal_diffusion.training.diffusion {DIT}`")
 
 
 def test_every_key_in_the_rules_exists() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -44,6 +43,8 @@ class KlAutoencoder(nn.Module):
         super().__init__()
         channels, height, width = shape
         levels = len(architecture.block_out_channels)
+        from diffusers import AutoencoderKL  # takes seconds to import
+
         vae: Any = AutoencoderKL(
             in_channels=channels,
             out_channels=channels,
