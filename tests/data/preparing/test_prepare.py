@@ -221,7 +221,7 @@ def test_a_killed_command_leaves_no_dataset_and_the_next_one_completes_it(tmp_pa
     killed = f"""
 import os, signal
 from pathlib import Path
-from signal_diffusion.data import prepare
+from signal_diffusion.data.preparing import prepare
 from signal_diffusion.data.preparing import building
 building.write_readme = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 tiny = prepare.SyntheticOptions(num_subjects=3, num_windows=1)
