@@ -97,6 +97,11 @@ class DatasetCard:
         entries["shape"], entries["channels"] = tuple(entries["shape"]), tuple(entries["channels"])
         return cls(**entries)
 
+    @property
+    def min_channels(self) -> int:
+        """3 if its examples have three channels, so that a model of them takes grey images as RGB; otherwise 1."""
+        return 3 if self.shape[0] == 3 else 1
+
     def save(self, root: Path) -> None:
         """Write `root/signal_dataset.json`."""
         (root / CARD_NAME).write_text(self.to_json(), encoding="utf-8")

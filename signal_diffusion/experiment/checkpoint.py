@@ -59,7 +59,7 @@ class Checkpoint:
     @property
     def min_channels(self) -> int:
         """3 if it was trained on RGB images, so that grey ones are converted to RGB; otherwise 1."""
-        return 3 if (self.folder / CARD_NAME).is_file() and self.card.shape[0] == 3 else 1
+        return self.card.min_channels if (self.folder / CARD_NAME).is_file() else 1
 
     @cached_property
     def frozen(self) -> dict[str, str]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,20 +120,18 @@ def findings_on(
         num_examples=examples,
         num_unlabelled=_num_unlabelled(experiment, dataset) if isinstance(experiment, schema.Experiment) else 0,
     )
-    fresh = []
-    if isinstance(experiment, schema.Experiment) and pretrained:
-        fresh = [*_fresh_conditioning(pretrained.other_conditions(experiment, dataset.card))]
-    return [*fresh, *findings_in(experiment, extent)]
-
-
-def _fresh_conditioning(before: str) -> Iterator[Finding]:
-    """A warning if a new run starts from weights that were trained with other conditions, `before`."""
-    if before:
-        yield (
-            "model.pretrained",
+    found = list(findings_in(experiment, extent))
+    if (
+        isinstance(experiment, schema.Experiment)
+        and pretrained
+        and (before := pretrained.other_conditions(experiment, dataset.card))
+    ):
+        message = (
             f"trained with other conditions ({before}): the embeddings of conditions start from fresh weights, and "
-            "all other weights are loaded",
+            "all other weights are loaded"
         )
+        found.insert(0, ("model.pretrained", message))
+    return found
 
 
 def _num_unlabelled(experiment: schema.Experiment, dataset: Dataset) -> int:

@@ -27,8 +27,6 @@ class Resolved:
     pretrained: Pretrained | None
     autoencoder: Autoencoder | None
     """Autoencoder of the latent space; None if the model works on the examples themselves."""
-    checkpoint: Checkpoint | None
-    """The checkpoint that the run resumes from."""
 
 
 def resolve(
@@ -71,5 +69,4 @@ def resolve(
         dataset=dataset,
         pretrained=pretrained,
         autoencoder=autoencoder_of(model, vae, dataset.card),
-        checkpoint=checkpoint,
     )

@@ -115,8 +115,7 @@ def build_request(
     )
     sampled = {}
     if wanted.like:
-        min_channels = 3 if card.shape[0] == 3 else 1  # grey images were converted to RGB for such a model
-        sampled = values_like(experiment, names, wanted.like, num, seed=sampling.seed, min_channels=min_channels)
+        sampled = values_like(experiment, names, wanted.like, num, seed=sampling.seed, min_channels=card.min_channels)
     texts = sampled.get(CAPTION, [wanted.values.get(CAPTION)]) if table.type == "caption" else []
     captions = [text for text in dict.fromkeys(texts) if isinstance(text, str) and text]
     caption = _unembedded(captions) if table.type == "caption" else None

@@ -224,11 +224,11 @@ def experiment_at(checkpoint: Path, overrides: Sequence[str]) -> schema.Experime
     UserError
         If the file or an override is invalid, or `use_ema` selects weights that an exported model does not contain.
     """
-    path = checkpoint / CONFIG_NAME
-    experiment = _with_usable_cache(load_experiment(path, overrides), path)
+    path, own = checkpoint / CONFIG_NAME, Checkpoint(checkpoint)
+    experiment = _with_usable_cache(load_experiment(path, overrides), own)
     if not is_exported(checkpoint):
         return experiment
-    averaged = load_experiment(path).generation.sampling.use_ema
+    averaged = own.experiment.generation.sampling.use_ema
     if experiment.generation.sampling.use_ema != averaged:
         raise UserError(
             f"{path}: [generation.sampling] use_ema: this exported model has only the "
@@ -258,10 +258,10 @@ def _checkpoint_of_run(parent: Path, name: str) -> Path:
     return parent / f"checkpoint-{step}"
 
 
-def _with_usable_cache(experiment: schema.Experiment, path: Path) -> schema.Experiment:
+def _with_usable_cache(experiment: schema.Experiment, checkpoint: Checkpoint) -> schema.Experiment:
     """The experiment with the default cache if its file, not an override, names a cache that is not writable here."""
     loading = experiment.data.loading
-    if not loading.cache_dir or loading.cache_dir != load_experiment(path).data.loading.cache_dir:
+    if not loading.cache_dir or loading.cache_dir != checkpoint.experiment.data.loading.cache_dir:
         return experiment
     try:
         folder = expand_path(loading.cache_dir, "[data.loading] cache_dir")

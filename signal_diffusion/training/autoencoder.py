@@ -12,6 +12,7 @@ import dataclasses
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,23 +62,6 @@ def load(path: Path, overrides: Sequence[str] = ()) -> AutoencoderExperiment:
     """
     with suggest_command("signal_diffusion.training.diffusion", path):
         return load_autoencoder_experiment(path, overrides)
-
-
-def train(
-    config: Path,
-    *,
-    output_dir: Path | None = None,
-    resume: str | None = None,
-    overrides: tuple[str, ...] = (),
-) -> bool:
-    """Train as `config` says; return whether the run reached its last step.
-
-    Raises
-    ------
-    UserError
-        For mistakes that the user can fix, before anything is written if possible.
-    """
-    return running.train(KIND, config, output_dir=output_dir, resume=resume, overrides=overrides)
 
 
 def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoencoder:
@@ -233,6 +217,9 @@ def _compression(network: KlAutoencoder) -> str:
 
 
 KIND = Kind(module="signal_diffusion.training.autoencoder", load=load, build=_build)
+
+train = partial(running.train, KIND)
+"""`running.train` for this kind of network."""
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,23 +51,6 @@ __all__ = ["main", "train"]
 
 MAX_SHOWN = 8
 """Values of a column that are printed with their shares."""
-
-
-def train(
-    config: Path,
-    *,
-    output_dir: Path | None = None,
-    resume: str | None = None,
-    overrides: tuple[str, ...] = (),
-) -> bool:
-    """Train as `config` says; return whether the run reached its last step.
-
-    Raises
-    ------
-    UserError
-        For mistakes that the user can fix, before anything is written if possible.
-    """
-    return running.train(KIND, config, output_dir=output_dir, resume=resume, overrides=overrides)
 
 
 def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
@@ -274,6 +258,9 @@ def _sizes(assembly: Assembly, attributes: Sequence[Attribute]) -> list[str]:
 
 
 KIND = Kind(module="signal_diffusion.training.diffusion", load=_load, build=_build)
+
+train = partial(running.train, KIND)
+"""`running.train` for this kind of network."""
 
 
 def main() -> None:
