@@ -1,5 +1,9 @@
-"""Fixtures that the tests share. No test uses the network or the user's caches."""
+"""Fixtures that the tests share. No test uses the network or the user's caches.
 
+Torch and the package are imported in the fixtures: the process that only hands out the tests needs neither.
+"""
+
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,10 +18,24 @@ _CACHE = tempfile.TemporaryDirectory(prefix="signal-diffusion-tests-")
 os.environ["HF_DATASETS_CACHE"] = _CACHE.name
 
 import pytest  # noqa: E402
-from accelerate.state import AcceleratorState  # noqa: E402
 
-from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic  # noqa: E402
-from signal_diffusion.data.representations.registry import REPRESENTATIONS  # noqa: E402
+
+def pytest_collectstart() -> None:
+    gc.disable()  # what is imported stays until the end
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that need the fork server first, so that one worker runs them all and starts one server."""
+    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # what Python collects at its exit is otherwise reported as leaked
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +51,8 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A db-only dataset of five synthetic subjects: 228 examples in train, 76 in validation, 76 in test."""
+    from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
+
     root = tmp_path_factory.mktemp("data") / "db-only"
     prepare_synthetic(root, "db-only", SyntheticOptions(num_subjects=5, num_windows=2))
     return root
@@ -41,6 +61,9 @@ def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small dataset of each representation."""
+    from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
+    from signal_diffusion.data.representations.registry import REPRESENTATIONS
+
     roots = {name: tmp_path_factory.mktemp("data") / name for name in REPRESENTATIONS}
     for name, root in roots.items():
         prepare_synthetic(root, name, SyntheticOptions(num_subjects=3, num_windows=1))
@@ -99,6 +122,8 @@ def every_cpu_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 def fresh_accelerator() -> Iterator[None]:
     """Reset the state that Accelerate keeps for the life of a process after each test."""
     yield
+    from accelerate.state import AcceleratorState
+
     AcceleratorState._reset_state(reset_partial_state=True)
 
 

@@ -18,7 +18,8 @@ from torch.distributed import TCPStore
 TIMEOUT = 300  # s
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["signal_diffusion.training.diffusion", "torch._dynamo"])  # which optimizers import
+_LATER = ("torch._dynamo", "datasets", "matplotlib.figure", "torch.distributed.tensor")  # which a run imports later
+_processes.set_forkserver_preload(["signal_diffusion.training.diffusion", *_LATER])
 
 
 @dataclass(frozen=True)

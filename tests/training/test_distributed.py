@@ -22,6 +22,7 @@ from signal_diffusion.training.trainer import Trainer
 from tests.training.processes import two_processes
 from tests.training.runs import largest_difference, metrics_of
 
+pytestmark = pytest.mark.processes
 WITH_PREVIEWS = (
     "training.visualization.enabled=true",
     "training.visualization.num_samples=3",
