@@ -37,7 +37,7 @@ ONE_STEP = (
 
 
 def shipped(quick: tuple[str, ...]) -> list[Any]:
-    """The shipped experiments; those on data other than `quick` are marked slow."""
+    """The shipped experiments; those whose names do not end in one of `quick` are marked slow."""
     return [
         pytest.param(path, id=path.stem, marks=() if path.stem.endswith(quick) else pytest.mark.slow)
         for path in SHIPPED
@@ -98,7 +98,7 @@ FEW_STEPS = (
 )
 
 
-@pytest.mark.parametrize("path", shipped(("db-iq", "timeseries")))
+@pytest.mark.parametrize("path", shipped(("dit-timeseries", "hourglass-db-iq", "localmamba-db-polar", "sd35-db-only")))
 def test_a_smaller_shipped_experiment_trains_resumes_and_samples_signals(
     path: Path, datasets: dict[str, Path], vae: Path, tmp_path: Path
 ) -> None:

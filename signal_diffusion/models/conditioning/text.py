@@ -7,7 +7,6 @@ trained with: two CLIPs side by side in the channels, then the tokens of a T5.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -367,6 +366,5 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
 
 
 def _free_memory() -> None:
-    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

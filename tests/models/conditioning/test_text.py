@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import huggingface_hub
@@ -146,6 +148,27 @@ def test_an_empty_caption_without_tokens_has_finite_embeddings(tmp_path: Path):
     tokens, pooled = text_encoder(str(tmp_path), 8).encode(TEXTS, "cpu")
     assert tokens.isfinite().all() and pooled.isfinite().all()
     assert (pooled[0] - pooled[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("save", [tiny.clip, tiny.stable_diffusion_3], ids=["clip", "sd3"])
+def test_the_weights_are_freed_at_once_after_encoding(tmp_path: Path, save, monkeypatch):
+    """Without the garbage collector, which would only run later; a T5 may fill half of a GPU."""
+    save(tmp_path)
+    weights = []
+
+    def loaded(folder: Path, device: str):
+        model, pools = load(folder, device)
+        weights.extend(map(weakref.ref, model.parameters()))
+        return model, pools
+
+    load = text._model
+    monkeypatch.setattr(text, "_model", loaded)
+    gc.disable()
+    try:
+        text_encoder(str(tmp_path), 16).encode(TEXTS, "cpu")
+        assert weights and all(weight() is None for weight in weights)
+    finally:
+        gc.enable()
 
 
 def test_half_precision_weights_are_used_in_float32(tmp_path: Path):
