@@ -1,7 +1,7 @@
 """The packages of signal_diffusion import each other in one direction only. The imports are read from the code."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,8 +34,10 @@ def part_of(module: str) -> str:
     return module.split(".")[1]
 
 
-def imports() -> Iterator[tuple[str, str, str]]:
+@cache
+def imports() -> list[tuple[str, str, str]]:
     """(importing part, imported part, file:line) of every import within the package, also inside functions."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         if module == "signal_diffusion.__init__":
@@ -51,7 +53,8 @@ def imports() -> Iterator[tuple[str, str, str]]:
             for name in names:
                 if name.startswith("signal_diffusion.") and part_of(name) != part_of(module):
                     place = f"{path.relative_to(PACKAGE.parent)}:{node.lineno}"
-                    yield part_of(module), part_of(name), place
+                    found.append((part_of(module), part_of(name), place))
+    return found
 
 
 def test_every_part_has_a_layer() -> None:

@@ -15,7 +15,10 @@ STEPS = 150
     "conditioning",
     [*(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "class", "caption")), "attributes"],
 )
-@pytest.mark.parametrize("representation", ["db-only", "db-iq", "db-polar", "timeseries"])
+@pytest.mark.parametrize(
+    "representation",
+    ["db-only", "db-iq", pytest.param("db-polar", marks=pytest.mark.slow), "timeseries"],  # db-polar: shaped as db-iq
+)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_backbone_overfits_a_fixed_batch(backbone, representation, conditioning, method):
     x0 = examples(representation, 4)[1]
