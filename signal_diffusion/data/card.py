@@ -90,7 +90,8 @@ class DatasetCard:
             raise UserError(
                 f"has format version {entries['format_version']}; this program reads version {FORMAT_VERSION}"
             )
-        wrong = set(entries) ^ {entry.name for entry in fields(cls)}
+        required = {entry.name for entry in fields(cls) if entry.default is entry.default_factory}  # both are MISSING
+        wrong = (required - entries.keys()) | (entries.keys() - {entry.name for entry in fields(cls)})
         if wrong:
             raise UserError(f"missing or unknown entries: {', '.join(sorted(wrong))}")
         _check_entries(entries)
