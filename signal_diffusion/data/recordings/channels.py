@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
     import mne
@@ -48,7 +48,7 @@ def find_channels(wanted: Sequence[str], raw: mne.io.BaseRaw, option: str = "--c
     missing = [name for name, index in found.items() if index is None]
     if missing:
         raise UserError(
-            f"no channel {', '.join(missing)}; the file has {_list_channels(raw)}; choose from these with {option}"
+            f"no channel {listed(missing)}; the file has {_list_channels(raw)}; choose from these with {option}"
         )
     return [index for name in wanted if (index := found[name]) is not None]
 

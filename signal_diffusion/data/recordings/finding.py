@@ -1,6 +1,6 @@
 """Find EEG recordings in folders, and what is known about them before they are read.
 
-Formats: EDF, BDF, FIF, EEGLAB (.set) and BrainVision (.vhdr), in plain folders and, through MNE-BIDS, in BIDS folders.
+Formats: `formats.FORMATS` in plain folders, and those of BIDS, through MNE-BIDS, in BIDS folders.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from signal_diffusion.data.recordings.formats import SUFFIXES, files_in, is_recording, suffix_of
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import read_subjects, row_of, with_attributes
+from signal_diffusion.data.recordings.unread import refuse_unread, unread_in, warning_about
 from signal_diffusion.errors import UserError
 from signal_diffusion.paths import is_broken_link
 
@@ -21,7 +23,7 @@ __all__ = ["find_recordings", "source_of"]
 
 logger = logging.getLogger(__name__)
 
-FORMATS = (".edf", ".bdf", ".fif", ".fif.gz", ".set", ".vhdr")
+_BIDS_SUFFIXES = (".edf", ".bdf", ".fif", ".fif.gz", ".set", ".vhdr")
 
 _ENTITY = re.compile(r"(?<![^_])(sub|task)-([A-Za-z0-9]+)")  # entities in BIDS names: sub-01_task-rest_eeg.edf
 
@@ -44,7 +46,7 @@ def find_recordings(root: Path, *, folder_is_label: bool = False) -> list[Record
     else:
         found = _find_plain(root, folder_is_label)
     if not found:
-        raise UserError(f"{root}: no recordings found; supported formats are {', '.join(FORMATS)}")
+        raise UserError(f"{root}: no recordings found; supported formats are {', '.join(SUFFIXES)}")
     return found
 
 
@@ -75,7 +77,7 @@ def _find_bids(root: Path) -> list[Recording]:
     subjects = read_subjects(table) if table.exists() else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about names that are not BIDS; these files are left out
-        paths = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", extensions=list(FORMATS))
+        paths = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", extensions=list(_BIDS_SUFFIXES))
     recordings = []
     for path in sorted(paths, key=lambda path: path.fpath):
         inside = path.fpath.relative_to(root)
@@ -107,21 +109,19 @@ def _broken_links(root: Path) -> list[Recording]:
             task=dict(_ENTITY.findall(path.name)).get("task"),
         )
         for path in root.glob("sub-*/**/eeg/sub-*_eeg.*")
-        if path.name.lower().endswith(FORMATS) and is_broken_link(path) and not _is_hidden(path.relative_to(root))
+        if path.name.lower().endswith(_BIDS_SUFFIXES)
+        and is_broken_link(path)
+        and not _is_hidden(path.relative_to(root))
     ]
 
 
 def _warn_about_ignored(root: Path, known: set[Path]) -> None:
     """Warn about files in subject folders without a BIDS name, such as `sub-01_rest.EDF`."""
-    files = [path for folder in sorted(root.glob("sub-*")) for path in sorted(folder.rglob("*"))]
-    ignored = [
-        path
-        for path in files
-        if path.name.lower().endswith(FORMATS)
-        and path not in known
-        and not _is_hidden(path.relative_to(root))
-        and "_split-" not in path.name
-    ]
+    files = [path for folder in sorted(root.glob("sub-*")) for path in files_in(folder)]
+    files = [path for path in files if not _is_hidden(path.relative_to(root))]
+    if unread := unread_in(files):
+        logger.warning("%s: %s", root, warning_about(unread, root))
+    ignored = [path for path in files if is_recording(path) and path not in known and "_split-" not in path.name]
     if ignored:
         logger.warning(
             "%s: ignored %d recordings without a BIDS name for EEG (sub-…_task-…_eeg.edf); "
@@ -133,9 +133,14 @@ def _find_plain(root: Path, folder_is_label: bool) -> list[Recording]:
     base = root if root.is_dir() else root.parent
     files = [root]
     if root.is_dir():
-        files = [path for path in sorted(root.rglob("*")) if not _is_hidden(path.relative_to(root))]
+        files = [path for path in files_in(root) if not _is_hidden(path.relative_to(root))]
+    unread = unread_in(files)
     # Broken links are included: opening them reports the error.
-    files = [path for path in files if path.name.lower().endswith(FORMATS) and not path.is_dir()]
+    files = [path for path in files if is_recording(path)]
+    if unread and not files:
+        refuse_unread(unread)
+    if unread:
+        logger.warning("%s: %s", root, warning_about(unread, base))
     _refuse_nested(base, files)
     continuations = _continuation_files(files)
     recordings = []
@@ -176,8 +181,7 @@ def _subject_in(name: str) -> str:
     entities = dict(_ENTITY.findall(name))
     if "sub" in entities:
         return f"sub-{entities['sub']}"
-    suffix = max((each for each in FORMATS if name.lower().endswith(each)), key=len)
-    return name[: -len(suffix)]
+    return name[: -len(suffix_of(Path(name)))]
 
 
 def _continuation_files(files: list[Path]) -> set[Path]:

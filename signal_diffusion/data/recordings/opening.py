@@ -3,42 +3,55 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from signal_diffusion.data.recordings.companions import attach_companions
+from signal_diffusion.data.recordings.edf import channel_rates, length_unknown, mark_gaps
+from signal_diffusion.data.recordings.formats import SUFFIXES, format_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.paths import is_broken_link
 
 if TYPE_CHECKING:
     import mne
+    import mne_bids
 
     from signal_diffusion.data.recordings.recording import Recording
 
-__all__ = ["channel_rates", "errors_naming", "one_line", "open_recording", "with_one_rate"]
+__all__ = ["errors_naming", "one_line", "open_recording", "with_one_rate"]
 
 
 def open_recording(recording: Recording) -> mne.io.BaseRaw:
-    """Open a file without reading its signals; raises `UserError` if missing, empty, discontinuous or truncated."""
-    import mne
+    """Open a file without reading its signals, with the annotations of its companions.
+
+    Gaps between the records of an EDF+D or BDF+D become annotations. Raises `UserError` if the file is missing, empty,
+    truncated or not a continuous recording.
+    """
     import mne_bids
 
     if is_broken_link(recording.path):
         raise UserError("the file is a broken link; fetch it (datalad get, git annex get) or remove the link")
     if recording.path.stat().st_size == 0:
         raise UserError("the file is empty; fetch it again")
-    if _discontinuous(recording.path):
-        raise UserError("discontinuous recording (EDF+D or BDF+D), its gaps would be lost; convert it to EDF+C or FIF")
     with _mne_silenced() as caught:
         if recording.bids is not None:
             raw = mne_bids.read_raw_bids(recording.bids, verbose="WARNING")
         else:
-            raw = mne.io.read_raw(recording.path, preload=False, verbose="WARNING")
+            raw = _read(recording.path)
+        if not raw.ch_names:
+            raise UserError("holds annotations but no signals; remove it, or name it …-Hypnogram.edf next to …-PSG.edf")
+        if mark_gaps(raw, recording.path) and recording.bids is not None and _has_events(recording.bids):
+            raise UserError("an EDF+D with gaps, to which the times of events.tsv cannot be matched; convert it to FIF")
+        attach_companions(raw, recording.path)
     # MNE reads a truncated EDF as far as possible, and only warns.
     short = any("does not match the file size" in str(warning.message) for warning in caught)
-    if short and not _length_unknown(recording.path):
+    if short and not length_unknown(recording.path):
         raise UserError("the file is shorter or longer than its header says; fetch it again")
     return raw
 
@@ -63,22 +76,6 @@ def with_one_rate(recording: Recording, raw: mne.io.BaseRaw, picks: Sequence[int
     with _mne_silenced():
         narrow = mne.io.read_raw(recording.path, include=sorted(set(names)), preload=False, verbose="WARNING")
     return narrow, [narrow.ch_names.index(name) for name in names]
-
-
-def channel_rates(path: Path, raw: mne.io.BaseRaw) -> list[float] | None:
-    """Rate of each channel, Hz, of an EDF or BDF with several rates; None otherwise."""
-    if path.suffix.lower() not in (".edf", ".bdf"):
-        return None
-    with path.open("rb") as file:
-        header = file.read(256)
-        duration, count = float(header[244:252]), int(header[252:256])
-        signals = file.read(256 * count)
-    labels = [signals[16 * index : 16 * (index + 1)] for index in range(count)]
-    samples = [int(signals[216 * count + 8 * index :][:8]) for index in range(count)]
-    own = [each for label, each in zip(labels, samples, strict=True) if b"Annotations" not in label]
-    if len(own) != len(raw.ch_names) or len(set(own)) == 1 or not duration:
-        return None
-    return [each / duration for each in own]
 
 
 @contextmanager
@@ -115,17 +112,43 @@ def _reject_all(record: logging.LogRecord) -> bool:
     return False
 
 
-def _discontinuous(path: Path) -> bool:
-    """Whether the header of an EDF or BDF marks it as discontinuous, which MNE ignores."""
-    if path.suffix.lower() not in (".edf", ".bdf"):
-        return False
-    with path.open("rb") as file:
-        file.seek(192)
-        return file.read(5) in (b"EDF+D", b"BDF+D")
+def _has_events(path: mne_bids.BIDSPath) -> bool:
+    return path.find_matching_sidecar(suffix="events", extension=".tsv", on_error="ignore") is not None
 
 
-def _length_unknown(path: Path) -> bool:
-    """Whether an EDF or BDF header has −1 as its number of records: the file was not closed, but is complete."""
-    with path.open("rb") as file:
-        file.seek(236)
-        return file.read(8).strip() == b"-1"
+def _read(path: Path) -> mne.io.BaseRaw:
+    import mne
+
+    known = format_of(path)
+    if known is None:
+        raise UserError(f"not a recording in a format that is read; expected {', '.join(SUFFIXES)}")
+    if known.reader == "read_raw_cnt":
+        return _read_cnt(path)
+    try:
+        return getattr(mne.io, known.reader)(path, preload=False, verbose="WARNING")
+    except Exception as error:
+        if needed := re.search(r"module (\w+) is needed", str(error)):
+            raise UserError(
+                f"{known.name} files need the Python package {needed[1]}; install it: uv pip install {needed[1]}"
+            ) from error
+        if known.name == "FIF" and (kind := mne.what(path)) != "unknown":
+            raise UserError(
+                f"holds {kind}, not a continuous recording; give the recording it was made from, or remove the file"
+            ) from error
+        raise
+
+
+def _read_cnt(path: Path) -> mne.io.BaseRaw:
+    """Open a Neuroscan file; in some, the header does not say whether samples have 16 or 32 bits."""
+    import mne
+
+    try:
+        return mne.io.read_raw_cnt(path, verbose="WARNING")
+    except RuntimeError as error:
+        if "data_format" not in str(error):
+            raise
+    raw = mne.io.read_raw_cnt(path, data_format="int32", verbose="WARNING")
+    # Two 16-bit samples read as one of 32 bits are around a volt, far above any EEG.
+    if np.median(raw.get_data(picks="eeg", stop=1000, verbose="ERROR").std(axis=1)) > 0.01:
+        raw = mne.io.read_raw_cnt(path, data_format="int16", verbose="WARNING")
+    return raw

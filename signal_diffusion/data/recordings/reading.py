@@ -20,8 +20,8 @@ import numpy as np
 import scipy.signal
 
 from signal_diffusion.data.recordings.channels import channel_names, eeg_names, find_channels
+from signal_diffusion.data.recordings.edf import channel_rates
 from signal_diffusion.data.recordings.opening import (
-    channel_rates,
     errors_naming,
     one_line,
     open_recording,

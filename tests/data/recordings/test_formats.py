@@ -107,13 +107,6 @@ def without_channel(folder: Path) -> None:
     write_edf(folder / "a.edf", noise(["Fz", "Cz"]))
 
 
-def discontinuous(folder: Path) -> None:
-    path = write_edf(folder / "a.edf", noise(["Fz", "Cz", "Pz"]))
-    contents = path.read_bytes()
-    assert contents[192:197] == b"EDF+C"
-    path.write_bytes(contents[:192] + b"EDF+D" + contents[197:])
-
-
 def not_fetched(folder: Path) -> None:
     (folder / "a.edf").symlink_to(folder / ".git" / "annex" / "objects" / "XY.edf")
 
@@ -148,7 +141,6 @@ def broken_fif(folder: Path) -> None:
     [
         (truncated, "is shorter or longer than its header says; fetch it again"),
         (empty, "is empty; fetch it again"),
-        (discontinuous, "discontinuous recording (EDF+D or BDF+D), its gaps would be lost; convert it to EDF+C or"),
         (not_fetched, "the file is a broken link; fetch it (datalad get, git annex get) or remove the link"),
         (text, "cannot be read as .edf"),
         (header_only, "cannot be read as .edf"),

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+
+from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.formats import FORMATS, format_of
+from signal_diffusion.data.recordings.reading import eeg_channels
+from signal_diffusion.errors import UserError
+from tests.data.recordings.files import noise, the_recording, write_edf, write_fif
+
+
+def found(root: Path) -> list[str]:
+    return [each.recording for each in find_recordings(root)]
+
+
+def test_every_format_has_a_reader_in_mne():
+    assert all(hasattr(mne.io, each.reader) for each in FORMATS)
+
+
+def test_formats_that_are_not_read_are_named_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write_edf(tmp_path / "p1" / "a.edf", noise(["Fz"]))
+    for name in ("p2/b.xdf", "p3/c.acq", "p4/d.cnt", "p4/notes.txt", "p4/a-cov.fif", "p5/SC4001EC-Hypnogram.edf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"anything")
+    assert found(tmp_path) == ["p1/a.edf"]
+    assert "5 files are not read: p2/b.xdf (a Lab Streaming Layer recording), p3/c.acq (a BIOPAC" in caplog.text
+    assert "p5/SC4001EC-Hypnogram.edf (a hypnogram without its recording (…-PSG.edf))" in caplog.text
+
+
+def test_the_only_file_of_an_unread_format_comes_with_the_way_to_fif(tmp_path: Path):
+    (tmp_path / "rec.xdf").write_bytes(b"XDF:")
+    for root in (tmp_path, tmp_path / "rec.xdf"):
+        with pytest.raises(UserError) as caught:
+            find_recordings(root)
+        (line,) = caught.value.lines
+        assert "rec.xdf: a Lab Streaming Layer recording, which is not read; turn it into FIF with Python: (1)" in line
+        assert 'pyxdf.load_xdf("rec.xdf")' in line and '(3) raw.save("rec_raw.fif")' in line
+
+
+def test_companions_of_recordings_are_neither_recordings_nor_unread(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    for name in (
+        "a.vhdr",
+        "a.vmrk",
+        "renamed.eeg",
+        "b.lay",
+        "b.dat",
+        "c.set",
+        "c.fdt",
+        "m.mff/signal1.bin",
+        "m.mff/x.edf",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"anything")
+    assert found(tmp_path) == ["a.vhdr", "b.lay", "c.set", "m.mff"]
+    assert "not read" not in caplog.text
+
+
+def test_an_eeg_file_is_nihon_kohden_by_its_first_bytes(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "nihon.EEG").write_bytes(b"EEG-1100A V01.00" + bytes(100))
+    (tmp_path / "brainvision.eeg").write_bytes(bytes(100))
+    assert found(tmp_path) == ["nihon.EEG"]
+    known = format_of(tmp_path / "nihon.EEG")
+    assert known is not None and known.name == "Nihon Kohden"
+    assert "1 file is not read: brainvision.eeg (signals without their header (.vhdr))" in caplog.text
+
+
+def test_a_fif_of_another_kind_says_what_it_is(tmp_path: Path):
+    noise_covariance = mne.Covariance(np.eye(1), ["Fz"], [], [], 1)
+    noise_covariance.save(tmp_path / "noise-cov.fif", verbose="ERROR")
+    (tmp_path / "noise-cov.fif").rename(tmp_path / "noise.fif")
+    with pytest.raises(
+        UserError, match=r"noise\.fif: holds cov, not a continuous recording; give the recording it was"
+    ):
+        eeg_channels(the_recording(tmp_path / "noise.fif"))
+
+
+@pytest.mark.real_data
+def test_one_person_each_as_edf_gdf_and_cnt_are_three_people(real_data: Path):
+    root = real_data.parent / "cases" / "recordings" / "mixed_formats"
+    if not root.is_dir():
+        pytest.skip("no cases")
+    recordings = find_recordings(root)
+    assert [each.subject for each in recordings] == ["p1", "p2", "p3"]
+    assert [len(eeg_channels(each)) for each in recordings] == [136, 8, 126]
+
+
+@pytest.mark.real_data
+def test_a_cnt_without_its_number_of_samples_is_read_with_the_right_width(real_data: Path):
+    from signal_diffusion.data.recordings.opening import open_recording
+
+    path = real_data.parent / "cases" / "recordings" / "mixed_formats" / "p3" / "scan41_short.cnt"
+    if not path.exists():
+        pytest.skip("no cases")
+    raw = open_recording(the_recording(path))
+    assert 10 < 1e6 * np.median(raw.get_data(picks="eeg").std(axis=1)) < 200
+
+
+def test_write_fif_is_found(tmp_path: Path):
+    write_fif(tmp_path / "x_raw.fif", noise(["Fz"]))
+    assert found(tmp_path) == ["x_raw.fif"]
