@@ -106,7 +106,7 @@ def prepare(
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the splits and of synthetic EEG.")] = 0,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Skip recordings that cannot be used, instead of stopping.")
+        bool, typer.Option("--skip-bad", help="Skip recordings (and ages) that cannot be used, instead of stopping.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Number of processes that read recordings.")] = 1,
     num_subjects: Annotated[int, typer.Option(help="Number of synthetic subjects, each recorded once per label.")] = 24,

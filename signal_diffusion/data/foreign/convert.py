@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 SplitLocation = Path | tuple[Path, ...]
 """Location of a split: a folder of images, or its Parquet files."""
 
-_VERSION = 2  # of the conversion; increase it to convert again into a new folder of the cache
+_VERSION = 3  # of the conversion; increase it to convert again into a new folder of the cache
 _AT_ONCE = 64  # examples
 _CHANNELS = {"db-only": 1, "db-iq": 3, "db-polar": 3}
 _SMALLEST_STD = 1e-3  # µV; scalp EEG has about 10 µV, which would be 1e-5 if given in volts
@@ -198,7 +198,9 @@ def _write(
     kind = TimeSeries if wanted.representation == TimeSeries.name else Picture
     column = wanted.columns[kind.column]
     splits = {split: _rows(place, column, wanted) for split, place in places.items()}
-    described, values = described_columns(splits, wanted.columns)
+    described, values, read = described_columns(splits, wanted.columns)
+    for note in read:
+        logger.warning("%s: %s", name, note)
     about = signal_metadata(splits.values()) if kind is TimeSeries else {}
     fitted, notes = (
         _signal_representation(splits, wanted, about["sampling_rate"])
@@ -219,7 +221,7 @@ def _write(
         channels=_electrodes(about["ch_names"], fitted) if isinstance(fitted, TimeSeries) else (),
         columns=described,
         splits={split: _counts(split, rows.count, described, values[split]) for split, rows in splits.items()},
-        preprocessing={"splits": dict(aliases), **notes},
+        preprocessing={"splits": dict(aliases), **notes, **({"participants": read} if read else {})},
         sources=[{"name": name, "license": None, "description": "converted, not made by `signal-diffusion prepare`"}],
         command=f"converted from {name}",
         made_from=name,

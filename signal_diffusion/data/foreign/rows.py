@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from signal_diffusion.data.ages_and_sexes import SEX_COLUMNS, read_ages, read_sexes
 from signal_diffusion.data.card import MAX_CATEGORIES
 from signal_diffusion.data.representations.pictures import RawImage
 from signal_diffusion.errors import UserError
@@ -44,6 +46,8 @@ class Rows:
     """All other columns; None = unknown."""
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Column → its categories in order, if the dataset declares them."""
+    place: Callable[[int], str] = "row {}".format
+    """Number of a row → where it is, for messages."""
     about: Mapping[Path, Mapping[str, Any]] = field(default_factory=dict)
     """File → its metadata about signals, not validated: any of `sampling_rate`, `ch_names` and `unit`."""
 
@@ -74,8 +78,9 @@ def folder_rows(folder: Path, label: str) -> Rows:
     ]
     tables = [path for path in (folder / METADATA, folder.parent / METADATA) if path.is_file()]
     columns: dict[str, list[Any]] = {}
+    lines: list[int] = []
     if tables:
-        paths, columns = _listed(tables[0], folder)
+        paths, columns, lines = _listed(tables[0], folder)
         if left_out := len(set(found) - set(paths)):
             logger.warning("%s: ignored %d images that are not listed in %s", folder, left_out, tables[0].name)
     else:
@@ -89,13 +94,17 @@ def folder_rows(folder: Path, label: str) -> Rows:
     def tensors() -> Iterator[tuple[str, RawImage]]:
         return ((str(path), path) for path in paths)
 
-    return Rows(tensors=tensors, count=len(paths), columns=columns)
+    def place(row: int) -> str:
+        return f"line {lines[row]} of {tables[0].parent.name}/{tables[0].name}"
+
+    return Rows(tensors=tensors, count=len(paths), columns=columns, place=place)
 
 
-def _listed(table: Path, folder: Path) -> tuple[list[Path], dict[str, list[Any]]]:
-    """Images of `folder` that a table lists, and the other columns of the table."""
+def _listed(table: Path, folder: Path) -> tuple[list[Path], dict[str, list[Any]], list[int]]:
+    """Images of `folder` that a table lists, the other columns of the table, and the lines."""
     names, lines = _read_table(table)
     listed: dict[Path, dict[str, str]] = {}
+    numbers = []
     for number, row in lines:
         name = row["file_name"]
         path = table.parent / name
@@ -110,8 +119,9 @@ def _listed(table: Path, folder: Path) -> tuple[list[Path], dict[str, list[Any]]
         if path in listed:
             raise UserError(f"{table}: line {number} names {name!r} a second time; remove one of the lines")
         listed[path] = row
+        numbers.append(number)
     columns = {name: [_text(row[name]) for row in listed.values()] for name in names if name != "file_name"}
-    return list(listed), columns
+    return list(listed), columns, numbers
 
 
 def _read_table(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -148,6 +158,7 @@ def parquet_rows(files: Sequence[Path], column: str) -> Rows:
     columns: dict[str, list[Any]] = {}
     names: dict[str, Sequence[str]] = {}
     about: dict[Path, dict[str, Any]] = {}
+    starts: list[int] = []  # number of the first row of each file
     count = 0
     for path in files:
         with _opened(path) as file:
@@ -169,14 +180,21 @@ def parquet_rows(files: Sequence[Path], column: str) -> Rows:
                 [_plain(value, labels.get(name)) for value in read.column(name).to_pylist()] if name in scalar else []
             )
             columns.setdefault(name, [None] * count).extend(values or [None] * file.metadata.num_rows)
+        starts.append(count)
         count += file.metadata.num_rows
     if not count:
         raise UserError(f"{files[0]}: no rows; the split is empty")
+
+    def place(row: int) -> str:
+        number = bisect_right(starts, row) - 1
+        return f"row {row - starts[number]} of {files[number].name}"
+
     return Rows(
         tensors=lambda: _parquet_tensors(files, column),
         count=count,
         columns=columns,
         names=names,
+        place=place,
         about=about,
     )
 
@@ -319,8 +337,8 @@ def _json(schema: pa.Schema, key: str) -> Any:
 
 def described_columns(
     splits: Mapping[str, Rows], columns: Mapping[str, str]
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[Any]]]]:
-    """Describe each column as in a card, and convert its values: split → column → values.
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[Any]]], list[str]]:
+    """Describe each column as in a card, and convert its values: split → column → values; and notes on them.
 
     `columns` is our name → the dataset's. Label, gender, health and electrode are categorical, age is numeric,
     captions are text, and the window is an index if all values are whole numbers. Other columns are numeric if all
@@ -329,25 +347,49 @@ def described_columns(
     ours_of = {theirs: ours for ours, theirs in columns.items()}
     described: dict[str, dict[str, Any]] = {}
     stored: dict[str, dict[str, list[Any]]] = {split: {} for split in splits}
+    notes: list[str] = []
     for name in dict.fromkeys(name for rows in splits.values() for name in rows.columns):
         raw = {split: rows.columns.get(name, [None] * rows.count) for split, rows in splits.items()}
         distinct = {value for values in raw.values() for value in values if value is not None}
         declared = [each for rows in splits.values() for each in rows.names.get(name, ())]
-        kind = "categorical" if declared else _kind(ours_of.get(name, name), distinct)
-        converted = {value: _convert(value, kind, name) for value in distinct}
-        values = {split: [converted.get(value) for value in each] for split, each in raw.items()}
+        ours = "gender" if name.lower() in SEX_COLUMNS else ours_of.get(name, name)
+        kind = "categorical" if declared else _kind(ours, distinct)
+        if ours == "age" and kind == "numeric":
+            values, found = _ages(name, raw, splits)
+            notes += found
+        else:
+            converted: dict[Any, Any] = {value: _convert(value, kind, name) for value in distinct}
+            if ours == "gender":
+                words = [converted.get(value) for each in raw.values() for value in each]
+                sexes, found = read_sexes([*words, *declared], column=name)
+                notes += found
+                converted = {value: sexes[word] for value, word in converted.items()}
+                declared = [each for word in declared if (each := sexes[word]) is not None]
+            values = {split: [converted.get(value) for value in each] for split, each in raw.items()}
         known = [value for value in values["train"] if value is not None]
         if not distinct or (kind == "numeric" and not known):
             continue
         described[name] = {"kind": kind}
         if kind == "categorical":
-            described[name]["names"] = list(dict.fromkeys(declared or sorted(converted.values(), key=_natural)))
+            described[name]["names"] = list(
+                dict.fromkeys(declared or sorted({*converted.values()} - {None}, key=_natural))
+            )
             _check_categories(name, values, described[name]["names"])
         elif kind == "numeric":
             described[name] |= {"mean": float(np.mean(known)), "std": float(np.std(known)) or 1.0}
         for split in splits:
             stored[split][name] = values[split]
-    return described, stored
+    return described, stored, notes
+
+
+def _ages(
+    column: str, raw: Mapping[str, Sequence[Any]], splits: Mapping[str, Rows]
+) -> tuple[dict[str, list[float | None]], list[str]]:
+    cells = [(splits[split].place(row), value) for split, values in raw.items() for row, value in enumerate(values)]
+    remedy = "; correct them, or leave the cells empty"
+    ages, notes = read_ages(cells, table="[data.columns]", column=column, remedy=remedy)
+    rest = iter(ages)
+    return {split: [next(rest) for _ in values] for split, values in raw.items()}, notes
 
 
 def _check_categories(column: str, values: Mapping[str, Iterable[Any]], names: Sequence[str]) -> None:

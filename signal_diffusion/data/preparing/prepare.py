@@ -21,6 +21,7 @@ from signal_diffusion.data.preparing.inputs import collect_recordings, describe_
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.staging import Progress, Staging
 from signal_diffusion.data.recordings.channels import channel_names
+from signal_diffusion.data.recordings.personal import with_ages_and_sexes
 from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_channels, read_recording
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.representations.registry import representation_named
@@ -57,7 +58,7 @@ class PrepareOptions(WindowOptions):
     reject_flat: float = 0.1
     """Reject windows with a flat second: a channel with a smaller peak-to-peak amplitude, µV."""
     skip_bad: bool = False
-    """Skip recordings that cannot be used, instead of stopping."""
+    """Skip recordings that cannot be used, and leave out ages that cannot be read, instead of stopping."""
     workers: int = 1
     """Number of processes that read recordings; the dataset does not depend on it."""
 
@@ -110,7 +111,8 @@ def prepare(
 
     Raises `UserError` if an input, an option or the output cannot be used.
     """
-    recordings = collect_recordings(inputs, subjects=options.subjects, folder_is_label=options.label == "folder")
+    found = collect_recordings(inputs, subjects=options.subjects, folder_is_label=options.label == "folder")
+    recordings, notes = with_ages_and_sexes(found, skip_bad=options.skip_bad)
     kind = representation_named(options.representation)
     channels = _channels(recordings, options)
     read = ReadOptions(
@@ -143,6 +145,7 @@ def prepare(
             "overlap": options.overlap,
             "reject_above": options.reject_above,
             "reject_flat": options.reject_flat,
+            **({"participants": notes} if notes else {}),
         },
         command=_command([str(root) for root in inputs], options),
         made_from=_made_from([str(root.resolve()) for root in inputs], options),

@@ -28,5 +28,7 @@ class Recording:
     """Years."""
     participant: dict[str, str] = field(default_factory=dict)
     """Row of the subject table, without missing values."""
+    places: dict[str, tuple[Path, int]] = field(default_factory=dict)
+    """Column of `participant` → the table and line that it was read from; the newest table last."""
     bids: Any = None
     """The file's `mne_bids.BIDSPath`, if it is in a BIDS folder."""

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from signal_diffusion.data.ages_and_sexes import MISSING, SEX_COLUMNS, SEXES
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError
 
-__all__ = ["other_columns", "parse_number", "read_subjects", "row_of", "with_attributes"]
+__all__ = [
+    "SubjectRow",
+    "first_value",
+    "other_columns",
+    "parse_number",
+    "read_subjects",
+    "row_of",
+    "with_attributes",
+]
 
 _ID_COLUMNS = ("participant_id", "subject", "subject_id", "id")
-_GENDER_COLUMNS = ("sex", "gender")
 _HEALTH_COLUMNS = ("health", "group", "diagnosis", "status")
-_MISSING = ("", "n/a", "na", "nan")
-_GENDERS = {"female": ("f", "female", "w", "woman"), "male": ("m", "male", "man")}
+
+
+class SubjectRow(dict[str, str]):
+    """A row of a subject table without missing values: column → text; and where it was read."""
+
+    def __init__(self, cells: Mapping[str, str], table: Path, line: int) -> None:
+        super().__init__(cells)
+        self.table = table
+        self.line = line
 
 
 def read_subjects(path: Path) -> dict[str, dict[str, str]]:
-    """Read a subject table: id as written → row without missing values (empty, n/a, NA, nan).
+    """Read a subject table: id as written → `SubjectRow` without missing values (empty, n/a, NA, nan).
 
     Columns are separated by tabs in a .tsv, and by commas, semicolons or tabs in a .csv. One column is the id:
-    participant_id, subject, subject_id or id, in any case. Raises `UserError` if the table cannot be used.
+    participant_id, subject, subject_id or id, in any case. Codes of the sex that a JSON file of the same name
+    declares as Levels, such as {"1": "male"}, are replaced by their meaning. Raises `UserError` if the table cannot
+    be used.
     """
     if path.suffix.lower() not in (".csv", ".tsv"):
         raise UserError(f"{path}: expected a subject table as .csv or .tsv; save it as one of them")
@@ -53,30 +72,31 @@ def row_of(subjects: Mapping[str, dict[str, str]], subject: str) -> dict[str, st
 
 
 def with_attributes(recording: Recording, row: Mapping[str, str]) -> Recording:
-    """Add the attributes in a row to a recording; attributes without a value in the row are kept.
+    """Add a row to a recording; what is known already is kept where the row has no value.
 
-    Gender is taken from sex or gender, age (years) from age, health from health, group, diagnosis or status: the first
-    of these with a value. Codes such as 1 and 2 are not interpreted.
+    Health is taken from health, group, diagnosis or status: the first of these with a value. Sex and age are read by
+    `personal.with_ages_and_sexes`, when all tables are known: a later table may correct an earlier one.
     """
-    values = {name.strip().lower(): value for name, value in row.items()}
-
-    def first(*names: str) -> str | None:
-        return next((values[name] for name in names if name in values), None)
-
-    age = _years(first("age"))
+    earlier = {name: place for name, place in recording.places.items() if name not in row}
+    places = dict.fromkeys(row, (row.table, row.line)) if isinstance(row, SubjectRow) else {}
     return replace(
         recording,
-        gender=_gender(first(*_GENDER_COLUMNS)) or recording.gender,
-        age=recording.age if age is None else age,
-        health=first(*_HEALTH_COLUMNS) or recording.health,
+        health=first_value(row, _HEALTH_COLUMNS) or recording.health,
         participant={**recording.participant, **row},
+        places={**earlier, **places},
     )
+
+
+def first_value(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """First value among columns, named in any case; None if there is none."""
+    values = {name.strip().lower(): value for name, value in row.items()}
+    return next((values[name] for name in names if name in values), None)
 
 
 def other_columns(names: Collection[str]) -> list[str]:
     """Sorted columns of a table that `with_attributes` does not use."""
     lower = {name.strip().lower() for name in names}
-    used = {*_ID_COLUMNS, *_GENDER_COLUMNS, "age", *[name for name in _HEALTH_COLUMNS if name in lower][:1]}
+    used = {*_ID_COLUMNS, *SEX_COLUMNS, "age", *[name for name in _HEALTH_COLUMNS if name in lower][:1]}
     return sorted(name for name in names if name.strip().lower() not in used)
 
 
@@ -104,6 +124,7 @@ def _rows(path: Path, lines: list[tuple[int, list[str]]]) -> dict[str, dict[str,
             f"{path}: no column participant_id (or subject, subject_id, id), only {', '.join(header)}; "
             "rename the id column"
         )
+    declared = _declared_sexes(path, header)
     rows: dict[str, dict[str, str]] = {}
     lines_of: dict[str, int] = {}
     for number, fields in body:
@@ -111,7 +132,8 @@ def _rows(path: Path, lines: list[tuple[int, list[str]]]) -> dict[str, dict[str,
             raise UserError(
                 f"{path}: line {number} has {len(fields)} fields, but the first line has {len(header)}; fix the line"
             )
-        row = {name: value for name, value in zip(header, fields, strict=True) if value.lower() not in _MISSING}
+        cells = {name: value for name, value in zip(header, fields, strict=True) if value.lower() not in MISSING}
+        row = SubjectRow({name: declared.get(name, {}).get(cells[name], cells[name]) for name in cells}, path, number)
         if ids[0] not in row:
             raise UserError(f"{path}: line {number} has no {ids[0]}; add one or remove the line")
         name = row[ids[0]]
@@ -126,12 +148,26 @@ def _bare(subject: str) -> str:
     return subject.removeprefix("sub-")
 
 
-def _gender(text: str | None) -> str | None:
-    usual = {word: gender for gender, words in _GENDERS.items() for word in words}
-    return text if text is None else usual.get(text.lower(), text)
+def _declared_sexes(path: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Levels that the JSON file beside a .tsv declares for sex or gender: column → code → meaning."""
+    sidecar = path.with_suffix(".json")
+    if path.suffix.lower() != ".tsv" or not sidecar.exists():
+        return {}
+    try:
+        described = json.loads(sidecar.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{sidecar}: not JSON ({error}); fix it or remove it") from error
+    about = {name: described.get(name) for name in columns} if isinstance(described, dict) else {}
+    levels = {name: each.get("Levels") for name, each in about.items() if isinstance(each, dict)}
+    return {
+        name: {code: _meaning(code, text) for code, text in each.items()}
+        for name, each in levels.items()
+        if name.lower() in SEX_COLUMNS and isinstance(each, dict)
+    }
 
 
-def _years(text: str | None) -> float | None:
-    """Parse an age: `31`, `31.5`, `31,5` or `31Y`; None for anything else."""
-    years = parse_number(re.sub(r"\s*[yY]$", "", text or ""))
-    return years if years is None or years >= 0 else None
+def _meaning(code: str, level: Any) -> str:
+    """Meaning of a declared code; a word such as M stays as it is, unless its description is a known sex."""
+    text = level.get("Description") if isinstance(level, dict) else level  # BIDS 1.8 also allows a table
+    known = isinstance(text, str) and (text.lower() in SEXES or not code.isalpha())
+    return str(text) if known else code

@@ -244,8 +244,29 @@ def test_parquet_arrays_within_range_are_images(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "root", "image", arrays.tolist(), group=[1, 2, None, 1, 1], gender=["F"] * 5)
     root, card, _ = opened(paths=root_of(path))
     assert np.abs(tensors_of(root, card, "train").numpy() - arrays.transpose(0, 3, 1, 2)).max() < 5e-4
-    assert card.columns["gender"] == {"kind": "categorical", "names": ["F"]}
+    assert card.columns["gender"] == {"kind": "categorical", "names": ["female"]}
     assert card.columns["group"]["kind"] == "numeric"
+
+
+def test_ages_and_sexes_are_read_as_in_subject_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    arrays = np.zeros((4, 8, 8), np.float32).tolist()
+    path = write_parquet(
+        tmp_path / "root", "image", arrays, age=["89+", "18-38", "31Y", "n/a"], sex=[1, 2, None, 2], gender=list("FmWX")
+    )
+    root, card, _ = opened(paths=root_of(path))
+    examples = open_split(root, "train")
+    assert examples["age"][:] == [89.0, 28.0, 31.0, None]
+    assert examples["sex"][:] == ["male", "female", None, "female"] and card.columns["sex"]["names"] == [
+        "female",
+        "male",
+    ]
+    assert card.columns["gender"]["names"] == ["X", "female", "male"]
+    assert card.preprocessing["participants"] == [
+        "age: 2 values such as '89+' (row 0 of train.parquet) read as 89, the lower limit",
+        "age: 2 values such as '18-38' (row 1 of train.parquet) read as 28, the middle",
+        "sex: 6 values read by the usual codes, 1 as male and 2 as female",
+    ]
+    assert all(any(note in record.message for record in caplog.records) for note in card.preprocessing["participants"])
 
 
 def signals(count: int = 6) -> np.ndarray:
@@ -359,7 +380,7 @@ def damaged(folder: Path, what: str) -> dict[str, Any]:
         ("no file_name", "metadata.csv: no column file_name (names of the images), only filename, label"),
         ("sizes", "[data] image_size: set it, in pixels"),
         ("colour", "1.png: has three channels, but [data] representation = 'db-only' has one"),
-        ("age", "'age' has the value 'fifty'; expected numbers"),
+        ("age", "column 'age': 1 of 6 values are not ages in years: 'fifty' (line 4 of train/metadata.csv)"),
         ("float", "1.tiff: unsupported image mode 'F'"),
         ("signals", "a folder of images has no signals"),
     ],

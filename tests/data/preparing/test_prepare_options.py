@@ -65,6 +65,21 @@ def test_subject_table_gives_attributes_labels_and_extra_columns(six_subjects: P
     assert (row["gender"], row["age"], row["health"], row["site"], row["score"]) == ("male", 24.0, None, "y", 2.0)
 
 
+def test_ages_that_cannot_be_read_are_in_the_card(six_subjects: Path, tmp_path: Path):
+    table = tmp_path / "subjects.csv"
+    ages = ["20", "89+", "18-38", "twenty", "50", '"1,234"']
+    table.write_text("id,age\n" + "".join(f"p{number},{age}\n" for number, age in enumerate(ages)))
+    options = replace(OPTIONS, subjects=table, skip_bad=True)
+    card = prepare([six_subjects], tmp_path / "out", options)
+    assert card.preprocessing["participants"][2] == (
+        "subjects.csv: age: 2 values left out, not ages in years: 'twenty' (line 5), '1,234' (line 7)"
+    )
+    found = {row["subject"]: row["age"] for row in rows_of(tmp_path / "out")}
+    assert found == {"p0": 20.0, "p1": 89.0, "p2": 28.0, "p3": None, "p4": 50.0, "p5": None}
+    with pytest.raises(UserError, match=r"2 of 6 values are not ages .* leave such ages out with --skip-bad"):
+        prepare([six_subjects], tmp_path / "other", replace(options, skip_bad=False))
+
+
 def test_a_subject_without_a_row_is_a_one_line_error(six_subjects: Path, tmp_path: Path):
     table = tmp_path / "subjects.csv"
     table.write_text("id,sex\np0,F\n")

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.personal import with_ages_and_sexes
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import noise, staged, write_edf, write_fif
@@ -124,7 +125,7 @@ def test_bids_participants_get_standard_attributes(tmp_path: Path):
     (tmp_path / "participants.tsv").write_text(
         "\ufeffparticipant_id\tage\tsex\tgroup\thand\nsub-01\t31\tF\tcontrol\tn/a\n", encoding="utf-8"
     )
-    (recording,) = find_recordings(tmp_path)
+    (recording,), _ = with_ages_and_sexes(find_recordings(tmp_path))
     assert (recording.subject, recording.task, recording.folder) == ("sub-01", "rest", None)
     assert (recording.gender, recording.age, recording.health) == ("female", 31.0, "control")
     assert "hand" not in recording.participant

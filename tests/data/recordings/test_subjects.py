@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -72,32 +73,6 @@ def test_an_unreadable_table_is_a_one_line_error(tmp_path: Path):
         read_subjects(tmp_path / "folder.csv")
 
 
-@pytest.mark.parametrize(
-    ("text", "gender"),
-    [
-        ("F", "female"),
-        ("Female", "female"),
-        ("W", "female"),
-        ("Woman", "female"),
-        ("m", "male"),
-        ("MAN", "male"),
-        ("X", "X"),
-        ("1", "1"),
-    ],
-)
-def test_gender_spellings_are_unified_and_codes_are_kept(text: str, gender: str):
-    assert with_attributes(recording(), {"sex": text}).gender == gender
-    assert with_attributes(recording(), {"Gender": text}).gender == gender
-
-
-@pytest.mark.parametrize(
-    ("text", "age"),
-    [("31", 31.0), ("31.5", 31.5), ("31,5", 31.5), ("60Y", 60.0), ("89+", None), ("-3", None), ("inf", None)],
-)
-def test_age_is_years_or_none(text: str, age: float | None):
-    assert with_attributes(recording(), {"age": text}).age == age
-
-
 def test_health_is_taken_from_the_first_column_with_a_value():
     row = {"status": "s", "diagnosis": "d", "group": "g"}
     assert with_attributes(recording(), row).health == "g"
@@ -106,10 +81,20 @@ def test_health_is_taken_from_the_first_column_with_a_value():
 
 
 def test_known_attributes_are_kept_if_the_row_has_no_value():
-    known = recording(gender="male", age=40.0, health="ill", participant={"site": "Bern", "hand": "left"})
+    known = recording(health="ill", participant={"site": "Bern", "hand": "left"})
     merged = with_attributes(known, {"id": "01", "age": "41", "hand": "right"})
-    assert (merged.gender, merged.age, merged.health) == ("male", 41.0, "ill")
+    assert merged.health == "ill"
     assert merged.participant == {"site": "Bern", "hand": "right", "id": "01", "age": "41"}
+
+
+def test_codes_that_the_json_file_declares_are_replaced(tmp_path: Path):
+    levels = {"0": {"Description": "Male"}, "1": "girl", "D": "divers"}
+    (tmp_path / "participants.json").write_text(json.dumps({"sex": {"Levels": levels}}))
+    table = write(tmp_path / "participants.tsv", "participant_id\tsex\tage\na\t0\t1\nb\t1\t1\nc\tD\t0\nd\tF\t0\n")
+    assert [row["sex"] for row in read_subjects(table).values()] == ["Male", "girl", "D", "F"]
+    (tmp_path / "participants.json").write_text("{")
+    with pytest.raises(UserError, match=r"participants\.json: not JSON"):
+        read_subjects(table)
 
 
 def test_other_columns_are_those_not_used_for_attributes():
