@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from signal_diffusion.escaping import for_terminal
 
 __all__ = ["UserError", "listed", "raise_on_all_processes", "report_user_errors"]
 
@@ -49,16 +52,26 @@ def report_user_errors() -> Iterator[None]:
     """Print the lines of a `UserError` to standard error and exit with code 2, without a traceback.
 
     The same for an `OSError`, such as a folder that cannot be written or a full disk. If a launcher started several
-    processes on this machine, only the first one prints.
+    processes on this machine, only the first one prints. Control characters in errors and in warnings of this package,
+    which may quote recordings, are escaped.
     """
+    handler = logging.lastResort  # prints the warnings of a program that configures no logging, like ours
+    assert handler is not None
+    handler.setFormatter(_EscapingFormatter())
     try:
         yield
     except (UserError, OSError) as error:
         lines = error.lines if isinstance(error, UserError) else (_os_error_line(error),)
         if os.environ.get("LOCAL_RANK", "0") == "0":
             for line in lines:
-                print(f"error: {line}", file=sys.stderr)
+                print(f"error: {for_terminal(line)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+class _EscapingFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name in `logging`
+        message = super().formatMessage(record)
+        return for_terminal(message) if record.name.startswith("signal_diffusion.") else message
 
 
 def _os_error_line(error: OSError) -> str:

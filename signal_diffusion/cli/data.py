@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.escaping import for_terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,7 +85,7 @@ def _print(title: str, tables: list[Table]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:  # plain columns, never wrapped
         console = Console(width=10_000, highlight=False)
-    console.print(title, style="bold", markup=False)
+    console.print(for_terminal(title), style="bold", markup=False)
     for table in tables:
         table.box = box.SIMPLE_HEAD if console.is_terminal else None
         console.print(table)
@@ -101,15 +102,20 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _summary(card: DatasetCard) -> Table:
+def _cell(text: str) -> str:
     from rich.markup import escape
+
+    return escape(for_terminal(text))
+
+
+def _summary(card: DatasetCard) -> Table:
     from rich.table import Table
 
     from signal_diffusion.data.overview import describe
 
     table = Table(show_header=False)
     for name, value in describe(card):
-        table.add_row(name, escape(value))
+        table.add_row(name, _cell(value))
     return table
 
 
@@ -122,8 +128,6 @@ def _splits(card: DatasetCard) -> Table:
 
 def _marginals(card: DatasetCard) -> Table:
     """Number and share of examples with each value of each categorical column, per split."""
-    from rich.markup import escape
-
     table = _table("examples", *card.splits)
     values: dict[tuple[str, str], dict[str, str]] = {}
     for split, stated in card.splits.items():
@@ -131,16 +135,14 @@ def _marginals(card: DatasetCard) -> Table:
             for value, entry in entries.items():
                 values.setdefault((column, value), {})[split] = f"{entry['examples']} ({entry['share']:.1%})"
     for (column, value), cells in sorted(values.items(), key=lambda item: list(card.columns).index(item[0][0])):
-        table.add_row(escape(f"{column} {value}"), *(cells.get(split, "0") for split in card.splits))
+        table.add_row(_cell(f"{column} {value}"), *(cells.get(split, "0") for split in card.splits))
     return table
 
 
 def _balance(balanced: Balanced, by: str) -> Table:
-    from rich.markup import escape
-
-    table = _table(f"training split, balanced by {by}", "share", "balanced")
+    table = _table(_cell(f"training split, balanced by {by}"), "share", "balanced")
     for column, entries in balanced.marginals.items():
         for value, entry in entries.items():
-            table.add_row(escape(f"{column} {value}"), f"{entry['share']:.1%}", f"{entry['balanced']:.1%}")
+            table.add_row(_cell(f"{column} {value}"), f"{entry['share']:.1%}", f"{entry['balanced']:.1%}")
     table.add_row(f"weights of {balanced.groups} groups", "", f"{balanced.lightest:.2f} to {balanced.heaviest:.2f}")
     return table

@@ -10,6 +10,7 @@ import typer
 
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.errors import UserError
+from signal_diffusion.escaping import for_terminal
 
 if TYPE_CHECKING:
     from signal_diffusion.data.card import DatasetCard
@@ -179,7 +180,7 @@ def _summarise(card: DatasetCard, output: Path) -> None:
     for split, counts in card.splits.items():
         print(
             f"  {split:<10} {len(counts['subjects']):4d} subjects  {counts['windows']:6d} windows  "
-            f"{counts['examples']:7d} examples  {format_label_counts(counts)}"
+            f"{counts['examples']:7d} examples  {for_terminal(format_label_counts(counts))}"
         )
     rejected = ", ".join(f"{count} {reason}" for reason, count in card.rejected.items())
     print(f"  windows rejected: {rejected}; recordings without examples: {len(card.skipped)}")

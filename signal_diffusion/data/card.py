@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.escaping import for_markdown, markdown_code
 
 __all__ = [
     "CARD_NAME",
@@ -20,6 +21,8 @@ __all__ = [
     "SPLITS",
     "DatasetCard",
     "format_label_counts",
+    "label_counts_in_markdown",
+    "sources_in_markdown",
     "write_readme",
 ]
 
@@ -169,12 +172,8 @@ def write_readme(root: Path, card: DatasetCard) -> None:
     front = (f"license: {hub}\n" if hub else "") + f"configs:\n- config_name: default\n  data_files:\n{configs}"
     rows = "\n".join(
         f"| {name} | {len(split['subjects'])} | {split['windows']} | {split['examples']} | "
-        f"{format_label_counts(split) or '–'} |"
+        f"{label_counts_in_markdown(split)} |"
         for name, split in card.splits.items()
-    )
-    sources = "\n".join(
-        f"- {source['name']}: {source['description'] or 'no description'}; licence: {source['license'] or 'not stated'}"
-        for source in card.sources
     )
     text = f"""---
 {front}
@@ -191,11 +190,20 @@ def write_readme(root: Path, card: DatasetCard) -> None:
 
 Sources:
 
-{sources}
+{sources_in_markdown(card)}
 
-Made by `{card.command}`.
+Made by {markdown_code(card.command)}.
 """
     (root / "README.md").write_text(text, encoding="utf-8")
+
+
+def sources_in_markdown(card: DatasetCard) -> str:
+    """List the inputs of a dataset, with description and licence."""
+    lines = (
+        f"{source['name']}: {source['description'] or 'no description'}; licence: {source['license'] or 'not stated'}"
+        for source in card.sources
+    )
+    return "\n".join(f"- {for_markdown(line)}" for line in lines)
 
 
 def _signals_in_words(card: DatasetCard) -> str:
@@ -217,3 +225,8 @@ def format_label_counts(split: dict[str, Any]) -> str:
     """Format the number of examples of each label in a split: "rest 1200, arithmetic 400"."""
     labels = split["marginals"].get("label", {})
     return ", ".join(f"{label} {entry['examples']}" for label, entry in labels.items())
+
+
+def label_counts_in_markdown(split: dict[str, Any]) -> str:
+    """The same for a table of Markdown; "–" without labels."""
+    return for_markdown(format_label_counts(split)) or "–"

@@ -21,6 +21,7 @@ from signal_diffusion.data.overview import read_columns
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.representations.timeseries import TimeSeries
+from signal_diffusion.escaping import for_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +83,7 @@ def draw_overview(root: Path, path: Path, *, num: int | None = None) -> None:
         _draw_spectra(figure.add_subplot(grid[rows_of_spectrum, -1]), spectra)
     hidden = frame["label"].nunique() - len(groups) if "label" in frame else 0
     more = f", {hidden} more labels" if hidden > 0 else ""
-    figure.suptitle(f"{root.resolve().name}: {_headline(card)}{more}", fontsize=9)
+    figure.suptitle(for_figure(f"{root.resolve().name}: {_headline(card)}{more}"), fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -103,9 +104,9 @@ def _draw_examples(
                 title, tensor = example(row)
                 panel.draw(axis, tensor, offset, column == 0, (number, offset) == last)
                 if offset == 0:
-                    axis.set_title(title, fontsize=7)
+                    axis.set_title(for_figure(title), fontsize=7)
                 if column == 0:
-                    words = [label if offset == 0 else "", channel, panel.unit]
+                    words = [for_figure(label) if offset == 0 else "", channel, panel.unit]
                     axis.set_ylabel("\n".join(word for word in words if word), fontsize=8)
 
 
@@ -246,7 +247,7 @@ def _draw_spectra(axis: Axes, spectra: Spectra) -> None:
     labels = list(dict.fromkeys(label for label, _ in spectra))
     for (label, part), (frequencies, levels) in spectra.items():
         style = "--" if part == "others" else "-"
-        name = ", ".join(word for word in (label, part) if word)
+        name = for_figure(", ".join(word for word in (label, part) if word))
         axis.plot(frequencies, levels, style, color=f"C{labels.index(label)}", linewidth=1.2, label=name or None)
     axis.axvspan(8, 13, color="grey", alpha=0.15, linewidth=0)
     axis.text(10.5, 0.99, "alpha", transform=axis.get_xaxis_transform(), ha="center", va="top", fontsize=7)

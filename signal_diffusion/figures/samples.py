@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.escaping import for_figure
 
 __all__ = ["COLUMNS", "SampleGroup", "draw_latents", "draw_reconstructions", "draw_samples"]
 
@@ -53,14 +54,15 @@ def draw_samples(path: Path, rows: Sequence[SampleGroup], representation: Repres
             axis.set_yticks([])
             if sample is not None:
                 _draw_image(axis, sample, representation)
-        image_axes[0].set_ylabel(textwrap.fill(textwrap.shorten(row.title, 90, placeholder=" …"), 26))
+        name = for_figure(textwrap.shorten(row.title, 90, placeholder=" …"))
+        image_axes[0].set_ylabel(textwrap.fill(name, 26))
         image_axes[-1].set_title(f"mean of {len(row.samples)}", fontsize="small")
         if curves:
             _draw_spectra(cells[-1], curves)
     if any(spectra):
         axes[0, -1].legend(fontsize="small")
         axes[-1, -1].set_xlabel("Hz")
-    figure.suptitle(title)
+    figure.suptitle(for_figure(title))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
@@ -94,7 +96,7 @@ def draw_latents(path: Path, latents: Tensor, *, title: str) -> None:
     axis.set_yticks([])
     axis.set_frame_on(False)
     figure.colorbar(shown, fraction=0.02, pad=0.01)
-    figure.suptitle(f"{title}: latents by channel, mean ± standard deviation", fontsize="small")
+    figure.suptitle(f"{for_figure(title)}: latents by channel, mean ± standard deviation", fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
@@ -129,7 +131,7 @@ def draw_reconstructions(
         axis.legend(fontsize="small")
     if has_signal:
         _draw_signals(figure.add_subplot(grid[2, :]), originals[0], reconstructions[0], representation)
-    figure.suptitle(title)
+    figure.suptitle(for_figure(title))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 

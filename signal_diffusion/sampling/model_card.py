@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.checkpoints import step_of
-from signal_diffusion.data.card import DatasetCard, format_label_counts
+from signal_diffusion.data.card import DatasetCard, label_counts_in_markdown, sources_in_markdown
 from signal_diffusion.data.dataset import split_name
 from signal_diffusion.diffusion.methods import method_of
+from signal_diffusion.escaping import for_markdown, for_terminal, markdown_code
 from signal_diffusion.hub import is_cached, is_hub_id
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Numeric
 from signal_diffusion.models.lora import is_lora_weight
+from signal_diffusion.paths import last_part
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.trained import Trained
 from signal_diffusion.training.state import Progress
@@ -40,7 +42,7 @@ def model_card(trained: Trained, name: str, step: int) -> str:
         "How it was evaluated": _evaluation(trained, step),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-    return f"---\n{_front_matter(trained)}\n---\n\n# {name}\n\n{_summary(trained)}\n\n{body}\n"
+    return f"---\n{_front_matter(trained)}\n---\n\n# {for_markdown(name)}\n\n{_summary(trained)}\n\n{body}\n"
 
 
 def with_defaults(card: str, trained: Trained) -> str:
@@ -95,14 +97,15 @@ def _use(trained: Trained, name: str) -> str:
         forms.append("samples.signals, samples.ch_names, samples.sfreq         # µV")
     forms.append("samples.to_pictures()                                    # PIL images")
     shown = "\n".join(forms)
+    shell = markdown_code(shlex.join(["signal-diffusion", "sample", name, "--num", "8"]))
     return f"""```python
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 
-samples = SignalDiffusionPipeline.from_pretrained({json.dumps(name, ensure_ascii=False)})({_call(trained)})
+samples = SignalDiffusionPipeline.from_pretrained({_quoted(name)})({_call(trained)})
 {shown}
 ```
 
-{conditions} {_defaults(trained)} From the shell: `signal-diffusion sample {shlex.quote(name)} --num 8`."""
+{conditions} {_defaults(trained)} From the shell: {shell}."""
 
 
 def _defaults(trained: Trained) -> str:
@@ -124,8 +127,8 @@ def _call(trained: Trained) -> str:
         return "num=8"
     if isinstance(first, Caption):
         return '"…", num=8'
-    value = f"{first.mean:.3g}" if isinstance(first, Numeric) else json.dumps(first.names[0], ensure_ascii=False)
-    return f"num=8, label={value}" if first.name == "label" else f'num=8, attributes={{"{first.name}": {value}}}'
+    value = f"{first.mean:.3g}" if isinstance(first, Numeric) else _quoted(first.names[0])
+    return f"num=8, label={value}" if first.name == "label" else f"num=8, attributes={{{_quoted(first.name)}: {value}}}"
 
 
 def _training(trained: Trained, step: int) -> Iterator[str]:
@@ -179,19 +182,15 @@ def _space(trained: Trained) -> str:
 
 def _data(card: DatasetCard) -> str:
     rows = "\n".join(
-        f"| {name} | {len(split['subjects'])} | {split['examples']:,} | {format_label_counts(split) or '–'} |"
+        f"| {name} | {len(split['subjects'])} | {split['examples']:,} | {label_counts_in_markdown(split)} |"
         for name, split in card.splits.items()
-    )
-    sources = "\n".join(
-        f"- {source['name']}: {source['description'] or 'no description'}; licence: {source['license'] or 'not stated'}"
-        for source in card.sources
     )
     details = "electrodes, filters, scaling and the subjects of each split" if _is_eeg(card) else "columns and values"
     return f"""| split | subjects | examples | examples per label |
 |---|---|---|---|
 {rows}
 
-{sources}
+{sources_in_markdown(card)}
 
 See `signal_dataset.json` for details: {details}."""
 
@@ -237,17 +236,22 @@ def _described(attribute: Attribute) -> str:
     if isinstance(attribute, Caption):
         return "a caption (any text)"
     if isinstance(attribute, Categorical):
-        return f"{attribute.name} ({', '.join(attribute.names)})"
-    return f"{attribute.name} (a number; {attribute.mean:.3g} ± {attribute.std:.3g} in the training data)"
+        return for_markdown(f"{attribute.name} ({', '.join(attribute.names)})")
+    return f"{for_markdown(attribute.name)} (a number; {attribute.mean:.3g} ± {attribute.std:.3g} in the training data)"
 
 
 def _source(path: str) -> str:
     """A model's Hub id, or the name of its local folder."""
-    return path if _is_on_hub(path) else f"a local model, {Path(path).name}"
+    return path if _is_on_hub(path) else f"a local model, {for_markdown(last_part(path))}"
 
 
 def _is_on_hub(path: str) -> bool:
     return is_hub_id(path) and not Path(path).exists()
+
+
+def _quoted(text: str) -> str:
+    """A text as a literal of Python."""
+    return for_terminal(json.dumps(text, ensure_ascii=False))
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -26,6 +26,7 @@ from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import raise_on_all_processes
+from signal_diffusion.escaping import for_terminal
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.compatibility import check_same_run
 from signal_diffusion.experiment.conditions import attributes_of, caption_of
@@ -200,7 +201,7 @@ def _weights(dataset: Dataset, accelerator: Accelerator) -> np.ndarray | None:
     for name, values in marginals(columns, dict.fromkeys(columns, weights)).items():
         first = list(values.items())[:MAX_SHOWN]
         shares = ", ".join(f"{value} {each['share']:.2f} → {each['balanced']:.2f}" for value, each in first)
-        accelerator.print(f"balanced by {name}: {shares}{', …' if len(values) > len(first) else ''}")
+        accelerator.print(for_terminal(f"balanced by {name}: {shares}{', …' if len(values) > len(first) else ''}"))
     return weights
 
 

@@ -15,6 +15,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import located_lines
 from signal_diffusion.data.loaders import ExampleOrder, Examples
+from signal_diffusion.escaping import for_terminal
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.dataset import Dataset, order_of
 from signal_diffusion.experiment.inspection import findings_on
@@ -53,7 +54,7 @@ class Start(Generic[AnyExperiment]):
         found = findings_on(experiment, dataset, new, num_processes=self.accelerator.num_processes)
         if self.accelerator.is_main_process:
             for line in located_lines(self.config, self.overrides, found):
-                print(f"warning: {line}", file=sys.stderr)
+                print(f"warning: {for_terminal(line)}", file=sys.stderr)
 
     def splits(
         self, dataset: Dataset, attributes: Sequence[Attribute] = (), *, held_out: bool
