@@ -71,18 +71,18 @@ def read_ages(
 def read_sexes(values: Sequence[str | None], *, column: str) -> tuple[dict[str, str | None], list[str]]:
     """Map spellings of a column to `female` and `male`; returns value → category (None = missing), and notes.
 
-    Other values stay as they are. The codes 1 and 2 are read as male and female only if the column has no other values.
+    Other values stay as they are. The codes 1 and 2 are read as male and female if all other values are sexes too.
     """
     categories = {
         value: None if value.lower() in MISSING else SEXES.get(value.lower(), value)
         for value in set(values)
         if value is not None
     }
-    known = [value for value in values if value is not None and categories[value] is not None]
-    if not known or not set(known) <= _CODES.keys():
+    coded = [value for value in values if value in _CODES]
+    if not coded or not {*categories.values()} <= {None, *_CODES, *_CODES.values()}:
         return categories, []
-    meaning = " and ".join(f"{code} as {_CODES[code]}" for code in sorted(set(known)))
-    return {**categories, **_CODES}, [f"{column}: {_count(known, 'value')} read by the usual codes, {meaning}"]
+    meaning = " and ".join(f"{code} as {_CODES[code]}" for code in sorted(set(coded)))
+    return {**categories, **_CODES}, [f"{column}: {_count(coded, 'value')} read by the usual codes, {meaning}"]
 
 
 @cache

@@ -58,8 +58,10 @@ def test_spellings_of_a_sex_are_one_category_and_other_values_stay() -> None:
     assert notes == []
 
 
-def test_codes_1_and_2_are_sexes_only_in_a_column_without_other_values() -> None:
+def test_codes_1_and_2_are_sexes_only_in_a_column_of_sexes() -> None:
     categories, notes = read_sexes(["1", "2", "2", None, "n/a"], column="sex")
     assert (categories["1"], categories["2"]) == ("male", "female")
     assert notes == ["sex: 3 values read by the usual codes, 1 as male and 2 as female"]
     assert read_sexes(["1", "2", "3"], column="sex") == ({"1": "1", "2": "2", "3": "3"}, [])
+    mixed, _ = read_sexes(["F", "Female", "female", "f", "2", "1"], column="sex")
+    assert set(mixed.values()) == {"female", "male"} and mixed["2"] == "female"
