@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import tempfile
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +21,8 @@ __all__ = [
     "relative_to_cwd",
     "without_folders",
 ]
+
+logger = logging.getLogger(__name__)
 
 _ROOT = r"(?:file:/{0,2}|~[\w.-]*|[A-Za-z]:|(?:\.\.[\\/])*\.\.|\\)?[\\/]"
 """Start of a path that is specific to a machine: /, ~/, ~name/, ../, C:\\, \\\\host, file:///."""
@@ -42,16 +47,58 @@ def is_broken_link(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def cache_folder(cache_dir: str = "") -> Path:
-    """The folder for data that can be recreated, one per version of this package.
+def cache_folder(cache_dir: str = "", name: str = "") -> Path:
+    """The folder `name` in the cache of data that can be recreated; each version of this package has its own cache.
 
-    It is in `cache_dir` (`data.loading.cache_dir`) or, if that is "", in `$XDG_CACHE_HOME` or `~/.cache`.
+    The cache is in `cache_dir` (`data.loading.cache_dir`) or, if that is "", in `$XDG_CACHE_HOME` or `~/.cache`. If the
+    folder cannot be written, for example because another user made it, it is replaced by one of this user next to the
+    cache, or else among the temporary files; a warning names it.
+
+    Raises
+    ------
+    UserError
+        If none of these folders can be written.
     """
     if cache_dir:
-        base = expand_path(cache_dir, "[data.loading] cache_dir")
+        bases = [expand_path(cache_dir, "[data.loading] cache_dir")]
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "signal-diffusion" / version("signal-diffusion")
+        cache_home = os.environ.get("XDG_CACHE_HOME")
+        bases = [Path(cache_home)] if cache_home else [home / ".cache" for home in _home()]
+    private, temporary = f"signal-diffusion-{_user()}", Path(tempfile.gettempdir())
+    folders = [base / own for base in bases for own in ("signal-diffusion", private)] + [temporary / private]
+    folders = [folder / version("signal-diffusion") / name for folder in folders]
+    usable = next(filter(_is_writable, folders), None)
+    if usable is None:
+        raise UserError(
+            f"{folders[0]}: cannot be written, and neither can {temporary}; set data.loading.cache_dir to a folder of "
+            "yours"
+        )
+    if usable != folders[0]:
+        _warn_about_cache(folders[0], usable)
+    return usable
+
+
+@cache  # once per process
+def _warn_about_cache(wanted: Path, used: Path) -> None:
+    logger.warning("%s cannot be written: caching in %s instead", wanted, used)
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether a folder can be written or made."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+
+
+def _home() -> list[Path]:
+    """The home folder, if it is known: in some containers, the user has neither $HOME nor an entry in the passwords."""
+    try:
+        return [Path.home()]
+    except RuntimeError:
+        return []
 
 
 def relative_to_cwd(path: Path) -> Path:
@@ -71,5 +118,6 @@ def last_part(path: str) -> str:
 
 def without_folders(text: str) -> str:
     """Replace each path as in `is_machine_path` by its last part; with spaces, only if quoted or in this home."""
-    text = text.replace(str(Path.home()), "~") if len(Path.home().parts) > 1 else text
+    for home in _home():
+        text = text.replace(str(home), "~") if len(home.parts) > 1 else text
     return _IN_A_TEXT.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))

@@ -15,7 +15,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # parallel workers are faster with one 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # each more would be a process that imports torch
 _CACHE = tempfile.TemporaryDirectory(prefix="signal-diffusion-tests-")
-os.environ["HF_DATASETS_CACHE"] = _CACHE.name
+os.environ["HF_DATASETS_CACHE"] = os.environ["XDG_CACHE_HOME"] = _CACHE.name
+os.environ["MPLCONFIGDIR"] = f"{tempfile.gettempdir()}/signal-diffusion-tests-matplotlib"  # its list of fonts is slow
 
 import pytest  # noqa: E402
 

@@ -67,8 +67,9 @@ class Loading:
     memory_limit_mb: CountOrNone = 4096
     """A split larger than this, in MiB, is memory-mapped instead of loaded into memory."""
     cache_dir: str = ""
-    """Folder for data that can be recreated: built-in and converted datasets, embedded captions, latents; "" =
-    `$XDG_CACHE_HOME` or `~/.cache`, also used when sampling on a machine without this folder."""
+    """Folder for data that can be recreated: built-in and converted datasets, memory-mapped copies of splits, embedded
+    captions, latents; "" = `$XDG_CACHE_HOME` or `~/.cache`, also used when sampling on a machine without this
+    folder."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,7 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from signal_diffusion.data.arrow_copy import arrow_copy
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.integrity import check_rows, digest_of
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,22 +43,16 @@ _BYTES_PER_GROUP = 2**23  # bytes of tensors in a row group: a writer's buffer, 
 _GROUPS_PER_FILE = 32
 
 
-def open_split(root: Path, split: str, card: DatasetCard | None = None) -> datasets.Dataset:
+def open_split(root: Path, split: str, card: DatasetCard | None = None, *, cache_dir: str = "") -> datasets.Dataset:
     """Open a split, memory-mapped, without the network.
 
-    The first call converts Parquet to Arrow in Hugging Face's cache (`HF_DATASETS_CACHE`). Raises a `UserError` if the
-    dataset, the split or one of its files is missing.
+    The first call converts Parquet to Arrow in the cache (`paths.cache_folder`). Raises a `UserError` if the dataset,
+    the split or one of its files is missing or damaged.
     """
     import datasets
 
-    files = [str(path) for path in split_files(root, split, card)]
-    try:
-        with _without_progress_bars():
-            return datasets.load_dataset("parquet", data_files={split: files}, split=split)
-    except (datasets.exceptions.DatasetGenerationError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"{root / split}: a file is damaged ({error.__cause__ or error}); make the dataset again"
-        ) from None
+    files = split_files(root, split, card)
+    return datasets.Dataset.from_file(str(arrow_copy(files, cache_dir)))
 
 
 def split_name(card: DatasetCard, split: str, root: Path) -> str:
@@ -72,22 +67,8 @@ def split_name(card: DatasetCard, split: str, root: Path) -> str:
     return name
 
 
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Hide the progress bars of `datasets`, which would overwrite our own."""
-    import datasets
-
-    were_off = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not were_off:
-            datasets.enable_progress_bars()
-
-
 def split_files(root: Path, split: str, card: DatasetCard | None = None) -> list[Path]:
-    """List the Parquet files of a split, in order; raises `UserError` if the split or a file is missing.
+    """List the Parquet files of a split, in order; raises `UserError` if one is missing or cut.
 
     The `card` is the dataset's; None = read it.
     """
@@ -98,12 +79,13 @@ def split_files(root: Path, split: str, card: DatasetCard | None = None) -> list
     missing = [path for path in files if not path.exists()]
     if missing:
         raise UserError(f"{missing[0]}: listed in the card, but missing; make the dataset again")
+    check_rows(files, card.splits[split]["examples"])
     return files
 
 
-def file_digests(root: Path, split: str, card: DatasetCard | None = None) -> dict[str, str]:
-    """Compute the SHA-256 of each Parquet file of a split, ignoring the card; takes a second or two per GB."""
-    return {path.relative_to(root).as_posix(): _sha256(path) for path in split_files(root, split, card)}
+def file_digests(root: Path, split: str, card: DatasetCard | None = None, *, cache_dir: str = "") -> dict[str, str]:
+    """The SHA-256 of each Parquet file of a split as it is now, whatever the card says (`integrity.digest_of`)."""
+    return {path.relative_to(root).as_posix(): digest_of(path, cache_dir) for path in split_files(root, split, card)}
 
 
 def as_array(column: pa.ChunkedArray, shape: Sequence[int]) -> np.ndarray:

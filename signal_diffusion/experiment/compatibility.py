@@ -15,12 +15,14 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.diffusion.methods import method_of
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
+from signal_diffusion.experiment.changed_data import different_files
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.models.conditioning.attributes import Attribute, Categorical
 
 __all__ = [
+    "RESUME_ON_CHANGED",
     "changed_metric_keys",
     "check_same_dataset",
     "check_same_network",
@@ -29,6 +31,9 @@ __all__ = [
     "other_conditions",
 ]
 
+RESUME_ON_CHANGED = (
+    "use the same, start a new run, or train on the changed data from here on with --accept-changed-data"
+)
 _SCHEDULE = ("method", "num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr")
 _LATENTS = ("sample_posterior", "tiling")
 _LORA = ("enabled", "rank", "alpha", "target_modules")
@@ -52,15 +57,19 @@ def check_same_run(
     experiment: schema.Experiment,
     card: DatasetCard,
     advice: str = "use the same, or start a new run with model.pretrained",
+    *,
+    files_advice: str | None = RESUME_ON_CHANGED,
 ) -> None:
     """Check that an experiment and its dataset match those of the checkpoint that it resumes from.
+
+    `files_advice` is the advice if only the dataset's files differ; None accepts other files.
 
     Raises
     ------
     UserError
         With one line per difference that changes the meaning of the weights; each line ends with the `advice`.
     """
-    check_same_dataset(checkpoint, card, ("representation", "shape", "columns", "files"), advice)
+    check_same_dataset(checkpoint, card, ("representation", "shape", "columns"), advice, files_advice)
     before, now = (
         {**_network_keys(each), **_condition_keys(each, card), **_method_keys(each)}
         for each in (checkpoint.experiment, experiment)
@@ -86,11 +95,26 @@ def other_conditions(checkpoint: Checkpoint, experiment: schema.Experiment, card
     return "" if before == _condition_keys(experiment, card) else ", ".join(before.values())
 
 
-def check_same_dataset(checkpoint: Checkpoint, card: DatasetCard, names: Sequence[str], advice: str) -> None:
-    """Raise a `UserError` unless the entries `names` of a card equal those of the dataset of a checkpoint."""
+def check_same_dataset(
+    checkpoint: Checkpoint,
+    card: DatasetCard,
+    names: Sequence[str],
+    advice: str,
+    files_advice: str | None = RESUME_ON_CHANGED,
+) -> None:
+    """Raise a `UserError` unless a card has the same `names` as that of the dataset of a checkpoint.
+
+    The files must be the same too, unless `files_advice` is None.
+    """
     for name in names:
         if getattr(checkpoint.card, name) != getattr(card, name):
             raise UserError(f"[data.paths] root: {checkpoint} was trained on a dataset with other {name}; {advice}")
+    different = different_files(checkpoint.card, card)
+    if different and files_advice is not None:
+        raise UserError(
+            f"[data.paths] root: {checkpoint} was trained on a dataset with other files "
+            f"({listed(different)}); {files_advice}"
+        )
 
 
 def compare(checkpoint: Checkpoint, before: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:

@@ -69,7 +69,7 @@ def encoder_of(experiment: schema.Experiment, *, weights: bool = True) -> TextEn
 def caption_by(encoder: TextEncoder, texts: Sequence[str], experiment: schema.Experiment) -> Caption:
     """The empty caption and `texts` with their embeddings by an encoder; those in the cache are not computed again."""
     on_cuda = experiment.compute.device in ("auto", "cuda") and torch.cuda.is_available()
-    cache = cache_folder(experiment.data.loading.cache_dir) / "captions"
+    cache = cache_folder(experiment.data.loading.cache_dir, "captions")
     return _embedded_caption(encoder, texts, cache, "cuda" if on_cuda else "cpu")
 
 

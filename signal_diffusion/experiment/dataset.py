@@ -70,7 +70,7 @@ class Dataset:
 
     def open(self, name: str) -> datasets.Dataset:
         """A split, memory-mapped."""
-        return open_split(self.root, self.split(name), self.card)
+        return open_split(self.root, self.split(name), self.card, cache_dir=self.data.loading.cache_dir)
 
     def examples(self, name: str, attributes: Sequence[Attribute] = (), limit: int | None = None) -> Examples:
         """A split, to be read in batches with the model's attributes; at most `limit` examples, spread evenly."""
@@ -127,8 +127,8 @@ def _root(data: schema.Data, min_channels: int) -> Path:
 
 
 def _synthetic_root(data: schema.Data) -> Path:
-    representation, cache = data.representation, cache_folder(data.loading.cache_dir)
-    root = cache / f"synthetic-{SYNTHETIC_VERSION}-{FORMAT_VERSION}" / representation
+    representation, name = data.representation, f"synthetic-{SYNTHETIC_VERSION}-{FORMAT_VERSION}"
+    root = cache_folder(data.loading.cache_dir, name) / representation
     root.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root.with_name(f".{representation}.wait")):  # another run may start now
         if not (root / CARD_NAME).exists():  # complete if it exists: it is renamed into place
@@ -158,7 +158,7 @@ def _converted_root(data: schema.Data, root: Path | None, min_channels: int) -> 
         sampling_rate=data.sampling_rate,
         min_channels=min_channels,
     )
-    cache = cache_folder(data.loading.cache_dir) / "converted"
+    cache = cache_folder(data.loading.cache_dir, "converted")
     return foreign.convert(locations, wanted, cache, name=name, aliases=aliases)
 
 

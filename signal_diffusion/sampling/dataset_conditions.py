@@ -11,11 +11,14 @@ import torch
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.changed_data import checked
 from signal_diffusion.experiment.dataset import dataset_of
 from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.sampling.requests import Value
 
 __all__ = ["values_like"]
+
+DAMAGED = "restore the file, or make the dataset again"
 
 MOVED = (
     "if you moved the dataset, set its folder with --set data.paths.root=DIR "
@@ -24,22 +27,29 @@ MOVED = (
 
 
 def values_like(
-    experiment: schema.Experiment, names: Sequence[str], split: str, num: int, *, seed: int, min_channels: int = 1
+    experiment: schema.Experiment,
+    names: Sequence[str],
+    split: str,
+    num: int,
+    *,
+    seed: int,
+    before: DatasetCard | None = None,
 ) -> dict[str, list[Value]]:
     """The attributes of `num` random rows of a split of the run's dataset, with replacement.
 
-    Row i depends only on (seed, i).
+    Row i depends only on (seed, i). `before` is the card in the checkpoint: the files that it describes are accepted,
+    as are those of the dataset's own card.
 
     Raises
     ------
     UserError
-        If the model is unconditional, the dataset is missing, or it has no such split or column.
+        If the model is unconditional, the dataset is missing or has changed, or it has no such split or column.
     """
     if not names:
         raise UserError(f"--like {split}: the model is unconditional; leave --like out")
     data = experiment.data
     try:
-        found = dataset_of(data, min_channels=min_channels)
+        found = dataset_of(data, min_channels=before.min_channels if before else 1)
     except UserError as error:  # its advice after the first "; " is about training
         raise UserError(*(f"--like {split}: {line.partition('; ')[0]}; {MOVED}" for line in error.lines)) from None
     try:
@@ -47,7 +57,10 @@ def values_like(
     except UserError:
         available = ", ".join(found.card.splits)
         raise UserError(f"--like {split}: {found.root} has no such split; use one of {available}") from None
-    opened = found.open(split).with_format(None)
+    try:
+        opened = checked(found, [split], before).open(split).with_format(None)
+    except UserError as error:  # a damaged file; its advice is about training
+        raise UserError(*(f"--like {split}: {line.partition('; ')[0]}; {DAMAGED}" for line in error.lines)) from None
     generators = (generator_for(Purpose.CONDITION, seed, i) for i in range(num))
     rows = [int(torch.randint(len(opened), (), generator=generator)) for generator in generators]
     values = {}

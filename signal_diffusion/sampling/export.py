@@ -20,6 +20,7 @@ import dataclasses
 import json
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,7 @@ from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.changed_data import changed_since
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.loading import CONFIG_NAME
 from signal_diffusion.experiment.network import GUIDE_FOLDER, TEXT_ENCODER_FOLDER, VAE_FOLDER
@@ -54,12 +56,16 @@ _PATH_SETTINGS = re.compile(r"(path|file|dir)$")
 def export(trained: Trained, output: Path, *, name: str = "") -> Path:
     """Write the new folder `output`, completely or not at all; its model card has the name `name`, or the folder's.
 
+    Prints a warning if the dataset is on this machine, and its training files are not those of the run.
+
     Raises
     ------
     UserError
         If it already exists, the checkpoint is missing, or the weights cannot be written.
     """
     check_new(output)
+    for line in changed_since(trained.experiment.data, trained.card):
+        print(f"warning: {line}", file=sys.stderr)
     try:
         with atomic_folder(output, replaces=False) as folder:
             _write_model(trained, folder, name or output.name)

@@ -59,7 +59,7 @@ def _check(folder: Path, checkpoint: Path, experiment: schema.Experiment, card: 
     if folder.resolve() == checkpoint.resolve():
         raise UserError(f"{folder}: a checkpoint cannot guide itself; {ADVICE}")
     verify(folder)
-    check_same_run(Checkpoint(folder), experiment, card, ADVICE)
+    check_same_run(Checkpoint(folder), experiment, card, ADVICE, files_advice=ADVICE)
     step, sampled = step_of(folder), step_of(checkpoint)
     if step >= sampled:
         raise UserError(f"{folder}: its step {step} is not before the sampled checkpoint's {sampled}; {ADVICE}")

@@ -115,7 +115,7 @@ def build_request(
     )
     sampled = {}
     if wanted.like:
-        sampled = values_like(experiment, names, wanted.like, num, seed=sampling.seed, min_channels=card.min_channels)
+        sampled = values_like(experiment, names, wanted.like, num, seed=sampling.seed, before=card)
     texts = sampled.get(CAPTION, [wanted.values.get(CAPTION)]) if table.type == "caption" else []
     captions = [text for text in dict.fromkeys(texts) if isinstance(text, str) and text]
     caption = _unembedded(captions) if table.type == "caption" else None

@@ -95,11 +95,11 @@ def outline(experiment: AutoencoderExperiment, dataset: Dataset) -> str:
 def _build(start: Start[AutoencoderExperiment]) -> Job:
     experiment, checkpoints = start.experiment, start.paths.checkpoints
     with start.accelerator.main_process_first():  # one process downloads, converts or generates for all
-        dataset = dataset_of(experiment.data)
+        dataset = start.checked(dataset_of(experiment.data), held_out=_reads_validation(experiment))
         _check_loss(experiment, dataset.card)
         start.warn(experiment, dataset)
         if start.checkpoint:
-            _check_same_run(start.checkpoint, experiment, dataset.card)
+            _check_same_run(start, start.checkpoint, dataset.card)
 
     def closing(trainer: Trainer) -> str:
         best = checkpoints / f"checkpoint-{trainer.progress.best_step or trainer.progress.step}"
@@ -115,11 +115,15 @@ def _build(start: Start[AutoencoderExperiment]) -> Job:
     )
 
 
-def _check_same_run(checkpoint: Checkpoint, experiment: AutoencoderExperiment, card: DatasetCard) -> None:
+def _reads_validation(experiment: AutoencoderExperiment) -> bool:
+    return experiment.training.validation.enabled or experiment.training.visualization.enabled
+
+
+def _check_same_run(start: Start[AutoencoderExperiment], checkpoint: Checkpoint, card: DatasetCard) -> None:
     """Check that the experiment and its dataset match the checkpoint that the run resumes from."""
     advice = "expected the same, or a new run"
-    check_same_dataset(checkpoint, card, ("representation", "shape", "files"), advice)
-    compare(checkpoint, _fixed(checkpoint.autoencoder_experiment), _fixed(experiment), advice)
+    check_same_dataset(checkpoint, card, ("representation", "shape"), advice, start.files_advice)
+    compare(checkpoint, _fixed(checkpoint.autoencoder_experiment), _fixed(start.experiment), advice)
 
 
 def _fixed(experiment: AutoencoderExperiment) -> dict[str, Any]:
@@ -136,8 +140,7 @@ def _fixed(experiment: AutoencoderExperiment) -> dict[str, Any]:
 def _components(start: Start[AutoencoderExperiment], dataset: Dataset, model: KlAutoencoder) -> Components:
     """Build what the training loop needs."""
     experiment, training, representation = start.experiment, start.experiment.training, dataset.representation
-    has_previews = training.visualization.enabled
-    examples, held_out = start.splits(dataset, held_out=training.validation.enabled or has_previews)
+    examples, held_out = start.splits(dataset, held_out=_reads_validation(experiment))
     objective = Reconstruction(
         representation=representation,
         loss=experiment.model.loss,
@@ -153,7 +156,7 @@ def _components(start: Start[AutoencoderExperiment], dataset: Dataset, model: Kl
         previews=ReconstructionPreviews(
             start.paths.samples, held_out, representation, training.visualization.num_samples
         )
-        if held_out is not None and has_previews
+        if held_out is not None and training.visualization.enabled
         else None,
         attachments={CONFIG_NAME: to_toml(experiment), CARD_NAME: dataset.card.to_json()},
         exported=_Exporter(examples),

@@ -6,6 +6,7 @@ accelerate launch --multi_gpu -m signal_diffusion.training.diffusion EXPERIMENT.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Sequence
@@ -68,11 +69,13 @@ def _build(start: Start[schema.Experiment]) -> Job:
             read_translation(start.config).expected,
             checkpoint=checkpoint,
         )
-        experiment, dataset = resolved.experiment, resolved.dataset
+        experiment = resolved.experiment
+        dataset = start.checked(resolved.dataset, held_out=experiment.training.validation.enabled)
+        resolved = dataclasses.replace(resolved, dataset=dataset)
         start.warn(experiment, dataset, resolved.pretrained)
         caption = caption_of(experiment, captions_in(experiment, dataset))
         if checkpoint:
-            check_same_run(checkpoint, experiment, dataset.card)
+            check_same_run(checkpoint, experiment, dataset.card, files_advice=start.files_advice)
         assembly = assemble(
             experiment,
             dataset.card,
@@ -171,7 +174,11 @@ def _from_cache(
     """The cached latents of a split's examples; encodes those that are missing."""
     split, loading = dataset.split(name), dataset.data.loading
     with raise_on_all_processes():  # one process hashes the files for all
-        own = [file_digests(dataset.root, split, dataset.card)] if accelerator.is_main_process else []
+        own = (
+            [file_digests(dataset.root, split, dataset.card, cache_dir=loading.cache_dir)]
+            if accelerator.is_main_process
+            else []
+        )
     [files] = gather_object(own)
     key = cache_key(
         autoencoder,

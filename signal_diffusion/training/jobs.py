@@ -15,8 +15,11 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import located_lines
 from signal_diffusion.data.loaders import ExampleOrder, Examples
+from signal_diffusion.errors import listed
 from signal_diffusion.escaping import for_terminal
+from signal_diffusion.experiment.changed_data import checked, different_files
 from signal_diffusion.experiment.checkpoint import Checkpoint
+from signal_diffusion.experiment.compatibility import RESUME_ON_CHANGED
 from signal_diffusion.experiment.dataset import Dataset, order_of
 from signal_diffusion.experiment.inspection import findings_on
 from signal_diffusion.experiment.loading import RunPaths
@@ -41,6 +44,27 @@ class Start(Generic[AnyExperiment]):
     accelerator: Accelerator
     checkpoint: Checkpoint | None
     """The checkpoint to resume from; None for a new run."""
+    accept_changed_data: bool = False
+    """Train on files that are not those of the dataset's card, or of the checkpoint."""
+
+    def checked(self, dataset: Dataset, *, held_out: bool) -> Dataset:
+        """The dataset, after comparing the files that training reads with its card and with the checkpoint's.
+
+        Prints what is accepted to standard error, on the first process. Raises a `UserError` for other changes.
+        """
+        paths, before = dataset.data.paths, self.checkpoint.card if self.checkpoint else None
+        names = [paths.train, paths.val] if held_out else [paths.train]
+        found = checked(dataset, names, before, accept_changes=self.accept_changed_data)
+        changed = different_files(before or dataset.card, found.card)
+        if changed and self.accept_changed_data and self.accelerator.is_main_process:
+            what = "the checkpoint was trained on" if before else "the dataset's card describes"
+            print(f"warning: {dataset.root}: not the files that {what}: {listed(changed)}", file=sys.stderr)
+        return found
+
+    @property
+    def files_advice(self) -> str | None:
+        """The advice for a checkpoint that was trained on other files; None if they are accepted."""
+        return None if self.accept_changed_data else RESUME_ON_CHANGED
 
     def warn(self, experiment: AnyExperiment, dataset: Dataset, pretrained: Pretrained | None = None) -> None:
         """Print warnings about the experiment on this dataset to standard error, on the first process.

@@ -71,7 +71,7 @@ def cache_key(
 
 def latents_folder(key: dict[str, Any], cache_dir: str = "") -> Path:
     """The cache folder of a `cache_key`; `cache_dir` is as in `cache_folder`."""
-    return cache_folder(cache_dir) / "latents" / hashlib.sha256(_text(key).encode()).hexdigest()[:32]
+    return cache_folder(cache_dir, f"latents/{hashlib.sha256(_text(key).encode()).hexdigest()[:32]}")
 
 
 def cached(

@@ -37,8 +37,12 @@ def train(
     output_dir: Path | None = None,
     resume: str | None = None,
     overrides: tuple[str, ...] = (),
+    accept_changed_data: bool = False,
 ) -> bool:
     """Train as `config` says; return whether the run reached its last step.
+
+    Files of the dataset that have changed since it was made, or since the checkpoint, are an error unless
+    `accept_changed_data`.
 
     Raises
     ------
@@ -58,6 +62,7 @@ def train(
                 paths=paths,
                 accelerator=accelerator,
                 checkpoint=checkpoint_to_resume(experiment, paths, accelerator),
+                accept_changed_data=accept_changed_data,
             )
             job: Job = kind.build(start)
             trainer = Trainer(
@@ -86,10 +91,24 @@ def command(description: str, kind: Kind[Any]) -> None:
         overrides: Annotated[
             list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
         ] = None,
+        accept_changed_data: Annotated[
+            bool,
+            typer.Option(
+                "--accept-changed-data",
+                help="Train on files that have changed since the dataset was made, or since the checkpoint.",
+            ),
+        ] = False,
     ) -> None:
         kind.load(config, overrides or ())  # before other processes start, so that mistakes are reported once
         start_missing_processes(kind.module)
-        train(kind, config, output_dir=output_dir, resume=resume_from_checkpoint, overrides=tuple(overrides or ()))
+        train(
+            kind,
+            config,
+            output_dir=output_dir,
+            resume=resume_from_checkpoint,
+            overrides=tuple(overrides or ()),
+            accept_changed_data=accept_changed_data,
+        )
 
     with report_user_errors():
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -218,6 +218,7 @@ def test_a_complete_cache_is_only_read(synthetic_dataset: Path) -> None:
 
 def test_a_full_disk_is_one_line_that_says_what_to_do(synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = watched()
+    pictures(synthetic_dataset, NUM_EXAMPLES)  # its copy in the cache exists
     monkeypatch.setattr(Path, "replace", refusing)
 
     with pytest.raises(UserError) as caught:

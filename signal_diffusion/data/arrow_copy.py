@@ -1,0 +1,62 @@
+"""A copy of a split as one Arrow file in the cache.
+
+A memory map of an Arrow file gives any row without decoding its neighbours; a row of a Parquet file is decoded with
+its whole row group of 8 MiB. `datasets.load_dataset` makes such a copy too, but it reads paths as patterns (the folder
+"t[1]" matches "t1"), writes into the home folder and takes longer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from signal_diffusion.data.integrity import file_version
+from signal_diffusion.errors import UserError
+from signal_diffusion.paths import cache_folder
+
+__all__ = ["arrow_copy"]
+
+
+def arrow_copy(files: Sequence[Path], cache_dir: str = "") -> Path:
+    """Copy Parquet files to an Arrow file in the cache, once for each version of them; returns its path.
+
+    Raises
+    ------
+    UserError
+        If one of them cannot be read.
+    """
+    name = hashlib.sha256(repr([file_version(path) for path in files]).encode()).hexdigest()[:32]
+    copy = cache_folder(cache_dir, "splits") / f"{name}.arrow"
+    if copy.exists():  # then it is complete
+        return copy
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(copy.with_suffix(".wait")):  # another run may start now
+        if not copy.exists():
+            partial = copy.with_suffix(".partial")
+            try:
+                with pa.ipc.new_stream(str(partial), pq.read_schema(files[0])) as writer:
+                    for group in _row_groups(files):
+                        writer.write_table(group)
+                partial.replace(copy)
+            except OSError as error:  # a full disk; the error does not name the file
+                raise UserError(
+                    f"{copy.parent}: cannot copy {files[0].parent} there ({error.strerror or error}); free some space, "
+                    "or set data.loading.cache_dir to another folder"
+                ) from None
+    return copy
+
+
+def _row_groups(files: Sequence[Path]) -> Iterator[pa.Table]:
+    for path in files:
+        try:
+            file = pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: a file is damaged ({reason}); make the dataset again") from None

@@ -1,0 +1,78 @@
+"""Whether the files of a dataset are still those that its card describes.
+
+The number of rows is read from the end of each Parquet file whenever a split is used: a file that was cut or replaced
+has no end, or another one. The SHA-256 of whole files takes a second or two per GB, so it is compared only where a run
+starts or resumes, or where samples or a model refer to the dataset, and it is remembered in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.errors import UserError
+from signal_diffusion.paths import cache_folder
+
+__all__ = ["changed_files", "check_rows", "digest_of", "file_version"]
+
+
+def check_rows(files: Sequence[Path], expected: int) -> None:
+    """Check that the Parquet files of a split have as many rows together as the card says.
+
+    Raises
+    ------
+    UserError
+        If they do not, or one of them was cut.
+    """
+    found = 0
+    for path in files:
+        try:
+            found += pq.read_metadata(path).num_rows
+        except (pa.ArrowException, OSError):
+            raise UserError(
+                f"{path}: a file is damaged: these {path.stat().st_size:,} bytes are no whole Parquet file; copy it "
+                "again, or make the dataset again"
+            ) from None
+    if found != expected:
+        raise UserError(
+            f"{files[0].parent}: its files have {found} examples, but the card says {expected}; copy the dataset "
+            "again, or make it again"
+        )
+
+
+def changed_files(root: Path, card: DatasetCard, splits: Collection[str], cache_dir: str = "") -> dict[str, str]:
+    """The files of `splits` whose SHA-256 is not the one in the card: path within the dataset → SHA-256 now."""
+    names = [name for name in sorted(card.files) if name.split("/")[0] in splits]
+    found = {name: digest_of(root / name, cache_dir) for name in names}
+    return {name: digest for name, digest in found.items() if digest != card.files[name]}
+
+
+def digest_of(path: Path, cache_dir: str = "") -> str:
+    """The SHA-256 of a file; remembered in the cache for this version of the file."""
+    before = file_version(path)
+    name = hashlib.sha256(repr(before).encode()).hexdigest()[:32]
+    remembered = cache_folder(cache_dir, "digests") / name
+    if remembered.is_file():
+        return remembered.read_text(encoding="ascii")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if file_version(path) == before:
+        with suppress(OSError):  # a full disk: the file is hashed again next time
+            remembered.parent.mkdir(parents=True, exist_ok=True)
+            partial = remembered.with_name(f".{name}.{uuid.uuid4().hex}")
+            partial.write_text(digest, encoding="ascii")
+            partial.replace(remembered)
+    return digest
+
+
+def file_version(path: Path) -> tuple[str, int, int, int]:
+    """What distinguishes the versions of a file without reading it: path, size, time of change (ns) and inode."""
+    status = path.stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino
