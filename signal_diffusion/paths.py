@@ -9,6 +9,7 @@ import tempfile
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from signal_diffusion.errors import UserError
 
@@ -20,6 +21,7 @@ __all__ = [
     "last_part",
     "relative_to_cwd",
     "without_folders",
+    "without_paths",
 ]
 
 logger = logging.getLogger(__name__)
@@ -121,3 +123,12 @@ def without_folders(text: str) -> str:
     for home in _home():
         text = text.replace(str(home), "~") if len(home.parts) > 1 else text
     return _IN_A_TEXT.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))
+
+
+def without_paths(value: Any) -> Any:
+    """A JSON value in which each path in a text or a key is reduced to its last part."""
+    if isinstance(value, dict):
+        return {last_part(key) if is_machine_path(key) else key: without_paths(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_paths(each) for each in value]
+    return without_folders(value) if isinstance(value, str) else value

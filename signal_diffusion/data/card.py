@@ -67,7 +67,7 @@ class DatasetCard:
     """Recordings without examples, and why: "sub-01/eeg/one.edf: the file is empty; fetch it again". With several
     inputs, the name starts with the input's. Older datasets have only the names."""
     command: str
-    """Command that makes the same dataset, with DIR as its output."""
+    """Command that makes the same dataset, with DIR as its output, and without the folders that contain its inputs."""
     made_from: str
     """Hash of the options and of the inputs' paths; different datasets have different hashes."""
     files: dict[str, str] = field(default_factory=dict)

@@ -24,7 +24,6 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -43,7 +42,7 @@ from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
-from signal_diffusion.paths import is_machine_path, last_part, without_folders
+from signal_diffusion.paths import is_machine_path, last_part, without_paths
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.model_card import README, model_card, with_defaults
 from signal_diffusion.sampling.trained import Trained, is_exported
@@ -194,19 +193,10 @@ def _portable_card(card: DatasetCard) -> DatasetCard:
     entries = json.loads(card.to_json())
     kept = {"columns": entries.pop("columns"), "channels": entries.pop("channels")}
     marginals = {split: entries["splits"][split].pop("marginals") for split in card.splits}
-    entries = _without_paths(entries)
+    entries = without_paths(entries)
     for split, table in marginals.items():
         entries["splits"][split]["marginals"] = table
     return DatasetCard.from_json(json.dumps(entries | kept))
-
-
-def _without_paths(value: Any) -> Any:
-    """A JSON value in which each path in a text or a key is reduced to its last name."""
-    if isinstance(value, dict):
-        return {last_part(key) if is_machine_path(key) else key: _without_paths(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(each) for each in value]
-    return without_folders(value) if isinstance(value, str) else value
 
 
 def _remove_paths(path: Path) -> None:

@@ -29,6 +29,7 @@ from signal_diffusion.data import export
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.experiment.loading import RunPaths
+from signal_diffusion.paths import without_paths
 from signal_diffusion.sampling.drawing import (
     BatchSize,
     count_evaluations,
@@ -145,10 +146,12 @@ def sample(
         if not state.is_main_process:
             return []
         samples, evaluations = _assembled(trained, request, parts)
-        about = settings | {
+        about = without_paths(settings) | {
             "batch_size": batch.size,
-            "checkpoint": str(trained.checkpoint),
-            "asked": dict(requested or {}),
+            "checkpoint": _checkpoint_name(trained),
+            "asked": {
+                name: without_paths(text) if name == "like" else text for name, text in (requested or {}).items()
+            },
             "evaluations_per_sample": evaluations / len(request),
             "num_processes": state.num_processes,
             "versions": {name: version(name) for name in PACKAGES},
@@ -165,6 +168,15 @@ def sample(
             )
         shutil.rmtree(folder, ignore_errors=True)  # still locked, so that no other command uses it
     return [output / name for name in names]
+
+
+def _checkpoint_name(trained: Trained) -> str:
+    """The checkpoint below its run's folder, such as `my-run/checkpoint-500`; of an exported model only the folder."""
+    checkpoint = trained.checkpoint.absolute()
+    if is_exported(checkpoint):
+        return checkpoint.name
+    base = RunPaths.around(checkpoint, trained.experiment.output.subdirs).base
+    return checkpoint.relative_to(base.parent).as_posix()
 
 
 def _as_file_name(value: str) -> str:

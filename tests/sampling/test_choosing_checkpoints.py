@@ -66,7 +66,7 @@ def test_sampling_and_export_use_the_checkpoint_that_the_file_of_the_run_names(v
     )
 
     assert sampled.exit_code == exported.exit_code == 0
-    assert json.loads((tmp_path / "out" / "samples.json").read_text())["checkpoint"] == str(run / "checkpoint-1")
+    assert json.loads((tmp_path / "out" / "samples.json").read_text())["checkpoint"] == f"{run.name}/checkpoint-1"
     assert json.loads((tmp_path / "model" / "manifest.json").read_text())["step"] == 1
     assert load_trained(run, ["generation.checkpoint=latest"]).checkpoint.name == "checkpoint-3"
 

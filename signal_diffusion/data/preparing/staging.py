@@ -25,6 +25,7 @@ from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.windows import kept_windows, window_starts, windows_in
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.paths import without_folders
 
 __all__ = ["Progress", "Staged", "Staging", "stage", "with_progress"]
 
@@ -93,7 +94,7 @@ def stage(
             if not skip_bad:
                 raise UserError(*result.lines, "nothing was written; skip such files with --skip-bad")
             logger.warning("skipped %s", result)
-            unusable.append(f"{name}: {str(result).removeprefix(f'{recording.path}: ')}")
+            unusable.append(f"{name}: {without_folders(str(result).removeprefix(f'{recording.path}: '))}")
             continue
         rejected.update(result.rejected)
         annotations.update(result.annotations)

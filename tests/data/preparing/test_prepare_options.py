@@ -239,7 +239,8 @@ def test_the_command_in_the_card_makes_the_same_dataset(six_subjects: Path, tmp_
         replace(OPTIONS, notch=(50.0, 25.0), pictures=PictureOptions(layout="mosaic", db_limits=(-30.0, 30.0))),
     ):
         card = prepare([six_subjects], tmp_path / "by-options", options)
-        words = [str(tmp_path / "by-command") if word == "DIR" else word for word in shlex.split(card.command)[1:]]
+        folders = {"DIR": tmp_path / "by-command", "lab": six_subjects, "first": tmp_path / "first"}
+        words = [str(folders.get(word, word)) for word in shlex.split(card.command)[1:]]
         result = CliRunner().invoke(app, words, catch_exceptions=False)
         assert result.exit_code == 0
         assert DatasetCard.load(tmp_path / "by-command").files == card.files
