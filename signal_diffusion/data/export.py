@@ -11,7 +11,7 @@ import json
 import math
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from torch import Tensor
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import nested
 from signal_diffusion.data.foreign.image_folder import write_images
+from signal_diffusion.data.format_limits import EDF_LARGEST_MICROVOLTS, check_limits
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 
@@ -52,7 +53,6 @@ Metadata = pd.DataFrame | Mapping[str, Any] | None
 _VOLTS = 1e-6  # per µV
 _ROWS_PER_GROUP = 256
 _EDF_LARGEST = 32767  # the smallest value is its negative, so that 0 µV is stored as 0
-_EDF_NAME = 16  # largest number of characters in a channel's label
 
 
 def to_mne(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mne.EpochsArray:
@@ -159,19 +159,15 @@ def parse_formats(text: str) -> tuple[str, ...]:
     return names
 
 
-def check_formats(formats: Sequence[str], card: DatasetCard) -> None:
-    """Raise a `UserError` if samples with this card cannot be written in one of the formats."""
+def check_formats(formats: Sequence[str], card: DatasetCard, *, labels: Iterable[str] = (), num: int = 0) -> None:
+    """Raise a `UserError` if samples with this card cannot be written in one of the formats.
+
+    `labels` are those of the samples, and `num` is the number of windows, if they are known.
+    """
     for name in formats:
         if name not in TENSOR_FORMATS:
             _check_signals(card, f"--format {name}", "use npz or png, which store the tensors")
-    if "edf" in formats and not float(card.sampling_rate or 0).is_integer():
-        raise UserError(
-            f"--format edf: EDF needs a whole number of Hz, found {card.sampling_rate:g} Hz; use fif or parquet"
-        )
-    if "edf" in formats and (long := [name for name in card.channels if len(name) > _EDF_NAME]):
-        raise UserError(
-            f"--format edf: channel {long[0]} has more than {_EDF_NAME} characters, EDF's limit; use fif or parquet"
-        )
+            check_limits(name, card.channels, card.sampling_rate or 0, labels, num * (card.window or 0))
 
 
 def write(
@@ -212,6 +208,8 @@ def write(
         out = _Samples(card=card, signals=None, tensors=_array(tensors), frame=_frame(metadata, card, len(tensors)))
     else:
         _, frame = _checked(samples, card, metadata)
+        labels = [label for label in frame.get("label", pd.Series()).unique() if label is not None]
+        check_formats([name], card, labels=labels, num=len(frame))
         given = None if tensors is None else _array(tensors)
         out = _Samples(card=card, signals=_array(samples).astype(np.float32, copy=False), tensors=given, frame=frame)
     path = stem.with_name(stem.name + FORMATS[name].ending)
@@ -311,6 +309,8 @@ def _write_edf(path: Path, out: _Samples) -> None:
     from mne.export import export_raw
 
     limit = _edf_range(out.windows)
+    if limit > EDF_LARGEST_MICROVOLTS:
+        raise UserError(f"{path}: the samples reach {limit:,} µV, more than EDF can store; use fif or parquet")
     raw = to_raw(out.windows, out.card, out.frame)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*requires equal-length data blocks.*")  # documented in `write`

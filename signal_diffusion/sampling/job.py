@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 from accelerate.state import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
@@ -139,7 +140,15 @@ def sample(
     batch = _batch_size(trained, request, batch_size, state.num_processes)
     settings = _settings(trained, request) | {"batch_size": batch.size}
     adopted = () if batch_size else ("batch_size",)
-    with _job_folder(output, settings, adopted, files.formats, trained, state) as (folder, size):
+    columns = requested_columns(trained.attributes, request.cond)
+    check = partial(
+        export.check_formats,
+        files.formats,
+        trained.card,
+        labels=[str(label) for label in np.unique(columns.get("label", [])) if label],
+        num=len(request) // max(1, request.electrodes),
+    )
+    with _job_folder(output, settings, adopted, check, state) as (folder, size):
         batch.size = size
         parts = KeptBatches(folder, len(request), size)
         _generate_missing(trained, request, parts, batch, state, on_batch)
@@ -238,8 +247,7 @@ def _job_folder(
     output: Path,
     settings: Mapping[str, Any],
     adopted: Collection[str],
-    formats: Sequence[str],
-    trained: Trained,
+    check_formats: Callable[[], None],
     state: PartialState,
 ) -> Iterator[tuple[Path, int]]:
     """The locked folder of this job's finished batches, and its batch size; fails on all processes or on none."""
@@ -247,7 +255,7 @@ def _job_folder(
     lock = filelock.FileLock(folder / "lock", timeout=0)
     try:
         with raise_on_all_processes():
-            export.check_formats(formats, trained.card)
+            check_formats()
             check_output(output)
             if state.is_main_process:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -239,6 +239,25 @@ def test_tensors_without_signals_can_be_written_only_as_npz(card: DatasetCard, t
             "EDF needs a whole number of Hz, found 102.4 Hz",
         ),
         (lambda card: export.check_formats(["edf"], replace(card, channels=("x" * 17,))), "more than 16 characters"),
+        (
+            lambda card: export.check_formats(["npz", "fif"], replace(card, channels=("Cz", "Fpµ1"))),
+            "--format fif: channel Fpµ1 has characters that are not ASCII, which FIF cannot store; use parquet or npz",
+        ),
+        (
+            lambda card: export.check_formats(["edf"], replace(card, channels=("Fpµ1",))),
+            "--format edf: channel Fpµ1 has characters that are not ASCII, which EDF cannot store",
+        ),
+        (lambda card: export.check_formats(["edf"], replace(card, channels=("EDF Annotations",))), "EDF reserves"),
+        (lambda card: export.check_formats(["fif"], card, labels=["a;b"]), "label a;b has characters that MNE cannot"),
+        (
+            lambda card: export.check_formats(["fif"], card, labels=["安静"]),
+            "label 安静 has characters that MNE",
+        ),
+        (lambda card: export.check_formats(["edf"], card, labels=["a\x14b"]), "has control characters"),
+        (
+            lambda card: export.check_formats(["fif"], card, num=2**20),
+            "2,147,483,648 samples per channel are more",
+        ),
         (lambda card: export.to_mne(np.zeros((1, 7, 64)), card), "7 electrodes; the card has 19"),
         (lambda card: export.to_mne(np.zeros(64), card), "expected"),
         (lambda card: export.to_mne(np.zeros((2, 64)), card, {"label": ["alert"]}), "label has 1 values for 2 samples"),
@@ -250,8 +269,27 @@ def test_invalid_arguments_are_one_line_errors(card: DatasetCard, act: Any, comp
     assert len(caught.value.lines) == 1
 
 
+def _with_labels(card: DatasetCard, *names: str) -> DatasetCard:
+    return replace(card, columns=card.columns | {"label": {"kind": "categorical", "names": list(names)}})
+
+
+def test_labels_that_pass_the_check_are_read_back(card: DatasetCard, tmp_path: Path) -> None:
+    labels = ["a:b", "é ñ", "a/b", "<x>"]
+    named = _with_labels(card, *labels)
+    path = export.write(tmp_path / "a", np.zeros((4, 64)), named, {"label": labels}, "fif")
+    assert set(mne.read_epochs(path, verbose="error").event_id) == {*labels}
+    path = export.write(
+        tmp_path / "a", np.zeros((2, 64)), _with_labels(card, "安静", "a;b"), {"label": ["安静", "a;b"]}, "edf"
+    )
+    assert {"label/安静", "label/a;b"} <= {*mne.io.read_raw_edf(path, verbose="error").annotations.description}
+
+
 def test_values_that_a_format_cannot_store_are_errors(card: DatasetCard, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         export.write(tmp_path / "samples", np.full((1, 2048), np.nan), card, None, "edf")
+    with pytest.raises(UserError, match="reach 20,000,000 µV, more than EDF can store; use fif or parquet"):
+        export.write(tmp_path / "samples", np.full((1, 2048), 2e7), card, None, "edf")
+    with pytest.raises(UserError, match="label a;b has characters that MNE cannot read back from FIF"):
+        export.write(tmp_path / "samples", np.zeros((1, 2048)), _with_labels(card, "a;b"), {"label": ["a;b"]}, "fif")
     with pytest.raises(UserError, match="a column signal, a name that the file itself uses"):
         export.write(tmp_path / "samples", np.zeros((1, 64)), card, pd.DataFrame({"signal": [1]}), "parquet")

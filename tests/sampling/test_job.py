@@ -81,6 +81,27 @@ def test_examples_without_signals_are_sampled_as_tensors(run: Path, tmp_path: Pa
         assert set(file) == {"tensors", "label"}
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "complaint"),
+    [
+        ("fif", {"channels": ("Cz", "Fpµ1")}, "channel Fpµ1 has characters that are not ASCII, which FIF cannot store"),
+        ("edf", {"channels": ("Cz", "Fpµ1")}, "channel Fpµ1 has characters that are not ASCII, which EDF cannot store"),
+        ("edf", {"sampling_rate": 102.4}, "EDF needs a whole number of Hz"),
+        ("fif", {"window": 2**30}, "samples per channel are more than FIF's events can count"),
+    ],
+)
+def test_limits_of_a_format_are_checked_before_anything_is_generated(
+    run: Path, tmp_path: Path, name: str, change: dict[str, object], complaint: str
+) -> None:
+    trained = load_trained(run)
+    trained = dataclasses.replace(trained, card=dataclasses.replace(trained.card, **change))
+    calls: list[int] = []
+    with pytest.raises(UserError, match=f"--format {name}: .*{complaint}"):
+        request = request_values(trained.attributes, {}, 2)
+        job.sample(trained, request, tmp_path / "out", files=SampleFiles(formats=("npz", name)), on_batch=calls.append)
+    assert not calls and not list(tmp_path.iterdir())
+
+
 def test_formats_that_need_signals_are_refused_before_anything_is_generated(run: Path, tmp_path: Path) -> None:
     trained = without_signals(load_trained(run))
     request = request_values(trained.attributes, {}, 2)
