@@ -23,6 +23,11 @@ RECORDING_OPTIONS = (
     "band",
     "notch",
     "label",
+    "events",
+    "events_table",
+    "tmin",
+    "tmax",
+    "baseline",
     "subjects",
     "split_by",
     "reject_above",
@@ -63,7 +68,9 @@ def prepare(
     band: Annotated[tuple[float, float], typer.Option(help="Band-pass, Hz.")] = (0.5, 60.0),
     notch: Annotated[list[float] | None, typer.Option(help="Line frequency to remove, Hz; repeatable.")] = None,
     rate: Annotated[float, typer.Option(help="Sampling rate of the dataset, Hz.")] = 125.0,
-    window: Annotated[int, typer.Option(help="Length of a window, samples.")] = 2048,
+    window: Annotated[
+        int, typer.Option(help="Length of a window, samples; with --events, it follows from --tmin and --tmax.")
+    ] = 2048,
     overlap: Annotated[
         float | None,
         typer.Option(help="Fraction of a window shared with the next one.", show_default="0.5; synthetic 0"),
@@ -72,9 +79,28 @@ def prepare(
         str,
         typer.Option(
             help="Source of the label: task (of the BIDS name), annotation (or event; annotation:A,B uses only these), "
-            "folder (INPUT/LABEL/[SUBJECT/]FILE), or a column of the subject table."
+            "folder (INPUT/LABEL/[SUBJECT/]FILE), a column of the subject table, or a template: {task}/{annotation}.",
+            show_default="task; with --events the event",
         ),
     ] = "task",
+    events: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL=CODE,…",
+            help="Cut one window around each of these events, and label it: left=T1,right=T2. Codes are looked up in "
+            "events.tsv, annotations and stim channels.",
+        ),
+    ] = None,
+    events_table: Annotated[
+        Path | None,
+        typer.Option(help="Table (.csv, .tsv) with the columns run, event, label, if a code depends on the run."),
+    ] = None,
+    tmin: Annotated[float | None, typer.Option(help="Start of a window, relative to its event, s.")] = None,
+    tmax: Annotated[float | None, typer.Option(help="End of a window, relative to its event, s.")] = None,
+    baseline: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Subtract the mean of this interval, relative to the event, from each electrode, s."),
+    ] = None,
     subjects: Annotated[
         Path | None,
         typer.Option(help="Subject table (.csv, .tsv): id, sex, age, group, …; overrides BIDS participants.tsv."),
@@ -119,6 +145,8 @@ def prepare(
     _refuse(
         context, RECORDING_OPTIONS if synthetic else SYNTHETIC_OPTIONS, "--synthetic" if synthetic else "recordings"
     )
+    if events is not None or events_table is not None:
+        _refuse(context, ("overlap", *(("label",) if label == "task" else ())), "--events")
     if splits_from is not None:
         _refuse(context, ("splits", "split_by", *(() if synthetic else ("seed",))), "--splits-from")
     from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare_synthetic
@@ -151,6 +179,11 @@ def prepare(
                 notch=tuple(notch or ()),
                 overlap=0.5 if overlap is None else overlap,
                 label=label,
+                events=events,
+                events_table=events_table,
+                tmin=tmin,
+                tmax=tmax,
+                baseline=baseline,
                 subjects=subjects,
                 split_by=split_by,
                 reject_above=reject_above,
@@ -159,6 +192,8 @@ def prepare(
                 workers=workers,
                 **shared,
             )
+            if options.window != window:  # the default may be replaced, but not the same number if it was given
+                _refuse(context, ("window",), "--tmin and --tmax, which make it " + str(options.window))
             card = prepare_recordings(inputs or [], output, options, progress)
     _summarise(card, output)
 
@@ -183,6 +218,9 @@ def _summarise(card: DatasetCard, output: Path) -> None:
             f"{counts['examples']:7d} examples  {for_terminal(format_label_counts(counts))}"
         )
     rejected = ", ".join(f"{count} {reason}" for reason, count in card.rejected.items())
+    if card.tmin is not None and card.window is not None and card.sampling_rate:
+        tmax = card.tmin + card.window / card.sampling_rate
+        print(f"  windows from {card.tmin:g} to {tmax:g} s around events")
     print(f"  windows rejected: {rejected}; recordings without examples: {len(card.skipped)}")
     if "label" not in card.columns:
         print("  no labels; choose their source with --label")

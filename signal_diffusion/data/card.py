@@ -46,6 +46,8 @@ class DatasetCard:
     """Hz; None for images of unknown signals."""
     window: int | None
     """Samples of a window; None for images of unknown signals."""
+    tmin: float | None = None
+    """Time of a window's first sample relative to its event, s; None for windows that were not cut around events."""
     channels: tuple[str, ...]
     """Electrodes, in order; empty for images of unknown signals."""
     columns: dict[str, dict[str, Any]]

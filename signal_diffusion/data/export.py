@@ -58,15 +58,17 @@ _EDF_LARGEST = 32767  # the smallest value is its negative, so that 0 µV is sto
 def to_mne(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mne.EpochsArray:
     """Convert signals to `mne.EpochsArray`: volts, names, positions of the 10-20 system, one epoch per window.
 
-    A single electrode is named by `metadata["electrode"]` if that is the same in all rows, else "EEG". Events are
-    named by `metadata["label"]`, with the codes 1, 2, … in the order of the card's labels ("unlabelled" is last), or
-    "sample" without labels. Raises `UserError` if examples of this card are not signals, or do not match the samples.
+    A single electrode is named by `metadata["electrode"]` if that is the same in all rows, else "EEG". In windows
+    around events, time 0 is the event (the card's `tmin` is the time of the first sample); in others, the first sample.
+    Events are named by `metadata["label"]`, with the codes 1, 2, … in the order of the card's labels ("unlabelled" is
+    last), or "sample" without labels. Raises `UserError` if examples of this card are not signals, or do not match the
+    samples.
     """
     import mne
 
     signals, frame = _checked(samples, card, metadata)
     events = np.zeros((len(signals), 3), dtype=int)
-    events[:, 0] = np.arange(len(signals)) * signals.shape[-1]
+    events[:, 0] = np.arange(len(signals)) * signals.shape[-1] + _event_sample(card)
     event_id = {"sample": 1}
     if "label" in frame:
         labels = ["unlabelled" if label is None else label for label in frame["label"]]
@@ -81,7 +83,7 @@ def to_mne(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
         _info(signals, card, frame),
         events=events,
         event_id=event_id,
-        tmin=0.0,
+        tmin=card.tmin or 0.0,
         metadata=frame if len(frame.columns) else None,
         baseline=None,
         verbose="error",
@@ -92,7 +94,8 @@ def to_raw(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
     """Convert signals to `mne.io.RawArray`: the windows of `to_mne`, concatenated.
 
     An annotation "label/NAME" spans each window with a known label (with the prefix, since MNE drops data annotated
-    with a word that begins with "bad"). "BAD boundary" and "EDGE boundary" mark where a window does not continue the
+    with a word that begins with "bad"). In windows around events it is at the time of the event, with a duration of 0,
+    if that is inside the window. "BAD boundary" and "EDGE boundary" mark where a window does not continue the
     previous one; generated windows never do.
     """
     import mne
@@ -103,12 +106,15 @@ def to_raw(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
     raw = mne.io.RawArray(joined.astype(np.float64) * _VOLTS, info, verbose="error")
     seconds = signals.shape[-1] / info["sfreq"]
     onsets = np.arange(len(signals)) * seconds
+    breaks = onsets[~_continues(frame, card)]
+    event, duration = _event_sample(card), seconds
+    if card.tmin is not None and 0 <= event < signals.shape[-1]:
+        onsets, duration = onsets + event / info["sfreq"], 0.0
     labelled = [
         (onset, f"label/{label}") for onset, label in zip(onsets, frame.get("label", ()), strict=False) if label
     ]
-    breaks = onsets[~_continues(frame, card)]
     raw.set_annotations(
-        mne.Annotations([onset for onset, _ in labelled], seconds, [text for _, text in labelled])
+        mne.Annotations([onset for onset, _ in labelled], duration, [text for _, text in labelled])
         + mne.Annotations(breaks, 0.0, "BAD boundary")
         + mne.Annotations(breaks, 0.0, "EDGE boundary"),
         verbose="error",
@@ -403,6 +409,11 @@ def _info(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame) -> mne.In
         if card.preprocessing.get("reference", "none") != "none":  # also for an average, like `set_eeg_reference`
             info["custom_ref_applied"] = mne.io.constants.FIFF.FIFFV_MNE_CUSTOM_REF_ON
     return info
+
+
+def _event_sample(card: DatasetCard) -> int:
+    """Sample of the event relative to the first one of a window; 0 for windows that are not around events."""
+    return round(-(card.tmin or 0.0) * (card.sampling_rate or 0.0))
 
 
 def _continues(frame: pd.DataFrame, card: DatasetCard) -> np.ndarray:

@@ -182,7 +182,7 @@ def _assign_splits(staged: Sequence[Staged], split_by: str, options: WindowOptio
 
 def _signals(staged: Staged, window: int) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield µV (n, channels, window) of a few kept windows at a time, with their slice of `kept`."""
-    for part, signals in windows_in(staged.path, staged.starts[staged.kept], window):
+    for part, signals in windows_in(staged.path, staged.starts[staged.kept], window, staged.baseline):
         yield part, torch.from_numpy(signals)
 
 
@@ -226,6 +226,7 @@ def _card(
         shape=representation.shape,
         sampling_rate=options.rate,
         window=options.window,
+        tmin=events.first / options.rate if (events := source.staging.events) is not None else None,
         channels=source.channels,
         columns=columns | ({"caption": {"kind": "text"}} if captions else {}),
         splits=describe_splits(splits, columns, source.extras, len(electrodes) or 1),

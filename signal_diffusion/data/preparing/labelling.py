@@ -1,7 +1,8 @@
-"""Labels of windows: from the recording as a whole, or from its annotations."""
+"""Labels of windows: a template of what is known about the recording, and of the window's annotation or event."""
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,54 +15,89 @@ from signal_diffusion.errors import UserError
 
 __all__ = ["Labelling"]
 
+ENTITIES = ("task", "session", "run", "acquisition", "folder")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """The option `--label`: `task`, `folder`, `annotation`, `annotation:A,B`, or a column of the subject table."""
+    """The option `--label`: a source, or a template of several: `task`, `annotation:A,B`, `{task}/{annotation}`.
 
-    source: str
+    A source is one of `ENTITIES`, `annotation` (the event, if windows are cut around events), or a column of the
+    subject table.
+    """
+
+    parts: tuple[tuple[str, str | None], ...]
+    """Text, and the source that follows it; None = nothing follows."""
     names: tuple[str, ...] | None = None
     """Annotations to use; None = all."""
 
     @classmethod
     def parse(cls, text: str, recordings: Sequence[Recording]) -> Labelling:
         """Parse the option; raises `UserError` if no recording has such a column."""
-        source, colon, names = text.partition(":")
-        if colon and source == "annotation":
-            chosen = tuple(name.strip() for name in names.split(",") if name.strip())
-            if not chosen:
-                raise UserError(f"label: no annotation named in {text!r}; write annotation, or annotation:rest,work")
-            return cls(source=source, names=chosen)
-        columns = sorted({name for recording in recordings for name in recording.participant})
-        if text not in ("task", "folder", "annotation", *columns):
-            raise UserError(
-                f"label: the subject table has no column {text!r}; use task, folder, annotation"
-                + (f", or one of: {', '.join(columns)}" if columns else "")
-            )
-        loose = [recording.recording for recording in recordings if recording.folder is None]
-        if text == "folder" and loose:
-            raise UserError(
-                f"label: {loose[0]} is not in a subfolder; --label folder expects INPUT/LABEL/[SUBJECT/]FILE"
-            )
-        return cls(source=text)
+        parts = []
+        names = None
+        for literal, source, chosen in _fields(text):
+            if chosen is not None:
+                names = tuple(name.strip() for name in chosen.split(",") if name.strip())
+                if not names:
+                    raise UserError(
+                        f"label: no annotation named in {text!r}; write annotation, or annotation:rest,work"
+                    )
+            if source is not None:
+                _check_source(source, recordings)
+            parts.append((literal, source))
+        return cls(parts=tuple(parts), names=names)
 
     @property
     def by_window(self) -> bool:
         """Whether windows of one recording can have different labels; windows without a label are then rejected."""
-        return self.source == "annotation"
+        return any(source == "annotation" for _, source in self.parts)
 
-    def of_recording(self, recording: Recording) -> str | None:
-        """Label of all windows of a recording; None if unknown, or if labels are per window."""
-        if self.by_window:
-            return None
-        if self.source in ("task", "folder"):
-            return getattr(recording, self.source)
-        return recording.participant.get(self.source)
+    def annotations_of(
+        self, starts: np.ndarray, window: int, sfreq: float, spans: Sequence[Span]
+    ) -> Sequence[str | None]:
+        """Annotation of each window that starts at a sample of `starts`; None if there is none, or none is needed."""
+        if not self.by_window:
+            return [None] * len(starts)
+        return label_windows(starts, window, sfreq, spans, self.names)
 
-    def of_windows(
-        self, recording: Recording, starts: np.ndarray, window: int, sfreq: float, spans: Sequence[Span]
-    ) -> list[str | None]:
-        """Label of each window; None = unlabelled."""
-        if self.by_window:
-            return label_windows(starts, window, sfreq, spans, self.names)
-        return [self.of_recording(recording)] * len(starts)
+    def of_windows(self, recording: Recording, annotations: Sequence[str | None]) -> list[str | None]:
+        """Label of windows with these annotations; None = unlabelled."""
+        label_of = {name: self._label(recording, name) for name in dict.fromkeys(annotations)}
+        return [label_of[name] for name in annotations]
+
+    def _label(self, recording: Recording, annotation: str | None) -> str | None:
+        words = []
+        for literal, source in self.parts:
+            value = annotation if source == "annotation" else "" if source is None else _value(recording, source)
+            if value is None:
+                return None
+            words.append(literal + value)
+        return "".join(words)
+
+
+def _fields(text: str) -> list[tuple[str, str | None, str | None]]:
+    """Split a label option into (text, source that follows, annotations to use)."""
+    if "{" not in text:
+        source, colon, chosen = text.partition(":")
+        return [("", source, chosen)] if colon and source == "annotation" else [("", text, None)]
+    try:
+        return [(literal, source, chosen or None) for literal, source, chosen, _ in string.Formatter().parse(text)]
+    except ValueError as error:
+        raise UserError(f"label: {text!r} is not a template ({error}); write {{task}}/{{annotation}}") from error
+
+
+def _value(recording: Recording, source: str) -> str | None:
+    return getattr(recording, source, None) if source in ENTITIES else recording.participant.get(source)
+
+
+def _check_source(source: str, recordings: Sequence[Recording]) -> None:
+    columns = sorted({name for recording in recordings for name in recording.participant})
+    if source not in (*ENTITIES, "annotation", *columns):
+        raise UserError(
+            f"label: the subject table has no column {source!r}; use {', '.join((*ENTITIES, 'annotation'))}"
+            + (f", or one of: {', '.join(columns)}" if columns else "")
+        )
+    loose = [recording.recording for recording in recordings if recording.folder is None]
+    if source == "folder" and loose:
+        raise UserError(f"label: {loose[0]} is not in a subfolder; --label folder expects INPUT/LABEL/[SUBJECT/]FILE")

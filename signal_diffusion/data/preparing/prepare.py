@@ -11,12 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from signal_diffusion.data import synthetic
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.building import Source, WindowOptions, build, no_progress
+from signal_diffusion.data.preparing.event_windows import (
+    EventWindows,
+    baseline_samples,
+    parse_events,
+    read_events_table,
+    samples_of,
+)
 from signal_diffusion.data.preparing.inputs import collect_recordings, describe_sources, extra_columns
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.staging import Progress, Staging
@@ -48,7 +56,18 @@ class PrepareOptions(WindowOptions):
     notch: tuple[float, ...] = ()
     """Frequencies to remove, Hz."""
     label: str = "task"
-    """Source of the label (`Labelling`): task, folder, annotation, annotation:A,B, or a column of the subject table."""
+    """Source of the label (`Labelling`): task, folder, annotation, annotation:A,B, a column of the subject table, or a
+    template of these. Windows around events have the label of their event by default."""
+    events: str | None = None
+    """Cut windows around these events: `left=T1,right=T2`; None = a fixed grid of windows."""
+    events_table: Path | None = None
+    """Table (.csv, .tsv) with the columns run, event and label, instead of `events`."""
+    tmin: float | None = None
+    """Start of the window around an event, s."""
+    tmax: float | None = None
+    """End of the window around an event, s; `window` follows from both."""
+    baseline: tuple[float, float] | None = None
+    """Subtract the mean over this interval around the event from each electrode, s."""
     subjects: Path | None = None
     """Subject table (.csv, .tsv); overrides participants.tsv."""
     split_by: str = "subject"
@@ -63,6 +82,7 @@ class PrepareOptions(WindowOptions):
     """Number of processes that read recordings; the dataset does not depend on it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "window", self._window())
         super().__post_init__()
         low, high = self.band
         if not 0 < low < high < self.rate / 2:
@@ -83,6 +103,36 @@ class PrepareOptions(WindowOptions):
             raise UserError(f"workers: {self.workers}; expected at least 1")
         if self.splits_from is not None and (self.split_by != "subject" or self.splits != WindowOptions.splits):
             raise UserError("splits_from: cannot be combined with --splits or --split-by; leave them out")
+
+    @property
+    def around_events(self) -> bool:
+        """Whether windows are cut around events, instead of on a fixed grid."""
+        return self.events is not None or self.events_table is not None
+
+    def _window(self) -> int:
+        """Length of a window, in samples; raises `UserError` if the options of events contradict each other."""
+        if not self.around_events:
+            if given := [name for name in ("tmin", "tmax", "baseline") if getattr(self, name) is not None]:
+                raise UserError(f"{given[0]}: is for windows around events; add --events left=T1,right=T2")
+            return self.window
+        if self.events is not None and self.events_table is not None:
+            raise UserError("events, events_table: both say which events to use; give one of them")
+        if self.tmin is None or self.tmax is None or not -1e6 < self.tmin < self.tmax < 1e6:
+            raise UserError(
+                f"tmin, tmax: {self.tmin} to {self.tmax} s; expected the start and the end of the window around an "
+                "event, such as --tmin -0.5 --tmax 3.5"
+            )
+        if self.label != "task" and "annotation" not in self.label:
+            raise UserError(
+                f"label: {self.label!r} would hide which event a window is around; leave --label out, or combine them "
+                f"as {{{self.label}}}/{{annotation}}"
+            )
+        window = samples_of(self.tmax - self.tmin, self.rate)
+        if self.window not in (WindowOptions.window, window):
+            raise UserError(
+                f"window: {self.window} samples, but --tmin and --tmax make it {window}; leave --window out"
+            )
+        return window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +164,7 @@ def prepare(
     found = collect_recordings(inputs, subjects=options.subjects, folder_is_label=options.label == "folder")
     recordings, notes = with_ages_and_sexes(found, skip_bad=options.skip_bad)
     kind = representation_named(options.representation)
+    events = _event_windows(options)
     channels = _channels(recordings, options)
     read = ReadOptions(
         channels=channels,
@@ -123,17 +174,20 @@ def prepare(
         sampling_rate=options.rate,
         min_samples=options.window,
         flat_below=options.reject_flat,
+        events=events.codes if events is not None else frozenset(),
     )
     read.check()
+    label = "annotation" if events is not None and options.label == "task" else options.label
     source = Source(
         recordings=recordings,
         staging=Staging(
             read=partial(read_recording, options=read),
-            labelling=Labelling.parse(options.label, recordings),
+            labelling=Labelling.parse(label, recordings),
             rate=options.rate,
             window=options.window,
             overlap=options.overlap,
             reject_above=options.reject_above,
+            events=events,
         ),
         channels=channels,
         sources=describe_sources(inputs),
@@ -142,7 +196,7 @@ def prepare(
             "band": list(options.band),
             "notch": list(options.notch),
             "reference": options.reference,
-            "overlap": options.overlap,
+            **_how_cut(options, events),
             "reject_above": options.reject_above,
             "reject_flat": options.reject_flat,
             **({"participants": notes} if notes else {}),
@@ -195,7 +249,7 @@ def prepare_synthetic(
         recordings=[recording for recording, *_ in jobs.values()],
         staging=Staging(
             read=read,
-            labelling=Labelling(source="task"),
+            labelling=Labelling(parts=(("", "task"),)),
             rate=options.rate,
             window=options.window,
             overlap=options.overlap,
@@ -208,6 +262,29 @@ def prepare_synthetic(
         made_from=_made_from(["--synthetic", "--representation", representation], options),
     )
     return build(source, output, kind, options, progress)
+
+
+def _event_windows(options: PrepareOptions) -> EventWindows | None:
+    if options.tmin is None:
+        return None
+    if options.events_table is not None:
+        labels = read_events_table(options.events_table)
+    else:
+        labels = parse_events(options.events or "")
+    first, baseline = samples_of(options.tmin, options.rate), None
+    if options.baseline is not None:
+        baseline = baseline_samples(options.baseline, options.rate, first, options.window)
+    return EventWindows(labels=labels, rate=options.rate, first=first, window=options.window, baseline=baseline)
+
+
+def _how_cut(options: PrepareOptions, events: EventWindows | None) -> dict[str, Any]:
+    """Describe for the card how recordings are cut into windows."""
+    if events is None:
+        return {"overlap": options.overlap}
+    return {
+        "events": events.labels.get("", events.labels),
+        "baseline": None if options.baseline is None else list(options.baseline),
+    }
 
 
 def _split_by(column: str, recordings: Sequence[Recording]) -> str:
@@ -266,6 +343,9 @@ def _command(arguments: Sequence[str], options: WindowOptions, path: Callable[[P
         values |= {"layout": pictures.layout, "picture_size": pictures.size, "frequency": pictures.frequency}
     values |= {"db_limits": pictures.db_limits}
     values.pop("workers", None)
+    if isinstance(options, PrepareOptions) and options.around_events:
+        for name in ("window", "overlap", *(["label"] if options.label == "task" else [])):
+            values.pop(name)
     if options.splits_from is not None:
         for name in ("splits", "split_by", *(["seed"] if isinstance(options, PrepareOptions) else [])):
             values.pop(name, None)

@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from signal_diffusion.data.preparing.event_windows import EventWindows, check_codes
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording
@@ -48,6 +49,8 @@ class Staging:
     overlap: float
     reject_above: float
     """Peak-to-peak amplitude, µV."""
+    events: EventWindows | None = None
+    """Cut one window around each of these events; None = a fixed grid of windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +61,18 @@ class Staged:
     path: Path
     starts: np.ndarray
     """First sample of each window (n,)."""
-    kept: np.ndarray
+    kept: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     """Indices into `starts` (k,)."""
-    labels: list[str | None]
+    labels: list[str | None] = field(default_factory=list)
     """Labels of the kept windows."""
-    rejected: dict[str, int]
+    rejected: dict[str, int] = field(default_factory=dict)
     """Number of rejected windows, by reason."""
-    annotations: tuple[str, ...]
-    """Distinct descriptions of the recording's annotations."""
+    baseline: slice | None = None
+    """Samples of each window whose mean is subtracted."""
+    annotations: tuple[str, ...] = ()
+    """Distinct descriptions of the recording's annotations, or codes of its events."""
+    why_empty: str = ""
+    """Why it was not read, if that follows from its name."""
 
 
 def stage(
@@ -84,7 +91,7 @@ def stage(
     staged, rejected = [], Counter({"flat": 0, "amplitude": 0, "annotation": 0, "unlabelled": 0})
     unusable: list[str] = []
     empty: list[str] = []
-    annotations: set[str] = set()
+    found: list[tuple[Recording, tuple[str, ...]]] = []
     several = len({recording.dataset for recording in recordings}) > 1
     results = _results(recordings, folder, staging, workers)
     for number, (recording, result) in enumerate(zip(recordings, results, strict=True)):
@@ -97,18 +104,23 @@ def stage(
             unusable.append(f"{name}: {without_folders(str(result).removeprefix(f'{recording.path}: '))}")
             continue
         rejected.update(result.rejected)
-        annotations.update(result.annotations)
+        if not result.why_empty:
+            found.append((recording, result.annotations))
         if len(result.kept):
             staged.append(result)
         else:
-            empty.append(f"{name}: no window is left ({_format_counts(result.rejected)})")
+            empty.append(f"{name}: {result.why_empty or f'no window is left ({_format_counts(result.rejected)})'}")
     progress("reading", len(recordings), len(recordings))
-    _check_annotations(staging.labelling, annotations)
+    annotations = {name for _, names in found for name in names}
+    if staging.events is not None:
+        check_codes(staging.events.labels, found)
+    else:
+        _check_annotations(staging.labelling, annotations)
     if not staged:
-        found = f"; the recordings have the annotations {', '.join(sorted(annotations))}" if annotations else ""
+        has = f"; the recordings have the annotations {', '.join(sorted(annotations))}" if annotations else ""
         raise UserError(
             f"no window is left: {len(unusable)} recordings skipped, windows rejected: {_format_counts(rejected)}; "
-            f"check --reject-above, --reject-flat and --label{found}"
+            f"check --reject-above, --reject-flat and --label{has}"
         )
     if empty:
         logger.warning("%d of %d recordings have no usable window: %s", len(empty), len(recordings), listed(empty))
@@ -163,15 +175,17 @@ def _end_with_parent() -> None:
 
 def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | UserError:
     """Stage one recording; returns an error instead of raising it, so that errors are reported in order."""
+    if staging.events is not None and (why := staging.events.why_not(recording)):
+        return Staged(recording=recording, path=path, starts=np.zeros(0, dtype=int), why_empty=why)
     try:
         reading = staging.read(recording, output=path)
+        starts, named, rejected = _candidates(recording, reading, staging)
     except UserError as error:
         path.unlink(missing_ok=True)
         return error
-    starts = window_starts(reading.num_samples, staging.window, staging.overlap)
     extents = [np.ptp(windows, axis=-1).max(axis=-1) for _, windows in windows_in(path, starts, staging.window)]
-    kept, rejected = kept_windows(
-        np.concatenate(extents),
+    kept, bad = kept_windows(
+        np.concatenate([np.zeros(0), *extents]),
         starts,
         staging.window,
         sfreq=staging.rate,
@@ -179,22 +193,39 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         flat=reading.flat,
         bad=[(span.onset, span.end) for span in reading.spans if span.bad],
     )
-    labels = staging.labelling.of_windows(recording, starts[kept], staging.window, staging.rate, reading.spans)
+    labels = staging.labelling.of_windows(recording, [named[number] for number in kept])
     if staging.labelling.by_window:
         labelled = [number for number, label in enumerate(labels) if label is not None]
         rejected |= {"unlabelled": len(labels) - len(labelled)}
         kept, labels = kept[labelled], [labels[number] for number in labelled]
     if not len(kept):
         path.unlink()
+    codes = {span.description for span in reading.spans} if staging.events is None else _codes(reading)
     return Staged(
         recording=recording,
         path=path,
         starts=starts,
         kept=kept,
         labels=labels,
-        rejected=rejected,
-        annotations=tuple(sorted({span.description for span in reading.spans})),
+        rejected=rejected | bad,
+        annotations=tuple(sorted(codes)),
+        baseline=staging.events.baseline if staging.events is not None else None,
     )
+
+
+def _candidates(
+    recording: Recording, reading: Reading, staging: Staging
+) -> tuple[np.ndarray, Sequence[str | None], dict[str, int]]:
+    """First sample of each possible window (n,), its annotation or event, and the number of windows left out."""
+    if staging.events is not None:
+        starts, named, outside = staging.events.windows(recording, reading.events, reading.num_samples)
+        return starts, named, {"outside": outside}
+    starts = window_starts(reading.num_samples, staging.window, staging.overlap)
+    return starts, staging.labelling.annotations_of(starts, staging.window, staging.rate, reading.spans), {}
+
+
+def _codes(reading: Reading) -> set[str]:
+    return {code for event in reading.events for code in event.codes}
 
 
 def with_progress(items: Sequence[Staged], what: str, progress: Progress) -> Iterable[Staged]:

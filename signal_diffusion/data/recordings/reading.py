@@ -21,6 +21,7 @@ import scipy.signal
 
 from signal_diffusion.data.recordings.channels import channel_names, eeg_names, find_channels
 from signal_diffusion.data.recordings.edf import channel_rates
+from signal_diffusion.data.recordings.events import Event, events_of
 from signal_diffusion.data.recordings.opening import (
     errors_naming,
     one_line,
@@ -63,6 +64,8 @@ class ReadOptions:
     """Fewer samples, at `sampling_rate`, are an error."""
     flat_below: float
     """A channel with a smaller peak-to-peak amplitude within a second is flat, µV."""
+    events: frozenset[str] = frozenset()
+    """Codes of the events to find; empty = windows are not cut around events."""
 
     def check(self) -> None:
         """Raise a `UserError` for an invalid reference or impossible filters, before any recording is read."""
@@ -81,6 +84,8 @@ class Reading:
     """Whether any channel is flat, for each whole second: (seconds,) bool."""
     spans: tuple[Span, ...]
     """Annotations and events, sorted by onset."""
+    events: tuple[Event, ...] = ()
+    """Events that windows can be cut around, sorted by onset; only if `ReadOptions.events` asks for some."""
 
 
 def read_recording(recording: Recording, options: ReadOptions, output: Path) -> Reading:
@@ -93,7 +98,10 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
     kernel = _design(options)
     with errors_naming(recording.path):
         source = _open_picked(recording, options)
-        spans = spans_of(source.annotated, _samples_at_once(source))
+        at_once = _samples_at_once(source)
+        spans = spans_of(source.annotated, at_once)
+        wanted = options.events
+        events = events_of(recording, source.annotated, spans, wanted, at_once) if wanted else ()
     flat, medians = [], []
     try:
         with output.open("wb") as file:
@@ -112,7 +120,7 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
         output.unlink(missing_ok=True)
         raise
     _warn_if_implausible(recording, float(np.median(medians)))
-    return Reading(num_samples=source.num_resampled, flat=np.concatenate(flat), spans=spans)
+    return Reading(num_samples=source.num_resampled, flat=np.concatenate(flat), spans=spans, events=events)
 
 
 def eeg_channels(recording: Recording) -> tuple[str, ...]:

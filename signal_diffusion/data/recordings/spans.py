@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["Span", "spans_of"]
+__all__ = ["Span", "spans_of", "triggers"]
 
 # Boundaries between joined pieces, in MNE, EEGLAB and BrainVision; and gaps in the acquisition that MNE filled.
 _BOUNDARY = re.compile(r"((bad|edge)[ _]?)?boundary$|edge$|new segment/?$", re.IGNORECASE)
@@ -59,7 +59,7 @@ def spans_of(raw: mne.io.BaseRaw, samples_at_once: int) -> tuple[Span, ...]:
         )
     ]
     if all(mark.bad for mark in marks):
-        marks += _triggers(raw, samples_at_once)
+        marks += triggers(raw, samples_at_once)
     borders = sorted({mark.onset for mark in marks if mark.interruption or _is_event(mark, sfreq)})
     following = dict(itertools.pairwise([*borders, int(raw.n_times) / sfreq]))
     spans = [
@@ -81,7 +81,7 @@ def _is_event(mark: Span, sfreq: float) -> bool:
     return not mark.bad and mark.end - mark.onset < 1.5 / sfreq
 
 
-def _triggers(raw: mne.io.BaseRaw, samples_at_once: int) -> list[Span]:
+def triggers(raw: mne.io.BaseRaw, samples_at_once: int) -> list[Span]:
     """Find where a stim channel increases, as `mne.find_events` does, without loading it whole."""
     import mne
 

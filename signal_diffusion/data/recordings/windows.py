@@ -40,14 +40,20 @@ def flat_stretches(signal: np.ndarray, borders: np.ndarray, threshold: float) ->
     return np.any(extent < threshold, axis=0)
 
 
-def windows_in(path: Path, starts: np.ndarray, window: int) -> Iterator[tuple[slice, np.ndarray]]:
+def windows_in(
+    path: Path, starts: np.ndarray, window: int, baseline: slice | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield windows (n, channels, window) of an .npy file (channels, samples), in parts, with their slice of `starts`.
 
-    The file is mapped again for each part, so that pages of a day-long recording do not accumulate in memory.
+    The mean of the samples `baseline` of each window is subtracted from each channel, if given. The file is mapped
+    again for each part, so that pages of a day-long recording do not accumulate in memory.
     """
     for start in range(0, len(starts), _WINDOWS_AT_ONCE):
         part = slice(start, start + _WINDOWS_AT_ONCE)
-        yield part, cut(np.load(path, mmap_mode="r"), starts[part], window)
+        windows = cut(np.load(path, mmap_mode="r"), starts[part], window)
+        if baseline is not None:
+            windows -= windows[..., baseline].mean(axis=-1, keepdims=True)
+        yield part, windows
 
 
 def kept_windows(

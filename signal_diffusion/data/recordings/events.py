@@ -1,0 +1,91 @@
+"""Events of a recording: when each happened, and the codes that name it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from signal_diffusion.data.recordings.spans import Span, triggers
+from signal_diffusion.errors import UserError
+
+if TYPE_CHECKING:
+    import mne
+
+    from signal_diffusion.data.recordings.recording import Recording
+
+__all__ = ["Event", "events_of", "named_event"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened at one time."""
+
+    onset: float
+    """Seconds from the first sample of the recording."""
+    codes: tuple[str, ...]
+    """What it can be called, the full name first: `Stimulus/S  1`, `Stimulus`, `S  1`."""
+
+
+def named_event(onset: float, name: str) -> Event:
+    """Make an event that can be called by its name or by one part of it between slashes, as in MNE."""
+    return Event(onset=onset, codes=tuple(dict.fromkeys((name, *name.split("/")))))
+
+
+def events_of(
+    recording: Recording, raw: mne.io.BaseRaw, spans: Sequence[Span], wanted: Collection[str], samples_at_once: int
+) -> tuple[Event, ...]:
+    """List events by onset, from events.tsv (`trial_type`, `value`), annotations and stim channels.
+
+    Each code is taken from the first of these sources that has it, since sources often repeat each other. A source is
+    read only if a `wanted` code is still missing. Onsets are those of the nearest sample of the recording.
+    """
+    found: list[Event] = []
+    for source in (
+        lambda: _in_table(recording),
+        lambda: (named_event(span.onset, span.description) for span in spans if not span.bad),
+        lambda: (named_event(span.onset, span.description) for span in triggers(raw, samples_at_once)),
+    ):
+        known = {code for event in found for code in event.codes}
+        if known.issuperset(wanted):
+            break
+        found += [event for event in source() if known.isdisjoint(event.codes)]
+    sfreq = float(raw.info["sfreq"])
+    # Files store onsets in single precision or with few decimals; the event is at a sample.
+    on_samples = (replace(event, onset=round(event.onset * sfreq) / sfreq) for event in found)
+    return tuple(sorted(on_samples, key=lambda event: event.onset))
+
+
+def _in_table(recording: Recording) -> Iterator[Event]:
+    """Events of the BIDS table of a recording, if it has one."""
+    import pandas as pd
+
+    path = _table_of(recording)
+    if path is None:
+        return
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        onsets = table["onset"].astype(float).tolist()
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path.name}: expected a table with onsets in seconds ({error}); repair it") from error
+    names = [table[name] if name in table else [""] * len(table) for name in ("trial_type", "value")]
+    for onset, *texts in zip(onsets, *names, strict=True):
+        # A column of whole numbers with missing values is often written as 1.0, 2.0, …
+        codes = [re.sub(r"\.0+$", "", text.strip()) for text in texts]
+        codes = [code for code in codes if code.lower() not in ("", "n/a", "nan")]
+        if codes:
+            yield Event(onset=onset, codes=tuple(dict.fromkeys(codes)))
+
+
+def _table_of(recording: Recording) -> Path | None:
+    if recording.bids is not None:
+        import mne_bids
+
+        found = mne_bids.find_matching_sidecar(
+            recording.bids, suffix="events", extension=".tsv", on_error="ignore", verbose="ERROR"
+        )
+        return None if found is None else Path(found)
+    beside = recording.path.with_name(re.sub(r"_eeg\..*$", "_events.tsv", recording.path.name))
+    return beside if beside != recording.path and beside.is_file() else None

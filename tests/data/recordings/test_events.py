@@ -1,0 +1,53 @@
+"""Events of a recording: from events.tsv, annotations and stim channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+
+from signal_diffusion.data.recordings.events import events_of
+from signal_diffusion.data.recordings.recording import Recording
+from signal_diffusion.data.recordings.spans import spans_of
+from signal_diffusion.errors import UserError
+from tests.data.recordings.files import noise
+
+
+def found(path: Path, wanted: set[str], raw: mne.io.BaseRaw) -> list[tuple[float, tuple[str, ...]]]:
+    recording = Recording(path=path, recording=path.name, subject="sub-1", dataset="in")
+    return [(event.onset, event.codes) for event in events_of(recording, raw, spans_of(raw, 1000), wanted, 1000)]
+
+
+def with_all_sources(folder: Path) -> tuple[Path, mne.io.BaseRaw]:
+    (folder / "sub-1_task-x_events.tsv").write_text(
+        "onset\tduration\ttrial_type\tvalue\n1.5\t0\tleft\t1.0\n4\t0\tn/a\t2\n"
+    )
+    raw = noise(["Fz", "STI"], 100.0, seconds=20.0, types=["eeg", "stim"])
+    raw._data[1] = 0
+    raw._data[1, [150, 400, 800]] = 1, 2, 7
+    raw.set_annotations(mne.Annotations([1.5, 9, 10], [0, 1, 1], ["left", "Stimulus/S  9", "BAD_jump"]))
+    return folder / "sub-1_task-x_eeg.fif", raw
+
+
+def test_each_code_is_from_the_first_source_that_has_it(tmp_path: Path) -> None:
+    path, raw = with_all_sources(tmp_path)
+    table = [(1.5, ("left", "1")), (4.0, ("2",))]
+    assert found(path, {"left", "2"}, raw) == table
+    annotated = (9.0, ("Stimulus/S  9", "Stimulus", "S  9"))
+    assert found(path, {"1", "S  9"}, raw) == [*table, annotated]
+    assert found(path, {"7"}, raw) == [*table, (8.0, ("7",)), annotated]
+
+
+def test_onsets_that_are_no_numbers_name_the_table(tmp_path: Path) -> None:
+    path, raw = with_all_sources(tmp_path)
+    (tmp_path / "sub-1_task-x_events.tsv").write_text("onset\tduration\ttrial_type\nsoon\t0\tleft\n")
+    with pytest.raises(UserError, match=r"sub-1_task-x_events\.tsv: expected a table with onsets in seconds .*soon"):
+        found(path, {"left"}, raw)
+
+
+def test_events_in_a_stim_channel_are_at_the_sample_where_it_rises() -> None:
+    raw = noise(["Fz", "STI"], 160.0, seconds=10.0, types=["eeg", "stim"])
+    raw._data[1] = np.repeat([0, 3, 0, 4], 400)
+    assert found(Path("a.fif"), {"3", "4"}, raw) == [(2.5, ("3",)), (7.5, ("4",))]
