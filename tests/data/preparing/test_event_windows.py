@@ -193,7 +193,8 @@ def test_a_table_that_does_not_give_labels_is_refused(tmp_path: Path, text: str,
         read_events_table(tmp_path / "runs.csv")
 
 
-def test_the_command_of_the_card_cuts_the_same_windows(tmp_path: Path) -> None:
+def test_the_command_of_the_card_cuts_the_same_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the command names inputs without the folders that contain them
     recording(tmp_path / "p1" / "a_raw.fif", [1000, 2000], ["T1", "T2"], pulse(250))
     card = prepare([tmp_path / "p1"], tmp_path / "out", replace(OPTIONS, baseline=(-0.5, 0.0)))
     assert "--tmin -0.5 --tmax 1.5 --baseline -0.5 0.0" in card.command
