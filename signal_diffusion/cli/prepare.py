@@ -29,6 +29,9 @@ RECORDING_OPTIONS = (
     "tmax",
     "baseline",
     "subjects",
+    "subject_pattern",
+    "subject_from",
+    "one_person_per_file",
     "split_by",
     "reject_above",
     "reject_flat",
@@ -78,8 +81,9 @@ def prepare(
     label: Annotated[
         str,
         typer.Option(
-            help="Source of the label: task (of the BIDS name), annotation (or event; annotation:A,B uses only these), "
-            "folder (INPUT/LABEL/[SUBJECT/]FILE), a column of the subject table, or a template: {task}/{annotation}.",
+            help="Source of the label: task, session, run or acquisition (of the BIDS name), annotation (or event; "
+            "annotation:A,B uses only these), folder (INPUT/LABEL/[SUBJECT/]FILE), a column of the subject table, "
+            "or a template: {task}/{annotation}.",
             show_default="task; with --events the event",
         ),
     ] = "task",
@@ -105,6 +109,22 @@ def prepare(
         Path | None,
         typer.Option(help="Subject table (.csv, .tsv): id, sex, age, group, …; overrides BIDS participants.tsv."),
     ] = None,
+    subject_pattern: Annotated[
+        str | None,
+        typer.Option(
+            help=r"In plain folders: regular expression whose first group is the subject, searched in a file's path: "
+            r"'(S\d+)R'.",
+            show_default="sub-… in the name, else the folder, else the name",
+        ),
+    ] = None,
+    subject_from: Annotated[
+        str | None,
+        typer.Option(help="In plain folders: folder, name, or table (--subjects, with a column of file names)."),
+    ] = None,
+    one_person_per_file: Annotated[
+        bool,
+        typer.Option("--one-person-per-file", help="Names of files are people, even if a part of them repeats."),
+    ] = False,
     captions: Annotated[
         str | None,
         typer.Option(
@@ -185,6 +205,9 @@ def prepare(
                 tmax=tmax,
                 baseline=baseline,
                 subjects=subjects,
+                subject_pattern=subject_pattern,
+                subject_from=subject_from,
+                one_person_per_file=one_person_per_file,
                 split_by=split_by,
                 reject_above=reject_above,
                 reject_flat=reject_flat,

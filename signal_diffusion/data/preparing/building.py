@@ -89,6 +89,8 @@ class Source:
     """`subject`, or a column of the subject table; subjects with the same value get the same split."""
     workers: int = 1
     skip_bad: bool = False
+    left_out: list[str] = field(default_factory=list)
+    """"name: why" of files in the inputs that are not read."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -128,7 +130,7 @@ def build(
             pictures=options.pictures,
         )
         card = _card(source, representation, options, splits, captions)
-        card = replace(card, rejected=rejected, skipped=skipped)
+        card = replace(card, rejected=rejected, skipped=sorted([*skipped, *source.left_out]))
         files: dict[str, str] = {}
         for split, members in splits.items():
             tracked = with_progress(members, f"writing {split}", progress)

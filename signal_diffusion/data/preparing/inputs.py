@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.data.preparing.describing import RESERVED
-from signal_diffusion.data.recordings.finding import find_recordings, source_of
+from signal_diffusion.data.preparing.tables_of_files import with_people_of_table
+from signal_diffusion.data.recordings.bids_folders import warn_of_unused_rows
+from signal_diffusion.data.recordings.finding import DEFAULT_RULE, Found, find, source_of
+from signal_diffusion.data.recordings.identity import SubjectRule
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import other_columns, read_subjects, row_of, with_attributes
 from signal_diffusion.errors import UserError, listed
@@ -18,7 +21,9 @@ from signal_diffusion.errors import UserError, listed
 __all__ = ["collect_recordings", "describe_sources", "extra_columns"]
 
 
-def collect_recordings(inputs: Sequence[Path], *, subjects: Path | None, folder_is_label: bool) -> list[Recording]:
+def collect_recordings(
+    inputs: Sequence[Path], *, subjects: Path | None, folder_is_label: bool, rule: SubjectRule = DEFAULT_RULE
+) -> Found:
     """Find the recordings of all inputs; with several inputs, subjects are named dataset/subject.
 
     `subjects` is a table that overrides participants.tsv. Raises `UserError` if one subject could be mistaken for two,
@@ -34,10 +39,23 @@ def collect_recordings(inputs: Sequence[Path], *, subjects: Path | None, folder_
             f"two inputs are named {twice[0]!r}, so subjects with the same name could not be distinguished; "
             "rename one of the folders"
         )
-    found = [recording for root in inputs for recording in find_recordings(root, folder_is_label=folder_is_label)]
-    if len(folders) > 1:  # sub-01 is a different subject in each dataset
-        found = [replace(each, subject=f"{each.dataset}/{each.subject}") for each in found]
-    return found if subjects is None else _with_table(found, subjects)
+    if rule.source == "table" and subjects is None:
+        raise UserError("subject_from: table, but there is no table; add --subjects TABLE")
+    found = _find_all(inputs, rule, folder_is_label)
+    recordings = [recording for each in found for recording in each.recordings]
+    several = len(folders) > 1
+    left_out = [
+        f"{folder.name}/{name}" if several else name
+        for folder, each in zip(folders, found, strict=True)
+        for name in each.left_out
+    ]
+    if rule != DEFAULT_RULE and all(each.bids is not None for each in recordings):
+        raise UserError("subject_from, subject_pattern, one_person_per_file: no effect in BIDS folders; leave them out")
+    if rule.source == "table" and subjects is not None:
+        return Found(recordings=with_people_of_table(recordings, subjects), left_out=left_out)
+    if several:  # sub-01 is a different subject in each dataset
+        recordings = [replace(each, subject=f"{each.dataset}/{each.subject}") for each in recordings]
+    return Found(recordings=recordings if subjects is None else _with_table(recordings, subjects), left_out=left_out)
 
 
 def describe_sources(inputs: Sequence[Path]) -> list[dict[str, Any]]:
@@ -55,7 +73,29 @@ def extra_columns(recordings: Sequence[Recording]) -> dict[str, str]:
 
 
 def _folders(inputs: Sequence[Path]) -> list[Path]:
-    return list(dict.fromkeys(root.resolve() if root.is_dir() else root.resolve().parent for root in inputs))
+    return list(dict.fromkeys(_folder(root) for root in inputs))
+
+
+def _folder(root: Path) -> Path:
+    return root.resolve() if root.is_dir() else root.parent.resolve()
+
+
+def _find_all(inputs: Sequence[Path], rule: SubjectRule, folder_is_label: bool) -> list[Found]:
+    """Find the recordings of each of `_folders`; files of one folder together, because they may be of one person."""
+    grouped: dict[Path, list[Path]] = defaultdict(list)
+    for root in inputs:
+        grouped[_folder(root)].append(root)
+    return [
+        find(roots[0], rule=rule, folder_is_label=folder_is_label)
+        if roots[0].is_dir() or not roots[0].exists()
+        else find(
+            roots[0].parent,
+            files=[roots[0].parent / root.name for root in roots],
+            rule=rule,
+            folder_is_label=folder_is_label,
+        )
+        for roots in grouped.values()
+    ]
 
 
 def _with_table(recordings: Sequence[Recording], path: Path) -> list[Recording]:
@@ -71,6 +111,7 @@ def _with_table(recordings: Sequence[Recording], path: Path) -> list[Recording]:
             raise UserError(
                 f"{path}: one row matches several subjects, {listed(same)}; use these names as ids in the table"
             )
+    warn_of_unused_rows(path, table, [row for row in rows.values() if row is not None])
     return [with_attributes(each, rows[each.subject] or {}) for each in recordings]
 
 

@@ -88,7 +88,8 @@ def _fields(text: str) -> list[tuple[str, str | None, str | None]]:
 
 
 def _value(recording: Recording, source: str) -> str | None:
-    return getattr(recording, source, None) if source in ENTITIES else recording.participant.get(source)
+    known = getattr(recording, source) if source in ENTITIES else None
+    return recording.participant.get(source) if known is None and source not in ("task", "folder") else known
 
 
 def _check_source(source: str, recordings: Sequence[Recording]) -> None:

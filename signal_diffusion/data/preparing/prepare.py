@@ -29,6 +29,7 @@ from signal_diffusion.data.preparing.inputs import collect_recordings, describe_
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.staging import Progress, Staging
 from signal_diffusion.data.recordings.channels import channel_names
+from signal_diffusion.data.recordings.identity import SubjectRule
 from signal_diffusion.data.recordings.personal import with_ages_and_sexes
 from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_channels, read_recording
 from signal_diffusion.data.recordings.recording import Recording
@@ -72,6 +73,12 @@ class PrepareOptions(WindowOptions):
     """Subject table (.csv, .tsv); overrides participants.tsv."""
     split_by: str = "subject"
     """`subject`, or a column of the subject table, such as family or site, whose groups stay in one split."""
+    subject_pattern: str | None = None
+    """In plain folders: regular expression, searched in the path of a file; its first group is the subject."""
+    subject_from: str | None = None
+    """In plain folders: `folder`, `name` or `table` (`subjects` has a column of file names)."""
+    one_person_per_file: bool = False
+    """In plain folders: names of files are people, even if a part of them repeats."""
     reject_above: float = 500.0
     """Reject windows with a larger peak-to-peak amplitude on any channel, µV."""
     reject_flat: float = 0.1
@@ -99,10 +106,18 @@ class PrepareOptions(WindowOptions):
             raise UserError(
                 f"band: {low:g} Hz would need a filter several minutes long; expected at least {LOWEST_EDGE:g} Hz"
             )
+        _ = self.subject_rule  # raises an error
         if self.workers < 1:
             raise UserError(f"workers: {self.workers}; expected at least 1")
         if self.splits_from is not None and (self.split_by != "subject" or self.splits != WindowOptions.splits):
             raise UserError("splits_from: cannot be combined with --splits or --split-by; leave them out")
+
+    @property
+    def subject_rule(self) -> SubjectRule:
+        """Who is recorded in the files of plain folders."""
+        return SubjectRule(
+            pattern=self.subject_pattern, source=self.subject_from, one_person_per_file=self.one_person_per_file
+        )
 
     @property
     def around_events(self) -> bool:
@@ -161,8 +176,13 @@ def prepare(
 
     Raises `UserError` if an input, an option or the output cannot be used.
     """
-    found = collect_recordings(inputs, subjects=options.subjects, folder_is_label=options.label == "folder")
-    recordings, notes = with_ages_and_sexes(found, skip_bad=options.skip_bad)
+    found = collect_recordings(
+        inputs,
+        subjects=options.subjects,
+        folder_is_label=options.label == "folder",
+        rule=options.subject_rule,
+    )
+    recordings, notes = with_ages_and_sexes(found.recordings, skip_bad=options.skip_bad)
     kind = representation_named(options.representation)
     events = _event_windows(options)
     channels = _channels(recordings, options)
@@ -207,6 +227,7 @@ def prepare(
         split_by=_split_by(options.split_by, recordings),
         workers=options.workers,
         skip_bad=options.skip_bad,
+        left_out=found.left_out,
     )
     return build(source, output, kind, options, progress)
 

@@ -9,44 +9,68 @@ import json
 import logging
 import re
 import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from signal_diffusion.data.recordings.formats import SUFFIXES, files_in, is_recording, suffix_of
+from signal_diffusion.data.recordings.bids_folders import ignored_by_bids, with_bids_paths, with_participants
+from signal_diffusion.data.recordings.formats import SUFFIXES, files_in, is_recording
+from signal_diffusion.data.recordings.identity import SubjectRule, entities_of, subjects_of
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.subjects import read_subjects, row_of, with_attributes
 from signal_diffusion.data.recordings.unread import refuse_unread, unread_in, warning_about
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 from signal_diffusion.paths import is_broken_link
 
-__all__ = ["find_recordings", "source_of"]
+__all__ = ["Found", "find", "find_recordings", "source_of"]
 
 logger = logging.getLogger(__name__)
 
 _BIDS_SUFFIXES = (".edf", ".bdf", ".fif", ".fif.gz", ".set", ".vhdr")
 
-_ENTITY = re.compile(r"(?<![^_])(sub|task)-([A-Za-z0-9]+)")  # entities in BIDS names: sub-01_task-rest_eeg.edf
+DEFAULT_RULE = SubjectRule()
+_BESIDE_SUBJECTS = ("derivatives", "sourcedata", "code", "stimuli", "phenotype")  # folders of BIDS without recordings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The recordings of an input, and what is in it but is not read."""
+
+    recordings: list[Recording]
+    left_out: list[str] = field(default_factory=list)
+    """"name: why" of files that are not read; the card lists them."""
 
 
 def find_recordings(root: Path, *, folder_is_label: bool = False) -> list[Recording]:
-    """List the recordings of a BIDS folder, a plain folder (searched recursively) or one file; reads no signals.
+    """List the recordings of an input; see `find`."""
+    return find(root, folder_is_label=folder_is_label).recordings
 
-    In a plain folder, the subject is the folder directly under `root`. For files without such a folder it is the
-    `sub-` entity of a BIDS-like file name, or else the whole name: the files of one subject belong in one folder. With
-    `folder_is_label`, that folder is the label, and the subject is the folder below (LABEL/SUBJECT/file) or follows
-    from the file name (LABEL/file); the same name under two labels is the same subject. Hidden files, derivatives and
-    the continuation files of a split FIF are left out.
+
+def find(
+    root: Path, *, files: Sequence[Path] = (), rule: SubjectRule = DEFAULT_RULE, folder_is_label: bool = False
+) -> Found:
+    """Find the recordings of a BIDS folder, a plain folder (searched recursively) or one file; reads no signals.
+
+    With `files`, only these files of the folder `root`, as in a plain folder. Subjects of a plain folder are those of
+    `identity.subjects_of`. A folder of `sub-…/…_eeg.…` without dataset_description.json or participants.tsv is read
+    with its events.tsv and channels.tsv. With `folder_is_label`, the folder directly under `root` is the label; the
+    same name under two labels is the same subject. Hidden files, derivatives and the continuation files of a split FIF
+    are left out.
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder; give a recording, a folder of recordings or a BIDS folder")
-    if root.is_dir() and _is_bids(root):
+    if root.is_dir() and not files and _is_bids(root):
         if folder_is_label:
             raise UserError(f"{root}: in a BIDS folder, folders are subjects, not labels; use --label task")
         found = _find_bids(root)
     else:
-        found = _find_plain(root, folder_is_label)
-    if not found:
-        raise UserError(f"{root}: no recordings found; supported formats are {', '.join(SUFFIXES)}")
+        base = root if root.is_dir() else root.parent
+        found = _find_plain(base, list(files) or [root], rule, folder_is_label)
+        if not files and root.is_dir() and not folder_is_label and rule == DEFAULT_RULE:
+            found = replace(found, recordings=with_bids_paths(root, found.recordings))
+    if not found.recordings:
+        left = f"; left out: {listed(found.left_out)}" if found.left_out else ""
+        raise UserError(f"{root}: no recordings found; supported formats are {', '.join(SUFFIXES)}{left}")
     return found
 
 
@@ -70,44 +94,54 @@ def _is_bids(root: Path) -> bool:
     return (root / "participants.tsv").exists() or (root / "dataset_description.json").exists()
 
 
-def _find_bids(root: Path) -> list[Recording]:
+def _find_bids(root: Path) -> Found:
     import mne_bids
 
-    table = root / "participants.tsv"
-    subjects = read_subjects(table) if table.exists() else {}
+    for path in root.glob("sub-*/**/eeg/sub-*_eeg.*"):  # MNE-BIDS would look for it in the folder of the name
+        name, folder = f"sub-{entities_of(Path(path.name)).get('sub')}", path.relative_to(root).parts[0]
+        if name != folder and path.name.lower().endswith(_BIDS_SUFFIXES):
+            raise UserError(
+                f"{root}: {path.relative_to(root)}: the folder says {folder}, but the name says {name}; "
+                "rename the one that is wrong"
+            )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about names that are not BIDS; these files are left out
         paths = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", extensions=list(_BIDS_SUFFIXES))
     recordings = []
-    for path in sorted(paths, key=lambda path: path.fpath):
+    for path in paths:
         inside = path.fpath.relative_to(root)
         # MNE-BIDS also searches derivatives, and lists every part of a split file; the first part opens all of them.
         if not inside.parts[0].startswith("sub-") or _is_hidden(inside) or (path.split or "1").lstrip("0") != "1":
             continue
-        recording = Recording(
-            path=path.fpath,
-            recording=inside.as_posix(),
-            subject=f"sub-{path.subject}",
-            dataset=_dataset_name(root),
-            task=path.task,
-            bids=path,
-        )
-        recordings.append(recording)
+        recordings.append(replace(_recording(root, path.fpath, f"sub-{path.subject}"), bids=path))
     recordings = sorted([*recordings, *_broken_links(root)], key=lambda recording: recording.path)
-    _warn_about_ignored(root, {recording.path for recording in recordings})
-    return [with_attributes(each, row_of(subjects, each.subject) or {}) for each in recordings]
+    ignored, reasons = ignored_by_bids(root, [each.recording for each in recordings])
+    recordings = [each for each in recordings if each.recording not in ignored]
+    nameless = _without_bids_name(root, {each.path for each in recordings}, ignored)
+    recordings = with_participants(root, recordings)
+    return Found(recordings=recordings, left_out=sorted([*reasons, *nameless]))
+
+
+def _recording(root: Path, path: Path, subject: str, **about: Any) -> Recording:
+    inside = path.relative_to(root)
+    entities = entities_of(inside)
+    return Recording(
+        path=path,
+        recording=inside.as_posix(),
+        subject=subject,
+        dataset=_dataset_name(root),
+        task=entities.get("task"),
+        session=entities.get("ses"),
+        run=entities.get("run"),
+        acquisition=entities.get("acq"),
+        **about,
+    )
 
 
 def _broken_links(root: Path) -> list[Recording]:
     """Recordings that are broken links, which MNE-BIDS omits silently; opening them reports the error."""
     return [
-        Recording(
-            path=path,
-            recording=path.relative_to(root).as_posix(),
-            subject=_subject_in(path.name),
-            dataset=_dataset_name(root),
-            task=dict(_ENTITY.findall(path.name)).get("task"),
-        )
+        _recording(root, path, f"sub-{entities_of(Path(path.name))['sub']}")
         for path in root.glob("sub-*/**/eeg/sub-*_eeg.*")
         if path.name.lower().endswith(_BIDS_SUFFIXES)
         and is_broken_link(path)
@@ -115,58 +149,54 @@ def _broken_links(root: Path) -> list[Recording]:
     ]
 
 
-def _warn_about_ignored(root: Path, known: set[Path]) -> None:
-    """Warn about files in subject folders without a BIDS name, such as `sub-01_rest.EDF`."""
-    files = [path for folder in sorted(root.glob("sub-*")) for path in files_in(folder)]
+def _without_bids_name(root: Path, known: set[Path], ignored: Collection[str]) -> list[str]:
+    """Warn about files without a BIDS name, outside of subject folders or not read, and list them for the card."""
+    folders = [path for path in sorted(root.iterdir()) if path.name not in _BESIDE_SUBJECTS]
+    files = [path for folder in folders for path in (files_in(folder) if folder.is_dir() else [folder])]
     files = [path for path in files if not _is_hidden(path.relative_to(root))]
-    if unread := unread_in(files):
-        logger.warning("%s: %s", root, warning_about(unread, root))
-    ignored = [path for path in files if is_recording(path) and path not in known and "_split-" not in path.name]
-    if ignored:
+    nameless = [
+        path.relative_to(root).as_posix()
+        for path in files
+        if is_recording(path)
+        and path not in known
+        and path.relative_to(root).as_posix() not in ignored
+        and "_split-" not in path.name
+    ]
+    if nameless:
         logger.warning(
-            "%s: ignored %d recordings without a BIDS name for EEG (sub-…_task-…_eeg.edf); "
-            "the first is %s", root, len(ignored), ignored[0].relative_to(root),
+            "%s: ignored %d recordings without a BIDS name for EEG (sub-…/eeg/sub-…_task-…_eeg.edf): %s",
+            root, len(nameless), listed(nameless),
         )  # fmt: skip
+    return [*[f"{name}: no BIDS name for EEG" for name in nameless], *_left_out(root, unread_in(files))]
 
 
-def _find_plain(root: Path, folder_is_label: bool) -> list[Recording]:
-    base = root if root.is_dir() else root.parent
-    files = [root]
-    if root.is_dir():
-        files = [path for path in files_in(root) if not _is_hidden(path.relative_to(root))]
+def _left_out(root: Path, unread: Mapping[Path, str]) -> list[str]:
+    """Warn about files that are not read, and list them for the card."""
+    if unread:
+        logger.warning("%s: %s", root, warning_about(dict(unread), root))
+    return [f"{path.relative_to(root).as_posix()}: {kind}, not read" for path, kind in unread.items()]
+
+
+def _find_plain(base: Path, roots: Sequence[Path], rule: SubjectRule, folder_is_label: bool) -> Found:
+    files = list(roots)
+    if base in roots:
+        files = [path for path in files_in(base) if not _is_hidden(path.relative_to(base))]
     unread = unread_in(files)
     # Broken links are included: opening them reports the error.
     files = [path for path in files if is_recording(path)]
     if unread and not files:
         refuse_unread(unread)
-    if unread:
-        logger.warning("%s: %s", root, warning_about(unread, base))
+    left_out = _left_out(base, unread)
     _refuse_nested(base, files)
     continuations = _continuation_files(files)
-    recordings = []
-    for path in files:
-        inside = path.relative_to(base)
-        if path in continuations:
-            continue
-        *folders, name = inside.parts
-        of_subject = folders[1:] if folder_is_label else folders
-        recordings.append(
-            Recording(
-                path=path,
-                recording=inside.as_posix(),
-                subject=of_subject[0] if of_subject else _subject_in(name),
-                dataset=_dataset_name(root),
-                task=dict(_ENTITY.findall(name)).get("task"),
-                folder=folders[0] if folders else None,
-            )
-        )
-    loose = [each for each in recordings if each.folder is None and not each.subject.startswith("sub-")]
-    if len(loose) > 1:
-        logger.warning(
-            "%s: treating each of %d files as a separate subject, such as %s; put the files of one subject into one "
-            "folder", base, len(loose), loose[0].subject,
-        )  # fmt: skip
-    return recordings
+    files = [path for path in files if path not in continuations]
+    inside = [path.relative_to(base) for path in files]
+    subjects = subjects_of(base, inside, rule, folder_is_label=folder_is_label)
+    recordings = [
+        _recording(base, path, subject, folder=within.parts[0] if len(within.parts) > 1 else None)
+        for path, within, subject in zip(files, inside, subjects, strict=True)
+    ]
+    return Found(recordings=recordings, left_out=left_out)
 
 
 def _refuse_nested(base: Path, files: list[Path]) -> None:
@@ -175,13 +205,6 @@ def _refuse_nested(base: Path, files: list[Path]) -> None:
     nested = sorted(str(base / folder) for folder in folders if folder != Path() and _is_bids(base / folder))
     if nested:
         raise UserError(f"{base}: contains the BIDS folder {nested[0]}; give BIDS folders as separate inputs")
-
-
-def _subject_in(name: str) -> str:
-    entities = dict(_ENTITY.findall(name))
-    if "sub" in entities:
-        return f"sub-{entities['sub']}"
-    return name[: -len(suffix_of(Path(name)))]
 
 
 def _continuation_files(files: list[Path]) -> set[Path]:

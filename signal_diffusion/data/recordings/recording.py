@@ -21,6 +21,9 @@ class Recording:
     folder: str | None = None
     """In a plain folder: the folder directly under the input that contains the file, if any."""
     task: str | None = None
+    session: str | None = None
+    run: str | None = None
+    acquisition: str | None = None
     gender: str | None = None
     """`female` or `male` if the source uses a common spelling, else as in the source."""
     health: str | None = None

@@ -16,6 +16,7 @@ from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError
 
 __all__ = [
+    "ID_COLUMNS",
     "SubjectRow",
     "first_value",
     "other_columns",
@@ -25,7 +26,7 @@ __all__ = [
     "with_attributes",
 ]
 
-_ID_COLUMNS = ("participant_id", "subject", "subject_id", "id")
+ID_COLUMNS = ("participant_id", "subject", "subject_id", "id")
 _HEALTH_COLUMNS = ("health", "group", "diagnosis", "status")
 
 
@@ -38,13 +39,13 @@ class SubjectRow(dict[str, str]):
         self.line = line
 
 
-def read_subjects(path: Path) -> dict[str, dict[str, str]]:
+def read_subjects(path: Path, keys: Sequence[str] = ID_COLUMNS) -> dict[str, dict[str, str]]:
     """Read a subject table: id as written → `SubjectRow` without missing values (empty, n/a, NA, nan).
 
     Columns are separated by tabs in a .tsv, and by commas, semicolons or tabs in a .csv. One column is the id:
-    participant_id, subject, subject_id or id, in any case. Codes of the sex that a JSON file of the same name
-    declares as Levels, such as {"1": "male"}, are replaced by their meaning. Raises `UserError` if the table cannot
-    be used.
+    participant_id, subject, subject_id or id, or one of `keys`, in any case. Codes of the sex that a JSON file of the
+    same name declares as Levels, such as {"1": "male"}, are replaced by their meaning. Raises `UserError` if the table
+    cannot be used.
     """
     if path.suffix.lower() not in (".csv", ".tsv"):
         raise UserError(f"{path}: expected a subject table as .csv or .tsv; save it as one of them")
@@ -59,7 +60,7 @@ def read_subjects(path: Path) -> dict[str, dict[str, str]]:
         raise UserError(f"{path}: not a table ({error}); save it as CSV or TSV") from error
     if not lines:
         raise UserError(f"{path}: empty; expected a line with the names of the columns, then one line per subject")
-    return _rows(path, lines)
+    return _rows(path, lines, keys)
 
 
 def row_of(subjects: Mapping[str, dict[str, str]], subject: str) -> dict[str, str] | None:
@@ -96,7 +97,7 @@ def first_value(row: Mapping[str, Any], names: Sequence[str]) -> Any:
 def other_columns(names: Collection[str]) -> list[str]:
     """Sorted columns of a table that `with_attributes` does not use."""
     lower = {name.strip().lower() for name in names}
-    used = {*_ID_COLUMNS, *SEX_COLUMNS, "age", *[name for name in _HEALTH_COLUMNS if name in lower][:1]}
+    used = {*ID_COLUMNS, *SEX_COLUMNS, "age", *[name for name in _HEALTH_COLUMNS if name in lower][:1]}
     return sorted(name for name in names if name.strip().lower() not in used)
 
 
@@ -114,15 +115,15 @@ def _lines(text: str, suffix: str) -> list[tuple[int, list[str]]]:
     return [(reader.line_num, [field.strip() for field in fields]) for fields in reader if any(fields)]
 
 
-def _rows(path: Path, lines: list[tuple[int, list[str]]]) -> dict[str, dict[str, str]]:
+def _rows(path: Path, lines: list[tuple[int, list[str]]], keys: Sequence[str]) -> dict[str, dict[str, str]]:
     (_, header), *body = lines
     if len(set(header)) < len(header):
         raise UserError(f"{path}: two columns have the same name, among {', '.join(header)}; rename one")
-    ids = [name for wanted in _ID_COLUMNS for name in header if name.lower() == wanted]
+    ids = [name for wanted in keys for name in header if name.lower() == wanted]
     if not ids:
         raise UserError(
-            f"{path}: no column participant_id (or subject, subject_id, id), only {', '.join(header)}; "
-            "rename the id column"
+            f"{path}: no column {keys[0]} (or {', '.join(keys[1:])}), only {', '.join(header)}; "
+            f"rename the {'id column' if keys == ID_COLUMNS else 'column of file names'}"
         )
     declared = _declared_sexes(path, header)
     rows: dict[str, dict[str, str]] = {}

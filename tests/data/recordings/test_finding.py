@@ -1,8 +1,10 @@
+import pickle
 from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find, find_recordings
+from signal_diffusion.data.recordings.identity import SubjectRule
 from signal_diffusion.data.recordings.personal import with_ages_and_sexes
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError
@@ -74,8 +76,8 @@ def test_bids_like_names_give_subject_and_task(tmp_path: Path):
 
 
 def test_files_treated_as_separate_subjects_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    find_recordings(write(tmp_path, "Subject00_1.edf", "Subject00_2.edf"))
-    assert "treating each of 2 files as a separate subject, such as Subject00_1" in caplog.text
+    find_recordings(write(tmp_path, "p01.edf", "p02.edf"))
+    assert "treating each of 2 files as a separate subject, such as p01" in caplog.text
 
 
 def test_recordings_without_a_bids_name_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -114,7 +116,8 @@ def test_continuation_files_of_a_split_fif_are_not_listed(tmp_path: Path, naming
     write_fif(tmp_path / "other_raw-1.fif", EEG)  # looks like a continuation, but is not
     write(tmp_path, "orphan_raw-3.fif")
     assert len(list(tmp_path.iterdir())) > 4
-    (first, *others) = found(tmp_path)
+    each_name = SubjectRule(one_person_per_file=True)
+    (first, *others) = [each.recording for each in find(tmp_path, rule=each_name).recordings]
     assert first in ("long_raw.fif", "long_split-01_raw.fif")
     assert others == ["orphan_raw-3.fif", "other_raw-1.fif", "other_raw.fif"]
     assert staged(tmp_path / first, tmp_path / "x.npy", channels=("E3",))[0].shape == (1, 2500)
@@ -149,3 +152,59 @@ def test_an_input_without_recordings_is_a_one_line_error(tmp_path: Path):
         find_recordings(tmp_path)
     with pytest.raises(UserError, match="no such file or folder"):
         find_recordings(tmp_path / "nowhere")
+
+
+def test_entities_of_names_and_folders_are_attributes_of_a_recording(tmp_path: Path):
+    write(tmp_path, "ses-2/anna_task-rest_acq-dry_run-3.edf")
+    (recording,) = find_recordings(tmp_path)
+    assert (recording.subject, recording.task, recording.session, recording.run, recording.acquisition) == (
+        "anna", "rest", "2", "3", "dry",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["sub-01/eeg", "sub-01", "sub-01/ses-1/eeg", "sub-01/ses-1"])
+def test_a_tree_like_bids_is_read_with_its_events_and_channels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, folder: str
+):
+    name = "sub-01_ses-1_task-rest" if "ses" in folder else "sub-01_task-rest"
+    path = write_edf(tmp_path / folder / f"{name}_eeg.edf", EEG)
+    path.with_name(f"{name}_events.tsv").write_text("onset\tduration\ttrial_type\n1.0\t2.5\teyes closed\n")
+    path.with_name(f"{name}_channels.tsv").write_text(
+        "name\ttype\tunits\tstatus\nFz\tEEG\tµV\tgood\nCz\tEEG\tµV\tbad\nPz\tEEG\tµV\tgood\n"
+    )
+    (recording,) = find_recordings(tmp_path)
+    assert "read as BIDS (1 recordings, with their events.tsv and channels.tsv)" in caplog.text
+    assert pickle.loads(pickle.dumps(recording)) == recording  # it is sent to the workers
+    _, made = staged(tmp_path, tmp_path / "x.npy")
+    assert [(span.onset, span.end, span.description) for span in made.spans] == [(1.0, 3.5, "eyes closed")]
+    assert "channels marked as bad, but used: Cz" in caplog.text
+
+
+def test_a_bids_folder_and_name_that_contradict_each_other_are_an_error(tmp_path: Path):
+    write(tmp_path, "dataset_description.json", "sub-01/eeg/sub-02_task-rest_eeg.edf")
+    with pytest.raises(UserError, match="the folder says sub-01, but the name says sub-02; rename the one"):
+        find_recordings(tmp_path)
+
+
+def test_people_without_a_row_and_rows_without_a_recording_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write(tmp_path, *[f"sub-0{number}/eeg/sub-0{number}_task-rest_eeg.edf" for number in (1, 2, 3)])
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-02\t30\nsub-07\t40\n")
+    assert [each.participant.get("age") for each in find_recordings(tmp_path)] == [None, "30", None]
+    assert "participants.tsv: no row for 2 of 3 people" in caplog.text and "unknown: sub-01, sub-03;" in caplog.text
+    assert "participants.tsv: 1 of 2 rows have no recording: sub-07" in caplog.text
+
+
+def test_entries_of_bidsignore_and_files_outside_of_subjects_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    names = [f"sub-0{number}/eeg/sub-0{number}_task-rest_eeg.edf" for number in (1, 2, 3, 4)]
+    write(tmp_path, "dataset_description.json", "extra/one.edf", "sourcedata/two.edf", *names)
+    (tmp_path / ".bidsignore").write_text("# comment\nsub-01/\n*sub-02_task-rest_eeg*\n/sub-03/eeg/*.edf\n")
+    found = find(tmp_path)
+    assert [each.recording for each in found.recordings] == names[3:]
+    assert found.left_out == [
+        "extra/one.edf: no BIDS name for EEG",
+        *[f"{name}: listed in .bidsignore" for name in names[:3]],
+    ]
+    assert ".bidsignore: leaves out 3 of 4 recordings" in caplog.text
+    assert "ignored 1 recordings without a BIDS name" in caplog.text

@@ -1,0 +1,209 @@
+"""Who is recorded in each file of a plain folder: from names, folders, or as the user says.
+
+A person is not guessed where the names leave doubt: such a folder is refused, with the option that settles it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from signal_diffusion.data.recordings.repeated_names import pattern_for, repeated_part
+from signal_diffusion.errors import UserError, listed
+
+__all__ = ["SubjectRule", "entities_of", "stem_of", "subjects_of"]
+
+logger = logging.getLogger(__name__)
+
+_ENTITY = re.compile(r"(?<![^_])(sub|ses|task|acq|run)-([A-Za-z0-9]+)")  # of BIDS names: sub-01_task-rest_eeg.edf
+_NO_PERSON = re.compile(  # folders by session or kind of data
+    r"(ses|task|acq|run)-.*|(sess?|session|run|task|trial|block|visit|day|night)[ _-]?\d+|eeg", re.IGNORECASE
+)
+_TABLE = "--subject-from table --subjects TABLE (its columns: file, id)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectRule:
+    """The options that say who is recorded in a file of a plain folder."""
+
+    pattern: str | None = None
+    """Regular expression, searched in the path within the input; its first group is the subject."""
+    source: str | None = None
+    """`folder`, `name` or `table`; None = names with `sub-…`, then folders, then names."""
+    one_person_per_file: bool = False
+    """Names of files are people, even if one part of them repeats."""
+
+    def __post_init__(self) -> None:
+        if self.source not in (None, "folder", "name", "table"):
+            raise UserError(f"subject_from: {self.source!r}; expected folder, name or table")
+        if self.pattern is not None:
+            if self.source or self.one_person_per_file:
+                raise UserError("subject_pattern: cannot be combined with --subject-from or --one-person-per-file")
+            try:
+                groups = re.compile(self.pattern).groups
+            except re.error as error:
+                raise UserError(f"subject_pattern: {self.pattern!r} is not a regular expression ({error})") from error
+            if not groups:
+                raise UserError(
+                    rf"subject_pattern: {self.pattern!r} has no group for the subject; write such as '(S\d+)R'"
+                )
+
+
+def entities_of(path: PurePath) -> dict[str, str]:
+    """Entities of a BIDS-like path (sub, ses, task, acq, run): those of the name before those of folders."""
+    return dict(pair for part in path.parts for pair in _ENTITY.findall(part))
+
+
+def stem_of(name: str) -> str:
+    """Name of a file without its format."""
+    return re.sub(r"(\.fif\.gz|\.[^.]+)$", "", name, flags=re.IGNORECASE)
+
+
+def subjects_of(base: Path, files: Sequence[PurePath], rule: SubjectRule, *, folder_is_label: bool) -> list[str]:
+    """Name the person of each file, given by its path within `base`.
+
+    `sub-…` in the file's name, else a folder `sub-…`, else the first folder that is no session, else the file's name
+    without ses-, task-, acq- and run-. With `folder_is_label`, the first folder is a label. Raises `UserError` if
+    folder and name contradict each other, or if several names seem to be of one person, unless `rule` settles it.
+    """
+    if rule.pattern is not None:
+        return _by_pattern(base, files, rule.pattern)
+    if rule.source == "table":  # the caller knows the table
+        return [stem_of(file.name) for file in files]
+    people = [_Person(file, file.parts[1:-1] if folder_is_label else file.parts[:-1]) for file in files]
+    if rule.source is None:
+        _refuse_contradictions(base, people)
+    if rule.source == "folder" and (lost := [str(each.file) for each in people if each.folder is None]):
+        raise UserError(
+            f"{base}: --subject-from folder, but {len(lost)} files are in no folder of a person: {listed(lost)}; "
+            "move them, or use --subject-pattern"
+        )
+    by_name = [each for each in people if each.named is None and (each.folder is None or rule.source == "name")]
+    if rule.source != "folder" and not rule.one_person_per_file:
+        _refuse_repeated(base, people, by_name)
+    subjects = [each.subject(rule) for each in people]
+    if rule == SubjectRule():
+        _warn(base, people, subjects)
+    return subjects
+
+
+class _Person:
+    """What name and folders of a file say about the person."""
+
+    def __init__(self, file: PurePath, folders: Sequence[str]) -> None:
+        self.file = file
+        self.named = _sub(file.name)
+        """`sub-…` in the name."""
+        self.folder = next(filter(None, map(_sub, folders)), None) or next(
+            (folder for folder in folders if not _NO_PERSON.fullmatch(folder)), None
+        )
+        self.stem = stem_of(file.name)
+        rest = _ENTITY.sub("", self.stem)
+        if rest != self.stem:
+            rest = re.sub(r"(^|_)eeg$", "", rest)
+        self.rest = re.sub("_+", "_", rest).strip("_") if rest != self.stem else rest
+        """The name without ses-, task-, acq-, run-; empty if nothing is left."""
+
+    def subject(self, rule: SubjectRule) -> str:
+        if rule.source == "folder":
+            assert self.folder is not None
+            return self.folder
+        by_folder = self.folder if rule.source is None else None
+        return self.named or by_folder or self.rest or self.stem
+
+
+def _sub(part: str) -> str | None:
+    found = dict(_ENTITY.findall(part)).get("sub")
+    return found and f"sub-{found}"
+
+
+def _by_pattern(base: Path, files: Sequence[PurePath], pattern: str) -> list[str]:
+    found = [re.search(pattern, file.as_posix()) for file in files]
+    if lost := [file.as_posix() for file, match in zip(files, found, strict=True) if match is None or not match[1]]:
+        raise UserError(
+            f"{base}: --subject-pattern {shlex.quote(pattern)} finds nobody in {len(lost)} of {len(files)} files: "
+            f"{listed(lost)}; expected a match in each"
+        )
+    return [match[1] for match in found if match is not None]
+
+
+def _refuse_contradictions(base: Path, people: Sequence[_Person]) -> None:
+    wrong = [each for each in people if (other := _named_like_folder(each)) and other != each.folder]
+    if wrong:
+        first = wrong[0]
+        raise UserError(
+            f"{base}: {first.file}: the folder says {first.folder}, but the name says {_named_like_folder(first)}"
+            + (f" ({len(wrong)} such files)" if len(wrong) > 1 else "")
+            + "; the name seems right: use --subject-from name, or --subject-from folder if the folder is"
+        )
+
+
+def _named_like_folder(person: _Person) -> str | None:
+    """The person in the name of a file, if the folder has another one of the same form: S002R01 in the folder S001."""
+    folder = person.folder
+    if folder is None:
+        return None
+    if person.named:
+        return person.named if folder.startswith("sub-") else None
+    if not re.search(r"[A-Za-z].*\d", folder):
+        return None
+    form = re.sub(r"\d+", lambda _: r"(\d+)", re.escape(folder))
+    own, other = re.match(form, folder), re.match(form, person.stem)
+    if own is None or other is None or list(map(int, own.groups())) == list(map(int, other.groups())):
+        return None
+    return other[0]
+
+
+def _refuse_repeated(base: Path, people: Sequence[_Person], by_name: Sequence[_Person]) -> None:
+    names = {each.file.as_posix(): each.rest for each in by_name}
+    if nameless := [file for file, name in names.items() if not name and len(people) > 1]:
+        raise UserError(
+            f"{base}: {len(nameless)} files name no person: {listed(nameless)}; put the files of each person into one "
+            f"folder, write sub-… into the names, or use {_TABLE}"
+        )
+    repeated = repeated_part(names.values())
+    if repeated is None:
+        return
+    files: dict[str, list[str]] = defaultdict(list)
+    for file, name in names.items():
+        files[repeated.part_of.get(name, name)].append(file)
+    part, same = next((part, same) for part, same in files.items() if len({names[file] for file in same}) > 1)
+    everywhere = {each.file.as_posix(): names.get(each.file.as_posix(), "") for each in people}
+    pattern = pattern_for(repeated, everywhere)
+    option = f"--subject-pattern {shlex.quote(pattern)}" if pattern else _TABLE
+    raise UserError(
+        f"{base}: {same[0]} and {same[1]} seem to be one person, {part} ({len(files)} people in {len(names)} files); "
+        f"if so use {option}, or --one-person-per-file if each name is another person"
+    )
+
+
+def _warn(base: Path, people: Sequence[_Person], subjects: Sequence[str]) -> None:
+    loose = sorted({each.rest or each.stem for each in people if each.named is None and len(each.file.parts) == 1})
+    if len(loose) > 1:
+        logger.warning(
+            "%s: treating each of %d files as a separate subject, such as %s; put the files of one subject into one "
+            "folder", base, len(loose), loose[0],
+        )  # fmt: skip
+    folders = defaultdict(set)
+    for each, subject in zip(people, subjects, strict=True):
+        if each.named is not None and each.folder is not None:
+            folders[subject].add(each.folder)
+    if several := sorted(subject for subject, found in folders.items() if len(found) > 1):
+        logger.warning(
+            "%s: %d people are in several folders, such as %s in %s; give the folders as separate inputs if these "
+            "are different people", base, len(several), several[0], listed(sorted(folders[several[0]])),
+        )  # fmt: skip
+    named = [each.folder for each in people if each.named is None and each.folder is not None]
+    repeated = repeated_part([folder for folder in named if not folder.startswith("sub-")])
+    if repeated is not None:
+        parts = list(repeated.part_of.values())
+        same = [folder for folder, part in repeated.part_of.items() if parts.count(part) > 1]
+        logger.warning(
+            "%s: folders %s and %s are taken as two people; if they are one, use --subject-pattern",
+            base, same[0], same[1],
+        )  # fmt: skip
