@@ -24,6 +24,7 @@ from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import as_array
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME, read_splits
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.shared_examples import example_digests, shared_examples
 from signal_diffusion.errors import UserError
 
 __all__ = ["Check", "check_dataset"]
@@ -60,6 +61,7 @@ _CLAIMS = {
     "tensors": "have the card's shape, are finite and in [-1, 1]",
     "subjects": "each split has the subjects listed in the card, and no subject is in two splits",
     "windows": "each occurs once, with all of its electrodes",
+    "contents": "no example is in two splits, by its values",
     "splits": f"{SPLITS_NAME}, if it exists, agrees with the card",
     "readme": "README.md names the card's splits",
 }
@@ -86,6 +88,7 @@ def check_dataset(root: Path) -> list[Check]:
         complaints["marginals"] += _marginals(split, stated, found[split], card)
     complaints["subjects"] += _subjects(card, found)
     complaints["windows"] += _windows(card, found)
+    complaints["contents"] += shared_examples({split: each.digests for split, each in found.items()})
     complaints["splits"] += _splits_file(root, card)
     complaints["readme"] += _readme(root, card)
     return [Check(name=name, claim=claim, complaints=tuple(complaints[name])) for name, claim in _CLAIMS.items()]
@@ -104,6 +107,8 @@ class _Found:
     """(dataset, recording, window, electrode) → number of repetitions."""
     sums: dict[str, np.ndarray] = field(default_factory=dict)
     """Numeric column → number of known values, their sum, their sum of squares."""
+    digests: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    """File → `example_digests` of its rows, 8 bytes each."""
 
 
 def _files(root: Path, card: DatasetCard) -> Iterator[str]:
@@ -177,7 +182,7 @@ def _read(root: Path, path: Path, card: DatasetCard, found: _Found, complaints: 
             continue
         found.examples += len(table)
         if has_tensors:
-            counts.update(_tensors(table.column(tensor), card))
+            counts.update(_tensors(table.column(tensor), card, found.digests.setdefault(where, [])))
         unknown |= dict.fromkeys(_count(table.select(usable), card, found))
     complaints["values"] += [f"{where}: {each}" for each in unknown]
     complaints["tensors"] += [f"{where}: {what}, but {count} are not" for what, count in sorted(counts.items())]
@@ -197,8 +202,8 @@ def _columns(where: str, schema: pa.Schema, card: DatasetCard) -> Iterator[str]:
             yield f"{where}: the card says {name} is {column['kind']}, found {schema.field(name).type}"
 
 
-def _tensors(column: pa.ChunkedArray, card: DatasetCard) -> Iterator[str]:
-    """Yield a violated requirement once for each example that violates it."""
+def _tensors(column: pa.ChunkedArray, card: DatasetCard, digests: list[np.ndarray]) -> Iterator[str]:
+    """Yield a violated requirement once for each example that violates it, and add to `digests` of the examples."""
     shape = "×".join(map(str, card.shape))
     for chunk in column.chunks:
         values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
@@ -211,7 +216,9 @@ def _tensors(column: pa.ChunkedArray, card: DatasetCard) -> Iterator[str]:
         if values.type not in (pa.float16(), pa.float32()) or values.null_count:
             yield "tensors: expected all float16 or float32, none missing"
             return
-    examples = as_array(column, card.shape).reshape(len(column), -1)
+    tensors = as_array(column, card.shape)
+    digests.append(example_digests(tensors.reshape(len(column), *card.shape)))
+    examples = tensors.reshape(len(column), -1)
     finite = np.isfinite(examples).all(axis=1)
     yield from ["tensors: expected all finite"] * int((~finite).sum())
     # 1 is exact in float16 and float32: no tolerance is needed.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME, write_splits
+from signal_diffusion.data.shared_examples import example_digests
 from signal_diffusion.data.verification import check_dataset
 from signal_diffusion.errors import UserError
 
@@ -217,7 +219,7 @@ def test_a_readme_without_a_split_fails(root: Path) -> None:
 
 def test_the_command_prints_a_line_per_check_and_an_error_per_complaint(root: Path) -> None:
     result = CliRunner().invoke(app, ["data", "check", str(root)], catch_exceptions=False)
-    assert result.exit_code == 0 and result.stdout.count("✓") == 11 and "✗" not in result.stdout
+    assert result.exit_code == 0 and result.stdout.count("✓") == 12 and "✗" not in result.stdout
     card = DatasetCard.load(root)
     replace(card, channels=card.channels[:-1]).save(root)
     (root / "README.md").unlink()
@@ -230,3 +232,24 @@ def test_the_command_prints_a_line_per_check_and_an_error_per_complaint(root: Pa
 def test_a_missing_card_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a dataset"):
         check_dataset(tmp_path)
+
+
+def test_an_example_in_two_splits_is_a_complaint_whatever_its_names_say(root: Path):
+    examples = pq.read_table(root / "train" / "00000.parquet").column("image").slice(5, 2)
+
+    def copied(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        return pa.chunked_array([*column.slice(0, 3).chunks, *examples.chunks, *column.slice(5).chunks])
+
+    edit_table(root, with_column("image", copied))
+    complaint = "test: 2 examples have the same values as examples of train, the first is row 3 of test/00000.parquet"
+    assert list(failed(root)) == ["contents"]
+    assert failed(root)["contents"][0].startswith(f"{complaint}, as row 5 of train/00000.parquet; expected")
+
+
+def test_constant_examples_may_be_in_every_split():
+    constant = np.ones((3, 2, 4, 5), dtype=np.float16) * np.array([-1, 0.5], dtype=np.float16)[:, None, None]
+    assert not example_digests(constant).any()
+    varied = np.random.default_rng(0).random((3, 2, 4, 5))
+    assert len(set(example_digests(varied))) == 3 and example_digests(varied).all()
+    broken = np.where(varied > 0.9, np.nan, varied)
+    assert not example_digests(broken).any()

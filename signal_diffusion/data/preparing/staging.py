@@ -22,6 +22,7 @@ import numpy as np
 
 from signal_diffusion.data.preparing.event_windows import EventWindows, check_codes
 from signal_diffusion.data.preparing.labelling import Labelling
+from signal_diffusion.data.preparing.same_content import SameContent
 from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.windows import kept_windows, window_starts, windows_in
@@ -73,6 +74,8 @@ class Staged:
     """Distinct descriptions of the recording's annotations, or codes of its events."""
     why_empty: str = ""
     """Why it was not read, if that follows from its name."""
+    digest: str = ""
+    """Hash of the recording's samples."""
 
 
 def stage(
@@ -92,6 +95,7 @@ def stage(
     unusable: list[str] = []
     empty: list[str] = []
     found: list[tuple[Recording, tuple[str, ...]]] = []
+    contents = SameContent()
     several = len({recording.dataset for recording in recordings}) > 1
     results = _results(recordings, folder, staging, workers)
     for number, (recording, result) in enumerate(zip(recordings, results, strict=True)):
@@ -107,10 +111,12 @@ def stage(
         if not result.why_empty:
             found.append((recording, result.annotations))
         if len(result.kept):
+            contents.add(name, recording, result.digest)
             staged.append(result)
         else:
             empty.append(f"{name}: {result.why_empty or f'no window is left ({_format_counts(result.rejected)})'}")
     progress("reading", len(recordings), len(recordings))
+    contents.warn()
     annotations = {name for _, names in found for name in names}
     if staging.events is not None:
         check_codes(staging.events.labels, found)
@@ -202,6 +208,7 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         path.unlink()
     codes = {span.description for span in reading.spans} if staging.events is None else _codes(reading)
     return Staged(
+        digest=reading.digest,
         recording=recording,
         path=path,
         starts=starts,

@@ -7,6 +7,7 @@ no more memory than ten minutes. If a recording was interrupted, the parts befor
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import math
@@ -86,6 +87,8 @@ class Reading:
     """Annotations and events, sorted by onset."""
     events: tuple[Event, ...] = ()
     """Events that windows can be cut around, sorted by onset; only if `ReadOptions.events` asks for some."""
+    digest: str = ""
+    """Hash of the samples; equal for files with the same content."""
 
 
 def read_recording(recording: Recording, options: ReadOptions, output: Path) -> Reading:
@@ -102,7 +105,7 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
         spans = spans_of(source.annotated, at_once)
         wanted = options.events
         events = events_of(recording, source.annotated, spans, wanted, at_once) if wanted else ()
-    flat, medians = [], []
+    flat, medians, digest = [], [], hashlib.blake2b(digest_size=16)
     try:
         with output.open("wb") as file:
             shape = (len(options.channels), source.num_resampled)
@@ -115,12 +118,20 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
                 # Plain writes: on a full disk they raise an error, while a memory map would crash the process.
                 for row, values in enumerate(signal.astype("<f4")):
                     file.seek(data_start + 4 * (row * source.num_resampled + start))
-                    file.write(values.tobytes())
+                    content = values.tobytes()
+                    file.write(content)
+                    digest.update(content)
     except BaseException:
         output.unlink(missing_ok=True)
         raise
     _warn_if_implausible(recording, float(np.median(medians)))
-    return Reading(num_samples=source.num_resampled, flat=np.concatenate(flat), spans=spans, events=events)
+    return Reading(
+        num_samples=source.num_resampled,
+        flat=np.concatenate(flat),
+        spans=spans,
+        events=events,
+        digest=digest.hexdigest(),
+    )
 
 
 def eeg_channels(recording: Recording) -> tuple[str, ...]:
