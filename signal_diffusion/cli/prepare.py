@@ -23,6 +23,7 @@ RECORDING_OPTIONS = (
     "band",
     "notch",
     "label",
+    "event_duration",
     "events",
     "events_table",
     "tmin",
@@ -87,6 +88,13 @@ def prepare(
             show_default="task; with --events the event",
         ),
     ] = "task",
+    event_duration: Annotated[
+        float | None,
+        typer.Option(
+            help="With --label annotation: longest duration of events that have none, s.",
+            show_default="until the next event; the last one: the median interval",
+        ),
+    ] = None,
     events: Annotated[
         str | None,
         typer.Option(
@@ -199,6 +207,7 @@ def prepare(
                 notch=tuple(notch or ()),
                 overlap=0.5 if overlap is None else overlap,
                 label=label,
+                event_duration=event_duration,
                 events=events,
                 events_table=events_table,
                 tmin=tmin,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,11 @@ import numpy as np
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.spans import Span
 from signal_diffusion.data.recordings.windows import label_windows
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 
-__all__ = ["Labelling"]
+__all__ = ["Labelling", "warn_about_labels"]
+
+logger = logging.getLogger(__name__)
 
 ENTITIES = ("task", "session", "run", "acquisition", "folder")
 
@@ -74,6 +77,30 @@ class Labelling:
                 return None
             words.append(literal + value)
         return "".join(words)
+
+
+def warn_about_labels(lengths: Mapping[str, float], given: Collection[str], instants: int, window: float) -> None:
+    """Warn about annotations that are the label of no window, and about events without a duration.
+
+    `lengths` are the longest stretches of the annotations, s; `given` those that some window of `window` s has.
+    """
+    if instants:
+        logger.warning(
+            "label: %d annotations have no duration; each lasts until the next one, the last for the median interval "
+            "between them (0 s if it is the only one); limit them with --event-duration",
+            instants,
+        )
+    never = [f"{name} (at most {length:.4g} s)" for name, length in lengths.items() if name not in given]
+    problems = []
+    if never:
+        problems.append(f"{len(never)} of {len(lengths)} annotations are the label of no window: {listed(never)}")
+    if lengths and window > max(lengths.values()):
+        problems.append(f"no annotation is as long as a window (the longest has {max(lengths.values()):.4g} s)")
+    if problems:
+        logger.warning(
+            "label: %s; a window of %.4g s has the label that covers at least half of it; use a shorter --window, or "
+            "--events for windows around events", "; ".join(problems), window,
+        )  # fmt: skip
 
 
 def _fields(text: str) -> list[tuple[str, str | None, str | None]]:

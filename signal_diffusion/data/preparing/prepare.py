@@ -59,6 +59,8 @@ class PrepareOptions(WindowOptions):
     label: str = "task"
     """Source of the label (`Labelling`): task, folder, annotation, annotation:A,B, a column of the subject table, or a
     template of these. Windows around events have the label of their event by default."""
+    event_duration: float | None = None
+    """With labels from annotations: longest duration of events that have none, s; None = until the next event."""
     events: str | None = None
     """Cut windows around these events: `left=T1,right=T2`; None = a fixed grid of windows."""
     events_table: Path | None = None
@@ -102,6 +104,10 @@ class PrepareOptions(WindowOptions):
         for name in ("reject_above", "reject_flat"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"{name}: {getattr(self, name)} µV; expected a finite number of at least 0")
+        if self.event_duration is not None and not 0 < self.event_duration < float("inf"):
+            raise UserError(f"event_duration: {self.event_duration} s; expected a finite number above 0")
+        if self.event_duration is not None and (self.around_events or "annotation" not in self.label):
+            raise UserError("event_duration: is for a grid of windows with --label annotation; leave it out")
         if low < LOWEST_EDGE:
             raise UserError(
                 f"band: {low:g} Hz would need a filter several minutes long; expected at least {LOWEST_EDGE:g} Hz"
@@ -195,6 +201,7 @@ def prepare(
         min_samples=options.window,
         flat_below=options.reject_flat,
         events=events.codes if events is not None else frozenset(),
+        event_duration=options.event_duration,
     )
     read.check()
     label = "annotation" if events is not None and options.label == "task" else options.label

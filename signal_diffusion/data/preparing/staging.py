@@ -11,7 +11,7 @@ import multiprocessing.connection
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from signal_diffusion.data.preparing.event_windows import EventWindows, check_codes
-from signal_diffusion.data.preparing.labelling import Labelling
+from signal_diffusion.data.preparing.labelling import Labelling, warn_about_labels
 from signal_diffusion.data.preparing.same_content import SameContent
 from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.windows import kept_windows, window_starts, windows_in
+from signal_diffusion.data.recordings.windows import kept_windows, longest, window_starts, windows_in
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.paths import without_folders
 
@@ -72,6 +72,12 @@ class Staged:
     """Samples of each window whose mean is subtracted."""
     annotations: tuple[str, ...] = ()
     """Distinct descriptions of the recording's annotations, or codes of its events."""
+    lengths: dict[str, float] = field(default_factory=dict)
+    """Longest stretch of each annotation that can be a label, s."""
+    given: frozenset[str] = frozenset()
+    """Annotations that label a kept window."""
+    instants: int = 0
+    """Number of annotations without a duration that could be labels."""
     why_empty: str = ""
     """Why it was not read, if that follows from its name."""
     digest: str = ""
@@ -94,7 +100,7 @@ def stage(
     staged, rejected = [], Counter({"flat": 0, "amplitude": 0, "annotation": 0, "unlabelled": 0})
     unusable: list[str] = []
     empty: list[str] = []
-    found: list[tuple[Recording, tuple[str, ...]]] = []
+    read: list[Staged] = []
     contents = SameContent()
     several = len({recording.dataset for recording in recordings}) > 1
     results = _results(recordings, folder, staging, workers)
@@ -109,7 +115,7 @@ def stage(
             continue
         rejected.update(result.rejected)
         if not result.why_empty:
-            found.append((recording, result.annotations))
+            read.append(result)
         if len(result.kept):
             contents.add(name, recording, result.digest)
             staged.append(result)
@@ -117,11 +123,11 @@ def stage(
             empty.append(f"{name}: {result.why_empty or f'no window is left ({_format_counts(result.rejected)})'}")
     progress("reading", len(recordings), len(recordings))
     contents.warn()
-    annotations = {name for _, names in found for name in names}
+    annotations = {name for each in read for name in each.annotations}
     if staging.events is not None:
-        check_codes(staging.events.labels, found)
-    else:
-        _check_annotations(staging.labelling, annotations)
+        check_codes(staging.events.labels, [(each.recording, each.annotations) for each in read])
+    elif staging.labelling.by_window:
+        _check_annotations(staging, read)
     if not staged:
         has = f"; the recordings have the annotations {', '.join(sorted(annotations))}" if annotations else ""
         raise UserError(
@@ -137,13 +143,20 @@ def _format_counts(rejected: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in rejected.items() if count) or "none"
 
 
-def _check_annotations(labelling: Labelling, found: Collection[str]) -> None:
-    missing = [name for name in labelling.names or () if name not in found]
+def _check_annotations(staging: Staging, results: Sequence[Staged]) -> None:
+    """Refuse names of annotations that no recording has; warn about those that label no window."""
+    found = {name for each in results for name in each.annotations}
+    names = staging.labelling.names
+    missing = [name for name in names or () if name not in found]
     if missing:
         raise UserError(
             f"label: no recording has an annotation {', '.join(missing)}; "
             f"found {', '.join(sorted(found)) or 'no annotations'}"
         )
+    usable = names or sorted({name for each in results for name in each.lengths})
+    lengths = {name: max(each.lengths.get(name, 0.0) for each in results) for name in usable}
+    given = frozenset().union(*(each.given for each in results))
+    warn_about_labels(lengths, given, sum(each.instants for each in results), staging.window / staging.rate)
 
 
 def _results(
@@ -207,6 +220,7 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
     if not len(kept):
         path.unlink()
     codes = {span.description for span in reading.spans} if staging.events is None else _codes(reading)
+    names = staging.labelling.names
     return Staged(
         digest=reading.digest,
         recording=recording,
@@ -216,6 +230,9 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         labels=labels,
         rejected=rejected | bad,
         annotations=tuple(sorted(codes)),
+        lengths=longest(reading.spans),
+        given=frozenset(name for number in kept if (name := named[number]) is not None),
+        instants=sum(span.instant and (names is None or span.description in names) for span in reading.spans),
         baseline=staging.events.baseline if staging.events is not None else None,
     )
 

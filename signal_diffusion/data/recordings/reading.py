@@ -67,6 +67,8 @@ class ReadOptions:
     """A channel with a smaller peak-to-peak amplitude within a second is flat, µV."""
     events: frozenset[str] = frozenset()
     """Codes of the events to find; empty = windows are not cut around events."""
+    event_duration: float | None = None
+    """Longest duration of events that have none, s; None = see `spans_of`."""
 
     def check(self) -> None:
         """Raise a `UserError` for an invalid reference or impossible filters, before any recording is read."""
@@ -102,7 +104,7 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
     with errors_naming(recording.path):
         source = _open_picked(recording, options)
         at_once = _samples_at_once(source)
-        spans = spans_of(source.annotated, at_once)
+        spans = spans_of(source.annotated, at_once, options.event_duration)
         wanted = options.events
         events = events_of(recording, source.annotated, spans, wanted, at_once) if wanted else ()
     flat, medians, digest = [], [], hashlib.blake2b(digest_size=16)

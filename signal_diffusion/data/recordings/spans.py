@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,8 @@ class Span:
     """Seconds from the first sample of the recording."""
     end: float
     description: str
+    instant: bool = False
+    """Whether it marks an event, and its end was assumed for lack of a duration."""
 
     @property
     def bad(self) -> bool:
@@ -40,11 +42,12 @@ class Span:
         return any(pattern.match(self.description.strip()) for pattern in (_BOUNDARY, _GAP))
 
 
-def spans_of(raw: mne.io.BaseRaw, samples_at_once: int) -> tuple[Span, ...]:
+def spans_of(raw: mne.io.BaseRaw, samples_at_once: int, event_duration: float | None = None) -> tuple[Span, ...]:
     """List annotations by onset; if there are only bad ones, also the triggers of the stim channels.
 
     An event (a duration of at most one sample, and not bad) lasts until the next one, or until the recording is
-    interrupted or ends.
+    interrupted or ends, but no longer than `event_duration` seconds. Without `event_duration`, an event that no other
+    follows lasts at most as long as the median interval between events, and 0 s if there is no other.
     """
     sfreq = float(raw.info["sfreq"])
     # Onsets count from the start of the acquisition; a cropped FIF starts at `first_samp`.
@@ -60,15 +63,23 @@ def spans_of(raw: mne.io.BaseRaw, samples_at_once: int) -> tuple[Span, ...]:
     ]
     if all(mark.bad for mark in marks):
         marks += triggers(raw, samples_at_once)
-    borders = sorted({mark.onset for mark in marks if mark.interruption or _is_event(mark, sfreq)})
-    following = dict(itertools.pairwise([*borders, int(raw.n_times) / sfreq]))
-    spans = [
-        Span(onset=mark.onset, end=following[mark.onset], description=mark.description)
-        if _is_event(mark, sfreq)
-        else mark
-        for mark in marks
-    ]
-    return tuple(sorted(spans, key=lambda span: span.onset))
+    events = sorted({mark.onset for mark in marks if _is_event(mark, sfreq)})
+    usual = float(np.median(np.diff(events))) if len(events) > 1 else 0.0
+    borders = sorted({*events, *(mark.onset for mark in marks if mark.interruption), int(raw.n_times) / sfreq})
+    following = dict(itertools.pairwise(borders))
+
+    starts = set(events)
+
+    def end_of(onset: float) -> float:
+        end = following.get(onset, onset)
+        if event_duration is not None:
+            return min(end, onset + event_duration)
+        return end if end in starts else min(end, onset + usual)
+
+    def with_end(mark: Span) -> Span:
+        return replace(mark, end=end_of(mark.onset), instant=event_duration is None) if _is_event(mark, sfreq) else mark
+
+    return tuple(sorted(map(with_end, marks), key=lambda span: span.onset))
 
 
 def _mark(onset: float, duration: float, description: str) -> Span:

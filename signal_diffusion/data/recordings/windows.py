@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from signal_diffusion.data.recordings.spans import Span
 
-__all__ = ["cut", "flat_stretches", "kept_windows", "label_windows", "window_starts", "windows_in"]
+__all__ = ["cut", "flat_stretches", "kept_windows", "label_windows", "longest", "window_starts", "windows_in"]
 
 _WINDOWS_AT_ONCE = 16
 
@@ -110,14 +110,27 @@ def label_windows(
     return [descriptions[index] if half else None for index, half in zip(best, enough, strict=True)]
 
 
-def _covered(spans: Sequence[Span], first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Length of each stretch (n,) covered by the union of the spans, in seconds."""
+def longest(spans: Sequence[Span]) -> dict[str, float]:
+    """Longest stretch that each annotation covers without a gap, s; without bad ones."""
+    names = sorted({span.description for span in spans if not span.bad})
+    merged = {name: _merged([span for span in spans if span.description == name]) for name in names}
+    return {name: max(end - onset for onset, end in stretches) for name, stretches in merged.items()}
+
+
+def _merged(spans: Sequence[Span]) -> list[list[float]]:
+    """Onset and end of each stretch that is covered by the spans."""
     merged: list[list[float]] = []
     for span in sorted(spans, key=lambda span: span.onset):
         if merged and span.onset <= merged[-1][1]:
             merged[-1][1] = max(merged[-1][1], span.end)
         else:
             merged.append([span.onset, span.end])
+    return merged
+
+
+def _covered(spans: Sequence[Span], first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Length of each stretch (n,) covered by the union of the spans, in seconds."""
+    merged = _merged(spans)
     if not merged:
         return np.zeros(len(first))
     borders = np.array(merged)  # (m, 2)

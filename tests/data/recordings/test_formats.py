@@ -75,7 +75,7 @@ def test_annotations_and_triggers_of_real_files_become_spans(real_data: Path, tm
 
     assert spans("edf/test_edf_overlapping_annotations.edf", "Cz")[:2] == [(0, 1.375, "T0"), (1.375, 6.5, "T1")]
     assert spans("bdf/test_bdf_stim_channel.bdf", "Cz")[:2] == [(0.484, 0.62, "4"), (0.62, 1.904, "2")]
-    assert spans("tiny_bids", "Cz") == [(0, 0.2, "start_experiment"), (0.2, 2.0, "show_stimulus")]
+    assert spans("tiny_bids", "Cz") == [(0, 0.2, "start_experiment"), (0.2, 0.4, "show_stimulus")]
     assert len(spans("eeglab/eeglab_data.set", "Cz")) == 154
 
 

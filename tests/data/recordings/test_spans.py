@@ -20,18 +20,36 @@ def spans_as_tuples(raw: mne.io.BaseRaw) -> list[tuple[float, float, str]]:
 
 def test_annotations_keep_their_length_and_events_last_until_the_next():
     raw = annotated([2, 5, 5, 6, 9], [0, 0, 0, 1.5, 0.01], ["a", "b", "c", "rest", "d"])
-    assert spans_as_tuples(raw) == [(2, 5, "a"), (5, 9, "b"), (5, 9, "c"), (6, 7.5, "rest"), (9, 20, "d")]
+    assert spans_as_tuples(raw) == [(2, 5, "a"), (5, 9, "b"), (5, 9, "c"), (6, 7.5, "rest"), (9, 12.5, "d")]
+
+
+def test_the_last_event_does_not_own_the_rest_of_the_recording():
+    raw = annotated([5, 10, 12, 15], [0, 0, 0, 0], ["left", "right", "left", "right"])
+    ends = [(span.end, span.instant) for span in spans_of(raw, 700)]
+    assert ends == [(10, True), (12, True), (15, True), (18, True)]
+    assert [(span.end, span.instant) for span in spans_of(raw, 700, 2.5)] == [
+        (7.5, False),
+        (12, False),
+        (14.5, False),
+        (17.5, False),
+    ]
+
+
+def test_a_single_event_has_no_duration_unless_one_is_given():
+    raw = annotated([5], [0], ["left"])
+    assert [span.end for span in spans_of(raw, 700)] == [5]
+    assert [span.end for span in spans_of(raw, 700, 100)] == [20]
 
 
 def test_bad_annotations_are_not_events():
     raw = annotated([1, 3, 4, 8], [0, 0, 2, 0], ["a", "BAD jump", "bad blink", "b"])
-    assert spans_as_tuples(raw) == [(1, 8, "a"), (3, 3, "BAD jump"), (4, 6, "bad blink"), (8, 20, "b")]
+    assert spans_as_tuples(raw) == [(1, 8, "a"), (3, 3, "BAD jump"), (4, 6, "bad blink"), (8, 15, "b")]
 
 
 @pytest.mark.parametrize("mark", ["boundary", "BAD boundary", "EDGE boundary", "New Segment/", "BAD_ACQ_SKIP"])
 def test_an_event_ends_where_the_recording_was_interrupted(mark: str):
     raw = annotated([1, 3, 8, 12], [0, 0, 0, 3], ["a", mark, "b", "c"])
-    assert spans_as_tuples(raw) == [(1, 3, "a"), (3, 3, mark), (8, 20, "b"), (12, 15, "c")]
+    assert spans_as_tuples(raw) == [(1, 3, "a"), (3, 3, mark), (8, 15, "b"), (12, 15, "c")]
 
 
 @pytest.mark.parametrize("duration", [5.0, float("nan")])
@@ -62,7 +80,7 @@ def test_triggers_are_used_if_there_are_no_annotations():
     ]
     assert len(spans) - len(expected) in (0, 1)
     assert spans[0].end == spans[1].onset
-    assert spans[-1].end == 20
+    assert spans[-1].end == 20  # it has less than the median interval left
     raw.set_annotations(mne.Annotations([1], [2], ["rest"]))
     assert spans_as_tuples(raw) == [(1, 3, "rest")]
     raw.set_annotations(mne.Annotations([1], [2], ["BAD blink"]))
