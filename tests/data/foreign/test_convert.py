@@ -493,7 +493,8 @@ def test_conflicting_keys_are_errors_when_the_experiment_is_loaded(
 def write_signals(path: Path, about: dict[str, Any], **others: list[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {key: value if isinstance(value, bytes) else json.dumps(value) for key, value in about.items()}
-    pq.write_table(pa.table({"signal": signals().tolist(), **others}).replace_schema_metadata(metadata), path)
+    others = {"signal": signals().tolist(), **others}
+    pq.write_table(pa.table(others).replace_schema_metadata(metadata), path)
 
 
 ABOUT = {"sampling_rate": 250.0, "ch_names": ["Fz", "Cz", "Pz"], "unit": "µV"}
@@ -594,7 +595,8 @@ def test_an_undeclared_category_is_a_one_line_error(tmp_path: Path) -> None:
 def test_window_is_an_index_and_the_converted_dataset_passes_the_check(tmp_path: Path) -> None:
     for number, split in enumerate(SPLITS):
         others = {"recording": [f"{number}"] * 6, "window": list(range(6)), "subject": [f"{number}"] * 6}
-        write_signals(tmp_path / "root" / f"{split}.parquet", ABOUT, **others)
+        scaled = ((1 + number) * signals()).tolist()
+        write_signals(tmp_path / "root" / f"{split}.parquet", ABOUT, signal=scaled, **others)
     root, card, _ = opened(paths=root_of(tmp_path / "root"), representation="timeseries")
     assert card.columns["window"] == {"kind": "index"} and open_split(root, "train")["window"][:] == list(range(6))
     assert card.splits["train"]["windows"] == 6

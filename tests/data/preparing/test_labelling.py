@@ -89,7 +89,7 @@ def test_sleep_stages_label_windows_of_30_seconds_in_one_command(
     onsets, durations = np.array([0, 60, 150, 180, 240]), np.array([60, 90, 30, 60, 60])
     for number in range(3):
         name = f"SC4{number:02d}1E"
-        write_edf(tmp_path / "sleep" / f"{name}0-PSG.edf", noise(["Fpz-Cz", "Pz-Oz"], 100.0, 300.0))
+        write_edf(tmp_path / "sleep" / f"{name}0-PSG.edf", noise(["Fpz-Cz", "Pz-Oz"], 100.0, 300.0, seed=number))
         scored = noise(["Fpz-Cz"], 1.0, 300.0).set_annotations(mne.Annotations(onsets, durations, stages))
         write_edf(tmp_path / "sleep" / f"{name}C-Hypnogram.edf", scored)
     options = replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import shutil
 from dataclasses import replace
@@ -218,9 +219,8 @@ def test_files_of_one_folder_are_one_input(six_subjects: Path, tmp_path: Path):
 
 
 def test_a_table_row_matches_only_one_subject_of_several_inputs(tmp_path: Path):
-    for dataset in ("A", "B"):
-        for number in range(2):
-            write_eeg(tmp_path / dataset / f"p{number}" / "one.edf", number)
+    for seed, (dataset, number) in enumerate(itertools.product("AB", range(2))):
+        write_eeg(tmp_path / dataset / f"p{number}" / "one.edf", seed)
     inputs = [tmp_path / "A", tmp_path / "B"]
     table = tmp_path / "subjects.csv"
     table.write_text("id,sex\np0,F\np1,M\n")

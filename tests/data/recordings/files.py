@@ -21,8 +21,10 @@ OPTIONS = ReadOptions(
 )
 
 
-def noise(names: list[str], sfreq: float = 250.0, seconds: float = 8.0, types: str | list[str] = "eeg") -> mne.io.Raw:
-    microvolts = 20 * np.random.default_rng(0).standard_normal((len(names), round(sfreq * seconds)))
+def noise(
+    names: list[str], sfreq: float = 250.0, seconds: float = 8.0, types: str | list[str] = "eeg", seed: int = 0
+) -> mne.io.Raw:
+    microvolts = 20 * np.random.default_rng(seed).standard_normal((len(names), round(sfreq * seconds)))
     return mne.io.RawArray(microvolts * 1e-6, mne.create_info(names, sfreq, types), verbose="ERROR")
 
 
