@@ -19,6 +19,9 @@ __all__ = ["prepare"]
 
 RECORDING_OPTIONS = (
     "channels",
+    "sfreq",
+    "units",
+    "ch_names",
     "reference",
     "band",
     "notch",
@@ -68,6 +71,17 @@ def prepare(
             help="10-20 (its 19 electrodes), file (all EEG channels of the first recording), or a list: Fz,Cz,Pz."
         ),
     ] = "10-20",
+    sfreq: Annotated[
+        float | None,
+        typer.Option(help="Sampling rate of arrays (.csv, .tsv, .npy, .npz, .mat), Hz.", show_default="time column"),
+    ] = None,
+    units: Annotated[
+        str | None,
+        typer.Option(help="Unit of the numbers in arrays, or of recordings with a wrong unit: uV, mV, V, nV."),
+    ] = None,
+    ch_names: Annotated[
+        str | None, typer.Option(help="Channels of arrays, in order: Fz,Cz,Pz.", show_default="names of the columns")
+    ] = None,
     reference: Annotated[str, typer.Option(help="average, none, or channels: A1,A2.")] = "average",
     band: Annotated[tuple[float, float], typer.Option(help="Band-pass, Hz.")] = (0.5, 60.0),
     notch: Annotated[list[float] | None, typer.Option(help="Line frequency to remove, Hz; repeatable.")] = None,
@@ -202,6 +216,9 @@ def prepare(
             options = PrepareOptions(
                 representation=representation,
                 channels=channels,
+                sfreq=sfreq,
+                units=units,
+                ch_names=ch_names,
                 reference=reference,
                 band=band,
                 notch=tuple(notch or ()),

@@ -28,6 +28,7 @@ from signal_diffusion.data.preparing.event_windows import (
 from signal_diffusion.data.preparing.inputs import collect_recordings, describe_sources, extra_columns
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.staging import Progress, Staging
+from signal_diffusion.data.recordings.arrays import volts_per_unit, with_array_options
 from signal_diffusion.data.recordings.channels import channel_names
 from signal_diffusion.data.recordings.identity import SubjectRule
 from signal_diffusion.data.recordings.personal import with_ages_and_sexes
@@ -56,6 +57,12 @@ class PrepareOptions(WindowOptions):
     """Edges of the band-pass, Hz."""
     notch: tuple[float, ...] = ()
     """Frequencies to remove, Hz."""
+    sfreq: float | None = None
+    """Sampling rate of arrays (.csv, .tsv, .npy, .npz, .mat), Hz; None = that of their time column."""
+    units: str | None = None
+    """Unit of the numbers in arrays, and of those that MNE reads as V from other recordings: V, mV, uV, nV."""
+    ch_names: str | None = None
+    """Channels of arrays, in order: `A,B,C`, or `10-20`; None = the names of a table's columns."""
     label: str = "task"
     """Source of the label (`Labelling`): task, folder, annotation, annotation:A,B, a column of the subject table, or a
     template of these. Windows around events have the label of their event by default."""
@@ -113,6 +120,9 @@ class PrepareOptions(WindowOptions):
                 f"band: {low:g} Hz would need a filter several minutes long; expected at least {LOWEST_EDGE:g} Hz"
             )
         _ = self.subject_rule  # raises an error
+        if self.sfreq is not None and not 1 <= self.sfreq <= 1e6:
+            raise UserError(f"sfreq: {self.sfreq:g} Hz; expected the sampling rate of the arrays, such as 256")
+        volts_per_unit(self.units)
         if self.workers < 1:
             raise UserError(f"workers: {self.workers}; expected at least 1")
         if self.splits_from is not None and (self.split_by != "subject" or self.splits != WindowOptions.splits):
@@ -189,6 +199,7 @@ def prepare(
         rule=options.subject_rule,
     )
     recordings, notes = with_ages_and_sexes(found.recordings, skip_bad=options.skip_bad)
+    recordings = with_array_options(recordings, sfreq=options.sfreq, units=options.units, ch_names=options.ch_names)
     kind = representation_named(options.representation)
     events = _event_windows(options)
     channels = _channels(recordings, options)
@@ -202,6 +213,7 @@ def prepare(
         flat_below=options.reject_flat,
         events=events.codes if events is not None else frozenset(),
         event_duration=options.event_duration,
+        volts_per_unit=volts_per_unit(options.units),
     )
     read.check()
     label = "annotation" if events is not None and options.label == "task" else options.label
@@ -219,6 +231,7 @@ def prepare(
         channels=channels,
         sources=describe_sources(inputs),
         preprocessing={
+            **({"units": options.units} if options.units else {}),
             "resampling": "polyphase",
             "band": list(options.band),
             "notch": list(options.notch),

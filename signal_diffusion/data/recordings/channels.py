@@ -30,14 +30,14 @@ _ELECTRODE = re.compile(
 )
 
 
-def channel_names(channels: str) -> tuple[str, ...]:
+def channel_names(channels: str, option: str = "channels") -> tuple[str, ...]:
     """Parse `10-20` (its 19 scalp electrodes) or a list `A,B,C`."""
     if channels == "10-20":
         return TEN_TWENTY
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
     if not names or len(set(map(_canonical, names))) < len(names):
         raise UserError(
-            f"channels: {channels!r} is empty or names a channel twice; use 10-20 or a list such as Fz,Cz,Pz"
+            f"{option}: {channels!r} is empty or names a channel twice; use 10-20 or a list such as Fz,Cz,Pz"
         )
     return names
 
@@ -92,7 +92,7 @@ def _list_channels(raw: mne.io.BaseRaw) -> str:
 
 def _canonical(name: str) -> str:
     """Strip what recorders add to an electrode's name: `EEG T3-REF`, `t7`, `T7.` → `T7`."""
-    name = re.sub(r"^EEG[ _-]*", "", name.strip(" ."), flags=re.IGNORECASE).upper()
+    name = re.sub(r"^EEG[ ._-]*", "", name.strip(" ."), flags=re.IGNORECASE).upper()
     electrode, _, other = name.rpartition("-")
     # Strip a common reference, but not the second half of a bipolar pair such as Fp1-F7 or A1-A2.
     if electrode and (other in ("REF", "LE", "AVG") or (other in _MASTOIDS and electrode not in _MASTOIDS)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from signal_diffusion.data.recordings.arrays import has_array_suffix, is_array
 from signal_diffusion.data.recordings.bids_folders import ignored_by_bids, with_bids_paths, with_participants
 from signal_diffusion.data.recordings.formats import SUFFIXES, files_in, is_recording
 from signal_diffusion.data.recordings.identity import SubjectRule, entities_of, subjects_of
@@ -70,7 +71,7 @@ def find(
             found = replace(found, recordings=with_bids_paths(root, found.recordings))
     if not found.recordings:
         left = f"; left out: {listed(found.left_out)}" if found.left_out else ""
-        raise UserError(f"{root}: no recordings found; supported formats are {', '.join(SUFFIXES)}{left}")
+        raise UserError(f"{root}: no recordings found; supported formats are {', '.join(SUFFIXES)}, and arrays{left}")
     return found
 
 
@@ -183,7 +184,12 @@ def _find_plain(base: Path, roots: Sequence[Path], rule: SubjectRule, folder_is_
         files = [path for path in files_in(base) if not _is_hidden(path.relative_to(base))]
     unread = unread_in(files)
     # Broken links are included: opening them reports the error.
+    arrays = [path for path in files if (is_array(path) if base in roots else has_array_suffix(path))]
     files = [path for path in files if is_recording(path)]
+    if files:
+        unread |= dict.fromkeys(arrays, "an array; give arrays in a command of their own, with --units")
+    else:
+        files = arrays
     if unread and not files:
         refuse_unread(unread)
     left_out = _left_out(base, unread)

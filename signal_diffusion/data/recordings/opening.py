@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from signal_diffusion.data.recordings.arrays import has_array_suffix, open_array
 from signal_diffusion.data.recordings.companions import attach_companions
 from signal_diffusion.data.recordings.edf import channel_rates, length_unknown, mark_gaps
 from signal_diffusion.data.recordings.formats import SUFFIXES, format_of
@@ -28,7 +29,7 @@ __all__ = ["errors_naming", "one_line", "open_recording", "with_one_rate"]
 
 
 def open_recording(recording: Recording) -> mne.io.BaseRaw:
-    """Open a file without reading its signals, with the annotations of its companions.
+    """Open a file without reading its signals (arrays are read whole), with the annotations of its companions.
 
     Gaps between the records of an EDF+D or BDF+D become annotations. Raises `UserError` if the file is missing, empty,
     truncated or not a continuous recording.
@@ -42,6 +43,8 @@ def open_recording(recording: Recording) -> mne.io.BaseRaw:
     with _mne_silenced() as caught:
         if recording.bids is not None:
             raw = mne_bids.read_raw_bids(recording.bids, verbose="WARNING")
+        elif has_array_suffix(recording.path):
+            return open_array(recording.path, recording.sfreq, recording.ch_names)
         else:
             raw = _read(recording.path)
         if not raw.ch_names:

@@ -69,6 +69,8 @@ class ReadOptions:
     """Codes of the events to find; empty = windows are not cut around events."""
     event_duration: float | None = None
     """Longest duration of events that have none, s; None = see `spans_of`."""
+    volts_per_unit: float = 1.0
+    """Factor to V of the numbers in arrays, and of those that MNE reads from other files as V."""
 
     def check(self) -> None:
         """Raise a `UserError` for an invalid reference or impossible filters, before any recording is read."""
@@ -165,6 +167,7 @@ class _Source:
     """Channels of the dataset not marked as bad, (channels,) bool; the average reference uses these, as in MNE."""
     ratio: Fraction
     """Sampling rate of the dataset ÷ sampling rate of the file."""
+    volts_per_unit: float
 
     @property
     def sfreq(self) -> float:
@@ -181,8 +184,9 @@ class _Source:
     def microvolts(self, start: int, stop: int) -> np.ndarray:
         """Read µV (picks, samples) float64 from `start` to `stop`."""
         ordered = sorted(set(self.picks))
+        data = self.raw.get_data(picks=ordered, start=start, stop=stop, verbose="ERROR")
         # Not in place: MNE may return a view, and blocks overlap.
-        data = self.raw.get_data(picks=ordered, start=start, stop=stop, verbose="ERROR") * 1e6
+        data = data * (1e6 * self.volts_per_unit)
         return data if ordered == self.picks else data[np.searchsorted(ordered, self.picks)]
 
 
@@ -330,7 +334,9 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     if sfreq < rate * (1 - 1e-4):
         raise UserError(f"sampling rate {sfreq:g} Hz is below the dataset's {rate:g} Hz; use --rate {sfreq:g}")
     ratio = Fraction(rate / sfreq).limit_denominator(10_000)
-    source = _Source(raw=narrow, annotated=raw, picks=picks, good=good, ratio=ratio)
+    source = _Source(
+        raw=narrow, annotated=raw, picks=picks, good=good, ratio=ratio, volts_per_unit=options.volts_per_unit
+    )
     if source.num_resampled < options.min_samples:
         raise UserError(
             f"lasts {narrow.n_times / sfreq:.3g} s, less than one window of {options.min_samples / rate:.3g} s; "
@@ -342,7 +348,8 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
 def _warn_if_implausible(recording: Recording, median: float) -> None:
     if not _PLAUSIBLE[0] <= median <= _PLAUSIBLE[1]:
         logger.warning(
-            "%s: the median amplitude is %.3g µV, but EEG has about 1 to 100 µV; check the unit in the file",
+            "%s: the median amplitude is %.3g µV, but EEG has about 1 to 100 µV; check the unit in the file, "
+            "or give it with --units",
             recording.path,
             median,
         )

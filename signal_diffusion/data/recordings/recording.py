@@ -33,5 +33,9 @@ class Recording:
     """Row of the subject table, without missing values."""
     places: dict[str, tuple[Path, int]] = field(default_factory=dict)
     """Column of `participant` → the table and line that it was read from; the newest table last."""
+    sfreq: float | None = None
+    """Rate, Hz, of an array (.csv, .npy, …), as given; None = that of its time column, or of the file."""
+    ch_names: tuple[str, ...] = ()
+    """Names of an array's channels, as given; () = those in the file."""
     bids: Any = None
     """The file's `mne_bids.BIDSPath`, if it is in a BIDS folder."""
