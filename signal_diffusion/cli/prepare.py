@@ -22,6 +22,7 @@ RECORDING_OPTIONS = (
     "sfreq",
     "units",
     "ch_names",
+    "missing",
     "reference",
     "band",
     "notch",
@@ -82,6 +83,9 @@ def prepare(
     ch_names: Annotated[
         str | None, typer.Option(help="Channels of arrays, in order: Fz,Cz,Pz.", show_default="names of the columns")
     ] = None,
+    missing: Annotated[
+        str, typer.Option(help="If recordings lack electrodes: refuse, or interpolate (spherical splines).")
+    ] = "refuse",
     reference: Annotated[str, typer.Option(help="average, none, or channels: A1,A2.")] = "average",
     band: Annotated[tuple[float, float], typer.Option(help="Band-pass, Hz.")] = (0.5, 60.0),
     notch: Annotated[list[float] | None, typer.Option(help="Line frequency to remove, Hz; repeatable.")] = None,
@@ -219,6 +223,7 @@ def prepare(
                 sfreq=sfreq,
                 units=units,
                 ch_names=ch_names,
+                missing=cast(Any, missing),
                 reference=reference,
                 band=band,
                 notch=tuple(notch or ()),

@@ -50,6 +50,9 @@ class DatasetCard:
     """Time of a window's first sample relative to its event, s; None for windows that were not cut around events."""
     channels: tuple[str, ...]
     """Electrodes, in order; empty for images of unknown signals."""
+    positions: dict[str, list[float]] = field(default_factory=dict)
+    """Electrode → [x, y, z] on the unit sphere (x to the right ear, y to the nose, z up), without electrodes of unknown
+    position; `preprocessing["positions"]` says where they are from."""
     columns: dict[str, dict[str, Any]]
     """Each column except the tensor: {"kind": "categorical", "names": […]}, {"kind": "numeric",
     "mean": …, "std": …} over the training examples, {"kind": "text"} or {"kind": "index"}."""

@@ -23,6 +23,7 @@ __all__ = [
     "person",
     "simulate",
     "spectrum_parameters",
+    "sphere_positions",
     "true_psd",
 ]
 
@@ -140,6 +141,16 @@ def simulate(
         # irfft of √(S · fs · N / 4) · (n₁ + i n₂) has the one-sided density S.
         signal += patterns.T @ (noise * np.sqrt(density * sfreq * length / 4))
     return np.fft.irfft(signal, n=length)[:, :num_samples].astype(np.float32), parameters
+
+
+def sphere_positions() -> dict[str, list[float]]:
+    """Electrode → x, y, z on the unit sphere; a head radius in `POSITIONS` is a quarter of a circle from Cz."""
+    found = {}
+    for name, (x, y) in POSITIONS.items():
+        angle = np.hypot(x, y)
+        along = np.sin(angle * np.pi / 2) / angle if angle else 0.0
+        found[name] = [round(float(value), 4) for value in (x * along, y * along, np.cos(angle * np.pi / 2))]
+    return found
 
 
 def true_psd(parameters: Parameters, frequencies: np.ndarray) -> np.ndarray:

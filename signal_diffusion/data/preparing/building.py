@@ -77,6 +77,8 @@ class Source:
     recordings: list[Recording]
     staging: Staging
     channels: tuple[str, ...]
+    positions: dict[str, list[float]]
+    """Electrode → x, y, z on the unit sphere."""
     sources: list[dict[str, Any]]
     """The inputs, as described in the card."""
     preprocessing: dict[str, Any]
@@ -230,6 +232,7 @@ def _card(
         window=options.window,
         tmin=events.first / options.rate if (events := source.staging.events) is not None else None,
         channels=source.channels,
+        positions=source.positions,
         columns=columns | ({"caption": {"kind": "text"}} if captions else {}),
         splits=describe_splits(splits, columns, source.extras, len(electrodes) or 1),
         captions=captions,

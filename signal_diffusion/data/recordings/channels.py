@@ -11,7 +11,15 @@ from signal_diffusion.errors import UserError, listed
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["TEN_TWENTY", "channel_names", "eeg_names", "find_channels"]
+__all__ = [
+    "TEN_TWENTY",
+    "channel_names",
+    "eeg_names",
+    "electrode_of",
+    "find_channels",
+    "is_bipolar",
+    "missing_channels",
+]
 
 TEN_TWENTY = (
     "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8",
@@ -44,13 +52,28 @@ def channel_names(channels: str, option: str = "channels") -> tuple[str, ...]:
 
 def find_channels(wanted: Sequence[str], raw: mne.io.BaseRaw, option: str = "--channels") -> list[int]:
     """Index of each name of an option: an exact match among all channels, else by electrode among EEG channels."""
-    found = _found(wanted, raw)
-    missing = [name for name, index in found.items() if index is None]
-    if missing:
+    if missing := missing_channels(wanted, raw):
         raise UserError(
             f"no channel {listed(missing)}; the file has {_list_channels(raw)}; choose from these with {option}"
         )
+    found = _found(wanted, raw)
     return [index for name in wanted if (index := found[name]) is not None]
+
+
+def missing_channels(wanted: Sequence[str], raw: mne.io.BaseRaw) -> list[str]:
+    """Names that `find_channels` does not find."""
+    return [name for name, index in _found(wanted, raw).items() if index is None]
+
+
+def electrode_of(name: str) -> str | None:
+    """Usual spelling of the electrode of the 10-05 system that a name means, `EEG T3-REF` → `T7`; None for others."""
+    return _spell(_canonical(name), "") or None
+
+
+def is_bipolar(name: str) -> bool:
+    """Whether a name is the difference of two electrodes: `FP1-F7`, `EEG Fpz-Cz`."""
+    one, _, other = _canonical(name).partition("-")
+    return bool(_spell(one, "") and _spell(other, ""))
 
 
 def eeg_names(raw: mne.io.BaseRaw) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.signal
 
-from signal_diffusion.data.recordings.channels import channel_names, eeg_names, find_channels
+from signal_diffusion.data.recordings.channels import channel_names, eeg_names, find_channels, missing_channels
 from signal_diffusion.data.recordings.edf import channel_rates
 from signal_diffusion.data.recordings.events import Event, events_of
 from signal_diffusion.data.recordings.opening import (
@@ -29,6 +29,7 @@ from signal_diffusion.data.recordings.opening import (
     open_recording,
     with_one_rate,
 )
+from signal_diffusion.data.recordings.positions import interpolation
 from signal_diffusion.data.recordings.spans import Span, spans_of
 from signal_diffusion.data.recordings.windows import flat_stretches
 from signal_diffusion.errors import UserError
@@ -69,6 +70,8 @@ class ReadOptions:
     """Codes of the events to find; empty = windows are not cut around events."""
     event_duration: float | None = None
     """Longest duration of events that have none, s; None = see `spans_of`."""
+    interpolate: bool = False
+    """Interpolate channels that a recording lacks from its other electrodes, instead of raising an error."""
     volts_per_unit: float = 1.0
     """Factor to V of the numbers in arrays, and of those that MNE reads from other files as V."""
 
@@ -162,7 +165,9 @@ class _Source:
     annotated: mne.io.BaseRaw
     """The same recording with all channels; `raw` may have fewer."""
     picks: list[int]
-    """Indices into the channels of `raw`: the dataset's channels, then references."""
+    """Indices into the channels of `raw`: the dataset's channels and references, or what `mixing` makes them of."""
+    mixing: np.ndarray | None
+    """Weights (dataset's channels and references, picks) if some are interpolated; otherwise None."""
     good: np.ndarray
     """Channels of the dataset not marked as bad, (channels,) bool; the average reference uses these, as in MNE."""
     ratio: Fraction
@@ -187,7 +192,8 @@ class _Source:
         data = self.raw.get_data(picks=ordered, start=start, stop=stop, verbose="ERROR")
         # Not in place: MNE may return a view, and blocks overlap.
         data = data * (1e6 * self.volts_per_unit)
-        return data if ordered == self.picks else data[np.searchsorted(ordered, self.picks)]
+        data = data if ordered == self.picks else data[np.searchsorted(ordered, self.picks)]
+        return data if self.mixing is None else self.mixing @ data
 
 
 def _stretches(source: _Source, spans: Sequence[Span]) -> list[tuple[int, int]]:
@@ -315,10 +321,16 @@ def _samples_at_once(source: _Source) -> int:
 def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     raw = open_recording(recording)
     references = () if options.reference in ("average", "none") else channel_names(options.reference)
-    picks = [*find_channels(options.channels, raw), *find_channels(references, raw, "--reference")]
+    missing = missing_channels(options.channels, raw) if options.interpolate else []
+    present = [name for name in options.channels if name not in missing]
+    picks = [*find_channels(present, raw), *find_channels(references, raw, "--reference")]
     names = [raw.ch_names[index] for index in picks]
     bads = [name for name in names if name in raw.info["bads"]]
-    good = np.array([name not in bads for name in names[: len(options.channels)]])
+    good = np.array([name not in bads for name in names[: len(present)]])
+    mixing = None
+    if missing:
+        picks, mixing = _with_interpolated(options.channels, missing, picks, raw)
+        good = np.insert(good, [at - number for number, at in enumerate(map(options.channels.index, missing))], True)
     if options.reference == "average" and not good.any():
         raise UserError("all channels are marked as bad, so there is no average reference; use --reference none")
     if bads:
@@ -335,7 +347,13 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
         raise UserError(f"sampling rate {sfreq:g} Hz is below the dataset's {rate:g} Hz; use --rate {sfreq:g}")
     ratio = Fraction(rate / sfreq).limit_denominator(10_000)
     source = _Source(
-        raw=narrow, annotated=raw, picks=picks, good=good, ratio=ratio, volts_per_unit=options.volts_per_unit
+        raw=narrow,
+        annotated=raw,
+        picks=picks,
+        mixing=mixing,
+        good=good,
+        ratio=ratio,
+        volts_per_unit=options.volts_per_unit,
     )
     if source.num_resampled < options.min_samples:
         raise UserError(
@@ -343,6 +361,23 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
             "use a smaller --window or --skip-bad"
         )
     return source
+
+
+def _with_interpolated(
+    channels: Sequence[str], missing: Sequence[str], picks: Sequence[int], raw: mne.io.BaseRaw
+) -> tuple[list[int], np.ndarray]:
+    """Add the channels to interpolate from to `picks`; returns them and the weights of `_Source.mixing`."""
+    sources, weights = interpolation(missing, raw)
+    every = [*picks, *[index for index in sources if index not in picks]]
+    mixing = np.zeros((len(picks) + len(missing), len(every)))
+    positions = [every.index(index) for index in sources]
+    others = iter(range(len(picks)))
+    for row in range(len(mixing)):
+        if row < len(channels) and channels[row] in missing:
+            mixing[row, positions] = weights[list(missing).index(channels[row])]
+        else:
+            mixing[row, next(others)] = 1.0
+    return every, mixing
 
 
 def _warn_if_implausible(recording: Recording, median: float) -> None:

@@ -1,0 +1,84 @@
+"""Read the headers of all recordings before any signal: which electrodes they lack, and where electrodes are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from signal_diffusion.data.recordings.channels import missing_channels
+from signal_diffusion.data.recordings.opening import errors_naming, open_recording
+from signal_diffusion.data.recordings.positions import digitised_positions, mean_positions, standard_positions
+from signal_diffusion.data.recordings.recording import Recording
+from signal_diffusion.errors import UserError, listed
+
+__all__ = ["Headers", "check_missing", "read_headers"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headers:
+    """What the headers of the recordings say together."""
+
+    missing: dict[str, list[str]]
+    """Recording → electrodes that it lacks; recordings that cannot be opened are not in it."""
+    lost: list[str]
+    """Subjects of whom every recording lacks an electrode."""
+    positions: dict[str, list[float]]
+    """Electrode → x, y, z on the unit sphere, without electrodes of unknown position."""
+    positions_from: str | None
+    """`recordings` if all of them have positions, otherwise `standard_1005`; None if no position is known."""
+
+
+def read_headers(
+    recordings: Sequence[Recording], ch_names: Sequence[str], progress: Callable[[str, int, int], None]
+) -> Headers:
+    """Open every recording; those that cannot be opened are left out, for reading them reports why."""
+    missing: dict[str, list[str]] = {}
+    complete: set[str] = set()
+    digitised = []
+    several = len({recording.dataset for recording in recordings}) > 1
+    for number, recording in enumerate(recordings):
+        progress("reading headers", number, len(recordings))
+        try:
+            with errors_naming(recording.path):
+                raw = open_recording(recording)
+        except UserError:
+            continue
+        if lacking := missing_channels(ch_names, raw):
+            missing[f"{recording.dataset}/{recording.recording}" if several else recording.recording] = lacking
+        else:
+            complete.add(recording.subject)
+        digitised.append(None if lacking else digitised_positions(ch_names, raw))
+    progress("reading headers", len(recordings), len(recordings))
+    subjects = dict.fromkeys(recording.subject for recording in recordings)
+    known = [positions for positions in digitised if positions is not None]
+    own = bool(known) and len(known) == len(digitised)
+    positions = mean_positions(known) if own else standard_positions(ch_names)
+    return Headers(
+        missing=missing,
+        lost=[subject for subject in subjects if subject not in complete] if missing else [],
+        positions=positions,
+        positions_from=("recordings" if own else "standard_1005") if positions else None,
+    )
+
+
+def check_missing(headers: Headers, recordings: Sequence[Recording], *, interpolate: bool, skip_bad: bool) -> None:
+    """Name the recordings that lack electrodes: as an error, unless they will be interpolated or skipped."""
+    if not headers.missing or len(recordings) == 1:  # reading a single one says which channels it has
+        return
+    names = [f"{name} ({listed(lacking)})" for name, lacking in headers.missing.items()]
+    found = f"{len(names)} of {len(recordings)} recordings lack electrodes: {listed(names)}"
+    if interpolate:
+        logger.warning("%s; they are interpolated", found)
+        return
+    subjects = f"{len(headers.lost)} subject{'' if len(headers.lost) == 1 else 's'}"
+    lost = f"; {subjects} would be lost: {listed(headers.lost)}" if headers.lost else ""
+    if skip_bad:
+        logger.warning("%s; they are skipped%s", found, lost)
+        return
+    raise UserError(
+        f"{found}{lost}; interpolate them with --missing interpolate, choose others with --channels, or skip the "
+        "recordings with --skip-bad"
+    )
