@@ -9,6 +9,7 @@ import pytest
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
+from signal_diffusion.data.recordings.positions import _montage
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import noise, write_edf, write_fif
 
@@ -20,8 +21,9 @@ OPTIONS = PrepareOptions(channels="Fz,Cz,Pz", window=256, representation="timese
 def lacking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four people; b has no Pz in one of two recordings, and c has neither Pz nor Cz in the only one."""
     root = tmp_path_factory.mktemp("recordings") / "lab"
-    for name, without in {"a/1": (), "b/1": (), "b/2": ("Pz",), "c/1": ("Cz", "Pz"), "d/1": ()}.items():
-        write_edf(root / f"{name}.edf", noise([each for each in [*NAMES, "P3"] if each not in without]))
+    lacks = {"a/1": (), "b/1": (), "b/2": ("Pz",), "c/1": ("Cz", "Pz"), "d/1": ()}
+    for seed, (name, without) in enumerate(lacks.items()):
+        write_edf(root / f"{name}.edf", noise([each for each in [*NAMES, "P3"] if each not in without], seed=seed))
     return root
 
 
@@ -56,13 +58,13 @@ def test_interpolated_electrodes_are_in_the_card_by_recording(
 
 
 def test_positions_are_standard_unless_all_recordings_have_their_own(tmp_path: Path):
-    for subject in ("a", "b", "c"):
-        raw = noise(NAMES).set_montage("standard_1005")
+    for seed, subject in enumerate(("a", "b", "c")):
+        raw = noise(NAMES, seed=seed).set_montage(_montage(), verbose="ERROR")
         for channel in raw.info["chs"]:
             channel["loc"][0] += 0.01  # m, to the right
         write_fif(tmp_path / "own" / subject / "x_raw.fif", raw)
     own = prepare([tmp_path / "own"], tmp_path / "one", OPTIONS)
-    write_edf(tmp_path / "own" / "d" / "x.edf", noise(NAMES))
+    write_edf(tmp_path / "own" / "d" / "x.edf", noise(NAMES, seed=4))
     standard = prepare([tmp_path / "own"], tmp_path / "two", OPTIONS)
     assert (own.preprocessing["positions"], standard.preprocessing["positions"]) == ("recordings", "standard_1005")
     assert own.positions.keys() == standard.positions.keys() == {"Fz", "Cz", "Pz"}

@@ -20,9 +20,9 @@ SIGNALS = 20 * np.random.default_rng(0).standard_normal((3, 250 * 8))  # µV
 PREPARE = PrepareOptions(channels="Fz,Cz,Pz", window=256, units="uV")
 
 
-def write_table(path: Path, separator: str = ",", index: bool = False, **columns: object) -> Path:
+def write_table(path: Path, separator: str = ",", index: bool = False, shift: int = 0, **columns: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame = pd.DataFrame(SIGNALS.T, columns=list(NAMES)).assign(**columns)
+    frame = pd.DataFrame(np.roll(SIGNALS.T, shift, axis=0), columns=list(NAMES)).assign(**columns)
     frame.to_csv(path, sep=separator, index=index)
     return path
 
@@ -69,9 +69,9 @@ def test_an_array_of_microvolts_is_read_like_the_fif_of_the_same_signals(tmp_pat
 
 
 def test_one_command_on_a_folder_of_tables_makes_a_dataset(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    for subject in ("p1", "p2", "p3"):
-        stage = np.repeat(["rest", "", "work"], [1000, 200, 800])
-        write_table(tmp_path / "in" / subject / "rec.csv", time=TIMES, Condition=stage)
+    stage = np.repeat(["rest", "", "work"], [1000, 200, 800])
+    for number in (1, 2, 3):
+        write_table(tmp_path / "in" / f"p{number}" / "rec.csv", shift=100 * number, time=TIMES, Condition=stage)
     table = pd.DataFrame({"id": [f"p{number % 3 + 1}" for number in range(200)], "age": 30}).drop_duplicates("id")
     table.to_csv(tmp_path / "in" / "participants.csv", index=False)
     options = replace(PREPARE, subjects=tmp_path / "in" / "participants.csv", label="annotation")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from signal_diffusion.data.recordings.channels import TEN_TWENTY
-from signal_diffusion.data.recordings.positions import digitised_positions, mean_positions, standard_positions
+from signal_diffusion.data.recordings.positions import _montage, digitised_positions, mean_positions, standard_positions
 from signal_diffusion.data.synthetic import POSITIONS, sphere_positions
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import noise, staged, write_edf, write_fif
@@ -23,7 +23,7 @@ def test_a_missing_electrode_is_that_of_mne(tmp_path: Path, reference: str):
     signal, _ = staged(path, tmp_path / "x.npy", interpolate=True, **options)
     whole = mne.concatenate_raws([raw.copy()], verbose="ERROR")
     flat = mne.io.RawArray(np.zeros((1, raw.n_times)), mne.create_info(["Pz"], 250.0, "eeg"), verbose="ERROR")
-    whole.add_channels([flat], force_update_info=True).set_montage("standard_1005", verbose="ERROR")
+    whole.add_channels([flat], force_update_info=True).set_montage(_montage(), verbose="ERROR")
     whole.info["bads"] = ["Pz", "F4"]
     whole.interpolate_bads(origin=(0, 0, 0.04), reset_bads=False, verbose="ERROR")
     whole.info["bads"] = []
@@ -72,7 +72,7 @@ def test_synthetic_positions_are_near_the_standard_ones():
 def test_digitised_positions_are_those_of_the_recording(tmp_path: Path):
     raw = noise(["Fz", "Cz", "Pz"])
     assert digitised_positions(("Fz", "Pz"), raw) is None
-    raw.set_montage("standard_1005")
+    raw.set_montage(_montage(), verbose="ERROR")
     found, standard = digitised_positions(("Fz", "Pz"), raw), standard_positions(("Fz", "Pz"))
     assert found is not None and found.keys() == standard.keys()
     assert np.allclose(list(found.values()), list(standard.values()), atol=1e-3)
