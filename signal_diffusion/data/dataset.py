@@ -11,8 +11,9 @@ Plain `datasets.load_dataset(DIR)` reads it too. The bytes depend only on the re
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 
 from signal_diffusion.data.arrow_copy import arrow_copy
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.flat import Named, find_flat, name_of
 from signal_diffusion.data.integrity import check_rows, digest_of
 from signal_diffusion.errors import UserError
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     import datasets
 
 __all__ = [
+    "SOURCES",
     "MappedTensors",
     "as_array",
     "file_digests",
@@ -39,6 +42,10 @@ __all__ = [
     "write_split",
 ]
 
+logger = logging.getLogger(__name__)
+
+SOURCES = "(sources)"
+"""Key of a batch for `write_split`: where each example is from, for messages; not a column."""
 _BYTES_PER_GROUP = 2**23  # bytes of tensors in a row group: a writer's buffer, and the least that is read at once
 _GROUPS_PER_FILE = 32
 
@@ -146,8 +153,11 @@ def write_split(root: Path, split: str, card: DatasetCard, batches: Iterable[dic
 
     The tensor's column is an array (n, C, H, W), the others are sequences of n. Batches are regrouped into row groups
     of a fixed size, so memory is bounded and the bytes do not depend on the sizes of the batches.
+
+    A warning counts and names flat examples, and a `UserError` names the first that is not finite.
     """
     (root / split).mkdir(parents=True)
+    batches = _inspected(batches, split, card)
     features = _features(card)
     schema = features.arrow_schema
     tables = (_table(batch, card, features, schema) for batch in batches)
@@ -170,6 +180,29 @@ def write_split(root: Path, split: str, card: DatasetCard, batches: Iterable[dic
     if writer is not None:
         writer.close()
     return {path.relative_to(root).as_posix(): _sha256(path) for path in files}
+
+
+def _inspected(batches: Iterable[dict[str, Any]], split: str, card: DatasetCard) -> Iterator[dict[str, Any]]:
+    flat, start = Named(), 0
+    for batch in batches:
+        tensors = np.asarray(batch[card.representation["column"]])
+
+        def name(row: int, electrode: str = "", batch: dict[str, Any] = batch, start: int = start) -> str:
+            source = batch[SOURCES][row] if SOURCES in batch else ""
+            return ": ".join(filter(None, [source, name_of(batch, row, electrode=electrode)])) or f"row {start + row}"
+
+        finite = np.isfinite(tensors.reshape(len(tensors), -1)).all(axis=1)
+        if not finite.all():
+            raise UserError(f"{split}: {name(int(finite.argmin()))}: has values that are not finite; leave it out")
+        for row, electrode in find_flat(tensors, card):
+            flat.add(name(row, electrode))
+        start += len(tensors)
+        yield batch
+    if flat.count:
+        logger.warning(
+            "%s: %d examples or electrodes are flat, without a signal (--reject-flat leaves out such windows): %s",
+            split, flat.count, flat,
+        )  # fmt: skip
 
 
 def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterable[pa.Table]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from signal_diffusion.data.dataset import MappedTensors
+from signal_diffusion.data.flat import NAMING, name_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for
 
@@ -60,6 +61,7 @@ class Examples:
         self.shape = shape
         self.attributes = {name: _attribute(split, column, names) for name, (column, names) in attributes.items()}
         self._rows = np.arange(len(split)) if subset is None else np.asarray(subset)
+        self._split, self._rows_of_split = split, self._rows
         self._read(MappedTensors(split.data.column(tensor), shape), memory_limit_mb)
 
     def with_tensors(self, tensors: MappedTensors, memory_limit_mb: int) -> Examples:
@@ -79,6 +81,18 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def not_finite(self, indices: Sequence[int] | np.ndarray) -> list[str]:
+        """The names of those examples that have values that are not finite, as far as the dataset has names."""
+        x, _ = self[indices]  # type: ignore[index]
+        bad = np.asarray(indices)[~torch.isfinite(x).flatten(1).all(dim=1).numpy()]
+        return [self._name(int(self._rows_of_split[index])) for index in dict.fromkeys(bad.tolist())]
+
+    def _name(self, row: int) -> str:
+        columns = [name for name in NAMING if name in self._split.column_names]
+        values = self._split.select_columns(columns).with_format(None)[row]
+        names = getattr(self._split.features.get("electrode"), "names", ())
+        return name_of({name: [value] for name, value in values.items()}, 0, names) or f"row {row}"
 
     def __getitem__(self, indices: Sequence[int]) -> Batch:
         """Examples (B, C, H, W) in float32 and their attributes (B,), in the order of `indices`."""

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import as_array
+from signal_diffusion.data.flat import NAMING, Named, find_flat, name_of
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME, read_splits
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.shared_examples import example_digests, shared_examples
@@ -35,6 +36,7 @@ _KINDS: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "text": (pa.types.is_string, pa.types.is_large_string),
     "index": (pa.types.is_integer,),
 }
+FLAT = "expected a signal in every example"
 _SHARES = 2e-4  # tolerance; shares in the card have four digits
 _MOMENTS = 1e-3  # tolerance relative to the mean; the column is float32
 _WINDOW = ("dataset", "recording", "window")
@@ -58,6 +60,7 @@ _CLAIMS = {
     "rows": "number of examples and windows of each split as in the card",
     "values": "categories are named in the card, numbers have its mean and standard deviation",
     "marginals": "counts and shares of each category as in the card",
+    "flat": "no example is flat, and no electrode of a time series",
     "tensors": "have the card's shape, are finite and in [-1, 1]",
     "subjects": "each split has the subjects listed in the card, and no subject is in two splits",
     "windows": "each occurs once, with all of its electrodes",
@@ -172,7 +175,8 @@ def _read(root: Path, path: Path, card: DatasetCard, found: _Found, complaints: 
     usable = [name for name, column in card.columns.items() if _fits(schema, name, column["kind"])]
     tensor = card.representation["column"]
     has_tensors = tensor in schema.names
-    counts: Counter[str] = Counter()
+    broken: dict[str, Named] = {}
+    electrodes = card.columns.get("electrode", {}).get("names", ())
     unknown: dict[str, None] = {}  # used as an ordered set
     for group in range(file.metadata.num_row_groups):
         try:
@@ -182,10 +186,19 @@ def _read(root: Path, path: Path, card: DatasetCard, found: _Found, complaints: 
             continue
         found.examples += len(table)
         if has_tensors:
-            counts.update(_tensors(table.column(tensor), card, found.digests.setdefault(where, [])))
+            first = found.examples - len(table)
+            digests = found.digests.setdefault(where, [])
+            for what, row, electrode in _tensors(table.column(tensor), card, digests):
+                columns = {name: table.column(name)[row : row + 1].to_pylist() for name in usable if name in NAMING}
+                name = name_of(columns, 0, electrodes, electrode) or f"row {first + row}"
+                broken.setdefault(what, Named()).add(name)
         unknown |= dict.fromkeys(_count(table.select(usable), card, found))
     complaints["values"] += [f"{where}: {each}" for each in unknown]
-    complaints["tensors"] += [f"{where}: {what}, but {count} are not" for what, count in sorted(counts.items())]
+    for what, named in sorted(broken.items()):
+        if what == FLAT:
+            complaints["flat"].append(f"{where}: {FLAT}, but {named.count} are flat: {named}")
+        else:
+            complaints["tensors"].append(f"{where}: tensors: {what}, but {named.count} are not: {named}")
 
 
 def _fits(schema: pa.Schema, name: str, kind: str) -> bool:
@@ -202,27 +215,32 @@ def _columns(where: str, schema: pa.Schema, card: DatasetCard) -> Iterator[str]:
             yield f"{where}: the card says {name} is {column['kind']}, found {schema.field(name).type}"
 
 
-def _tensors(column: pa.ChunkedArray, card: DatasetCard, digests: list[np.ndarray]) -> Iterator[str]:
-    """Yield a violated requirement once for each example that violates it, and add to `digests` of the examples."""
+def _tensors(column: pa.ChunkedArray, card: DatasetCard, digests: list[np.ndarray]) -> Iterator[tuple[str, int, str]]:
+    """Yield a violated requirement, the row and, if it is about one electrode, its name; for each that violates it.
+
+    Adds to `digests` of the examples.
+    """
     shape = "×".join(map(str, card.shape))
     for chunk in column.chunks:
         values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
         for size in card.shape:
             nested = pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type)
             if not nested or values.null_count or (pc.list_value_length(values).to_numpy() != size).any():
-                yield f"tensors: the card says all are {shape}"
+                yield f"the card says all are {shape}", 0, ""
                 return
             values = values.flatten()
         if values.type not in (pa.float16(), pa.float32()) or values.null_count:
-            yield "tensors: expected all float16 or float32, none missing"
+            yield "expected all float16 or float32, none missing", 0, ""
             return
     tensors = as_array(column, card.shape)
     digests.append(example_digests(tensors.reshape(len(column), *card.shape)))
     examples = tensors.reshape(len(column), -1)
     finite = np.isfinite(examples).all(axis=1)
-    yield from ["tensors: expected all finite"] * int((~finite).sum())
     # 1 is exact in float16 and float32: no tolerance is needed.
-    yield from ["tensors: expected all in [-1, 1]"] * int((np.abs(examples[finite]) > 1).any(axis=1).sum())
+    outside = finite & (np.abs(examples) > 1).any(axis=1)
+    for what, rows in (("expected all finite", ~finite), ("expected all in [-1, 1]", outside)):
+        yield from ((what, int(row), "") for row in np.flatnonzero(rows))
+    yield from ((FLAT, row, electrode) for row, electrode in find_flat(tensors, card))
 
 
 def _count(table: pa.Table, card: DatasetCard, found: _Found) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 from signal_diffusion.experiment.dataset import steps_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.models.compilation import allow_many_shapes
@@ -227,7 +228,7 @@ class Trainer:
         loss, step = total / count if count else math.nan, self.progress.step
         if not count and self.training.on_nonfinite == "stop":  # fp16: the scaler has skipped these steps itself
             raise UserError(
-                f"no loss was finite in the {self.training.log_interval} steps up to {step}; {self._advice()}"
+                f"no loss was finite in the {self.training.log_interval} steps up to {step}; {self._advice(step)}"
             )
         row = {
             "epoch": step / self.components.order.steps_per_epoch,
@@ -249,9 +250,18 @@ class Trainer:
         bad = int(self.skipping.first_skipped.item())
         if bad < 0 or self.training.on_nonfinite == "skip":
             return
-        raise UserError(f"the gradient of step {bad} was not finite, so the step was skipped; {self._advice()}")
+        raise UserError(f"the gradient of step {bad} was not finite, so the step was skipped; {self._advice(bad)}")
 
-    def _advice(self) -> str:
+    def _advice(self, step: int) -> str:
+        """What to do about a loss that was not finite at `step`."""
+        order, examples = self.components.order, self.components.examples
+        processes = (dataclasses.replace(order, process_index=rank) for rank in range(order.num_processes))
+        indices = np.concatenate([batch for each in processes for batch in each.indices(step - 1)])
+        if bad := examples.not_finite(indices):
+            return (
+                f"examples of its batch have values that are not finite: {listed(bad)}; run `signal-diffusion data "
+                "check` on the dataset, and make it again without them"
+            )
         saved = checkpoints.list_checkpoints(self.paths.checkpoints)
         last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
         return f'{last}; lower training.optimizer.learning_rate, or set training.on_nonfinite = "skip"'

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 
 from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, SPLITS, DatasetCard, write_readme
-from signal_diffusion.data.dataset import write_split
+from signal_diffusion.data.dataset import SOURCES, write_split
 from signal_diffusion.data.foreign.rows import (
     METADATA,
     Rows,
@@ -36,7 +36,7 @@ from signal_diffusion.data.foreign.rows import (
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.data.representations.pictures import Picture, image_dimensions, read_image
 from signal_diffusion.data.representations.timeseries import TimeSeries
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 
 __all__ = ["ConversionOptions", "SplitLocation", "convert", "find_splits", "split_location"]
 
@@ -203,7 +203,7 @@ def _write(
         logger.warning("%s: %s", name, note)
     about = signal_metadata(splits.values()) if kind is TimeSeries else {}
     fitted, notes = (
-        _signal_representation(splits, wanted, about["sampling_rate"])
+        _signal_representation(splits, wanted, about["sampling_rate"], about["ch_names"])
         if about
         else _image_representation(splits, wanted)
     )
@@ -296,7 +296,10 @@ def _image_representation(splits: Mapping[str, Rows], wanted: ConversionOptions)
 
 
 def _signal_representation(
-    splits: Mapping[str, Rows], wanted: ConversionOptions, stated: float | None
+    splits: Mapping[str, Rows],
+    wanted: ConversionOptions,
+    stated: float | None,
+    ch_names: Sequence[str] | None,
 ) -> tuple[TimeSeries, dict[str, Any]]:
     """Check that all signals have one shape, then fit to the training split."""
     rate = wanted.sampling_rate
@@ -312,7 +315,7 @@ def _signal_representation(
                 expected = shape or "(electrodes, samples)"
                 raise UserError(f"{where}: expected a signal of shape {expected}, the same in all rows; found {found}")
             if not np.isfinite(raw).all():
-                raise UserError(f"{where}: the signal has values that are not finite; repair the row or remove it")
+                _refuse_not_finite(where, raw, ch_names)
             shape = raw.shape
     training = (torch.from_numpy(np.stack([raw for _, raw in some])) for some in _chunks(splits["train"]))
     fitted = TimeSeries.fit(training, sampling_rate=cast(float, rate or stated), window=shape[1])
@@ -321,6 +324,16 @@ def _signal_representation(
             f"the signals have standard deviations up to {max(fitted.std):.2g}; expected µV: multiply volts by 1e6"
         )
     return fitted, {}
+
+
+def _refuse_not_finite(where: str, raw: np.ndarray, ch_names: Sequence[str] | None) -> None:
+    bad, names = ~np.isfinite(raw), ch_names or ()
+    numbers = np.flatnonzero(bad.any(axis=1))
+    named = [names[number] if number < len(names) else str(number + 1) for number in numbers.tolist()]
+    raise UserError(
+        f"{where}: the signal has values that are not finite, {bad.sum()} on {listed(named)}; repair the row or remove "
+        "it"
+    )
 
 
 def _electrodes(ch_names: list[str] | None, fitted: TimeSeries) -> tuple[str, ...]:
@@ -356,7 +369,8 @@ def _batches(
         else:
             tensors = fitted.to_tensor(torch.from_numpy(np.stack([raw for _, raw in some]))).numpy()
         end = start + len(some)
-        yield {column: tensors.astype(np.float16), **{name: each[start:end] for name, each in values.items()}}
+        rows_here = {name: each[start:end] for name, each in values.items()}
+        yield {column: tensors.astype(np.float16), SOURCES: [where for where, _ in some], **rows_here}
         start = end
 
 

@@ -32,7 +32,7 @@ from signal_diffusion.data.recordings.opening import (
 from signal_diffusion.data.recordings.positions import interpolation
 from signal_diffusion.data.recordings.spans import Span, spans_of
 from signal_diffusion.data.recordings.windows import flat_stretches
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
     import mne
@@ -245,10 +245,13 @@ def _with_margins(source: _Source, within: tuple[int, int], start: int, stop: in
     """Read µV from `start` to `stop`, extended beyond the ends of the stretch `within`."""
     first, last = max(within[0], start), min(within[1], stop)
     data = source.microvolts(first, last)
-    finite = np.isfinite(data).all(axis=0)
+    finite = np.isfinite(data)
     if not finite.all():
-        second = (first + int(finite.argmin())) / source.sfreq
-        raise UserError(f"has samples that are not finite, the first at {second:.6g} s; repair or remove the file")
+        second = (first + int(finite.all(axis=0).argmin())) / source.sfreq
+        bad = [source.raw.ch_names[source.picks[index]] for index in np.flatnonzero(~finite.all(axis=1))]
+        raise UserError(
+            f"has samples that are not finite, the first at {second:.6g} s, on {listed(bad)}; repair or remove the file"
+        )
     if first == start and last == stop:
         return data
     # Odd reflection continues offset and slope, which the filters then remove without edge artefacts.

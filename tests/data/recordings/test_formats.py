@@ -144,7 +144,7 @@ def broken_fif(folder: Path) -> None:
         (not_fetched, "the file is a broken link; fetch it (datalad get, git annex get) or remove the link"),
         (text, "cannot be read as .edf"),
         (header_only, "cannot be read as .edf"),
-        (not_finite, "has samples that are not finite, the first at 5 s; repair or remove the file"),
+        (not_finite, "has samples that are not finite, the first at 5 s, on "),
         (without_channel, "no channel Pz; the file has Fz, Cz; choose from these with --channels"),
         (short, "lasts 2 s, less than one window of 2.05 s"),
         (slow, "sampling rate 100 Hz is below the dataset's 125 Hz; use --rate 100"),
