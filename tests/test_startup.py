@@ -79,6 +79,7 @@ def words_of(value: object) -> str:
         (["prepare", "--help"], 0),
         (["config", "check", "EXPERIMENT", *NOT_A_KEY], 2),
         pytest.param(["export", "--help"], 0, marks=SLOW),
+        pytest.param(["export-bids", "--help"], 0, marks=SLOW),
         pytest.param(["benchmark", "--help"], 0, marks=SLOW),
     ],
     ids=words_of,

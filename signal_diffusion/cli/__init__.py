@@ -13,6 +13,7 @@ import typer
 
 from signal_diffusion.cli import benchmark, config, data
 from signal_diffusion.cli.export import export
+from signal_diffusion.cli.export_bids import export_bids
 from signal_diffusion.cli.prepare import prepare
 from signal_diffusion.cli.sample import SampleCommand, sample
 from signal_diffusion.errors import report_user_errors
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(prepare)
 app.command(cls=SampleCommand)(sample)
 app.command()(export)
+app.command()(export_bids)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(benchmark.app, name="benchmark")

@@ -38,9 +38,13 @@ __all__ = [
     "Metadata",
     "assemble_windows",
     "channel_names",
+    "check_edf",
+    "check_edf_values",
     "check_formats",
     "edf_step",
+    "event_sample",
     "parse_formats",
+    "save_edf",
     "to_mne",
     "to_raw",
     "with_names",
@@ -68,7 +72,7 @@ def to_mne(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
 
     signals, frame = _checked(samples, card, metadata)
     events = np.zeros((len(signals), 3), dtype=int)
-    events[:, 0] = np.arange(len(signals)) * signals.shape[-1] + _event_sample(card)
+    events[:, 0] = np.arange(len(signals)) * signals.shape[-1] + event_sample(card)
     event_id = {"sample": 1}
     if "label" in frame:
         labels = ["unlabelled" if label is None else label for label in frame["label"]]
@@ -107,7 +111,7 @@ def to_raw(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
     seconds = signals.shape[-1] / info["sfreq"]
     onsets = np.arange(len(signals)) * seconds
     breaks = onsets[~_continues(frame, card)]
-    event, duration = _event_sample(card), seconds
+    event, duration = event_sample(card), seconds
     if card.tmin is not None and 0 <= event < signals.shape[-1]:
         onsets, duration = onsets + event / info["sfreq"], 0.0
     labelled = [
@@ -176,6 +180,24 @@ def check_formats(formats: Sequence[str], card: DatasetCard, *, labels: Iterable
             check_limits(name, card.channels, card.sampling_rate or 0, labels, num * (card.window or 0))
 
 
+def check_edf(card: DatasetCard, *, where: str, advice: str) -> None:
+    """Raise a `UserError` if signals with this card and its labels do not fit EDF.
+
+    The message begins with `where` and ends with `advice`.
+    """
+    _check_signals(card, where, advice)
+    labels = card.columns.get("label", {}).get("names", ())
+    check_limits("edf", card.channels, card.sampling_rate or 0, labels, where=where, advice=advice)
+
+
+def check_edf_values(samples: Signals, where: str) -> None:
+    """Raise a `UserError`, which begins with `where`, if EDF cannot store the values of the signals."""
+    if not np.isfinite(_array(samples)).all():
+        raise UserError(f"{where}: the samples have values that are not finite, which EDF cannot store; use npz")
+    if (limit := _edf_range(_array(samples))) > EDF_LARGEST_MICROVOLTS:
+        raise UserError(f"{where}: the samples reach {limit:,} µV, more than EDF can store; use fif or parquet")
+
+
 def write(
     stem: Path,
     samples: Signals | None,
@@ -223,12 +245,27 @@ def write(
     return path
 
 
+def save_edf(path: Path, raw: mne.io.BaseRaw, samples: Signals) -> None:
+    """Write the recording that `to_raw` made from samples as EDF; see `write`."""
+    from mne.export import export_raw
+
+    limit = _edf_range(_array(samples))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*requires equal-length data blocks.*")  # documented in `write`
+        export_raw(path, raw, fmt="edf", physical_range=(-limit, limit), overwrite=True, verbose="error")
+
+
 def edf_step(samples: Signals) -> float:
     """Resolution of an EDF file of these signals: µV between neighbouring values.
 
     The range is ± the largest magnitude, rounded up to whole µV (1 µV for silence), the same for all channels.
     """
     return _edf_range(_array(samples)) / _EDF_LARGEST
+
+
+def event_sample(card: DatasetCard) -> int:
+    """Sample of the event relative to the first one of a window; 0 for windows that are not around events."""
+    return round(-(card.tmin or 0.0) * (card.sampling_rate or 0.0))
 
 
 def with_names(values: pd.Series, names: Sequence[str] | None) -> pd.Series:
@@ -310,17 +347,8 @@ def _write_fif(path: Path, out: _Samples) -> None:
 
 
 def _write_edf(path: Path, out: _Samples) -> None:
-    if not np.isfinite(out.windows).all():
-        raise UserError(f"{path}: the samples have values that are not finite, which EDF cannot store; use npz")
-    from mne.export import export_raw
-
-    limit = _edf_range(out.windows)
-    if limit > EDF_LARGEST_MICROVOLTS:
-        raise UserError(f"{path}: the samples reach {limit:,} µV, more than EDF can store; use fif or parquet")
-    raw = to_raw(out.windows, out.card, out.frame)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*requires equal-length data blocks.*")  # documented in `write`
-        export_raw(path, raw, fmt="edf", physical_range=(-limit, limit), overwrite=True, verbose="error")
+    check_edf_values(out.windows, str(path))
+    save_edf(path, to_raw(out.windows, out.card, out.frame), out.windows)
 
 
 def _write_png(path: Path, out: _Samples) -> None:
@@ -409,11 +437,6 @@ def _info(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame) -> mne.In
         if card.preprocessing.get("reference", "none") != "none":  # also for an average, like `set_eeg_reference`
             info["custom_ref_applied"] = mne.io.constants.FIFF.FIFFV_MNE_CUSTOM_REF_ON
     return info
-
-
-def _event_sample(card: DatasetCard) -> int:
-    """Sample of the event relative to the first one of a window; 0 for windows that are not around events."""
-    return round(-(card.tmin or 0.0) * (card.sampling_rate or 0.0))
 
 
 def _continues(frame: pd.DataFrame, card: DatasetCard) -> np.ndarray:

@@ -16,12 +16,21 @@ _FIF_SAMPLES = 2**31  # the time of an event is an int32
 
 
 def check_limits(
-    format: str, channels: Sequence[str], sampling_rate: float, labels: Iterable[str] = (), samples: int = 0
+    format: str,
+    channels: Sequence[str],
+    sampling_rate: float,
+    labels: Iterable[str] = (),
+    samples: int = 0,
+    *,
+    where: str = "",
+    advice: str = "",
 ) -> None:
     """Raise a `UserError` that names the first channel, label or number that a file of this format cannot hold.
 
-    `samples` is the number of samples per channel of all windows together; 0 = unknown.
+    `samples` is the number of samples per channel of all windows together; 0 = unknown. The message begins with
+    `where` ("" = the option --format) and ends with `advice` ("" = another format).
     """
+    where = where or f"--format {format}"
     if format not in ("fif", "edf"):
         return
     complaints = [
@@ -30,12 +39,13 @@ def check_limits(
     ]
     for kind, name, complaint in complaints:
         if complaint:
-            raise UserError(f"--format {format}: {kind} {name} {complaint}; use parquet or npz")
+            raise UserError(f"{where}: {kind} {name} {complaint}; {advice or 'use parquet or npz'}")
     if format == "edf" and not float(sampling_rate).is_integer():
-        raise UserError(f"--format edf: EDF needs a whole number of Hz, found {sampling_rate:g} Hz; use fif or parquet")
+        advice = advice or "use fif or parquet"
+        raise UserError(f"{where}: EDF needs a whole number of Hz, found {sampling_rate:g} Hz; {advice}")
     if format == "fif" and samples >= _FIF_SAMPLES:
         raise UserError(
-            f"--format fif: {samples:,} samples per channel are more than FIF's events can count, {_FIF_SAMPLES - 1:,};"
+            f"{where}: {samples:,} samples per channel are more than FIF's events can count, {_FIF_SAMPLES - 1:,};"
             " use parquet or npz, or sample less at once"
         )
 

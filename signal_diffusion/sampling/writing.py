@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def write_samples(
     Parameters
     ----------
     about
-        Content of `samples.json`.
+        Content of `samples.json`, which also gets the card of the dataset.
     title
         Title of the images.
     electrodes
@@ -69,7 +69,10 @@ def write_samples(
         path = export.write(folder / "samples", exported, samples.card, table, name, tensors=content)
         written.append(path.name)
     step = {"edf_step_microvolts": export.edf_step(signals)} if "edf" in files.formats and signals is not None else {}
-    (folder / "samples.json").write_text(json.dumps({**about, **step}, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    # What the signals are. The rest of the card is in the checkpoint, and may name files of this machine.
+    card = asdict(replace(samples.card, command="", skipped=[], files={}))
+    about = {**about, **step, "dataset": card}
+    (folder / "samples.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", "utf-8")
     draw_samples(folder / "samples.png", _rows(samples, electrodes), samples.representation, title=title)
     written += ["samples.json", "samples.png"]
     if samples.latents is not None:
