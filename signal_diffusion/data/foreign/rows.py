@@ -367,6 +367,8 @@ def described_columns(
                 declared = [each for word in declared if (each := sexes[word]) is not None]
             values = {split: [converted.get(value) for value in each] for split, each in raw.items()}
         known = [value for value in values["train"] if value is not None]
+        if distinct and kind == "numeric" and not known:
+            notes.append(f"{name}: left out, because no row of the training split has a number")
         if not distinct or (kind == "numeric" and not known):
             continue
         described[name] = {"kind": kind}

@@ -17,7 +17,12 @@ from torch import Tensor
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["DEFAULT_PICTURES", "Inverse", "PictureOptions", "Representation"]
+__all__ = ["CONSTANT_SIGNALS", "DEFAULT_PICTURES", "Inverse", "PictureOptions", "Representation"]
+
+CONSTANT_SIGNALS = (
+    "the signals of the training split are all zero or constant; expected EEG in µV: check the files and their unit"
+)
+"""Message of `fit`: nothing can be scaled by a range of zero."""
 
 Inverse = Literal["exact", "approximate", "none"]
 """How a tensor turns back into microvolts: exactly (to rounding), with an estimated phase, or not at all."""
@@ -139,7 +144,8 @@ class Representation(ABC):
     ) -> Self:
         """Fit data-dependent parameters in one pass over the training windows, µV (n, electrodes, window).
 
-        Raises `UserError` if the options do not suit the representation or the windows; `check` does so earlier.
+        Raises `UserError` if the options do not suit the representation or the windows; `check` does so earlier. Also
+        if the signals are constant.
         """
 
     @abstractmethod

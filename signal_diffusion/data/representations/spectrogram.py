@@ -18,12 +18,14 @@ from torch import Tensor
 
 from signal_diffusion.data.representations.mosaic import Mosaic
 from signal_diffusion.data.representations.representation import (
+    CONSTANT_SIGNALS,
     DEFAULT_PICTURES,
     Inverse,
     PictureOptions,
     Representation,
 )
 from signal_diffusion.data.representations.stft import STFT, decibels, griffin_lim, power
+from signal_diffusion.errors import UserError
 
 __all__ = ["DbIq", "DbOnly", "DbPolar"]
 
@@ -81,6 +83,8 @@ class _Spectrogram(Representation):
         transform = _transform(pictures, sampling_rate, window, first.shape[-2])
         limits, largest = cls._measured(chain([first], remaining), transform)
         low, high = pictures.db_limits or limits
+        if largest == 0 or low >= high:
+            raise UserError(CONSTANT_SIGNALS)
         return cls(transform=transform, db_min=float(low), db_max=float(high), **cls._scaled(largest))
 
     def parameters(self) -> dict[str, Any]:

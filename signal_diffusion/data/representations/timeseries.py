@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.data.representations.representation import (
+    CONSTANT_SIGNALS,
     DEFAULT_PICTURES,
     Inverse,
     PictureOptions,
     Representation,
 )
 from signal_diffusion.data.representations.stft import STFT, decibels
+from signal_diffusion.errors import UserError
 
 __all__ = ["TimeSeries"]
 
@@ -111,6 +113,8 @@ class TimeSeries(Representation):
             squares += values.square().sum(0)
             lowest, highest = lowest.minimum(values.amin(0)), highest.maximum(values.amax(0))
         assert total is not None, "a training split has windows"
+        if (lowest == highest).all():
+            raise UserError(CONSTANT_SIGNALS)
         mean = total / count
         # A constant electrode (such as the reference itself) has a standard deviation of 0.
         std = (squares / count - mean.square()).clamp(min=1e-12).sqrt()

@@ -269,6 +269,18 @@ def test_ages_and_sexes_are_read_as_in_subject_tables(tmp_path: Path, caplog: py
     assert all(any(note in record.message for record in caplog.records) for note in card.preprocessing["participants"])
 
 
+def test_what_only_validation_has_is_described_or_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for split, label, age, score in (("train", ["a", None], None, 1.0), ("validation", ["c", "c"], 30.0, 2.0)):
+        columns = {"label": label, "age": pa.array([age] * 2, pa.float64()), "score": [score] * 2}
+        table = pa.table({"signal": signals(2).tolist(), **columns})
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    _, card, _ = opened(paths=root_of(tmp_path), representation="timeseries", sampling_rate=100.0)
+    assert card.columns["label"]["names"] == ["a", "c"] and "age" not in card.columns
+    assert card.columns["score"] == {"kind": "numeric", "mean": 1.0, "std": 1.0}
+    assert card.preprocessing["participants"] == ["age: left out, because no row of the training split has a number"]
+    assert any("age: left out" in record.message for record in caplog.records)
+
+
 def signals(count: int = 6) -> np.ndarray:
     return (np.random.default_rng(0).standard_normal((count, 3, 128)) * 20).astype(np.float32)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shlex
 import shutil
 from dataclasses import replace
@@ -79,6 +80,19 @@ def test_ages_that_cannot_be_read_are_in_the_card(six_subjects: Path, tmp_path: 
     assert found == {"p0": 20.0, "p1": 89.0, "p2": 28.0, "p3": None, "p4": 50.0, "p5": None}
     with pytest.raises(UserError, match=r"2 of 6 values are not ages .* leave such ages out with --skip-bad"):
         prepare([six_subjects], tmp_path / "other", replace(options, skip_bad=False))
+
+
+def test_what_only_validation_has_is_described(six_subjects: Path, tmp_path: Path):
+    table, splits = tmp_path / "subjects.csv", tmp_path / "splits.json"
+    table.write_text(
+        "id,kind,score\n" + "".join(f"p{number},{'ab'[number > 3]},{number or ''}\n" for number in range(6))
+    )
+    splits.write_text(json.dumps({"train": ["p0"], "validation": [f"p{number}" for number in range(1, 6)], "test": []}))
+    options = replace(OPTIONS, splits=PrepareOptions.splits, splits_from=splits, subjects=table, label="kind")
+    card = prepare([six_subjects], tmp_path / "out", options)
+    assert card.columns["label"]["names"] == ["a", "b"] and set(card.splits["train"]["marginals"]["label"]) == {"a"}
+    assert card.columns["score"] == {"kind": "numeric", "mean": 0.0, "std": 1.0}
+    assert not [each.complaints for each in check_dataset(tmp_path / "out") if each.complaints]
 
 
 def test_a_subject_without_a_row_is_a_one_line_error(six_subjects: Path, tmp_path: Path):

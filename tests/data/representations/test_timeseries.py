@@ -5,6 +5,7 @@ import torch
 
 from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.data.representations.timeseries import TimeSeries
+from signal_diffusion.errors import UserError
 
 
 @pytest.fixture
@@ -35,3 +36,18 @@ def test_older_cards_without_data_std_are_not_scaled() -> None:
 
 def test_only_time_series_are_scaled() -> None:
     assert [name for name, each in REPRESENTATIONS.items() if "data_std" in vars(each)] == ["timeseries"]
+
+
+@pytest.mark.parametrize(("name", "value"), [*((name, 0.0) for name in REPRESENTATIONS), ("timeseries", 5.1)])
+def test_constant_signals_are_refused_by_every_representation(name: str, value: float) -> None:
+    signals = torch.full((4, 3, 1024), value)
+    with pytest.raises(UserError, match="the signals of the training split are all zero or constant"):
+        REPRESENTATIONS[name].fit(iter(signals.split(2)), sampling_rate=125.0, window=1024)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_windows_of_zeros_among_others_are_finite(name: str) -> None:
+    signals = 20 * torch.randn(4, 3, 1024, generator=torch.Generator().manual_seed(0))
+    signals[0], signals[:, 1] = 0, 0
+    representation = REPRESENTATIONS[name].fit(iter(signals.split(2)), sampling_rate=125.0, window=1024)
+    assert representation.to_tensor(signals).isfinite().all()
