@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.escaping import for_markdown, markdown_code
+from signal_diffusion.paths import without_paths
 
 __all__ = [
     "CARD_NAME",
@@ -110,6 +111,19 @@ class DatasetCard:
     def min_channels(self) -> int:
         """3 if its examples have three channels, so that a model of them takes grey images as RGB; otherwise 1."""
         return 3 if self.shape[0] == 3 else 1
+
+    def without_paths(self) -> Self:
+        """The card without paths of this machine: older commands and reasons, and folders of splits, may have them.
+
+        Names of categories are not changed, even if they look like paths, such as "/iy/": requests use them.
+        """
+        entries = json.loads(self.to_json())
+        kept = {"columns": entries.pop("columns"), "channels": entries.pop("channels")}
+        marginals = {split: entries["splits"][split].pop("marginals") for split in self.splits}
+        entries = without_paths(entries)
+        for split, table in marginals.items():
+            entries["splits"][split]["marginals"] = table
+        return self.from_json(json.dumps(entries | kept))
 
     def save(self, root: Path) -> None:
         """Write `root/signal_dataset.json`."""

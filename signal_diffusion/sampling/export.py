@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from signal_diffusion.checkpoints import WEIGHTS, step_of, write_manifest
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
-from signal_diffusion.data.card import CARD_NAME, DatasetCard
+from signal_diffusion.data.card import CARD_NAME
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.changed_data import changed_since
@@ -42,7 +42,7 @@ from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
-from signal_diffusion.paths import is_machine_path, last_part, without_paths
+from signal_diffusion.paths import is_machine_path, last_part
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.model_card import README, model_card, with_defaults
 from signal_diffusion.sampling.trained import Trained, is_exported
@@ -85,7 +85,7 @@ def _write_model(trained: Trained, folder: Path, name: str) -> None:
     """Write all files of an exported model."""
     step = step_of(trained.checkpoint)
     index, texts = _write_parts(trained, folder)
-    texts |= {CONFIG_NAME: to_toml(_portable(trained)), CARD_NAME: _portable_card(trained.card).to_json()}
+    texts |= {CONFIG_NAME: to_toml(_portable(trained)), CARD_NAME: trained.card.without_paths().to_json()}
     _write_network(trained.model, texts, folder)
     if trained.guide is not None:
         index["guide"] = index["denoiser"]
@@ -183,20 +183,6 @@ def _portable_paths(paths: schema.Paths) -> schema.Paths:
         train=default.train if is_machine_path(paths.train) else paths.train,
         val=default.val if is_machine_path(paths.val) else paths.val,
     )
-
-
-def _portable_card(card: DatasetCard) -> DatasetCard:
-    """The card without paths of this machine, which are in its command, skipped recordings and folders of splits.
-
-    Names of categories are not changed, even if they look like paths, such as "/iy/": requests use them.
-    """
-    entries = json.loads(card.to_json())
-    kept = {"columns": entries.pop("columns"), "channels": entries.pop("channels")}
-    marginals = {split: entries["splits"][split].pop("marginals") for split in card.splits}
-    entries = without_paths(entries)
-    for split, table in marginals.items():
-        entries["splits"][split]["marginals"] = table
-    return DatasetCard.from_json(json.dumps(entries | kept))
 
 
 def _remove_paths(path: Path) -> None:

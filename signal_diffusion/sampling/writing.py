@@ -69,8 +69,8 @@ def write_samples(
         path = export.write(folder / "samples", exported, samples.card, table, name, tensors=content)
         written.append(path.name)
     step = {"edf_step_microvolts": export.edf_step(signals)} if "edf" in files.formats and signals is not None else {}
-    # What the signals are. The rest of the card is in the checkpoint, and may name files of this machine.
-    card = asdict(replace(samples.card, command="", skipped=[], files={}))
+    # What the signals are; the rest of the card is in the checkpoint.
+    card = asdict(replace(samples.card.without_paths(), command="", skipped=[], files={}))
     about = {**about, **step, "dataset": card}
     (folder / "samples.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", "utf-8")
     draw_samples(folder / "samples.png", _rows(samples, electrodes), samples.representation, title=title)

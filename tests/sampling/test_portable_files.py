@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mne
@@ -65,6 +66,8 @@ def test_samples_and_exports_name_no_folder_of_this_machine(home: Path, experime
     guided = ("generation.sampling.guidance_scale=2", "generation.sampling.guidance_type=autoguidance")
     overrides = (*guided, f"generation.sampling.guidance_checkpoint={home / 'run' / 'checkpoint-1'}")
     trained = load_trained(home / "run" / "checkpoint-2", overrides)
+    folders = {"splits": {str(home / "train"): "train"}}  # as in the card of converted folders
+    trained = replace(trained, card=replace(trained.card, preprocessing=trained.card.preprocessing | folders))
     request, _ = build_request(RequestOptions(like="validation"), trained.experiment, trained.card)
     formats = ("npz", "parquet", "fif", "edf", "png")
     job.sample(trained, request[:2], tmp_path / "samples", files=SampleFiles(formats=formats))
