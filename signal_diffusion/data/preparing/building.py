@@ -236,11 +236,19 @@ def _card(
         columns=columns | ({"caption": {"kind": "text"}} if captions else {}),
         splits=describe_splits(splits, columns, source.extras, len(electrodes) or 1),
         captions=captions,
-        preprocessing=source.preprocessing,
+        preprocessing=_preprocessing(source, [each for members in splits.values() for each in members]),
         sources=source.sources,
         command=source.command,
         made_from=source.made_from,
     )
+
+
+def _preprocessing(source: Source, staged: Sequence[Staged]) -> dict[str, Any]:
+    """Describe what was done to the recordings; epochs were not filtered."""
+    epochs = sum(each.epochs for each in staged)
+    filters = ("band", "notch") if epochs == len(staged) else ()
+    done = {name: value for name, value in source.preprocessing.items() if name not in filters}
+    return done | ({"unfiltered_recordings": epochs} if epochs else {})
 
 
 def _check_replaceable(output: Path, made_from: str) -> None:

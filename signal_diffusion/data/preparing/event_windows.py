@@ -48,13 +48,18 @@ class EventWindows:
         return f"run {run} is not in --events-table" if run else "its name has no run to look up in --events-table"
 
     def windows(
-        self, recording: Recording, events: Sequence[Event], num_samples: int
+        self, recording: Recording, events: Sequence[Event], borders: Sequence[tuple[int, int]]
     ) -> tuple[np.ndarray, list[str], int]:
-        """First sample (n,) and label of the windows inside the recording, and how many would reach outside."""
+        """First sample (n,) and label of the windows, and how many would reach outside the recording or epoch.
+
+        `borders` (first sample, end) are those of the recording, or of each epoch.
+        """
         labels = self.labels[_run_in(recording, self.labels)]
         chosen = [(event, label) for event in events if (label := _label_of(event, labels)) is not None]
         starts = np.array([samples_of(event.onset, self.rate) + self.first for event, _ in chosen], dtype=int)
-        inside = (starts >= 0) & (starts + self.window <= num_samples)
+        firsts, ends = np.array(borders).T
+        number = np.searchsorted(firsts, starts, side="right") - 1
+        inside = (number >= 0) & (starts + self.window <= ends[number])
         return (
             starts[inside],
             [label for (_, label), whole in zip(chosen, inside, strict=True) if whole],

@@ -23,6 +23,7 @@ import numpy as np
 from signal_diffusion.data.preparing.event_windows import EventWindows, check_codes
 from signal_diffusion.data.preparing.labelling import Labelling, warn_about_labels
 from signal_diffusion.data.preparing.same_content import SameContent
+from signal_diffusion.data.recordings.epochs import are_epochs, epoch_borders, epoch_windows
 from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.windows import kept_windows, longest, window_starts, windows_in
@@ -78,6 +79,8 @@ class Staged:
     """Annotations that label a kept window."""
     instants: int = 0
     """Number of annotations without a duration that could be labels."""
+    epochs: bool = False
+    """Whether the file has epochs, which are not filtered."""
     why_empty: str = ""
     """Why it was not read, if that follows from its name."""
     digest: str = ""
@@ -128,6 +131,11 @@ def stage(
         check_codes(staging.events.labels, [(each.recording, each.annotations) for each in read])
     elif staging.labelling.by_window:
         _check_annotations(staging, read)
+    if unfiltered := sum(each.epochs for each in staged):
+        logger.warning(
+            "%d of %d recordings are epochs, which are resampled and referenced but not filtered (--band, --notch): "
+            "a filter would reach across their edges", unfiltered, len(staged),
+        )  # fmt: skip
     if not staged:
         has = f"; the recordings have the annotations {', '.join(sorted(annotations))}" if annotations else ""
         raise UserError(
@@ -234,6 +242,7 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         given=frozenset(name for number in kept if (name := named[number]) is not None),
         instants=sum(span.instant and (names is None or span.description in names) for span in reading.spans),
         baseline=staging.events.baseline if staging.events is not None else None,
+        epochs=are_epochs(reading.spans),
     )
 
 
@@ -242,9 +251,14 @@ def _candidates(
 ) -> tuple[np.ndarray, Sequence[str | None], dict[str, int]]:
     """First sample of each possible window (n,), its annotation or event, and the number of windows left out."""
     if staging.events is not None:
-        starts, named, outside = staging.events.windows(recording, reading.events, reading.num_samples)
+        epochs = epoch_borders(reading.spans, staging.rate) if are_epochs(reading.spans) else None
+        borders = epochs or [(0, reading.num_samples)]
+        starts, named, outside = staging.events.windows(recording, reading.events, borders)
         return starts, named, {"outside": outside}
-    starts = window_starts(reading.num_samples, staging.window, staging.overlap)
+    if are_epochs(reading.spans):
+        starts = epoch_windows(reading.spans, staging.rate, staging.window, staging.overlap)
+    else:
+        starts = window_starts(reading.num_samples, staging.window, staging.overlap)
     return starts, staging.labelling.annotations_of(starts, staging.window, staging.rate, reading.spans), {}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signal_diffusion.data.recordings.epochs import are_epochs, epoch_events
 from signal_diffusion.data.recordings.spans import Span, triggers
 from signal_diffusion.errors import UserError
 
@@ -40,8 +41,12 @@ def events_of(
     """List events by onset, from events.tsv (`trial_type`, `value`), annotations and stim channels.
 
     Each code is taken from the first of these sources that has it, since sources often repeat each other. A source is
-    read only if a `wanted` code is still missing. Onsets are those of the nearest sample of the recording.
+    read only if a `wanted` code is still missing. Epochs have one event each. Onsets are those of the nearest sample of
+    the recording.
     """
+    if are_epochs(spans):
+        named = ((onset, named_event(onset, name).codes, code) for onset, name, code in epoch_events(recording.path))
+        return tuple(Event(onset=onset, codes=tuple(dict.fromkeys((*names, code)))) for onset, names, code in named)
     found: list[Event] = []
     for source in (
         lambda: _in_table(recording),

@@ -228,6 +228,8 @@ def _continuation_files(files: list[Path]) -> set[Path]:
                 warnings.simplefilter("ignore")
                 raw = mne.io.read_raw(first, verbose="ERROR")
         except Exception:  # reported when the file is read
+            if re.search(r"[-_]epo\.fif(\.gz)?$", first.name):
+                continuations.add(path)
             continue
         continuations |= {first.with_name(Path(part).name) for part in raw.filenames[1:]}
     return continuations

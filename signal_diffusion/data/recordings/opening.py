@@ -15,6 +15,7 @@ import numpy as np
 from signal_diffusion.data.recordings.arrays import has_array_suffix, open_array
 from signal_diffusion.data.recordings.companions import attach_companions
 from signal_diffusion.data.recordings.edf import channel_rates, length_unknown, mark_gaps
+from signal_diffusion.data.recordings.epochs import join_epochs
 from signal_diffusion.data.recordings.formats import SUFFIXES, format_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.paths import is_broken_link
@@ -31,8 +32,8 @@ __all__ = ["errors_naming", "one_line", "open_recording", "with_one_rate"]
 def open_recording(recording: Recording) -> mne.io.BaseRaw:
     """Open a file without reading its signals (arrays are read whole), with the annotations of its companions.
 
-    Gaps between the records of an EDF+D or BDF+D become annotations. Raises `UserError` if the file is missing, empty,
-    truncated or not a continuous recording.
+    Epochs are joined (`epochs.join_epochs`). Gaps between the records of an EDF+D or BDF+D become annotations. Raises
+    `UserError` if the file is missing, empty, truncated, or neither a continuous recording nor epochs.
     """
     import mne_bids
 
@@ -134,6 +135,8 @@ def _read(path: Path) -> mne.io.BaseRaw:
             raise UserError(
                 f"{known.name} files need the Python package {needed[1]}; install it: uv pip install {needed[1]}"
             ) from error
+        if "read_epochs_eeglab" in str(error) or (known.name == "FIF" and mne.what(path) == "epochs"):
+            return join_epochs(path)
         if known.name == "FIF" and (kind := mne.what(path)) != "unknown":
             raise UserError(
                 f"holds {kind}, not a continuous recording; give the recording it was made from, or remove the file"

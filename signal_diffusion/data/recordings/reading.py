@@ -22,6 +22,7 @@ import scipy.signal
 
 from signal_diffusion.data.recordings.channels import channel_names, eeg_names, find_channels, missing_channels
 from signal_diffusion.data.recordings.edf import channel_rates
+from signal_diffusion.data.recordings.epochs import are_epochs, epoch_borders
 from signal_diffusion.data.recordings.events import Event, events_of
 from signal_diffusion.data.recordings.opening import (
     errors_naming,
@@ -102,16 +103,17 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
     """Write a recording to `output`, an .npy file of µV (channels, samples) float32.
 
     In this order: pick channels, find flat seconds, resample with an anti-aliasing filter, band-pass and notch
-    (zero-phase, MNE's FIR design), reference. Raises `UserError`, and leaves no file, if the recording cannot be used;
-    warns about implausible amplitudes.
+    (zero-phase, MNE's FIR design; not for epochs), reference. Raises `UserError`, and leaves no file, if the recording
+    cannot be used; warns about implausible amplitudes.
     """
-    kernel = _design(options)
     with errors_naming(recording.path):
         source = _open_picked(recording, options)
         at_once = _samples_at_once(source)
         spans = spans_of(source.annotated, at_once, options.event_duration)
         wanted = options.events
         events = events_of(recording, source.annotated, spans, wanted, at_once) if wanted else ()
+        _check_length(source, spans, options)
+    kernel = np.ones(1) if are_epochs(spans) else _design(options)
     flat, medians, digest = [], [], hashlib.blake2b(digest_size=16)
     try:
         with output.open("wb") as file:
@@ -121,7 +123,8 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
             stretches = _stretches(source, spans)
             for start, signal, seconds in _blocks(recording, source, stretches, kernel, options):
                 flat.append(seconds)
-                medians.append(float(np.median(np.abs(signal))))
+                if signal.any():  # not a gap, which is filled with zeros
+                    medians.append(float(np.median(np.abs(signal))))
                 # Plain writes: on a full disk they raise an error, while a memory map would crash the process.
                 for row, values in enumerate(signal.astype("<f4")):
                     file.seek(data_start + 4 * (row * source.num_resampled + start))
@@ -131,7 +134,7 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
     except BaseException:
         output.unlink(missing_ok=True)
         raise
-    _warn_if_implausible(recording, float(np.median(medians)))
+    _warn_if_implausible(recording, float(np.median(medians or [0.0])))
     return Reading(
         num_samples=source.num_resampled,
         flat=np.concatenate(flat),
@@ -155,6 +158,19 @@ def eeg_channels(recording: Recording) -> tuple[str, ...]:
         own = [rates[index] for index in find_channels(names, raw)]
         usual = max(sorted(set(own), reverse=True), key=own.count)
         return tuple(name for name, rate in zip(names, own, strict=True) if rate == usual)
+
+
+def _check_length(source: _Source, spans: Sequence[Span], options: ReadOptions) -> None:
+    """Raise a `UserError` if the recording, or each of its epochs, is shorter than a window."""
+    samples, what = source.num_resampled, "lasts"
+    if are_epochs(spans):
+        samples = min(end - first for first, end in epoch_borders(spans, options.sampling_rate))
+        what = f"its epochs have {samples} samples at {options.sampling_rate:g} Hz and last"
+    if samples < options.min_samples:
+        raise UserError(
+            f"{what} {samples / options.sampling_rate:.3g} s, less than one window of "
+            f"{options.min_samples / options.sampling_rate:.3g} s; use a smaller --window or --skip-bad"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,7 +365,7 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     if sfreq < rate * (1 - 1e-4):
         raise UserError(f"sampling rate {sfreq:g} Hz is below the dataset's {rate:g} Hz; use --rate {sfreq:g}")
     ratio = Fraction(rate / sfreq).limit_denominator(10_000)
-    source = _Source(
+    return _Source(
         raw=narrow,
         annotated=raw,
         picks=picks,
@@ -358,12 +374,6 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
         ratio=ratio,
         volts_per_unit=options.volts_per_unit,
     )
-    if source.num_resampled < options.min_samples:
-        raise UserError(
-            f"lasts {narrow.n_times / sfreq:.3g} s, less than one window of {options.min_samples / rate:.3g} s; "
-            "use a smaller --window or --skip-bad"
-        )
-    return source
 
 
 def _with_interpolated(

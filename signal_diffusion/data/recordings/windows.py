@@ -78,7 +78,8 @@ def kept_windows(
     )
     is_bad = np.zeros(len(starts), dtype=bool)
     for onset, end in bad:
-        is_bad |= (starts < max(end, onset) * sfreq) & (starts + window > onset * sfreq)
+        # Tolerance for the rounding of times: a window may end where a bad span begins.
+        is_bad |= (starts < max(end, onset) * sfreq - 1e-6) & (starts + window > onset * sfreq + 1e-6)
     is_large = extents > peak_to_peak
     rejected = {
         "flat": int(is_flat.sum()),
