@@ -23,6 +23,8 @@ class Headers:
 
     missing: dict[str, list[str]]
     """Recording → electrodes that it lacks; recordings that cannot be opened are not in it."""
+    channels_of_first: list[str]
+    """Channels of the first recording that lacks an electrode."""
     lost: list[str]
     """Subjects of whom every recording lacks an electrode."""
     positions: dict[str, list[float]]
@@ -36,6 +38,7 @@ def read_headers(
 ) -> Headers:
     """Open every recording; those that cannot be opened are left out, for reading them reports why."""
     missing: dict[str, list[str]] = {}
+    channels_of_first: list[str] = []
     complete: set[str] = set()
     digitised = []
     several = len({recording.dataset for recording in recordings}) > 1
@@ -47,6 +50,7 @@ def read_headers(
         except UserError:
             continue
         if lacking := missing_channels(ch_names, raw):
+            channels_of_first = channels_of_first or list(raw.ch_names)
             missing[f"{recording.dataset}/{recording.recording}" if several else recording.recording] = lacking
         else:
             complete.add(recording.subject)
@@ -58,6 +62,7 @@ def read_headers(
     positions = mean_positions(known) if own else standard_positions(ch_names)
     return Headers(
         missing=missing,
+        channels_of_first=channels_of_first,
         lost=[subject for subject in subjects if subject not in complete] if missing else [],
         positions=positions,
         positions_from=("recordings" if own else "standard_1005") if positions else None,
@@ -79,6 +84,6 @@ def check_missing(headers: Headers, recordings: Sequence[Recording], *, interpol
         logger.warning("%s; they are skipped%s", found, lost)
         return
     raise UserError(
-        f"{found}{lost}; interpolate them with --missing interpolate, choose others with --channels, or skip the "
-        "recordings with --skip-bad"
+        f"{found}{lost}; the first has {listed(headers.channels_of_first, 20)}; choose others with --channels, "
+        "interpolate with --missing interpolate, or skip recordings with --skip-bad"
     )
