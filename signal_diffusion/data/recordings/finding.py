@@ -68,7 +68,7 @@ def find(
         base = root if root.is_dir() else root.parent
         found = _find_plain(base, list(files) or [root], rule, folder_is_label)
         if not files and root.is_dir() and not folder_is_label and rule == DEFAULT_RULE:
-            found = replace(found, recordings=with_bids_paths(root, found.recordings))
+            found = replace(found, recordings=with_participants(root, with_bids_paths(root, found.recordings)))
     if not found.recordings:
         left = f"; left out: {listed(found.left_out)}" if found.left_out else ""
         raise UserError(f"{root}: no recordings found; supported formats are {', '.join(SUFFIXES)}, and arrays{left}")
@@ -92,7 +92,9 @@ def source_of(root: Path) -> dict[str, Any]:
 
 
 def _is_bids(root: Path) -> bool:
-    return (root / "participants.tsv").exists() or (root / "dataset_description.json").exists()
+    if (root / "dataset_description.json").exists():
+        return True
+    return (root / "participants.tsv").exists() and any(root.glob("sub-*/"))
 
 
 def _find_bids(root: Path) -> Found:

@@ -62,7 +62,6 @@ FORMATS = (
     Format(name="Persyst", suffixes=(".lay",), reader="read_raw_persyst", companions=(".dat",)),
     Format(name="StarStim NEDF", suffixes=(".nedf",), reader="read_raw_nedf"),
     Format(name="Nexstim eXimia", suffixes=(".nxe",), reader="read_raw_eximia"),
-    Format(name="BCI2000", suffixes=(".dat",), reader="read_raw_bci2k", signatures=(b"BCI2000V", b"HeaderLen=")),
 )
 
 SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)

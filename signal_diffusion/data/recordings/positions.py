@@ -18,7 +18,7 @@ from signal_diffusion.errors import UserError, listed
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["digitised_positions", "interpolation", "mean_positions", "standard_positions"]
+__all__ = ["digitised_positions", "interpolating", "mean_positions", "standard_positions"]
 
 _CENTER = np.array([0.0, 0.0, 0.04])  # m
 _PLAUSIBLE = (0.05, 0.2)  # distance of an electrode from the centre, m
@@ -51,7 +51,28 @@ def mean_positions(each: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, l
     return {name: _rounded(mean / np.linalg.norm(mean)) for name, mean in means.items()}
 
 
-def interpolation(missing: Sequence[str], raw: mne.io.BaseRaw) -> tuple[list[int], np.ndarray]:
+def interpolating(
+    channels: Sequence[str], missing: Sequence[str], picks: Sequence[int], raw: mne.io.BaseRaw
+) -> tuple[list[int], np.ndarray]:
+    """Interpolate the channels that a recording lacks: indices of the channels to read, and weights (rows, indices).
+
+    The rows are `channels`, then the other `picks`, such as references; `picks` are the indices of all but the missing
+    channels. Raises `UserError` if there are too few electrodes or no position.
+    """
+    sources, splines = _spline_weights(missing, raw)
+    every = [*picks, *[index for index in sources if index not in picks]]
+    weights = np.zeros((len(picks) + len(missing), len(every)))
+    columns = [every.index(index) for index in sources]
+    others = iter(range(len(picks)))
+    for row in range(len(weights)):
+        if row < len(channels) and channels[row] in missing:
+            weights[row, columns] = splines[list(missing).index(channels[row])]
+        else:
+            weights[row, next(others)] = 1.0
+    return every, weights
+
+
+def _spline_weights(missing: Sequence[str], raw: mne.io.BaseRaw) -> tuple[list[int], np.ndarray]:
     """Channels of a recording to interpolate from, and weights (missing, channels) of MNE's spherical splines.
 
     The channels are its EEG electrodes that are not marked as bad; positions are those of standard_1005.

@@ -30,7 +30,7 @@ from signal_diffusion.data.recordings.opening import (
     open_recording,
     with_one_rate,
 )
-from signal_diffusion.data.recordings.positions import interpolation
+from signal_diffusion.data.recordings.positions import interpolating
 from signal_diffusion.data.recordings.spans import Span, spans_of
 from signal_diffusion.data.recordings.windows import flat_stretches
 from signal_diffusion.errors import UserError, listed
@@ -348,7 +348,7 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     good = np.array([name not in bads for name in names[: len(present)]])
     mixing = None
     if missing:
-        picks, mixing = _with_interpolated(options.channels, missing, picks, raw)
+        picks, mixing = interpolating(options.channels, missing, picks, raw)
         good = np.insert(good, [at - number for number, at in enumerate(map(options.channels.index, missing))], True)
     if options.reference == "average" and not good.any():
         raise UserError("all channels are marked as bad, so there is no average reference; use --reference none")
@@ -374,23 +374,6 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
         ratio=ratio,
         volts_per_unit=options.volts_per_unit,
     )
-
-
-def _with_interpolated(
-    channels: Sequence[str], missing: Sequence[str], picks: Sequence[int], raw: mne.io.BaseRaw
-) -> tuple[list[int], np.ndarray]:
-    """Add the channels to interpolate from to `picks`; returns them and the weights of `_Source.mixing`."""
-    sources, weights = interpolation(missing, raw)
-    every = [*picks, *[index for index in sources if index not in picks]]
-    mixing = np.zeros((len(picks) + len(missing), len(every)))
-    positions = [every.index(index) for index in sources]
-    others = iter(range(len(picks)))
-    for row in range(len(mixing)):
-        if row < len(channels) and channels[row] in missing:
-            mixing[row, positions] = weights[list(missing).index(channels[row])]
-        else:
-            mixing[row, next(others)] = 1.0
-    return every, mixing
 
 
 def _warn_if_implausible(recording: Recording, median: float) -> None:

@@ -34,7 +34,7 @@ _UNREAD = {
     ".data": ("a Nicolet recording", 'data = mne.io.read_raw_nicolet("{name}", ch_type="eeg").get_data()'),
     ".cnt": ("not a Neuroscan file but perhaps ANT Neuro", 'data = mne.io.read_raw_ant("{name}").get_data()'),
     ".eeg": ("signals without their header (.vhdr)", 'data = np.fromfile("{name}", …)'),
-    ".dat": ("signals without their header (.lay or .vhdr)", 'data = np.fromfile("{name}", …)'),
+    ".dat": ("signals without their header (.lay, .vhdr), or of BCI2000", 'data = np.fromfile("{name}", …)'),
 }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def refuse_unread(unread: dict[Path, str]) -> None:
     load = _UNREAD[suffix_of(path)][1].format(name=path.name)
     raise UserError(
         f"{path}: {kind}, which is not read{others}; turn it into FIF with Python: (1) {load} "
-        '(2) raw = mne.io.RawArray(data_in_volts, mne.create_info(names, sfreq, "eeg")) '
+        '(2) raw = mne.io.RawArray(data, mne.create_info(names, sfreq, "eeg")), with data in V '
         f'(3) raw.save("{path.stem}_raw.fif")'
     )
 

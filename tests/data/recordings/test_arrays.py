@@ -84,6 +84,14 @@ def test_one_command_on_a_folder_of_tables_makes_a_dataset(tmp_path: Path, caplo
     assert "median amplitude" not in caplog.text
 
 
+def test_tables_next_to_participants_tsv_have_its_people(tmp_path: Path):
+    for name in ("p1", "p2"):
+        write_table(tmp_path / name / "rec.csv")
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\np1\t30\np2\t40\n")
+    recordings = find_recordings(tmp_path)
+    assert [(each.subject, each.participant["age"]) for each in recordings] == [("p1", "30"), ("p2", "40")]
+
+
 def test_units_scale_a_recording_whose_header_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     raw = noise(list(NAMES))
     right = write_fif(tmp_path / "right_raw.fif", raw)

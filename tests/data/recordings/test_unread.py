@@ -4,11 +4,13 @@ import mne
 import numpy as np
 import pytest
 
+from signal_diffusion.data.recordings.channels import eeg_names
 from signal_diffusion.data.recordings.finding import find_recordings
 from signal_diffusion.data.recordings.formats import FORMATS, format_of
+from signal_diffusion.data.recordings.opening import open_recording
 from signal_diffusion.data.recordings.reading import eeg_channels
 from signal_diffusion.errors import UserError
-from tests.data.recordings.files import noise, the_recording, write_edf, write_fif
+from tests.data.recordings.files import noise, the_recording, write_edf
 
 
 def found(root: Path) -> list[str]:
@@ -88,8 +90,6 @@ def test_one_person_each_as_edf_gdf_and_cnt_are_three_people(real_data: Path):
 
 @pytest.mark.real_data
 def test_a_cnt_without_its_number_of_samples_is_read_with_the_right_width(real_data: Path):
-    from signal_diffusion.data.recordings.opening import open_recording
-
     path = real_data.parent / "cases" / "recordings" / "mixed_formats" / "p3" / "scan41_short.cnt"
     if not path.exists():
         pytest.skip("no cases")
@@ -97,6 +97,27 @@ def test_a_cnt_without_its_number_of_samples_is_read_with_the_right_width(real_d
     assert 10 < 1e6 * np.median(raw.get_data(picks="eeg").std(axis=1)) < 200
 
 
-def test_write_fif_is_found(tmp_path: Path):
-    write_fif(tmp_path / "x_raw.fif", noise(["Fz"]))
-    assert found(tmp_path) == ["x_raw.fif"]
+def test_persyst_is_read(tmp_path: Path):
+    samples = np.random.default_rng(0).integers(-100, 100, (500, 2)).astype("<i2")
+    (tmp_path / "a.dat").write_bytes(samples.tobytes())
+    (tmp_path / "a.lay").write_text(
+        "[FileInfo]\nFile=a.dat\nFileType=Interleaved\nSamplingRate=250\nHeaderLength=0\nCalibration=0.5\n"
+        "WaveformCount=2\nDataType=0\n[ChannelMap]\nFz-REF=1\nCz-REF=2\n[Patient]\nFirst=\nMI=\nLast=\nSex=\n"
+        "Hand=\nBirthDate=01/01/80\nID=\nTestDate=01/01/2000\nTestTime=10:00:00\n[Comments]\n"
+    )
+    raw = open_recording(the_recording(tmp_path))
+    assert eeg_names(raw) == ("Fz", "Cz") and raw.info["sfreq"] == 250
+    assert np.allclose(raw.get_data() * 1e6, 0.5 * samples.T)
+
+
+def test_a_package_that_a_format_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "a.mff").mkdir()
+
+    def needs_package(*_: object, **__: object) -> None:
+        raise RuntimeError(
+            "For reading EGI MFF data to work, the module mffpy is needed, but it could not be imported."
+        )
+
+    monkeypatch.setattr(mne.io, "read_raw_egi", needs_package)
+    with pytest.raises(UserError, match=r"a\.mff: EGI MFF files need the Python package mffpy; install it: uv"):
+        eeg_channels(the_recording(tmp_path))
