@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +23,7 @@ from signal_diffusion.sampling.requests import (
     request_rows,
     request_values,
     request_windows,
+    untrained_values,
 )
 
 __all__ = ["RequestOptions", "build_request", "request_options"]
@@ -101,6 +104,8 @@ def build_request(
 ) -> tuple[Request, list[str]]:
     """The request, and the captions to pass to `load_trained`, in that order.
 
+    Prints a warning for each requested category of which the model was trained on no example.
+
     Raises
     ------
     UserError
@@ -128,6 +133,9 @@ def build_request(
         request = request_values(attributes, wanted.values, num, options=wanted.options)
     if wanted.windows:
         request = request_windows(request, attributes, card, wanted.noise)
+    for line in untrained_values(request, attributes, card, experiment.data):
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # one of the processes on this machine
+            print(f"warning: {line}", file=sys.stderr)
     return request, captions
 
 

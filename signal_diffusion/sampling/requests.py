@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
@@ -24,6 +25,7 @@ __all__ = [
     "request_rows",
     "request_values",
     "request_windows",
+    "untrained_values",
 ]
 
 ELECTRODE = "electrode"
@@ -148,6 +150,31 @@ def request_windows(windows: Request, attributes: Sequence[Attribute], card: Dat
         phase=own,
         electrodes=electrodes,
     )
+
+
+def untrained_values(
+    request: Request, attributes: Sequence[Attribute], card: DatasetCard, data: schema.Data
+) -> list[str]:
+    """A line for each attribute of which a request has categories without an example in the card's training split.
+
+    A card lists all categories of its dataset, also those that occur in validation only.
+    """
+    train = card.preprocessing.get("splits", {}).get(data.paths.train, data.paths.train)
+    marginals = card.splits.get(train, {}).get("marginals", {})
+    lines = []
+    for attribute in attributes:
+        known = marginals.get(getattr(data.columns, attribute.name, attribute.name))
+        if not isinstance(attribute, Categorical) or known is None:
+            continue
+        codes = request.cond.attributes[attribute.name].unique().tolist()
+        names = [attribute.names[code] for code in codes if code >= 0]
+        if missing := [name for name in names if not known.get(name, {}).get("examples")]:
+            trained = [name for name in attribute.names if name in known]
+            lines.append(
+                f"{attribute.name} {listed(missing)}: requested, but the model was trained on no such example; its "
+                f"samples mean nothing. It was trained on {listed(trained, most=20) or 'none'}"
+            )
+    return lines
 
 
 def _complete(attribute: Attribute, text: str) -> str:
