@@ -140,12 +140,13 @@ def _about_events(events: pd.DataFrame, card: DatasetCard) -> dict[str, Any]:
 
 def _write_positions(stem: Path, raw: mne.io.BaseRaw) -> None:
     """Write electrodes.tsv and coordsystem.json, if positions are known; recordings of a folder share them."""
-    montage = raw.get_montage()
-    electrodes = stem.with_name(f"{stem.name}_electrodes.tsv")
+    montage, electrodes = raw.get_montage(), stem.with_name(f"{stem.name}_electrodes.tsv")
     if montage is None or electrodes.exists():
         return
     found = montage.get_positions()
     xyz = np.array([found["ch_pos"].get(name, [np.nan] * 3) for name in raw.ch_names])  # m
+    if np.isnan(xyz).all():
+        return
     table = pd.DataFrame({"name": raw.ch_names, "x": xyz[:, 0], "y": xyz[:, 1], "z": xyz[:, 2]})
     write_tsv(electrodes, table, digits=6)
     landmarks = {"NAS": found["nasion"], "LPA": found["lpa"], "RPA": found["rpa"]}

@@ -53,6 +53,8 @@ class StoredSignals:
 
 def open_signals(root: Path) -> StoredSignals:
     """Open a folder of samples or a dataset; raises a `UserError` if it is neither, or its signals do not fit EDF."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give one that `sample` or `prepare` wrote")
     generated = (root / ABOUT).exists()
     if not generated and not (root / CARD_NAME).exists():
         raise UserError(

@@ -343,3 +343,11 @@ def test_what_does_not_fit_edf_is_refused_before_the_work(
     replace(DatasetCard.load(datasets["timeseries"]), **changes).save(tmp_path)
     with pytest.raises(UserError, match=complaint):
         open_signals(tmp_path)
+
+
+def test_an_electrode_without_a_name_has_no_position(samples: Path, tmp_path: Path) -> None:
+    root = changed(samples, tmp_path / "single", signals=SIGNALS[:, 0], electrode=np.array(["O1", "", "O2"]))
+    export_bids(root, tmp_path / "bids")
+    assert [read(tmp_path / "bids", number).ch_names for number in range(3)] == [["O1"], ["EEG"], ["O2"]]
+    found = sorted(path.parts[-3] for path in (tmp_path / "bids").rglob("*_electrodes.tsv"))
+    assert found == ["sub-synth0001", "sub-synth0003"]
