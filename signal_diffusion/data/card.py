@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from signal_diffusion.data.card_entries import check_entries
 from signal_diffusion.errors import UserError
 from signal_diffusion.escaping import for_markdown, markdown_code
 from signal_diffusion.paths import without_paths
@@ -103,7 +104,7 @@ class DatasetCard:
         wrong = (required - entries.keys()) | (entries.keys() - {entry.name for entry in fields(cls)})
         if wrong:
             raise UserError(f"missing or unknown entries: {', '.join(sorted(wrong))}")
-        _check_entries(entries)
+        check_entries(entries)
         entries["shape"], entries["channels"] = tuple(entries["shape"]), tuple(entries["channels"])
         return cls(**entries)
 
@@ -143,31 +144,6 @@ class DatasetCard:
             raise UserError(f"{path}: cannot be read ({error})") from error
         except (UserError, TypeError) as error:
             raise UserError(f"{path}: {error}; make the dataset again") from error
-
-
-def _check_entries(entries: dict[str, Any]) -> None:
-    """Raise a `UserError` if an entry of a card has the wrong structure."""
-    representation, shape, columns = entries["representation"], entries["shape"], entries["columns"]
-    if not (
-        isinstance(representation, dict)
-        and {"name", "layout", "inverse", "column", "parameters"} <= representation.keys()
-    ):
-        raise UserError("representation: expected name, layout, inverse, column and parameters")
-    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(size, int) for size in shape)):
-        raise UserError(f"shape: expected three numbers, found {shape}")
-    splits, files = entries["splits"], entries["files"]
-    if not isinstance(splits, dict) or not splits or not isinstance(files, dict):
-        raise UserError("splits, files: expected tables")
-    for name, split in splits.items():
-        if not (isinstance(split, dict) and {"examples", "windows", "subjects", "marginals"} <= split.keys()):
-            raise UserError(f"splits: {name}: expected examples, windows, subjects and marginals")
-    needed = {"categorical": {"names"}, "numeric": {"mean", "std"}, "text": set(), "index": set()}
-    if not isinstance(columns, dict):
-        raise UserError("columns: expected a table")
-    for name, column in columns.items():
-        kind = column.get("kind") if isinstance(column, dict) else None
-        if kind not in needed or not needed[kind] <= column.keys():
-            raise UserError(f"columns: {name}: expected a kind ({', '.join(needed)}) and its statistics")
 
 
 # Licences as EEG datasets write them → the Hub's identifiers.

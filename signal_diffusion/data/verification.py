@@ -157,9 +157,6 @@ def _representation(card: DatasetCard) -> Iterator[str]:
     except UserError as error:
         yield f"{CARD_NAME}: {error}"
         return
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        yield f"{CARD_NAME}: invalid parameters for {card.representation['name']} ({_first_line(error)})"
-        return
     stated = {"shape": card.shape} | {key: card.representation[key] for key in ("layout", "inverse")}
     for key, value in actual.items():
         if stated[key] != value:

@@ -34,7 +34,15 @@ def representation_named(name: str) -> type[Representation]:
 
 
 def representation_of(card: DatasetCard) -> Representation:
-    """Rebuild the representation that made a dataset from its card."""
+    """Rebuild the representation that made a dataset from its card; a `UserError` if its parameters are impossible."""
     entry = card.representation
     kind = Picture if entry["layout"] == "picture" else representation_named(entry["name"])
-    return kind.from_parameters(entry["parameters"])
+    try:
+        representation = kind.from_parameters(entry["parameters"])
+        _ = representation.shape
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the card has invalid parameters for {entry['name']} ({reason}); make the dataset again"
+        ) from None
+    return representation
