@@ -37,7 +37,7 @@ def check_rows(files: Sequence[Path], expected: int) -> None:
             found += pq.read_metadata(path).num_rows
         except (pa.ArrowException, OSError):
             raise UserError(
-                f"{path}: a file is damaged: these {path.stat().st_size:,} bytes are no whole Parquet file; copy it "
+                f"{path}: a file is damaged or cut: not a whole Parquet file ({path.stat().st_size:,} bytes); copy it "
                 "again, or make the dataset again"
             ) from None
     if found != expected:

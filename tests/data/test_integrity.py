@@ -58,7 +58,7 @@ def leave_out_rows(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (cut, "00000.parquet: a file is damaged"),
+        (cut, "00000.parquet: a file is damaged or cut"),
         (leave_out_rows, "train: its files have 209 examples, but .* says 228"),
     ],
 )
