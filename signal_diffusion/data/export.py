@@ -27,6 +27,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import nested
 from signal_diffusion.data.foreign.image_folder import write_images
 from signal_diffusion.data.format_limits import EDF_LARGEST_MICROVOLTS, check_limits
+from signal_diffusion.data.recordings.positions import head_positions
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 
@@ -429,14 +430,29 @@ def _info(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame) -> mne.In
     import mne
 
     info = mne.create_info(_channel_names(signals, card, frame), card.sampling_rate, "eeg", verbose="error")
-    # Electrodes that are not in the 10-20 system get no position.
-    info.set_montage("standard_1020", match_case=False, on_missing="ignore", verbose="error")
+    _place_electrodes(info, card)
     with info._unlock():  # MNE has no other way to record filters that it did not apply itself
         if "band" in card.preprocessing:
             info["highpass"], info["lowpass"] = map(float, card.preprocessing["band"])
         if card.preprocessing.get("reference", "none") != "none":  # also for an average, like `set_eeg_reference`
             info["custom_ref_applied"] = mne.io.constants.FIFF.FIFFV_MNE_CUSTOM_REF_ON
     return info
+
+
+def _place_electrodes(info: mne.Info, card: DatasetCard) -> None:
+    """Positions of the 10-20 system; those of the card if they are from the recordings, or for other electrodes."""
+    import mne
+
+    info.set_montage("standard_1020", match_case=False, on_missing="ignore", verbose="error")
+    replaced = card.preprocessing.get("positions") == "recordings"
+    unplaced = {each["ch_name"] for each in info["chs"] if not np.isfinite(each["loc"][:3]).all()}
+    chosen = {name: xyz for name, xyz in card.positions.items() if name in (info.ch_names if replaced else unplaced)}
+    if not chosen:
+        return
+    montage = info.get_montage()
+    known: dict[str, Any] = montage.get_positions() if montage else {"ch_pos": {}, "coord_frame": "head"}
+    known["ch_pos"] = known["ch_pos"] | head_positions(chosen)
+    info.set_montage(mne.channels.make_dig_montage(**known), on_missing="ignore", verbose="error")
 
 
 def _continues(frame: pd.DataFrame, card: DatasetCard) -> np.ndarray:

@@ -84,6 +84,22 @@ def test_channels_outside_the_10_20_system_have_no_position(card: DatasetCard, w
     assert positions == [True, False]
 
 
+@pytest.mark.parametrize(("source", "cz"), [("recordings", [0.095, 0, 0.04]), ("standard_1005", None)])
+def test_positions_of_recordings_and_of_other_electrodes_are_the_cards(
+    card: DatasetCard, windows: np.ndarray, source: str, cz: list[float] | None
+) -> None:
+    two = replace(
+        card,
+        channels=("Cz", "E17"),
+        positions={"Cz": [1, 0, 0], "E17": [0, 1, 0]},
+        preprocessing={"positions": source},
+    )
+    found = export.to_mne(windows[:, :2], two).get_montage().get_positions()["ch_pos"]
+    standard = export.to_mne(windows[:, :2], replace(two, positions={})).get_montage().get_positions()["ch_pos"]
+    assert np.allclose(found["Cz"], standard["Cz"] if cz is None else cz)
+    assert np.allclose(found["E17"], [0, 0.095, 0.04])
+
+
 def test_raw_concatenates_windows_and_marks_discontinuities(card: DatasetCard, windows: np.ndarray) -> None:
     raw = export.to_raw(windows, card, METADATA)
     assert np.allclose(raw.get_data()[:, 2048:4096] * MICROVOLTS, windows[1], rtol=1e-6)

@@ -18,9 +18,10 @@ from signal_diffusion.errors import UserError, listed
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["digitised_positions", "interpolating", "mean_positions", "standard_positions"]
+__all__ = ["digitised_positions", "head_positions", "interpolating", "mean_positions", "standard_positions"]
 
 _CENTER = np.array([0.0, 0.0, 0.04])  # m
+_RADIUS = 0.095  # m, of MNE's head models
 _PLAUSIBLE = (0.05, 0.2)  # distance of an electrode from the centre, m
 _MIN_SOURCES = 4  # electrodes to interpolate from
 
@@ -49,6 +50,11 @@ def mean_positions(each: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, l
     """Mean of the positions in several recordings, on the unit sphere."""
     means = {name: np.mean([positions[name] for positions in each], axis=0) for name in each[0]}
     return {name: _rounded(mean / np.linalg.norm(mean)) for name, mean in means.items()}
+
+
+def head_positions(positions: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    """Positions on the unit sphere as MNE's head coordinates, m."""
+    return {name: _CENTER + _RADIUS * np.array(position) for name, position in positions.items()}
 
 
 def interpolating(
