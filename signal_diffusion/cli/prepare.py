@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -159,8 +159,12 @@ def prepare(
         ),
     ] = None,
     reject_above: Annotated[
-        float, typer.Option(help="Reject windows with a larger peak-to-peak amplitude, µV.")
-    ] = 500.0,
+        str,
+        typer.Option(
+            metavar="FLOAT|auto",
+            help="Reject windows with a larger peak-to-peak amplitude, µV; auto keeps 90 % of them.",
+        ),
+    ] = "500.0",
     reject_flat: Annotated[
         float, typer.Option(help="Reject windows with a flat second: peak-to-peak amplitude below this, µV.")
     ] = 0.1,
@@ -240,7 +244,7 @@ def prepare(
                 subject_from=subject_from,
                 one_person_per_file=one_person_per_file,
                 split_by=split_by,
-                reject_above=reject_above,
+                reject_above=_amplitude(reject_above),
                 reject_flat=reject_flat,
                 skip_bad=skip_bad,
                 workers=workers,
@@ -250,6 +254,13 @@ def prepare(
                 _refuse(context, ("window",), "--tmin and --tmax, which make it " + str(options.window))
             card = prepare_recordings(inputs or [], output, options, progress)
     _summarise(card, output)
+
+
+def _amplitude(text: str) -> float | Literal["auto"]:
+    try:
+        return "auto" if text == "auto" else float(text)
+    except ValueError as error:
+        raise UserError(f"reject_above: {text!r} is no amplitude; expected µV, such as 500, or auto") from error
 
 
 def _refuse(context: typer.Context, names: tuple[str, ...], other: str) -> None:

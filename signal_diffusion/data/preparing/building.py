@@ -112,7 +112,7 @@ def build(
         _check_replaceable(output, source.made_from)
         # A unique name: a worker that outlives its parent must not write into the next command's folder.
         folder = Path(tempfile.mkdtemp(prefix="staging-", dir=root))
-        staged, rejected, skipped = stage(
+        staged, rejected, skipped, reject_above = stage(
             source.recordings,
             folder,
             source.staging,
@@ -132,6 +132,8 @@ def build(
             pictures=options.pictures,
         )
         card = _card(source, representation, options, splits, captions)
+        if source.staging.reject_above is None:
+            card = replace(card, preprocessing={**card.preprocessing, "reject_above": reject_above})
         card = replace(card, rejected=rejected, skipped=sorted([*skipped, *source.left_out]))
         files: dict[str, str] = {}
         for split, members in splits.items():

@@ -94,8 +94,8 @@ class PrepareOptions(WindowOptions):
     """In plain folders: `folder`, `name` or `table` (`subjects` has a column of file names)."""
     one_person_per_file: bool = False
     """In plain folders: names of files are people, even if a part of them repeats."""
-    reject_above: float = 500.0
-    """Reject windows with a larger peak-to-peak amplitude on any channel, µV."""
+    reject_above: float | Literal["auto"] = 500.0
+    """Reject windows with a larger peak-to-peak amplitude on any channel, µV; auto = the one that keeps 90 %."""
     reject_flat: float = 0.1
     """Reject windows with a flat second: a channel with a smaller peak-to-peak amplitude, µV."""
     skip_bad: bool = False
@@ -115,8 +115,9 @@ class PrepareOptions(WindowOptions):
         if any(not 0 < line < self.rate / 2 for line in self.notch):
             raise UserError(f"notch: {self.notch} Hz is not between 0 and half the rate, {self.rate / 2:g} Hz")
         for name in ("reject_above", "reject_flat"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"{name}: {getattr(self, name)} µV; expected a finite number of at least 0")
+            value = getattr(self, name)
+            if not (name == "reject_above" and value == "auto") and not 0 <= value < float("inf"):
+                raise UserError(f"{name}: {value} µV; expected a finite number of at least 0")
         if self.event_duration is not None and not 0 < self.event_duration < float("inf"):
             raise UserError(f"event_duration: {self.event_duration} s; expected a finite number above 0")
         if self.event_duration is not None and (self.around_events or "annotation" not in self.label):
@@ -237,7 +238,7 @@ def prepare(
             rate=options.rate,
             window=options.window,
             overlap=options.overlap,
-            reject_above=options.reject_above,
+            reject_above=None if options.reject_above == "auto" else options.reject_above,
             events=events,
         ),
         channels=channels,

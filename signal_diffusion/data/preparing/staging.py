@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from signal_diffusion.data.preparing.event_windows import EventWindows, check_codes
 from signal_diffusion.data.preparing.labelling import Labelling, warn_about_labels
+from signal_diffusion.data.preparing.losses import Losses, amplitude_that_keeps
 from signal_diffusion.data.preparing.same_content import SameContent
 from signal_diffusion.data.recordings.epochs import are_epochs, epoch_borders, epoch_windows
 from signal_diffusion.data.recordings.reading import Reading
@@ -49,8 +50,8 @@ class Staging:
     """Hz."""
     window: int
     overlap: float
-    reject_above: float
-    """Peak-to-peak amplitude, µV."""
+    reject_above: float | None
+    """Peak-to-peak amplitude, µV; None = the one that keeps 90 % of the windows that are not rejected otherwise."""
     events: EventWindows | None = None
     """Cut one window around each of these events; None = a fixed grid of windows."""
 
@@ -83,6 +84,8 @@ class Staged:
     """Whether the file has epochs, which are not filtered."""
     why_empty: str = ""
     """Why it was not read, if that follows from its name."""
+    extents: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """Peak-to-peak amplitudes of the windows that are kept or rejected by their amplitude alone, µV."""
     digest: str = ""
     """Hash of the recording's samples."""
 
@@ -95,42 +98,33 @@ def stage(
     workers: int,
     skip_bad: bool,
     progress: Progress,
-) -> tuple[list[Staged], dict[str, int], list[str]]:
-    """Read all recordings; returns those with windows, rejected windows by reason, and "name: why" of the others.
+) -> tuple[list[Staged], dict[str, int], list[str], float]:
+    """Read all recordings; returns those with windows, rejected windows by reason, "name: why" of the others, and the
+    peak-to-peak amplitude above which windows are rejected, µV.
 
     Raises `UserError` at the first recording that cannot be used, unless `skip_bad`; and if no window is left.
     """
-    staged, rejected = [], Counter({"flat": 0, "amplitude": 0, "annotation": 0, "unlabelled": 0})
-    unusable: list[str] = []
-    empty: list[str] = []
-    read: list[Staged] = []
-    contents = SameContent()
-    several = len({recording.dataset for recording in recordings}) > 1
-    results = _results(recordings, folder, staging, workers)
-    for number, (recording, result) in enumerate(zip(recordings, results, strict=True)):
-        progress("reading", number, len(recordings))
-        name = f"{recording.dataset}/{recording.recording}" if several else recording.recording
-        if isinstance(result, UserError):
-            if not skip_bad:
-                raise UserError(*result.lines, "nothing was written; skip such files with --skip-bad")
-            logger.warning("skipped %s", result)
-            unusable.append(f"{name}: {without_folders(str(result).removeprefix(f'{recording.path}: '))}")
-            continue
-        rejected.update(result.rejected)
-        if not result.why_empty:
-            read.append(result)
-        if len(result.kept):
-            contents.add(name, recording, result.digest)
-            staged.append(result)
-        else:
-            empty.append(f"{name}: {result.why_empty or f'no window is left ({_format_counts(result.rejected)})'}")
-    progress("reading", len(recordings), len(recordings))
-    contents.warn()
+    done, unusable = _read_all(recordings, folder, staging, workers, skip_bad, progress)
+    read = [result for result in done.values() if not result.why_empty]
     annotations = {name for each in read for name in each.annotations}
     if staging.events is not None:
         check_codes(staging.events.labels, [(each.recording, each.annotations) for each in read])
     elif staging.labelling.by_window:
         _check_annotations(staging, read)
+    extents = np.concatenate([np.zeros(0), *(result.extents for result in done.values())])
+    reject_above = staging.reject_above
+    if reject_above is None:
+        reject_above = amplitude_that_keeps(extents)
+        done = {name: _limited(result, reject_above) for name, result in done.items()}
+    rejected = Counter({"flat": 0, "amplitude": 0, "annotation": 0, "unlabelled": 0})
+    for result in done.values():
+        rejected.update(result.rejected)
+    staged = [result for result in done.values() if len(result.kept)]
+    empty = [
+        f"{name}: {result.why_empty or f'no window is left ({_format_counts(result.rejected)})'}"
+        for name, result in done.items()
+        if not len(result.kept)
+    ]
     if unfiltered := sum(each.epochs for each in staged):
         logger.warning(
             "%d of %d recordings are epochs, which are resampled and referenced but not filtered (--band, --notch): "
@@ -144,7 +138,51 @@ def stage(
         )
     if empty:
         logger.warning("%d of %d recordings have no usable window: %s", len(empty), len(recordings), listed(empty))
-    return staged, dict(rejected), sorted([*unusable, *empty])
+    causes: dict[str, Counter[str]] = {recording.subject: Counter() for recording in recordings}
+    for result in done.values():
+        causes[result.recording.subject].update(result.rejected)
+    chosen = staging.labelling.names is not None  # windows without these annotations are left out on purpose
+    asked = {reason: count for reason, count in rejected.items() if reason != "unlabelled" or not chosen}
+    losses = Losses(rejected=asked, extents=extents, reject_above=reject_above)
+    losses.warn_of_subjects(causes, {each.recording.subject for each in staged})
+    losses.warn_of_windows(sum(len(each.kept) for each in staged))
+    return staged, dict(rejected), sorted([*unusable, *empty]), reject_above
+
+
+def _read_all(
+    recordings: Sequence[Recording], folder: Path, staging: Staging, workers: int, skip_bad: bool, progress: Progress
+) -> tuple[dict[str, Staged], list[str]]:
+    """Read all recordings; returns the readable ones by name, and "name: why" of the others."""
+    done: dict[str, Staged] = {}
+    unusable: list[str] = []
+    contents = SameContent()
+    several = len({recording.dataset for recording in recordings}) > 1
+    results = _results(recordings, folder, staging, workers)
+    for number, (recording, result) in enumerate(zip(recordings, results, strict=True)):
+        progress("reading", number, len(recordings))
+        name = f"{recording.dataset}/{recording.recording}" if several else recording.recording
+        if isinstance(result, UserError):
+            if not skip_bad:
+                raise UserError(*result.lines, "nothing was written; skip such files with --skip-bad")
+            logger.warning("skipped %s", result)
+            unusable.append(f"{name}: {without_folders(str(result).removeprefix(f'{recording.path}: '))}")
+            continue
+        if len(result.kept):
+            contents.add(name, recording, result.digest)
+        done[name] = result
+    progress("reading", len(recordings), len(recordings))
+    contents.warn()
+    return done, unusable
+
+
+def _limited(staged: Staged, reject_above: float) -> Staged:
+    """Reject the windows with a larger peak-to-peak amplitude, of a recording of which none has been so far."""
+    chosen = np.flatnonzero(staged.extents <= reject_above)
+    large = len(staged.kept) - len(chosen)
+    if large and not len(chosen):
+        staged.path.unlink()
+    labels = [staged.labels[number] for number in chosen]
+    return replace(staged, kept=staged.kept[chosen], labels=labels, rejected=staged.rejected | {"amplitude": large})
 
 
 def _format_counts(rejected: Mapping[str, int]) -> str:
@@ -210,21 +248,23 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
     except UserError as error:
         path.unlink(missing_ok=True)
         return error
-    extents = [np.ptp(windows, axis=-1).max(axis=-1) for _, windows in windows_in(path, starts, staging.window)]
-    kept, bad = kept_windows(
-        np.concatenate([np.zeros(0), *extents]),
+    parts = [np.ptp(windows, axis=-1).max(axis=-1) for _, windows in windows_in(path, starts, staging.window)]
+    extents = np.concatenate([np.zeros(0), *parts])
+    usable, bad = kept_windows(
+        extents,
         starts,
         staging.window,
         sfreq=staging.rate,
-        peak_to_peak=staging.reject_above,
+        peak_to_peak=np.inf,
         flat=reading.flat,
         bad=[(span.onset, span.end) for span in reading.spans if span.bad],
     )
-    labels = staging.labelling.of_windows(recording, [named[number] for number in kept])
-    if staging.labelling.by_window:
-        labelled = [number for number, label in enumerate(labels) if label is not None]
-        rejected |= {"unlabelled": len(labels) - len(labelled)}
-        kept, labels = kept[labelled], [labels[number] for number in labelled]
+    labels = staging.labelling.of_windows(recording, [named[number] for number in usable])
+    small = extents[usable] <= (np.inf if staging.reject_above is None else staging.reject_above)
+    labelled = np.array([label is not None or not staging.labelling.by_window for label in labels], dtype=bool)
+    rejected |= bad | {"amplitude": int((~small).sum()), "unlabelled": int((small & ~labelled).sum())}
+    chosen = np.flatnonzero(small & labelled)
+    kept = usable[chosen]
     if not len(kept):
         path.unlink()
     codes = {span.description for span in reading.spans} if staging.events is None else _codes(reading)
@@ -235,8 +275,9 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         path=path,
         starts=starts,
         kept=kept,
-        labels=labels,
-        rejected=rejected | bad,
+        labels=[labels[number] for number in chosen],
+        rejected=rejected,
+        extents=extents[usable[labelled]],
         annotations=tuple(sorted(codes)),
         lengths=longest(reading.spans),
         given=frozenset(name for number in kept if (name := named[number]) is not None),

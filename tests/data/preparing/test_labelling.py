@@ -35,7 +35,7 @@ def test_an_event_without_a_duration_owns_neither_the_rest_nor_more_than_it_is_g
     caplog.clear()
     card = prepare([tmp_path / "p1"], tmp_path / "bounded", replace(OPTIONS, event_duration=2.0))
     assert card.splits["train"]["windows"] == 5 and "--event-duration 2.0" in card.command
-    assert caplog.text == ""
+    assert "label:" not in caplog.text
 
 
 def test_labels_that_no_window_has_are_named_with_their_lengths(
@@ -44,7 +44,7 @@ def test_labels_that_no_window_has_are_named_with_their_lengths(
     annotated(tmp_path / "p1" / "a.edf", mne.Annotations([0, 10, 20.5, 21], [10, 0.5, 0.5, 0.4], ["rest", *"aab"]))
     prepare([tmp_path / "p1"], tmp_path / "out", OPTIONS)
     assert "2 of 3 annotations are the label of no window: a (at most 0.5 s), b (at most 0.4 s); a wi" in caplog.text
-    assert len(caplog.records) == 1
+    assert caplog.text.count("label:") == 1
     caplog.clear()
     prepare([tmp_path / "p1"], tmp_path / "chosen", replace(OPTIONS, label="annotation:rest"))
     assert caplog.text == ""
