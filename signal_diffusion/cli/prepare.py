@@ -78,7 +78,7 @@ def prepare(
     ] = None,
     units: Annotated[
         str | None,
-        typer.Option(help="Unit of the numbers in arrays, or of recordings with a wrong unit: uV, mV, V, nV."),
+        typer.Option(help="Unit of arrays, or of recordings with a wrong unit: uV, mV, V, nV, or its size in V."),
     ] = None,
     ch_names: Annotated[
         str | None, typer.Option(help="Channels of arrays, in order: Fz,Cz,Pz.", show_default="names of the columns")

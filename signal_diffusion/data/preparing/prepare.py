@@ -64,7 +64,7 @@ class PrepareOptions(WindowOptions):
     sfreq: float | None = None
     """Sampling rate of arrays (.csv, .tsv, .npy, .npz, .mat), Hz; None = that of their time column."""
     units: str | None = None
-    """Unit of the numbers in arrays, and of those that MNE reads as V from other recordings: V, mV, uV, nV."""
+    """Unit of arrays, and of what MNE reads as V from other files: V, mV, uV, nV, or its size in V."""
     ch_names: str | None = None
     """Channels of arrays, in order: `A,B,C`, or `10-20`; None = the names of a table's columns."""
     missing: Literal["refuse", "interpolate"] = "refuse"

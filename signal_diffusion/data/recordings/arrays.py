@@ -20,7 +20,15 @@ from signal_diffusion.errors import UserError, listed
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["UNITS", "has_array_suffix", "is_array", "open_array", "volts_per_unit", "with_array_options"]
+__all__ = [
+    "UNITS",
+    "has_array_suffix",
+    "is_array",
+    "open_array",
+    "plausible_units",
+    "volts_per_unit",
+    "with_array_options",
+]
 
 UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "nV": 1e-9}
 
@@ -38,11 +46,23 @@ def is_array(path: Path) -> bool:
 
 
 def volts_per_unit(units: str | None) -> float:
-    """Factor from `--units` to V; 1 if it was not given."""
-    units = None if units is None else units.replace("µ", "u").replace("μ", "u")  # micro sign, and Greek mu
-    if units is not None and units not in UNITS:
-        raise UserError(f"units: {units!r}; use one of {', '.join(UNITS)}")
-    return 1.0 if units is None else UNITS[units]
+    """Factor to V from `--units`, a unit or this factor itself; 1 if it was not given."""
+    if units is None:
+        return 1.0
+    plain = units.replace("µ", "u").replace("μ", "u")  # micro sign, and Greek mu
+    try:
+        factor = UNITS[plain] if plain in UNITS else float(plain)
+    except ValueError:
+        factor = float("nan")
+    if not 0 < factor < float("inf"):
+        raise UserError(f"units: {units!r}; use one of {', '.join(UNITS)}, or the size of the unit in V, such as 1e-6")
+    return factor
+
+
+def plausible_units(microvolts: float) -> str | None:
+    """`--units` with which an amplitude, read as if the numbers were V, is one of EEG (1 to 500 µV)."""
+    tried = {**UNITS, "1e3": 1e3, "1e6": 1e6}
+    return next((name for name, factor in tried.items() if 1 <= microvolts * factor <= 500), None)
 
 
 def with_array_options(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.signal
 
+from signal_diffusion.data.recordings.arrays import plausible_units
 from signal_diffusion.data.recordings.channels import channel_names, eeg_names, find_channels, missing_channels
 from signal_diffusion.data.recordings.edf import channel_rates
 from signal_diffusion.data.recordings.epochs import are_epochs, epoch_borders
@@ -134,7 +135,7 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
     except BaseException:
         output.unlink(missing_ok=True)
         raise
-    _warn_if_implausible(recording, float(np.median(medians or [0.0])))
+    _warn_if_implausible(recording, float(np.median(medians or [0.0])), options)
     return Reading(
         num_samples=source.num_resampled,
         flat=np.concatenate(flat),
@@ -376,11 +377,12 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     )
 
 
-def _warn_if_implausible(recording: Recording, median: float) -> None:
+def _warn_if_implausible(recording: Recording, median: float, options: ReadOptions) -> None:
     if not _PLAUSIBLE[0] <= median <= _PLAUSIBLE[1]:
+        units = plausible_units(median) if options.volts_per_unit == 1 else None
         logger.warning(
-            "%s: the median amplitude is %.3g µV, but EEG has about 1 to 100 µV; check the unit in the file, "
-            "or give it with --units",
+            "%s: the median amplitude is %.3g µV, but EEG has about 1 to 100 µV; check the unit in the file%s",
             recording.path,
             median,
+            f", or try --units {units}" if units else " and --units",
         )

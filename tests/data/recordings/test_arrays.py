@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
-from signal_diffusion.data.recordings.arrays import open_array
+from signal_diffusion.data.recordings.arrays import open_array, volts_per_unit
 from signal_diffusion.data.recordings.finding import find_recordings
 from signal_diffusion.data.recordings.reading import read_recording
 from signal_diffusion.errors import UserError
@@ -104,6 +104,20 @@ def test_units_scale_a_recording_whose_header_is_wrong(tmp_path: Path, caplog: p
     assert not caplog.text
 
 
+@pytest.mark.parametrize(("factor", "units"), [(1e6, "uV"), (1e3, "mV"), (1e-3, "1e3")])
+def test_an_implausible_amplitude_comes_with_the_units_that_correct_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, factor: float, units: str
+):
+    raw = noise(list(NAMES))
+    raw._data *= factor
+    path = write_fif(tmp_path / "a_raw.fif", raw)
+    read_recording(the_recording(path), OPTIONS, tmp_path / "x.npy")
+    assert f"check the unit in the file, or try --units {units}" in caplog.text
+    caplog.clear()
+    read_recording(the_recording(path), replace(OPTIONS, volts_per_unit=volts_per_unit(units)), tmp_path / "x.npy")
+    assert not caplog.text
+
+
 def test_tables_of_other_things_are_not_recordings(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write_edf(tmp_path / "p1" / "a.edf", noise(["Fz"]))
     pd.DataFrame({"subject": range(200), "score": 1.5}).to_csv(tmp_path / "scores.csv", index=False)
@@ -167,5 +181,5 @@ def test_options_that_do_not_fit_the_input_are_a_line(tmp_path: Path):
     ):
         with pytest.raises(UserError, match=complaint):
             prepare(inputs, tmp_path / "out", replace(PREPARE, **changes))
-    with pytest.raises(UserError, match="units: 'uv'; use one of V, mV, uV, nV"):
+    with pytest.raises(UserError, match="units: 'uv'; use one of V, mV, uV, nV, or the size of the unit in V"):
         replace(PREPARE, units="uv")
