@@ -112,7 +112,7 @@ def build(
         _check_replaceable(output, source.made_from)
         # A unique name: a worker that outlives its parent must not write into the next command's folder.
         folder = Path(tempfile.mkdtemp(prefix="staging-", dir=root))
-        staged, rejected, skipped, reject_above = stage(
+        found = stage(
             source.recordings,
             folder,
             source.staging,
@@ -120,7 +120,7 @@ def build(
             skip_bad=source.skip_bad,
             progress=progress,
         )
-        splits = _splits(staged, source, options, fixed)
+        splits = _splits(found.recordings, source, options, fixed)
         representation = kind.fit(
             (
                 signals
@@ -132,9 +132,14 @@ def build(
             pictures=options.pictures,
         )
         card = _card(source, representation, options, splits, captions)
-        if source.staging.reject_above is None:
-            card = replace(card, preprocessing={**card.preprocessing, "reject_above": reject_above})
-        card = replace(card, rejected=rejected, skipped=sorted([*skipped, *source.left_out]))
+        done: dict[str, Any] = {"reject_above": found.reject_above} if source.staging.reject_above is None else {}
+        done |= {"labels": found.notes} if found.notes else {}
+        card = replace(
+            card,
+            preprocessing=card.preprocessing | done,
+            rejected=found.rejected,
+            skipped=sorted([*found.skipped, *source.left_out]),
+        )
         files: dict[str, str] = {}
         for split, members in splits.items():
             tracked = with_progress(members, f"writing {split}", progress)

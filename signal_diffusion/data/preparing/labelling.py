@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import string
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,7 @@ from signal_diffusion.data.recordings.spans import Span
 from signal_diffusion.data.recordings.windows import label_windows
 from signal_diffusion.errors import UserError, listed
 
-__all__ = ["Labelling", "warn_about_labels"]
-
-logger = logging.getLogger(__name__)
-
+__all__ = ["Labelling", "label_notes"]
 ENTITIES = ("task", "session", "run", "acquisition", "folder")
 
 
@@ -39,7 +35,8 @@ class Labelling:
         """Parse the option; raises `UserError` if no recording has such a column."""
         parts = []
         names = None
-        for literal, source, chosen in _fields(text):
+        fields = _fields(text)
+        for literal, source, chosen in fields:
             if chosen is not None:
                 names = tuple(name.strip() for name in chosen.split(",") if name.strip())
                 if not names:
@@ -48,6 +45,8 @@ class Labelling:
                     )
             if source is not None:
                 _check_source(source, recordings)
+            if len(fields) > 1 and source in ENTITIES and all(_value(each, source) is None for each in recordings):
+                raise UserError(f"label: no recording has a {source}, which {text!r} needs; use another template")
             parts.append((literal, source))
         return cls(parts=tuple(parts), names=names)
 
@@ -79,16 +78,16 @@ class Labelling:
         return "".join(words)
 
 
-def warn_about_labels(lengths: Mapping[str, float], given: Collection[str], instants: int, window: float) -> None:
-    """Warn about annotations that are the label of no window, and about events without a duration.
+def label_notes(lengths: Mapping[str, float], given: Collection[str], instants: int, window: float) -> list[str]:
+    """Describe annotations that are the label of no window, and events without a duration.
 
     `lengths` are the longest stretches of the annotations, s; `given` those that some window of `window` s has.
     """
+    notes = []
     if instants:
-        logger.warning(
-            "label: %d annotations have no duration; each lasts until the next one, the last for the median interval "
-            "between them (0 s if it is the only one); limit them with --event-duration",
-            instants,
+        notes.append(
+            f"{instants} annotations have no duration; each lasts until the next one, the last for the median interval "
+            "between them (0 s if it is the only one); limit them with --event-duration"
         )
     never = [f"{name} (at most {length:.4g} s)" for name, length in lengths.items() if name not in given]
     problems = []
@@ -97,10 +96,11 @@ def warn_about_labels(lengths: Mapping[str, float], given: Collection[str], inst
     if lengths and window > max(lengths.values()):
         problems.append(f"no annotation is as long as a window (the longest has {max(lengths.values()):.4g} s)")
     if problems:
-        logger.warning(
-            "label: %s; a window of %.4g s has the label that covers at least half of it; use a shorter --window, or "
-            "--events for windows around events", "; ".join(problems), window,
-        )  # fmt: skip
+        notes.append(
+            f"{'; '.join(problems)}; a window of {window:.4g} s has the label that covers at least half of it; use a "
+            "shorter --window, or --events for windows around events"
+        )
+    return notes
 
 
 def _fields(text: str) -> list[tuple[str, str | None, str | None]]:

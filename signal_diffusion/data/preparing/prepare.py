@@ -37,7 +37,7 @@ from signal_diffusion.data.recordings.personal import with_ages_and_sexes
 from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_channels, read_recording
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.representations.registry import representation_named
-from signal_diffusion.data.representations.representation import DEFAULT_PICTURES
+from signal_diffusion.data.representations.representation import DEFAULT_PICTURES, Representation
 from signal_diffusion.errors import UserError, listed
 
 __all__ = ["PrepareOptions", "SyntheticOptions", "prepare", "prepare_synthetic"]
@@ -157,11 +157,10 @@ class PrepareOptions(WindowOptions):
             return self.window
         if self.events is not None and self.events_table is not None:
             raise UserError("events, events_table: both say which events to use; give one of them")
-        if self.tmin is None or self.tmax is None or not -1e6 < self.tmin < self.tmax < 1e6:
-            raise UserError(
-                f"tmin, tmax: {self.tmin} to {self.tmax} s; expected the start and the end of the window around an "
-                "event, such as --tmin -0.5 --tmax 3.5"
-            )
+        if self.tmin is None or self.tmax is None:
+            raise UserError("tmin, tmax: windows around events need both, such as --tmin -0.5 --tmax 3.5")
+        if not -1e6 < self.tmin < self.tmax < 1e6:
+            raise UserError(f"tmin, tmax: {self.tmin:g} to {self.tmax:g} s; expected the start and end of a window")
         if self.label != "task" and "annotation" not in self.label:
             raise UserError(
                 f"label: {self.label!r} would hide which event a window is around; leave --label out, or combine them "
@@ -215,6 +214,8 @@ def prepare(
     interpolate = options.missing == "interpolate"
     headers = read_headers(recordings, channels, progress)
     check_missing(headers, recordings, interpolate=interpolate, skip_bad=options.skip_bad)
+    if events is not None:
+        _check_window_of_events(kind, options, len(channels))
     read = ReadOptions(
         channels=channels,
         interpolate=interpolate,
@@ -333,6 +334,25 @@ def _event_windows(options: PrepareOptions) -> EventWindows | None:
     if options.baseline is not None:
         baseline = baseline_samples(options.baseline, options.rate, first, options.window)
     return EventWindows(labels=labels, rate=options.rate, first=first, window=options.window, baseline=baseline)
+
+
+def _check_window_of_events(kind: type[Representation], options: PrepareOptions, electrodes: int) -> None:
+    """Raise a `UserError` that names the next `tmax` if the representation cannot hold windows of this length."""
+
+    def problem(window: int) -> UserError | None:
+        try:
+            kind.check(options.pictures, sampling_rate=options.rate, window=window, electrodes=electrodes)
+        except UserError as error:
+            return error
+        return None
+
+    error = problem(options.window)
+    if error is None:
+        return
+    longer = next((each for each in range(options.window + 1, options.window + 1025) if problem(each) is None), None)
+    if longer is None or options.tmin is None:
+        raise error
+    raise UserError(f"{error}; --tmax {options.tmin + longer / options.rate:g} makes it {longer}")
 
 
 def _how_cut(options: PrepareOptions, events: EventWindows | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from signal_diffusion.data.preparing.event_windows import EventWindows, check_codes
-from signal_diffusion.data.preparing.labelling import Labelling, warn_about_labels
+from signal_diffusion.data.preparing.labelling import Labelling, label_notes
 from signal_diffusion.data.preparing.losses import Losses, amplitude_that_keeps
 from signal_diffusion.data.preparing.same_content import SameContent
 from signal_diffusion.data.recordings.epochs import are_epochs, epoch_borders, epoch_windows
@@ -31,7 +31,7 @@ from signal_diffusion.data.recordings.windows import kept_windows, longest, wind
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.paths import without_folders
 
-__all__ = ["Progress", "Staged", "Staging", "stage", "with_progress"]
+__all__ = ["Progress", "Staged", "StagedRecordings", "Staging", "stage", "with_progress"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,22 @@ class Staged:
     """Hash of the recording's samples."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StagedRecordings:
+    """All recordings of a dataset, staged."""
+
+    recordings: list[Staged]
+    """Those with windows."""
+    rejected: dict[str, int]
+    """Number of rejected windows, by reason."""
+    skipped: list[str]
+    """"name: why" of the others."""
+    reject_above: float
+    """Peak-to-peak amplitude above which windows were rejected, µV."""
+    notes: list[str]
+    """What is said about labels, for the card."""
+
+
 def stage(
     recordings: Sequence[Recording],
     folder: Path,
@@ -98,9 +114,8 @@ def stage(
     workers: int,
     skip_bad: bool,
     progress: Progress,
-) -> tuple[list[Staged], dict[str, int], list[str], float]:
-    """Read all recordings; returns those with windows, rejected windows by reason, "name: why" of the others, and the
-    peak-to-peak amplitude above which windows are rejected, µV.
+) -> StagedRecordings:
+    """Read all recordings and choose their windows.
 
     Raises `UserError` at the first recording that cannot be used, unless `skip_bad`; and if no window is left.
     """
@@ -109,8 +124,9 @@ def stage(
     annotations = {name for each in read for name in each.annotations}
     if staging.events is not None:
         check_codes(staging.events.labels, [(each.recording, each.annotations) for each in read])
-    elif staging.labelling.by_window:
-        _check_annotations(staging, read)
+    notes = _check_annotations(staging, read) if staging.events is None and staging.labelling.by_window else []
+    for note in notes:
+        logger.warning("label: %s", note)
     extents = np.concatenate([np.zeros(0), *(result.extents for result in done.values())])
     reject_above = staging.reject_above
     if reject_above is None:
@@ -146,7 +162,13 @@ def stage(
     losses = Losses(rejected=asked, extents=extents, reject_above=reject_above)
     losses.warn_of_subjects(causes, {each.recording.subject for each in staged})
     losses.warn_of_windows(sum(len(each.kept) for each in staged))
-    return staged, dict(rejected), sorted([*unusable, *empty]), reject_above
+    return StagedRecordings(
+        recordings=staged,
+        rejected=dict(rejected),
+        skipped=sorted([*unusable, *empty]),
+        reject_above=reject_above,
+        notes=notes,
+    )
 
 
 def _read_all(
@@ -189,8 +211,8 @@ def _format_counts(rejected: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in rejected.items() if count) or "none"
 
 
-def _check_annotations(staging: Staging, results: Sequence[Staged]) -> None:
-    """Refuse names of annotations that no recording has; warn about those that label no window."""
+def _check_annotations(staging: Staging, results: Sequence[Staged]) -> list[str]:
+    """Refuse names of annotations that no recording has; returns notes on those that label no window."""
     found = {name for each in results for name in each.annotations}
     names = staging.labelling.names
     missing = [name for name in names or () if name not in found]
@@ -202,7 +224,7 @@ def _check_annotations(staging: Staging, results: Sequence[Staged]) -> None:
     usable = names or sorted({name for each in results for name in each.lengths})
     lengths = {name: max(each.lengths.get(name, 0.0) for each in results) for name in usable}
     given = frozenset().union(*(each.given for each in results))
-    warn_about_labels(lengths, given, sum(each.instants for each in results), staging.window / staging.rate)
+    return label_notes(lengths, given, sum(each.instants for each in results), staging.window / staging.rate)
 
 
 def _results(

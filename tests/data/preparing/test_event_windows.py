@@ -146,6 +146,14 @@ def test_a_table_gives_a_code_another_label_in_another_run(tmp_path: Path, caplo
         prepare([tmp_path / "in"], tmp_path / "other", options)
 
 
+def test_a_length_that_a_representation_cannot_hold_is_refused_with_one_that_it_can(tmp_path: Path) -> None:
+    recording(tmp_path / "p1" / "a_raw.fif", [1000, 2000], ["T1", "T2"], pulse(250))
+    options = replace(OPTIONS, representation="db-only")
+    with pytest.raises(UserError, match=r"window: 250 samples are not .*; --tmax 1\.548 makes it 256$"):
+        prepare([tmp_path / "p1"], tmp_path / "out", options)
+    prepare([tmp_path / "p1"], tmp_path / "out", replace(options, tmax=1.548, window=2048))
+
+
 def test_labels_may_combine_the_event_with_the_recording(tmp_path: Path) -> None:
     for task in ("real", "imagined"):
         recording(tmp_path / "in" / f"sub-1_task-{task}_raw.fif", [1000, 2000], ["T1", "T2"], pulse(250))
@@ -156,8 +164,8 @@ def test_labels_may_combine_the_event_with_the_recording(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"tmin": None}, r"tmin, tmax: None to 1\.5 s; expected the start and the end"),
-        ({"tmax": -1.0}, r"tmin, tmax: -0\.5 to -1\.0 s"),
+        ({"tmin": None}, "tmin, tmax: windows around events need both"),
+        ({"tmax": -1.0}, "tmin, tmax: -0.5 to -1 s"),
         ({"window": 500}, r"window: 500 samples, but --tmin and --tmax make it 250"),
         ({"events_table": Path("runs.csv")}, "events, events_table: both"),
         ({"events": None}, "tmin: is for windows around events"),

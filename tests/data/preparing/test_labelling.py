@@ -42,9 +42,10 @@ def test_labels_that_no_window_has_are_named_with_their_lengths(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     annotated(tmp_path / "p1" / "a.edf", mne.Annotations([0, 10, 20.5, 21], [10, 0.5, 0.5, 0.4], ["rest", *"aab"]))
-    prepare([tmp_path / "p1"], tmp_path / "out", OPTIONS)
+    card = prepare([tmp_path / "p1"], tmp_path / "out", OPTIONS)
     assert "2 of 3 annotations are the label of no window: a (at most 0.5 s), b (at most 0.4 s); a wi" in caplog.text
-    assert caplog.text.count("label:") == 1
+    labels = [record.message for record in caplog.records if record.message.startswith("label: ")]
+    assert labels == ["label: " + note for note in card.preprocessing["labels"]] and len(labels) == 1
     caplog.clear()
     prepare([tmp_path / "p1"], tmp_path / "chosen", replace(OPTIONS, label="annotation:rest"))
     assert caplog.text == ""
@@ -64,6 +65,7 @@ def test_a_template_combines_what_is_known_about_the_recording_with_the_annotati
     [
         ("{task}/{grup}", "no column 'grup'"),
         ("{task", "not a template"),
+        ("{session}/{annotation}", "no recording has a session, which"),
         ("annotation:", "no annotation named"),
         ("{task}/{}", "no column ''"),
     ],
