@@ -86,11 +86,7 @@ def _in_table(recording: Recording) -> Iterator[Event]:
 
 def _table_of(recording: Recording) -> Path | None:
     if recording.bids is not None:
-        import mne_bids
-
-        found = mne_bids.find_matching_sidecar(
-            recording.bids, suffix="events", extension=".tsv", on_error="ignore", verbose="ERROR"
-        )
+        found = recording.bids.find_matching_sidecar(suffix="events", extension=".tsv", on_error="ignore")
         return None if found is None else Path(found)
     beside = recording.path.with_name(re.sub(r"_eeg\..*$", "_events.tsv", recording.path.name))
     return beside if beside != recording.path and beside.is_file() else None

@@ -21,6 +21,7 @@ from signal_diffusion.data.preparing.event_windows import parse_events, read_eve
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
+from tests.data.recordings.files import noise, write_edf
 
 OPTIONS = PrepareOptions(
     representation="timeseries",
@@ -144,6 +145,21 @@ def test_a_table_gives_a_code_another_label_in_another_run(tmp_path: Path, caplo
     table.write_text("run,event,label\n3,T1,left\n4,T5,right\n")
     with pytest.raises(UserError, match=r"events_table: run 4: no recording has an event T5; found T1, T2"):
         prepare([tmp_path / "in"], tmp_path / "other", options)
+
+
+@pytest.mark.parametrize("codes", ["left=go,right=stop", "left=11,right=12", "left=go,right=12"])
+def test_events_of_a_bids_folder_are_known_by_type_and_by_value(tmp_path: Path, codes: str) -> None:
+    eeg = tmp_path / "in" / "sub-01" / "eeg"
+    eeg.mkdir(parents=True)
+    raw = noise(["Fz", "Cz", "Pz"], 125.0, 20.0)
+    write_edf(eeg / "sub-01_task-x_eeg.edf", raw)
+    (tmp_path / "in" / "dataset_description.json").write_text('{"Name": "in", "BIDSVersion": "1.9.0"}')
+    rows = "4\t0\tgo\t11\n8\t0\tstop\t12\n12\t0\tgo\t11\n19\t0\tgo\t11\n"
+    (eeg / "sub-01_task-x_events.tsv").write_text("onset\tduration\ttrial_type\tvalue\n" + rows)
+    card = prepare([tmp_path / "in"], tmp_path / "out", replace(OPTIONS, events=codes))
+    labels = card.splits["train"]["marginals"]["label"]
+    assert {label: entry["examples"] for label, entry in labels.items()} == {"left": 2, "right": 1}
+    assert card.rejected["outside"] == 1
 
 
 def test_a_length_that_a_representation_cannot_hold_is_refused_with_one_that_it_can(tmp_path: Path) -> None:

@@ -131,3 +131,27 @@ def test_the_parts_of_a_split_file_of_epochs_are_one_recording(tmp_path: Path) -
     long.save(tmp_path / "in" / "s-epo.fif", split_size="2MB", verbose="ERROR")
     assert len(list((tmp_path / "in").iterdir())) > 1
     assert [recording.path.name for recording in find_recordings(tmp_path / "in")] == ["s-epo.fif"]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "channels", "changes", "labels"),
+    [
+        ("epofif", "Fp1,Cz,O2", {"window": 250}, {"1": 4}),
+        (
+            "eposet",
+            "FP1,Fz",
+            {"window": 6, "rate": 50.0, "band": (0.5, 20.0)},
+            {"S  8": 1, "S255/S  8": 1, "S255/S  9": 2},
+        ),
+    ],
+)
+def test_epochs_that_could_not_be_read_are_windows_with_labels(
+    real_data: Path, tmp_path: Path, name: str, channels: str, changes: dict, labels: dict
+) -> None:
+    root = real_data.parent / "cases" / "recordings" / name
+    if not root.is_dir():
+        pytest.skip("no cases")
+    card = prepare([root], tmp_path / "out", replace(OPTIONS, channels=channels, **changes))
+    marginals = card.splits["train"]["marginals"]["label"]
+    assert {label: entry["examples"] for label, entry in marginals.items()} == labels
