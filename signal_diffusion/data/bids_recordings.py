@@ -37,7 +37,7 @@ def write_recording(
 
     Raises `UserError` if EDF cannot store a value.
     """
-    export.check_edf_values(windows, name.stem)
+    export.check_edf_values(windows, name.stem, advice="make the samples or the dataset again")
     folder = root / name.folder
     folder.mkdir(parents=True, exist_ok=True)
     raw = export.to_raw(windows, card, frame)
@@ -89,7 +89,7 @@ def _channels(raw: mne.io.BaseRaw, card: DatasetCard) -> pd.DataFrame:
             "type": "EEG",
             "units": "µV",
             "sampling_frequency": raw.info["sfreq"],
-            "low_cutoff": low,  # BIDS names the edges by the filters: the high-pass has the low one
+            "low_cutoff": low,  # of the high-pass filter
             "high_cutoff": high,
             "status": "good",
         }
@@ -129,7 +129,7 @@ def _event_name(label: str | None) -> str | None:
 def _about_events(events: pd.DataFrame, card: DatasetCard) -> dict[str, Any]:
     levels = {name: f"window with the label {name}" for name in events["trial_type"].unique()}
     levels |= {"window": "window without a label", "unlabelled": "window whose label is not known"}
-    levels |= dict.fromkeys(_BREAKS, "the next window does not continue the previous one")
+    levels |= dict.fromkeys(_BREAKS, "this window does not continue the previous one")
     found = {name: levels[name] for name in events["trial_type"].unique()}
     what = "Label of a window" + ("" if card.tmin is None else f", which begins {card.tmin:g} s from its event")
     return {

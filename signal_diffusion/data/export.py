@@ -191,12 +191,12 @@ def check_edf(card: DatasetCard, *, where: str, advice: str) -> None:
     check_limits("edf", card.channels, card.sampling_rate or 0, labels, where=where, advice=advice)
 
 
-def check_edf_values(samples: Signals, where: str) -> None:
-    """Raise a `UserError`, which begins with `where`, if EDF cannot store the values of the signals."""
+def check_edf_values(samples: Signals, where: str, *, advice: str = "use npz or parquet") -> None:
+    """Raise a `UserError` if EDF cannot store the values of the signals; it begins with `where`, ends with `advice`."""
     if not np.isfinite(_array(samples)).all():
-        raise UserError(f"{where}: the samples have values that are not finite, which EDF cannot store; use npz")
+        raise UserError(f"{where}: the samples have values that are not finite, which EDF cannot store; {advice}")
     if (limit := _edf_range(_array(samples))) > EDF_LARGEST_MICROVOLTS:
-        raise UserError(f"{where}: the samples reach {limit:,} µV, more than EDF can store; use fif or parquet")
+        raise UserError(f"{where}: the samples reach {limit:,} µV, more than EDF can store; {advice}")
 
 
 def write(

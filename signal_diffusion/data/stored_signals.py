@@ -89,7 +89,10 @@ def _about_samples(root: Path) -> tuple[DatasetCard, int]:
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{root / ABOUT}: not as `sample` writes it ({error!r}); sample again") from None
     if card is not None:
-        return DatasetCard.from_json(json.dumps(card)), num_windows
+        try:
+            return DatasetCard.from_json(json.dumps(card)), num_windows
+        except (UserError, TypeError) as error:
+            raise UserError(f"{root / ABOUT}: dataset {error}; sample again") from None
     if not (checkpoint / CARD_NAME).is_file():
         raise UserError(
             f"{root / ABOUT}: was written by an older version and needs the card of its checkpoint, but there is "

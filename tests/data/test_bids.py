@@ -209,6 +209,10 @@ def test_samples_without_usable_signals_are_refused(
     [
         (lambda root: (root / "samples.npz").unlink(), "samples.npz: missing; sample again with --format npz"),
         (lambda root: (root / "samples.npz").write_bytes(b"PK"), "samples.npz: damaged"),
+        (
+            lambda root: (root / "samples.json").write_text(json.dumps(ABOUT | {"dataset": {"format_version": 3}})),
+            "samples.json: dataset missing or unknown entries: ",
+        ),
         (lambda root: (root / "samples.json").write_text("[]"), "samples.json: not as `sample` writes it"),
         (
             lambda root: (root / "samples.json").unlink(),
