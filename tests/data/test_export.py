@@ -303,7 +303,7 @@ def test_labels_that_pass_the_check_are_read_back(card: DatasetCard, tmp_path: P
 def test_values_that_a_format_cannot_store_are_errors(card: DatasetCard, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         export.write(tmp_path / "samples", np.full((1, 2048), np.nan), card, None, "edf")
-    with pytest.raises(UserError, match="reach 20,000,000 µV, more than EDF can store; use fif or parquet"):
+    with pytest.raises(UserError, match="reach 20,000,000 µV, more than EDF can store; use npz or parquet"):
         export.write(tmp_path / "samples", np.full((1, 2048), 2e7), card, None, "edf")
     with pytest.raises(UserError, match="label a;b has characters that MNE cannot read back from FIF"):
         export.write(tmp_path / "samples", np.zeros((1, 2048)), _with_labels(card, "a;b"), {"label": ["a;b"]}, "fif")
