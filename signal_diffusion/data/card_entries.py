@@ -90,6 +90,12 @@ def _is_shape(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(_is_count(size) and size for size in value)
 
 
+def _are_positions(value: Any) -> bool:
+    return _is_table(value) and all(
+        isinstance(each, list) and len(each) == 3 and all(map(_is_number, each)) for each in value.values()
+    )
+
+
 def _are_sources(value: Any) -> bool:
     keys = {"name", "license", "description"}
     return isinstance(value, list) and all(_is_table(each) and keys <= each.keys() for each in value)
@@ -116,6 +122,7 @@ _EXPECTED: dict[str, _Entry] = {
     "window": (_or_null(lambda value: _is_count(value) and value > 0), "a positive number of samples, or null"),
     "tmin": (_or_null(_is_number), "a number of seconds, or null"),
     "channels": (_is_texts, "a list of names"),
+    "positions": (_are_positions, "three numbers for each electrode"),
     "columns": (_is_table, "a table"),
     "splits": (lambda value: _is_table(value) and bool(value), "a table of splits"),
     "captions": (_is_text, "text"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
+from signal_diffusion.data import card_entries
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
@@ -27,6 +29,7 @@ DAMAGES: dict[str, tuple[Edit, str]] = {
     "captions": (lambda card: card.update(captions=["{label}"]), "captions: expected text"),
     "shape": (lambda card: card.update(shape=[1, 64, -64]), "shape: expected three positive whole numbers"),
     "channels": (lambda card: card.update(channels=[1, 2]), "channels: expected a list of names"),
+    "positions": (lambda card: card.update(positions={"Cz": [0, 1]}), "positions: expected three numbers"),
     "names": (lambda card: card["columns"]["label"].update(names=[1, None]), "label: names: expected a list of names"),
     "std": (lambda card: card["columns"]["age"].update(std=0), "age: std: expected a positive number, found 0"),
     "kind": (lambda card: card["columns"]["age"].update(kind=["numeric"]), "age: expected a kind"),
@@ -43,6 +46,11 @@ DAMAGES: dict[str, tuple[Edit, str]] = {
     ),
     "inverse": (lambda card: card["representation"].update(inverse=None), "representation: expected name, layout"),
 }
+
+
+def test_every_entry_of_a_card_is_checked() -> None:
+    """An entry that is added to `DatasetCard` needs a line in card_entries.py."""
+    assert card_entries._EXPECTED.keys() == {entry.name for entry in fields(DatasetCard)} - {"format_version"}
 
 
 def damaged(root: Path, folder: Path, edit: Edit) -> Path:
