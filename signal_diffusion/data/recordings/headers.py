@@ -76,6 +76,13 @@ def check_missing(headers: Headers, recordings: Sequence[Recording], *, interpol
     names = [f"{name} ({listed(lacking)})" for name, lacking in headers.missing.items()]
     found = f"{len(names)} of {len(recordings)} recordings lack electrodes: {listed(names)}"
     if interpolate:
+        every = list(headers.missing.values())
+        if absent := [
+            name for name in every[0] if len(every) == len(recordings) and all(name in each for each in every)
+        ]:
+            raise UserError(
+                f"no recording has {listed(absent)}, so there is nothing real to learn; remove it from --channels"
+            )
         logger.warning("%s; they are interpolated", found)
         return
     subjects = f"{len(headers.lost)} subject{'' if len(headers.lost) == 1 else 's'}"

@@ -58,6 +58,13 @@ def test_interpolated_electrodes_are_in_the_card_by_recording(
     assert "2 of 5 recordings lack electrodes: b/2.edf (Pz), c/1.edf (Cz, Pz); they are interpolated" in caplog.text
 
 
+def test_an_electrode_that_no_recording_has_is_not_interpolated(lacking: Path, tmp_path: Path):
+    with pytest.raises(
+        UserError, match="no recording has Oz, so there is nothing real to learn; remove it from --channels"
+    ):
+        prepare([lacking], tmp_path / "out", replace(OPTIONS, channels="Fz,Oz", missing="interpolate"))
+
+
 def test_positions_are_standard_unless_all_recordings_have_their_own(tmp_path: Path):
     for seed, subject in enumerate(("a", "b", "c")):
         raw = noise(NAMES, seed=seed).set_montage(_montage(), verbose="ERROR")
