@@ -10,7 +10,6 @@ Plain `datasets.load_dataset(DIR)` reads it too. The bytes depend only on the re
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 from signal_diffusion.data.arrow_copy import arrow_copy
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.flat import Named, find_flat, name_of
-from signal_diffusion.data.integrity import check_rows, digest_of
+from signal_diffusion.data.integrity import check_rows, digest_of, sha256_of
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ def write_split(root: Path, split: str, card: DatasetCard, batches: Iterable[dic
         writer.write_table(group, row_group_size=rows)
     if writer is not None:
         writer.close()
-    return {path.relative_to(root).as_posix(): _sha256(path) for path in files}
+    return {path.relative_to(root).as_posix(): sha256_of(path) for path in files}
 
 
 def _inspected(batches: Iterable[dict[str, Any]], split: str, card: DatasetCard) -> Iterator[dict[str, Any]]:
@@ -255,8 +254,3 @@ def nested(values: np.ndarray) -> pa.ListArray:
     for size in reversed(values.shape[1:]):
         array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)
     return array
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.paths import cache_folder
 
-__all__ = ["changed_files", "check_rows", "digest_of", "file_version"]
+__all__ = ["changed_files", "check_rows", "digest_of", "file_version", "sha256_of"]
 
 
 def check_rows(files: Sequence[Path], expected: int) -> None:
@@ -61,8 +61,7 @@ def digest_of(path: Path, cache_dir: str = "") -> str:
     remembered = cache_folder(cache_dir, "digests") / name
     if remembered.is_file():
         return remembered.read_text(encoding="ascii")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     if file_version(path) == before:
         with suppress(OSError):  # a full disk: the file is hashed again next time
             remembered.parent.mkdir(parents=True, exist_ok=True)
@@ -76,3 +75,9 @@ def file_version(path: Path) -> tuple[str, int, int, int]:
     """What distinguishes the versions of a file without reading it: path, size, time of change (ns) and inode."""
     status = path.stat()
     return str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a whole file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ One pass over the files. Memory holds one row group of tensors, some bytes per w
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections import Counter
@@ -23,6 +22,7 @@ from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import as_array
 from signal_diffusion.data.flat import NAMING, Named, find_flat, name_of
+from signal_diffusion.data.integrity import sha256_of
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME, read_splits
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.shared_examples import example_digests, shared_examples
@@ -122,8 +122,7 @@ def _files(root: Path, card: DatasetCard) -> Iterator[str]:
         if not path.is_file():
             yield f"{name}: listed in the card, but missing"
             continue
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = sha256_of(path)
         if actual != digest:
             yield f"{name}: the card says SHA-256 {digest[:12]}…, found {actual[:12]}…"
     there = {path.relative_to(root).as_posix() for split in card.splits for path in (root / split).glob("*.parquet")}

@@ -26,7 +26,8 @@ from signal_diffusion.data.dataset import write_split
 from signal_diffusion.data.preparing.captions import caption_of, check_template, default_template
 from signal_diffusion.data.preparing.describing import describe_columns, describe_splits, window_attributes
 from signal_diffusion.data.preparing.splitting import read_splits, split_groups, write_splits
-from signal_diffusion.data.preparing.staging import Progress, Staged, Staging, stage, with_progress
+from signal_diffusion.data.preparing.staged import Progress, Staged, Staging, with_progress
+from signal_diffusion.data.preparing.staging import stage
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import parse_number

@@ -9,7 +9,7 @@ import numpy as np
 
 from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import MAX_CATEGORIES
-from signal_diffusion.data.preparing.staging import Staged
+from signal_diffusion.data.preparing.staged import Staged
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import parse_number
 
