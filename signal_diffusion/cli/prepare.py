@@ -43,6 +43,8 @@ RECORDING_OPTIONS = (
     "skip_bad",
     "workers",
 )
+TENSORS, FILES, WHO, SIGNALS = "Tensors", "Files", "Who is who", "Signals"
+WINDOWS, EVENTS, LABELS, SPLITS, SYNTHETIC = "Windows", "Windows around events", "Labels", "Splits", "Synthetic EEG"
 SYNTHETIC_OPTIONS = ("num_subjects", "num_windows")
 
 
@@ -53,49 +55,89 @@ def prepare(
         list[Path] | None,
         typer.Argument(metavar="INPUT...", help="Recordings, folders of recordings, or BIDS folders."),
     ] = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Generate EEG instead of reading recordings.")] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Generate EEG instead of reading recordings.", rich_help_panel=SYNTHETIC)
+    ] = False,
     representation: Annotated[
-        str, typer.Option(help="How EEG becomes tensors: db-only, db-iq, db-polar, timeseries.")
+        str,
+        typer.Option(help="How EEG becomes tensors: db-only, db-iq, db-polar, timeseries.", rich_help_panel=TENSORS),
     ] = "db-only",
     layout: Annotated[
-        str, typer.Option(help="electrode: one image per electrode; mosaic: one image of all electrodes.")
+        str,
+        typer.Option(
+            help="electrode: one image per electrode; mosaic: one image of all electrodes.", rich_help_panel=TENSORS
+        ),
     ] = "electrode",
-    picture_size: Annotated[int, typer.Option(help="Height and width of a mosaic, pixels.")] = 64,
-    frequency: Annotated[str, typer.Option(help="Spacing of the rows of a mosaic: linear or log.")] = "linear",
+    picture_size: Annotated[
+        int, typer.Option(help="Height and width of a mosaic, pixels.", rich_help_panel=TENSORS)
+    ] = 64,
+    frequency: Annotated[
+        str, typer.Option(help="Spacing of the rows of a mosaic: linear or log.", rich_help_panel=TENSORS)
+    ] = "linear",
     db_limits: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Levels that become -1 and 1, dB re 1 µV.", show_default="percentiles of the training split"),
+        typer.Option(
+            help="Levels that become -1 and 1, dB re 1 µV.",
+            show_default="percentiles of the training split",
+            rich_help_panel=TENSORS,
+        ),
     ] = None,
     channels: Annotated[
         str,
         typer.Option(
-            help="10-20 (its 19 electrodes), file (all EEG channels of the first recording), or a list: Fz,Cz,Pz."
+            help="10-20 (its 19 electrodes), file (all EEG channels of the first recording), or a list: Fz,Cz,Pz.",
+            rich_help_panel=SIGNALS,
         ),
     ] = "10-20",
     sfreq: Annotated[
         float | None,
-        typer.Option(help="Sampling rate of arrays (.csv, .tsv, .npy, .npz, .mat), Hz.", show_default="time column"),
+        typer.Option(
+            help="Sampling rate of arrays (.csv, .tsv, .npy, .npz, .mat), Hz.",
+            show_default="time column",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     units: Annotated[
         str | None,
-        typer.Option(help="Unit of arrays, or of recordings with a wrong unit: uV, mV, V, nV, or its size in V."),
+        typer.Option(
+            help="Unit of arrays, or of recordings with a wrong unit: uV, mV, V, nV, or its size in V.",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     ch_names: Annotated[
-        str | None, typer.Option(help="Channels of arrays, in order: Fz,Cz,Pz.", show_default="names of the columns")
+        str | None,
+        typer.Option(
+            help="Channels of arrays, in order: Fz,Cz,Pz.", show_default="names of the columns", rich_help_panel=FILES
+        ),
     ] = None,
     missing: Annotated[
-        str, typer.Option(help="If recordings lack electrodes: refuse, or interpolate (spherical splines).")
+        str,
+        typer.Option(
+            help="If recordings lack electrodes: refuse, or interpolate (spherical splines).", rich_help_panel=FILES
+        ),
     ] = "refuse",
-    reference: Annotated[str, typer.Option(help="average, none, or channels: A1,A2.")] = "average",
-    band: Annotated[tuple[float, float], typer.Option(help="Band-pass, Hz.")] = (0.5, 60.0),
-    notch: Annotated[list[float] | None, typer.Option(help="Line frequency to remove, Hz; repeatable.")] = None,
-    rate: Annotated[float, typer.Option(help="Sampling rate of the dataset, Hz.")] = 125.0,
+    reference: Annotated[
+        str, typer.Option(help="average, none, or channels: A1,A2.", rich_help_panel=SIGNALS)
+    ] = "average",
+    band: Annotated[tuple[float, float], typer.Option(help="Band-pass, Hz.", rich_help_panel=SIGNALS)] = (0.5, 60.0),
+    notch: Annotated[
+        list[float] | None, typer.Option(help="Line frequency to remove, Hz; repeatable.", rich_help_panel=SIGNALS)
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Sampling rate of the dataset, Hz.", rich_help_panel=SIGNALS)] = 125.0,
     window: Annotated[
-        int, typer.Option(help="Length of a window, samples; with --events, it follows from --tmin and --tmax.")
+        int,
+        typer.Option(
+            help="Length of a window, samples; with --events, it follows from --tmin and --tmax.",
+            rich_help_panel=WINDOWS,
+        ),
     ] = 2048,
     overlap: Annotated[
         float | None,
-        typer.Option(help="Fraction of a window shared with the next one.", show_default="0.5; synthetic 0"),
+        typer.Option(
+            help="Fraction of a window shared with the next one.",
+            show_default="0.5; synthetic 0",
+            rich_help_panel=WINDOWS,
+        ),
     ] = None,
     label: Annotated[
         str,
@@ -104,6 +146,7 @@ def prepare(
             "annotation:A,B uses only these), folder (INPUT/LABEL/[SUBJECT/]FILE), a column of the subject table, "
             "or a template: {task}/{annotation}.",
             show_default="task; with --events the event",
+            rich_help_panel=LABELS,
         ),
     ] = "task",
     event_duration: Annotated[
@@ -111,6 +154,7 @@ def prepare(
         typer.Option(
             help="With --label annotation: longest duration of events that have none, s.",
             show_default="until the next event; the last one: the median interval",
+            rich_help_panel=LABELS,
         ),
     ] = None,
     events: Annotated[
@@ -119,21 +163,35 @@ def prepare(
             metavar="LABEL=CODE,…",
             help="Cut one window around each of these events, and label it: left=T1,right=T2. Codes are looked up in "
             "events.tsv, annotations and stim channels.",
+            rich_help_panel=EVENTS,
         ),
     ] = None,
     events_table: Annotated[
         Path | None,
-        typer.Option(help="Table (.csv, .tsv) with the columns run, event, label, if a code depends on the run."),
+        typer.Option(
+            help="Table (.csv, .tsv) with the columns run, event, label, if a code depends on the run.",
+            rich_help_panel=EVENTS,
+        ),
     ] = None,
-    tmin: Annotated[float | None, typer.Option(help="Start of a window, relative to its event, s.")] = None,
-    tmax: Annotated[float | None, typer.Option(help="End of a window, relative to its event, s.")] = None,
+    tmin: Annotated[
+        float | None, typer.Option(help="Start of a window, relative to its event, s.", rich_help_panel=EVENTS)
+    ] = None,
+    tmax: Annotated[
+        float | None, typer.Option(help="End of a window, relative to its event, s.", rich_help_panel=EVENTS)
+    ] = None,
     baseline: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Subtract the mean of this interval, relative to the event, from each electrode, s."),
+        typer.Option(
+            help="Subtract the mean of this interval, relative to the event, from each electrode, s.",
+            rich_help_panel=EVENTS,
+        ),
     ] = None,
     subjects: Annotated[
         Path | None,
-        typer.Option(help="Subject table (.csv, .tsv): id, sex, age, group, …; overrides BIDS participants.tsv."),
+        typer.Option(
+            help="Subject table (.csv, .tsv): id, sex, age, group, …; overrides BIDS participants.tsv.",
+            rich_help_panel=WHO,
+        ),
     ] = None,
     subject_pattern: Annotated[
         str | None,
@@ -141,21 +199,30 @@ def prepare(
             help=r"In plain folders: regular expression whose first group is the subject, searched in a file's path: "
             r"'(S\d+)R'.",
             show_default="sub-… in the name, else the folder, else the name",
+            rich_help_panel=WHO,
         ),
     ] = None,
     subject_from: Annotated[
         str | None,
-        typer.Option(help="In plain folders: folder, name, or table (--subjects, with a column of file names)."),
+        typer.Option(
+            help="In plain folders: folder, name, or table (--subjects, with a column of file names).",
+            rich_help_panel=WHO,
+        ),
     ] = None,
     one_person_per_file: Annotated[
         bool,
-        typer.Option("--one-person-per-file", help="Names of files are people, even if a part of them repeats."),
+        typer.Option(
+            "--one-person-per-file",
+            help="Names of files are people, even if a part of them repeats.",
+            rich_help_panel=WHO,
+        ),
     ] = False,
     captions: Annotated[
         str | None,
         typer.Option(
             help='Caption template, such as "EEG of a(n)[ {age} year old][ {gender}] subject"; "" = none.',
             show_default="health, age, gender, label",
+            rich_help_panel=LABELS,
         ),
     ] = None,
     reject_above: Annotated[
@@ -163,31 +230,54 @@ def prepare(
         typer.Option(
             metavar="FLOAT|auto",
             help="Reject windows with a larger peak-to-peak amplitude, µV; auto keeps 90 % of them.",
+            rich_help_panel=WINDOWS,
         ),
     ] = "500.0",
     reject_flat: Annotated[
-        float, typer.Option(help="Reject windows with a flat second: peak-to-peak amplitude below this, µV.")
+        float,
+        typer.Option(
+            help="Reject windows with a flat second: peak-to-peak amplitude below this, µV.", rich_help_panel=WINDOWS
+        ),
     ] = 0.1,
     splits: Annotated[
-        tuple[float, float, float], typer.Option(help="Fractions of subjects in train, validation, test.")
+        tuple[float, float, float],
+        typer.Option(help="Fractions of subjects in train, validation, test.", rich_help_panel=SPLITS),
     ] = (
         0.8,
         0.1,
         0.1,
     ),
     split_by: Annotated[
-        str, typer.Option(help="subject, or a column of the subject table (family, site) whose groups stay together.")
+        str,
+        typer.Option(
+            help="subject, or a column of the subject table (family, site) whose groups stay together.",
+            rich_help_panel=SPLITS,
+        ),
     ] = "subject",
     splits_from: Annotated[
-        Path | None, typer.Option(help="Dataset, or its splits.json, to take the split of each subject from.")
+        Path | None,
+        typer.Option(
+            help="Dataset, or its splits.json, to take the split of each subject from.", rich_help_panel=SPLITS
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the splits and of synthetic EEG.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the splits and of synthetic EEG.", rich_help_panel=SPLITS)
+    ] = 0,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Skip recordings (and ages) that cannot be used, instead of stopping.")
+        bool,
+        typer.Option(
+            "--skip-bad",
+            help="Skip recordings (and ages) that cannot be used, instead of stopping.",
+            rich_help_panel=FILES,
+        ),
     ] = False,
-    workers: Annotated[int, typer.Option(help="Number of processes that read recordings.")] = 1,
-    num_subjects: Annotated[int, typer.Option(help="Number of synthetic subjects, each recorded once per label.")] = 24,
-    num_windows: Annotated[int, typer.Option(help="Number of windows per synthetic recording.")] = 4,
+    workers: Annotated[int, typer.Option(help="Number of processes that read recordings.", rich_help_panel=FILES)] = 1,
+    num_subjects: Annotated[
+        int, typer.Option(help="Number of synthetic subjects, each recorded once per label.", rich_help_panel=SYNTHETIC)
+    ] = 24,
+    num_windows: Annotated[
+        int, typer.Option(help="Number of windows per synthetic recording.", rich_help_panel=SYNTHETIC)
+    ] = 4,
 ) -> None:
     """Make a dataset from recordings (one folder per subject, or BIDS), or from generated EEG with --synthetic."""
     if bool(inputs) == synthetic:
