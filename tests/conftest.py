@@ -50,6 +50,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases(real_data: Path) -> Path:
+    """Small recordings that were once read wrongly."""
+    root = real_data.parent / "cases" / "recordings"
+    if not root.is_dir():
+        pytest.skip("no cases")
+    return root
+
+
+@pytest.fixture(scope="session")
 def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A db-only dataset of five synthetic subjects: 228 examples in train, 76 in validation, 76 in test."""
     from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic

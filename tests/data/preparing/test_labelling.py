@@ -39,10 +39,8 @@ def test_an_event_without_a_duration_owns_neither_the_rest_nor_more_than_it_is_g
 
 
 @pytest.mark.real_data
-def test_the_last_event_of_a_real_file_labels_no_more_than_its_own_time(real_data: Path, tmp_path: Path) -> None:
-    root = real_data.parent / "cases" / "recordings" / "lastev"
-    if not root.is_dir():
-        pytest.skip("no cases")
+def test_the_last_event_of_a_real_file_labels_no_more_than_its_own_time(cases: Path, tmp_path: Path) -> None:
+    root = cases / "lastev"
     card = prepare([root], tmp_path / "out", replace(OPTIONS, event_duration=2.0))
     assert card.splits["train"]["windows"] == 5 and card.rejected["unlabelled"] == 55
 

@@ -55,10 +55,8 @@ def test_events_of_a_fif_belong_to_its_recording(tmp_path: Path, name: str):
 
 
 @pytest.mark.real_data
-def test_sleep_edf_as_it_is_unpacked_has_stages(real_data: Path, tmp_path: Path):
-    root = real_data.parent / "cases" / "recordings" / "sleep_edf_layout"
-    if not root.is_dir():
-        pytest.skip("no cases")
+def test_sleep_edf_as_it_is_unpacked_has_stages(cases: Path, tmp_path: Path):
+    root = cases / "sleep_edf_layout"
     paths = [each.path for each in find_recordings(root)]
     assert [path.name for path in paths] == ["SC4001E0-PSG.edf", "SC4011E0-PSG.edf", "SC4021E0-PSG.edf"]
     options = {"channels": ("Fpz-Cz",), "sampling_rate": 100.0, "band": (0.5, 40.0)}

@@ -82,10 +82,8 @@ def test_a_file_of_annotations_says_so(tmp_path: Path):
 
 
 @pytest.mark.real_data
-def test_a_nihon_kohden_edf_d_without_gaps_is_read(real_data: Path):
-    root = real_data.parent / "cases" / "recordings" / "edf_d_contiguous"
-    if not root.is_dir():
-        pytest.skip("no cases")
+def test_a_nihon_kohden_edf_d_without_gaps_is_read(cases: Path):
+    root = cases / "edf_d_contiguous"
     raw = open_recording(the_recording(find_recordings(root)[0].path))
     assert raw.n_times == 29 * 200
     assert "EDGE boundary" not in raw.annotations.description

@@ -147,11 +147,9 @@ def test_the_parts_of_a_split_file_of_epochs_are_one_recording(tmp_path: Path) -
     ],
 )
 def test_epochs_that_could_not_be_read_are_windows_with_labels(
-    real_data: Path, tmp_path: Path, name: str, channels: str, changes: dict, labels: dict
+    cases: Path, tmp_path: Path, name: str, channels: str, changes: dict, labels: dict
 ) -> None:
-    root = real_data.parent / "cases" / "recordings" / name
-    if not root.is_dir():
-        pytest.skip("no cases")
+    root = cases / name
     card = prepare([root], tmp_path / "out", replace(OPTIONS, channels=channels, **changes))
     marginals = card.splits["train"]["marginals"]["label"]
     assert {label: entry["examples"] for label, entry in marginals.items()} == labels

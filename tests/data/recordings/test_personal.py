@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from signal_diffusion.data.recordings.finding import find_recordings
 from signal_diffusion.data.recordings.personal import with_ages_and_sexes
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import read_subjects, with_attributes
@@ -69,3 +70,16 @@ def test_codes_of_one_table_say_nothing_about_another(tmp_path: Path) -> None:
     found, notes = with_ages_and_sexes([*coded, *other])
     assert [each.gender for each in found[::2]] == ["male", "female", "1", "3"]
     assert notes == ["coded.tsv: sex: 2 values read by the usual codes, 1 as male and 2 as female"]
+
+
+@pytest.mark.real_data
+def test_ages_of_a_bids_folder_are_read_with_a_note_or_refused(cases: Path) -> None:
+    found = find_recordings(cases / "ages" / "bids")
+    with pytest.raises(UserError, match=r"'twenty' \(line 5\), '1,234' \(line 7\)"):
+        with_ages_and_sexes(found)
+    read, notes = with_ages_and_sexes(found, skip_bad=True)
+    assert {each.subject: each.age for each in read} == {
+        **{"sub-01": 20, "sub-02": 89, "sub-03": 28, "sub-05": 50},
+        **{"sub-04": None, "sub-06": None},
+    }
+    assert {each.gender for each in read} == {"male", "female", "O"} and len(notes) == 3

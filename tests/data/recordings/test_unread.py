@@ -79,20 +79,16 @@ def test_a_fif_of_another_kind_says_what_it_is(tmp_path: Path):
 
 
 @pytest.mark.real_data
-def test_one_person_each_as_edf_gdf_and_cnt_are_three_people(real_data: Path):
-    root = real_data.parent / "cases" / "recordings" / "mixed_formats"
-    if not root.is_dir():
-        pytest.skip("no cases")
+def test_one_person_each_as_edf_gdf_and_cnt_are_three_people(cases: Path):
+    root = cases / "mixed_formats"
     recordings = find_recordings(root)
     assert [each.subject for each in recordings] == ["p1", "p2", "p3"]
     assert [len(eeg_channels(each)) for each in recordings] == [136, 8, 126]
 
 
 @pytest.mark.real_data
-def test_a_cnt_without_its_number_of_samples_is_read_with_the_right_width(real_data: Path):
-    path = real_data.parent / "cases" / "recordings" / "mixed_formats" / "p3" / "scan41_short.cnt"
-    if not path.exists():
-        pytest.skip("no cases")
+def test_a_cnt_without_its_number_of_samples_is_read_with_the_right_width(cases: Path):
+    path = cases / "mixed_formats" / "p3" / "scan41_short.cnt"
     raw = open_recording(the_recording(path))
     assert 10 < 1e6 * np.median(raw.get_data(picks="eeg").std(axis=1)) < 200
 
