@@ -24,6 +24,14 @@ _ENTITY = re.compile(r"(?<![^_])(sub|ses|task|acq|run)-([A-Za-z0-9]+)")  # of BI
 _NO_PERSON = re.compile(  # folders by session or kind of data
     r"(ses|task|acq|run)-.*|(sess?|session|run|task|trial|block|visit|day|night)[ _-]?\d+|eeg", re.IGNORECASE
 )
+_CONDITION = re.compile(  # folders by condition or group
+    r"pre|post|before|after|baseline|follow[ _-]?up|rest(ing)?|task|active|sham|e[oc]|(eyes?[ _-]?)?(open|closed?)|"
+    r"(healthy[ _-]?)?controls?|healthy|hc|patients?|cases?|normal|abnormal|male|female|train(ing)?|val(idation)?|test",
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(
+    r"(?!(rec|recording|file|part|seg|segment|eeg|data|set|take)[ _-]?\d)[A-Za-z]+[ _-]?\d+", re.IGNORECASE
+)
 _TABLE = "--subject-from table --subjects TABLE (its columns: file, id)"
 
 
@@ -78,6 +86,8 @@ def subjects_of(base: Path, files: Sequence[PurePath], rule: SubjectRule, *, fol
     people = [_Person(file, file.parts[1:-1] if folder_is_label else file.parts[:-1]) for file in files]
     if rule.source is None:
         _refuse_contradictions(base, people)
+        if not rule.one_person_per_file:
+            _refuse_conditions(base, people)
     if rule.source == "folder" and (lost := [str(each.file) for each in people if each.folder is None]):
         raise UserError(
             f"{base}: --subject-from folder, but {len(lost)} files are in no folder of a person: {listed(lost)}; "
@@ -88,6 +98,7 @@ def subjects_of(base: Path, files: Sequence[PurePath], rule: SubjectRule, *, fol
         _refuse_repeated(base, people, by_name)
     subjects = [each.subject(rule) for each in people]
     if rule == SubjectRule():
+        _refuse_case(base, subjects)
         _warn(base, people, subjects)
     return subjects
 
@@ -103,6 +114,9 @@ class _Person:
             (folder for folder in folders if not _NO_PERSON.fullmatch(folder)), None
         )
         self.stem = stem_of(file.name)
+        below = folders[folders.index(self.folder) + 1 :] if self.folder in folders else ()
+        self.inside = next((folder for folder in below if not _NO_PERSON.fullmatch(folder)), self.stem)
+        """What is below the folder: another one, or the name."""
         rest = _ENTITY.sub("", self.stem)
         if rest != self.stem:
             rest = re.sub(r"(^|_)eeg$", "", rest)
@@ -141,6 +155,41 @@ def _refuse_contradictions(base: Path, people: Sequence[_Person]) -> None:
             + (f" ({len(wrong)} such files)" if len(wrong) > 1 else "")
             + "; the name seems right: use --subject-from name, or --subject-from folder if the folder is"
         )
+
+
+def _refuse_conditions(base: Path, people: Sequence[_Person]) -> None:
+    """Refuse folders that seem to be conditions or groups with people inside: pre/p01 and post/p01, EO/S01 and EC/S01.
+
+    Their names have no number; they are known words, or more numbered names are inside than there are folders.
+    """
+    inside: dict[str, set[str]] = defaultdict(set)
+    for each in people:
+        if each.named is None and each.folder is not None and not each.folder.startswith("sub-"):
+            inside[each.folder].add(each.inside)
+    if len(inside) < 2 or any(re.search(r"\d", folder) for folder in inside):
+        return
+    names = sorted(name for found in inside.values() for name in found)
+    numbers = [match[0] for name in names if not _NO_PERSON.fullmatch(name) and (match := _NUMBERED.match(name))]
+    numbered = len(numbers) == len(names)
+    if not all(map(_CONDITION.fullmatch, inside)) and not (numbered and len(set(numbers)) > len(inside)):
+        return
+    pattern = r"^[^/]+/([A-Za-z]+[ _-]?\d+)" if numbered else r"^[^/]+/([^/._ -]+)"
+    raise UserError(
+        f"{base}: folders {listed(sorted(inside))} seem to be conditions or groups, not {len(inside)} people; if so "
+        "use --label folder (the folder is the label, what is inside is the person) or "
+        f"--subject-pattern {shlex.quote(pattern)}, or --subject-from folder if each folder is a person"
+    )
+
+
+def _refuse_case(base: Path, subjects: Sequence[str]) -> None:
+    spelled: dict[str, str] = {}
+    for subject in subjects:
+        other = spelled.setdefault(subject.casefold(), subject)
+        if other != subject:
+            raise UserError(
+                f"{base}: {other} and {subject} differ only in upper and lower case, so they seem to be one person; "
+                f"rename them, use --subject-from folder or --subject-pattern, or {_TABLE}"
+            )
 
 
 def _named_like_folder(person: _Person) -> str | None:

@@ -158,3 +158,48 @@ def test_label_folders_are_not_people():
         "anna",
         "sub-1",
     ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["pre/p01.edf", "pre/p02.edf", "post/p01.edf", "post/p02.edf"],
+        ["EO/S01/rec.edf", "EC/S01/rec.edf", "EC/S02/rec.edf"],
+        ["alpha/c1.edf", "alpha/c2.edf", "beta/x1.edf", "beta/x2.edf"],
+        ["before/anna.edf", "after/anna.edf"],
+    ],
+)
+def test_folders_of_conditions_are_no_people(names: list[str]) -> None:
+    files = [PurePosixPath(name) for name in names]
+    with pytest.raises(
+        UserError, match="seem to be conditions or groups, not 2 people; if so use --label folder"
+    ) as error:
+        subjects_of(Path("in"), files, SubjectRule(), folder_is_label=False)
+    pattern = shlex.split(str(error.value).split("--subject-pattern ")[1].split(", or")[0])
+    found = subjects_of(Path("in"), files, SubjectRule(pattern=pattern[0]), folder_is_label=False)
+    assert found == [re.split(r"[/.]", name)[1] for name in names]
+    assert len(set(subjects_of(Path("in"), files, SubjectRule(source="folder"), folder_is_label=False))) == 2
+    assert subjects_of(Path("in"), files, SubjectRule(), folder_is_label=True) == found
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["anna/rec1.edf", "anna/rec2.edf", "bert/rec1.edf"],
+        ["anna/run1.edf", "bert/run1.edf", "bert/run2.edf"],
+        ["S01/EO/rec.edf", "S01/EC/rec.edf", "S02/EO/rec.edf"],
+        ["anna/open.edf", "anna/closed.edf", "bert/open.edf"],
+    ],
+)
+def test_folders_of_people_are_people(names: list[str]) -> None:
+    files = [PurePosixPath(name) for name in names]
+    found = subjects_of(Path("in"), files, SubjectRule(), folder_is_label=False)
+    assert found == [name.split("/")[0] for name in names]
+
+
+def test_people_who_differ_in_case_are_refused() -> None:
+    files = [PurePosixPath("Sub-01/Sub-01_eo.edf"), PurePosixPath("Sub-01/sub-01_ec.edf")]
+    with pytest.raises(UserError, match="Sub-01 and sub-01 differ only in upper and lower case"):
+        subjects_of(Path("in"), files, SubjectRule(), folder_is_label=False)
+    found = subjects_of(Path("in"), files, SubjectRule(source="folder"), folder_is_label=False)
+    assert found == ["Sub-01", "Sub-01"]
