@@ -9,11 +9,11 @@ import logging
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from signal_diffusion.data.recordings.repeated_names import pattern_for, repeated_part
+from signal_diffusion.data.recordings.repeated_names import Repeated, other_reading, pattern_for, repeated_part
 from signal_diffusion.errors import UserError, listed
 
 __all__ = ["SubjectRule", "entities_of", "stem_of", "subjects_of"]
@@ -218,16 +218,25 @@ def _refuse_repeated(base: Path, people: Sequence[_Person], by_name: Sequence[_P
     repeated = repeated_part(names.values())
     if repeated is None:
         return
+    everywhere = {each.file.as_posix(): names.get(each.file.as_posix(), "") for each in people}
+    other = other_reading(repeated)
+    readings = [each for each in (repeated, other) if each is not None]
+    raise UserError(
+        f"{base}: {', or '.join(_reading(each, names, everywhere) for each in readings)}, "
+        "or --one-person-per-file if each name is another person"
+    )
+
+
+def _reading(repeated: Repeated, names: Mapping[str, str], everywhere: Mapping[str, str]) -> str:
+    """Describe one reading of names in which a part repeats, with the option that takes it."""
     files: dict[str, list[str]] = defaultdict(list)
     for file, name in names.items():
         files[repeated.part_of.get(name, name)].append(file)
     part, same = next((part, same) for part, same in files.items() if len({names[file] for file in same}) > 1)
-    everywhere = {each.file.as_posix(): names.get(each.file.as_posix(), "") for each in people}
     pattern = pattern_for(repeated, everywhere)
-    option = f"--subject-pattern {shlex.quote(pattern)}" if pattern else _TABLE
-    raise UserError(
-        f"{base}: {same[0]} and {same[1]} seem to be one person, {part} ({len(files)} people in {len(names)} files); "
-        f"if so use {option}, or --one-person-per-file if each name is another person"
+    return (
+        f"{same[0]} and {same[1]} seem to be one person, {part} ({len(files)} people in {len(names)} files); "
+        f"if so use {f'--subject-pattern {shlex.quote(pattern)}' if pattern else _TABLE}"
     )
 
 

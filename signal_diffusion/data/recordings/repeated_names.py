@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Repeated", "pattern_for", "repeated_part"]
+__all__ = ["Repeated", "other_reading", "pattern_for", "repeated_part"]
 
 _SLEEP_EDF = re.compile(r"(S[CT]\d{3})\d[A-Z]\w")  # subject (3 digits with the study), night, equipment
 _SEPARATED = re.compile(r"[_\-. ]+")
@@ -49,6 +49,23 @@ def repeated_part(names: Collection[str]) -> Repeated | None:
         elif doubtful is None and (numbered or all(_COUNTED.match(rest) for rest in rests)):
             doubtful = candidate
     return doubtful
+
+
+def other_reading(repeated: Repeated) -> Repeated | None:
+    """The reading in which the word after the part is the person (`closed_anna`, `open_anna`); None if that is unlikely.
+
+    The word has to follow several parts, and to be neither a number nor a session or run by its name.
+    """
+    parts = set(repeated.part_of.values())
+    rests = {name: name[len(part) :] for name, part in repeated.part_of.items()}
+    words = {name: rest.strip("_-. ") for name, rest in rests.items()}
+    if repeated.pattern or len(parts) == 1 or any(re.search(r"\d", part) for part in parts):
+        return None
+    if any(_SEPARATED.search(word) or not re.search(r"[^\W\d]", word) for word in words.values()):
+        return None
+    if max(Counter(words.values()).values()) == 1 or all(_COUNTED.match(rest) for rest in rests.values()):
+        return None
+    return Repeated(part_of=words, pattern=r"([^/_. -]+)\.[^/.]+$")
 
 
 def pattern_for(repeated: Repeated, paths: Mapping[str, str]) -> str | None:

@@ -88,6 +88,17 @@ def test_a_part_that_repeats_while_a_later_one_counts_is_refused_with_the_option
     assert people(*files, rule=SubjectRule(one_person_per_file=True)) == names
 
 
+def test_both_readings_are_given_if_conditions_may_come_before_people() -> None:
+    files = [f"{condition}_{person}.edf" for condition in ("closed", "open") for person in ("anna", "bert", "carl")]
+    with pytest.raises(
+        UserError, match=r"one person, closed .*, or closed_anna.edf and open_anna.edf seem to be"
+    ) as caught:
+        people(*files)
+    patterns = re.findall(r"--subject-pattern ('.*?'|\S+)", str(caught.value))
+    found = [set(people(*files, rule=SubjectRule(pattern=shlex.split(pattern)[0]))) for pattern in patterns]
+    assert found == [{"closed", "open"}, {"anna", "bert", "carl"}]
+
+
 @pytest.mark.parametrize(
     "names",
     [
