@@ -27,7 +27,7 @@ def check_entries(entries: Mapping[str, Any]) -> None:
         _check_column(name, entries["columns"][name])
     for name in entries["splits"]:
         _check_split(name, entries["splits"][name])
-    for name, digest in entries["files"].items():
+    for name, digest in entries.get("files", {}).items():
         if not _is_text(digest) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise UserError(
                 f"files: {name}: expected a path within the dataset and its SHA-256, found {_shown(digest)}"

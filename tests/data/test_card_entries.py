@@ -68,6 +68,10 @@ def test_an_impossible_entry_is_one_line(damage: str, synthetic_dataset: Path, t
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_files_that_no_card_lists_are_an_entry_left_out(synthetic_dataset: Path, tmp_path: Path) -> None:
+    assert DatasetCard.load(damaged(synthetic_dataset, tmp_path, lambda card: card.pop("files"))).files == {}
+
+
 @pytest.mark.parametrize("command", ["check", "show"])
 def test_the_commands_show_it(command: str, synthetic_dataset: Path, tmp_path: Path) -> None:
     folder = damaged(synthetic_dataset, tmp_path, lambda card: card.update(sampling_rate=0))
