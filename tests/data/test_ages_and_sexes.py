@@ -62,6 +62,8 @@ def test_codes_1_and_2_are_sexes_only_in_a_column_of_sexes() -> None:
     categories, notes = read_sexes(["1", "2", "2", None, "n/a"], column="sex")
     assert (categories["1"], categories["2"]) == ("male", "female")
     assert notes == ["sex: 3 values read by the usual codes, 1 as male and 2 as female"]
-    assert read_sexes(["1", "2", "3"], column="sex") == ({"1": "1", "2": "2", "3": "3"}, [])
+    kept, notes = read_sexes(["1", "2", "3"], column="sex")
+    assert kept == {"1": "1", "2": "2", "3": "3"}
+    assert notes == ["sex: 2 values (1 and 2) not read as a sex, because of '3'"]
     mixed, _ = read_sexes(["F", "Female", "female", "f", "2", "1"], column="sex")
     assert set(mixed.values()) == {"female", "male"} and mixed["2"] == "female"
