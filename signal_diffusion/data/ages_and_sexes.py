@@ -71,8 +71,8 @@ def read_ages(
 def read_sexes(values: Sequence[str | None], *, column: str) -> tuple[dict[str, str | None], list[str]]:
     """Map spellings of a column to `female` and `male`; returns value → category (None = missing), and notes.
 
-    Other values stay as they are. The codes 1 and 2 are read as male and female if all other values are sexes too,
-    otherwise a note says that they are not.
+    Other values stay as they are. The codes 1 and 2 are read as male and female unless there are other numbers, which
+    a note says.
     """
     categories = {
         value: None if value.lower() in MISSING else SEXES.get(value.lower(), value)
@@ -82,7 +82,7 @@ def read_sexes(values: Sequence[str | None], *, column: str) -> tuple[dict[str, 
     coded = [value for value in values if value in _CODES]
     if not coded:
         return categories, []
-    if others := {*categories.values()} - {None, *_CODES, *_CODES.values()}:
+    if others := {each for each in categories.values() if each is not None and each.isdecimal()} - _CODES.keys():
         named = listed([repr(other) for other in sorted(map(str, others))])
         kept = " and ".join(sorted(set(coded)))
         return categories, [f"{column}: {_count(coded, 'value')} ({kept}) not read as a sex, because of {named}"]

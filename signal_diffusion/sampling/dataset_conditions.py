@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,12 +12,14 @@ import torch
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment.changed_data import checked
-from signal_diffusion.experiment.dataset import dataset_of
+from signal_diffusion.experiment.changed_data import checked, different_files
+from signal_diffusion.experiment.dataset import Dataset, dataset_of
 from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.sampling.requests import Value
 
 __all__ = ["values_like"]
+
+logger = logging.getLogger(__name__)
 
 DAMAGED = "restore the file, or make the dataset again"
 
@@ -61,6 +64,7 @@ def values_like(
         opened = checked(found, [split], before).open(split).with_format(None)
     except UserError as error:  # a damaged file; its advice is about training
         raise UserError(*(f"--like {split}: {line.partition('; ')[0]}; {DAMAGED}" for line in error.lines)) from None
+    _warn_if_made_again(split, found, before)
     generators = (generator_for(Purpose.CONDITION, seed, i) for i in range(num))
     rows = [int(torch.randint(len(opened), (), generator=generator)) for generator in generators]
     values = {}
@@ -76,6 +80,15 @@ def values_like(
             name: [text.strip() if isinstance(text, str) else text for text in each] for name, each in values.items()
         }
     return values
+
+
+def _warn_if_made_again(split: str, now: Dataset, before: DatasetCard | None) -> None:
+    names = different_files(before, now.card) if before is not None and before.files else []
+    if names := [name for name in names if name.startswith(f"{now.split(split)}/")]:
+        logger.warning(
+            "--like %s: %s was made again since the run was trained on it, or is another dataset (%s differs); its "
+            "conditions may be those of other people", split, now.root, names[0],
+        )  # fmt: skip
 
 
 def _column_values(values: Iterable[Any], rows: Sequence[int], card: DatasetCard, column: str) -> list[Value]:

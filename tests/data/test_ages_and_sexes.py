@@ -67,3 +67,4 @@ def test_codes_1_and_2_are_sexes_only_in_a_column_of_sexes() -> None:
     assert notes == ["sex: 2 values (1 and 2) not read as a sex, because of '3'"]
     mixed, _ = read_sexes(["F", "Female", "female", "f", "2", "1"], column="sex")
     assert set(mixed.values()) == {"female", "male"} and mixed["2"] == "female"
+    assert read_sexes(["F", "x", "2"], column="sex")[0] == {"F": "female", "x": "x", "2": "female", "1": "male"}

@@ -15,6 +15,7 @@ from signal_diffusion.cli import app
 from signal_diffusion.data import card_entries
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.errors import UserError
 
 Edit = Callable[[dict[str, Any]], object]
@@ -90,3 +91,13 @@ def test_impossible_parameters_of_a_representation_are_one_line(
     with pytest.raises(UserError, match="the card has invalid parameters for db-only") as caught:
         representation_of(card)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"std": [0.0, 1.0]}, {"limit": -1.0}, {"mean": ["x", 0.0]}, {"std": [1.0]}], ids=str
+)
+def test_impossible_parameters_of_time_series_are_refused(change: dict[str, Any]) -> None:
+    good = {"sampling_rate": 125.0, "window": 256, "mean": [0.0, 0.0], "std": [1.0, 1.0], "limit": 8.0}
+    assert TimeSeries.from_parameters(good).shape == (1, 2, 256)
+    with pytest.raises((ValueError, TypeError)):  # `representation_of` says it in one line
+        TimeSeries.from_parameters({**good, **change})

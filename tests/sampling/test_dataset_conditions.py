@@ -119,3 +119,15 @@ def test_sampled_captions_are_returned_for_loading_the_model(
     available = Counter(open_split(synthetic_dataset, "validation")["caption"])
     assert set(captions) == set(expected) <= available.keys()
     assert [captions[index - 1] for index in request.cond.attributes["caption"]] == expected
+
+
+def test_a_dataset_that_was_made_again_is_named(
+    experiment: schema.Experiment, synthetic_dataset: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = DatasetCard.load(synthetic_dataset)
+    values_like(experiment, NAMES, "validation", 1, seed=0, before=card)
+    assert caplog.text == ""
+    changed = dict.fromkeys(card.files, "0" * 64)
+    values_like(experiment, NAMES, "validation", 1, seed=0, before=dataclasses.replace(card, files=changed))
+    assert "was made again since the run was trained on it" in caplog.text
+    assert "validation/00000.parquet differs" in caplog.text

@@ -52,7 +52,7 @@ def repeated_part(names: Collection[str]) -> Repeated | None:
 
 
 def other_reading(repeated: Repeated) -> Repeated | None:
-    """The reading in which the word after the part is the person (`closed_anna`, `open_anna`); None if that is unlikely.
+    """Read the word after the part as the person (`closed_anna`, `open_anna`); None if that is unlikely.
 
     The word has to follow several parts, and to be neither a number nor a session or run by its name.
     """

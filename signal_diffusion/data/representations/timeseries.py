@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
@@ -48,6 +49,13 @@ class TimeSeries(Representation):
     data_std: float = 1.0
     """Standard deviation of the values, 1/limit: with artefacts of 25 standard deviations, all else is within 0.04 of
     zero. Older cards do not have it; networks trained on them were trained without scaling, hence the default."""
+
+    def __post_init__(self) -> None:
+        numbers = (self.sampling_rate, self.window, self.limit, self.data_std, *self.std)
+        if not (all(0 < each < math.inf for each in numbers) and all(map(math.isfinite, self.mean))):
+            raise ValueError("rate, window, limit and std have to be positive and finite, mean finite")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} means but {len(self.std)} standard deviations")
 
     @property
     def layout(self) -> str:

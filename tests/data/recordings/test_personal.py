@@ -69,7 +69,10 @@ def test_codes_of_one_table_say_nothing_about_another(tmp_path: Path) -> None:
     other = recordings(tmp_path / "other.tsv", "id\tsex\na\t1\nb\t3\n")
     found, notes = with_ages_and_sexes([*coded, *other])
     assert [each.gender for each in found[::2]] == ["male", "female", "1", "3"]
-    assert notes == ["coded.tsv: sex: 2 values read by the usual codes, 1 as male and 2 as female"]
+    assert notes == [
+        "coded.tsv: sex: 2 values read by the usual codes, 1 as male and 2 as female",
+        "other.tsv: sex: 1 value (1) not read as a sex, because of '3'",
+    ]
 
 
 @pytest.mark.real_data
