@@ -60,7 +60,8 @@ def test_flat_windows_are_left_out_by_default(
     with caplog.at_level(logging.WARNING):
         card = prepare([recording], tmp_path / "out", options)
     assert card.rejected["flat"] == 4
-    assert not [record for record in caplog.records if "are flat" in record.message]
+    assert not [record for record in caplog.records if "are flat, without" in record.message]
+    assert "1 of 1 recordings have channels that are flat most of the time" in caplog.text and "(Cz)" in caplog.text
 
 
 def write_signals(root: Path, signals: list[np.ndarray]) -> schema.Data:

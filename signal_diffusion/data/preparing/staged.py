@@ -69,6 +69,8 @@ class Staged:
     """Why it was not read, if that follows from its name."""
     extents: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """Peak-to-peak amplitudes of the windows that are kept or rejected by their amplitude alone, µV."""
+    mostly_flat: tuple[str, ...] = ()
+    """Channels that are flat in more than half of the recording."""
     digest: str = ""
     """Hash of the recording's samples."""
 

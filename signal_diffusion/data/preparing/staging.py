@@ -77,6 +77,11 @@ def stage(
             "%d of %d recordings are epochs, which are resampled and referenced but not filtered (--band, --notch): "
             "a filter would reach across their edges", unfiltered, len(staged),
         )  # fmt: skip
+    if dead := [f"{name} ({listed(each.mostly_flat)})" for name, each in done.items() if each.mostly_flat]:
+        logger.warning(
+            "%d of %d recordings have channels that are flat most of the time, so their windows are rejected: %s; "
+            "leave these channels out with --channels", len(dead), len(recordings), listed(dead),
+        )  # fmt: skip
     if not staged:
         has = f"; the recordings have the annotations {', '.join(sorted(annotations))}" if annotations else ""
         raise UserError(
@@ -237,6 +242,7 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         instants=sum(span.instant and (names is None or span.description in names) for span in reading.spans),
         baseline=staging.events.baseline if staging.events is not None else None,
         epochs=are_epochs(reading.spans),
+        mostly_flat=reading.mostly_flat,
     )
 
 

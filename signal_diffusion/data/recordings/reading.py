@@ -92,6 +92,8 @@ class Reading:
     """Number of samples, at the dataset's rate."""
     flat: np.ndarray
     """Whether any channel is flat, for each whole second: (seconds,) bool."""
+    mostly_flat: tuple[str, ...] = ()
+    """Channels that are flat in more than half of the seconds."""
     spans: tuple[Span, ...]
     """Annotations and events, sorted by onset."""
     events: tuple[Event, ...] = ()
@@ -122,8 +124,8 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
             np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
             data_start = file.tell()
             stretches = _stretches(source, spans)
-            for start, signal, seconds in _blocks(recording, source, stretches, kernel, options):
-                flat.append(seconds)
+            for start, signal, flat_seconds in _blocks(recording, source, stretches, kernel, options):
+                flat.append(flat_seconds)
                 if signal.any():  # not a gap, which is filled with zeros
                     medians.append(float(np.median(np.abs(signal))))
                 # Plain writes: on a full disk they raise an error, while a memory map would crash the process.
@@ -136,9 +138,13 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
         output.unlink(missing_ok=True)
         raise
     _warn_if_implausible(recording, float(np.median(medians or [0.0])), options)
+    seconds = np.concatenate(flat, axis=1)
     return Reading(
         num_samples=source.num_resampled,
-        flat=np.concatenate(flat),
+        flat=np.any(seconds, axis=0),
+        mostly_flat=tuple(
+            name for name, each in zip(source.names, seconds, strict=True) if each.size and each.mean() > 0.5
+        ),
         spans=spans,
         events=events,
         digest=digest.hexdigest(),
@@ -181,6 +187,8 @@ class _Source:
     raw: mne.io.BaseRaw
     annotated: mne.io.BaseRaw
     """The same recording with all channels; `raw` may have fewer."""
+    names: tuple[str, ...]
+    """The dataset's channels, then references: the rows of `microvolts`."""
     picks: list[int]
     """Indices into the channels of `raw`: the dataset's channels and references, or what `mixing` makes them of."""
     mixing: np.ndarray | None
@@ -204,7 +212,7 @@ class _Source:
         return math.ceil(self.num_samples * self.ratio)
 
     def microvolts(self, start: int, stop: int) -> np.ndarray:
-        """Read µV (picks, samples) float64 from `start` to `stop`."""
+        """Read µV (names, samples) float64 from `start` to `stop`."""
         ordered = sorted(set(self.picks))
         data = self.raw.get_data(picks=ordered, start=start, stop=stop, verbose="ERROR")
         # Not in place: MNE may return a view, and blocks overlap.
@@ -233,7 +241,7 @@ def _blocks(
     kernel: np.ndarray,
     options: ReadOptions,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield the first sample, the processed µV (channels, samples) and the flat seconds (seconds,) of each block."""
+    """Yield the first sample, processed µV (channels, samples) and flat seconds (names, seconds) of each block."""
     up, down = source.ratio.numerator, source.ratio.denominator
     lowpass = _anti_aliasing(source.ratio)
     reach = (len(kernel) // 2 + 1) / source.ratio + len(lowpass) // 2 / up
@@ -265,7 +273,7 @@ def _with_margins(source: _Source, within: tuple[int, int], start: int, stop: in
     finite = np.isfinite(data)
     if not finite.all():
         second = (first + int(finite.all(axis=0).argmin())) / source.sfreq
-        bad = [source.raw.ch_names[source.picks[index]] for index in np.flatnonzero(~finite.all(axis=1))]
+        bad = [source.names[index] for index in np.flatnonzero(~finite.all(axis=1))]
         raise UserError(
             f"has samples that are not finite, the first at {second:.6g} s, on {listed(bad)}; repair or remove the file"
         )
@@ -278,16 +286,17 @@ def _with_margins(source: _Source, within: tuple[int, int], start: int, stop: in
 def _flat(
     data: np.ndarray, origin: int, block: tuple[int, int], end: int, source: _Source, threshold: float
 ) -> np.ndarray:
-    """Whether each second that starts in a block is flat; `data` starts at `origin`, the stretch ends at `end`.
+    """Whether a channel is flat in a second that starts in a block, (channels, seconds) bool.
 
-    A second that contains an interruption is not flat: the data after it are not available here.
+    `data` starts at `origin`, the stretch ends at `end`. A second that contains an interruption is not flat: the data
+    after it are not available here.
     """
     sfreq, (start, stop) = source.sfreq, block
     seconds = np.arange(math.floor(start / sfreq), math.ceil(stop / sfreq) + 2)
     borders = np.round(seconds * sfreq).astype(int)  # a second need not be a whole number of samples
     begins = (borders[:-1] >= start) & (borders[:-1] < stop) & (borders[1:] <= source.num_samples)
     if not begins.any():
-        return np.zeros(0, dtype=bool)
+        return np.zeros((len(data), 0), dtype=bool)
     chosen = np.flatnonzero(begins)
     borders = borders[chosen[0] : chosen[-1] + 2]
     return flat_stretches(data, borders - origin, threshold) & (borders[1:] <= end)
@@ -369,6 +378,7 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     return _Source(
         raw=narrow,
         annotated=raw,
+        names=(*options.channels, *references),
         picks=picks,
         mixing=mixing,
         good=good,

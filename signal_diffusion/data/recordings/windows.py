@@ -28,16 +28,16 @@ def cut(signal: np.ndarray, starts: Sequence[int] | np.ndarray, window: int) -> 
 
 
 def flat_stretches(signal: np.ndarray, borders: np.ndarray, threshold: float) -> np.ndarray:
-    """Whether any channel has a peak-to-peak amplitude below `threshold`, in each stretch: (n,) bool.
+    """Whether a channel has a peak-to-peak amplitude below `threshold` in a stretch: (channels, n) bool.
 
     `borders` (n + 1,) are increasing samples; stretch i is from border i up to border i + 1. Use it on the raw
     recording: filters add ringing, and an average reference puts the other channels' signal on a dead channel.
     """
     if len(borders) < 2:
-        return np.zeros(0, dtype=bool)
+        return np.zeros((len(signal), 0), dtype=bool)
     inside, starts = signal[:, : borders[-1]], borders[:-1]
     extent = np.maximum.reduceat(inside, starts, axis=1) - np.minimum.reduceat(inside, starts, axis=1)
-    return np.any(extent < threshold, axis=0)
+    return extent < threshold
 
 
 def windows_in(
