@@ -336,7 +336,7 @@ def _traces(representation: Representation, card: DatasetCard) -> Callable[[Axes
     """Plot the first seconds of all electrodes, the first electrode at the top."""
     assert card.sampling_rate is not None
     samples = round(_SECONDS * card.sampling_rate)
-    times = np.arange(samples) / card.sampling_rate
+    times = np.arange(samples) / card.sampling_rate + (card.tmin or 0.0)  # an event is at 0 s
 
     def draw(axis: Axes, tensor: Tensor, channel: int, leftmost: bool, lowest: bool) -> None:
         signals = representation.to_signal(tensor)[:, :samples].numpy()  # (electrodes, samples)
