@@ -23,7 +23,7 @@ from signal_diffusion.data.recordings.unread import refuse_unread, unread_in, wa
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.paths import is_broken_link
 
-__all__ = ["Found", "find", "find_recordings", "source_of"]
+__all__ = ["Found", "find", "source_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +40,6 @@ class Found:
     recordings: list[Recording]
     left_out: list[str] = field(default_factory=list)
     """"name: why" of files that are not read; the card lists them."""
-
-
-def find_recordings(root: Path, *, folder_is_label: bool = False) -> list[Recording]:
-    """List the recordings of an input; see `find`."""
-    return find(root, folder_is_label=folder_is_label).recordings
 
 
 def find(

@@ -18,7 +18,7 @@ from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import PictureOptions
 from signal_diffusion.data.verification import check_dataset
@@ -327,7 +327,7 @@ def test_every_format_can_be_prepared_with_the_same_options(real_data: Path, tmp
         reject_above=1e7,  # one of them has a wrong unit
         reject_flat=0.0,
     )
-    inputs = [root] if folder == "tiny_bids" else [each.path for each in find_recordings(root)]
+    inputs = [root] if folder == "tiny_bids" else [each.path for each in find(root).recordings]
     for number, path in enumerate(inputs):
         card = prepare([path], tmp_path / str(number), options)
         assert card.splits["train"]["examples"] > 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import mne
 import numpy as np
 
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.reading import Reading, ReadOptions, read_recording
 from signal_diffusion.data.recordings.recording import Recording
 
@@ -41,7 +41,7 @@ def write_fif(path: Path, raw: mne.io.Raw) -> Path:
 
 
 def the_recording(path: Path) -> Recording:
-    (recording,) = find_recordings(path)
+    (recording,) = find(path).recordings
     return recording
 
 

@@ -10,7 +10,7 @@ import scipy.io
 
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.data.recordings.arrays import open_array, volts_per_unit
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.reading import read_recording
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import OPTIONS, noise, the_recording, write_edf, write_fif
@@ -88,7 +88,7 @@ def test_tables_next_to_participants_tsv_have_its_people(tmp_path: Path):
     for name in ("p1", "p2"):
         write_table(tmp_path / name / "rec.csv")
     (tmp_path / "participants.tsv").write_text("participant_id\tage\np1\t30\np2\t40\n")
-    recordings = find_recordings(tmp_path)
+    recordings = find(tmp_path).recordings
     assert [(each.subject, each.participant["age"]) for each in recordings] == [("p1", "30"), ("p2", "40")]
 
 
@@ -125,10 +125,10 @@ def test_tables_of_other_things_are_not_recordings(tmp_path: Path, caplog: pytes
     pd.DataFrame({"word": ["a"] * 200, "sentence": "b", "n": 1}).to_csv(tmp_path / "words.csv", index=False)
     (tmp_path / "empty.csv").touch()
     (tmp_path / "bytes.csv").write_bytes(bytes(range(128, 256)))
-    assert [each.recording for each in find_recordings(tmp_path)] == ["p1/a.edf"]
+    assert [each.recording for each in find(tmp_path).recordings] == ["p1/a.edf"]
     assert "not read" not in caplog.text
     write_table(tmp_path / "p2" / "b.csv")
-    assert [each.recording for each in find_recordings(tmp_path)] == ["p1/a.edf"]
+    assert [each.recording for each in find(tmp_path).recordings] == ["p1/a.edf"]
     assert "1 file is not read: p2/b.csv (an array; give arrays in a command of their own" in caplog.text
 
 

@@ -5,7 +5,7 @@ import mne
 import numpy as np
 import pytest
 
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.opening import open_recording
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import noise, staged, the_recording, write_edf, write_fif
@@ -84,6 +84,6 @@ def test_a_file_of_annotations_says_so(tmp_path: Path):
 @pytest.mark.real_data
 def test_a_nihon_kohden_edf_d_without_gaps_is_read(cases: Path):
     root = cases / "edf_d_contiguous"
-    raw = open_recording(the_recording(find_recordings(root)[0].path))
+    raw = open_recording(the_recording(find(root).recordings[0].path))
     assert raw.n_times == 29 * 200
     assert "EDGE boundary" not in raw.annotations.description

@@ -14,7 +14,7 @@ import torch
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 
@@ -130,7 +130,7 @@ def test_the_parts_of_a_split_file_of_epochs_are_one_recording(tmp_path: Path) -
     (tmp_path / "in").mkdir()
     long.save(tmp_path / "in" / "s-epo.fif", split_size="2MB", verbose="ERROR")
     assert len(list((tmp_path / "in").iterdir())) > 1
-    assert [recording.path.name for recording in find_recordings(tmp_path / "in")] == ["s-epo.fif"]
+    assert [recording.path.name for recording in find(tmp_path / "in").recordings] == ["s-epo.fif"]
 
 
 @pytest.mark.real_data

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.recordings.finding import find, find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.identity import SubjectRule
 from signal_diffusion.data.recordings.personal import with_ages_and_sexes
 from signal_diffusion.data.recordings.recording import Recording
@@ -21,7 +21,7 @@ def write(root: Path, *names: str) -> Path:
 
 
 def found(root: Path, **options: bool) -> dict[str, Recording]:
-    return {recording.recording: recording for recording in find_recordings(root, **options)}
+    return {recording.recording: recording for recording in find(root, **options).recordings}
 
 
 def test_in_a_plain_folder_the_subject_is_the_folder_or_the_file_name(tmp_path: Path):
@@ -50,7 +50,7 @@ def test_with_label_folders_the_subject_is_the_folder_below_or_the_file_name(tmp
 def test_label_folders_in_bids_are_an_error(tmp_path: Path):
     write(tmp_path, "dataset_description.json")
     with pytest.raises(UserError, match="in a BIDS folder, folders are subjects, not labels; use --label task"):
-        find_recordings(tmp_path, folder_is_label=True)
+        find(tmp_path, folder_is_label=True)
 
 
 def test_hidden_files_and_derivatives_are_left_out(tmp_path: Path):
@@ -61,7 +61,7 @@ def test_hidden_files_and_derivatives_are_left_out(tmp_path: Path):
 def test_a_bids_folder_inside_a_plain_one_is_an_error(tmp_path: Path):
     write(tmp_path, "a/one.edf", "bids/participants.tsv", "bids/sub-01/eeg/sub-01_task-rest_eeg.edf")
     with pytest.raises(UserError, match=r"contains the BIDS folder .*bids; give BIDS folders as separate inputs"):
-        find_recordings(tmp_path)
+        find(tmp_path)
 
 
 def test_bids_like_names_give_subject_and_task(tmp_path: Path):
@@ -76,7 +76,7 @@ def test_bids_like_names_give_subject_and_task(tmp_path: Path):
 
 
 def test_files_treated_as_separate_subjects_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    find_recordings(write(tmp_path, "p01.edf", "p02.edf"))
+    find(write(tmp_path, "p01.edf", "p02.edf"))
     assert "treating each of 2 files as a separate subject, such as p01" in caplog.text
 
 
@@ -128,7 +128,7 @@ def test_bids_participants_get_standard_attributes(tmp_path: Path):
     (tmp_path / "participants.tsv").write_text(
         "\ufeffparticipant_id\tage\tsex\tgroup\thand\nsub-01\t31\tF\tcontrol\tn/a\n", encoding="utf-8"
     )
-    (recording,), _ = with_ages_and_sexes(find_recordings(tmp_path))
+    (recording,), _ = with_ages_and_sexes(find(tmp_path).recordings)
     assert (recording.subject, recording.task, recording.folder) == ("sub-01", "rest", None)
     assert (recording.gender, recording.age, recording.health) == ("female", 31.0, "control")
     assert "hand" not in recording.participant
@@ -149,14 +149,14 @@ def test_bids_events_become_annotations(tmp_path: Path):
 
 def test_an_input_without_recordings_is_a_one_line_error(tmp_path: Path):
     with pytest.raises(UserError, match=r"no recordings found; supported formats are \.edf"):
-        find_recordings(tmp_path)
+        find(tmp_path)
     with pytest.raises(UserError, match="no such file or folder"):
-        find_recordings(tmp_path / "nowhere")
+        find(tmp_path / "nowhere")
 
 
 def test_entities_of_names_and_folders_are_attributes_of_a_recording(tmp_path: Path):
     write(tmp_path, "ses-2/anna_task-rest_acq-dry_run-3.edf")
-    (recording,) = find_recordings(tmp_path)
+    (recording,) = find(tmp_path).recordings
     assert (recording.subject, recording.task, recording.session, recording.run, recording.acquisition) == (
         "anna", "rest", "2", "3", "dry",
     )  # fmt: skip
@@ -172,7 +172,7 @@ def test_a_tree_like_bids_is_read_with_its_events_and_channels(
     path.with_name(f"{name}_channels.tsv").write_text(
         "name\ttype\tunits\tstatus\nFz\tEEG\tµV\tgood\nCz\tEEG\tµV\tbad\nPz\tEEG\tµV\tgood\n"
     )
-    (recording,) = find_recordings(tmp_path)
+    (recording,) = find(tmp_path).recordings
     assert "read as BIDS (1 recordings, with their events.tsv and channels.tsv)" in caplog.text
     assert pickle.loads(pickle.dumps(recording)) == recording  # it is sent to the workers
     _, made = staged(tmp_path, tmp_path / "x.npy")
@@ -183,13 +183,13 @@ def test_a_tree_like_bids_is_read_with_its_events_and_channels(
 def test_a_bids_folder_and_name_that_contradict_each_other_are_an_error(tmp_path: Path):
     write(tmp_path, "dataset_description.json", "sub-01/eeg/sub-02_task-rest_eeg.edf")
     with pytest.raises(UserError, match="the folder says sub-01, but the name says sub-02; rename the one"):
-        find_recordings(tmp_path)
+        find(tmp_path)
 
 
 def test_people_without_a_row_and_rows_without_a_recording_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write(tmp_path, *[f"sub-0{number}/eeg/sub-0{number}_task-rest_eeg.edf" for number in (1, 2, 3)])
     (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-02\t30\nsub-07\t40\n")
-    assert [each.participant.get("age") for each in find_recordings(tmp_path)] == [None, "30", None]
+    assert [each.participant.get("age") for each in find(tmp_path).recordings] == [None, "30", None]
     assert "participants.tsv: no row for 2 of 3 people" in caplog.text and "unknown: sub-01, sub-03;" in caplog.text
     assert "participants.tsv: 1 of 2 rows have no recording: sub-07" in caplog.text
 

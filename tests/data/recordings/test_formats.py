@@ -9,7 +9,7 @@ import mne
 import numpy as np
 import pytest
 
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.reading import eeg_channels, read_recording
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import OPTIONS, noise, write_edf, write_fif
@@ -20,7 +20,7 @@ from tests.data.recordings.files import OPTIONS, noise, write_edf, write_fif
 def test_every_recording_of_every_format_can_be_read_with_the_same_options(
     real_data: Path, tmp_path: Path, folder: str, caplog: pytest.LogCaptureFixture
 ):
-    recordings = find_recordings(real_data / "formats" / folder)
+    recordings = find(real_data / "formats" / folder).recordings
     for recording in recordings:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -40,7 +40,7 @@ def test_every_recording_of_every_format_can_be_read_with_the_same_options(
 def test_a_unit_wrong_by_1000_is_warned_about_in_a_real_file(
     real_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    (recording,) = find_recordings(real_data / "formats" / "fif")
+    (recording,) = find(real_data / "formats" / "fif").recordings
     read_recording(recording, replace(OPTIONS, channels=("Oz", "O1")), tmp_path / "signal.npy")
     assert "check the unit in the file" in caplog.text
 
@@ -59,7 +59,7 @@ def test_a_unit_wrong_by_1000_is_warned_about_in_a_real_file(
     ],
 )
 def test_eeg_channels_of_real_files_are_named_by_electrode(real_data: Path, name: str, count: int, among: set[str]):
-    names = eeg_channels(find_recordings(real_data / "formats" / name)[0])
+    names = eeg_channels(find(real_data / "formats" / name).recordings[0])
     assert len(set(names)) == len(names) == count
     assert among <= set(names)
     assert not [name for name in names if "EOG" in name or "ECG" in name or "EMG" in name]
@@ -68,7 +68,7 @@ def test_eeg_channels_of_real_files_are_named_by_electrode(real_data: Path, name
 @pytest.mark.real_data
 def test_annotations_and_triggers_of_real_files_become_spans(real_data: Path, tmp_path: Path):
     def spans(name: str, channel: str) -> list[tuple[float, float, str]]:
-        recording = find_recordings(real_data / "formats" / name)[0]
+        recording = find(real_data / "formats" / name).recordings[0]
         options = replace(OPTIONS, channels=(channel,), sampling_rate=100.0, band=(1.0, 40.0), min_samples=1)
         made = read_recording(recording, options, tmp_path / "signal.npy")
         return [(round(span.onset, 3), round(span.end, 3), span.description) for span in made.spans]
@@ -161,7 +161,7 @@ def test_damage_is_a_one_line_error_that_names_the_file_and_leaves_no_output(
     recwarn: pytest.WarningsRecorder,
 ):
     damage(tmp_path)
-    (recording,) = find_recordings(tmp_path)
+    (recording,) = find(tmp_path).recordings
     with pytest.raises(UserError) as caught:
         read_recording(recording, OPTIONS, tmp_path / "signal.npy")
     (line,) = caught.value.lines
@@ -178,14 +178,14 @@ def test_two_subjects_with_the_same_id_are_a_one_line_error(tmp_path: Path):
     write_edf(tmp_path / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", noise(["Fz", "Cz", "Pz"]))
     (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-01\t31\nsub-01\t62\n")
     with pytest.raises(UserError, match=r"participants\.tsv: sub-01 is in line 2 and in line 3; keep one"):
-        find_recordings(tmp_path)
+        find(tmp_path)
 
 
 def test_an_edf_that_was_not_closed_is_read(tmp_path: Path):
     path = write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz"]))
     contents = path.read_bytes()
     path.write_bytes(contents[:236] + b"-1      " + contents[244:])
-    assert read_recording(find_recordings(path)[0], OPTIONS, tmp_path / "signal.npy").num_samples == 1000
+    assert read_recording(find(path).recordings[0], OPTIONS, tmp_path / "signal.npy").num_samples == 1000
 
 
 def test_interrupted_reading_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -195,5 +195,5 @@ def test_interrupted_reading_leaves_no_file(tmp_path: Path, monkeypatch: pytest.
     path = write_edf(tmp_path / "a.edf", noise(["Fz", "Cz", "Pz"]))
     monkeypatch.setattr(mne.io.BaseRaw, "get_data", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        read_recording(find_recordings(path)[0], OPTIONS, tmp_path / "signal.npy")
+        read_recording(find(path).recordings[0], OPTIONS, tmp_path / "signal.npy")
     assert not (tmp_path / "signal.npy").exists()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.personal import with_ages_and_sexes
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import read_subjects, with_attributes
@@ -77,7 +77,7 @@ def test_codes_of_one_table_say_nothing_about_another(tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_ages_of_a_bids_folder_are_read_with_a_note_or_refused(cases: Path) -> None:
-    found = find_recordings(cases / "ages" / "bids")
+    found = find(cases / "ages" / "bids").recordings
     with pytest.raises(UserError, match=r"'twenty' \(line 5\), '1,234' \(line 7\)"):
         with_ages_and_sexes(found)
     read, notes = with_ages_and_sexes(found, skip_bad=True)

@@ -12,7 +12,7 @@ import scipy.io
 
 from signal_diffusion.data.recordings import reading
 from signal_diffusion.data.recordings.channels import TEN_TWENTY
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.reading import eeg_channels, read_recording
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import OPTIONS, noise, staged, the_recording, write_edf, write_fif
@@ -274,7 +274,7 @@ def test_an_impossible_filter_is_a_one_line_error(tmp_path: Path, output: Path):
 
 @pytest.mark.real_data
 def test_a_copy_outside_bids_is_read_like_the_original(real_data: Path, tmp_path: Path, output: Path):
-    inside = find_recordings(real_data / "eegmat")[0]
+    inside = find(real_data / "eegmat").recordings[0]
     shutil.copy(inside.path, tmp_path / "copy.edf")
     copied, _ = staged(tmp_path / "copy.edf", output, channels=TEN_TWENTY)
     read_recording(inside, replace(OPTIONS, channels=TEN_TWENTY), output)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from signal_diffusion.data.recordings.channels import eeg_names
-from signal_diffusion.data.recordings.finding import find_recordings
+from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.formats import FORMATS, format_of
 from signal_diffusion.data.recordings.opening import open_recording
 from signal_diffusion.data.recordings.reading import eeg_channels
@@ -14,7 +14,7 @@ from tests.data.recordings.files import noise, the_recording, write_edf
 
 
 def found(root: Path) -> list[str]:
-    return [each.recording for each in find_recordings(root)]
+    return [each.recording for each in find(root).recordings]
 
 
 def test_every_format_has_a_reader_in_mne():
@@ -35,7 +35,7 @@ def test_the_only_file_of_an_unread_format_comes_with_the_way_to_fif(tmp_path: P
     (tmp_path / "rec.xdf").write_bytes(b"XDF:")
     for root in (tmp_path, tmp_path / "rec.xdf"):
         with pytest.raises(UserError) as caught:
-            find_recordings(root)
+            find(root)
         (line,) = caught.value.lines
         assert "rec.xdf: a Lab Streaming Layer recording, which is not read; turn it into FIF with Python: (1)" in line
         assert 'pyxdf.load_xdf("rec.xdf")' in line and '(3) raw.save("rec_raw.fif")' in line
@@ -81,7 +81,7 @@ def test_a_fif_of_another_kind_says_what_it_is(tmp_path: Path):
 @pytest.mark.real_data
 def test_one_person_each_as_edf_gdf_and_cnt_are_three_people(cases: Path):
     root = cases / "mixed_formats"
-    recordings = find_recordings(root)
+    recordings = find(root).recordings
     assert [each.subject for each in recordings] == ["p1", "p2", "p3"]
     assert [len(eeg_channels(each)) for each in recordings] == [136, 8, 126]
 
