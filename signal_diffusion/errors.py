@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from signal_diffusion.escaping import for_terminal
 
-__all__ = ["UserError", "listed", "raise_on_all_processes", "report_user_errors"]
+__all__ = ["UserError", "listed", "one_line", "print_warning", "raise_on_all_processes", "report_user_errors"]
 
 
 class UserError(Exception):
@@ -27,6 +27,17 @@ class UserError(Exception):
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Join names for an error message: all, or the first `most` and an ellipsis."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def one_line(error: Exception) -> str:
+    """Message of an error in one line of at most 200 characters; its type if the message is empty."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def print_warning(line: str) -> None:
+    """Print a warning to standard error, without control characters; only the first process of this machine prints."""
+    if _is_first_process():
+        print(f"warning: {for_terminal(line)}", file=sys.stderr)
 
 
 @contextmanager
@@ -62,10 +73,15 @@ def report_user_errors() -> Iterator[None]:
         yield
     except (UserError, OSError) as error:
         lines = error.lines if isinstance(error, UserError) else (_os_error_line(error),)
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if _is_first_process():
             for line in lines:
                 print(f"error: {for_terminal(line)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _is_first_process() -> bool:
+    """Whether this is the first of the processes that a launcher started on this machine, or the only one."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 class _EscapingFormatter(logging.Formatter):

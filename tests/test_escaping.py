@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
-from signal_diffusion.errors import UserError, report_user_errors
+from signal_diffusion.errors import UserError, print_warning, report_user_errors
 from signal_diffusion.escaping import for_figure, for_markdown, for_terminal, markdown_code
 
 LABEL = "<img src=x>|a\x1b[31m`$x_$"
@@ -119,3 +119,12 @@ def test_a_hostile_label_is_text_in_an_exported_model_and_its_samples(
     assert "<img" not in text + after and "\x1b" not in card and json.dumps(LABEL) in code
     invoke("sample", tmp_path / "model", "--label", LABEL, "--num", 2, "--output", tmp_path / "samples")
     assert json.loads((tmp_path / "samples" / "samples.json").read_text())["asked"] == {"label": LABEL}
+
+
+def test_only_the_first_process_prints_a_warning_and_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        print_warning("label \x1b[31masleep\n: never trained")
+    assert capsys.readouterr().err == "warning: label \\x1b[31masleep\\n: never trained\n"

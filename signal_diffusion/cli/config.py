@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from signal_diffusion.errors import UserError, listed
-from signal_diffusion.escaping import for_terminal
+from signal_diffusion.errors import UserError, listed, print_warning
 
 if TYPE_CHECKING:
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
@@ -220,4 +219,4 @@ def _warn(file: Path, overrides: Sequence[str], findings: Sequence[Finding]) -> 
     from signal_diffusion.config.loading import located_lines
 
     for line in located_lines(file, overrides, findings):
-        print(f"warning: {for_terminal(line)}", file=sys.stderr)
+        print_warning(line)

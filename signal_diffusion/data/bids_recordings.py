@@ -99,13 +99,12 @@ def _channels(raw: mne.io.BaseRaw, card: DatasetCard) -> pd.DataFrame:
 def _events(raw: mne.io.BaseRaw, frame: pd.DataFrame, card: DatasetCard) -> pd.DataFrame:
     """A row per window, at the event that it was cut around or at its first sample, and a row per boundary."""
     sfreq, samples = raw.info["sfreq"], raw.n_times // len(frame)
-    event = export.event_sample(card)
-    is_around_event = card.tmin is not None and 0 <= event < samples
-    start = np.arange(len(frame)) * samples + (event if is_around_event else 0)
+    event = export.event_within(card, samples)
+    start = np.arange(len(frame)) * samples + (event or 0)
     unlabelled = "unlabelled" if "label" in frame else "window"
     windows = {
         "onset": start / sfreq,
-        "duration": 0.0 if is_around_event else samples / sfreq,
+        "duration": samples / sfreq if event is None else 0.0,
         "trial_type": [_event_name(label) for label in frame.get("label", [None] * len(frame))],
         "sample": start,
     }

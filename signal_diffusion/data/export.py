@@ -43,7 +43,7 @@ __all__ = [
     "check_edf_values",
     "check_formats",
     "edf_step",
-    "event_sample",
+    "event_within",
     "parse_formats",
     "save_edf",
     "to_mne",
@@ -73,7 +73,7 @@ def to_mne(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
 
     signals, frame = _checked(samples, card, metadata)
     events = np.zeros((len(signals), 3), dtype=int)
-    events[:, 0] = np.arange(len(signals)) * signals.shape[-1] + event_sample(card)
+    events[:, 0] = np.arange(len(signals)) * signals.shape[-1] + _event_sample(card)
     event_id = {"sample": 1}
     if "label" in frame:
         labels = ["unlabelled" if label is None else label for label in frame["label"]]
@@ -112,8 +112,8 @@ def to_raw(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
     seconds = signals.shape[-1] / info["sfreq"]
     onsets = np.arange(len(signals)) * seconds
     breaks = onsets[~_continues(frame, card)]
-    event, duration = event_sample(card), seconds
-    if card.tmin is not None and 0 <= event < signals.shape[-1]:
+    event, duration = event_within(card, signals.shape[-1]), seconds
+    if event is not None:
         onsets, duration = onsets + event / info["sfreq"], 0.0
     labelled = [
         (onset, f"label/{label}") for onset, label in zip(onsets, frame.get("label", ()), strict=False) if label
@@ -264,7 +264,13 @@ def edf_step(samples: Signals) -> float:
     return _edf_range(_array(samples)) / _EDF_LARGEST
 
 
-def event_sample(card: DatasetCard) -> int:
+def event_within(card: DatasetCard, samples: int) -> int | None:
+    """Sample of the event in windows of so many; None if they are not around events, or their event is outside."""
+    event = _event_sample(card)
+    return event if card.tmin is not None and 0 <= event < samples else None
+
+
+def _event_sample(card: DatasetCard) -> int:
     """Sample of the event relative to the first one of a window; 0 for windows that are not around events."""
     return round(-(card.tmin or 0.0) * (card.sampling_rate or 0.0))
 

@@ -128,10 +128,9 @@ def balanced_marginals(root: Path, columns: Sequence[str], max_weight: float) ->
 def read_columns(root: Path, split: str, columns: Sequence[str]) -> pd.DataFrame:
     """Read columns of a split without its tensors; categories as names, None for unknown."""
     card = DatasetCard.load(root)
-    files = split_files(root, split)
+    files = split_files(root, split, card)  # also counts the rows
     try:
         table = pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in files])
-        rows = sum(pq.read_metadata(path).num_rows for path in files)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         command = shlex.join(["signal-diffusion", "data", "check", str(root)])
@@ -139,4 +138,4 @@ def read_columns(root: Path, split: str, columns: Sequence[str]) -> pd.DataFrame
     values = {
         name: with_names(table.column(name).to_pandas(), card.columns.get(name, {}).get("names")) for name in columns
     }
-    return pd.DataFrame(values, index=range(rows))
+    return pd.DataFrame(values, index=range(card.splits[split]["examples"]))

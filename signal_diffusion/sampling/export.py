@@ -20,7 +20,6 @@ import dataclasses
 import json
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +32,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import CARD_NAME
 from signal_diffusion.data.publishing import atomic_folder
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, print_warning
 from signal_diffusion.experiment.changed_data import changed_since
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.loading import CONFIG_NAME
@@ -64,7 +63,7 @@ def export(trained: Trained, output: Path, *, name: str = "") -> Path:
     """
     check_new(output)
     for line in changed_since(trained.experiment.data, trained.card):
-        print(f"warning: {line}", file=sys.stderr)
+        print_warning(line)
     try:
         with atomic_folder(output, replaces=False) as folder:
             _write_model(trained, folder, name or output.name)

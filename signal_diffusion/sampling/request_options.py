@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +9,7 @@ import torch
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, print_warning
 from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling.dataset_conditions import values_like
@@ -134,8 +132,7 @@ def build_request(
     if wanted.windows:
         request = request_windows(request, attributes, card, wanted.noise)
     for line in untrained_values(request, attributes, card, experiment.data):
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # one of the processes on this machine
-            print(f"warning: {line}", file=sys.stderr)
+        print_warning(line)
     return request, captions
 
 

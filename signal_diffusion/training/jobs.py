@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import located_lines
 from signal_diffusion.data.loaders import ExampleOrder, Examples
-from signal_diffusion.errors import listed
-from signal_diffusion.escaping import for_terminal
+from signal_diffusion.errors import listed, print_warning
 from signal_diffusion.experiment.changed_data import checked, different_files
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import RESUME_ON_CHANGED
@@ -58,7 +56,7 @@ class Start(Generic[AnyExperiment]):
         changed = different_files(before or dataset.card, found.card)
         if changed and self.accept_changed_data and self.accelerator.is_main_process:
             what = "the checkpoint was trained on" if before else "the dataset's card describes"
-            print(f"warning: {dataset.root}: not the files that {what}: {listed(changed)}", file=sys.stderr)
+            print_warning(f"{dataset.root}: not the files that {what}: {listed(changed)}")
         return found
 
     @property
@@ -78,7 +76,7 @@ class Start(Generic[AnyExperiment]):
         found = findings_on(experiment, dataset, new, num_processes=self.accelerator.num_processes)
         if self.accelerator.is_main_process:
             for line in located_lines(self.config, self.overrides, found):
-                print(f"warning: {for_terminal(line)}", file=sys.stderr)
+                print_warning(line)
 
     def splits(
         self, dataset: Dataset, attributes: Sequence[Attribute] = (), *, held_out: bool

@@ -15,7 +15,7 @@ from signal_diffusion.data.recordings.bids_folders import warn_of_unused_rows
 from signal_diffusion.data.recordings.finding import DEFAULT_RULE, Found, find, source_of
 from signal_diffusion.data.recordings.identity import SubjectRule
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.subjects import other_columns, read_subjects, row_of, with_attributes
+from signal_diffusion.data.recordings.subjects import SubjectRow, other_columns, read_subjects, row_of, with_attributes
 from signal_diffusion.errors import UserError, listed
 
 __all__ = ["collect_recordings", "describe_sources", "extra_columns"]
@@ -115,6 +115,6 @@ def _with_table(recordings: Sequence[Recording], path: Path) -> list[Recording]:
     return [with_attributes(each, rows[each.subject] or {}) for each in recordings]
 
 
-def _row(table: dict[str, dict[str, str]], subject: str) -> dict[str, str] | None:
+def _row(table: dict[str, SubjectRow], subject: str) -> SubjectRow | None:
     _, _, bare = subject.rpartition("/")
     return table.get(subject) or row_of(table, bare)

@@ -1,4 +1,4 @@
-"""Labels of windows: a template of what is known about the recording, and of the window's annotation or event."""
+"""Labels of windows, from a template: entities of the recording, columns of its table, the window's annotation."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class PrepareOptions(WindowOptions):
     sfreq: float | None = None
     """Sampling rate of arrays (.csv, .tsv, .npy, .npz, .mat), Hz; None = that of their time column."""
     units: str | None = None
-    """Unit of arrays, and of what MNE reads as V from other files: V, mV, uV, nV, or its size in V."""
+    """Unit of the numbers in arrays, or in recordings with a wrong unit: V, mV, uV, nV, or the unit's size in V."""
     ch_names: str | None = None
     """Channels of arrays, in order: `A,B,C`, or `10-20`; None = the names of a table's columns."""
     missing: Literal["refuse", "interpolate"] = "refuse"

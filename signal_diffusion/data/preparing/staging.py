@@ -27,7 +27,7 @@ from signal_diffusion.data.preparing.same_content import SameContent
 from signal_diffusion.data.preparing.staged import Progress, Staged, StagedRecordings, Staging
 from signal_diffusion.data.recordings.epochs import are_epochs, epoch_borders, epoch_windows
 from signal_diffusion.data.recordings.reading import Reading
-from signal_diffusion.data.recordings.recording import Recording
+from signal_diffusion.data.recordings.recording import Recording, names_of
 from signal_diffusion.data.recordings.windows import kept_windows, longest, window_starts, windows_in
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.paths import without_folders
@@ -114,11 +114,9 @@ def _read_all(
     done: dict[str, Staged] = {}
     unusable: list[str] = []
     contents = SameContent()
-    several = len({recording.dataset for recording in recordings}) > 1
     results = _results(recordings, folder, staging, workers)
-    for number, (recording, result) in enumerate(zip(recordings, results, strict=True)):
+    for number, (name, recording, result) in enumerate(zip(names_of(recordings), recordings, results, strict=True)):
         progress("reading", number, len(recordings))
-        name = f"{recording.dataset}/{recording.recording}" if several else recording.recording
         if isinstance(result, UserError):
             if not skip_bad:
                 raise UserError(*result.lines, "nothing was written; skip such files with --skip-bad")

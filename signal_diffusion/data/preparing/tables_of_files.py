@@ -32,19 +32,17 @@ def with_people_of_table(recordings: Sequence[Recording], path: Path) -> list[Re
     return [_with_person(each, rows.get(id(each)), path) for each in recordings]
 
 
-def _row(table: dict[str, dict[str, str]], recording: Recording) -> dict[str, str] | None:
+def _row(table: dict[str, SubjectRow], recording: Recording) -> SubjectRow | None:
     inside = PurePath(recording.recording)
     names = (recording.recording, str(inside.with_name(stem_of(inside.name))), inside.name, stem_of(inside.name))
     return next((table[name] for name in names if name in table), None)
 
 
-def _with_person(recording: Recording, row: dict[str, str] | None, path: Path) -> Recording:
+def _with_person(recording: Recording, row: SubjectRow | None, path: Path) -> Recording:
     if row is None:
         return recording
     subject = next((row[name] for wanted in ID_COLUMNS for name in row if name.lower() == wanted), None)
     if subject is None:
         raise UserError(f"{path}: the row of {recording.recording} has no {' or '.join(ID_COLUMNS)}; add one")
     attributes = {name: value for name, value in row.items() if name.lower() not in _FILE_COLUMNS}
-    if isinstance(row, SubjectRow):
-        attributes = SubjectRow(attributes, row.table, row.line)
-    return replace(with_attributes(recording, attributes), subject=subject)
+    return replace(with_attributes(recording, SubjectRow(attributes, row.table, row.line)), subject=subject)

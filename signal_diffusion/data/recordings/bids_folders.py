@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.subjects import read_subjects, row_of, with_attributes
+from signal_diffusion.data.recordings.subjects import SubjectRow, read_subjects, row_of, with_attributes
 from signal_diffusion.errors import listed
 
 __all__ = ["ignored_by_bids", "warn_of_unused_rows", "with_bids_paths", "with_participants"]
@@ -33,7 +33,7 @@ def with_participants(root: Path, recordings: Sequence[Recording]) -> list[Recor
     return [with_attributes(each, rows[each.subject] or {}) for each in recordings]
 
 
-def warn_of_unused_rows(table: Path, rows: Mapping[str, dict[str, str]], used: Sequence[Mapping[str, str]]) -> None:
+def warn_of_unused_rows(table: Path, rows: Mapping[str, SubjectRow], used: Sequence[SubjectRow]) -> None:
     """Name the rows of a table that no recording uses."""
     known = {id(row) for row in used}
     if unused := [name for name, row in rows.items() if id(row) not in known]:

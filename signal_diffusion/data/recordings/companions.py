@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signal_diffusion.data.recordings.formats import HYPNOGRAM, suffix_of
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import mne
@@ -56,7 +56,7 @@ def attach_companions(raw: mne.io.BaseRaw, path: Path) -> None:
                 duration, names = np.zeros(len(events)), [str(code) for code in events[:, 2]]
         except Exception as error:  # MNE's readers raise many different types
             raise UserError(
-                f"its annotations in {companion.name} cannot be read ({' '.join(str(error).split())[:100]}); "
+                f"its annotations in {companion.name} cannot be read ({one_line(error)[:100]}); "
                 "fetch that file again or remove it"
             ) from error
         length = raw.n_times / float(raw.info["sfreq"])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from signal_diffusion.data.recordings.recording import Recording
 
-__all__ = ["Event", "events_of", "named_event"]
+__all__ = ["Event", "events_of", "events_table", "named_event"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def _in_table(recording: Recording) -> Iterator[Event]:
     """Events of the BIDS table of a recording, if it has one."""
     import pandas as pd
 
-    path = _table_of(recording)
+    path = events_table(recording)
     if path is None:
         return
     try:
@@ -84,7 +84,8 @@ def _in_table(recording: Recording) -> Iterator[Event]:
             yield Event(onset=onset, codes=tuple(dict.fromkeys(codes)))
 
 
-def _table_of(recording: Recording) -> Path | None:
+def events_table(recording: Recording) -> Path | None:
+    """The events.tsv next to a recording, by the rules of BIDS in a BIDS folder; None if there is none."""
     if recording.bids is not None:
         found = recording.bids.find_matching_sidecar(suffix="events", extension=".tsv", on_error="ignore")
         return None if found is None else Path(found)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from signal_diffusion.data.recordings.channels import missing_channels
 from signal_diffusion.data.recordings.opening import errors_naming, open_recording
 from signal_diffusion.data.recordings.positions import digitised_positions, mean_positions, standard_positions
-from signal_diffusion.data.recordings.recording import Recording
+from signal_diffusion.data.recordings.recording import Recording, names_of
 from signal_diffusion.errors import UserError, listed
 
 __all__ = ["Headers", "check_missing", "read_headers"]
@@ -41,8 +41,7 @@ def read_headers(
     channels_of_first: list[str] = []
     complete: set[str] = set()
     digitised = []
-    several = len({recording.dataset for recording in recordings}) > 1
-    for number, recording in enumerate(recordings):
+    for number, (name, recording) in enumerate(zip(names_of(recordings), recordings, strict=True)):
         progress("reading headers", number, len(recordings))
         try:
             with errors_naming(recording.path):
@@ -51,7 +50,7 @@ def read_headers(
             continue
         if lacking := missing_channels(ch_names, raw):
             channels_of_first = channels_of_first or list(raw.ch_names)
-            missing[f"{recording.dataset}/{recording.recording}" if several else recording.recording] = lacking
+            missing[name] = lacking
         else:
             complete.add(recording.subject)
         digitised.append(None if lacking else digitised_positions(ch_names, raw))

@@ -16,17 +16,17 @@ from signal_diffusion.data.recordings.arrays import has_array_suffix, open_array
 from signal_diffusion.data.recordings.companions import attach_companions
 from signal_diffusion.data.recordings.edf import channel_rates, length_unknown, mark_gaps
 from signal_diffusion.data.recordings.epochs import join_epochs
+from signal_diffusion.data.recordings.events import events_table
 from signal_diffusion.data.recordings.formats import SUFFIXES, format_of
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, one_line
 from signal_diffusion.paths import is_broken_link
 
 if TYPE_CHECKING:
     import mne
-    import mne_bids
 
     from signal_diffusion.data.recordings.recording import Recording
 
-__all__ = ["errors_naming", "one_line", "open_recording", "with_one_rate"]
+__all__ = ["errors_naming", "open_recording", "with_one_rate"]
 
 
 def open_recording(recording: Recording) -> mne.io.BaseRaw:
@@ -50,7 +50,7 @@ def open_recording(recording: Recording) -> mne.io.BaseRaw:
             raw = _read(recording.path)
         if not raw.ch_names:
             raise UserError("holds annotations but no signals; remove it, or name it …-Hypnogram.edf next to …-PSG.edf")
-        if mark_gaps(raw, recording.path) and recording.bids is not None and _has_events(recording.bids):
+        if mark_gaps(raw, recording.path) and recording.bids is not None and events_table(recording):
             raise UserError("an EDF+D with gaps, to which the times of events.tsv cannot be matched; convert it to FIF")
         attach_companions(raw, recording.path)
     # MNE reads a truncated EDF as far as possible, and only warns.
@@ -94,11 +94,6 @@ def errors_naming(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read as {path.suffix} ({reason}); fetch it again or convert it") from error
 
 
-def one_line(error: Exception) -> str:
-    """Message of an error in one line of at most 200 characters; its type if the message is empty."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 @contextmanager
 def _mne_silenced() -> Iterator[list[warnings.WarningMessage]]:
     """Collect MNE's warnings and keep them from the log: they are long and do not name the file."""
@@ -114,10 +109,6 @@ def _mne_silenced() -> Iterator[list[warnings.WarningMessage]]:
 
 def _reject_all(record: logging.LogRecord) -> bool:
     return False
-
-
-def _has_events(path: mne_bids.BIDSPath) -> bool:
-    return path.find_matching_sidecar(suffix="events", extension=".tsv", on_error="ignore") is not None
 
 
 def _read(path: Path) -> mne.io.BaseRaw:

@@ -27,14 +27,13 @@ from signal_diffusion.data.recordings.epochs import are_epochs, epoch_borders
 from signal_diffusion.data.recordings.events import Event, events_of
 from signal_diffusion.data.recordings.opening import (
     errors_naming,
-    one_line,
     open_recording,
     with_one_rate,
 )
 from signal_diffusion.data.recordings.positions import interpolating
 from signal_diffusion.data.recordings.spans import Span, spans_of
 from signal_diffusion.data.recordings.windows import flat_stretches
-from signal_diffusion.errors import UserError, listed
+from signal_diffusion.errors import UserError, listed, one_line
 
 if TYPE_CHECKING:
     import mne

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Recording"]
+__all__ = ["Recording", "names_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +40,9 @@ class Recording:
     """Names of an array's channels, as given; () = those in the file."""
     bids: Any = None
     """The file's `mne_bids.BIDSPath`, if it is in a BIDS folder."""
+
+
+def names_of(recordings: Sequence[Recording]) -> list[str]:
+    """Name of each recording for messages and the card; with several datasets, it starts with the dataset's."""
+    several = len({recording.dataset for recording in recordings}) > 1
+    return [f"{each.dataset}/{each.recording}" if several else each.recording for each in recordings]

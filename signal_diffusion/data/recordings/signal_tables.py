@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signal_diffusion.data.recordings.subjects import ID_COLUMNS
-from signal_diffusion.errors import UserError, listed
+from signal_diffusion.errors import UserError, listed, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,7 @@ def _read(path: Path, rows: int | None = None) -> pd.DataFrame:
             skipinitialspace=True,
         )
     except (UnicodeDecodeError, ValueError) as error:  # pandas' errors are ValueErrors
-        raise UserError(f"not a table of numbers ({' '.join(str(error).split())[:100]}); save it as CSV") from error
+        raise UserError(f"not a table of numbers ({one_line(error)[:100]}); save it as CSV") from error
 
 
 def _is_number(text: str) -> bool:

@@ -66,9 +66,7 @@ def spans_of(raw: mne.io.BaseRaw, samples_at_once: int, event_duration: float | 
     events = sorted({mark.onset for mark in marks if _is_event(mark, sfreq)})
     usual = float(np.median(np.diff(events))) if len(events) > 1 else 0.0
     borders = sorted({*events, *(mark.onset for mark in marks if mark.interruption), int(raw.n_times) / sfreq})
-    following = dict(itertools.pairwise(borders))
-
-    starts = set(events)
+    following, starts = dict(itertools.pairwise(borders)), set(events)
 
     def end_of(onset: float) -> float:
         end = following.get(onset, onset)

@@ -39,8 +39,8 @@ class SubjectRow(dict[str, str]):
         self.line = line
 
 
-def read_subjects(path: Path, keys: Sequence[str] = ID_COLUMNS) -> dict[str, dict[str, str]]:
-    """Read a subject table: id as written → `SubjectRow` without missing values (empty, n/a, NA, nan).
+def read_subjects(path: Path, keys: Sequence[str] = ID_COLUMNS) -> dict[str, SubjectRow]:
+    """Read a subject table: id as written → row without missing values (empty, n/a, NA, nan).
 
     Columns are separated by tabs in a .tsv, and by commas, semicolons or tabs in a .csv. One column is the id:
     participant_id, subject, subject_id or id, or one of `keys`, in any case. Codes of the sex that a JSON file of the
@@ -63,7 +63,7 @@ def read_subjects(path: Path, keys: Sequence[str] = ID_COLUMNS) -> dict[str, dic
     return _rows(path, lines, keys)
 
 
-def row_of(subjects: Mapping[str, dict[str, str]], subject: str) -> dict[str, str] | None:
+def row_of(subjects: Mapping[str, SubjectRow], subject: str) -> SubjectRow | None:
     """Find a subject's row; the prefix `sub-` is optional, here and in the table."""
     bare = _bare(subject)
     for name in (subject, bare, f"sub-{bare}"):
@@ -115,7 +115,7 @@ def _lines(text: str, suffix: str) -> list[tuple[int, list[str]]]:
     return [(reader.line_num, [field.strip() for field in fields]) for fields in reader if any(fields)]
 
 
-def _rows(path: Path, lines: list[tuple[int, list[str]]], keys: Sequence[str]) -> dict[str, dict[str, str]]:
+def _rows(path: Path, lines: list[tuple[int, list[str]]], keys: Sequence[str]) -> dict[str, SubjectRow]:
     (_, header), *body = lines
     if len(set(header)) < len(header):
         raise UserError(f"{path}: two columns have the same name, among {', '.join(header)}; rename one")
@@ -126,7 +126,7 @@ def _rows(path: Path, lines: list[tuple[int, list[str]]], keys: Sequence[str]) -
             f"rename the {'id column' if keys == ID_COLUMNS else 'column of file names'}"
         )
     declared = _declared_sexes(path, header)
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, SubjectRow] = {}
     lines_of: dict[str, int] = {}
     for number, fields in body:
         if len(fields) != len(header):

@@ -11,7 +11,7 @@ from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.representations.spectrogram import DbIq, DbOnly, DbPolar
 from signal_diffusion.data.representations.timeseries import TimeSeries
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from signal_diffusion.data.card import DatasetCard
@@ -41,8 +41,7 @@ def representation_of(card: DatasetCard) -> Representation:
         representation = kind.from_parameters(entry["parameters"])
         _ = representation.shape
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"the card has invalid parameters for {entry['name']} ({reason}); make the dataset again"
+            f"the card has invalid parameters for {entry['name']} ({one_line(error)}); make the dataset again"
         ) from None
     return representation

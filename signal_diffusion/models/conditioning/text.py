@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, one_line
 from signal_diffusion.hub import download, is_hub_id
 
 __all__ = ["KEY", "TextEncoder", "text_encoder"]
@@ -278,8 +278,7 @@ def _readable(folder: Path) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{KEY}: {folder}: not a text encoder that transformers can read ({reason})") from None
+        raise UserError(f"{KEY}: {folder}: not a text encoder that transformers can read ({one_line(error)})") from None
     finally:
         logging.set_verbosity(verbosity)
         if bars:
