@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,26 +41,30 @@ def events_of(
     """List events by onset, from events.tsv (`trial_type`, `value`), annotations and stim channels.
 
     Each code is taken from the first of these sources that has it, since sources often repeat each other. A source is
-    read only if a `wanted` code is still missing. Epochs have one event each. Onsets are those of the nearest sample of
-    the recording.
+    read only if a `wanted` code is still missing. Epochs have one event each. Onsets may be between two samples of the
+    recording.
     """
     if are_epochs(spans):
         named = ((onset, named_event(onset, name).codes, code) for onset, name, code in epoch_events(recording.path))
         return tuple(Event(onset=onset, codes=tuple(dict.fromkeys((*names, code)))) for onset, names, code in named)
     found: list[Event] = []
+    sfreq = float(raw.info["sfreq"])
     for source in (
         lambda: _in_table(recording),
-        lambda: (named_event(span.onset, span.description) for span in spans if not span.bad),
+        lambda: (named_event(_precise(span.onset, sfreq), span.description) for span in spans if not span.bad),
         lambda: (named_event(span.onset, span.description) for span in triggers(raw, samples_at_once)),
     ):
         known = {code for event in found for code in event.codes}
         if known.issuperset(wanted):
             break
         found += [event for event in source() if known.isdisjoint(event.codes)]
-    sfreq = float(raw.info["sfreq"])
-    # Files store onsets in single precision or with few decimals; the event is at a sample.
-    on_samples = (replace(event, onset=round(event.onset * sfreq) / sfreq) for event in found)
-    return tuple(sorted(on_samples, key=lambda event: event.onset))
+    return tuple(sorted(found, key=lambda event: event.onset))
+
+
+def _precise(onset: float, sfreq: float) -> float:
+    """Undo the rounding of an onset at a sample: FIF stores single precision, EDF few decimals."""
+    nearest = round(onset * sfreq)
+    return nearest / sfreq if abs(onset * sfreq - nearest) < 0.1 else onset
 
 
 def _in_table(recording: Recording) -> Iterator[Event]:

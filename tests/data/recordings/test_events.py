@@ -8,6 +8,7 @@ import mne
 import numpy as np
 import pytest
 
+from signal_diffusion.data.preparing.event_windows import samples_of
 from signal_diffusion.data.recordings.events import events_of
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.spans import spans_of
@@ -51,3 +52,19 @@ def test_events_in_a_stim_channel_are_at_the_sample_where_it_rises() -> None:
     raw = noise(["Fz", "STI"], 160.0, seconds=10.0, types=["eeg", "stim"])
     raw._data[1] = np.repeat([0, 3, 0, 4], 400)
     assert found(Path("a.fif"), {"3", "4"}, raw) == [(2.5, ("3",)), (7.5, ("4",))]
+
+
+def test_events_of_a_table_are_at_the_dataset_sample_nearest_to_their_time(tmp_path: Path) -> None:
+    onsets = np.random.default_rng(0).uniform(1, 59, 500).round(6)
+    rows = "".join(f"{onset}\t0\tgo\n" for onset in onsets)
+    (tmp_path / "sub-1_task-x_events.tsv").write_text(f"onset\tduration\ttrial_type\n{rows}")
+    raw = noise(["Fz"], 256.0, seconds=60.0)
+    events = found(tmp_path / "sub-1_task-x_eeg.fif", {"go"}, raw)
+    assert [samples_of(onset, 125.0) for onset, _ in events] == np.round(125 * np.sort(onsets)).tolist()
+
+
+def test_annotations_in_single_precision_are_at_their_sample_and_others_at_their_time() -> None:
+    raw = noise(["Fz"], 250.0, seconds=60.0)
+    raw.set_annotations(mne.Annotations(np.float32([29.036, 40.0021]).astype(float), 0, ["go", "go"]))
+    (on_sample, _), (between, _) = found(Path("a.fif"), {"go"}, raw)
+    assert on_sample == 29.036 and between == pytest.approx(40.0021, abs=1e-5)
