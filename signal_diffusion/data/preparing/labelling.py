@@ -57,10 +57,13 @@ class Labelling:
 
     def annotations_of(
         self, starts: np.ndarray, window: int, sfreq: float, spans: Sequence[Span]
-    ) -> Sequence[str | None]:
-        """Annotation of each window that starts at a sample of `starts`; None if there is none, or none is needed."""
+    ) -> tuple[list[str | None], np.ndarray]:
+        """Annotation of each window that starts at a sample of `starts`, and whether two cover it equally (n,).
+
+        None if there is none, or none is needed; see `windows.label_windows`.
+        """
         if not self.by_window:
-            return [None] * len(starts)
+            return [None] * len(starts), np.zeros(len(starts), dtype=bool)
         return label_windows(starts, window, sfreq, spans, self.names)
 
     def of_windows(self, recording: Recording, annotations: Sequence[str | None]) -> list[str | None]:

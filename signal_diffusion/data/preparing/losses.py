@@ -20,6 +20,8 @@ _REMEDIES = {
     "flat": "leave flat electrodes out with --channels, or use a smaller --reject-flat",
     "annotation": "they touch annotations that start with BAD, or interruptions; use a smaller --window",
     "unlabelled": "check --label and the lengths of the annotations, or use a smaller --window",
+    "tied": "two annotations cover them equally, so they have no label; move the borders of windows with --window or "
+    "--overlap, or name the annotations to use: --label annotation:A,B",
     "outside": "their events are too close to an end; use a smaller --tmax or a larger --tmin",
 }
 

@@ -251,13 +251,17 @@ def _candidates(
     if staging.events is not None:
         epochs = epoch_borders(reading.spans, staging.rate) if are_epochs(reading.spans) else None
         borders = epochs or [(0, reading.num_samples)]
-        starts, named, outside = staging.events.windows(recording, reading.events, borders)
-        return starts, named, {"outside": outside}
+        starts, codes, outside = staging.events.windows(recording, reading.events, borders)
+        return starts, codes, {"outside": outside}
     if are_epochs(reading.spans):
         starts = epoch_windows(reading.spans, staging.rate, staging.window, staging.overlap)
     else:
         starts = window_starts(reading.num_samples, staging.window, staging.overlap)
-    return starts, staging.labelling.annotations_of(starts, staging.window, staging.rate, reading.spans), {}
+    named, tied = staging.labelling.annotations_of(starts, staging.window, staging.rate, reading.spans)
+    if not tied.any():
+        return starts, named, {}
+    whole = np.flatnonzero(~tied)
+    return starts[whole], [named[number] for number in whole], {"tied": int(tied.sum())}
 
 
 def _codes(reading: Reading) -> set[str]:

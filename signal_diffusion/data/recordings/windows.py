@@ -91,16 +91,16 @@ def kept_windows(
 
 def label_windows(
     starts: np.ndarray, window: int, sfreq: float, spans: Sequence[Span], names: Sequence[str] | None = None
-) -> list[str | None]:
-    """Label each window with the annotation that covers most of it; None if that is less than half.
+) -> tuple[list[str | None], np.ndarray]:
+    """Label each window with the annotation that covers most of it, unless that is less than half or there is a tie.
 
-    Only annotations in `names` count (None = all), and bad ones never do. In case of a tie, the first in `names` or
-    in alphabetical order wins.
+    Only annotations in `names` count (None = all), and bad ones never do. Returns the labels, None = no label, and
+    whether it is for a tie: two annotations cover most of the window, equally to half a sample, (n,) bool.
     """
     usable = [span for span in spans if not span.bad]
     descriptions = list(names) if names is not None else sorted({span.description for span in usable})
     if not descriptions:
-        return [None] * len(starts)
+        return [None] * len(starts), np.zeros(len(starts), dtype=bool)
     first, last = starts / sfreq, (starts + window) / sfreq
     covered = np.stack(
         [_covered([span for span in usable if span.description == name], first, last) for name in descriptions]
@@ -108,7 +108,8 @@ def label_windows(
     best = covered.argmax(axis=0)
     # Tolerance for rounding of onsets: exactly half a window must count.
     enough = covered.max(axis=0) >= 0.5 * window / sfreq - 1e-6
-    return [descriptions[index] if half else None for index, half in zip(best, enough, strict=True)]
+    tied = enough & ((covered > covered.max(axis=0) - 0.5 / sfreq).sum(axis=0) > 1)
+    return [descriptions[index] if one else None for index, one in zip(best, enough & ~tied, strict=True)], tied
 
 
 def longest(spans: Sequence[Span]) -> dict[str, float]:

@@ -30,7 +30,8 @@ def test_an_event_without_a_duration_owns_neither_the_rest_nor_more_than_it_is_g
 ) -> None:
     annotated(tmp_path / "p1" / "a.edf", mne.Annotations([5, 10, 15], 0, ["left", "right", "left"]))
     card = prepare([tmp_path / "p1"], tmp_path / "out", OPTIONS)
-    assert card.splits["train"]["windows"] == 8 and card.rejected["unlabelled"] == 52
+    assert card.splits["train"]["windows"] == 7
+    assert card.rejected["unlabelled"] == 52 and card.rejected["tied"] == 1  # from 14 to 16 s
     assert "3 annotations have no duration; each lasts until the next one" in caplog.text
     caplog.clear()
     card = prepare([tmp_path / "p1"], tmp_path / "bounded", replace(OPTIONS, event_duration=2.0))
@@ -58,6 +59,15 @@ def test_labels_that_no_window_has_are_named_with_their_lengths(
     assert caplog.text == ""
     prepare([tmp_path / "p1"], tmp_path / "long", replace(OPTIONS, window=1500, label="annotation:rest"))
     assert "no annotation is as long as a window (the longest has 10 s)" in caplog.text
+
+
+def test_windows_that_two_annotations_share_half_and_half_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    annotated(tmp_path / "p1" / "a.edf", mne.Annotations([0, 3, 7, 11], [3, 4, 4, 3], [*"abab"]), seconds=14.0)
+    card = prepare([tmp_path / "p1"], tmp_path / "out", OPTIONS)
+    assert card.splits["train"]["windows"] == 4 and card.rejected["tied"] == 3
+    assert "3 of 7 windows (43 %) are rejected as tied; two annotations cover them equally" in caplog.text
 
 
 def test_a_template_combines_what_is_known_about_the_recording_with_the_annotation() -> None:

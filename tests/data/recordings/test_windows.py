@@ -101,24 +101,33 @@ def spans(*triples: tuple[float, float, str]) -> list[Span]:
 
 def test_a_window_gets_the_label_that_covers_most_of_it():
     annotations = spans((0, 10, "rest"), (10, 16, "work"), (16, 30, "rest"))
-    starts = np.array([0, 400, 700, 900, 1200])
-    assert label_windows(starts, 800, 100.0, annotations) == ["rest", "rest", "work", "work", "rest"]
+    starts = np.array([0, 400, 700, 900, 1250])
+    assert label_windows(starts, 800, 100.0, annotations)[0] == ["rest", "rest", "work", "work", "rest"]
 
 
 def test_a_label_must_cover_half_a_window():
     annotations = spans((4, 10, "rest"))
-    assert label_windows(np.array([0, 1, 600, 601]), 800, 100.0, annotations) == ["rest", "rest", "rest", None]
-    assert label_windows(np.array([0, 500]), 800, 100.0, []) == [None, None]
+    assert label_windows(np.array([0, 1, 600, 601]), 800, 100.0, annotations)[0] == ["rest", "rest", "rest", None]
+    assert label_windows(np.array([0, 500]), 800, 100.0, [])[0] == [None, None]
+
+
+def test_a_window_that_two_annotations_cover_equally_has_no_label():
+    annotations = spans((0, 8, "rest"), (8, 16, "work"), (16, 24, "rest"), (16, 24, "closed"))
+    starts = np.array([0, 399, 400, 401, 1600])
+    labels, tied = label_windows(starts, 800, 100.0, annotations)
+    assert labels == ["rest", "rest", None, "work", None] and tied.tolist() == [False, False, True, False, True]
+    labels, tied = label_windows(starts, 800, 100.0, annotations, ["rest", "work"])
+    assert labels == ["rest", "rest", None, "work", "rest"] and tied.sum() == 1
 
 
 def test_only_named_annotations_that_are_not_bad_are_labels():
     annotations = spans((0, 8, "rest"), (0, 5, "work"), (0, 8, "BAD blink"))
-    assert label_windows(np.array([0]), 800, 100.0, annotations) == ["rest"]
-    assert label_windows(np.array([0]), 800, 100.0, annotations, ["work"]) == ["work"]
-    assert label_windows(np.array([0]), 800, 100.0, annotations, ["play"]) == [None]
+    assert label_windows(np.array([0]), 800, 100.0, annotations)[0] == ["rest"]
+    assert label_windows(np.array([0]), 800, 100.0, annotations, ["work"])[0] == ["work"]
+    assert label_windows(np.array([0]), 800, 100.0, annotations, ["play"])[0] == [None]
 
 
 def test_overlapping_annotations_count_once():
     annotations = spans((0, 3, "rest"), (1, 3.9, "rest"), (5, 5, "rest"), (3.9, 8, "work"))
-    assert label_windows(np.array([0]), 800, 100.0, annotations) == ["work"]
-    assert label_windows(np.array([0]), 800, 100.0, annotations, ["rest"]) == [None]
+    assert label_windows(np.array([0]), 800, 100.0, annotations)[0] == ["work"]
+    assert label_windows(np.array([0]), 800, 100.0, annotations, ["rest"])[0] == [None]
