@@ -25,7 +25,7 @@ from signal_diffusion.data.preparing.labelling import label_notes
 from signal_diffusion.data.preparing.losses import Losses, amplitude_that_keeps
 from signal_diffusion.data.preparing.same_content import SameContent
 from signal_diffusion.data.preparing.staged import Progress, Staged, StagedRecordings, Staging
-from signal_diffusion.data.recordings.epochs import are_epochs, epoch_borders, epoch_windows
+from signal_diffusion.data.recordings.epochs import epoch_borders, epoch_windows
 from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording, names_of
 from signal_diffusion.data.recordings.windows import kept_windows, longest, window_starts, windows_in
@@ -239,7 +239,7 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         given=frozenset(name for number in kept if (name := named[number]) is not None),
         instants=sum(span.instant and (names is None or span.description in names) for span in reading.spans),
         baseline=staging.events.baseline if staging.events is not None else None,
-        epochs=are_epochs(reading.spans),
+        epochs=bool(reading.epochs),
         mostly_flat=reading.mostly_flat,
     )
 
@@ -249,12 +249,11 @@ def _candidates(
 ) -> tuple[np.ndarray, Sequence[str | None], dict[str, int]]:
     """First sample of each possible window (n,), its annotation or event, and the number of windows left out."""
     if staging.events is not None:
-        epochs = epoch_borders(reading.spans, staging.rate) if are_epochs(reading.spans) else None
-        borders = epochs or [(0, reading.num_samples)]
+        borders = epoch_borders(reading.epochs, staging.rate) or [(0, reading.num_samples)]
         starts, codes, outside = staging.events.windows(recording, reading.events, borders)
         return starts, codes, {"outside": outside}
-    if are_epochs(reading.spans):
-        starts = epoch_windows(reading.spans, staging.rate, staging.window, staging.overlap)
+    if reading.epochs:
+        starts = epoch_windows(reading.epochs, staging.rate, staging.window, staging.overlap)
     else:
         starts = window_starts(reading.num_samples, staging.window, staging.overlap)
     named, tied = staging.labelling.annotations_of(starts, staging.window, staging.rate, reading.spans)

@@ -20,63 +20,13 @@ from signal_diffusion.data.recordings.windows import window_starts
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["are_epochs", "epoch_borders", "epoch_events", "epoch_windows", "join_epochs"]
+__all__ = ["epoch_borders", "epoch_events", "epoch_windows", "epochs_among", "join_epochs", "open_epochs"]
 
 _GAP = "BAD_ACQ_SKIP between epochs"
 
 
-def join_epochs(path: Path) -> mne.io.RawArray:
-    """Read a file of epochs as one recording; each epoch is annotated with the name of its event.
-
-    Zeros between the epochs make each start at an even second: a sample that any two rates share, and at which times
-    are rounded alike in every epoch.
-    """
-    import mne
-
-    epochs = _open(path)
-    sfreq, length = float(epochs.info["sfreq"]), len(epochs.times)
-    step = _step(epochs)
-    data = np.zeros((len(epochs.ch_names), len(epochs) * step))
-    for number, epoch in enumerate(epochs.get_data(verbose="ERROR")):
-        data[:, number * step :][:, :length] = epoch
-    raw = mne.io.RawArray(data, epochs.info, verbose="ERROR")
-    starts = np.arange(len(epochs)) * step / sfreq
-    annotations = mne.Annotations(starts, length / sfreq, _names(epochs))
-    return raw.set_annotations(annotations + mne.Annotations(starts + length / sfreq, (step - length) / sfreq, _GAP))
-
-
-def epoch_events(path: Path) -> list[tuple[float, str, str]]:
-    """Time in the joined recording (s), name and number of the event of each epoch; it may be outside the epoch."""
-    epochs = _open(path)
-    sfreq, step = float(epochs.info["sfreq"]), _step(epochs)
-    zero = round(-epochs.tmin * sfreq)
-    codes = map(str, epochs.events[:, 2])
-    return [
-        ((number * step + zero) / sfreq, name, code)
-        for number, (name, code) in enumerate(zip(_names(epochs), codes, strict=True))
-    ]
-
-
-def are_epochs(spans: Sequence[Span]) -> bool:
-    """Whether these are the annotations of joined epochs."""
-    return any(span.description == _GAP for span in spans)
-
-
-def epoch_borders(spans: Sequence[Span], sfreq: float) -> list[tuple[int, int]]:
-    """First sample and end of each epoch in the joined recording, at the rate `sfreq`."""
-    inside = [span for span in spans if span.description != _GAP]
-    # Tolerance for the rounding of times: samples at the border belong to the epoch.
-    return [(math.ceil(span.onset * sfreq - 1e-6), math.floor(span.end * sfreq + 1e-6)) for span in inside]
-
-
-def epoch_windows(spans: Sequence[Span], sfreq: float, window: int, overlap: float) -> np.ndarray:
-    """First sample of each window (n,), on a grid that starts again in each epoch."""
-    return np.concatenate(
-        [first + window_starts(end - first, window, overlap) for first, end in epoch_borders(spans, sfreq)]
-    )
-
-
-def _open(path: Path) -> mne.BaseEpochs:
+def open_epochs(path: Path) -> mne.BaseEpochs:
+    """Open a file of epochs: FIF or EEGLAB."""
     import mne
 
     if suffix_of(path) == ".set":
@@ -84,12 +34,57 @@ def _open(path: Path) -> mne.BaseEpochs:
     return mne.read_epochs(path, proj=False, preload=False, verbose="ERROR")
 
 
-def _step(epochs: mne.BaseEpochs) -> int:
-    """Samples from the start of one epoch to the next, at least one more than an epoch has."""
-    sfreq = float(epochs.info["sfreq"])
-    return round(2 * math.ceil((len(epochs.times) + 1) / (2 * sfreq)) * sfreq)
+def join_epochs(epochs: mne.BaseEpochs) -> mne.io.RawArray:
+    """Make one recording of epochs; each epoch is annotated with the name of its event.
+
+    Zeros between the epochs make each start at an even second: a sample that any two rates share, and at which times
+    are rounded alike in every epoch.
+    """
+    import mne
+
+    sfreq, length = float(epochs.info["sfreq"]), len(epochs.times)
+    # Samples from the start of one epoch to the next, at least one more than an epoch has.
+    step = round(2 * math.ceil((length + 1) / (2 * sfreq)) * sfreq)
+    data = np.zeros((len(epochs.ch_names), len(epochs) * step))
+    for number, epoch in enumerate(epochs.get_data(verbose="ERROR")):
+        data[:, number * step :][:, :length] = epoch
+    raw = mne.io.RawArray(data, epochs.info, verbose="ERROR")
+    starts = np.arange(len(epochs)) * step / sfreq
+    events = starts + round(-epochs.tmin * sfreq) / sfreq
+    name_of, codes = {code: name for name, code in epochs.event_id.items()}, epochs.events[:, 2].tolist()
+    annotations = mne.Annotations(
+        starts,
+        length / sfreq,
+        [name_of.get(code, str(code)) for code in codes],
+        extras=[{"time": float(time), "code": str(code)} for time, code in zip(events, codes, strict=True)],
+    )
+    return raw.set_annotations(annotations + mne.Annotations(starts + length / sfreq, (step - length) / sfreq, _GAP))
 
 
-def _names(epochs: mne.BaseEpochs) -> list[str]:
-    name_of = {code: name for name, code in epochs.event_id.items()}
-    return [name_of.get(code, str(code)) for code in epochs.events[:, 2]]
+def epoch_events(raw: mne.io.BaseRaw) -> list[tuple[float, str, str]]:
+    """Time (s), name and number of the event of each joined epoch; it may be outside the epoch."""
+    marks = raw.annotations
+    return [
+        (float(about["time"]), str(name), str(about["code"]))
+        for name, about in zip(marks.description, marks.extras, strict=True)
+        if "time" in about
+    ]
+
+
+def epochs_among(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Spans of the joined epochs; () if the recording is continuous."""
+    inside = tuple(span for span in spans if span.description != _GAP)
+    return inside if len(inside) < len(spans) else ()
+
+
+def epoch_borders(epochs: Sequence[Span], sfreq: float) -> list[tuple[int, int]]:
+    """First sample and end of each epoch in the joined recording, at the rate `sfreq`."""
+    # Tolerance for the rounding of times: samples at the border belong to the epoch.
+    return [(math.ceil(span.onset * sfreq - 1e-6), math.floor(span.end * sfreq + 1e-6)) for span in epochs]
+
+
+def epoch_windows(epochs: Sequence[Span], sfreq: float, window: int, overlap: float) -> np.ndarray:
+    """First sample of each window (n,), on a grid that starts again in each epoch."""
+    return np.concatenate(
+        [first + window_starts(end - first, window, overlap) for first, end in epoch_borders(epochs, sfreq)]
+    )

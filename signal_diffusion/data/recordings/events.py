@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signal_diffusion.data.recordings.epochs import are_epochs, epoch_events
+from signal_diffusion.data.recordings.epochs import epoch_events
 from signal_diffusion.data.recordings.spans import Span, triggers
 from signal_diffusion.errors import UserError
 
@@ -44,8 +44,8 @@ def events_of(
     read only if a `wanted` code is still missing. Epochs have one event each. Onsets may be between two samples of the
     recording.
     """
-    if are_epochs(spans):
-        named = ((onset, named_event(onset, name).codes, code) for onset, name, code in epoch_events(recording.path))
+    if joined := epoch_events(raw):
+        named = ((onset, named_event(onset, name).codes, code) for onset, name, code in joined)
         return tuple(Event(onset=onset, codes=tuple(dict.fromkeys((*names, code)))) for onset, names, code in named)
     found: list[Event] = []
     sfreq = float(raw.info["sfreq"])

@@ -15,7 +15,7 @@ import numpy as np
 from signal_diffusion.data.recordings.arrays import has_array_suffix, open_array
 from signal_diffusion.data.recordings.companions import attach_companions
 from signal_diffusion.data.recordings.edf import channel_rates, length_unknown, mark_gaps
-from signal_diffusion.data.recordings.epochs import join_epochs
+from signal_diffusion.data.recordings.epochs import join_epochs, open_epochs
 from signal_diffusion.data.recordings.events import events_table
 from signal_diffusion.data.recordings.formats import SUFFIXES, format_of
 from signal_diffusion.errors import UserError, one_line
@@ -23,6 +23,7 @@ from signal_diffusion.paths import is_broken_link
 
 if TYPE_CHECKING:
     import mne
+    import mne_bids
 
     from signal_diffusion.data.recordings.recording import Recording
 
@@ -35,15 +36,13 @@ def open_recording(recording: Recording) -> mne.io.BaseRaw:
     Epochs are joined (`epochs.join_epochs`). Gaps between the records of an EDF+D or BDF+D become annotations. Raises
     `UserError` if the file is missing, empty, truncated, or neither a continuous recording nor epochs.
     """
-    import mne_bids
-
     if is_broken_link(recording.path):
         raise UserError("the file is a broken link; fetch it (datalad get, git annex get) or remove the link")
     if recording.path.stat().st_size == 0:
         raise UserError("the file is empty; fetch it again")
     with _mne_silenced() as caught:
         if recording.bids is not None:
-            raw = mne_bids.read_raw_bids(recording.bids, verbose="WARNING")
+            raw = _read_bids(recording.bids)
         elif has_array_suffix(recording.path):
             return open_array(recording.path, recording.sfreq, recording.ch_names)
         else:
@@ -127,12 +126,23 @@ def _read(path: Path) -> mne.io.BaseRaw:
                 f"{known.name} files need the Python package {needed[1]}; install it: uv pip install {needed[1]}"
             ) from error
         if "read_epochs_eeglab" in str(error) or (known.name == "FIF" and mne.what(path) == "epochs"):
-            return join_epochs(path)
+            return join_epochs(open_epochs(path))
         if known.name == "FIF" and (kind := mne.what(path)) != "unknown":
             raise UserError(
                 f"holds {kind}, not a continuous recording; give the recording it was made from, or remove the file"
             ) from error
         raise
+
+
+def _read_bids(path: mne_bids.BIDSPath) -> mne.io.BaseRaw:
+    import mne_bids
+
+    try:
+        return mne_bids.read_raw_bids(path, verbose="WARNING")
+    except (RuntimeError, TypeError) as error:
+        if path.extension != ".set" or "read_epochs" not in str(error):
+            raise
+        return join_epochs(mne_bids.read_epochs_bids(path, verbose="WARNING"))
 
 
 def _read_cnt(path: Path) -> mne.io.BaseRaw:

@@ -23,7 +23,7 @@ import scipy.signal
 from signal_diffusion.data.recordings.arrays import plausible_units
 from signal_diffusion.data.recordings.channels import channel_names, eeg_names, find_channels, missing_channels
 from signal_diffusion.data.recordings.edf import channel_rates
-from signal_diffusion.data.recordings.epochs import are_epochs, epoch_borders
+from signal_diffusion.data.recordings.epochs import epoch_borders, epochs_among
 from signal_diffusion.data.recordings.events import Event, events_of
 from signal_diffusion.data.recordings.opening import (
     errors_naming,
@@ -95,6 +95,8 @@ class Reading:
     """Channels that are flat in more than half of the seconds."""
     spans: tuple[Span, ...]
     """Annotations and events, sorted by onset."""
+    epochs: tuple[Span, ...] = ()
+    """Those of `spans` that are epochs, which were not filtered; () = the recording is continuous."""
     events: tuple[Event, ...] = ()
     """Events that windows can be cut around, sorted by onset; only if `ReadOptions.events` asks for some."""
     digest: str = ""
@@ -114,8 +116,9 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
         spans = spans_of(source.annotated, at_once, options.event_duration)
         wanted = options.events
         events = events_of(recording, source.annotated, spans, wanted, at_once) if wanted else ()
-        _check_length(source, spans, options)
-    kernel = np.ones(1) if are_epochs(spans) else _design(options)
+        epochs = epochs_among(spans)
+        _check_length(source, epochs, options)
+    kernel = np.ones(1) if epochs else _design(options)
     flat, medians, digest = [], [], hashlib.blake2b(digest_size=16)
     try:
         with output.open("wb") as file:
@@ -145,6 +148,7 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
             name for name, each in zip(source.names, seconds, strict=True) if each.size and each.mean() > 0.5
         ),
         spans=spans,
+        epochs=epochs,
         events=events,
         digest=digest.hexdigest(),
     )
@@ -166,11 +170,11 @@ def eeg_channels(recording: Recording) -> tuple[str, ...]:
         return tuple(name for name, rate in zip(names, own, strict=True) if rate == usual)
 
 
-def _check_length(source: _Source, spans: Sequence[Span], options: ReadOptions) -> None:
+def _check_length(source: _Source, epochs: Sequence[Span], options: ReadOptions) -> None:
     """Raise a `UserError` if the recording, or each of its epochs, is shorter than a window."""
     samples, what = source.num_resampled, "lasts"
-    if are_epochs(spans):
-        samples = min(end - first for first, end in epoch_borders(spans, options.sampling_rate))
+    if epochs:
+        samples = min(end - first for first, end in epoch_borders(epochs, options.sampling_rate))
         what = f"its epochs have {samples} samples at {options.sampling_rate:g} Hz and last"
     if samples < options.min_samples:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def test_epochs_shorter_than_a_window_are_refused_with_their_length(tmp_path: Pa
         prepare([tmp_path / "in"], tmp_path / "out", replace(OPTIONS, window=251))
 
 
-def test_epochs_of_eeglab_are_read(tmp_path: Path) -> None:
+def write_eeglab(path: Path) -> None:
     data = 1e6 * epochs(sfreq=128.0).get_data(verbose="ERROR")
     count, channels, samples = data.shape
     names = np.array([(name,) for name in ("Fz", "Cz", "Pz")], dtype=[("labels", object)])
@@ -119,10 +120,34 @@ def test_epochs_of_eeglab_are_read(tmp_path: Path) -> None:
         "data": data.transpose(1, 2, 0).astype(np.float32), "chanlocs": names, "event": events, "epoch": per_epoch,
         "icawinv": [], "icaweights": [], "icasphere": [], "icachansind": [],
     }  # fmt: skip
-    (tmp_path / "in").mkdir()
-    scipy.io.savemat(tmp_path / "in" / "s.set", {"EEG": eeg}, appendmat=False)
+    path.parent.mkdir(parents=True)
+    scipy.io.savemat(path, {"EEG": eeg}, appendmat=False)
+
+
+def test_epochs_of_eeglab_are_read(tmp_path: Path) -> None:
+    write_eeglab(tmp_path / "in" / "s.set")
     card = prepare([tmp_path / "in"], tmp_path / "out", OPTIONS)
     assert card.columns["label"]["names"] == ["left", "right"] and card.splits["train"]["windows"] == 12
+
+
+@pytest.mark.parametrize("about", [{}, {"RecordingType": "epoched"}])
+def test_epochs_of_eeglab_in_a_bids_folder_are_read_with_their_bad_channels(
+    tmp_path: Path, about: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "in" / "sub-01" / "eeg"
+    write_eeglab(folder / "sub-01_task-x_eeg.set")
+    (folder / "sub-01_task-x_eeg.json").write_text(json.dumps({"PowerLineFrequency": 50, **about}))
+    (folder / "sub-01_task-x_channels.tsv").write_text(
+        "name\ttype\tunits\tstatus\nFz\tEEG\tuV\tgood\nCz\tEEG\tuV\tbad\nPz\tEEG\tuV\tgood\n"
+    )
+    (tmp_path / "in" / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    options = replace(OPTIONS, label="task", events="l=left,r=2", tmin=-0.2, tmax=0.8, window=2048)
+    card = prepare([tmp_path / "in"], tmp_path / "out", options)
+    assert card.splits["train"]["windows"] == 6 and card.columns["label"]["names"] == ["l", "r"]
+    assert "channels marked as bad, but used: Cz" in caplog.text
+    write_eeglab(tmp_path / "plain" / "s.set")
+    prepare([tmp_path / "plain"], tmp_path / "other", options)
+    assert np.array_equal(signals_of(tmp_path / "out"), signals_of(tmp_path / "other"))
 
 
 def test_the_parts_of_a_split_file_of_epochs_are_one_recording(tmp_path: Path) -> None:
