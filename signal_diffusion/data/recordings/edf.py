@@ -17,7 +17,7 @@ from signal_diffusion.errors import UserError
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["channel_rates", "length_unknown", "mark_gaps"]
+__all__ = ["Stretches", "channel_rates", "length_unknown", "mark_gaps", "stretches_of"]
 
 _ONSET = re.compile(rb"[+-]\d+(\.\d*)?")  # of a record: the first annotation in it
 
@@ -54,51 +54,77 @@ def length_unknown(path: Path) -> bool:
     return _is_edf(path) and _read_header(path).num_records == -1
 
 
-def mark_gaps(raw: mne.io.BaseRaw, path: Path) -> bool:
-    """Mark each gap between the records of an EDF+D or BDF+D as an `EDGE boundary`, and move its annotations.
+@dataclass(frozen=True, kw_only=True)
+class Stretches:
+    """Records of an EDF+D or BDF+D with gaps between them; MNE joins the records, but leaves the times of events."""
 
-    MNE joins the records without their gaps but leaves the times of annotations, and drops those after the joined
-    end. Here, an annotation is moved to the samples that were recorded at its time; one within a gap has none, and is
-    left out.
-    Returns whether there are gaps. Raises `UserError` if records overlap or have no time.
+    onsets: np.ndarray
+    """Start of each record by the file's clock, s: (records,)."""
+    duration: float
+    """Of a record, s."""
+    tolerance: float
+    """Onsets may be rounded to milliseconds, s."""
+
+    @property
+    def gaps(self) -> np.ndarray:
+        """Records that follow a gap."""
+        return np.flatnonzero(np.diff(self.onsets) - self.duration > self.tolerance) + 1
+
+    def joined(
+        self, times: np.ndarray, durations: np.ndarray | float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Move events by the file's clock to the samples that were recorded then.
+
+        Returns start and end in the joined recording, s, and whether there is such a sample: not within a gap.
+        """
+        first, last = self._record_at(times), self._record_at(times + durations)
+        in_gap = times > self.onsets[first] + self.duration + self.tolerance
+        return self._moved(times, first), self._moved(times + durations, last), ~in_gap | (last > first)
+
+    def _record_at(self, times: np.ndarray) -> np.ndarray:
+        return np.clip(np.searchsorted(self.onsets, times + self.tolerance, side="right") - 1, 0, None)
+
+    def _moved(self, times: np.ndarray, record: np.ndarray) -> np.ndarray:
+        return record * self.duration + np.clip(times - self.onsets[record], 0, self.duration)
+
+
+def stretches_of(path: Path) -> Stretches | None:
+    """Stretches of an EDF+D or BDF+D with gaps; None for other files, and if its records follow each other.
+
+    Raises `UserError` if records overlap or have no time.
+    """
+    header = _read_header(path) if _is_edf(path) else None
+    if header is None or header.kind not in (b"EDF+D", b"BDF+D"):
+        return None
+    found = Stretches(
+        onsets=_record_onsets(path, header),
+        duration=header.duration,
+        tolerance=max(0.002, header.duration / max(header.samples)),
+    )
+    early = np.flatnonzero(np.diff(found.onsets) - found.duration < -found.tolerance)
+    if len(early):
+        number = int(early[0]) + 1
+        raise UserError(f"record {number + 1} of an EDF+D starts before record {number} ends; sort or repair the file")
+    return found if len(found.gaps) else None
+
+
+def mark_gaps(raw: mne.io.BaseRaw, stretches: Stretches, marks: mne.Annotations) -> None:
+    """Mark each gap as an `EDGE boundary`, and set the annotations `marks`, which are by the file's clock.
+
+    An annotation is moved to the samples that were recorded at its time; one within a gap has none, and is left out.
     """
     import mne
 
-    header = _read_header(path) if _is_edf(path) else None
-    if header is None or header.kind not in (b"EDF+D", b"BDF+D"):
-        return False
-    onsets, duration = _record_onsets(path, header), header.duration
-    # Onsets may be rounded to milliseconds.
-    tolerance = max(0.002, duration / max(header.samples))
-    steps = np.diff(onsets) - duration
-    if (steps < -tolerance).any():
-        number = int((steps < -tolerance).argmax()) + 1
-        raise UserError(f"record {number + 1} of an EDF+D starts before record {number} ends; sort or repair the file")
-    gaps = np.flatnonzero(steps > tolerance) + 1
-    if not len(gaps):
-        return False
-
-    def record_at(times: np.ndarray) -> np.ndarray:
-        return np.clip(np.searchsorted(onsets, times + tolerance, side="right") - 1, 0, None)
-
-    def moved(times: np.ndarray) -> np.ndarray:
-        record = record_at(times)
-        return record * duration + np.clip(times - onsets[record], 0, duration)
-
-    marks = mne.read_annotations(path)
-    record = record_at(marks.onset)
-    in_gap = marks.onset > onsets[record] + duration + tolerance
-    marks = marks[~in_gap | (record_at(marks.onset + marks.duration) > record)]
-    begin, end = moved(marks.onset), moved(marks.onset + marks.duration)
+    begin, end, recorded = stretches.joined(marks.onset, marks.duration)
+    gaps = stretches.gaps * stretches.duration
     raw.set_annotations(
         mne.Annotations(
-            [*begin, *(gaps * duration)],
-            [*(end - begin), *np.zeros(len(gaps))],
-            [*marks.description, *["EDGE boundary"] * len(gaps)],
+            [*begin[recorded], *gaps],
+            [*(end - begin)[recorded], *np.zeros(len(gaps))],
+            [*marks.description[recorded], *["EDGE boundary"] * len(gaps)],
         ),
         emit_warning=False,
     )
-    return True
 
 
 def _record_onsets(path: Path, header: _Header) -> np.ndarray:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["epoch_borders", "epoch_events", "epoch_windows", "epochs_among", "join_epochs", "open_epochs"]
 
 _GAP = "BAD_ACQ_SKIP between epochs"
+_TIME, _CODE = "time of the epoch's event", "code of the epoch's event"  # entries that no events.tsv has as columns
 
 
 def open_epochs(path: Path) -> mne.BaseEpochs:
@@ -56,7 +57,7 @@ def join_epochs(epochs: mne.BaseEpochs) -> mne.io.RawArray:
         starts,
         length / sfreq,
         [name_of.get(code, str(code)) for code in codes],
-        extras=[{"time": float(time), "code": str(code)} for time, code in zip(events, codes, strict=True)],
+        extras=[{_TIME: float(time), _CODE: str(code)} for time, code in zip(events, codes, strict=True)],
     )
     return raw.set_annotations(annotations + mne.Annotations(starts + length / sfreq, (step - length) / sfreq, _GAP))
 
@@ -65,9 +66,9 @@ def epoch_events(raw: mne.io.BaseRaw) -> list[tuple[float, str, str]]:
     """Time (s), name and number of the event of each joined epoch; it may be outside the epoch."""
     marks = raw.annotations
     return [
-        (float(about["time"]), str(name), str(about["code"]))
+        (float(about[_TIME]), str(name), str(about[_CODE]))
         for name, about in zip(marks.description, marks.extras, strict=True)
-        if "time" in about
+        if _TIME in about
     ]
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from signal_diffusion.data.recordings.edf import stretches_of
 from signal_diffusion.data.recordings.epochs import epoch_events
 from signal_diffusion.data.recordings.spans import Span, triggers
 from signal_diffusion.errors import UserError
@@ -76,15 +79,18 @@ def _in_table(recording: Recording) -> Iterator[Event]:
         return
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        onsets = table["onset"].astype(float).tolist()
+        onsets = table["onset"].astype(float).to_numpy()
     except (ValueError, KeyError) as error:
         raise UserError(f"{path.name}: expected a table with onsets in seconds ({error}); repair it") from error
     names = [table[name] if name in table else [""] * len(table) for name in ("trial_type", "value")]
-    for onset, *texts in zip(onsets, *names, strict=True):
+    recorded = np.ones(len(onsets), dtype=bool)
+    if stretches := stretches_of(recording.path):  # a time within a gap has no sample
+        onsets, _, recorded = stretches.joined(onsets + stretches.onsets[0])
+    for onset, there, *texts in zip(onsets.tolist(), recorded, *names, strict=True):
         # A column of whole numbers with missing values is often written as 1.0, 2.0, …
         codes = [re.sub(r"\.0+$", "", text.strip()) for text in texts]
         codes = [code for code in codes if code.lower() not in ("", "n/a", "nan")]
-        if codes:
+        if codes and there:
             yield Event(onset=onset, codes=tuple(dict.fromkeys(codes)))
 
 

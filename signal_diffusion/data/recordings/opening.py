@@ -14,7 +14,7 @@ import numpy as np
 
 from signal_diffusion.data.recordings.arrays import has_array_suffix, open_array
 from signal_diffusion.data.recordings.companions import attach_companions
-from signal_diffusion.data.recordings.edf import channel_rates, length_unknown, mark_gaps
+from signal_diffusion.data.recordings.edf import Stretches, channel_rates, length_unknown, mark_gaps, stretches_of
 from signal_diffusion.data.recordings.epochs import join_epochs, open_epochs
 from signal_diffusion.data.recordings.events import events_table
 from signal_diffusion.data.recordings.formats import SUFFIXES, format_of
@@ -49,8 +49,8 @@ def open_recording(recording: Recording) -> mne.io.BaseRaw:
             raw = _read(recording.path)
         if not raw.ch_names:
             raise UserError("holds annotations but no signals; remove it, or name it …-Hypnogram.edf next to …-PSG.edf")
-        if mark_gaps(raw, recording.path) and recording.bids is not None and events_table(recording):
-            raise UserError("an EDF+D with gaps, to which the times of events.tsv cannot be matched; convert it to FIF")
+        if stretches := stretches_of(recording.path):
+            mark_gaps(raw, stretches, _by_clock(recording, stretches))
         attach_companions(raw, recording.path)
     # MNE reads a truncated EDF as far as possible, and only warns.
     short = any("does not match the file size" in str(warning.message) for warning in caught)
@@ -143,6 +143,18 @@ def _read_bids(path: mne_bids.BIDSPath) -> mne.io.BaseRaw:
         if path.extension != ".set" or "read_epochs" not in str(error):
             raise
         return join_epochs(mne_bids.read_epochs_bids(path, verbose="WARNING"))
+
+
+def _by_clock(recording: Recording, stretches: Stretches) -> mne.Annotations:
+    """Annotations by the file's clock: in BIDS those of events.tsv, whose times count from the first sample."""
+    import mne
+    import mne_bids
+
+    table = events_table(recording) if recording.bids is not None else None
+    if table is None:
+        return mne.read_annotations(recording.path)
+    found = mne_bids.events_file_to_annotation_kwargs(table, verbose="ERROR")
+    return mne.Annotations(found["onset"] + stretches.onsets[0], found["duration"], found["description"])
 
 
 def _read_cnt(path: Path) -> mne.io.BaseRaw:

@@ -69,6 +69,24 @@ def test_stretches_between_gaps_are_filtered_separately_and_marks_follow_their_s
     assert [span.onset for span in made.spans if span.interruption] == [8.0]
 
 
+def test_times_of_events_tsv_count_the_gaps_of_an_edf_d(tmp_path: Path):
+    onsets = [0.25 + number for number in [*range(8), *range(100, 112)]]
+    path = tmp_path / "in" / "sub-01" / "eeg" / "sub-01_task-x_eeg.edf"
+    path.parent.mkdir(parents=True)
+    write_records(path, noise(NAMES, 250.0, 20.0), onsets, (3.25, 0.0, "other"))
+    (tmp_path / "in" / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    path.with_name("sub-01_task-x_events.tsv").write_text(
+        "onset\tduration\ttrial_type\n3\t2\tgo\n50\t1\tgo\n101.5\t2\tgo\n7\t94\tblock\n"
+    )
+    _, made = staged(tmp_path / "in", tmp_path / "x.npy", events=frozenset({"go"}))
+    assert [(event.onset, event.codes) for event in made.events if event.codes == ("go",)] == [
+        (3.0, ("go",)), (9.5, ("go",)),
+    ]  # fmt: skip
+    assert {(span.description, span.onset, span.end) for span in made.spans if not span.interruption} == {
+        ("go", 3.0, 5.0), ("go", 9.5, 11.5), ("block", 7.0, 9.0),
+    }  # fmt: skip
+
+
 def test_records_out_of_order_are_an_error(tmp_path: Path):
     path = write_records(tmp_path / "a.edf", noise(NAMES, 250.0, 4.0), [0, 1, 0.5, 3])
     with pytest.raises(UserError, match="record 3 of an EDF\\+D starts before record 2 ends; sort or repair the file"):
