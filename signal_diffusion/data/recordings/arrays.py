@@ -45,10 +45,10 @@ def is_array(path: Path) -> bool:
     return has_array_suffix(path) and (path.suffix.lower() not in TABLES or holds_signals(path))
 
 
-def volts_per_unit(units: str | None) -> float:
-    """Factor to V from `--units`, a unit or this factor itself; 1 if it was not given."""
+def volts_per_unit(units: str | None) -> float | None:
+    """Factor to V from `--units`, a unit or this factor itself; None if it was not given."""
     if units is None:
-        return 1.0
+        return None
     plain = units.replace("µ", "u").replace("μ", "u")  # micro sign, and Greek mu
     try:
         factor = UNITS[plain] if plain in UNITS else float(plain)

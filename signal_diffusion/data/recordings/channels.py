@@ -31,7 +31,7 @@ _MASTOIDS = ("A1", "A2", "M1", "M2")
 # EDF has no channel types, and MNE gives all of its channels the type EEG.
 _NOT_EEG = re.compile(
     r"[HVLR]?E[OCKM]G|EXG|ERGO?(?![A-Z])|[LR]OC$|GSR|EDA\b|RESP|PLET|TEMP|S[AP]O2|PULSE|PHOTIC|IBI$|BURSTS|SUPPR"
-    r"|CHIN|LEG|ABD|THO|NASAL|SNORE|FLOW|AUX|MISC|STATUS|TRIG|MARKER|DC\d|ACC|GYRO"
+    r"|VREF$|VERTEX REF|CHIN|LEG|ABD|THO|NASAL|SNORE|FLOW|AUX|MISC|STATUS|TRIG|MARKER|DC\d|ACC|GYRO"
 )
 _ELECTRODE = re.compile(
     r"(NFP|N|AFP|AFF|AF|FP|FFC|FFT|FCC|FTT|FC|FT|F|CCP|CPP|CP|C|TTP|TPP|TP|T|PPO|POO|PO|P|OI|O|I)(Z|\d\d?)(H?)"
@@ -80,7 +80,7 @@ def eeg_names(raw: mne.io.BaseRaw) -> tuple[str, ...]:
     """Names of the EEG channels by electrode, in the file's order; `find_channels` finds each under that name.
 
     Names that are not electrodes of the 10-05 system are unchanged. Channels that have the type EEG only because the
-    format has no types (ECG, EOG, ...) are left out, and so are mastoids, which are references.
+    format has no types (ECG, EOG, ...) are left out, and so are references: mastoids, and VREF of EGI, which is zero.
     """
     chosen = {
         _canonical(name): name

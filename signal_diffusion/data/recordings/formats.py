@@ -32,6 +32,8 @@ class Format:
     """Function of `mne.io`."""
     companions: tuple[str, ...] = ()
     """Suffixes of the files that a recording may consist of besides its own."""
+    volts_per_unit: float = 1.0
+    """Factor to V of the numbers that `reader` returns as V."""
     signatures: tuple[bytes, ...] = ()
     """First bytes of the file, where other formats have the same suffix; () = the suffix is enough."""
 
@@ -51,6 +53,8 @@ FORMATS = (
         companions=(".vmrk", ".amrk", ".eeg", ".dat", ".avg"),
     ),
     Format(name="Neuroscan CNT", suffixes=(".cnt",), reader="read_raw_cnt", signatures=(b"Version 3",)),
+    Format(name="ANT Neuro", suffixes=(".cnt",), reader="read_raw_ant", signatures=(b"RIFF", b"RF64")),
+    Format(name="Curry", suffixes=(".cdt", ".dap"), reader="read_raw_curry", companions=(".dat", ".rs3", ".cef")),
     Format(name="EGI MFF", suffixes=(".mff",), reader="read_raw_egi"),  # a folder
     Format(
         name="Nihon Kohden",
@@ -61,7 +65,7 @@ FORMATS = (
     ),
     Format(name="Persyst", suffixes=(".lay",), reader="read_raw_persyst", companions=(".dat",)),
     Format(name="StarStim NEDF", suffixes=(".nedf",), reader="read_raw_nedf"),
-    Format(name="Nexstim eXimia", suffixes=(".nxe",), reader="read_raw_eximia"),
+    Format(name="Nexstim eXimia", suffixes=(".nxe",), reader="read_raw_eximia", volts_per_unit=1e-6),
 )
 
 SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)

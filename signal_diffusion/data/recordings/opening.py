@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,9 +84,13 @@ def with_one_rate(recording: Recording, raw: mne.io.BaseRaw, picks: Sequence[int
 
 @contextmanager
 def errors_naming(path: Path) -> Iterator[None]:
-    """Convert every error, including MNE's, to a one-line `UserError` that starts with the file's name."""
+    """Convert every error, including MNE's, to a one-line `UserError` that starts with the file's name.
+
+    What readers print (that of EGI MFF does, at every block) is not seen.
+    """
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # MNE's readers raise many different types
@@ -119,9 +124,10 @@ def _read(path: Path) -> mne.io.BaseRaw:
     if known.reader == "read_raw_cnt":
         return _read_cnt(path)
     try:
-        return getattr(mne.io, known.reader)(path, preload=False, verbose="WARNING")
+        found = getattr(mne.io, known.reader)(path, preload=False, verbose="WARNING")
+        return join_epochs(found) if isinstance(found, mne.BaseEpochs) else found  # Curry files may hold either
     except Exception as error:
-        if needed := re.search(r"module (\w+) is needed", str(error)):
+        if needed := re.search(r"module (\w+)\S* is needed", str(error)):
             raise UserError(
                 f"{known.name} files need the Python package {needed[1]}; install it: uv pip install {needed[1]}"
             ) from error

@@ -25,11 +25,8 @@ from signal_diffusion.data.recordings.channels import channel_names, eeg_names, 
 from signal_diffusion.data.recordings.edf import channel_rates
 from signal_diffusion.data.recordings.epochs import epoch_borders, epochs_among
 from signal_diffusion.data.recordings.events import Event, events_of
-from signal_diffusion.data.recordings.opening import (
-    errors_naming,
-    open_recording,
-    with_one_rate,
-)
+from signal_diffusion.data.recordings.formats import format_of
+from signal_diffusion.data.recordings.opening import errors_naming, open_recording, with_one_rate
 from signal_diffusion.data.recordings.positions import interpolating
 from signal_diffusion.data.recordings.spans import Span, spans_of
 from signal_diffusion.data.recordings.windows import flat_stretches
@@ -73,8 +70,8 @@ class ReadOptions:
     """Longest duration of events that have none, s; None = see `spans_of`."""
     interpolate: bool = False
     """Interpolate channels that a recording lacks from its other electrodes, instead of raising an error."""
-    volts_per_unit: float = 1.0
-    """Factor to V of the numbers in arrays, and of those that MNE reads from other files as V."""
+    volts_per_unit: float | None = None
+    """Factor to V of the numbers in arrays, and of those that MNE reads from other files as V; None = the format's."""
 
     def check(self) -> None:
         """Raise a `UserError` for an invalid reference or impossible filters, before any recording is read."""
@@ -377,6 +374,7 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
     sfreq, rate = float(narrow.info["sfreq"]), options.sampling_rate
     if sfreq < rate * (1 - 1e-4):
         raise UserError(f"sampling rate {sfreq:g} Hz is below the dataset's {rate:g} Hz; use --rate {sfreq:g}")
+    known = format_of(recording.path)
     ratio = Fraction(rate / sfreq).limit_denominator(10_000)
     return _Source(
         raw=narrow,
@@ -386,13 +384,13 @@ def _open_picked(recording: Recording, options: ReadOptions) -> _Source:
         mixing=mixing,
         good=good,
         ratio=ratio,
-        volts_per_unit=options.volts_per_unit,
+        volts_per_unit=options.volts_per_unit or (1.0 if known is None else known.volts_per_unit),
     )
 
 
 def _warn_if_implausible(recording: Recording, median: float, options: ReadOptions) -> None:
     if not _PLAUSIBLE[0] <= median <= _PLAUSIBLE[1]:
-        units = plausible_units(median) if options.volts_per_unit == 1 else None
+        units = plausible_units(median) if options.volts_per_unit is None else None
         logger.warning(
             "%s: the median amplitude is %.3g µV, but EEG has about 1 to 100 µV; check the unit in the file%s",
             recording.path,

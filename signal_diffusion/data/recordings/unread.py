@@ -28,13 +28,12 @@ _UNREAD = {
     ".nwb": ("a Neurodata Without Borders file", 'data = NWBHDF5IO("{name}").read().acquisition["…"].data[:].T'),
     ".h5": ("an HDF5 file", 'data = h5py.File("{name}")["…"][:]'),
     ".hdf5": ("an HDF5 file", 'data = h5py.File("{name}")["…"][:]'),
-    ".cdt": ("a Curry recording", 'data = mne.io.read_raw_curry("{name}").get_data()'),
     ".mefd": ("a MEF recording", 'data = mne.io.read_raw_mef("{name}").get_data()'),
     ".easy": ("a Neuroelectrics table", 'data = np.loadtxt("{name}").T[:-5] * 1e-9'),
     ".data": ("a Nicolet recording", 'data = mne.io.read_raw_nicolet("{name}", ch_type="eeg").get_data()'),
-    ".cnt": ("not a Neuroscan file but perhaps ANT Neuro", 'data = mne.io.read_raw_ant("{name}").get_data()'),
+    ".cnt": ("neither a Neuroscan nor an ANT Neuro file", 'data = np.fromfile("{name}", …)'),
     ".eeg": ("signals without their header (.vhdr)", 'data = np.fromfile("{name}", …)'),
-    ".dat": ("signals without their header (.lay, .vhdr), or of BCI2000", 'data = np.fromfile("{name}", …)'),
+    ".dat": ("signals without their header (.lay, .vhdr, .dap), or of BCI2000", 'data = np.fromfile("{name}", …)'),
 }  # fmt: skip
 
 

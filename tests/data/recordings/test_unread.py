@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import mne
@@ -8,9 +9,9 @@ from signal_diffusion.data.recordings.channels import eeg_names
 from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.formats import FORMATS, format_of
 from signal_diffusion.data.recordings.opening import open_recording
-from signal_diffusion.data.recordings.reading import eeg_channels
+from signal_diffusion.data.recordings.reading import eeg_channels, read_recording
 from signal_diffusion.errors import UserError
-from tests.data.recordings.files import noise, the_recording, write_edf
+from tests.data.recordings.files import OPTIONS, noise, the_recording, write_edf
 
 
 def found(root: Path) -> list[str]:
@@ -106,14 +107,49 @@ def test_persyst_is_read(tmp_path: Path):
     assert np.allclose(raw.get_data() * 1e6, 0.5 * samples.T)
 
 
-def test_a_package_that_a_format_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_curry_and_ant_files_are_recordings_and_their_headers_and_markers_are_not(tmp_path: Path):
+    for name in ("a.dap", "a.dat", "a.rs3", "a.cef", "b.cdt", "b.cdt.dpa", "b.cdt.cef"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "c.cnt").write_bytes(b"RF64" + bytes(12))
+    (tmp_path / "d.cnt").write_bytes(b"RIFF" + bytes(12))
+    (tmp_path / "e.cnt").write_bytes(bytes(16))
+    recordings = find(tmp_path).recordings
+    assert [each.path.name for each in recordings] == ["a.dap", "b.cdt", "c.cnt", "d.cnt"]
+    assert [format_of(each.path).reader for each in recordings] == ["read_raw_curry"] * 2 + ["read_raw_ant"] * 2
+
+
+def test_eximia_is_read_in_microvolts_which_mne_takes_for_volts(tmp_path: Path):
+    counts = np.random.default_rng(0).integers(-400, 400, (64, 4350)).astype("<i2")
+    (tmp_path / "a.nxe").write_bytes(counts.T.tobytes())
+    options = replace(OPTIONS, channels=("Cz", "Pz"), sampling_rate=1450.0, band=(0.5, 600.0))
+    read_recording(the_recording(tmp_path), options, tmp_path / "x.npy")
+    assert np.abs(np.load(tmp_path / "x.npy")).mean() == pytest.approx(200 * 10 / 65535 / 2000 * 1e6, rel=0.2)
+    read_recording(the_recording(tmp_path), replace(options, volts_per_unit=1e-3), tmp_path / "y.npy")
+    assert np.allclose(np.load(tmp_path / "y.npy"), 1000 * np.load(tmp_path / "x.npy"), rtol=1e-4)
+
+
+def test_what_a_reader_prints_is_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "a.mff").mkdir()
+
+    def prints(*_: object, **__: object) -> mne.io.Raw:
+        print("categories.xml not found")
+        return noise(["E1", "VREF", "Vertex Reference"])
+
+    monkeypatch.setattr(mne.io, "read_raw_egi", prints)
+    assert eeg_channels(the_recording(tmp_path)) == ("E1",)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("module", ["mffpy", "antio>=0.5.0"])
+def test_a_package_that_a_format_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str):
     (tmp_path / "a.mff").mkdir()
 
     def needs_package(*_: object, **__: object) -> None:
-        raise RuntimeError(
-            "For reading EGI MFF data to work, the module mffpy is needed, but it could not be imported."
-        )
+        raise RuntimeError(f"For reading data to work, the module {module} is needed, but it could not be imported.")
 
     monkeypatch.setattr(mne.io, "read_raw_egi", needs_package)
-    with pytest.raises(UserError, match=r"a\.mff: EGI MFF files need the Python package mffpy; install it: uv"):
+    name = module.split(">")[0]
+    with pytest.raises(UserError, match=rf"a\.mff: EGI MFF files need the Python package {name}; install it: uv pip i"):
         eeg_channels(the_recording(tmp_path))
