@@ -88,19 +88,20 @@ def with_array_options(
     return [replace(each, sfreq=sfreq, ch_names=names) for each in arrays] or list(recordings)
 
 
-def open_array(path: Path, sfreq: float | None, ch_names: Sequence[str]) -> mne.io.RawArray:
+def open_array(path: Path, sfreq: float | None, ch_names: Sequence[str], rows: int | None = None) -> mne.io.RawArray:
     """Load an array; its numbers are unchanged, so they are volts only if those in the file are.
 
     Columns of text in a table become annotations: one over each run of equal cells, or an event if that is one cell.
 
     `sfreq` is the rate, Hz; None = that of the time column of a table. `ch_names` are the electrodes in order; () = the
-    names of a table's columns. Raises `UserError` if rate, names or which axis is time remain unknown.
+    names of a table's columns. Of a table, only the first `rows` are read, if given. Raises `UserError` if rate, names
+    or which axis is time remain unknown.
     """
     import mne
 
     marks: list[tuple[int, int, str]] = []
     if path.suffix.lower() in TABLES:
-        table = read_table(path, ch_names, sfreq)
+        table = read_table(path, ch_names, sfreq, rows)
         ch_names, data, sfreq, marks = table.ch_names, table.data, table.sfreq, table.marks
     else:
         data = _oriented(_load(path), ch_names)

@@ -16,6 +16,10 @@ __all__ = ["Headers", "check_missing", "read_headers"]
 
 logger = logging.getLogger(__name__)
 
+_TABLE_ROWS = (
+    1000  # enough to tell electrodes from time and counters; parsing a whole CSV takes longer than filtering it
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Headers:
@@ -45,7 +49,7 @@ def read_headers(
         progress("reading headers", number, len(recordings))
         try:
             with errors_naming(recording.path):
-                raw = open_recording(recording)
+                raw = open_recording(recording, table_rows=_TABLE_ROWS)
         except UserError:
             continue
         if lacking := missing_channels(ch_names, raw):

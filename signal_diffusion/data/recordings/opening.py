@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["errors_naming", "open_recording", "with_one_rate"]
 
 
-def open_recording(recording: Recording) -> mne.io.BaseRaw:
+def open_recording(recording: Recording, table_rows: int | None = None) -> mne.io.BaseRaw:
     """Open a file without reading its signals (arrays are read whole), with the annotations of its companions.
+
+    Of a table of signals, only the first `table_rows` are read, if given: its channels need no more.
 
     Epochs are joined (`epochs.join_epochs`). Gaps between the records of an EDF+D or BDF+D become annotations. Raises
     `UserError` if the file is missing, empty, truncated, or neither a continuous recording nor epochs.
@@ -45,7 +47,7 @@ def open_recording(recording: Recording) -> mne.io.BaseRaw:
         if recording.bids is not None:
             raw = _read_bids(recording.bids)
         elif has_array_suffix(recording.path):
-            return open_array(recording.path, recording.sfreq, recording.ch_names)
+            return open_array(recording.path, recording.sfreq, recording.ch_names, table_rows)
         else:
             raw = _read(recording.path)
         if not raw.ch_names:

@@ -51,14 +51,14 @@ class SignalTable:
     """First row, number of rows and text of each run of equal cells in the columns of text."""
 
 
-def read_table(path: Path, ch_names: Sequence[str], sfreq: float | None) -> SignalTable:
-    """Read a table of signals.
+def read_table(path: Path, ch_names: Sequence[str], sfreq: float | None, rows: int | None = None) -> SignalTable:
+    """Read a table of signals, or only its first `rows`.
 
     A column of time has the name time, t, timestamp, seconds or ms, or increases evenly (by 1: it counts samples).
     `ch_names` chooses columns by name, or names all columns in order; a table without a line of names needs it.
     Raises `UserError` if the time does not fit `sfreq` or misses samples.
     """
-    table = _read(path)
+    table = _read(path, rows)
     counting = [name for name in _numeric(table) if _counts(table[name])]
     times = [name for name in _times(table) if name not in counting]
     rate = _rate(str(times[0]), table[times[0]], sfreq) if times else sfreq

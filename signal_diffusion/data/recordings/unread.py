@@ -33,7 +33,10 @@ _UNREAD = {
     ".data": ("a Nicolet recording", 'data = mne.io.read_raw_nicolet("{name}", ch_type="eeg").get_data()'),
     ".cnt": ("neither a Neuroscan nor an ANT Neuro file", 'data = np.fromfile("{name}", …)'),
     ".eeg": ("signals without their header (.vhdr)", 'data = np.fromfile("{name}", …)'),
-    ".dat": ("signals without their header (.lay, .vhdr, .dap), or of BCI2000", 'data = np.fromfile("{name}", …)'),
+    ".dat": (
+        "signals without their header (.lay, .vhdr, .dap), or of BCI2000",
+        'data = np.fromfile("{name}", …), of BCI2000 mne.io.read_raw_bci2k("{name}", preload=True).get_data() × gain',
+    ),
 }  # fmt: skip
 
 

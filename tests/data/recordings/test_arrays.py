@@ -11,6 +11,7 @@ import scipy.io
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.data.recordings.arrays import open_array, volts_per_unit
 from signal_diffusion.data.recordings.finding import find
+from signal_diffusion.data.recordings.headers import read_headers
 from signal_diffusion.data.recordings.reading import read_recording
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import OPTIONS, noise, the_recording, write_edf, write_fif
@@ -82,6 +83,15 @@ def test_one_command_on_a_folder_of_tables_makes_a_dataset(tmp_path: Path, caplo
     assert card.preprocessing["units"] == "uV"
     assert "--units uV" in card.command
     assert "median amplitude" not in caplog.text
+
+
+def test_the_pass_over_headers_reads_only_the_start_of_a_table(tmp_path: Path):
+    fz = [*map(str, range(2000, 0, -1)), "broken"]
+    pd.DataFrame({"time": np.arange(2001) / 250, "Fz": fz, "Cz": np.sin(np.arange(2001))}).to_csv(tmp_path / "a.csv")
+    recording = the_recording(tmp_path / "a.csv")
+    assert read_headers([recording], ("Fz", "Cz", "Pz"), lambda *_: None).missing == {"a.csv": ["Pz"]}
+    with pytest.raises(UserError, match=r"a\.csv: no channel Fz; the file has Cz"):
+        read_recording(recording, replace(OPTIONS, channels=("Fz", "Cz")), tmp_path / "x.npy")
 
 
 def test_tables_next_to_participants_tsv_have_its_people(tmp_path: Path):
