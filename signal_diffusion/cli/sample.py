@@ -30,7 +30,7 @@ class SampleCommand(TyperCommand):
 
     def format_help(self, *arguments: Any) -> None:
         """Insert the names of samplers and formats into the help of options."""
-        from signal_diffusion.data.export import FORMATS
+        from signal_diffusion.data.export.file_formats import FORMATS
         from signal_diffusion.diffusion.samplers import SAMPLERS
 
         for option in self.params:
@@ -90,7 +90,7 @@ def sample(
 
     Options that you leave out default to the run's experiment. After a kill, the same command continues.
     """
-    from signal_diffusion.data.export import parse_formats
+    from signal_diffusion.data.export.file_formats import parse_formats
     from signal_diffusion.sampling.options import named_in_errors
     from signal_diffusion.sampling.request_options import request_options
 
@@ -126,7 +126,7 @@ def _sample(
     from accelerate.state import PartialState
 
     from signal_diffusion.data.card import DatasetCard
-    from signal_diffusion.data.export import check_formats
+    from signal_diffusion.data.export.file_formats import check_formats
     from signal_diffusion.experiment.loading import file_in_errors
     from signal_diffusion.paths import relative_to_cwd
     from signal_diffusion.sampling import job

@@ -59,9 +59,9 @@ def export_bids(
 ) -> BidsSummary:
     """Write the samples or the dataset in `source` as a BIDS derivative to the new folder `output`.
 
-    EDF stores 16 bits, so the error of a signal is at most half an `export.edf_step` of its recording. `progress` gets
-    "writing", the number of windows that are written, and their total. Raises `UserError` if `output` exists, `source`
-    has no signals, or two names are the same in BIDS, which allows letters and digits only.
+    EDF stores 16 bits, so the error of a signal is at most half an `edf_files.edf_step` of its recording. `progress`
+    gets "writing", the number of windows that are written, and their total. Raises `UserError` if `output` exists,
+    `source` has no signals, or two names are the same in BIDS, which allows letters and digits only.
     """
     if output.exists():
         raise UserError(f"{output} already exists; choose another --output, or remove it")

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from signal_diffusion.data import export
 from signal_diffusion.data.bids_names import RecordingName
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.export.edf_files import check_edf_values, save_edf
+from signal_diffusion.data.export.mne_objects import event_within, to_raw
 
 if TYPE_CHECKING:
     import mne
@@ -37,11 +38,11 @@ def write_recording(
 
     Raises `UserError` if EDF cannot store a value.
     """
-    export.check_edf_values(windows, name.stem, advice="make the samples or the dataset again")
+    check_edf_values(windows, name.stem, advice="make the samples or the dataset again")
     folder = root / name.folder
     folder.mkdir(parents=True, exist_ok=True)
-    raw = export.to_raw(windows, card, frame)
-    export.save_edf(folder / f"{name.stem}_eeg.edf", raw, windows)
+    raw = to_raw(windows, card, frame)
+    save_edf(folder / f"{name.stem}_eeg.edf", raw, windows)
     events = _events(raw, frame, card)
     write_json(folder / f"{name.stem}_eeg.json", _about(raw, name, frame, card))
     write_tsv(folder / f"{name.stem}_channels.tsv", _channels(raw, card))
@@ -99,7 +100,7 @@ def _channels(raw: mne.io.BaseRaw, card: DatasetCard) -> pd.DataFrame:
 def _events(raw: mne.io.BaseRaw, frame: pd.DataFrame, card: DatasetCard) -> pd.DataFrame:
     """A row per window, at the event that it was cut around or at its first sample, and a row per boundary."""
     sfreq, samples = raw.info["sfreq"], raw.n_times // len(frame)
-    event = export.event_within(card, samples)
+    event = event_within(card, samples)
     start = np.arange(len(frame)) * samples + (event or 0)
     unlabelled = "unlabelled" if "label" in frame else "window"
     windows = {

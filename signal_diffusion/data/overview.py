@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import split_files
-from signal_diffusion.data.export import with_names
+from signal_diffusion.data.export.signals import with_names
 from signal_diffusion.data.representations.mosaic import Mosaic
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError

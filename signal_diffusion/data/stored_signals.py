@@ -14,7 +14,9 @@ import torch
 
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import MappedTensors, open_split
-from signal_diffusion.data.export import assemble_windows, check_edf, with_names
+from signal_diffusion.data.export.assembling import assemble_windows
+from signal_diffusion.data.export.edf_files import check_edf
+from signal_diffusion.data.export.signals import with_names
 from signal_diffusion.data.integrity import changed_files
 from signal_diffusion.data.overview import read_columns
 from signal_diffusion.data.representations.registry import representation_of

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from signal_diffusion.checkpoints import MANIFEST
 from signal_diffusion.config import schema
-from signal_diffusion.data import export
+from signal_diffusion.data.export.file_formats import check_formats
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.experiment.loading import RunPaths
@@ -111,7 +111,7 @@ def sample(
 
     `samples.npz` has `tensors` (N, C, H, W) in [-1, 1], `signals` (N, …) in µV, `sampling_rate` in Hz, `ch_names` and
     an array per attribute, with "" or NaN if left open; no signals if the representation has none. The other formats
-    are those of `export.write`. For whole windows, signals are (N, electrodes, samples), and tensors
+    are those of `file_formats.write_file`. For whole windows, signals are (N, electrodes, samples), and tensors
     (N, electrodes, C, H, W). `samples.json` records how the samples were made, `samples.png` shows some of them, and
     `latents.png` the latents of a latent model. The folder is written completely or not at all.
 
@@ -142,7 +142,7 @@ def sample(
     adopted = () if batch_size else ("batch_size",)
     columns = requested_columns(trained.attributes, request.cond)
     check = partial(
-        export.check_formats,
+        check_formats,
         files.formats,
         trained.card,
         labels=[str(label) for label in np.unique(columns.get("label", [])) if label],

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signal_diffusion.data import export
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.export.mne_objects import to_mne
+from signal_diffusion.data.export.signals import channel_names
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.sampling.requests import ELECTRODE
 
@@ -50,7 +51,7 @@ class Samples:
     @property
     def ch_names(self) -> list[str]:
         """Electrodes of the signals, in order; "EEG" if the electrode was left open, [] without signals."""
-        return [] if self.signals is None else export.channel_names(self.signals, self.card, self.columns)
+        return [] if self.signals is None else channel_names(self.signals, self.card, self.columns)
 
     def as_windows(self, electrodes: int) -> Samples:
         """The same samples grouped into windows of this many consecutive electrodes; 0 = unchanged."""
@@ -65,7 +66,7 @@ class Samples:
         return replace(self, tensors=tensors, latents=latents, signals=signals, columns=columns)
 
     def to_mne(self) -> mne.EpochsArray:
-        """Convert to one epoch per sample with `data.export.to_mne`: volts, names, positions, and columns as metadata.
+        """Convert to one epoch per sample, in volts, with names, positions, and columns as metadata.
 
         Raises
         ------
@@ -73,7 +74,7 @@ class Samples:
             If there are no signals.
         """
         signals = torch.empty(len(self), 0) if self.signals is None else self.signals
-        return export.to_mne(signals, self.card, self.columns)
+        return to_mne(signals, self.card, self.columns)
 
     def to_pictures(self) -> list[Image]:
         """Convert each sample, or each electrode of a window, to an 8-bit image: grey for one channel, otherwise RGB.

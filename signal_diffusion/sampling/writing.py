@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from signal_diffusion.data import export
+from signal_diffusion.data.export.edf_files import edf_step
+from signal_diffusion.data.export.file_formats import write_file
 from signal_diffusion.figures.pixels import draw_animation, draw_grid
 from signal_diffusion.figures.samples import SampleGroup, draw_latents, draw_samples
 from signal_diffusion.sampling.samples import Samples
@@ -28,7 +29,7 @@ class SampleFiles:
     """Which files to write next to `samples.json` and `samples.png`."""
 
     formats: Sequence[str] = ("npz",)
-    """Formats, from `export.FORMATS`."""
+    """Formats, from `file_formats.FORMATS`."""
     grid_nrow: int | None = None
     """Samples per row of `grid.png`; None = no `grid.png`."""
     animation: bool = False
@@ -66,9 +67,9 @@ def write_samples(
         if name == "png":
             content, table = samples.tensors, _with_window_numbers(samples, electrodes)
         exported = None if name == "png" else signals
-        path = export.write(folder / "samples", exported, samples.card, table, name, tensors=content)
+        path = write_file(folder / "samples", exported, samples.card, table, name, tensors=content)
         written.append(path.name)
-    step = {"edf_step_microvolts": export.edf_step(signals)} if "edf" in files.formats and signals is not None else {}
+    step = {"edf_step_microvolts": edf_step(signals)} if "edf" in files.formats and signals is not None else {}
     # What the signals are; the rest of the card is in the checkpoint.
     card = asdict(replace(samples.card.without_paths(), command="", skipped=[], files={}))
     about = {**about, **step, "dataset": card}

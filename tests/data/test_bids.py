@@ -22,7 +22,7 @@ from signal_diffusion.cli import app
 from signal_diffusion.data.bids import export_bids
 from signal_diffusion.data.bids_names import RecordingNames
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.export import edf_step
+from signal_diffusion.data.export.edf_files import edf_step
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.stored_signals import open_signals

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from signal_diffusion.data import export
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.export.file_formats import write_file
 from signal_diffusion.data.foreign.rows import folder_rows
 from signal_diffusion.data.representations.pictures import Picture, read_image
 from signal_diffusion.data.representations.registry import representation_of
@@ -66,7 +66,7 @@ METADATA = {"label": ["alert", "", "relaxed"], "age": [31.0, float("nan"), 20.0]
 
 def test_exported_images_are_read_back_to_eight_bits(card: DatasetCard, tmp_path: Path) -> None:
     samples = images(3, channels=1, size=64)
-    folder = export.write(tmp_path / "samples", None, card, METADATA, "png", tensors=samples)
+    folder = write_file(tmp_path / "samples", None, card, METADATA, "png", tensors=samples)
     rows = folder_rows(folder, "label")
     read = [read_image(path, where, channels=1, size=64) for where, path in rows.tensors()]
     assert np.abs(np.stack(read) - samples.numpy()).max() <= 1 / 255 + 1e-6
@@ -75,12 +75,12 @@ def test_exported_images_are_read_back_to_eight_bits(card: DatasetCard, tmp_path
 
 def test_three_channels_are_red_green_and_blue(card: DatasetCard, tmp_path: Path) -> None:
     samples = images(1)
-    folder = export.write(tmp_path / "samples", None, card, {"label": ["alert"]}, "png", tensors=samples)
+    folder = write_file(tmp_path / "samples", None, card, {"label": ["alert"]}, "png", tensors=samples)
     [read] = [read_image(path, where, channels=3, size=8) for where, path in folder_rows(folder, "label").tensors()]
     assert np.abs(read - samples[0].numpy()).max() <= 1 / 255 + 1e-6
 
 
 def test_datasets_reads_the_folder_as_images(card: DatasetCard, tmp_path: Path) -> None:
-    export.write(tmp_path / "samples", None, card, METADATA, "png", tensors=images(3, channels=1, size=64))
+    write_file(tmp_path / "samples", None, card, METADATA, "png", tensors=images(3, channels=1, size=64))
     loaded = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "samples"), split="train")
     assert loaded["label"][:] == ["alert", None, "relaxed"] and loaded[0]["image"].size == (64, 64)

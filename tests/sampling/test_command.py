@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from signal_diffusion.checkpoints import MANIFEST, write_manifest
 from signal_diffusion.cli import app, main
-from signal_diffusion.data.export import FORMATS
+from signal_diffusion.data.export.file_formats import FORMATS
 from signal_diffusion.diffusion.samplers import SAMPLERS
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.export import export

@@ -12,8 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
-from signal_diffusion.data import export
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.export.assembling import assemble_windows
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Categorical
 from signal_diffusion.pipeline import SignalDiffusionPipeline
@@ -74,7 +74,7 @@ def test_windows_are_the_reassembled_samples_of_their_electrodes(electrodes_run:
     )
     assert single.signals is not None
     numbers = {"recording": ["generated"] * 38, "window": np.arange(38) // 19, "electrode": single.columns["electrode"]}
-    signals, _ = export.assemble_windows(single.signals, trained.card, numbers)
+    signals, _ = assemble_windows(single.signals, trained.card, numbers)
 
     with np.load(tmp_path / "out" / "samples.npz") as file:
         assert np.abs(file["signals"] - signals).max() < 1e-3 * np.abs(signals).max()

@@ -14,9 +14,10 @@ import torch
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
-from signal_diffusion.data import export
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
+from signal_diffusion.data.export.file_formats import write_file
+from signal_diffusion.data.export.mne_objects import to_mne, to_raw
 from signal_diffusion.data.preparing.event_windows import parse_events, read_events_table, samples_of
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.data.representations.registry import representation_of
@@ -53,7 +54,7 @@ def epochs_of(root: Path) -> mne.EpochsArray:
     card, split = DatasetCard.load(root), open_split(root, "train")
     tensors = torch.from_numpy(np.stack(split.with_format("numpy")["signal"][:])).float()
     signals = representation_of(card).to_signal(tensors)
-    return export.to_mne(signals, card, split.remove_columns("signal").to_pandas())
+    return to_mne(signals, card, split.remove_columns("signal").to_pandas())
 
 
 def pulse(sfreq: float) -> np.ndarray:
@@ -92,13 +93,13 @@ def test_an_evoked_response_comes_back_from_exported_epochs(tmp_path: Path) -> N
     signed = recording(tmp_path / "p1" / "a_raw.fif", samples.tolist(), codes, response, noise=4.0)
     prepare([signed.parent], tmp_path / "out", replace(OPTIONS, tmin=-0.4, tmax=0.408, window=2048))
     epochs = epochs_of(tmp_path / "out")
-    path = export.write(
+    path = write_file(
         tmp_path / "generated", 1e6 * epochs.get_data(), DatasetCard.load(tmp_path / "out"), epochs.metadata, "fif"
     )
     read = mne.read_epochs(path, verbose="ERROR")
     assert read.tmin == -0.4 and set(read.event_id) == {"left", "right"} and len(read["left"]) == 150
     assert np.corrcoef(read.average().data[1], response[::2])[0, 1] > 0.999
-    raw = export.to_raw(1e6 * read.get_data(), DatasetCard.load(tmp_path / "out"), read.metadata)
+    raw = to_raw(1e6 * read.get_data(), DatasetCard.load(tmp_path / "out"), read.metadata)
     events, codes_of = mne.events_from_annotations(raw, regexp="label/.*", verbose="ERROR")
     again = mne.Epochs(raw, events, codes_of, -0.4, 0.4, baseline=None, reject_by_annotation=False, verbose="ERROR")
     assert np.corrcoef(again.average().data[1], response[::2])[0, 1] > 0.999
@@ -241,7 +242,7 @@ def test_an_event_after_the_window_is_before_the_first_sample() -> None:
     )  # fmt: skip
     metadata = pd.DataFrame({"label": ["a", "b"]})
     signals = np.random.default_rng(0).standard_normal((2, 1, 100))
-    assert export.to_mne(signals, card, metadata).times[0] == 0.5
-    raw = export.to_raw(signals, card, metadata)
+    assert to_mne(signals, card, metadata).times[0] == 0.5
+    raw = to_raw(signals, card, metadata)
     spans = [(each["onset"], each["duration"]) for each in raw.annotations if each["description"].startswith("label")]
     assert spans == [(0.0, 1.0), (1.0, 1.0)]  # the event is outside, so the whole window has the label
