@@ -68,7 +68,7 @@ def show(
 @app.command()
 def check(root: Root) -> None:
     """Check a dataset against everything that its card says."""
-    from signal_diffusion.data.verification import check_dataset
+    from signal_diffusion.data.verification.checks import check_dataset
 
     checks = check_dataset(root)
     for each in checks:

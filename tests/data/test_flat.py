@@ -18,7 +18,7 @@ from signal_diffusion.data.dataset import open_split, write_split
 from signal_diffusion.data.flat import find_flat
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
-from signal_diffusion.data.verification import check_dataset
+from signal_diffusion.data.verification.checks import check_dataset
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.dataset import dataset_of
 

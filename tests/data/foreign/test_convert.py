@@ -28,7 +28,7 @@ from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.timeseries import TimeSeries
-from signal_diffusion.data.verification import check_dataset
+from signal_diffusion.data.verification.checks import check_dataset
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of

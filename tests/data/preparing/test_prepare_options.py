@@ -21,7 +21,7 @@ from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOpt
 from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import PictureOptions
-from signal_diffusion.data.verification import check_dataset
+from signal_diffusion.data.verification.checks import check_dataset
 from signal_diffusion.errors import UserError
 
 OPTIONS = PrepareOptions(channels="Fz,Cz,Pz", window=256, splits=(0.6, 0.2, 0.2))

@@ -22,7 +22,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME, write_splits
 from signal_diffusion.data.shared_examples import example_digests
-from signal_diffusion.data.verification import check_dataset
+from signal_diffusion.data.verification.checks import check_dataset
 from signal_diffusion.errors import UserError
 
 TEST_FILE = "test/00000.parquet"
