@@ -139,19 +139,21 @@ def _synthetic_root(data: schema.Data) -> Path:
 
 
 def _converted_root(data: schema.Data, root: Path | None, min_channels: int) -> Path:
-    from signal_diffusion.data.foreign import convert as foreign
+    from signal_diffusion.data.foreign.convert import convert
+    from signal_diffusion.data.foreign.options import ConversionOptions
+    from signal_diffusion.data.foreign.split_locations import find_splits, split_location
 
     paths = data.paths
     if root is not None:
-        locations, aliases = foreign.find_splits(root), {}
+        locations, aliases = find_splits(root), {}
         name = paths.root if data.source == "hub" else root.resolve().name
     else:
         written = {"train": paths.train} | ({"validation": paths.val} if paths.val != schema.Paths().val else {})
         keys = {"train": "[data.paths] train", "validation": "[data.paths] val"}
         folders = {split: expand_path(text, keys[split]) for split, text in written.items()}
-        locations = {split: foreign.split_location(folder, keys[split]) for split, folder in folders.items()}
+        locations = {split: split_location(folder, keys[split]) for split, folder in folders.items()}
         aliases, name = {text: split for split, text in written.items()}, folders["train"].name
-    wanted = foreign.ConversionOptions(
+    wanted = ConversionOptions(
         representation=data.representation,
         columns=asdict(data.columns),
         image_size=data.image_size,
@@ -159,7 +161,7 @@ def _converted_root(data: schema.Data, root: Path | None, min_channels: int) -> 
         min_channels=min_channels,
     )
     cache = cache_folder(data.loading.cache_dir, "converted")
-    return foreign.convert(locations, wanted, cache, name=name, aliases=aliases)
+    return convert(locations, wanted, cache, name=name, aliases=aliases)
 
 
 def _card(data: schema.Data, root: Path) -> DatasetCard:

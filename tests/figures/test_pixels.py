@@ -12,7 +12,7 @@ from PIL import Image
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.export.file_formats import write_file
-from signal_diffusion.data.foreign.rows import folder_rows
+from signal_diffusion.data.foreign.folder_rows import folder_rows
 from signal_diffusion.data.representations.pictures import Picture, read_image
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.figures.pixels import draw_animation, draw_grid

@@ -1,4 +1,5 @@
 """Datasets that `prepare` did not make (image folders, Parquet files, the Hub), converted once to our format.
 
-`convert` is the entry point, `rows` reads and checks rows, `image_folder` writes samples as a folder of images.
+`convert` is the entry point, after `split_locations` found the splits; `image_folder` writes samples as such a folder.
+Only this folder knows that a dataset was not made by `prepare`.
 """

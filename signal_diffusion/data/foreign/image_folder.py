@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
-from signal_diffusion.data.foreign.rows import METADATA
+from signal_diffusion.data.foreign.folder_rows import METADATA
 from signal_diffusion.data.representations.representation import Representation
 
 __all__ = ["write_images"]

@@ -23,7 +23,7 @@ from PIL import Image
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import open_split
-from signal_diffusion.data.foreign.rows import parquet_rows
+from signal_diffusion.data.foreign.parquet_rows import parquet_rows
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import representation_of
