@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
+from signal_diffusion.cli.prepare_summary import print_summary
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.errors import UserError
-from signal_diffusion.escaping import for_terminal
-
-if TYPE_CHECKING:
-    from signal_diffusion.data.card import DatasetCard
 
 __all__ = ["prepare"]
 
@@ -43,9 +40,18 @@ RECORDING_OPTIONS = (
     "skip_bad",
     "workers",
 )
-TENSORS, FILES, WHO, SIGNALS = "Tensors", "Files", "Who is who", "Signals"
-WINDOWS, EVENTS, LABELS, SPLITS, SYNTHETIC = "Windows", "Windows around events", "Labels", "Splits", "Synthetic EEG"
 SYNTHETIC_OPTIONS = ("num_subjects", "num_windows")
+
+# Options of the panels of --help.
+_tensors = partial(typer.Option, rich_help_panel="Tensors")
+_files = partial(typer.Option, rich_help_panel="Files")
+_people = partial(typer.Option, rich_help_panel="Who is who")
+_signals = partial(typer.Option, rich_help_panel="Signals")
+_windows = partial(typer.Option, rich_help_panel="Windows")
+_events = partial(typer.Option, rich_help_panel="Windows around events")
+_labels = partial(typer.Option, rich_help_panel="Labels")
+_splits = partial(typer.Option, rich_help_panel="Splits")
+_synthetic = partial(typer.Option, rich_help_panel="Synthetic EEG")
 
 
 def prepare(
@@ -55,229 +61,135 @@ def prepare(
         list[Path] | None,
         typer.Argument(metavar="INPUT...", help="Recordings, folders of recordings, or BIDS folders."),
     ] = None,
-    synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Generate EEG instead of reading recordings.", rich_help_panel=SYNTHETIC)
-    ] = False,
+    synthetic: Annotated[bool, _synthetic("--synthetic", help="Generate EEG instead of reading recordings.")] = False,
     representation: Annotated[
-        str,
-        typer.Option(help="How EEG becomes tensors: db-only, db-iq, db-polar, timeseries.", rich_help_panel=TENSORS),
+        str, _tensors(help="How EEG becomes tensors: db-only, db-iq, db-polar, timeseries.")
     ] = "db-only",
     layout: Annotated[
-        str,
-        typer.Option(
-            help="electrode: one image per electrode; mosaic: one image of all electrodes.", rich_help_panel=TENSORS
-        ),
+        str, _tensors(help="electrode: one image per electrode; mosaic: one image of all electrodes.")
     ] = "electrode",
-    picture_size: Annotated[
-        int, typer.Option(help="Height and width of a mosaic, pixels.", rich_help_panel=TENSORS)
-    ] = 64,
-    frequency: Annotated[
-        str, typer.Option(help="Spacing of the rows of a mosaic: linear or log.", rich_help_panel=TENSORS)
-    ] = "linear",
+    picture_size: Annotated[int, _tensors(help="Height and width of a mosaic, pixels.")] = 64,
+    frequency: Annotated[str, _tensors(help="Spacing of the rows of a mosaic: linear or log.")] = "linear",
     db_limits: Annotated[
         tuple[float, float] | None,
-        typer.Option(
-            help="Levels that become -1 and 1, dB re 1 µV.",
-            show_default="percentiles of the training split",
-            rich_help_panel=TENSORS,
-        ),
+        _tensors(help="Levels that become -1 and 1, dB re 1 µV.", show_default="percentiles of the training split"),
     ] = None,
     channels: Annotated[
         str,
-        typer.Option(
-            help="10-20 (its 19 electrodes), file (all EEG channels of the first recording), or a list: Fz,Cz,Pz.",
-            rich_help_panel=SIGNALS,
+        _signals(
+            help="10-20 (its 19 electrodes), file (all EEG channels of the first recording), or a list: Fz,Cz,Pz."
         ),
     ] = "10-20",
     sfreq: Annotated[
         float | None,
-        typer.Option(
-            help="Sampling rate of arrays (.csv, .tsv, .npy, .npz, .mat), Hz.",
-            show_default="time column",
-            rich_help_panel=FILES,
-        ),
+        _files(help="Sampling rate of arrays (.csv, .tsv, .npy, .npz, .mat), Hz.", show_default="time column"),
     ] = None,
     units: Annotated[
-        str | None,
-        typer.Option(
-            help="Unit of arrays, or of recordings with a wrong unit: uV, mV, V, nV, or its size in V.",
-            rich_help_panel=FILES,
-        ),
+        str | None, _files(help="Unit of arrays, or of recordings with a wrong unit: uV, mV, V, nV, or its size in V.")
     ] = None,
     ch_names: Annotated[
-        str | None,
-        typer.Option(
-            help="Channels of arrays, in order: Fz,Cz,Pz.", show_default="names of the columns", rich_help_panel=FILES
-        ),
+        str | None, _files(help="Channels of arrays, in order: Fz,Cz,Pz.", show_default="names of the columns")
     ] = None,
     missing: Annotated[
-        str,
-        typer.Option(
-            help="If recordings lack electrodes: refuse, or interpolate (spherical splines).", rich_help_panel=FILES
-        ),
+        str, _files(help="If recordings lack electrodes: refuse, or interpolate (spherical splines).")
     ] = "refuse",
-    reference: Annotated[
-        str, typer.Option(help="average, none, or channels: A1,A2.", rich_help_panel=SIGNALS)
-    ] = "average",
-    band: Annotated[tuple[float, float], typer.Option(help="Band-pass, Hz.", rich_help_panel=SIGNALS)] = (0.5, 60.0),
-    notch: Annotated[
-        list[float] | None, typer.Option(help="Line frequency to remove, Hz; repeatable.", rich_help_panel=SIGNALS)
-    ] = None,
-    rate: Annotated[float, typer.Option(help="Sampling rate of the dataset, Hz.", rich_help_panel=SIGNALS)] = 125.0,
+    reference: Annotated[str, _signals(help="average, none, or channels: A1,A2.")] = "average",
+    band: Annotated[tuple[float, float], _signals(help="Band-pass, Hz.")] = (0.5, 60.0),
+    notch: Annotated[list[float] | None, _signals(help="Line frequency to remove, Hz; repeatable.")] = None,
+    rate: Annotated[float, _signals(help="Sampling rate of the dataset, Hz.")] = 125.0,
     window: Annotated[
-        int,
-        typer.Option(
-            help="Length of a window, samples; with --events, it follows from --tmin and --tmax.",
-            rich_help_panel=WINDOWS,
-        ),
+        int, _windows(help="Length of a window, samples; with --events, it follows from --tmin and --tmax.")
     ] = 2048,
     overlap: Annotated[
-        float | None,
-        typer.Option(
-            help="Fraction of a window shared with the next one.",
-            show_default="0.5; synthetic 0",
-            rich_help_panel=WINDOWS,
-        ),
+        float | None, _windows(help="Fraction of a window shared with the next one.", show_default="0.5; synthetic 0")
     ] = None,
     label: Annotated[
         str,
-        typer.Option(
+        _labels(
             help="Source of the label: task, session, run or acquisition (of the BIDS name), annotation (or event; "
             "annotation:A,B uses only these), folder (INPUT/LABEL/[SUBJECT/]FILE), a column of the subject table, "
             "or a template: {task}/{annotation}.",
             show_default="task; with --events the event",
-            rich_help_panel=LABELS,
         ),
     ] = "task",
     event_duration: Annotated[
         float | None,
-        typer.Option(
+        _labels(
             help="With --label annotation: longest duration of events that have none, s.",
             show_default="until the next event; the last one: the median interval",
-            rich_help_panel=LABELS,
         ),
     ] = None,
     events: Annotated[
         str | None,
-        typer.Option(
+        _events(
             metavar="LABEL=CODE,…",
             help="Cut one window around each of these events, and label it: left=T1,right=T2. Codes are looked up in "
             "events.tsv, annotations and stim channels.",
-            rich_help_panel=EVENTS,
         ),
     ] = None,
     events_table: Annotated[
         Path | None,
-        typer.Option(
-            help="Table (.csv, .tsv) with the columns run, event, label, if a code depends on the run.",
-            rich_help_panel=EVENTS,
-        ),
+        _events(help="Table (.csv, .tsv) with the columns run, event, label, if a code depends on the run."),
     ] = None,
-    tmin: Annotated[
-        float | None, typer.Option(help="Start of a window, relative to its event, s.", rich_help_panel=EVENTS)
-    ] = None,
-    tmax: Annotated[
-        float | None, typer.Option(help="End of a window, relative to its event, s.", rich_help_panel=EVENTS)
-    ] = None,
+    tmin: Annotated[float | None, _events(help="Start of a window, relative to its event, s.")] = None,
+    tmax: Annotated[float | None, _events(help="End of a window, relative to its event, s.")] = None,
     baseline: Annotated[
         tuple[float, float] | None,
-        typer.Option(
-            help="Subtract the mean of this interval, relative to the event, from each electrode, s.",
-            rich_help_panel=EVENTS,
-        ),
+        _events(help="Subtract the mean of this interval, relative to the event, from each electrode, s."),
     ] = None,
     subjects: Annotated[
         Path | None,
-        typer.Option(
-            help="Subject table (.csv, .tsv): id, sex, age, group, …; overrides BIDS participants.tsv.",
-            rich_help_panel=WHO,
-        ),
+        _people(help="Subject table (.csv, .tsv): id, sex, age, group, …; overrides BIDS participants.tsv."),
     ] = None,
     subject_pattern: Annotated[
         str | None,
-        typer.Option(
+        _people(
             help=r"In plain folders: regular expression whose first group is the subject, searched in a file's path: "
             r"'(S\d+)R'.",
             show_default="sub-… in the name, else the folder, else the name",
-            rich_help_panel=WHO,
         ),
     ] = None,
     subject_from: Annotated[
-        str | None,
-        typer.Option(
-            help="In plain folders: folder, name, or table (--subjects, with a column of file names).",
-            rich_help_panel=WHO,
-        ),
+        str | None, _people(help="In plain folders: folder, name, or table (--subjects, with a column of file names).")
     ] = None,
     one_person_per_file: Annotated[
-        bool,
-        typer.Option(
-            "--one-person-per-file",
-            help="Names of files are people, even if a part of them repeats.",
-            rich_help_panel=WHO,
-        ),
+        bool, _people("--one-person-per-file", help="Names of files are people, even if a part of them repeats.")
     ] = False,
     captions: Annotated[
         str | None,
-        typer.Option(
+        _labels(
             help='Caption template, such as "EEG of a(n)[ {age} year old][ {gender}] subject"; "" = none.',
             show_default="health, age, gender, label",
-            rich_help_panel=LABELS,
         ),
     ] = None,
     reject_above: Annotated[
         str,
-        typer.Option(
+        _windows(
             metavar="FLOAT|auto",
             help="Reject windows with a larger peak-to-peak amplitude, µV; auto keeps 90 % of them.",
-            rich_help_panel=WINDOWS,
         ),
     ] = "500.0",
     reject_flat: Annotated[
-        float,
-        typer.Option(
-            help="Reject windows with a flat second: peak-to-peak amplitude below this, µV.", rich_help_panel=WINDOWS
-        ),
+        float, _windows(help="Reject windows with a flat second: peak-to-peak amplitude below this, µV.")
     ] = 0.1,
-    splits: Annotated[
-        tuple[float, float, float],
-        typer.Option(help="Fractions of subjects in train, validation, test.", rich_help_panel=SPLITS),
-    ] = (
+    splits: Annotated[tuple[float, float, float], _splits(help="Fractions of subjects in train, validation, test.")] = (
         0.8,
         0.1,
         0.1,
     ),
     split_by: Annotated[
-        str,
-        typer.Option(
-            help="subject, or a column of the subject table (family, site) whose groups stay together.",
-            rich_help_panel=SPLITS,
-        ),
+        str, _splits(help="subject, or a column of the subject table (family, site) whose groups stay together.")
     ] = "subject",
     splits_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="Dataset, or its splits.json, to take the split of each subject from.", rich_help_panel=SPLITS
-        ),
+        Path | None, _splits(help="Dataset, or its splits.json, to take the split of each subject from.")
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Random seed of the splits and of synthetic EEG.", rich_help_panel=SPLITS)
-    ] = 0,
+    seed: Annotated[int, _splits(help="Random seed of the splits and of synthetic EEG.")] = 0,
     skip_bad: Annotated[
-        bool,
-        typer.Option(
-            "--skip-bad",
-            help="Skip recordings (and ages) that cannot be used, instead of stopping.",
-            rich_help_panel=FILES,
-        ),
+        bool, _files("--skip-bad", help="Skip recordings (and ages) that cannot be used, instead of stopping.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Number of processes that read recordings.", rich_help_panel=FILES)] = 1,
-    num_subjects: Annotated[
-        int, typer.Option(help="Number of synthetic subjects, each recorded once per label.", rich_help_panel=SYNTHETIC)
-    ] = 24,
-    num_windows: Annotated[
-        int, typer.Option(help="Number of windows per synthetic recording.", rich_help_panel=SYNTHETIC)
-    ] = 4,
+    workers: Annotated[int, _files(help="Number of processes that read recordings.")] = 1,
+    num_subjects: Annotated[int, _synthetic(help="Number of synthetic subjects, each recorded once per label.")] = 24,
+    num_windows: Annotated[int, _synthetic(help="Number of windows per synthetic recording.")] = 4,
 ) -> None:
     """Make a dataset from recordings (one folder per subject, or BIDS), or from generated EEG with --synthetic."""
     if bool(inputs) == synthetic:
@@ -343,7 +255,7 @@ def prepare(
             if options.window != window:  # the default may be replaced, but not the same number if it was given
                 _refuse(context, ("window",), "--tmin and --tmax, which make it " + str(options.window))
             card = prepare_recordings(inputs or [], output, options, progress)
-    _summarise(card, output)
+    print_summary(card, output)
 
 
 def _amplitude(text: str) -> float | Literal["auto"]:
@@ -359,27 +271,3 @@ def _refuse(context: typer.Context, names: tuple[str, ...], other: str) -> None:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise UserError(f"prepare: --{name.replace('_', '-')} has no effect with {other}; leave it out")
-
-
-def _summarise(card: DatasetCard, output: Path) -> None:
-    from signal_diffusion.data.card import format_label_counts
-
-    name = card.representation["name"]
-    layout = card.representation["layout"]
-    print(f"{output}: {name}, {layout} {'×'.join(map(str, card.shape))}, {len(card.channels)} electrodes")
-    for split, counts in card.splits.items():
-        print(
-            f"  {split:<10} {len(counts['subjects']):4d} subjects  {counts['windows']:6d} windows  "
-            f"{counts['examples']:7d} examples  {for_terminal(format_label_counts(counts))}"
-        )
-    rejected = ", ".join(f"{count} {reason}" for reason, count in card.rejected.items())
-    if card.tmin is not None and card.window is not None and card.sampling_rate:
-        tmax = card.tmin + card.window / card.sampling_rate
-        print(f"  windows from {card.tmin:g} to {tmax:g} s around events")
-    print(f"  windows rejected: {rejected}; recordings without examples: {len(card.skipped)}")
-    if "label" not in card.columns:
-        print("  no labels; choose their source with --label")
-    print(
-        "train on it: uv run python -m signal_diffusion.training.diffusion "
-        + shlex.join([f"config/diffusion/dit-{name}.toml", "--set", f"data.paths.root={output}"])
-    )
