@@ -16,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # parallel workers are faster with one 
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # each more would be a process that imports torch
 _CACHE = tempfile.TemporaryDirectory(prefix="signal-diffusion-tests-")
 os.environ["HF_DATASETS_CACHE"] = os.environ["XDG_CACHE_HOME"] = _CACHE.name
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = f"{_CACHE.name}/hypothesis"
 os.environ["MPLCONFIGDIR"] = f"{tempfile.gettempdir()}/signal-diffusion-tests-matplotlib"  # its list of fonts is slow
 
 import pytest  # noqa: E402
