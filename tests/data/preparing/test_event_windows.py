@@ -22,18 +22,10 @@ from signal_diffusion.data.preparing.event_windows import parse_events, read_eve
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
+from tests.data.preparing.options import UNCHANGED
 from tests.data.recordings.files import noise, write_edf
 
-OPTIONS = PrepareOptions(
-    representation="timeseries",
-    channels="Fz,Cz,Pz",
-    reference="none",
-    band=(0.5, 45.0),
-    rate=125.0,
-    events="left=T1,right=T2",
-    tmin=-0.5,
-    tmax=1.5,
-)
+OPTIONS = replace(UNCHANGED, events="left=T1,right=T2", tmin=-0.5, tmax=1.5)
 
 
 def recording(

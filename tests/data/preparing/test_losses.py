@@ -10,11 +10,10 @@ from typer.testing import CliRunner
 from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.losses import amplitude_that_keeps
-from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
+from signal_diffusion.data.preparing.prepare import prepare
 from signal_diffusion.errors import UserError
+from tests.data.preparing.options import OPTIONS
 from tests.data.recordings.files import noise, write_fif
-
-OPTIONS = PrepareOptions(channels="Fz,Cz,Pz", window=256)
 
 
 @pytest.fixture(scope="module")

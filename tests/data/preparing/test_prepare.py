@@ -13,8 +13,8 @@ from signal_diffusion.data.overview import describe
 from signal_diffusion.data.preparing import building
 from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare, prepare_synthetic
 from signal_diffusion.errors import UserError
+from tests.data.preparing.options import OPTIONS
 
-OPTIONS = PrepareOptions(channels="Fz,Cz,Pz", window=256)
 TINY = SyntheticOptions(num_subjects=3, num_windows=1, window=256)
 
 

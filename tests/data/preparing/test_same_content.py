@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
+from signal_diffusion.data.preparing.prepare import prepare
 from signal_diffusion.errors import UserError
+from tests.data.preparing.options import OPTIONS
 from tests.data.recordings.files import noise, write_edf
-
-OPTIONS = PrepareOptions(channels="Fz,Cz,Pz", window=256)
 
 
 @pytest.fixture

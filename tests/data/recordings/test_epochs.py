@@ -14,21 +14,13 @@ import torch
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
-from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
+from signal_diffusion.data.preparing.prepare import prepare
 from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
+from tests.data.preparing.options import UNCHANGED
 
-OPTIONS = PrepareOptions(
-    representation="timeseries",
-    channels="Fz,Cz,Pz",
-    reference="none",
-    band=(0.5, 45.0),
-    rate=125.0,
-    window=125,
-    overlap=0.0,
-    label="annotation",
-)
+OPTIONS = replace(UNCHANGED, window=125, overlap=0.0, label="annotation")
 
 
 def epochs(count: int = 6, sfreq: float = 256.0, tmin: float = -0.5, seconds: float = 2.0) -> mne.EpochsArray:
