@@ -1,0 +1,76 @@
+"""`signal-diffusion evaluate`: judge synthetic EEG by real EEG, and report it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from signal_diffusion.cli.progress import progress_bars
+from signal_diffusion.errors import UserError
+
+__all__ = ["app"]
+
+DEFAULT = "windows"
+"""The subcommand that is meant if none is named."""
+
+
+class _Group(TyperGroup):
+    """`evaluate SAMPLES …` is `evaluate windows SAMPLES …`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_Group, help="Judge synthetic EEG by real EEG.", no_args_is_help=True)
+
+
+@app.command(DEFAULT)
+def windows(
+    synthetic: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SAMPLES",
+            help="What to judge: a folder that `sample` wrote, a dataset, or a folder of FIF or EDF files.",
+        ),
+    ],
+    real: Annotated[str, typer.Option(metavar="DATASET[:SPLIT]", help="Real windows to judge by; its test split.")],
+    output: Annotated[Path, typer.Option(help="Folder to write the report to; must not exist yet.")],
+    train: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET[:SPLIT]",
+            help="What the model was trained on, for the floor's other people and for copies.",
+            show_default="the train split of --real",
+        ),
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these metrics.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the metrics that take seconds.")] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also judge copies, surrogates and noise made of the training data.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of windows and of the draws of people.")] = 0,
+) -> None:
+    """Judge synthetic windows by real ones: values, floors, ratios and intervals, and a page to read."""
+    if output.exists():
+        raise UserError(f"{output} already exists; choose another --output, or remove it")
+    from signal_diffusion.evaluation.evaluating import evaluate
+
+    with progress_bars() as progress:
+        report = evaluate(
+            synthetic,
+            real,
+            train=train,
+            metrics=None if metrics is None else [name.strip() for name in metrics.split(",")],
+            quick=quick,
+            controls=controls,
+            seed=seed,
+            on_metric=lambda done, total: progress("judging", done, total),
+        )
+    files = report.save(output)
+    print(report.to_text())
+    print(f"{output}: {', '.join(file.name for file in files)}")

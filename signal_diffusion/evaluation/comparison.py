@@ -1,0 +1,175 @@
+"""Compare synthetic with real windows: the value of each metric, its floor, their ratio, and an interval.
+
+The floor is the same metric between two disjoint groups of real people of the same size: a ratio of 1 is as good as
+real. Intervals are those of bootstrap draws of people.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from signal_diffusion.evaluation.copies import Training, attach_training
+from signal_diffusion.evaluation.features import Features, Unavailable
+from signal_diffusion.evaluation.groups import Groups, draws, matched_groups
+from signal_diffusion.evaluation.measurement import Measurement, Metric
+from signal_diffusion.evaluation.metrics import chosen_metrics
+from signal_diffusion.evaluation.report import Estimate, Report, Result
+from signal_diffusion.evaluation.windows import Windows
+
+__all__ = ["MOST_WINDOWS", "compare_windows"]
+
+MOST_WINDOWS = 1000
+"""Largest number of windows of a group; more change little and take longer."""
+DRAWS = 10
+"""Bootstrap draws of people for the intervals."""
+CONFIDENCE = 0.95
+LEAST_OF_CLASS = 40
+"""Windows of a class in each group, for its own values."""
+OnMetric = Callable[[int, int], None]
+"""Called with the number of metrics that are done, and of all."""
+
+
+def compare_windows(
+    real: Windows,
+    synthetic: Windows,
+    *,
+    train: Windows | None = None,
+    metrics: Sequence[str] | None = None,
+    quick: bool = False,
+    notes: Sequence[str] = (),
+    seed: int = 0,
+    on_metric: OnMetric | None = None,
+) -> Report:
+    """Judge synthetic windows by real ones of people who were not trained on, in the same units and electrodes.
+
+    Parameters
+    ----------
+    train
+        Training windows, for the floor's other people and for copies; None = the real people are split for the floor.
+    metrics
+        Names from `metrics.METRICS`; None = all, or those of `quick`.
+    notes
+        Sentences about the inputs that the report shows.
+
+    Raises
+    ------
+    UserError
+        If a metric is unknown. One that these windows do not have is in the report, with the reason.
+    """
+    chosen = chosen_metrics(metrics, quick=quick)
+    features = {"real": Features(real), "synthetic": Features(synthetic)}
+    if train is not None:
+        features["train"] = Features(train)
+        if any(metric.against_train for metric in chosen):
+            _attach(Training(train) if len(train) > 1 else None, features["real"], features["synthetic"])
+    groups = matched_groups(
+        features["real"], features["synthetic"], features.get("train"), most=MOST_WINDOWS, seed=seed
+    )
+    drawn = list(draws(groups, DRAWS, seed))
+    classes = _classes(groups)
+    results = []
+    for number, metric in enumerate(chosen):
+        if on_metric:
+            on_metric(number, len(chosen))
+        results.append(_judged(metric, groups, drawn, classes))
+    if on_metric:
+        on_metric(len(chosen), len(chosen))
+    return Report(results=tuple(results), notes=tuple(notes), groups=groups, features=features)
+
+
+def _attach(training: Training | None, *sets: Features) -> None:
+    for features in sets:
+        if training is not None:
+            try:
+                attach_training(features, training)
+            except Unavailable:  # the metric tells why
+                return
+
+
+def _judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Mapping[str, Groups]) -> Result:
+    try:
+        value, floor = _pair(metric, groups)
+    except Unavailable as reason:
+        return Result(metric=metric, missing=str(reason))
+    pairs = [_pair_or_none(metric, each) for each in drawn]
+    ratios = [_ratio(metric, *pair) for pair in pairs if pair]
+    total = _estimate(metric, value, floor)
+    by_class = {name: _pair_or_none(metric, each) for name, each in classes.items()}
+    return Result(
+        metric=metric,
+        total=total,
+        interval=_interval(total.ratio, ratios),
+        value_sd=_spread([pair[0].value for pair in pairs if pair]),
+        floor_sd=_spread([pair[1].value for pair in pairs if pair and pair[1]]),
+        bands=_parts(metric, value.bands, floor.bands if floor else {}),
+        electrodes=_parts(metric, value.electrodes, floor.electrodes if floor else {}),
+        classes={name: _estimate(metric, *pair) for name, pair in by_class.items() if pair},
+        missing="" if floor else f"no floor: {groups.missing}",
+    )
+
+
+def _pair(metric: Metric, groups: Groups) -> tuple[Measurement, Measurement | None]:
+    """The metric's value and its floor."""
+    value = metric.compute(groups.real, groups.synthetic)
+    if metric.against_train:
+        return value, metric.compute(groups.real, groups.real)
+    return value, None if groups.other is None else metric.compute(groups.real, groups.other)
+
+
+def _pair_or_none(metric: Metric, groups: Groups) -> tuple[Measurement, Measurement | None] | None:
+    try:
+        return _pair(metric, groups)
+    except Unavailable:
+        return None
+
+
+def _estimate(metric: Metric, value: Measurement, floor: Measurement | None) -> Estimate:
+    return Estimate(
+        value=value.value, floor=floor.value if floor else None, ratio=_ratio(metric, value, floor) if floor else None
+    )
+
+
+def _parts(metric: Metric, values: Mapping[str, float], floors: Mapping[str, float]) -> dict[str, Estimate]:
+    return {
+        name: Estimate(
+            value=value, floor=floors.get(name), ratio=metric.ratio(value, floors[name]) if name in floors else None
+        )
+        for name, value in values.items()
+    }
+
+
+def _ratio(metric: Metric, value: Measurement, floor: Measurement | None) -> float | None:
+    return None if floor is None else metric.ratio(value.value, floor.value)
+
+
+def _interval(ratio: float | None, drawn: Sequence[float | None]) -> tuple[float, float] | None:
+    """Interval of a ratio: that of its logarithm, by the spread of the draws and Student's t."""
+    logarithms = [math.log(each) for each in drawn if each is not None and each > 0]
+    if ratio is None or ratio <= 0 or len(logarithms) < 3:
+        return None
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(logarithms) - 1)) * float(np.std(logarithms, ddof=1))
+    return ratio * math.exp(-half), ratio * math.exp(half)
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _classes(groups: Groups) -> dict[str, Groups]:
+    """The same groups of each label that all of them have, if there are enough windows."""
+    sets = [each for each in (groups.real, groups.synthetic, groups.other) if each is not None]
+    columns = [column for each in sets if (column := each.windows.column("label")) is not None]
+    if len(columns) < len(sets):
+        return {}
+    found = {}
+    for label in sorted(set(columns[0].tolist()) - {""}):
+        rows = [np.flatnonzero(column == label) for column in columns]
+        if min(map(len, rows)) >= LEAST_OF_CLASS:
+            parts = [each.take(some) for each, some in zip(sets, rows, strict=True)]
+            other = parts[2] if len(parts) > 2 else None
+            found[label] = Groups(real=parts[0], synthetic=parts[1], other=other, missing=groups.missing)
+    return found

@@ -1,0 +1,73 @@
+"""What a metric gives, and how it is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from signal_diffusion.evaluation.features import Features
+
+__all__ = ["QUESTIONS", "Better", "Measurement", "Metric", "by_electrode"]
+
+Better = Literal["smaller", "larger", "half"]
+"""Which value is better; "half" is for an AUC, of which 0.5 is best."""
+QUESTIONS = {
+    "spectrum": "Does it have the spectrum of EEG?",
+    "amplitude": "Does it have the amplitudes of EEG?",
+    "rhythm": "Do its rhythms wax and wane like those of EEG?",
+    "space": "Do its electrodes belong together like those of EEG?",
+    "diversity": "Does it vary as people do?",
+    "detection": "Can a classifier tell it from EEG?",
+    "copies": "Does it repeat its training data?",
+}
+"""What metrics answer, in the order of a report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """The value of a metric, in total and by band or electrode."""
+
+    value: float
+    bands: Mapping[str, float] = field(default_factory=dict)
+    electrodes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric: a function of two sets of windows, and what its values mean."""
+
+    name: str
+    """Short name, also on the command line, such as "lsd"."""
+    title: str
+    """Name in reports, such as "LSD"."""
+    unit: str = ""
+    question: str
+    """One of `QUESTIONS`."""
+    definition: str
+    """One or two sentences that a reader can repeat the computation from."""
+    better: Better = "smaller"
+    quick: bool = False
+    """Whether `--quick` computes it."""
+    against_train: bool = False
+    """Whether windows are compared with the training data instead of real ones; its floor is then that of real ones."""
+    offset: float = 0.0
+    """Added to value and floor before their ratio: differences below it do not matter."""
+    compute: Callable[[Features, Features], Measurement]
+    """(real, synthetic) → value; raises `Unavailable` if these windows do not have it."""
+
+    def ratio(self, value: float, floor: float) -> float | None:
+        """How much worse a value is than its floor: 1 is as good as real; None if the floor is not positive."""
+        if self.better == "half":
+            value, floor = max(value, 0.5), max(floor, 0.5)
+        value, floor = value + self.offset, floor + self.offset
+        if self.better == "larger":
+            value, floor = floor, value
+        return value / floor if floor > 0 else None
+
+
+def by_electrode(features: Features, values: np.ndarray) -> dict[str, float]:
+    """Values (C,) by the name of their electrode."""
+    return dict(zip(features.windows.ch_names, values.tolist(), strict=True))

@@ -1,0 +1,160 @@
+"""The result of a comparison: estimates, verdicts in words, and files that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from signal_diffusion.evaluation.features import Features
+from signal_diffusion.evaluation.groups import Groups
+from signal_diffusion.evaluation.measurement import QUESTIONS, Metric
+
+__all__ = ["AS_GOOD", "Estimate", "Report", "Result", "Verdict"]
+
+AS_GOOD = 1.2
+"""A ratio up to this is as good as real people."""
+Verdict = Literal["as real", "unclear", "differs", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A value, its floor and their ratio; 1 is as good as real, and larger is worse whatever the metric."""
+
+    value: float
+    floor: float | None
+    ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """All that is known of one metric."""
+
+    metric: Metric
+    total: Estimate | None = None
+    """None if the windows do not have it."""
+    interval: tuple[float, float] | None = None
+    """Interval of the ratio, 95 %, by bootstrap over people."""
+    value_sd: float | None = None
+    floor_sd: float | None = None
+    """Standard deviations over the draws."""
+    bands: Mapping[str, Estimate] = field(default_factory=dict)
+    electrodes: Mapping[str, Estimate] = field(default_factory=dict)
+    classes: Mapping[str, Estimate] = field(default_factory=dict)
+    missing: str = ""
+    """Why there is no value, or no floor."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """ "as real" if the ratio is at most 1.2, "differs" if all of its interval is above, else "unclear"."""
+        if self.total is None or self.total.ratio is None:
+            return "missing"
+        if self.total.ratio <= AS_GOOD:
+            return "as real"
+        return "differs" if self.interval is not None and self.interval[0] > AS_GOOD else "unclear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The results of a comparison, with the windows that were compared."""
+
+    results: tuple[Result, ...]
+    notes: tuple[str, ...] = ()
+    groups: Groups
+    """The windows that were compared; not part of the files."""
+    features: Mapping[str, Features]
+    """All windows: "real", "synthetic" and, if given, "train"; not part of the files."""
+
+    def __getitem__(self, name: str) -> Result:
+        """The result of a metric, by its name."""
+        return next(result for result in self.results if result.metric.name == name)
+
+    def verdicts(self) -> dict[str, tuple[Verdict, str]]:
+        """Of each question: the worst verdict of its metrics, and a sentence with the ratio that decides."""
+        order: tuple[Verdict, ...] = ("differs", "unclear", "as real", "missing")
+        found: dict[str, tuple[Verdict, str]] = {}
+        for question in QUESTIONS:
+            results = [result for result in self.results if result.metric.question == question]
+            if not results:
+                continue
+            verdict = min((result.verdict for result in results), key=order.index)
+            deciding = [result for result in results if result.verdict == verdict]
+            found[question] = verdict, "; ".join(_sentence(result) for result in deciding)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """All estimates as plain values, without the windows."""
+        return {
+            "notes": list(self.notes),
+            "windows": {
+                name: {"windows": len(each), "people": len(each.windows.people) or None}
+                for name, each in (
+                    ("real", self.groups.real),
+                    ("synthetic", self.groups.synthetic),
+                    ("floor", self.groups.other),
+                )
+                if each is not None
+            },
+            "verdicts": {name: {"verdict": verdict, "why": why} for name, (verdict, why) in self.verdicts().items()},
+            "metrics": {result.metric.name: _plain(result) for result in self.results},
+        }
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write `report.json` and `report.csv`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {
+            "report.json": json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+            "report.csv": self.to_csv(),
+        }
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        return [folder / name for name in files]
+
+    def to_csv(self) -> str:
+        """One row per metric and part of it: metric, part, name, value, floor, ratio, low, high."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["metric", "part", "name", "value", "floor", "ratio", "low", "high"])
+        for result in self.results:
+            if result.total is None:
+                continue
+            low, high = result.interval or ("", "")
+            writer.writerow([result.metric.name, "total", "", *_cells(result.total), low, high])
+            parts = {"band": result.bands, "electrode": result.electrodes, "label": result.classes}
+            for part, estimates in parts.items():
+                for name, estimate in estimates.items():
+                    writer.writerow([result.metric.name, part, name, *_cells(estimate), "", ""])
+        return text.getvalue()
+
+
+def _sentence(result: Result) -> str:
+    if result.total is None or result.total.ratio is None:
+        return f"{result.metric.title}: {result.missing}"
+    between = f" ({result.interval[0]:.2f} to {result.interval[1]:.2f})" if result.interval else ""
+    return f"{result.metric.title} is {result.total.ratio:.2f}{between} times that between people"
+
+
+def _cells(estimate: Estimate) -> list[float | str]:
+    return ["" if each is None else each for each in (estimate.value, estimate.floor, estimate.ratio)]
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    def plain(estimate: Estimate) -> dict[str, float | None]:
+        return {"value": estimate.value, "floor": estimate.floor, "ratio": estimate.ratio}
+
+    found: dict[str, Any] = {
+        "title": result.metric.title,
+        "unit": result.metric.unit,
+        "definition": result.metric.definition,
+        "verdict": result.verdict,
+    }
+    if result.total is not None:
+        found |= plain(result.total)
+        found |= {"interval": result.interval, "value_sd": result.value_sd, "floor_sd": result.floor_sd}
+    parts = {"bands": result.bands, "electrodes": result.electrodes, "labels": result.classes}
+    found |= {name: {key: plain(each) for key, each in part.items()} for name, part in parts.items() if part}
+    return found | ({"missing": result.missing} if result.missing else {})

@@ -1,0 +1,128 @@
+"""Windows of EEG in microvolts, from whatever source: what every metric of this room takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from signal_diffusion.errors import UserError, listed
+
+if TYPE_CHECKING:
+    import mne
+
+__all__ = ["SUBJECT", "Windows"]
+
+SUBJECT = "subject"
+"""Column with the person that a window is from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """N windows of the same electrodes, length and sampling rate; checked when it is made.
+
+    Raises
+    ------
+    UserError
+        If there is no window, the shapes contradict each other, or a value is not finite.
+    """
+
+    signals: np.ndarray
+    """(N, electrodes, samples), float32, µV."""
+    sfreq: float
+    """Sampling rate, Hz."""
+    ch_names: Sequence[str]
+    """Electrodes, in order."""
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What is known of each window, (N,) each: `subject`, `label`, `gender`, `age`, …; "" or NaN where unknown."""
+    name: str = "windows"
+    """What messages call this set."""
+    positions: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Electrode → (x, y, z) on the unit sphere, as far as known."""
+    tmin: float | None = None
+    """Time of the first sample relative to the window's event, s; None without events."""
+
+    def __post_init__(self) -> None:
+        signals = np.asarray(self.signals, np.float32)
+        if signals.ndim != 3 or 0 in signals.shape:
+            raise UserError(
+                f"{self.name}: signals of shape {signals.shape}; expected at least one window, as (windows, "
+                "electrodes, samples)"
+            )
+        if len(self.ch_names) != signals.shape[1]:
+            raise UserError(
+                f"{self.name}: {len(self.ch_names)} names of electrodes for signals with {signals.shape[1]} electrodes"
+            )
+        if not (np.isfinite(self.sfreq) and self.sfreq > 0):
+            raise UserError(f"{self.name}: a sampling rate of {self.sfreq} Hz; expected a positive number")
+        finite = np.isfinite(signals).all(axis=(1, 2))
+        if not finite.all():
+            raise UserError(
+                f"{self.name}: {(~finite).sum()} of {len(signals)} windows have values that are not finite "
+                f"({listed([f'window {row}' for row in np.flatnonzero(~finite)])}); leave them out"
+            )
+        for column, values in self.columns.items():
+            if len(values) != len(signals):
+                raise UserError(f"{self.name}: column {column} has {len(values)} values for {len(signals)} windows")
+        object.__setattr__(self, "signals", signals)
+        object.__setattr__(self, "ch_names", tuple(self.ch_names))
+
+    @classmethod
+    def from_epochs(cls, epochs: mne.BaseEpochs, *, name: str = "epochs", **columns: Any) -> Self:
+        """Windows of MNE epochs: their EEG channels in µV, with `metadata` and then `columns` as columns.
+
+        Without a column `label`, the names of the events are the labels.
+        """
+        picked = epochs.copy().pick("eeg")
+        names = {code: event for event, code in picked.event_id.items()}
+        known: dict[str, Any] = {"label": [names[code] for code in picked.events[:, 2]]} if len(names) > 1 else {}
+        known |= {} if picked.metadata is None else {key: picked.metadata[key] for key in picked.metadata}
+        found = {
+            channel: position / np.linalg.norm(position)
+            for channel, position in (
+                picked.get_montage().get_positions()["ch_pos"] if picked.get_montage() else {}
+            ).items()
+            if np.isfinite(position).all() and np.linalg.norm(position) > 0
+        }
+        return cls(
+            signals=picked.get_data(units="µV"),
+            sfreq=picked.info["sfreq"],
+            ch_names=picked.ch_names,
+            columns={key: np.asarray(values) for key, values in (known | columns).items()},
+            name=name,
+            positions=found,
+            tmin=picked.tmin,
+        )
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.signals)
+
+    @property
+    def seconds(self) -> float:
+        """Length of a window."""
+        return self.signals.shape[-1] / self.sfreq
+
+    @property
+    def subjects(self) -> np.ndarray | None:
+        """Person of each window, (N,); None if unknown."""
+        return self.column(SUBJECT)
+
+    @property
+    def people(self) -> list[str]:
+        """Names of the people, sorted; [] if unknown."""
+        return [] if self.subjects is None else sorted(set(self.subjects.tolist()))
+
+    def column(self, name: str) -> np.ndarray | None:
+        """A column of texts, (N,), "" where unknown; None if there is none."""
+        values = self.columns.get(name)
+        return None if values is None else np.array(["" if each is None else str(each) for each in values])
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Self:
+        """Some of the windows, in the given order."""
+        rows = np.asarray(rows)
+        columns = {key: np.asarray(values)[rows] for key, values in self.columns.items()}
+        return dataclasses.replace(self, signals=self.signals[rows], columns=columns)
