@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from signal_diffusion.cli import benchmark, config, data
+from signal_diffusion.cli import benchmark, config, data, evaluate
 from signal_diffusion.cli.export import export
 from signal_diffusion.cli.export_bids import export_bids
 from signal_diffusion.cli.prepare import prepare
@@ -30,6 +30,7 @@ app.command()(export)
 app.command()(export_bids)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(benchmark.app, name="benchmark")
 
 

@@ -21,6 +21,7 @@ import pandas as pd
 from signal_diffusion.data.bids_names import GeneratedNames, RecordingNames
 from signal_diffusion.data.bids_recordings import write_json, write_recording, write_tsv
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.export.edf_files import check_edf
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.data.stored_signals import StoredSignals, open_signals
 from signal_diffusion.errors import UserError
@@ -66,6 +67,7 @@ def export_bids(
     if output.exists():
         raise UserError(f"{output} already exists; choose another --output, or remove it")
     signals = open_signals(source)
+    check_edf(signals.card, where=str(source), advice="BIDS stores EEG as EDF")
     with atomic_folder(output, replaces=False) as root:
         summary = _write_recordings(root, signals, progress)
         write_json(root / "dataset_description.json", _dataset_description(signals))

@@ -15,7 +15,6 @@ import torch
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import MappedTensors, open_split
 from signal_diffusion.data.export.assembling import assemble_windows
-from signal_diffusion.data.export.edf_files import check_edf
 from signal_diffusion.data.export.signals import with_names
 from signal_diffusion.data.integrity import changed_files
 from signal_diffusion.data.overview import read_columns
@@ -54,7 +53,7 @@ class StoredSignals:
 
 
 def open_signals(root: Path) -> StoredSignals:
-    """Open a folder of samples or a dataset; raises a `UserError` if it is neither, or its signals do not fit EDF."""
+    """Open a folder of samples or a dataset; raises a `UserError` if it is neither."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give one that `sample` or `prepare` wrote")
     generated = (root / ABOUT).exists()
@@ -68,16 +67,10 @@ def open_signals(root: Path) -> StoredSignals:
     else:
         card = DatasetCard.load(root)
         num_windows = sum(split["windows"] for split in card.splits.values())
-    check_edf(card, where=str(root), advice="BIDS stores EEG as EDF")
     if not generated and (missing := [name for name in _WHOSE if name not in card.columns]):
         raise UserError(
             f"{root}: the dataset has no column {', '.join(missing)}, so it is unknown whose windows these are; "
             "expected a dataset of `signal-diffusion prepare`"
-        )
-    if not generated and (changed := changed_files(root, card, list(card.splits))):
-        raise UserError(
-            f"{root}: {listed(list(changed))} changed since the dataset was made (its card has another SHA-256); "
-            "copy it again, or make it again"
         )
     return StoredSignals(root=root, card=card, generated=generated, num_windows=num_windows)
 
@@ -121,6 +114,11 @@ def _generated(root: Path, card: DatasetCard) -> Iterator[tuple[np.ndarray, pd.D
 
 
 def _prepared(root: Path, card: DatasetCard) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+    if changed := changed_files(root, card, list(card.splits)):
+        raise UserError(
+            f"{root}: {listed(list(changed))} changed since the dataset was made (its card has another SHA-256); "
+            "copy it again, or make it again"
+        )
     representation, number = representation_of(card), 0
     for split in card.splits:
         frame = read_columns(root, split, list(card.columns)).assign(split=split)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
+from signal_diffusion.evaluation.controls import CONTROLS
 from signal_diffusion.evaluation.copies import Training, attach_training
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.groups import Groups, draws, matched_groups
@@ -40,6 +42,7 @@ def compare_windows(
     train: Windows | None = None,
     metrics: Sequence[str] | None = None,
     quick: bool = False,
+    controls: bool = False,
     notes: Sequence[str] = (),
     seed: int = 0,
     on_metric: OnMetric | None = None,
@@ -52,6 +55,8 @@ def compare_windows(
         Training windows, for the floor's other people and for copies; None = the real people are split for the floor.
     metrics
         Names from `metrics.METRICS`; None = all, or those of `quick`.
+    controls
+        Whether to judge sets with known faults too, made of the floor's other people.
     notes
         Sentences about the inputs that the report shows.
 
@@ -62,32 +67,54 @@ def compare_windows(
     """
     chosen = chosen_metrics(metrics, quick=quick)
     features = {"real": Features(real), "synthetic": Features(synthetic)}
+    training = None
     if train is not None:
         features["train"] = Features(train)
         if any(metric.against_train for metric in chosen):
-            _attach(Training(train) if len(train) > 1 else None, features["real"], features["synthetic"])
+            training = _training(train)
+            if training:
+                attach_training(features["real"], training)
+                attach_training(features["synthetic"], training)
     groups = matched_groups(
         features["real"], features["synthetic"], features.get("train"), most=MOST_WINDOWS, seed=seed
     )
     drawn = list(draws(groups, DRAWS, seed))
     classes = _classes(groups)
-    results = []
-    for number, metric in enumerate(chosen):
-        if on_metric:
-            on_metric(number, len(chosen))
+    faulty = _controls(groups, training, seed) if controls else {}
+    total = len(chosen) * (1 + len(faulty))
+    results, done = [], 0
+    estimates: dict[str, dict[str, Estimate | None]] = {name: {} for name in faulty}
+    for metric in chosen:
         results.append(_judged(metric, groups, drawn, classes))
-    if on_metric:
-        on_metric(len(chosen), len(chosen))
-    return Report(results=tuple(results), notes=tuple(notes), groups=groups, features=features)
+        for name, made in faulty.items():
+            estimates[name][metric.name] = _total_or_none(metric, replace(groups, synthetic=made))
+        done += 1 + len(faulty)
+        if on_metric:
+            on_metric(done, total)
+    return Report(results=tuple(results), controls=estimates, notes=tuple(notes), groups=groups, features=features)
 
 
-def _attach(training: Training | None, *sets: Features) -> None:
-    for features in sets:
-        if training is not None:
-            try:
-                attach_training(features, training)
-            except Unavailable:  # the metric tells why
-                return
+def _training(train: Windows) -> Training | None:
+    try:
+        return Training(train)
+    except Unavailable:  # the metrics of copies say so
+        return None
+
+
+def _controls(groups: Groups, training: Training | None, seed: int) -> dict[str, Features]:
+    if groups.other is None:
+        return {}
+    found = {}
+    for name, control in CONTROLS.items():
+        found[name] = Features(control(groups.other.windows, np.random.default_rng(seed)))
+        if training:
+            attach_training(found[name], training)
+    return found
+
+
+def _total_or_none(metric: Metric, groups: Groups) -> Estimate | None:
+    found = _pair_or_none(metric, groups)
+    return None if found is None else _estimate(metric, *found)
 
 
 def _judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Mapping[str, Groups]) -> Result:

@@ -68,7 +68,7 @@ METRICS = (
         question="detection",
         better="half",
         definition="AUC of ridge regression between real and synthetic windows on 250 random dilated convolutions of "
-        "each z-scored electrode (share of positive values and maximum, mean over electrodes), 5 folds grouped by person.",
+        "each z-scored electrode (share of positive values and maximum, mean over electrodes), 5 folds by person.",
         compute=kernel_auc,
     ),
 )

@@ -136,8 +136,8 @@ METRICS = (
         better="larger",
         offset=0.01,
         quick=True,
-        definition="Share of the neighbourhoods of real windows (as far as their 5th neighbour) with a synthetic window "
-        f"in them; {EMBEDDING}.",
+        definition="Share of real windows with a synthetic one in their neighbourhood (as far as their 5th real "
+        f"neighbour); {EMBEDDING}.",
         compute=coverage,
     ),
 )

@@ -1,8 +1,8 @@
 """Random convolutions of signals, whose features a linear classifier can tell sets of windows apart with.
 
-ROCKET, Dempster et al., Data Mining and Knowledge Discovery 34, 2020. Each kernel is applied to every electrode, and its
-features are averaged over them: they see the shape of signals, and nothing of their place. Dilations are powers of two,
-so that kernels of the same dilation are one convolution.
+ROCKET, Dempster et al., Data Mining and Knowledge Discovery 34, 2020. Each kernel is applied to every electrode, and
+its features are averaged over them: they see the shape of signals, and nothing of their place. Dilations are powers of
+two, so that kernels of the same dilation are one convolution.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from signal_diffusion.evaluation.features import Features
 from signal_diffusion.evaluation.groups import Groups
 from signal_diffusion.evaluation.measurement import QUESTIONS, Metric
+from signal_diffusion.evaluation.text import text_of
 
 __all__ = ["AS_GOOD", "Estimate", "Report", "Result", "Verdict"]
 
@@ -63,6 +64,8 @@ class Report:
     """The results of a comparison, with the windows that were compared."""
 
     results: tuple[Result, ...]
+    controls: Mapping[str, Mapping[str, Estimate | None]] = field(default_factory=dict)
+    """Of sets with known faults: name → metric → estimate; None if the metric does not have it."""
     notes: tuple[str, ...] = ()
     groups: Groups
     """The windows that were compared; not part of the files."""
@@ -100,6 +103,10 @@ class Report:
                 if each is not None
             },
             "verdicts": {name: {"verdict": verdict, "why": why} for name, (verdict, why) in self.verdicts().items()},
+            "controls": {
+                name: {metric: _numbers(each) for metric, each in row.items() if each is not None}
+                for name, row in self.controls.items()
+            },
             "metrics": {result.metric.name: _plain(result) for result in self.results},
         }
 
@@ -113,6 +120,10 @@ class Report:
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
         return [folder / name for name in files]
+
+    def to_text(self) -> str:
+        """Verdicts and metrics for a terminal."""
+        return text_of(self)
 
     def to_csv(self) -> str:
         """One row per metric and part of it: metric, part, name, value, floor, ratio, low, high."""
@@ -142,10 +153,11 @@ def _cells(estimate: Estimate) -> list[float | str]:
     return ["" if each is None else each for each in (estimate.value, estimate.floor, estimate.ratio)]
 
 
-def _plain(result: Result) -> dict[str, Any]:
-    def plain(estimate: Estimate) -> dict[str, float | None]:
-        return {"value": estimate.value, "floor": estimate.floor, "ratio": estimate.ratio}
+def _numbers(estimate: Estimate) -> dict[str, float | None]:
+    return {"value": estimate.value, "floor": estimate.floor, "ratio": estimate.ratio}
 
+
+def _plain(result: Result) -> dict[str, Any]:
     found: dict[str, Any] = {
         "title": result.metric.title,
         "unit": result.metric.unit,
@@ -153,8 +165,8 @@ def _plain(result: Result) -> dict[str, Any]:
         "verdict": result.verdict,
     }
     if result.total is not None:
-        found |= plain(result.total)
+        found |= _numbers(result.total)
         found |= {"interval": result.interval, "value_sd": result.value_sd, "floor_sd": result.floor_sd}
     parts = {"bands": result.bands, "electrodes": result.electrodes, "labels": result.classes}
-    found |= {name: {key: plain(each) for key, each in part.items()} for name, part in parts.items() if part}
+    found |= {name: {key: _numbers(each) for key, each in part.items()} for name, part in parts.items() if part}
     return found | ({"missing": result.missing} if result.missing else {})

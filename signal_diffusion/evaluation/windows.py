@@ -34,7 +34,7 @@ class Windows:
     """(N, electrodes, samples), float32, µV."""
     sfreq: float
     """Sampling rate, Hz."""
-    ch_names: Sequence[str]
+    ch_names: tuple[str, ...]
     """Electrodes, in order."""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What is known of each window, (N,) each: `subject`, `label`, `gender`, `age`, …; "" or NaN where unknown."""
@@ -44,6 +44,8 @@ class Windows:
     """Electrode → (x, y, z) on the unit sphere, as far as known."""
     tmin: float | None = None
     """Time of the first sample relative to the window's event, s; None without events."""
+    made: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made, as far as known: `reference` and `band`."""
 
     def __post_init__(self) -> None:
         signals = np.asarray(self.signals, np.float32)
@@ -90,7 +92,7 @@ class Windows:
         return cls(
             signals=picked.get_data(units="µV"),
             sfreq=picked.info["sfreq"],
-            ch_names=picked.ch_names,
+            ch_names=tuple(picked.ch_names),
             columns={key: np.asarray(values) for key, values in (known | columns).items()},
             name=name,
             positions=found,

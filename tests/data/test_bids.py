@@ -348,7 +348,7 @@ def test_what_does_not_fit_edf_is_refused_before_the_work(
 ) -> None:
     replace(DatasetCard.load(datasets["timeseries"]), **changes).save(tmp_path)
     with pytest.raises(UserError, match=complaint):
-        open_signals(tmp_path)
+        export_bids(tmp_path, tmp_path / "bids")
 
 
 def test_an_electrode_without_a_name_has_no_position(samples: Path, tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""Read windows to judge, or to judge by: of a prepared dataset, of samples, or of recordings that anybody wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
+from signal_diffusion.data.dataset import MappedTensors, open_split, split_name
+from signal_diffusion.data.export.assembling import assemble_windows
+from signal_diffusion.data.overview import read_columns
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.stored_signals import open_signals
+from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.recorded import read_recordings
+from signal_diffusion.evaluation.windows import SUBJECT, Windows
+from signal_diffusion.randomness import Purpose, generator_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["read_dataset", "read_windows", "split_of", "windows_of_card"]
+
+MOST = 2000
+"""Largest number of windows that are read of a dataset, as evenly from all people as possible."""
+EXAMPLES_AT_ONCE = 256
+WHOSE = ("dataset", SUBJECT, "recording", "window")
+
+
+def read_windows(source: Path, *, seconds: float | None = None, split: str | None = None) -> Windows:
+    """Read what is to be judged: samples, a dataset, or a folder or file of recordings.
+
+    Continuous recordings are cut into windows of `seconds`. Of a dataset, one split; None = all of its windows.
+
+    Raises
+    ------
+    UserError
+        If nothing can be read, or there are no signals in µV.
+    """
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder; expected samples, a dataset, or recordings")
+    if (source / CARD_NAME).is_file():
+        return read_dataset(source, split)
+    if (source / "samples.npz").is_file() and (source / "samples.json").is_file():
+        return _read_samples(source)
+    return read_recordings(source, seconds)
+
+
+def split_of(text: str, default: str) -> tuple[Path, str]:
+    """Split "DATASET:SPLIT" into the folder and the split, which is `default` if none is named."""
+    root, colon, split = text.rpartition(":")
+    if colon and not Path(text).exists():
+        return Path(root).expanduser(), split
+    return Path(text).expanduser(), default
+
+
+def read_dataset(root: Path, split: str | None, *, most: int = MOST, seed: int = 0) -> Windows:
+    """Read up to `most` windows of a split of a dataset, or of all its splits."""
+    card = DatasetCard.load(root)
+    if card.representation["inverse"] == "none" or card.sampling_rate is None:
+        raise UserError(f"{root}: its examples cannot be turned into microvolts; expected a dataset of signals")
+    splits = list(card.splits) if split is None else [split_name(card, split, root)]
+    parts = [_read_split(root, each, card, -(-most // len(splits)), seed) for each in splits]
+    frame = pd.concat([columns for _, columns in parts], ignore_index=True)
+    name = f"{root}:{split}" if split else str(root)
+    return windows_of_card(np.concatenate([signals for signals, _ in parts]), card, frame, name=name)
+
+
+def windows_of_card(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame, *, name: str) -> Windows:
+    """Windows of signals in µV that a dataset's card describes, (N, electrodes, samples) or, of one each, (N, samples).
+
+    Single electrodes are windows of one electrode, "EEG", with a column `electrode` if they are known.
+    """
+    single = signals.ndim == 2
+    return Windows(
+        signals=signals[:, None] if single else signals,
+        sfreq=float(card.sampling_rate or 0),
+        ch_names=("EEG",) if single else card.channels,
+        columns={str(column): frame[column].to_numpy() for column in frame},
+        name=name,
+        positions={} if single else card.positions,
+        tmin=card.tmin,
+        made={key: card.preprocessing[key] for key in ("reference", "band") if key in card.preprocessing},
+    )
+
+
+def _read_split(root: Path, split: str, card: DatasetCard, most: int, seed: int) -> tuple[np.ndarray, pd.DataFrame]:
+    representation = representation_of(card)
+    frame = read_columns(root, split, [name for name in card.columns if name != "caption"])
+    keys = [name for name in WHOSE if name in frame]
+    if representation.per_electrode and not {"recording", "window", "electrode"} <= {*frame}:
+        raise UserError(
+            f"{root}: its examples are single electrodes, and without columns recording, window and electrode it is "
+            "unknown which belong together; make the dataset again"
+        )
+    number = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy() if keys else np.arange(len(frame))
+    kept = _evenly(frame, number, most, seed)
+    rows = np.flatnonzero(np.isin(number, kept))
+    tensors = MappedTensors(open_split(root, split, card).data.column(card.representation["column"]), card.shape)
+    random = generator_for(Purpose.SIGNAL, seed)
+    signals = np.concatenate(
+        [
+            representation.to_signal(torch.from_numpy(tensors[some]).float(), random).numpy()
+            for some in np.array_split(rows, -(-len(rows) // EXAMPLES_AT_ONCE))
+        ]
+    )
+    frame = frame.iloc[rows].reset_index(drop=True)
+    return assemble_windows(signals, card, frame) if representation.per_electrode else (signals, frame)
+
+
+def _evenly(frame: pd.DataFrame, number: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Numbers of up to `most` windows: everyone's first in a random order, everyone's second, …"""
+    numbers, first = np.unique(number, return_index=True)
+    if len(numbers) <= most:
+        return numbers
+    order = np.random.default_rng(seed).permutation(len(numbers))
+    people = frame[SUBJECT].iloc[first[order]] if SUBJECT in frame else pd.Series(np.zeros(len(order)))
+    rank = people.groupby(people.to_numpy()).cumcount().to_numpy()
+    return numbers[order[np.argsort(rank, kind="stable")][:most]]
+
+
+def _read_samples(root: Path) -> Windows:
+    stored = open_signals(root)
+    parts: Sequence[tuple[np.ndarray, pd.DataFrame]] = list(_non_empty(stored.recordings()))
+    if not parts:
+        raise UserError(f"{root}: has no samples; sample again")
+    frame = pd.concat([columns for _, columns in parts], ignore_index=True)
+    return windows_of_card(np.concatenate([signals for signals, _ in parts]), stored.card, frame, name=str(root))
+
+
+def _non_empty(parts: Iterator[tuple[np.ndarray, pd.DataFrame]]) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+    for signals, frame in parts:
+        if len(signals):
+            yield signals, frame

@@ -1,0 +1,95 @@
+"""A report as text: what is compared, the verdict on each question, and a table of the metrics."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from signal_diffusion.escaping import for_terminal
+from signal_diffusion.evaluation.measurement import QUESTIONS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from signal_diffusion.evaluation.features import Features
+    from signal_diffusion.evaluation.report import Estimate, Report, Result
+
+__all__ = ["number", "text_of"]
+
+WIDTH = 110  # columns
+
+
+def text_of(report: Report) -> str:
+    """The report for a terminal."""
+    from rich.console import Console
+
+    lines = [*_groups(report), *(f"note: {note}" for note in report.notes), ""]
+    for question, (verdict, why) in report.verdicts().items():
+        lines.append(f"{QUESTIONS[question]} {verdict}: {why}")
+    console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+    for line in lines:
+        console.print(for_terminal(line), markup=False)
+    console.print(_table(report))
+    if report.controls:
+        console.print(_controls(report))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip("\n")
+
+
+def number(value: float | None) -> str:
+    """A value with three significant digits; "–" if there is none."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _groups(report: Report) -> list[str]:
+    def size(features: Features) -> str:
+        people = len(features.windows.people)
+        return f"{len(features)} windows" + (f" of {people} people" if people else "")
+
+    groups = report.groups
+    lines = [f"real: {size(groups.real)} ({groups.real.windows.name})"]
+    lines.append(f"synthetic: {size(groups.synthetic)} ({groups.synthetic.windows.name})")
+    if groups.other is not None:
+        lines.append(f"floor: {size(groups.other)} ({groups.other.windows.name})")
+    else:
+        lines.append(f"floor: none, {groups.missing}")
+    return lines
+
+
+def _table(report: Report) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("metric", "value", "floor", "ratio", "95 %", "verdict"):
+        table.add_column(name, justify="left" if name in ("metric", "verdict") else "right")
+    for result in report.results:
+        title = f"{result.metric.title}, {result.metric.unit}" if result.metric.unit else result.metric.title
+        table.add_row(title, *_cells(result))
+    return table
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    if result.total is None:
+        return "–", "–", "–", "", result.missing
+    between = f"{result.interval[0]:.2f} to {result.interval[1]:.2f}" if result.interval else ""
+    ratio = "–" if result.total.ratio is None else f"{result.total.ratio:.2f}"
+    return number(result.total.value), number(result.total.floor), ratio, between, result.missing or result.verdict
+
+
+def _controls(report: Report) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title="ratios of sets with known faults, and of the synthetic windows")
+    table.add_column("metric")
+    for name in (*report.controls, "synthetic"):
+        table.add_column(name, justify="right")
+    for result in report.results:
+        row = [controls[result.metric.name] for controls in report.controls.values()]
+        table.add_row(result.metric.title, *(_ratio(each) for each in (*row, result.total)))
+    return table
+
+
+def _ratio(estimate: Estimate | None) -> str:
+    return "–" if estimate is None or estimate.ratio is None else f"{estimate.ratio:.2f}"
