@@ -18,6 +18,7 @@ __all__ = [
     "expand_path",
     "is_broken_link",
     "is_machine_path",
+    "keep_fonts_in_cache",
     "last_part",
     "relative_to_cwd",
     "without_folders",
@@ -78,6 +79,15 @@ def cache_folder(cache_dir: str = "", name: str = "") -> Path:
     if usable != folders[0]:
         _warn_about_cache(folders[0], usable)
     return usable
+
+
+def keep_fonts_in_cache(cache_dir: str) -> None:
+    """Make Matplotlib, unless it is imported already, keep its list of fonts in `cache_dir`; "" = where it always does.
+
+    Otherwise it writes the list under HOME.
+    """
+    if cache_dir:
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(cache_dir, "matplotlib")))
 
 
 @cache  # once per process

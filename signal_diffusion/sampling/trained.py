@@ -30,7 +30,7 @@ from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.conditioning.text import TextEncoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.pretrained import PIPELINE
-from signal_diffusion.paths import expand_path
+from signal_diffusion.paths import expand_path, keep_fonts_in_cache
 from signal_diffusion.sampling.guide import guide_of
 from signal_diffusion.training.state import Progress
 
@@ -115,6 +115,7 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
     checkpoint = checkpoint_at(path, overrides)
     verify(checkpoint)
     experiment = experiment_at(checkpoint, overrides)
+    keep_fonts_in_cache(experiment.data.loading.cache_dir)
     card = DatasetCard.load(checkpoint)
     with file_in_errors(checkpoint / CONFIG_NAME):
         autoencoder = autoencoder_of(experiment.model, vae_of(experiment.model), card)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from signal_diffusion.config.loading import WrongKindError, to_toml
 from signal_diffusion.errors import UserError, listed, raise_on_all_processes, report_user_errors
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors
-from signal_diffusion.paths import cache_folder, expand_path
+from signal_diffusion.paths import expand_path, keep_fonts_in_cache
 from signal_diffusion.training.device import accelerator_of
 from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
@@ -51,8 +50,7 @@ def train(
         For mistakes that the user can fix, before anything is written if possible.
     """
     experiment = kind.load(config, overrides)
-    if cache_dir := experiment.data.loading.cache_dir:  # Matplotlib's list of fonts, which is otherwise under HOME
-        os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(cache_dir, "matplotlib")))
+    keep_fonts_in_cache(experiment.data.loading.cache_dir)
     with file_in_errors(config):
         experiment = _with_options(experiment, config, output_dir, resume)
         accelerator = accelerator_of(experiment)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,3 +147,26 @@ def test_the_cache_of_another_machine_is_ignored_but_that_of_an_override_is_used
 
     assert default.data.loading.cache_dir == ""
     assert overridden.data.loading.cache_dir == str(tmp_path / "new")
+
+
+def test_matplotlib_keeps_its_fonts_in_the_cache_of_the_experiment(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MPLCONFIGDIR")
+    load_trained(run)
+    assert "MPLCONFIGDIR" not in os.environ
+    load_trained(run, [f"data.loading.cache_dir={tmp_path}"])
+    assert Path(os.environ["MPLCONFIGDIR"]).is_relative_to(tmp_path)
+
+
+@pytest.mark.slow
+def test_sampling_writes_nothing_under_home_if_a_cache_is_set(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    words = ["sample", run, "--num", "1", "--format", "png", "--output", tmp_path / "out"]
+    words += ["--set", f"data.loading.cache_dir={tmp_path / 'cache'}"]
+    kept = {name: value for name, value in os.environ.items() if name not in ("MPLCONFIGDIR", "XDG_CACHE_HOME")}
+    command = [sys.executable, "-m", "signal_diffusion.cli", *map(str, words)]
+
+    subprocess.run(command, env=kept | {"HOME": str(tmp_path / "home")}, check=True)
+
+    assert list((tmp_path / "home").rglob("*")) == [] and list((tmp_path / "cache").rglob("fontlist*"))
