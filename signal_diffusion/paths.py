@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "expand_path",
     "is_broken_link",
     "is_machine_path",
+    "is_readable",
     "keep_fonts_in_cache",
     "last_part",
     "relative_to_cwd",
@@ -45,17 +47,23 @@ def expand_path(text: str, key: str) -> Path:
     return Path(path).expanduser()
 
 
+def is_readable(path: Path) -> bool:
+    """Whether a file exists and this user may read it."""
+    return path.is_file() and os.access(path, os.R_OK)
+
+
 def is_broken_link(path: Path) -> bool:
     """Whether a path is a broken link, such as git-annex has for each file that was not fetched yet."""
     return path.is_symlink() and not path.exists()
 
 
-def cache_folder(cache_dir: str = "", name: str = "") -> Path:
+def cache_folder(cache_dir: str = "", name: str = "", *, holds: Callable[[Path], bool] | None = None) -> Path:
     """The folder `name` in the cache of data that can be recreated; each version of this package has its own cache.
 
     The cache is in `cache_dir` (`data.loading.cache_dir`) or, if that is "", in `$XDG_CACHE_HOME` or `~/.cache`. If the
     folder cannot be written, for example because another user made it, it is replaced by one of this user next to the
-    cache, or else among the temporary files; a warning names it.
+    cache, or else among the temporary files; a warning names it. A folder that already `holds` what is looked for is
+    only read, so it need not be writable.
 
     Raises
     ------
@@ -70,6 +78,8 @@ def cache_folder(cache_dir: str = "", name: str = "") -> Path:
     private, temporary = f"signal-diffusion-{_user()}", Path(tempfile.gettempdir())
     folders = [base / own for base in bases for own in ("signal-diffusion", private)] + [temporary / private]
     folders = [folder / version("signal-diffusion") / name for folder in folders]
+    if holds is not None and (complete := next(filter(holds, folders), None)):
+        return complete
     usable = next(filter(_is_writable, folders), None)
     if usable is None:
         raise UserError(

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from signal_diffusion.data.integrity import file_version
 from signal_diffusion.errors import UserError
-from signal_diffusion.paths import cache_folder
+from signal_diffusion.paths import cache_folder, is_readable
 
 __all__ = ["arrow_copy"]
 
@@ -25,14 +25,17 @@ __all__ = ["arrow_copy"]
 def arrow_copy(files: Sequence[Path], cache_dir: str = "") -> Path:
     """Copy Parquet files to an Arrow file in the cache, once for each version of them; returns its path.
 
+    A copy that another user made is read.
+
     Raises
     ------
     UserError
         If one of them cannot be read.
     """
-    name = hashlib.sha256(repr([file_version(path) for path in files]).encode()).hexdigest()[:32]
-    copy = cache_folder(cache_dir, "splits") / f"{name}.arrow"
-    if copy.exists():  # then it is complete
+    version = hashlib.sha256(repr([file_version(path) for path in files]).encode()).hexdigest()[:32]
+    name = f"{version}.arrow"
+    copy = cache_folder(cache_dir, "splits", holds=lambda folder: is_readable(folder / name)) / name
+    if copy.exists():  # then it is complete: it is renamed into place
         return copy
     copy.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(copy.with_suffix(".wait")):  # another run may start now

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
-from signal_diffusion.paths import cache_folder
+from signal_diffusion.paths import cache_folder, is_readable
 
 __all__ = ["changed_files", "check_rows", "digest_of", "file_version", "sha256_of"]
 
@@ -58,7 +58,7 @@ def digest_of(path: Path, cache_dir: str = "") -> str:
     """The SHA-256 of a file; remembered in the cache for this version of the file."""
     before = file_version(path)
     name = hashlib.sha256(repr(before).encode()).hexdigest()[:32]
-    remembered = cache_folder(cache_dir, "digests") / name
+    remembered = cache_folder(cache_dir, "digests", holds=lambda folder: is_readable(folder / name)) / name
     if remembered.is_file():
         return remembered.read_text(encoding="ascii")
     digest = sha256_of(path)

@@ -24,7 +24,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.conditions import codes_of, distinct_captions
 from signal_diffusion.hub import download
 from signal_diffusion.models.conditioning.attributes import Attribute
-from signal_diffusion.paths import cache_folder, expand_path
+from signal_diffusion.paths import cache_folder, expand_path, is_readable
 
 if TYPE_CHECKING:
     import datasets
@@ -128,10 +128,15 @@ def _root(data: schema.Data, min_channels: int) -> Path:
 
 def _synthetic_root(data: schema.Data) -> Path:
     representation, name = data.representation, f"synthetic-{SYNTHETIC_VERSION}-{FORMAT_VERSION}"
-    root = cache_folder(data.loading.cache_dir, name) / representation
+    cache = cache_folder(
+        data.loading.cache_dir, name, holds=lambda folder: is_readable(folder / representation / CARD_NAME)
+    )
+    root = cache / representation
+    if is_readable(root / CARD_NAME):  # complete if it exists: it is renamed into place
+        return root
     root.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root.with_name(f".{representation}.wait")):  # another run may start now
-        if not (root / CARD_NAME).exists():  # complete if it exists: it is renamed into place
+        if not (root / CARD_NAME).exists():
             from signal_diffusion.data.preparing.prepare import prepare_synthetic  # slow: imports SciPy and MNE
 
             prepare_synthetic(root, representation)
@@ -160,8 +165,7 @@ def _converted_root(data: schema.Data, root: Path | None, min_channels: int) -> 
         sampling_rate=data.sampling_rate,
         min_channels=min_channels,
     )
-    cache = cache_folder(data.loading.cache_dir, "converted")
-    return convert(locations, wanted, cache, name=name, aliases=aliases)
+    return convert(locations, wanted, data.loading.cache_dir, name=name, aliases=aliases)
 
 
 def _card(data: schema.Data, root: Path) -> DatasetCard:

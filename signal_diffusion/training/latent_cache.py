@@ -27,7 +27,7 @@ from signal_diffusion.data.dataset import MappedTensors
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.errors import UserError, listed, raise_on_all_processes
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
-from signal_diffusion.paths import cache_folder
+from signal_diffusion.paths import cache_folder, is_readable
 
 __all__ = ["cache_key", "cached", "latents_folder"]
 
@@ -69,9 +69,9 @@ def cache_key(
     }
 
 
-def latents_folder(key: dict[str, Any], cache_dir: str = "") -> Path:
-    """The cache folder of a `cache_key`; `cache_dir` is as in `cache_folder`."""
-    return cache_folder(cache_dir, f"latents/{hashlib.sha256(_text(key).encode()).hexdigest()[:32]}")
+def latents_folder(key: dict[str, Any], cache_dir: str = "", *, holds: Callable[[Path], bool] | None = None) -> Path:
+    """The cache folder of a `cache_key`; `cache_dir` and `holds` are as in `cache_folder`."""
+    return cache_folder(cache_dir, f"latents/{hashlib.sha256(_text(key).encode()).hexdigest()[:32]}", holds=holds)
 
 
 def cached(
@@ -93,8 +93,15 @@ def cached(
     UserError
         On all processes, if one cannot read or write the folder, or if they do not share it.
     """
-    folder, shape = latents_folder(key, cache_dir), autoencoder.moments_shape
-    shards = _shards(folder, len(examples), shape)
+    shape = autoencoder.moments_shape
+
+    def shards_in(folder: Path) -> list[_Shard]:
+        return _shards(folder, len(examples), shape)
+
+    folder = latents_folder(
+        key, cache_dir, holds=lambda folder: all(is_readable(shard.path) for shard in shards_in(folder))
+    )
+    shards = shards_in(folder)
     states = _states(shards, accelerator)
     if damaged := [shard.path.name for shard, state in zip(shards, states, strict=True) if state == "damaged"]:
         say(f"latent cache {folder}: encoding {listed(damaged)} again (damaged, or from another cache folder)")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
+import filelock
 import pytest
+from PIL import Image
 
 from signal_diffusion import paths
 from signal_diffusion.config import schema
+from signal_diffusion.data import integrity
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
+from signal_diffusion.data.integrity import digest_of
+from signal_diffusion.data.preparing import prepare as preparing
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment.dataset import Dataset
+from signal_diffusion.experiment.dataset import Dataset, dataset_of
 from signal_diffusion.paths import cache_folder
 
 
@@ -68,6 +74,72 @@ def test_a_folder_of_another_user_is_not_written(home: Path, tmp_path: Path) -> 
     folder.chmod(0o555)
     assert cache_folder(str(tmp_path), "splits") != folder
     assert cache_folder(str(tmp_path), "digests") == folder.with_name("digests")
+
+
+def refuse_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `folder` that of another user, in which nothing can be written and locked; root may write everywhere."""
+    allowed = os.access
+
+    def access(path: Path, mode: int) -> bool:
+        return allowed(path, mode) and not (mode & os.W_OK and Path(path).is_relative_to(folder))
+
+    monkeypatch.setattr(os, "access", access)
+
+
+def test_what_another_user_has_cached_is_read(
+    home: Path,
+    tmp_path: Path,
+    synthetic_dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path, before = (
+        synthetic_dataset / "train" / "00000.parquet",
+        digest_of(synthetic_dataset / "train" / "00000.parquet", str(tmp_path)),
+    )
+    open_split(synthetic_dataset, "train", cache_dir=str(tmp_path))
+
+    refuse_writing(tmp_path / "signal-diffusion", monkeypatch)
+    monkeypatch.setattr(filelock, "FileLock", None)  # a lock is a file that is written
+    monkeypatch.setattr(integrity, "sha256_of", None)
+    assert len(open_split(synthetic_dataset, "train", cache_dir=str(tmp_path))) == 228
+    assert digest_of(path, str(tmp_path)) == before
+    assert caplog.messages == []
+
+
+def test_what_another_user_has_not_cached_is_cached_privately(
+    home: Path,
+    tmp_path: Path,
+    synthetic_dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "signal-diffusion").mkdir()
+    refuse_writing(tmp_path / "signal-diffusion", monkeypatch)
+    assert len(open_split(synthetic_dataset, "train", cache_dir=str(tmp_path))) == 228
+    [copy] = tmp_path.rglob("*.arrow")
+    assert copy.is_relative_to(tmp_path / f"signal-diffusion-{os.getuid()}")
+    assert len(caplog.messages) == 1 and "cannot be written: caching in" in caplog.text
+
+
+def test_built_in_and_converted_datasets_of_another_user_are_read(
+    home: Path, tmp_path: Path, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images" / "train" / "cat").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "images" / "train" / "cat" / "one.png")
+    loading = schema.Loading(cache_dir=str(tmp_path))
+    tables = [
+        schema.Data(source="synthetic", loading=loading),
+        schema.Data(
+            paths=schema.Paths(root=str(tmp_path / "images")), representation="image", image_size=8, loading=loading
+        ),
+    ]
+    monkeypatch.setattr(preparing, "prepare_synthetic", lambda root, name: shutil.copytree(synthetic_dataset, root))
+    made = [dataset_of(data).root for data in tables]
+
+    refuse_writing(tmp_path / "signal-diffusion", monkeypatch)
+    monkeypatch.setattr(filelock, "FileLock", None)
+    assert [dataset_of(data).root for data in tables] == made
 
 
 @pytest.mark.parametrize("value", [None, "", "FILE"])

@@ -16,6 +16,7 @@ from signal_diffusion.data.foreign.converted_dataset import write_converted
 from signal_diffusion.data.foreign.options import ConversionOptions
 from signal_diffusion.data.foreign.split_locations import SplitLocation, fingerprint
 from signal_diffusion.data.publishing import atomic_folder
+from signal_diffusion.paths import cache_folder, is_readable
 
 __all__ = ["convert"]
 
@@ -27,12 +28,12 @@ _VERSION = 3  # of the conversion; increase it to convert again into a new folde
 def convert(
     places: Mapping[str, SplitLocation],
     wanted: ConversionOptions,
-    cache: Path,
+    cache_dir: str = "",
     *,
     name: str,
     aliases: Mapping[str, str],
 ) -> Path:
-    """Convert splits (split → place) to a dataset of our format, once; returns its folder in `cache`.
+    """Convert splits (split → place) to a dataset of our format, once; returns its folder in the cache.
 
     Parameters
     ----------
@@ -40,8 +41,8 @@ def convert(
         Result of `find_splits`.
     wanted
         Representation, columns and sizes that the experiment asks for.
-    cache
-        Folder of all conversions; the name of each depends on `wanted` and the files, their sizes and times.
+    cache_dir
+        As in `cache_folder`; the name of a conversion depends on `wanted` and the files, their sizes and times.
     name
         Name of the dataset, for its card.
     aliases
@@ -59,10 +60,13 @@ def convert(
         "aliases": dict(aliases),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
+    cache = cache_folder(cache_dir, "converted", holds=lambda folder: is_readable(folder / digest / CARD_NAME))
     root = cache / digest
+    if is_readable(root / CARD_NAME):  # complete if it exists: it is renamed into place
+        return root
     cache.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(cache / f".{digest}.wait"):  # a second process waits, and uses the result of the first
-        if not (root / CARD_NAME).exists():  # complete if it exists: it is renamed into place
+        if not (root / CARD_NAME).exists():
             logger.info("converting %s into %s", name, root)
             with atomic_folder(root) as partial:
                 write_converted(partial, places, wanted, name, aliases)
