@@ -30,7 +30,7 @@ from signal_diffusion.data.preparing.options import PrepareOptions, SyntheticOpt
 from signal_diffusion.data.preparing.staged import Progress, Staging
 from signal_diffusion.data.recordings.arrays import volts_per_unit, with_array_options
 from signal_diffusion.data.recordings.channels import channel_names, is_bipolar
-from signal_diffusion.data.recordings.headers import check_missing, read_headers
+from signal_diffusion.data.recordings.headers import check_missing, read_headers, without_constant
 from signal_diffusion.data.recordings.personal import with_ages_and_sexes
 from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_channels, read_recording
 from signal_diffusion.data.recordings.recording import Recording
@@ -60,9 +60,12 @@ def prepare(
     recordings = with_array_options(recordings, sfreq=options.sfreq, units=options.units, ch_names=options.ch_names)
     kind = representation_named(options.representation)
     events = _event_windows(options)
-    channels = _channels(recordings, options)
+    from_file = options.channels == "file"
+    channels = _channels_of_first_recording(recordings, options) if from_file else channel_names(options.channels)
     interpolate = options.missing == "interpolate"
     headers = read_headers(recordings, channels, progress)
+    channels = without_constant(channels, headers) if from_file else channels
+    _check_reference(channels, options)
     check_missing(headers, recordings, interpolate=interpolate, skip_bad=options.skip_bad)
     if events is not None:
         _check_window_of_events(kind, options, len(channels))
@@ -93,12 +96,13 @@ def prepare(
             events=events,
         ),
         channels=channels,
-        positions=headers.positions,
+        positions={name: where for name, where in headers.positions.items() if name in channels},
         sources=describe_sources(inputs),
         preprocessing={
             **({"units": options.units} if options.units else {}),
             **({"interpolated": headers.missing} if interpolate else {}),
             **({"positions": headers.positions_from} if headers.positions_from else {}),
+            **({"constant": headers.constant} if from_file and headers.constant else {}),
             "resampling": "polyphase",
             "band": list(options.band),
             "notch": list(options.notch),
@@ -225,12 +229,7 @@ def _split_by(column: str, recordings: Sequence[Recording]) -> str:
     return column
 
 
-def _channels(recordings: Sequence[Recording], options: PrepareOptions) -> tuple[str, ...]:
-    channels = (
-        _channels_of_first_recording(recordings, options)
-        if options.channels == "file"
-        else channel_names(options.channels)
-    )
+def _check_reference(channels: Sequence[str], options: PrepareOptions) -> None:
     if options.reference == "average" and (pairs := [name for name in channels if is_bipolar(name)]):
         logger.warning(
             "--channels: %s %s of two electrodes, so their average is no reference; use --reference none",
@@ -243,7 +242,6 @@ def _channels(recordings: Sequence[Recording], options: PrepareOptions) -> tuple
         raise UserError(
             f"reference: {options.reference} minus itself is zero; remove it from --channels or choose another"
         )
-    return channels
 
 
 def _channels_of_first_recording(recordings: Sequence[Recording], options: PrepareOptions) -> tuple[str, ...]:

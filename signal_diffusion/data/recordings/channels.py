@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ __all__ = [
     "electrode_of",
     "find_channels",
     "is_bipolar",
+    "is_constant",
     "missing_channels",
 ]
 
@@ -63,6 +66,12 @@ def find_channels(wanted: Sequence[str], raw: mne.io.BaseRaw, option: str = "--c
 def missing_channels(wanted: Sequence[str], raw: mne.io.BaseRaw) -> list[str]:
     """Names that `find_channels` does not find."""
     return [name for name, index in _found(wanted, raw).items() if index is None]
+
+
+def is_constant(wanted: str, raw: mne.io.BaseRaw) -> bool:
+    """Whether a channel never changes; False if the recording is not in memory, or has no such channel."""
+    index = _found([wanted], raw)[wanted]
+    return raw.preload and index is not None and bool(np.ptp(raw.get_data(picks=[index])) == 0)
 
 
 def electrode_of(name: str) -> str | None:

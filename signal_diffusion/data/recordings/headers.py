@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from signal_diffusion.data.recordings.channels import missing_channels
+from signal_diffusion.data.recordings.channels import is_constant, missing_channels
 from signal_diffusion.data.recordings.opening import errors_naming, open_recording
 from signal_diffusion.data.recordings.positions import digitised_positions, mean_positions, standard_positions
 from signal_diffusion.data.recordings.recording import Recording, names_of
 from signal_diffusion.errors import UserError, listed
 
-__all__ = ["Headers", "check_missing", "read_headers"]
+__all__ = ["Headers", "check_missing", "read_headers", "without_constant"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ class Headers:
     """Electrode → x, y, z on the unit sphere, without electrodes of unknown position."""
     positions_from: str | None
     """`recordings` if all of them have positions, otherwise `standard_1005`; None if no position is known."""
+    constant: list[str]
+    """Channels that are constant in all recordings, if these are arrays or epochs: others are not read yet."""
 
 
 def read_headers(
@@ -45,6 +47,7 @@ def read_headers(
     channels_of_first: list[str] = []
     complete: set[str] = set()
     digitised = []
+    constant = set(ch_names)
     for number, (name, recording) in enumerate(zip(names_of(recordings), recordings, strict=True)):
         progress("reading headers", number, len(recordings))
         try:
@@ -52,6 +55,7 @@ def read_headers(
                 raw = open_recording(recording, table_rows=_TABLE_ROWS)
         except UserError:
             continue
+        constant = {name for name in constant if is_constant(name, raw)}
         if lacking := missing_channels(ch_names, raw):
             channels_of_first = channels_of_first or list(raw.ch_names)
             missing[name] = lacking
@@ -69,7 +73,24 @@ def read_headers(
         lost=[subject for subject in subjects if subject not in complete] if missing else [],
         positions=positions,
         positions_from=("recordings" if own else "standard_1005") if positions else None,
+        constant=[name for name in ch_names if name in constant and digitised],
     )
+
+
+def without_constant(ch_names: Sequence[str], headers: Headers) -> tuple[str, ...]:
+    """The channels of `--channels file` without constant ones, such as a column "Battery"; a warning names these.
+
+    Raises `UserError` if no channel is left.
+    """
+    left = tuple(name for name in ch_names if name not in headers.constant)
+    if not left:
+        raise UserError(f"--channels file: every channel is constant: {listed(ch_names)}; check the files")
+    if headers.constant:
+        logger.warning(
+            "--channels file: left out %s, constant in all recordings; to choose channels yourself, name them instead",
+            listed(headers.constant),
+        )
+    return left
 
 
 def check_missing(headers: Headers, recordings: Sequence[Recording], *, interpolate: bool, skip_bad: bool) -> None:

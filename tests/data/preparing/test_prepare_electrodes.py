@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from signal_diffusion.data.card import DatasetCard
@@ -99,3 +100,33 @@ def test_an_average_reference_of_bipolar_channels_is_warned_about(tmp_path: Path
     caplog.clear()
     prepare([tmp_path / "in"], tmp_path / "two", replace(OPTIONS, channels="Fp1-F7,F7-T3", reference="none"))
     assert "differences" not in caplog.text
+
+
+def write_tables(root: Path, **constant: float) -> Path:
+    for seed, who in enumerate(("anna", "bert", "carl")):
+        raw = noise(["Fz", "Cz"], seed=seed)
+        table = pd.DataFrame((1e6 * raw.get_data()).T, columns=raw.ch_names).assign(time=raw.times, **constant)
+        (root / who).mkdir(parents=True)
+        table.to_csv(root / who / "rest.csv", index=False)
+    return root
+
+
+def test_a_column_that_is_constant_everywhere_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    root = write_tables(tmp_path / "headset", Battery=95.0, Pz=0.0)
+    options = replace(OPTIONS, channels="file", units="uV")
+    card = prepare([root], tmp_path / "out", options)
+    assert card.channels == ("Fz", "Cz") and card.positions.keys() == {"Fz", "Cz"}
+    assert card.preprocessing["constant"] == ["Battery", "Pz"] and sum(card.rejected.values()) == 0
+    assert "--channels file: left out Battery, Pz, constant in all recordings; to choose channels" in caplog.text
+
+    path = root / "carl" / "rest.csv"
+    table = pd.read_csv(path)
+    table.assign(Battery=table["Fz"] + 1).to_csv(path, index=False)  # now it changes in one recording
+    assert "Battery" in prepare([root], tmp_path / "more", replace(options, reject_flat=0.0)).channels
+
+
+def test_a_single_channel_next_to_constant_ones_has_no_average(tmp_path: Path):
+    for path in write_tables(tmp_path / "headset", Battery=95.0).rglob("*.csv"):
+        pd.read_csv(path).drop(columns="Cz").to_csv(path, index=False)
+    with pytest.raises(UserError, match="the average of a single channel leaves nothing; use --reference none"):
+        prepare([tmp_path / "headset"], tmp_path / "out", replace(OPTIONS, channels="file", units="uV"))
