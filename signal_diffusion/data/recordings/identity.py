@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from signal_diffusion.data.recordings.condition_folders import NO_PERSON, refuse_conditions
 from signal_diffusion.data.recordings.repeated_names import Repeated, other_reading, pattern_for, repeated_part
 from signal_diffusion.errors import UserError, listed
 
@@ -21,17 +22,6 @@ __all__ = ["SubjectRule", "entities_of", "stem_of", "subjects_of"]
 logger = logging.getLogger(__name__)
 
 _ENTITY = re.compile(r"(?<![^_])(sub|ses|task|acq|run)-([A-Za-z0-9]+)")  # of BIDS names: sub-01_task-rest_eeg.edf
-_NO_PERSON = re.compile(  # folders by session or kind of data
-    r"(ses|task|acq|run)-.*|(sess?|session|run|task|trial|block|visit|day|night)[ _-]?\d+|eeg", re.IGNORECASE
-)
-_CONDITION = re.compile(  # folders by condition or group
-    r"pre|post|before|after|baseline|follow[ _-]?up|rest(ing)?|task|active|sham|e[oc]|(eyes?[ _-]?)?(open|closed?)|"
-    r"(healthy[ _-]?)?controls?|healthy|hc|patients?|cases?|normal|abnormal|male|female|train(ing)?|val(idation)?|test",
-    re.IGNORECASE,
-)
-_NUMBERED = re.compile(
-    r"(?!(rec|recording|file|part|seg|segment|eeg|data|set|take)[ _-]?\d)[A-Za-z]+[ _-]?\d+", re.IGNORECASE
-)
 _TABLE = "--subject-from table --subjects TABLE (its columns: file, id)"
 
 
@@ -87,7 +77,7 @@ def subjects_of(base: Path, files: Sequence[PurePath], rule: SubjectRule, *, fol
     if rule.source is None:
         _refuse_contradictions(base, people)
         if not rule.one_person_per_file:
-            _refuse_conditions(base, people)
+            refuse_conditions(base, _inside_folders(people))
     if rule.source == "folder" and (lost := [str(each.file) for each in people if each.folder is None]):
         raise UserError(
             f"{base}: --subject-from folder, but {len(lost)} files are in no folder of a person: {listed(lost)}; "
@@ -111,11 +101,11 @@ class _Person:
         self.named = _sub(file.name)
         """`sub-…` in the name."""
         self.folder = next(filter(None, map(_sub, folders)), None) or next(
-            (folder for folder in folders if not _NO_PERSON.fullmatch(folder)), None
+            (folder for folder in folders if not NO_PERSON.fullmatch(folder)), None
         )
         self.stem = stem_of(file.name)
         below = folders[folders.index(self.folder) + 1 :] if self.folder in folders else ()
-        self.inside = next((folder for folder in below if not _NO_PERSON.fullmatch(folder)), self.stem)
+        self.inside = next((folder for folder in below if not NO_PERSON.fullmatch(folder)), self.stem)
         """What is below the folder: another one, or the name."""
         rest = _ENTITY.sub("", self.stem)
         if rest != self.stem:
@@ -157,28 +147,13 @@ def _refuse_contradictions(base: Path, people: Sequence[_Person]) -> None:
         )
 
 
-def _refuse_conditions(base: Path, people: Sequence[_Person]) -> None:
-    """Refuse folders that seem to be conditions or groups with people inside: pre/p01 and post/p01, EO/S01 and EC/S01.
-
-    Their names have no number; they are known words, or more numbered names are inside than there are folders.
-    """
+def _inside_folders(people: Sequence[_Person]) -> dict[str, set[str]]:
+    """Folders of people, unless named `sub-…`, and the names of what is in them."""
     inside: dict[str, set[str]] = defaultdict(set)
     for each in people:
         if each.named is None and each.folder is not None and not each.folder.startswith("sub-"):
             inside[each.folder].add(each.inside)
-    if len(inside) < 2 or any(re.search(r"\d", folder) for folder in inside):
-        return
-    names = sorted(name for found in inside.values() for name in found)
-    numbers = [match[0] for name in names if not _NO_PERSON.fullmatch(name) and (match := _NUMBERED.match(name))]
-    numbered = len(numbers) == len(names)
-    if not all(map(_CONDITION.fullmatch, inside)) and not (numbered and len(set(numbers)) > len(inside)):
-        return
-    pattern = r"^[^/]+/([A-Za-z]+[ _-]?\d+)" if numbered else r"^[^/]+/([^/._ -]+)"
-    raise UserError(
-        f"{base}: folders {listed(sorted(inside))} seem to be conditions or groups, not {len(inside)} people; if so "
-        "use --label folder (the folder is the label, what is inside is the person) or "
-        f"--subject-pattern {shlex.quote(pattern)}, or --subject-from folder if each folder is a person"
-    )
+    return inside
 
 
 def _refuse_case(base: Path, subjects: Sequence[str]) -> None:

@@ -208,6 +208,60 @@ def test_folders_of_people_are_people(names: list[str]) -> None:
     assert found == [name.split("/")[0] for name in names]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["alpha/anna.edf", "alpha/bert.edf", "beta/anna.edf", "beta/bert.edf"],
+        ["alpha/anna.edf", "alpha/bert.edf", "alpha/carl.edf", "beta/anna.edf", "beta/bert.edf"],
+        ["alpha/anna m/rest.edf", "alpha/bert k/rest.edf", "beta/anna m/rest.edf", "beta/bert k/rest.edf"],
+    ],
+)
+def test_folders_with_the_same_names_inside_are_refused_with_both_readings(names: list[str]) -> None:
+    with pytest.raises(UserError, match=r"folders alpha, beta contain the same names, anna.*, bert") as caught:
+        people(*names)
+    [line] = caught.value.lines
+    [pattern] = shlex.split(line.split("--subject-pattern ")[1].split(", or")[0])
+    within = [re.split(r"[/.]", name)[1] for name in names]
+    assert people(*names, rule=SubjectRule(pattern=pattern)) == within
+    assert people(*names, folder_is_label=True) == within
+    assert people(*names, rule=SubjectRule(source="folder")) == [name.split("/")[0] for name in names]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        ["rest.edf"],
+        ["run1.edf", "run2.edf"],
+        ["1.edf", "2.edf"],
+        ["eyes_open.edf", "eyes_closed.edf"],
+        ["Music.edf", "Silence.edf"],
+        ["left hand.edf", "right hand.edf"],
+        ["anna.edf", "rest.edf"],
+        ["morning/raw.edf", "evening/raw.edf"],
+        ["EO_raw.fif", "EC_raw.fif"],
+        ["20240101.edf", "20240102.edf"],
+    ],
+)
+@pytest.mark.parametrize("folders", [("p01", "p02"), ("s1", "s2"), ("anna", "bert"), ("AB", "CD", "EF")])
+def test_the_same_recordings_of_each_person_need_no_option(
+    folders: tuple[str, ...], inside: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{folder}/{name}" for folder in folders for name in inside]
+    assert people(*names) == [name.split("/")[0] for name in names]
+    assert caplog.messages == []
+
+
+def test_folders_with_a_number_are_people_whatever_is_inside() -> None:
+    assert people("p01/aa.edf", "p01/bb.edf", "p02/aa.edf", "p02/bb.edf") == ["p01", "p01", "p02", "p02"]
+
+
+def test_a_single_name_in_several_folders_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    assert people("alpha/anna.edf", "beta/anna.edf") == ["alpha", "beta"]
+    assert caplog.messages == [
+        "lab: folders alpha, beta are taken as 2 people; if the person is anna, use --label folder"
+    ]
+
+
 def test_people_who_differ_in_case_are_refused() -> None:
     files = [PurePosixPath("Sub-01/Sub-01_eo.edf"), PurePosixPath("Sub-01/sub-01_ec.edf")]
     with pytest.raises(UserError, match="Sub-01 and sub-01 differ only in upper and lower case"):
