@@ -9,7 +9,7 @@ from typing import Any
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["check_entries"]
+__all__ = ["check_entries", "shown"]
 
 
 def check_entries(entries: Mapping[str, Any]) -> None:
@@ -22,16 +22,20 @@ def check_entries(entries: Mapping[str, Any]) -> None:
     """
     for name, (fits, expected) in _EXPECTED.items():
         if name in entries and not fits(entries[name]):
-            raise UserError(f"{name}: expected {expected}, found {_shown(entries[name])}")
+            raise UserError(f"{name}: expected {expected}, found {shown(entries[name])}")
     for name in entries["columns"]:
         _check_column(name, entries["columns"][name])
     for name in entries["splits"]:
         _check_split(name, entries["splits"][name])
     for name, digest in entries.get("files", {}).items():
         if not _is_text(digest) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise UserError(
-                f"files: {name}: expected a path within the dataset and its SHA-256, found {_shown(digest)}"
-            )
+            raise UserError(f"files: {name}: expected a path within the dataset and its SHA-256, found {shown(digest)}")
+
+
+def shown(value: Any) -> str:
+    """A value as errors show it, at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _check_column(name: str, column: Any) -> None:
@@ -41,7 +45,7 @@ def _check_column(name: str, column: Any) -> None:
         raise UserError(f"columns: {name}: expected a kind ({', '.join(_COLUMNS)}) and its statistics")
     for key, (fits, expected) in needed.items():
         if not fits(column[key]):
-            raise UserError(f"columns: {name}: {key}: expected {expected}, found {_shown(column[key])}")
+            raise UserError(f"columns: {name}: {key}: expected {expected}, found {shown(column[key])}")
 
 
 def _check_split(name: str, split: Any) -> None:
@@ -49,12 +53,7 @@ def _check_split(name: str, split: Any) -> None:
         raise UserError(f"splits: {name}: expected {', '.join(_SPLIT)}")
     for key, (fits, expected) in _SPLIT.items():
         if not fits(split[key]):
-            raise UserError(f"splits: {name}: {key}: expected {expected}, found {_shown(split[key])}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+            raise UserError(f"splits: {name}: {key}: expected {expected}, found {shown(split[key])}")
 
 
 def _is_text(value: Any) -> bool:

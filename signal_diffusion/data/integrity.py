@@ -71,10 +71,13 @@ def digest_of(path: Path, cache_dir: str = "") -> str:
     return digest
 
 
-def file_version(path: Path) -> tuple[str, int, int, int]:
-    """What distinguishes the versions of a file without reading it: path, size, time of change (ns) and inode."""
+def file_version(path: Path) -> tuple[str | int, ...]:
+    """What distinguishes the versions of a file without reading it: path, size, times of change (ns) and inode.
+
+    Programs can set the time of modification back (mtime), but not that of the last change to the inode (ctime).
+    """
     status = path.stat()
-    return str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino
+    return str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def sha256_of(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.card_entries import shown
 from signal_diffusion.diffusion.methods import method_of
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.experiment.changed_data import different_files
@@ -107,14 +108,26 @@ def check_same_dataset(
     The files must be the same too, unless `files_advice` is None.
     """
     for name in names:
-        if getattr(checkpoint.card, name) != getattr(card, name):
-            raise UserError(f"[data.paths] root: {checkpoint} was trained on a dataset with other {name}; {advice}")
+        if different := _differences(name, getattr(checkpoint.card, name), getattr(card, name)):
+            raise UserError(
+                f"[data.paths] root: {checkpoint} was trained on another dataset ({listed(different)}); {advice}"
+            )
     different = different_files(checkpoint.card, card)
     if different and files_advice is not None:
         raise UserError(
             f"[data.paths] root: {checkpoint} was trained on a dataset with other files "
             f"({listed(different)}); {files_advice}"
         )
+
+
+def _differences(name: str, before: Any, now: Any) -> list[str]:
+    """The keys within an entry of two cards that have different values, each with both values."""
+    if before == now:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        return [line for key in keys for line in _differences(f"{name}.{key}", before.get(key), now.get(key))]
+    return [f"{name} was {shown(before)}, now {shown(now)}"]
 
 
 def compare(checkpoint: Checkpoint, before: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> None:

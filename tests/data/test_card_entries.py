@@ -93,6 +93,38 @@ def test_impossible_parameters_of_a_representation_are_one_line(
     assert len(str(caught.value).splitlines()) == 1
 
 
+CONTRADICTIONS: dict[str, tuple[str, Edit, str]] = {
+    "window": ("db-only", lambda card: card.update(window=1024), "window 1024, but the parameters of db-only say 2048"),
+    "rate": ("timeseries", lambda card: card.update(sampling_rate=250.0), "sampling_rate 250.0, but .* say 125.0"),
+    "number": (
+        "timeseries",
+        lambda card: card.update(channels=card["channels"][1:]),
+        "18 channels, but the parameters of timeseries are those of 19",
+    ),
+    "names": (
+        "db-only",
+        lambda card: card.update(channels=["Oz", *card["channels"][1:]]),
+        "channels Oz, Fp2, .*, but its column electrode names Fp1",
+    ),
+    "positions": (
+        "timeseries",
+        lambda card: card.update(channels=["Oz", *card["channels"][1:]]),
+        "channels Oz, Fp2, .*, but its entry positions names Fp1",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_a_card_that_contradicts_its_parameters_or_electrodes_is_one_line(
+    what: str, datasets: dict[str, Path], tmp_path: Path
+) -> None:
+    name, edit, expected = CONTRADICTIONS[what]
+    representation_of(DatasetCard.load(datasets[name]))
+    with pytest.raises(UserError, match=f"^the card says {expected}; make the dataset again$") as caught:
+        representation_of(DatasetCard.load(damaged(datasets[name], tmp_path, edit)))
+    assert len(caught.value.lines) == 1
+
+
 @pytest.mark.parametrize(
     "change", [{"std": [0.0, 1.0]}, {"limit": -1.0}, {"mean": ["x", 0.0]}, {"std": [1.0]}], ids=str
 )

@@ -89,6 +89,18 @@ def test_a_file_is_hashed_once_per_version(root: Path, monkeypatch: pytest.Monke
     assert digest_of(path) != first
 
 
+def test_a_changed_file_whose_times_were_set_back_is_hashed_again(root: Path) -> None:
+    path = root / FILE
+    before, status = digest_of(path), path.stat()
+    flip_a_byte(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    now = path.stat()
+    same = ("st_size", "st_mtime_ns", "st_ino")
+    assert [getattr(now, name) for name in same] == [getattr(status, name) for name in same]
+    assert digest_of(path) != before
+    assert list(changed_files(root, DatasetCard.load(root), ["train"])) == [FILE]
+
+
 def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = iter([("a", 1, 1, 1), ("a", 1, 2, 1)])
     with monkeypatch.context() as patch:

@@ -67,6 +67,22 @@ def test_a_resume_on_changed_data_is_refused_unless_it_is_accepted(
     assert train(experiment, output_dir=run, resume="latest", overrides=("training.max_steps=4", *SHORT[1:]))
 
 
+def test_a_resume_on_other_limits_names_the_key_and_both_values(root: Path, experiment: Path) -> None:
+    run = root.with_name("run")
+    train(experiment, output_dir=run, overrides=SHORT)
+    card = DatasetCard.load(root)
+    before = card.representation["parameters"]["db_max"]
+    card.representation["parameters"]["db_max"] = 55.5
+    card.save(root)
+    with pytest.raises(UserError) as caught:
+        train(experiment, output_dir=run, resume="latest", overrides=LONGER)
+    [line] = caught.value.lines
+    expected = (
+        f"was trained on another dataset (representation.parameters.db_max was {before}, now 55.5); use the same, or"
+    )
+    assert expected in line
+
+
 def test_a_resume_on_a_dataset_that_was_made_again_names_the_files(root: Path, experiment: Path) -> None:
     run = root.with_name("run")
     train(experiment, output_dir=run, overrides=SHORT)
