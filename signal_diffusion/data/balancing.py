@@ -6,13 +6,14 @@ samples each example in proportion to its weight.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["DEFAULT_MAX_WEIGHT", "balanced_weights", "marginals", "marginals_of_split"]
+__all__ = ["DEFAULT_MAX_WEIGHT", "balanced_weights", "marginals", "marginals_of_split", "ranges"]
 
 DEFAULT_MAX_WEIGHT = 10.0
 
@@ -60,6 +61,14 @@ def marginals_of_split(
         return marginals(columns, counts=counts)
     weights = {name: balanced_weights([values], DEFAULT_MAX_WEIGHT, counts) for name, values in columns.items()}
     return marginals(columns, weights, counts)
+
+
+def ranges(columns: Mapping[str, Iterable[float | None]]) -> dict[str, list[float]]:
+    """The smallest and the largest known number of each column, without columns of which none is known."""
+    known = {
+        name: [each for each in values if each is not None and math.isfinite(each)] for name, values in columns.items()
+    }
+    return {name: [float(min(values)), float(max(values))] for name, values in known.items() if values}
 
 
 def _marginal(

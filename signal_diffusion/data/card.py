@@ -61,7 +61,8 @@ class DatasetCard:
     splits: dict[str, dict[str, Any]]
     """By name: `examples`, `windows`, `subjects` (a list), and `marginals`: categorical column → value → `examples`,
     their `share` of the examples with a known value, and in the training split their share if `balanced` by that
-    column (`balancing.marginals`). No split is empty."""
+    column (`balancing.marginals`), and `ranges`: numeric column → smallest and largest value; older datasets have none.
+    No split is empty."""
     captions: str = ""
     """Template of `captions.caption_of` that made the column `caption`; "" if no template was used."""
     preprocessing: dict[str, Any]

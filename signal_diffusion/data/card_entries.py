@@ -54,6 +54,8 @@ def _check_split(name: str, split: Any) -> None:
     for key, (fits, expected) in _SPLIT.items():
         if not fits(split[key]):
             raise UserError(f"splits: {name}: {key}: expected {expected}, found {shown(split[key])}")
+    if not _are_ranges(split.get("ranges", {})):
+        raise UserError(f"splits: {name}: ranges: expected two numbers for each, found {shown(split['ranges'])}")
 
 
 def _is_text(value: Any) -> bool:
@@ -106,6 +108,12 @@ def _are_marginals(value: Any) -> bool:
         and all(_is_table(each) and {"examples", "share"} <= each.keys() for each in column.values())
         and all(_is_number(number) for each in column.values() for number in each.values())
         for column in value.values()
+    )
+
+
+def _are_ranges(value: Any) -> bool:
+    return _is_table(value) and all(
+        isinstance(each, list) and len(each) == 2 and all(map(_is_number, each)) for each in value.values()
     )
 
 

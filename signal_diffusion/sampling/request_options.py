@@ -102,7 +102,7 @@ def build_request(
 ) -> tuple[Request, list[str]]:
     """The request, and the captions to pass to `load_trained`, in that order.
 
-    Prints a warning for each requested category of which the model was trained on no example.
+    Prints a warning for each requested category or number of which the model was trained on no example.
 
     Raises
     ------

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed
-from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning, Numeric
 
 __all__ = [
     "ELECTRODE",
@@ -31,6 +31,8 @@ __all__ = [
 ELECTRODE = "electrode"
 """The attribute that distinguishes the examples of a window."""
 Noise = Literal["shared", "independent"]
+FAR = 4.0
+"""Number of standard deviations from the mean beyond which a number is called untrained, if its range is unknown."""
 Value = str | float | None
 """Value of an attribute: a category, a caption or a number; None = left open."""
 
@@ -155,26 +157,42 @@ def request_windows(windows: Request, attributes: Sequence[Attribute], card: Dat
 def untrained_values(
     request: Request, attributes: Sequence[Attribute], card: DatasetCard, data: schema.Data
 ) -> list[str]:
-    """A line for each attribute of which a request has categories without an example in the card's training split.
+    """A line for each attribute of which a request has values that the card's training split has not.
 
-    A card lists all categories of its dataset, also those that occur in validation only.
+    These are categories without an example (a card lists all categories of its dataset, also those that occur in
+    validation only) and numbers outside of the range; of older cards, which state none, numbers more than
+    `FAR` standard deviations from the mean.
     """
-    train = card.preprocessing.get("splits", {}).get(data.paths.train, data.paths.train)
-    marginals = card.splits.get(train, {}).get("marginals", {})
+    train = card.splits.get(card.preprocessing.get("splits", {}).get(data.paths.train, data.paths.train), {})
     lines = []
     for attribute in attributes:
-        known = marginals.get(getattr(data.columns, attribute.name, attribute.name))
-        if not isinstance(attribute, Categorical) or known is None:
-            continue
-        codes = request.cond.attributes[attribute.name].unique().tolist()
-        names = [attribute.names[code] for code in codes if code >= 0]
-        if missing := [name for name in names if not known.get(name, {}).get("examples")]:
-            trained = [name for name in attribute.names if name in known]
-            lines.append(
-                f"{attribute.name} {listed(missing)}: requested, but the model was trained on no such example; its "
-                f"samples mean nothing. It was trained on {listed(trained, most=20) or 'none'}"
-            )
+        column = getattr(data.columns, attribute.name, attribute.name)
+        values = request.cond.attributes[attribute.name].unique().tolist()
+        if isinstance(attribute, Categorical) and (counts := train.get("marginals", {}).get(column)) is not None:
+            names = [attribute.names[code] for code in values if code >= 0]
+            if missing := [name for name in names if not counts.get(name, {}).get("examples")]:
+                trained = [name for name in attribute.names if name in counts]
+                lines.append(
+                    f"{attribute.name} {listed(missing)}: requested, but the model was trained on no such example; its "
+                    f"samples mean nothing. It was trained on {listed(trained, most=20) or 'none'}"
+                )
+        elif isinstance(attribute, Numeric):
+            low, high, known = _trained_numbers(column, train, card)
+            if outside := [f"{value:g}" for value in values if value < low or value > high]:  # NaN is neither
+                lines.append(
+                    f"{attribute.name} {listed(outside)}: requested, but the model was trained on {known}; what it "
+                    "generates outside of that is a guess"
+                )
     return lines
+
+
+def _trained_numbers(column: str, train: Mapping[str, Any], card: DatasetCard) -> tuple[float, float, str]:
+    """The range of numbers that a model was trained on, and that range in words."""
+    if limits := train.get("ranges", {}).get(column):
+        low, high = limits
+        return low, high, f"{low:g} to {high:g}"
+    mean, std = card.columns[column]["mean"], card.columns[column]["std"]
+    return mean - FAR * std, mean + FAR * std, f"numbers of mean {mean:.3g} and standard deviation {std:.3g}"
 
 
 def _complete(attribute: Attribute, text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from signal_diffusion.data.balancing import marginals_of_split
+from signal_diffusion.data.balancing import marginals_of_split, ranges
 from signal_diffusion.data.card import DatasetCard, write_readme
 from signal_diffusion.data.dataset import SOURCES, write_split
 from signal_diffusion.data.foreign.columns import described_columns
@@ -118,6 +118,7 @@ def _counts(
         "windows": distinct,
         "subjects": sorted(set(values.get("subject", ())) - {None}),
         "marginals": marginals_of_split(split, columns),
+        "ranges": ranges({name: values[name] for name, column in described.items() if column["kind"] == "numeric"}),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from signal_diffusion.data.balancing import marginals_of_split
+from signal_diffusion.data.balancing import marginals_of_split, ranges
 from signal_diffusion.data.card import MAX_CATEGORIES
 from signal_diffusion.data.preparing.staged import Staged
 from signal_diffusion.data.recordings.recording import Recording
@@ -44,7 +44,7 @@ def describe_columns(
         known = {values[name] for values, _ in all_values if values[name] is not None}
         if not known:
             continue
-        numbers = {value: value if isinstance(value, float) else parse_number(value) for value in known}
+        numbers = {value: _number(value) for value in known}
         if name == "age" or (name in extras and None not in numbers.values()):
             weighted = [(numbers[values[name]], count) for values, count in training if values[name] is not None]
             columns[name] = {"kind": "numeric"} | _moments(weighted)
@@ -65,7 +65,8 @@ def describe_splits(
     extras: Mapping[str, str],
     examples_per_window: int,
 ) -> dict[str, dict[str, Any]]:
-    """Count examples, windows, subjects, and how often each value of each categorical column occurs."""
+    """Count examples, windows, subjects, how often each category occurs, and give the ranges of numbers."""
+    numeric = [name for name, column in columns.items() if column["kind"] == "numeric"]
     names = [name for name, column in columns.items() if column["kind"] == "categorical" and name != "electrode"]
     described = {}
     for split, members in splits.items():
@@ -78,6 +79,7 @@ def describe_splits(
             "windows": windows,
             "subjects": sorted({each.recording.subject for each in members}),
             "marginals": marginals_of_split(split, values, counts),
+            "ranges": ranges({name: [_number(row[name]) for row, _ in rows] for name in numeric}),
         }
     return described
 
@@ -87,6 +89,10 @@ def _values(members: Sequence[Staged], extras: Mapping[str, str]) -> Iterator[tu
     for each in members:
         for label in dict.fromkeys(each.labels):
             yield window_attributes(each.recording, label, extras), each.labels.count(label)
+
+
+def _number(value: Any) -> float | None:
+    return value if value is None or isinstance(value, float) else parse_number(value)
 
 
 def _moments(weighted: Sequence[tuple[float | None, int]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME
 from signal_diffusion.data.shared_examples import shared_examples
-from signal_diffusion.data.verification.comparing import compare_marginals, compare_moments, compare_rows
+from signal_diffusion.data.verification.comparing import compare_marginals, compare_moments, compare_ranges, compare_rows
 from signal_diffusion.data.verification.counting import SplitCounts, count_file
 from signal_diffusion.data.verification.descriptions import compare_readme, compare_representation, compare_splits_file
 from signal_diffusion.data.verification.listed_files import compare_files, readable_files
@@ -36,7 +36,7 @@ _CLAIMS = {
     "representation": "its parameters give the card's shape, layout and inverse",
     "columns": "names and kinds as in the card",
     "rows": "number of examples and windows of each split as in the card",
-    "values": "categories are named in the card, numbers have its mean and standard deviation",
+    "values": "categories are named in the card, numbers have its range, mean and standard deviation",
     "marginals": "counts and shares of each category as in the card",
     "flat": "no example is flat, and no electrode of a time series",
     "tensors": "have the card's shape, are finite and in [-1, 1]",
@@ -66,6 +66,7 @@ def check_dataset(root: Path) -> list[Check]:
             complaints["values"] += compare_moments(name, column, found["train"])
     for split, stated in card.splits.items():
         complaints["rows"] += compare_rows(split, stated, found[split])
+        complaints["values"] += compare_ranges(split, stated, found[split])
         complaints["marginals"] += compare_marginals(split, stated, found[split], card)
     complaints["subjects"] += compare_subjects(card, found)
     complaints["windows"] += compare_windows(card, found)

@@ -1,4 +1,4 @@
-"""The counts of each split against the numbers in the card: rows, marginals, means and standard deviations."""
+"""The counts of each split against the numbers in the card: rows, marginals, ranges, means, standard deviations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.verification.counting import SplitCounts
 
-__all__ = ["compare_marginals", "compare_moments", "compare_rows"]
+__all__ = ["compare_marginals", "compare_moments", "compare_ranges", "compare_rows"]
 
 _SHARES = 2e-4  # tolerance; shares in the card have four digits
 _MOMENTS = 1e-3  # tolerance relative to the mean; the column is float32
@@ -64,3 +64,12 @@ def compare_moments(name: str, column: Mapping[str, Any], found: SplitCounts) ->
             f"train: the card says {name} has mean {column['mean']:.4g} and std {column['std']:.4g}, "
             f"found {mean:.4g} and {expected:.4g}"
         )
+
+
+def compare_ranges(split: str, stated: Mapping[str, Any], found: SplitCounts) -> Iterator[str]:
+    """Yield a complaint for each numeric column of a split whose smallest or largest value differs."""
+    for name, limits in stated.get("ranges", {}).items():
+        actual = found.ranges.get(name, limits)
+        if not np.allclose(limits, actual, rtol=_MOMENTS, atol=0):
+            said, seen = (f"{low:g} to {high:g}" for low, high in (limits, actual))
+            yield f"{split}: the card says {name} is {said}, found {seen}"

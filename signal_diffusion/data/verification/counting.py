@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from signal_diffusion.data.balancing import ranges
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.flat import NAMING, Named, name_of
 from signal_diffusion.data.verification.listed_files import first_line
@@ -42,6 +43,8 @@ class SplitCounts:
     """(dataset, recording, window, electrode) → number of repetitions."""
     sums: dict[str, np.ndarray] = field(default_factory=dict)
     """Numeric column → number of known values, their sum, their sum of squares."""
+    ranges: dict[str, list[float]] = field(default_factory=dict)
+    """Numeric column → smallest and largest known value."""
     digests: dict[str, list[np.ndarray]] = field(default_factory=dict)
     """File → `example_digests` of its rows, 8 bytes each."""
 
@@ -112,6 +115,7 @@ def _count(table: pa.Table, card: DatasetCard, found: SplitCounts) -> list[str]:
             numbers = numbers[np.isfinite(numbers)]
             sums = np.array([len(numbers), numbers.sum(), np.square(numbers).sum()])
             found.sums[name] = found.sums.get(name, np.zeros(3)) + sums
+            found.ranges |= ranges({name: [*found.ranges.get(name, ()), *numbers.tolist()]})
         elif column["kind"] == "categorical" or name == "subject":
             found.values.setdefault(name, Counter()).update(values)
         columns[name] = values

@@ -124,6 +124,7 @@ CARD_DAMAGES: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
     ),
     "names": ("values", lambda card: card["columns"]["label"]["names"].pop(), "label: the card says alert; found"),
     "mean": ("values", lambda card: card["columns"]["age"].update(mean=3.0), "age has mean 3"),
+    "range": ("values", lambda card: card["splits"]["train"]["ranges"].update(age=[3.0, 4.0]), "age is 3 to 4, found"),
     "counts": (
         "marginals",
         lambda card: card["splits"]["test"]["marginals"]["label"]["alert"].update(examples=9),
