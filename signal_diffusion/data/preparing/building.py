@@ -11,6 +11,7 @@ no dataset, and the next one starts over. An output that contains a dataset made
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ from signal_diffusion.data.representations.representation import DEFAULT_PICTURE
 from signal_diffusion.errors import UserError, listed
 
 __all__ = ["Source", "WindowOptions", "build", "no_progress"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +173,22 @@ def _splits(
         raise UserError(
             f"--splits-from {options.splits_from}: none of these subjects is in its training split; choose other splits"
         )
+    if fixed is None:
+        _warn_about_empty(splits, source.split_by, options.splits)
     return {split: members for split, members in splits.items() if members}
+
+
+def _warn_about_empty(splits: Mapping[str, Sequence[Staged]], split_by: str, shares: Sequence[float]) -> None:
+    wanted = [split for split, share in zip(SPLITS, shares, strict=True) if share > 0]
+    empty = [split for split in wanted if not splits[split]]
+    filled = len(wanted) - len(empty)  # each of them has one subject or group
+    if empty:
+        logger.warning(
+            "%s: no examples, because %d %s with usable windows cannot be divided into %d splits; add recordings of "
+            "other people, or leave out empty splits: --splits %s", " and ".join(empty), filled,
+            ("subject" if split_by == "subject" else f"group of {split_by}") + ("s" if filled > 1 else ""), len(wanted),
+            "1 0 0" if filled == 1 else "0.5 0.5 0",
+        )  # fmt: skip
 
 
 def _assign_splits(staged: Sequence[Staged], split_by: str, options: WindowOptions) -> dict[str, str]:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.data.preparing.splitting import (
     SPLITS_NAME,
     read_splits,
@@ -79,3 +80,30 @@ def test_an_invalid_splits_file_is_a_one_line_error(tmp_path: Path, text: str | 
     with pytest.raises(UserError, match=complaint) as caught:
         read_splits(path)
     assert len(caught.value.lines) == 1 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("people", "shares", "expected"),
+    [
+        (1, (0.8, 0.1, 0.1), ("validation and test", "1 subject", "1 0 0")),
+        (2, (0.8, 0.1, 0.1), ("test", "2 subjects", "0.5 0.5 0")),
+        (2, (0.5, 0.5, 0.0), None),
+        (1, (1.0, 0.0, 0.0), None),
+        (3, (0.8, 0.1, 0.1), None),
+    ],
+)
+def test_a_split_that_stays_empty_is_one_line(
+    people: int,
+    shares: tuple[float, float, float],
+    expected: tuple[str, str, str] | None,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    options = SyntheticOptions(num_subjects=people, num_windows=1, splits=shares)
+    prepare_synthetic(tmp_path / "out", "timeseries", options)
+    lines = [
+        f"{splits}: no examples, because {who} with usable windows cannot be divided into 3 splits; add recordings of "
+        f"other people, or leave out empty splits: --splits {remedy}"
+        for splits, who, remedy in ([expected] if expected else [])
+    ]
+    assert caplog.messages == lines
