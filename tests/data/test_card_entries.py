@@ -96,6 +96,11 @@ def test_impossible_parameters_of_a_representation_are_one_line(
 CONTRADICTIONS: dict[str, tuple[str, Edit, str]] = {
     "window": ("db-only", lambda card: card.update(window=1024), "window 1024, but the parameters of db-only say 2048"),
     "rate": ("timeseries", lambda card: card.update(sampling_rate=250.0), "sampling_rate 250.0, but .* say 125.0"),
+    "shape": (
+        "db-only",
+        lambda card: card.update(shape=[1, 64, 32]),
+        r"shape \(1, 64, 32\), but its parameters give \(1, 64, 64\)",
+    ),
     "number": (
         "timeseries",
         lambda card: card.update(channels=card["channels"][1:]),

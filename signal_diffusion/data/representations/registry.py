@@ -46,22 +46,24 @@ def representation_of(card: DatasetCard) -> Representation:
     kind = Picture if entry["layout"] == "picture" else representation_named(entry["name"])
     try:
         representation = kind.from_parameters(entry["parameters"])
-        _ = representation.shape
+        shape = tuple(representation.shape)
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f"the card has invalid parameters for {entry['name']} ({one_line(error)}); make the dataset again"
         ) from None
-    for stated, found in _contradictions(card):
+    for stated, found in _contradictions(card, shape):
         raise UserError(f"the card says {stated}, but {found}; make the dataset again")
     return representation
 
 
-def _contradictions(card: DatasetCard) -> Iterator[tuple[str, str]]:
-    """What a card says, and what its parameters or the names of its electrodes say instead."""
+def _contradictions(card: DatasetCard, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    """What a card says, and what its parameters, which give the `shape`, or names of electrodes say instead."""
     name, parameters = card.representation["name"], card.representation["parameters"]
     for key, value in (("window", card.window), ("sampling_rate", card.sampling_rate)):
         if value is not None and parameters.get(key, value) != value:
             yield f"{key} {value}", f"the parameters of {name} say {parameters[key]}"
+    if card.shape != shape:
+        yield f"shape {card.shape}", f"its parameters give {shape}"
     if not card.channels:
         return
     means = parameters.get("mean")

@@ -11,7 +11,12 @@ from pathlib import Path
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME
 from signal_diffusion.data.shared_examples import shared_examples
-from signal_diffusion.data.verification.comparing import compare_marginals, compare_moments, compare_ranges, compare_rows
+from signal_diffusion.data.verification.comparing import (
+    compare_marginals,
+    compare_moments,
+    compare_ranges,
+    compare_rows,
+)
 from signal_diffusion.data.verification.counting import SplitCounts, count_file
 from signal_diffusion.data.verification.descriptions import compare_readme, compare_representation, compare_splits_file
 from signal_diffusion.data.verification.listed_files import compare_files, readable_files

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.preparing.splitting import SPLITS_NAME, read_splits
@@ -16,17 +15,16 @@ __all__ = ["compare_readme", "compare_representation", "compare_splits_file"]
 
 
 def compare_representation(card: DatasetCard) -> Iterator[str]:
-    """Yield complaints about shape, layout and inverse, which the representation's parameters determine."""
+    """Yield complaints about what the representation's parameters determine: shape, layout, inverse, electrodes, …."""
     try:
         rebuilt = representation_of(card)
-        actual: dict[str, Any] = {"shape": tuple(rebuilt.shape), "layout": rebuilt.layout, "inverse": rebuilt.inverse}
+        actual = {"layout": rebuilt.layout, "inverse": rebuilt.inverse}
     except UserError as error:
         yield f"{CARD_NAME}: {error}"
         return
-    stated = {"shape": card.shape} | {key: card.representation[key] for key in ("layout", "inverse")}
     for key, value in actual.items():
-        if stated[key] != value:
-            yield f"{CARD_NAME}: the card says {key} {stated[key]}, but its parameters give {value}"
+        if card.representation[key] != value:
+            yield f"{CARD_NAME}: the card says {key} {card.representation[key]}, but its parameters give {value}"
 
 
 def compare_splits_file(root: Path, card: DatasetCard) -> Iterator[str]:
