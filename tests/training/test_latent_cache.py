@@ -203,12 +203,13 @@ def test_a_million_examples_need_only_64_open_files() -> None:
     assert shards[0].rows == range(0, 15_625) and shards[-1].rows == range(984_375, 1_000_000)
 
 
-def test_a_complete_cache_is_only_read(synthetic_dataset: Path) -> None:
+def test_a_complete_cache_is_only_read(synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached(synthetic_dataset, autoencoder())
     folder = latents_folder(key_of(synthetic_dataset, autoencoder()))
     (folder / ".lock").unlink(missing_ok=True)
     os.utime(folder, (1, 1))
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)  # another user's
 
     cached(synthetic_dataset, autoencoder())
 

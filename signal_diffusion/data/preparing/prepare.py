@@ -61,10 +61,10 @@ def prepare(
     kind = representation_named(options.representation)
     events = _event_windows(options)
     from_file = options.channels == "file"
-    channels = _channels_of_first_recording(recordings, options) if from_file else channel_names(options.channels)
+    wanted = _channels_of_first_recording(recordings, options) if from_file else channel_names(options.channels)
     interpolate = options.missing == "interpolate"
-    headers = read_headers(recordings, channels, progress)
-    channels = without_constant(channels, headers) if from_file else channels
+    headers = read_headers(recordings, wanted, progress)
+    channels = without_constant(wanted, headers, recordings) if from_file else wanted
     _check_reference(channels, options)
     check_missing(headers, recordings, interpolate=interpolate, skip_bad=options.skip_bad)
     if events is not None:
@@ -102,7 +102,7 @@ def prepare(
             **({"units": options.units} if options.units else {}),
             **({"interpolated": headers.missing} if interpolate else {}),
             **({"positions": headers.positions_from} if headers.positions_from else {}),
-            **({"constant": headers.constant} if from_file and headers.constant else {}),
+            **({"constant": constant} if (constant := [name for name in wanted if name not in channels]) else {}),
             "resampling": "polyphase",
             "band": list(options.band),
             "notch": list(options.notch),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from signal_diffusion.data.recordings.channels import is_constant, missing_channels
@@ -36,7 +37,8 @@ class Headers:
     positions_from: str | None
     """`recordings` if all of them have positions, otherwise `standard_1005`; None if no position is known."""
     constant: list[str]
-    """Channels that are constant in all recordings, if these are arrays or epochs: others are not read yet."""
+    """Channels that are constant in all recordings, as far as these were read: the start of tables, other arrays, and
+    epochs."""
 
 
 def read_headers(
@@ -77,18 +79,24 @@ def read_headers(
     )
 
 
-def without_constant(ch_names: Sequence[str], headers: Headers) -> tuple[str, ...]:
+def without_constant(ch_names: Sequence[str], headers: Headers, recordings: Sequence[Recording]) -> tuple[str, ...]:
     """The channels of `--channels file` without constant ones, such as a column "Battery"; a warning names these.
 
-    Raises `UserError` if no channel is left.
+    Reads whole tables if a channel is constant at the start of all. Raises `UserError` if no channel is left.
     """
-    left = tuple(name for name in ch_names if name not in headers.constant)
+    constant = list(headers.constant)
+    for recording in recordings:
+        if constant:
+            with suppress(UserError), errors_naming(recording.path):
+                raw = open_recording(recording)
+                constant = [name for name in constant if is_constant(name, raw)]
+    left = tuple(name for name in ch_names if name not in constant)
     if not left:
         raise UserError(f"--channels file: every channel is constant: {listed(ch_names)}; check the files")
-    if headers.constant:
+    if constant:
         logger.warning(
             "--channels file: left out %s, constant in all recordings; to choose channels yourself, name them instead",
-            listed(headers.constant),
+            listed(constant),
         )
     return left
 
