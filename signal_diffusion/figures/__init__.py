@@ -1,4 +1,5 @@
 """Figures of samples and datasets.
 
-`samples` and `dataset` plot with axes (matplotlib); `pixels` writes plain images (Pillow).
+`traces` and `topomaps` draw into given axes, `samples` and `dataset` write whole figures (matplotlib); `pixels` writes
+plain images (Pillow).
 """
