@@ -131,7 +131,7 @@ def _read(path: Path) -> mne.io.BaseRaw:
     except Exception as error:
         if needed := re.search(r"module (\w+)\S* is needed", str(error)):
             raise UserError(
-                f"{known.name} files need the Python package {needed[1]}; install it: uv pip install {needed[1]}"
+                f"{known.name} files need the Python package {needed[1]}; install it: uv sync --extra formats"
             ) from error
         if "read_epochs_eeglab" in str(error) or (known.name == "FIF" and mne.what(path) == "epochs"):
             return join_epochs(open_epochs(path))

@@ -151,5 +151,7 @@ def test_a_package_that_a_format_needs_is_named(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(mne.io, "read_raw_egi", needs_package)
     name = module.split(">")[0]
-    with pytest.raises(UserError, match=rf"a\.mff: EGI MFF files need the Python package {name}; install it: uv pip i"):
+    with pytest.raises(
+        UserError, match=rf"a\.mff: EGI MFF files need the Python package {name}; install it: uv sync --extra formats"
+    ):
         eeg_channels(the_recording(tmp_path))
