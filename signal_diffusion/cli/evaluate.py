@@ -34,12 +34,20 @@ def windows(
     synthetic: Annotated[
         Path,
         typer.Argument(
-            metavar="SAMPLES",
-            help="What to judge: a folder that `sample` wrote, a dataset, or a folder of FIF or EDF files.",
+            metavar="SAMPLES|RUN",
+            help="What to judge: a folder that `sample` wrote, a dataset, a folder of FIF or EDF files, or a run or an "
+            "exported model, which then generates samples with the conditions of the real windows.",
         ),
     ],
-    real: Annotated[str, typer.Option(metavar="DATASET[:SPLIT]", help="Real windows to judge by; its test split.")],
     output: Annotated[Path, typer.Option(help="Folder to write the report to; must not exist yet.")],
+    real: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET[:SPLIT]",
+            help="Real windows to judge by, of people whom the model was not trained on.",
+            show_default="the test split; of a run, that of its dataset",
+        ),
+    ] = None,
     train: Annotated[
         str | None,
         typer.Option(
@@ -47,6 +55,9 @@ def windows(
             help="What the model was trained on, for the floor's other people and for copies.",
             show_default="the train split of --real",
         ),
+    ] = None,
+    num: Annotated[
+        int | None, typer.Option(min=1, help="Windows that a run generates.", show_default="as many as real ones")
     ] = None,
     metrics: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these metrics.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the metrics that take seconds.")] = False,
@@ -58,11 +69,17 @@ def windows(
     """Judge synthetic windows by real ones: values, floors, ratios and intervals, and a page to read."""
     if output.exists():
         raise UserError(f"{output} already exists; choose another --output, or remove it")
+    from signal_diffusion.cli.evaluated_model import dataset_of_model, is_model, windows_of_model
     from signal_diffusion.evaluation.evaluating import evaluate
 
+    if real is None:
+        if not is_model(synthetic):
+            raise UserError("--real: missing; name the dataset to judge by: --real DATASET")
+        real = str(dataset_of_model(synthetic))
     with progress_bars() as progress:
+        judged = windows_of_model(synthetic, real, num=num, seed=seed) if is_model(synthetic) else synthetic
         report = evaluate(
-            synthetic,
+            judged,
             real,
             train=train,
             metrics=None if metrics is None else [name.strip() for name in metrics.split(",")],

@@ -20,8 +20,10 @@ __all__ = [
     "Parameters",
     "Person",
     "Rhythm",
+    "individual_parameters",
     "person",
     "simulate",
+    "simulate_parameters",
     "spectrum_parameters",
     "sphere_positions",
     "true_psd",
@@ -129,9 +131,19 @@ def simulate(
     The variation (alpha's frequency by 0.3 Hz, amplitudes by a tenth) is seeded with (seed, subject), the noise with
     (seed, subject, recording).
     """
-    own = np.random.default_rng(np.random.SeedSequence([seed, who.subject, 2**31]))
-    parameters = _varied(spectrum_parameters(label, who), own)
+    parameters = individual_parameters(label, who, seed=seed)
     rng = np.random.default_rng(np.random.SeedSequence([seed, who.subject, 1 + recording]))
+    return simulate_parameters(parameters, num_samples, sfreq, rng), parameters
+
+
+def individual_parameters(label: str, who: Person, *, seed: int) -> Parameters:
+    """The parameters of a subject: those of the group, with the individual variation of `simulate`."""
+    own = np.random.default_rng(np.random.SeedSequence([seed, who.subject, 2**31]))
+    return _varied(spectrum_parameters(label, who), own)
+
+
+def simulate_parameters(parameters: Parameters, num_samples: int, sfreq: float, rng: np.random.Generator) -> np.ndarray:
+    """Simulate a recording with exactly this spectrum: µV (19, num_samples) float32."""
     # 4 s longer than needed: the inverse FFT makes periodic signals, whose end continues into their start.
     length = num_samples + int(4 * sfreq)
     frequencies = np.fft.rfftfreq(length, 1 / sfreq)
@@ -140,7 +152,7 @@ def simulate(
         noise = rng.standard_normal((len(patterns), len(frequencies), 2)) @ np.array([1, 1j])
         # irfft of √(S · fs · N / 4) · (n₁ + i n₂) has the one-sided density S.
         signal += patterns.T @ (noise * np.sqrt(density * sfreq * length / 4))
-    return np.fft.irfft(signal, n=length)[:, :num_samples].astype(np.float32), parameters
+    return np.fft.irfft(signal, n=length)[:, :num_samples].astype(np.float32)
 
 
 def sphere_positions() -> dict[str, list[float]]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from signal_diffusion.evaluation.controls import CONTROLS
+from signal_diffusion.evaluation.controls import CONTROLS, OF_TRAINING
 from signal_diffusion.evaluation.copies import Training, attach_training
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.groups import Groups, draws, matched_groups
@@ -56,7 +56,7 @@ def compare_windows(
     metrics
         Names from `metrics.METRICS`; None = all, or those of `quick`.
     controls
-        Whether to judge sets with known faults too, made of the floor's other people.
+        Whether to judge `controls.CONTROLS` too.
     notes
         Sentences about the inputs that the report shows.
 
@@ -66,10 +66,10 @@ def compare_windows(
         If a metric is unknown. One that these windows do not have is in the report, with the reason.
     """
     chosen = chosen_metrics(metrics, quick=quick)
-    features = {"real": Features(real), "synthetic": Features(synthetic)}
+    features = {"real": Features(real, is_cached=True), "synthetic": Features(synthetic, is_cached=True)}
     training = None
     if train is not None:
-        features["train"] = Features(train)
+        features["train"] = Features(train, is_cached=True)
         if any(metric.against_train for metric in chosen):
             training = _training(train)
             if training:
@@ -106,7 +106,8 @@ def _controls(groups: Groups, training: Training | None, seed: int) -> dict[str,
         return {}
     found = {}
     for name, control in CONTROLS.items():
-        found[name] = Features(control(groups.other.windows, np.random.default_rng(seed)))
+        base = groups.other if name in OF_TRAINING else groups.real
+        found[name] = Features(control(base.windows, np.random.default_rng(seed)))
         if training:
             attach_training(found[name], training)
     return found
@@ -122,6 +123,8 @@ def _judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Ma
         value, floor = _pair(metric, groups)
     except Unavailable as reason:
         return Result(metric=metric, missing=str(reason))
+    if not math.isfinite(value.value) or (floor and not math.isfinite(floor.value)):
+        return Result(metric=metric, missing="not a number: an electrode is flat")
     pairs = [_pair_or_none(metric, each) for each in drawn]
     ratios = [_ratio(metric, *pair) for pair in pairs if pair]
     total = _estimate(metric, value, floor)

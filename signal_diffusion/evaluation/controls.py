@@ -10,7 +10,7 @@ from scipy import fft, signal
 
 from signal_diffusion.evaluation.windows import Windows
 
-__all__ = ["CONTROLS"]
+__all__ = ["CONTROLS", "OF_TRAINING"]
 
 NOISE = 0.1
 """Standard deviation of the noise on copies, relative to that of each electrode."""
@@ -90,4 +90,7 @@ CONTROLS: dict[str, Control] = {
     "amplitude × 1.3": scaled,
     "white noise": white_noise,
 }
-"""Name → function of training windows and a generator."""
+"""Name → function of windows and a generator."""
+OF_TRAINING = ("copies + 10 % noise",)
+"""Controls that are made of training windows; the others are made of the real windows that are judged by, so that a
+metric that does not see their fault is near 0."""

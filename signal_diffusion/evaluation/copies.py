@@ -1,8 +1,8 @@
 """Metrics of copying: how near windows are to the training data, whatever small shift in time they have.
 
 Distances are between spectrograms: the log10 power of each electrode from 1 to 45 Hz in segments of 1 s every 0.5 s.
-Its mean over time is removed first, so that neither spectrum nor amplitude counts, only the course of time. The
-distance of two windows is the least root mean square difference of shifts by multiples of 0.25 s within ± 0.5 s.
+The distance of two windows is the least root mean square difference of shifts by multiples of 0.25 s within ± 0.5 s.
+Single frequencies, and not bands: their noise makes all windows of a person about equally far apart but for copies.
 """
 
 from __future__ import annotations
@@ -81,8 +81,7 @@ def _maps(windows: Windows) -> np.ndarray:
         centred = segments - segments.mean(-1, keepdims=True)
         power = np.abs(fft.rfft(centred * taper)[..., compared]) ** 2 * (2 / (windows.sfreq * (taper**2).sum()))
         level = np.log10(power + SMALLEST)  # (electrodes, frames, frequencies)
-        course = level - level.mean(1, keepdims=True)
-        parts.append(course.transpose(1, 0, 2).reshape(course.shape[1], -1))
+        parts.append(level.transpose(1, 0, 2).reshape(level.shape[1], -1))
     return np.stack(parts)
 
 

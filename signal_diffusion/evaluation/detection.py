@@ -20,7 +20,7 @@ FOLDS = 5
 
 def second_order_auc(real: Features, synthetic: Features) -> Measurement:
     """AUC of logistic regression on log band power and log-covariance."""
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     return _auc(classifier, second_order_features(real), second_order_features(synthetic), real, synthetic)
 
 
@@ -57,8 +57,8 @@ METRICS = (
         unit="AUC",
         question="detection",
         better="half",
-        definition="AUC of logistic regression (C = 0.1) between real and synthetic windows on log10 band power and "
-        "log-covariance, 5 folds grouped by person. 0.5 is perfect; less is a sign of too little variety.",
+        definition="AUC of logistic regression (C = 0.01) between real and synthetic windows on z-scored log10 band "
+        "power and log-covariance, mean of 5 folds by person; 0.5 is perfect, and less is a sign of too little variety.",
         compute=second_order_auc,
     ),
     Metric(

@@ -16,10 +16,14 @@ from sklearn.preprocessing import StandardScaler
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.measurement import Measurement, Metric
 
-__all__ = ["METRICS", "embedded", "frechet_distance", "second_order_features"]
+__all__ = ["EMBEDDING", "METRICS", "embedded", "frechet_distance", "second_order_features"]
 
 COMPONENTS = 32
 NEIGHBOURS = 5
+EMBEDDING = (
+    "features of a window: log10 band power and log-covariance, z-scored and whitened to 32 components of real windows"
+)
+"""The embedding, for definitions."""
 
 
 def second_order_features(features: Features) -> np.ndarray:
@@ -33,8 +37,6 @@ def embedded(real: Features, synthetic: Features) -> tuple[np.ndarray, np.ndarra
     components = min(COMPONENTS, fitted.shape[1])
     if len(fitted) <= 2 * components:
         raise Unavailable(f"{len(fitted)} real windows; more than {2 * components} are needed")
-    if min(len(real), len(synthetic)) <= components:
-        raise Unavailable(f"groups of {len(synthetic)} windows; more than {components} are needed")
     whitening = make_pipeline(StandardScaler(), PCA(components, whiten=True, svd_solver="full")).fit(fitted)
     return tuple(whitening.transform(second_order_features(each)) for each in (real, synthetic))
 
@@ -57,6 +59,8 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 def frechet(real: Features, synthetic: Features) -> Measurement:
     """Fréchet distance of the embeddings."""
+    if min(len(real), len(synthetic)) <= COMPONENTS:
+        raise Unavailable(f"groups of {len(synthetic)} windows; more than {COMPONENTS} are needed")
     return Measurement(value=frechet_distance(*embedded(real, synthetic)))
 
 
@@ -82,6 +86,8 @@ def maximum_mean_discrepancy(real: Features, synthetic: Features) -> Measurement
 
 def _neighbourhoods(real: Features, synthetic: Features) -> tuple[np.ndarray, np.ndarray]:
     """Distances (R, S) of the embeddings, and that of each real window to its 5th real neighbour, (R, 1)."""
+    if len(real) <= NEIGHBOURS:
+        raise Unavailable(f"groups of {len(real)} windows; more than {NEIGHBOURS} are needed")
     first, second = embedded(real, synthetic)
     neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(first)  # the first is the window itself
     return cdist(first, second), neighbours.kneighbors(first)[0][:, -1:]
@@ -99,9 +105,6 @@ def coverage(real: Features, synthetic: Features) -> Measurement:
     return Measurement(value=float((distances.min(1) < radii[:, 0]).mean()))
 
 
-EMBEDDING = (
-    "features of a window: log10 band power and log-covariance, z-scored and whitened to 32 components of real windows"
-)
 METRICS = (
     Metric(
         name="eeg-fd",

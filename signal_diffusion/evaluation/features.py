@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 from scipy import fft, signal, stats
 
+from signal_diffusion.evaluation.feature_cache import from_cache, key_of
 from signal_diffusion.evaluation.random_kernels import random_kernel_features
 from signal_diffusion.evaluation.windows import Windows
 
@@ -47,10 +48,14 @@ class Unavailable(Exception):  # noqa: N818 (a result, not an error)
 
 
 class Features:
-    """Arrays (N, …) with one entry per window, by name, computed when they are first asked for."""
+    """Arrays (N, …) with one entry per window, by name, computed when they are first asked for.
 
-    def __init__(self, windows: Windows) -> None:
+    With `is_cached`, those that take seconds are kept in the cache for the next comparison with the same windows.
+    """
+
+    def __init__(self, windows: Windows, *, is_cached: bool = False) -> None:
         self.windows = windows
+        self._key = key_of(windows) if is_cached else ""
         self._parent: Features | None = None
         self._rows = np.arange(len(windows))
         self._known: dict[str, np.ndarray] = {}
@@ -71,7 +76,10 @@ class Features:
             if self._parent is not None:
                 self._known[name] = getattr(self._parent, name)[self._rows]
             elif name in COMPUTE:
-                self._known[name] = COMPUTE[name](self)
+                compute = partial(COMPUTE[name], self)
+                kept = self._key and name in KEPT
+                found = from_cache(self._key, name, compute) if kept else compute()
+                self._known[name] = np.ascontiguousarray(found)  # one order of sums, cached or not
             else:
                 raise AttributeError(name)
         return self._known[name]
@@ -257,6 +265,8 @@ def _coherence(features: Features) -> np.ndarray:
     return features.map(compute)
 
 
+KEPT = {"spectrum", "quantiles", "kurtosis", "envelope_variation", "coherence", "random_kernels"}
+"""What is worth keeping in the cache."""
 COMPUTE: dict[str, Callable[[Features], np.ndarray]] = {
     "spectrum": _spectrum,
     "band_power": _band_power,

@@ -57,6 +57,9 @@ def _electrodes(real: Windows, synthetic: Windows, notes: list[str]) -> tuple[Wi
             f"{synthetic.name}: samples are single electrodes; each electrode of a real window is a window of its own"
         )
         return _single(real, [name for name in real.ch_names if not chosen or name in chosen]), synthetic
+    if real.ch_names == (SINGLE,) and synthetic.ch_names != (SINGLE,):
+        known = real.column("electrode")
+        return real, _single(synthetic, [name for name in synthetic.ch_names if known is None or name in known])
     common = [name for name in real.ch_names if name in synthetic.ch_names]
     if not common:
         raise UserError(

@@ -67,7 +67,7 @@ def read_dataset(root: Path, split: str | None, *, most: int = MOST, seed: int =
     splits = list(card.splits) if split is None else [split_name(card, split, root)]
     parts = [_read_split(root, each, card, -(-most // len(splits)), seed) for each in splits]
     frame = pd.concat([columns for _, columns in parts], ignore_index=True)
-    name = f"{root}:{split}" if split else str(root)
+    name = f"{root.resolve().name}:{split}" if split else root.resolve().name
     return windows_of_card(np.concatenate([signals for signals, _ in parts]), card, frame, name=name)
 
 
@@ -130,7 +130,9 @@ def _read_samples(root: Path) -> Windows:
     if not parts:
         raise UserError(f"{root}: has no samples; sample again")
     frame = pd.concat([columns for _, columns in parts], ignore_index=True)
-    return windows_of_card(np.concatenate([signals for signals, _ in parts]), stored.card, frame, name=str(root))
+    return windows_of_card(
+        np.concatenate([signals for signals, _ in parts]), stored.card, frame, name=root.resolve().name
+    )
 
 
 def _non_empty(parts: Iterator[tuple[np.ndarray, pd.DataFrame]]) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:

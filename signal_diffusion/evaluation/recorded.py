@@ -56,7 +56,7 @@ def read_recordings(root: Path, seconds: float | None) -> Windows:
         sfreq=first.sfreq,
         ch_names=first.ch_names,
         columns={name: np.concatenate([part.columns[name] for part in parts]) for name in columns},
-        name=str(root),
+        name=root.resolve().name,
     )
 
 

@@ -1,0 +1,60 @@
+"""Windows that a run or an exported model generates, to be judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from signal_diffusion.config.loading import CONFIG_NAME
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.evaluating import real_windows
+from signal_diffusion.evaluation.reading import split_of, windows_of_card
+from signal_diffusion.evaluation.windows import Windows
+from signal_diffusion.experiment.dataset import dataset_of
+from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.sampling.requests import ELECTRODE
+from signal_diffusion.sampling.trained import checkpoint_at, experiment_at
+
+__all__ = ["dataset_of_model", "is_model", "windows_of_model"]
+
+
+def is_model(path: Path) -> bool:
+    """Whether a folder is a run, a checkpoint or an exported model."""
+    return (path / CONFIG_NAME).is_file()
+
+
+def dataset_of_model(path: Path) -> Path:
+    """The dataset that a run was trained on; raises a `UserError` if it is not here."""
+    return dataset_of(experiment_at(checkpoint_at(path), []).data).root
+
+
+def windows_of_model(path: Path, real: str, *, num: int | None, seed: int) -> Windows:
+    """Generate windows with the conditions of examples from the real split; as many as there are real windows.
+
+    A model of single electrodes that is conditioned on the electrode generates whole windows.
+
+    Raises
+    ------
+    UserError
+        If the model has no signals, or does not know the conditions.
+    """
+    truth = real_windows(real, seed=seed)
+    root, _ = split_of(real, "")
+    pipeline = SignalDiffusionPipeline.from_pretrained(
+        path, overrides=["data.source=dataset", f"data.paths.root={root.resolve()}"]
+    )
+    trained = pipeline.trained
+    if representation_of(trained.card).inverse == "none":
+        raise UserError(f"{path}: its samples cannot be turned into microvolts, so they cannot be judged")
+    names = {attribute.name for attribute in trained.attributes}
+    like = truth.name.rpartition(":")[2] if names - {ELECTRODE} else None
+    count = num or len(truth)
+    if ELECTRODE in names:
+        samples = pipeline(windows=count, like=like, seed=seed)
+    else:
+        samples = pipeline(num=count, like=like, seed=seed)
+    assert samples.signals is not None
+    frame = pd.DataFrame(samples.columns)
+    return windows_of_card(samples.signals.numpy(), samples.card, frame, name=path.resolve().name)
