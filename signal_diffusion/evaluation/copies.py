@@ -44,8 +44,10 @@ class Training:
 
 
 def attach_training(features: Features, training: Training) -> None:
-    """Let these features know the training data: `features.nearest` is then (N, 2)."""
-    features.know("nearest", np.stack(training.nearest(features.windows)[1:], -1))
+    """Let these features know the training data: `nearest` (N, 2), and `nearest_row` (N,), which window that is."""
+    rows, *distances = training.nearest(features.windows)
+    features.know("nearest", np.stack(distances, -1))
+    features.know("nearest_row", rows)
 
 
 def violation_rate(real: Features, synthetic: Features) -> Measurement:

@@ -76,18 +76,24 @@ class Report:
         """The result of a metric, by its name."""
         return next(result for result in self.results if result.metric.name == name)
 
-    def verdicts(self) -> dict[str, tuple[Verdict, str]]:
-        """Of each question: the worst verdict of its metrics, and a sentence with the ratio that decides."""
+    def deciding(self) -> dict[str, tuple[Verdict, list[Result]]]:
+        """Of each question: the worst verdict of its metrics, and the metrics that have it."""
         order: tuple[Verdict, ...] = ("differs", "unclear", "as real", "missing")
-        found: dict[str, tuple[Verdict, str]] = {}
+        found: dict[str, tuple[Verdict, list[Result]]] = {}
         for question in QUESTIONS:
             results = [result for result in self.results if result.metric.question == question]
             if not results:
                 continue
             verdict = min((result.verdict for result in results), key=order.index)
-            deciding = [result for result in results if result.verdict == verdict]
-            found[question] = verdict, "; ".join(_sentence(result) for result in deciding)
+            found[question] = verdict, [result for result in results if result.verdict == verdict]
         return found
+
+    def verdicts(self) -> dict[str, tuple[Verdict, str]]:
+        """Of each question: the worst verdict of its metrics, and a sentence with the ratio that decides."""
+        return {
+            question: (verdict, "; ".join(_sentence(result) for result in results))
+            for question, (verdict, results) in self.deciding().items()
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """All estimates as plain values, without the windows."""
@@ -111,11 +117,14 @@ class Report:
         }
 
     def save(self, folder: Path) -> list[Path]:
-        """Write `report.json` and `report.csv`."""
+        """Write `report.json`, `report.csv` and the page `report.html`."""
+        from signal_diffusion.evaluation.page.rendering import render  # draws figures, which not everyone needs
+
         folder.mkdir(parents=True, exist_ok=True)
         files = {
             "report.json": json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
             "report.csv": self.to_csv(),
+            "report.html": render(self),
         }
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,45 @@
+"""The figures of the page, in its order. A new one is a function of a `Report` and an entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from signal_diffusion.evaluation.features import Unavailable
+from signal_diffusion.evaluation.page import distributions, examples, spectra
+from signal_diffusion.evaluation.page.picture import STYLE, Picture, embedded
+from signal_diffusion.evaluation.report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["PICTURES", "pictures"]
+
+PICTURES: Mapping[str, Callable[[Report], tuple[Figure, str]]] = {
+    "All metrics": distributions.ratios,
+    "Example traces": examples.traces,
+    "Spectra": spectra.spectrum,
+    "Band power over the head": spectra.band_maps,
+    "Correlation of electrodes": distributions.correlations,
+    "Waxing and waning": distributions.envelopes,
+    "Spectrograms": spectra.spectrograms,
+    "Responses to events": distributions.evoked,
+    "Nearest training windows": examples.nearest_training,
+}
+"""Title → (figure, caption); a function raises `Unavailable` if these windows do not have the figure."""
+
+
+def pictures(report: Report) -> list[Picture]:
+    """All figures of a report; those that it does not have, with the reason."""
+    import matplotlib.style
+
+    found = []
+    with matplotlib.style.context(["default", dict(STYLE)]):  # whatever the user's own settings are
+        for title, draw in PICTURES.items():
+            try:
+                figure, caption = draw(report)
+            except Unavailable as reason:
+                found.append(Picture(title=title, caption=f"Left out: {reason}."))
+            else:
+                found.append(Picture(title=title, source=embedded(figure), caption=caption))
+    return found
