@@ -57,6 +57,8 @@ class Picture:
     title: str
     source: str = ""
     """`data:` URI; "" if the figure is left out."""
+    inches: float = 0.0
+    """Width."""
     caption: str
     """What is shown, of how many windows; or why the figure is left out."""
 

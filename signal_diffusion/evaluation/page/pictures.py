@@ -41,5 +41,6 @@ def pictures(report: Report) -> list[Picture]:
             except Unavailable as reason:
                 found.append(Picture(title=title, caption=f"Left out: {reason}."))
             else:
-                found.append(Picture(title=title, source=embedded(figure), caption=caption))
+                width = figure.get_figwidth()
+                found.append(Picture(title=title, source=embedded(figure), inches=width, caption=caption))
     return found
