@@ -36,9 +36,12 @@ def text_of(report: Report) -> str:
     return console.file.getvalue().rstrip("\n")
 
 
-def number(value: float | None) -> str:
-    """A value with three significant digits; "–" if there is none."""
-    return "–" if value is None else f"{value:.3g}"
+def number(value: float | None, digits: int = 3) -> str:
+    """A value with so many significant digits, without an exponent if it is large; "–" if there is none."""
+    if value is None:
+        return "–"
+    rounded = float(f"{value:.{digits}g}")
+    return (f"{value:.0f}" if abs(rounded) >= 10**digits else f"{value:.{digits}g}").replace("-", "−")
 
 
 def _groups(report: Report) -> list[str]:

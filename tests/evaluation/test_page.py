@@ -55,7 +55,9 @@ def report() -> Report:
     synthetic.signals[0] = train.signals[7]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(comparison, "DRAWS", 3)  # faster
-        return comparison.compare_windows(windows_of("r", 0), synthetic, train=train, notes=["a note with <b> in it"])
+        return comparison.compare_windows(
+            windows_of("r", 0), synthetic, train=train, controls=True, notes=["a note with <b> in it"]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,16 @@ def test_the_page_begins_with_a_verdict_for_each_question(report: Report, page: 
         for question, (verdict, _) in report.verdicts().items()
         if f"{VERDICTS[verdict][1]} {question.capitalize()}: {QUESTIONS[question]}" not in verdicts
     ] == []
+
+
+def test_controls_are_beside_the_synthetic_windows(report: Report, page: str) -> None:
+    from signal_diffusion.evaluation.text import number
+
+    table = Parsed(page[page.index('id="controls"') : page.index('id="inputs"')]).text
+    assert f"Metric {' '.join(report.controls)} synthetic".replace(" ", "") in table.replace(" ", "")
+    row = [estimates["kurtosis"] for estimates in report.controls.values()]
+    numbers = [number(each.ratio) for each in (*row, report["kurtosis"].total) if each]
+    assert f"ΔKurt{''.join(numbers)}" in table.replace(" ", "")
 
 
 def test_text_from_recordings_is_escaped(page: str) -> None:

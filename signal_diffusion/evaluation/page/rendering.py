@@ -14,6 +14,7 @@ from signal_diffusion.escaping import for_terminal
 from signal_diffusion.evaluation.measurement import QUESTIONS
 from signal_diffusion.evaluation.page.pictures import pictures
 from signal_diffusion.evaluation.report import AS_GOOD, Estimate, Report, Result, Verdict
+from signal_diffusion.evaluation.text import number
 
 __all__ = ["VERDICTS", "render"]
 
@@ -44,14 +45,6 @@ def render(report: Report) -> str:
         as_good=AS_GOOD,
         pictures=pictures(report),
     )
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """So many significant digits, without an exponent for large numbers; – for None."""
-    if value is None:
-        return "–"
-    rounded = float(f"{value:.{digits}g}")
-    return (f"{value:.0f}" if abs(rounded) >= 10**digits else f"{value:.{digits}g}").replace("-", "−")
 
 
 def _printable(value: Any) -> Any:
