@@ -122,12 +122,12 @@ class Report:
 
         folder.mkdir(parents=True, exist_ok=True)
         files = {
-            "report.json": json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-            "report.csv": self.to_csv(),
-            "report.html": render(self),
+            "report.json": lambda: json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+            "report.csv": self.to_csv,
+            "report.html": lambda: render(self),
         }
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        for name, text in files.items():  # the page last, which takes seconds
+            (folder / name).write_text(text(), encoding="utf-8")
         return [folder / name for name in files]
 
     def to_text(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from signal_diffusion.evaluation.features import Unavailable
-from signal_diffusion.evaluation.page import distributions, examples, spectra
+from signal_diffusion.evaluation.page import electrodes, examples, over_time, ratios, spectra
 from signal_diffusion.evaluation.page.picture import STYLE, Picture, embedded
 from signal_diffusion.evaluation.report import Report
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["PICTURES", "pictures"]
 
 PICTURES: Mapping[str, Callable[[Report], tuple[Figure, str]]] = {
-    "All metrics": distributions.ratios,
+    "All metrics": ratios.ratios,
     "Example traces": examples.traces,
     "Spectra": spectra.spectrum,
-    "Band power over the head": spectra.band_maps,
-    "Correlation of electrodes": distributions.correlations,
-    "Waxing and waning": distributions.envelopes,
+    "Band power over the head": electrodes.band_maps,
+    "Correlation of electrodes": electrodes.correlations,
+    "Waxing and waning": over_time.envelopes,
     "Spectrograms": spectra.spectrograms,
-    "Responses to events": distributions.evoked,
+    "Responses to events": over_time.evoked,
     "Nearest training windows": examples.nearest_training,
 }
 """Title → (figure, caption); a function raises `Unavailable` if these windows do not have the figure."""

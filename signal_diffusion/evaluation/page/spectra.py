@@ -1,4 +1,4 @@
-"""Figures of spectra: their spread over windows, maps of band power, and spectrograms of single windows."""
+"""Figures of spectra: their spread over windows, and spectrograms of single windows."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import numpy as np
 from scipy import signal
 
 from signal_diffusion.escaping import for_figure
-from signal_diffusion.evaluation.features import BANDS, Features, Unavailable
+from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.page.examples import example_pairs
 from signal_diffusion.evaluation.page.picture import KINDS, by_label, left_out, sizes
 from signal_diffusion.evaluation.report import Report
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.figures.dataset import POSTERIOR
-from signal_diffusion.figures.topomaps import FEWEST, draw_topomap, located
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["band_maps", "spectrograms", "spectrum"]
+__all__ = ["spectrograms", "spectrum"]
 
 SHOWN = (1.0, 45.0)
 """Frequencies of the figures, Hz."""
@@ -55,42 +54,6 @@ def spectrum(report: Report) -> tuple[Figure, str]:
         "Power spectral density (Welch, segments of 2 s) of each window, mean over the electrodes. Lines are the "
         f"medians over windows, areas reach from the first to the third quartile. {sizes(report.groups)}"
         f"{left_out(report.groups)}"
-    )
-
-
-def band_maps(report: Report) -> tuple[Figure, str]:
-    """Maps of the mean band power: real, synthetic, and their difference."""
-    from matplotlib.figure import Figure
-
-    windows = report.groups.real.windows
-    if not len(located(windows.ch_names, windows.positions)):
-        raise Unavailable(f"maps need the positions of at least {FEWEST} electrodes, not all on one circle")
-    real, synthetic = (10 * features.band_power.mean(0) for features in (report.groups.real, report.groups.synthetic))
-    rows = {"real": real, "synthetic": synthetic, "synthetic − real": synthetic - real}
-    figure = Figure(figsize=(1.35 * len(BANDS) + 0.3, 4.9), layout="constrained")
-    axes = figure.subplots(len(rows), len(BANDS), squeeze=False)
-    for column, band in enumerate(BANDS):
-        both = np.stack([real[:, column], synthetic[:, column]])
-        most = float(np.abs(rows["synthetic − real"][:, column]).max()) or 1.0
-        limits = {name: (float(both.min()), float(both.max())) for name in ("real", "synthetic")}
-        limits["synthetic − real"] = (-most, most)
-        for axis, (name, values) in zip(axes[:, column], rows.items(), strict=True):
-            draw_topomap(
-                axis,
-                values[:, column],
-                ch_names=windows.ch_names,
-                positions=windows.positions,
-                limits=limits[name],
-            )
-        low, high = limits["real"]
-        axes[0, column].set_title(f"{band}, {BANDS[band][0]}–{BANDS[band][1]} Hz\n{low:.1f} to {high:.1f} dB")
-        axes[2, column].set_title(f"± {most:.1f} dB")
-    for axis, name in zip(axes[:, 0], rows, strict=True):
-        axis.set_ylabel(name)
-    return figure, (
-        "Band power over the head in dB re 1 µV², mean over windows; seen from above, the nose is at the top. Real and "
-        "synthetic maps of a band have the same scale, from dark (the first number above them) to bright (the second). "
-        f"In the differences, dark is less and bright is more power in synthetic windows. {sizes(report.groups)}"
     )
 
 

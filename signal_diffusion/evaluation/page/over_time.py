@@ -1,4 +1,4 @@
-"""Figures of everything but spectra: ratios of all metrics, correlations, envelopes and evoked responses."""
+"""Figures of how signals change over time: envelopes of rhythms, and responses to events."""
 
 from __future__ import annotations
 
@@ -9,79 +9,16 @@ import numpy as np
 from signal_diffusion.escaping import for_figure
 from signal_diffusion.evaluation.features import BANDS, ENVELOPE_BANDS, Unavailable
 from signal_diffusion.evaluation.page.picture import KINDS, by_label, left_out, sizes
-from signal_diffusion.evaluation.report import AS_GOOD, Report
+from signal_diffusion.evaluation.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["correlations", "envelopes", "evoked", "ratios"]
+__all__ = ["envelopes", "evoked"]
 
 GAUSSIAN = 0.523
 """Standard deviation ÷ mean of the envelope of a Gaussian process (a Rayleigh distribution): √(4 / π − 1)."""
-NAMED = 32  # electrodes, up to which a matrix has their names
 MIDLINE = ("Fz", "Cz", "Pz", "Oz")
-MARKS = {"as real": ("o", "#1a6b3c"), "unclear": ("D", "#8a6100"), "differs": ("s", "#a3201c")}
-"""Verdict → marker and colour."""
-
-
-def ratios(report: Report) -> tuple[Figure, str]:
-    """Ratios of all metrics with their intervals, on one axis."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    results = [result for result in report.results if result.total is not None and (result.total.ratio or 0) > 0]
-    if not results:
-        raise Unavailable("no metric has a ratio")
-    absent = len(report.results) - len(results)
-    figure = Figure(figsize=(7.2, 0.22 * len(results) + 0.9), layout="constrained")
-    axis = figure.subplots()
-    for place, result in enumerate(results):
-        assert result.total is not None and result.total.ratio is not None
-        marker, colour = MARKS[result.verdict]
-        axis.plot(result.total.ratio, place, marker, color=colour, markersize=5)
-        if result.interval:
-            axis.plot(result.interval, [place, place], color=colour, linewidth=1.5)
-    for verdict, (marker, colour) in MARKS.items():
-        axis.plot([], [], marker, color=colour, markersize=5, label=verdict)
-    axis.axvline(1, color="0.4", linewidth=1)
-    axis.axvline(AS_GOOD, color="0.4", linewidth=1, linestyle=":")
-    axis.set_xscale("log")
-    axis.set_yticks(range(len(results)), [result.metric.title for result in results])
-    axis.set_ylim(len(results) - 0.5, -0.5)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel("ratio to the floor: 1 (line) is as good as real, larger is worse")
-    axis.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper right", ncols=3)
-    return figure, (
-        "Ratio of each metric to its floor, with the 95 % interval of bootstrap draws of people. The dotted line is "
-        f"{AS_GOOD:g}, up to which a ratio is as good as real. {sizes(report.groups)}"
-        + (f" Without a ratio, and not shown: {absent} metrics." if absent else "")
-    )
-
-
-def correlations(report: Report) -> tuple[Figure, str]:
-    """Mean correlation matrices: real, synthetic, and their difference."""
-    from matplotlib.figure import Figure
-
-    names = report.groups.real.windows.ch_names
-    if len(names) < 2:
-        raise Unavailable("one electrode; at least two are needed")
-    real, synthetic = (features.correlation.mean(0) for features in (report.groups.real, report.groups.synthetic))
-    most = float(np.abs(synthetic - real).max()) or 1.0
-    figure = Figure(figsize=(8.4, 3.1), layout="constrained")
-    axes = figure.subplots(1, 3)
-    matrices = {"real": (real, 1.0), "synthetic": (synthetic, 1.0), "synthetic − real": (synthetic - real, most)}
-    for axis, (title, (matrix, limit)) in zip(axes, matrices.items(), strict=True):
-        image = axis.imshow(matrix, vmin=-limit, vmax=limit, cmap="viridis", interpolation="nearest")
-        axis.set_title(title)
-        shown = range(len(names)) if len(names) <= NAMED else range(0)
-        texts = [for_figure(names[index]) for index in shown]
-        axis.set_xticks(shown, texts, rotation=90, fontsize=5)
-        axis.set_yticks(shown, texts if axis is axes[0] else [""] * len(texts), fontsize=5)
-        if axis is not axes[0]:
-            figure.colorbar(image, ax=axis, shrink=0.8)
-    return figure, f"Correlation of the electrodes, mean over windows. {sizes(report.groups)}"
 
 
 def envelopes(report: Report) -> tuple[Figure, str]:
