@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signal_diffusion.escaping import for_figure
 from signal_diffusion.evaluation.features import BANDS, Unavailable
-from signal_diffusion.evaluation.page.picture import sizes
+from signal_diffusion.evaluation.page.picture import in_figure, sizes
 from signal_diffusion.evaluation.report import Report
 from signal_diffusion.figures.topomaps import FEWEST, draw_topomap, located
 
@@ -72,10 +71,10 @@ def correlations(report: Report) -> tuple[Figure, str]:
     for axis, (title, (matrix, limit)) in zip(axes, matrices.items(), strict=True):
         image = axis.imshow(matrix, vmin=-limit, vmax=limit, cmap="viridis", interpolation="nearest")
         axis.set_title(title)
-        shown = range(0, len(names), -(-len(names) // NAMED))
-        texts = [for_figure(names[index]) for index in shown]
-        axis.set_xticks(shown, texts, rotation=90, fontsize=5)
-        axis.set_yticks(shown, texts if axis is axes[0] else [""] * len(texts), fontsize=5)
+        named = range(0, len(names), -(-len(names) // NAMED))
+        texts = [in_figure(names[index]) for index in named]
+        axis.set_xticks(named, texts, rotation=90, fontsize=5)
+        axis.set_yticks(named, texts if axis is axes[0] else [""] * len(texts), fontsize=5)
         if axis is not axes[0]:
             figure.colorbar(image, ax=axis, shrink=0.8)
     return figure, f"Correlation of the electrodes, mean over windows. {sizes(report.groups)}"

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signal_diffusion.escaping import for_figure
 from signal_diffusion.evaluation.features import Unavailable
 from signal_diffusion.evaluation.groups import Groups
-from signal_diffusion.evaluation.page.picture import KINDS, by_label
+from signal_diffusion.evaluation.page.picture import KINDS, by_label, in_figure
 from signal_diffusion.evaluation.report import Report
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.figures.traces import draw_traces, excerpt_in_words, height_of_traces, spacing_of
@@ -112,6 +111,6 @@ def _drawn(pairs: Sequence[Pair]) -> Figure:
                 colour=KINDS.get(name, KINDS["real"]).colour,
             )
             whose = windows.people[0] if windows.people and name != "synthetic" else ""
-            title = ", ".join(word for word in (name, pair.title if axis is axes[0, column] else "", whose) if word)
-            axis.set_title(for_figure(title), fontsize=7)
+            words = (name, pair.title if axis is axes[0, column] else "", whose)
+            axis.set_title(", ".join(in_figure(word) for word in words if word), fontsize=7)
     return figure

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signal_diffusion.escaping import for_figure
 from signal_diffusion.evaluation.features import BANDS, ENVELOPE_BANDS, Unavailable
-from signal_diffusion.evaluation.page.picture import KINDS, by_label, left_out, sizes
+from signal_diffusion.evaluation.page.picture import KINDS, by_label, in_figure, left_out, sizes
 from signal_diffusion.evaluation.report import Report
 
 if TYPE_CHECKING:
@@ -69,9 +68,9 @@ def evoked(report: Report) -> tuple[Figure, str]:
                 axis.fill_between(times, mean - error, mean + error, color=style.colour, alpha=0.25, linewidth=0)
             axis.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
             axis.grid(alpha=0.3)
-            axis.set_title(for_figure(electrode))
+            axis.set_title(in_figure(electrode))
         counts = ", ".join(f"{len(features)} {kind}" for kind, features in kinds.items())
-        row[0].set_ylabel(for_figure(label) + f"\n({counts})\nµV")
+        row[0].set_ylabel(in_figure(label) + f"\n({counts})\nµV")
     for axis in axes[-1]:
         axis.set_xlabel("s from the event")
     axes[0, 0].legend()

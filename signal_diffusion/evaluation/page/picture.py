@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from signal_diffusion.escaping import for_figure
 from signal_diffusion.evaluation.features import Features
 from signal_diffusion.evaluation.groups import Groups
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["KINDS", "MAX_LABELS", "STYLE", "Kind", "Picture", "by_label", "embedded", "left_out", "sizes"]
+__all__ = ["KINDS", "MAX_LABELS", "STYLE", "Kind", "Picture", "by_label", "embedded", "in_figure", "left_out", "sizes"]
 
 MAX_LABELS = 6
 """Labels that a figure shows at most."""
+MAX_LENGTH = 28
+"""Characters of a name in a figure at most."""
 MAX_SVG = 600_000
 """Largest SVG, bytes: traces of many electrodes take megabytes."""
 PNG_DPI, COLOURS = 200, 32
@@ -30,6 +33,7 @@ STYLE: Mapping[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "svg.fonttype": "none",  # text in the reader's fonts, which have more scripts than Matplotlib's
     "svg.hashsalt": "signal-diffusion",  # ids, which are random otherwise
     "savefig.dpi": 150,  # of images within a figure
 }
@@ -93,6 +97,11 @@ def by_label(groups: Groups) -> dict[str, dict[str, Features]]:
         label: {kind: each.take(np.flatnonzero(each.windows.column("label") == label)) for kind, each in sets.items()}
         for label in _labels(groups)[:MAX_LABELS]
     } or {"": sets}
+
+
+def in_figure(name: str) -> str:
+    """A label or an electrode as a figure writes it: escaped, and not too long."""
+    return for_figure(name if len(name) <= MAX_LENGTH else f"{name[: MAX_LENGTH - 1]}…")
 
 
 def sizes(groups: Groups) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,11 @@ def pictures(report: Report) -> list[Picture]:
     import matplotlib.style
 
     found = []
-    with matplotlib.style.context(["default", dict(STYLE)]):  # whatever the user's own settings are
+    with (
+        matplotlib.style.context(["default", dict(STYLE)]),  # whatever the user's own settings are
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the reader's fonts may have it
         for title, draw in PICTURES.items():
             try:
                 figure, caption = draw(report)

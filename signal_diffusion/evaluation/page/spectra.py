@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import signal
 
-from signal_diffusion.escaping import for_figure
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.page.examples import example_pairs
-from signal_diffusion.evaluation.page.picture import KINDS, by_label, left_out, sizes
+from signal_diffusion.evaluation.page.picture import KINDS, by_label, in_figure, left_out, sizes
 from signal_diffusion.evaluation.report import Report
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.figures.dataset import POSTERIOR
@@ -43,7 +42,7 @@ def spectrum(report: Report) -> tuple[Figure, str]:
             for kind, features in kinds.items():
                 _draw_quartiles(axis, features, electrodes, kind)
             counts = ", ".join(f"{len(features)} {kind}" for kind, features in kinds.items())
-            axis.set_title(for_figure(": ".join(word for word in (label, region) if word)) + f"\n{counts} windows")
+            axis.set_title(": ".join(word for word in (in_figure(label), region) if word) + f"\n{counts} windows")
             axis.grid(alpha=0.3)
     for axis in axes[-1]:
         axis.set_xlabel("Hz")
@@ -75,7 +74,7 @@ def spectrograms(report: Report) -> tuple[Figure, str]:
             image = axis.pcolormesh(
                 times, frequencies, level, vmin=low, vmax=high, cmap="magma", rasterized=True, shading="nearest"
             )
-        column[0].set_title(for_figure(pair.title))
+        column[0].set_title(in_figure(pair.title))
         column[1].set_xlabel("s")
     for axis, kind in zip(axes[:, 0], KINDS, strict=True):
         axis.set_ylabel(f"{kind}\nHz")
