@@ -12,14 +12,13 @@ from functools import partial
 import numpy as np
 from scipy import fft, signal, stats
 
+from signal_diffusion.data.bands import BANDS
 from signal_diffusion.evaluation.feature_cache import from_cache, key_of
 from signal_diffusion.evaluation.random_kernels import random_kernel_features
 from signal_diffusion.evaluation.windows import Windows
 
 __all__ = ["BANDS", "ENVELOPE_BANDS", "Features", "Unavailable", "band_of"]
 
-BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "gamma": (30, 45)}
-"""Frequency bands of EEG in Hz; the upper edge is excluded."""
 ENVELOPE_BANDS = ("theta", "alpha", "beta")
 SEGMENT = 2.0
 """Length of the segments of Welch's method and of coherence, s."""

@@ -1,4 +1,4 @@
-"""Topographic maps: one value per electrode, interpolated over the head."""
+"""Topographic maps: one value per electrode, interpolated over the head; usually the level of a frequency band."""
 
 from __future__ import annotations
 
@@ -7,14 +7,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from signal_diffusion.data.bands import BANDS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FEWEST", "draw_topomap", "draw_topomaps", "located"]
+__all__ = ["FEWEST", "band_levels", "draw_topomap", "draw_topomaps", "located"]
 
 FEWEST = 8
 """Electrodes with a known position that a map needs: with fewer it would show little but interpolation."""
 COLOURS = "viridis"
+SEGMENT = 2.0  # s, of Welch's method
+SILENCE = 1e-12  # µV²: −120 dB
+
+
+def band_levels(signals: np.ndarray, sfreq: float) -> dict[str, np.ndarray]:
+    """Mean level in each band by electrode, dB re 1 µV², (electrodes,), of windows (n, electrodes, samples) in µV.
+
+    By Welch's method with Hann segments of 2 s, or of a whole window if it is shorter. Windows with values that are not
+    finite are ignored, and bands without a frequency left out; there are none without windows.
+    """
+    from scipy import signal
+
+    finite = signals[np.isfinite(signals).all(axis=(1, 2))]
+    if not len(finite):
+        return {}
+    segment = min(round(SEGMENT * sfreq), signals.shape[-1])
+    frequencies, density = signal.welch(finite, sfreq, "hann", segment, segment // 2, detrend="constant")
+    inside = {name: (frequencies >= low) & (frequencies < high) for name, (low, high) in BANDS.items()}
+    power = {name: density[..., rows].sum(-1) * frequencies[1] for name, rows in inside.items() if rows.any()}
+    return {name: 10 * np.log10(values + SILENCE).mean(0) for name, values in power.items()}
 
 
 def located(ch_names: Sequence[str], positions: Mapping[str, Sequence[float]]) -> np.ndarray:
@@ -52,7 +74,7 @@ def draw_topomaps(
         limits = (float(values.min()), float(values.max()))
         for axis, row in zip(axes[:, number], rows, strict=True):
             draw_topomap(axis, row[:, number], ch_names=ch_names, positions=positions, limits=limits)
-        axes[0, number].set_title(f"{band}\n{limits[0]:.3g} to {limits[1]:.3g} {unit}", fontsize=6)
+        axes[0, number].set_title(f"{band}\n{limits[0]:.1f} to {limits[1]:.1f} {unit}", fontsize=6)
 
 
 def draw_topomap(

@@ -41,9 +41,9 @@ def height_of_traces(electrodes: int) -> float:
 
 
 def excerpt_in_words(samples: int, sfreq: float, seconds: float | None = SECONDS) -> str:
-    """What part of a window is shown, for the title of a figure: "first 4 s of 16.4 s", or "2 s"."""
-    whole = samples / sfreq
-    return f"{whole:.3g} s" if seconds is None or whole <= seconds else f"first {seconds:g} s of {whole:.3g} s"
+    """What part of a window is shown, for the title of a figure: "first 4 s of windows of 16.4 s", or "windows of 2 s"."""
+    windows = f"windows of {samples / sfreq:.3g} s"
+    return windows if seconds is None or samples / sfreq <= seconds else f"first {seconds:g} s of {windows}"
 
 
 def draw_traces(

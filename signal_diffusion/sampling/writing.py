@@ -13,8 +13,10 @@ from torch import Tensor
 
 from signal_diffusion.data.export.edf_files import edf_step
 from signal_diffusion.data.export.file_formats import write_file
+from signal_diffusion.figures.groups import ExampleSet, SampleGroup
+from signal_diffusion.figures.latents import draw_latents
 from signal_diffusion.figures.pixels import draw_animation, draw_grid
-from signal_diffusion.figures.samples import SampleGroup, draw_latents, draw_samples
+from signal_diffusion.figures.samples import draw_samples
 from signal_diffusion.sampling.samples import Samples
 
 __all__ = ["SampleFiles", "write_samples"]
@@ -74,7 +76,7 @@ def write_samples(
     card = asdict(replace(samples.card.without_paths(), command="", skipped=[], files={}))
     about = {**about, **step, "dataset": card}
     (folder / "samples.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    draw_samples(folder / "samples.png", _rows(samples, electrodes), samples.representation, title=title)
+    draw_samples(folder / "samples.png", _rows(samples, electrodes), title=title)
     written += ["samples.json", "samples.png"]
     if samples.latents is not None:
         draw_latents(folder / "latents.png", samples.latents, title=title)
@@ -100,11 +102,12 @@ def _rows(samples: Samples, electrodes: int) -> list[SampleGroup]:
     tensors, columns = samples.tensors, samples.columns
     if electrodes:
         windows = tensors.split(electrodes)[:WINDOWS_SHOWN]
-        return [SampleGroup(title=f"window {number}", samples=window) for number, window in enumerate(windows)]
-    if len(columns) != 1 or next(iter(columns.values())).dtype.kind != "U":
-        return [SampleGroup(title="samples", samples=tensors[:MAX_AVERAGED])]
-    [(name, values)] = columns.items()
-    return [
-        SampleGroup(title=f"{name}: {value}", samples=tensors[np.flatnonzero(values == value)[:MAX_AVERAGED]])
-        for value in np.unique(values)
-    ]
+        rows = {f"window {number}": window for number, window in enumerate(windows)}
+    elif len(columns) != 1 or next(iter(columns.values())).dtype.kind != "U":
+        rows = {"samples": tensors[:MAX_AVERAGED]}
+    else:
+        [(name, values)] = columns.items()
+        rows = {
+            f"{name}: {value}": tensors[np.flatnonzero(values == value)[:MAX_AVERAGED]] for value in np.unique(values)
+        }
+    return [SampleGroup(title=name, samples=ExampleSet(tensors=each, card=samples.card)) for name, each in rows.items()]

@@ -153,9 +153,7 @@ def _components(start: Start[AutoencoderExperiment], dataset: Dataset, model: Kl
         examples=examples,
         order=start.order(len(examples)),
         validation=_validation(experiment, held_out, objective, dataset.card),
-        previews=ReconstructionPreviews(
-            start.paths.samples, held_out, representation, training.visualization.num_samples
-        )
+        previews=ReconstructionPreviews(start.paths.samples, held_out, dataset.card, training.visualization.num_samples)
         if held_out is not None and training.visualization.enabled
         else None,
         attachments={CONFIG_NAME: to_toml(experiment), CARD_NAME: dataset.card.to_json()},

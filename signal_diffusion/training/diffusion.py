@@ -146,7 +146,7 @@ def _components(
             start.paths.samples,
             train,
             generator,
-            dataset.representation,
+            dataset.card,
             attributes=attributes,
             table=training.visualization,
         )

@@ -1,4 +1,4 @@
-"""Images of samples during training: a row per class, with its mean spectrum next to that of real examples."""
+"""Images of samples during training: a row per class, next to real examples and with mean spectra."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from signal_diffusion.config import schema
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import Examples, evenly_spaced
-from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError
+from signal_diffusion.figures.groups import ExampleSet, SampleGroup
+from signal_diffusion.figures.latents import draw_latents
 from signal_diffusion.figures.pixels import draw_animation
-from signal_diffusion.figures.samples import SampleGroup, draw_latents, draw_samples
+from signal_diffusion.figures.samples import draw_samples
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.training.sampling import gathered, own_numbers
 from signal_diffusion.training.validation import in_eval_mode
@@ -100,13 +103,14 @@ class Previews:
         folder: Path,
         examples: Examples,
         generator: SampleGenerator,
-        representation: Representation,
+        card: DatasetCard,
         *,
         attributes: Sequence[Attribute],
         table: schema.Visualization,
     ) -> None:
-        self._folder, self._representation = folder, representation
+        self._folder, self._card = folder, card
         self._groups = groups_of(examples, attributes, table.num_samples)
+        self._real = [ExampleSet(tensors=group.real, card=card) for group in self._groups]  # averaged only once
         self._num_animated = max(1, ANIMATED // len(self._groups)) if table.animation else 0
         self._generator = generator.without_guide(guidance_scale=table.guidance_scale, seed=table.seed)
 
@@ -132,14 +136,14 @@ class Previews:
             images["latents"] = self._folder / f"step-{step:08d}-latents.png"
         if accelerator.is_main_process:
             rows = [
-                SampleGroup(title=group.title, samples=values, real=group.real)
-                for group, values in zip(self._groups, samples, strict=True)
+                SampleGroup(title=group.title, samples=ExampleSet(tensors=values, card=self._card), real=real)
+                for group, values, real in zip(self._groups, samples, self._real, strict=True)
             ]
-            draw_samples(images["samples"], rows, self._representation, title=f"step {step}")
+            draw_samples(images["samples"], rows, title=f"step {step}")
             if latents is not None:
                 draw_latents(images["latents"], latents, title=f"step {step}")
             if frames:
-                draw_animation(images["samples"].with_suffix(".gif"), frames, self._representation)
+                draw_animation(images["samples"].with_suffix(".gif"), frames, representation_of(self._card))
         return images
 
     def _generate(self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> _Share:

@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import Loss
 from signal_diffusion.data.augmentation import augment
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import Batch, Examples, evenly_spaced
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.evaluation.reconstruction import mean_over_electrodes, round_trip_metrics
-from signal_diffusion.figures.samples import COLUMNS, draw_reconstructions
+from signal_diffusion.figures.groups import ExampleSet
+from signal_diffusion.figures.images import COLUMNS
+from signal_diffusion.figures.reconstructions import draw_reconstructions
 from signal_diffusion.training.validation import for_each_example, in_eval_mode
 
 __all__ = ["FRAMES", "Reconstruction", "ReconstructionPreviews", "ReconstructionValidation", "stft_loss"]
@@ -141,10 +144,10 @@ class ReconstructionPreviews:
     There are `num_samples`, or as many as fit into the image, spread over the split because it is sorted by subject.
     """
 
-    def __init__(self, folder: Path, examples: Examples, representation: Representation, num_samples: int) -> None:
-        self._folder, self._representation = folder, representation
+    def __init__(self, folder: Path, examples: Examples, card: DatasetCard, num_samples: int) -> None:
+        self._folder = folder
         rows = evenly_spaced(len(examples), min(num_samples, COLUMNS))
-        self._originals = examples[rows][0]
+        self._originals = ExampleSet(tensors=examples[rows][0], card=card)
 
     @torch.no_grad()
     def __call__(
@@ -155,6 +158,7 @@ class ReconstructionPreviews:
         path = self._folder / f"step-{step:08d}.png"
         if accelerator.is_main_process:
             with in_eval_mode(model):
-                after = model(self._originals.to(accelerator.device))[0].float().cpu()
-            draw_reconstructions(path, self._originals, after, self._representation, title=f"step {step}")
+                after = model(self._originals.tensors.to(accelerator.device))[0].float().cpu()
+            reconstructions = ExampleSet(tensors=after, card=self._originals.card)
+            draw_reconstructions(path, self._originals, reconstructions, title=f"step {step}")
         return {"reconstructions": path}

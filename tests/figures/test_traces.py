@@ -72,7 +72,8 @@ def test_a_few_artefacts_do_not_change_the_scale() -> None:
 
 def test_only_the_first_seconds_of_a_long_window_are_shown_and_the_title_says_so() -> None:
     assert axis_with(np.zeros((2, 1000)), seconds=4.0).get_xlim() == (0.0, 4.0)
-    assert excerpt_in_words(1000, SFREQ) == "first 4 s of 10 s" and excerpt_in_words(250, SFREQ) == "2.5 s"
+    assert excerpt_in_words(1000, SFREQ) == "first 4 s of windows of 10 s"
+    assert excerpt_in_words(250, SFREQ) == "windows of 2.5 s"
 
 
 def test_names_of_many_electrodes_are_thinned_and_are_only_text() -> None:
@@ -105,7 +106,7 @@ def test_maps_share_the_scale_of_their_band_and_show_right_on_the_right() -> Non
     values = np.asarray(images[0][0].get_array())  # (rows, columns), x to the right
     middle = len(values) // 2
     assert values[middle, -10] > 0.5 and values[middle, 10] < -0.5
-    assert axes[0, 0].get_title() == "alpha\n-3 to 3 dB"
+    assert axes[0, 0].get_title() == "alpha\n-3.0 to 3.0 dB"
 
 
 def test_maps_need_enough_electrodes_at_known_and_different_positions() -> None:

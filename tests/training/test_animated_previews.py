@@ -32,8 +32,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
         given["frames"] = frames
         animation(path, frames, representation)
 
-    def draw_samples(path: Path, rows: list, representation: object, *, title: str) -> None:
-        given["samples"] = [row.samples for row in rows]
+    def draw_samples(path: Path, rows: list, *, title: str) -> None:
+        given["samples"] = [row.samples.tensors for row in rows]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 

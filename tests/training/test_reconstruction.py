@@ -90,7 +90,7 @@ def test_a_flat_electrode_does_not_outweigh_the_others() -> None:
 def test_previews_show_examples_from_the_whole_split(tmp_path: Path) -> None:
     examples = mock.MagicMock()
     examples.__len__.return_value = 64
-    ReconstructionPreviews(tmp_path, examples, fitted("db-iq"), num_samples=32)
+    ReconstructionPreviews(tmp_path, examples, mock.MagicMock(), num_samples=32)
     examples.__getitem__.assert_called_once_with([0, 8, 16, 24, 32, 40, 48, 56])
 
 
