@@ -52,21 +52,33 @@ class Features:
     With `is_cached`, those that take seconds are kept in the cache for the next comparison with the same windows.
     """
 
-    def __init__(self, windows: Windows, *, is_cached: bool = False) -> None:
-        self.windows = windows
-        self._key = key_of(windows) if is_cached else ""
-        self._parent: Features | None = None
-        self._rows = np.arange(len(windows))
+    def __init__(
+        self,
+        windows: Windows | None,
+        parent: Features | None = None,
+        rows: np.ndarray | None = None,
+        *,
+        is_cached: bool = False,
+    ) -> None:
+        self._windows, self._parent = windows, parent
+        self._rows = np.arange(len(self.windows)) if rows is None else np.asarray(rows)
+        self._key = key_of(self.windows) if is_cached else ""
         self._known: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self._rows)
+
+    @property
+    def windows(self) -> Windows:
+        """The windows; those of `take` are copied when they are first asked for."""
+        if self._windows is None:
+            assert self._parent is not None
+            self._windows = self._parent.windows.take(self._rows)
+        return self._windows
 
     def take(self, rows: np.ndarray) -> Features:
         """The features of some of the windows, without computing anything again."""
-        part = Features(self.windows.take(rows))
-        part._parent, part._rows = self, np.asarray(rows)
-        return part
+        return Features(None, self, rows)
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name.startswith("_"):

@@ -78,7 +78,7 @@ class Windows:
 
         Without a column `label`, the names of the events are the labels.
         """
-        picked = epochs.copy().pick("eeg")
+        picked = epochs.copy().load_data().pick("eeg")
         names = {code: event for event, code in picked.event_id.items()}
         known: dict[str, Any] = {"label": [names[code] for code in picked.events[:, 2]]} if len(names) > 1 else {}
         known |= {} if picked.metadata is None else {key: picked.metadata[key] for key in picked.metadata}

@@ -1,0 +1,134 @@
+"""Ways to train a classifier: which windows of which people, and what they are tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from signal_diffusion.errors import UserError, listed
+from signal_diffusion.evaluation.utility.augmentations import AUGMENTATIONS, Augmented
+from signal_diffusion.evaluation.utility.examples import Examples
+from signal_diffusion.evaluation.utility.people import Fold, class_of_people, people_of_share
+from signal_diffusion.evaluation.utility.tasks import Task
+
+__all__ = ["RATIOS", "SHARES", "Arm", "Fit", "Sources"]
+
+RATIOS = (0.5, 1.0, 2.0)
+"""Windows added ÷ training windows."""
+SHARES = (0.1, 0.25, 0.5, 1.0)
+"""Shares of the training people."""
+MOST_TESTED = 1000
+"""Synthetic windows that TRTS tests on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train and test."""
+
+    name: str
+    """ "TRTR", "TSTR", "TRTS", "T", or "T + " and what is added."""
+    added: str = ""
+    ratio: float = 0.0
+    share: float = 1.0
+
+    @property
+    def baseline(self) -> Arm:
+        """What it is compared with."""
+        return Arm(name="T", share=self.share) if self.name.startswith("T +") else Arm(name="TRTR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A classifier to train, and the arms that it belongs to."""
+
+    train: Examples | None
+    missing: str = ""
+    """Why there is nothing to train on."""
+    people: int
+    """Training people."""
+    tests: tuple[tuple[Arm, Examples], ...]
+
+
+class Sources:
+    """Training, real and synthetic windows, and what is drawn from them."""
+
+    def __init__(self, train: Examples, real: Examples, synthetic: Examples, task: Task) -> None:
+        self.train, self.real, self.task = train, real, task
+        names, people, tested = (set(each.people.tolist()) for each in (synthetic, train, real))
+        # Of synthetic windows with the name of a training person, only those of a fold's and a share's people are used.
+        self.is_of_people, self._is_folded = names <= people, people == tested
+        self._check(synthetic.parts[0].windows.name, names & tested)
+        self.synthetic = synthetic if self.is_of_people else synthetic.without_people()
+        rows = np.random.default_rng(0).permutation(len(synthetic))[:MOST_TESTED]
+        self._tested = self.synthetic.take(np.sort(rows))
+
+    def _check(self, name: str, tested: set[str]) -> None:
+        if self._is_folded and not self.is_of_people:
+            raise UserError(
+                f"{name}: the person of each synthetic window is needed, since the same people are trained and tested "
+                "on, in folds by person; or give training and real windows without common people"
+            )
+        if not self._is_folded and tested:
+            raise UserError(f"{name}: windows of people who are tested on ({listed(sorted(tested))}); leave them out")
+
+    def people_of(self, tested: Examples) -> np.ndarray:
+        """Number of the person of each example among all people of the set that it is from, (n,)."""
+        whole = self._tested if tested.parts[0].root is self._tested.parts[0].root else self.real
+        return np.searchsorted(np.unique(whole.people), tested.people)
+
+    def fits(self, fold: Fold, seed: int) -> Iterator[Fit]:
+        """Yield all classifiers to train in a fold."""
+        train = self.train.of_people(fold.train)
+        yield self._of_synthetic(fold, len(train), seed)
+        class_of = class_of_people(train.people, train.targets, self.task)
+        for share in SHARES:
+            chosen = people_of_share(class_of, share, seed)
+            yield from self._of_share(train.of_people(chosen), chosen, share, fold, seed)
+
+    def _of_synthetic(self, fold: Fold, count: int, seed: int) -> Fit:
+        pool = self._synthetic_of(fold.train)
+        return self._fit(
+            pool.take(_drawn(len(pool), count, seed)), 0, [(Arm(name="TSTR"), self.real.of_people(fold.test))]
+        )
+
+    def _of_share(self, train: Examples, people: list[str], share: float, fold: Fold, seed: int) -> Iterator[Fit]:
+        real = self.real.of_people(fold.test)
+        tests = [(Arm(name="T", share=share), real)]
+        if share == 1:
+            synthetic = self._tested.of_people(fold.test) if self._is_folded else self._tested
+            tests += [(Arm(name="TRTR"), real), (Arm(name="TRTS"), synthetic)]
+        yield self._fit(train, len(people), tests)
+        pool = self._synthetic_of(people)
+        extra = {"S": pool} | {
+            name: Augmented(train, name, round(max(RATIOS) * len(train)), seed) for name in AUGMENTATIONS
+        }
+        for ratio in RATIOS:
+            count = round(ratio * len(train))
+            for name, source in extra.items():
+                arm = Arm(name=f"T + {ratio:g} {name}", added=name, ratio=ratio, share=share)
+                if isinstance(source, Augmented):
+                    yield self._fit(train + source.first(count), len(people), [(arm, real)])
+                elif count <= len(source):
+                    more = source.take(_drawn(len(source), count, seed))
+                    yield self._fit(train + more, len(people), [(arm, real)])
+                else:
+                    missing = f"{count} synthetic windows are needed for {len(people)} people, there are {len(source)}"
+                    yield Fit(train=None, missing=missing, people=len(people), tests=((arm, real),))
+
+    def _synthetic_of(self, people: Sequence[str]) -> Examples:
+        return self.synthetic.of_people(people) if self.is_of_people else self.synthetic
+
+    def _fit(self, train: Examples, people: int, tests: list[tuple[Arm, Examples]]) -> Fit:
+        found = np.unique(train.targets)
+        if len(found) < 2:
+            name = self.task.classes[int(found[0])] if len(found) and not self.task.is_number else "one value"
+            missing = f"all training windows of {tests[0][0].name} have {self.task.column} {name}"
+            return Fit(train=None, missing=missing, people=people, tests=tuple(tests))
+        return Fit(train=train, people=people, tests=tuple(tests))
+
+
+def _drawn(size: int, count: int, seed: int) -> np.ndarray:
+    """At most `count` of `size` rows at random; smaller counts of the same seed are part of larger ones."""
+    return np.random.default_rng(seed).permutation(size)[:count]

@@ -1,0 +1,143 @@
+"""EEGNet, trained on a CPU within a minute or two.
+
+Lawhern et al., Journal of Neural Engineering 15, 2018; the network is that of braindecode.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from signal_diffusion.evaluation.features import Features
+from signal_diffusion.evaluation.utility.examples import Examples
+from signal_diffusion.evaluation.utility.people import class_of_people, people_of_share
+from signal_diffusion.evaluation.utility.tasks import Task
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["train_eegnet"]
+
+SECONDS = 4.0
+"""Longest piece that the network sees; training takes a random one of each window, prediction averages over all."""
+BATCH_SIZE = 64
+LEARNING_RATE = 1e-3
+MAX_EPOCHS = 30
+EPOCH = 512
+"""Windows of an epoch at most, so that no arm takes more steps because it has more windows."""
+PATIENCE = 5
+"""Epochs without a smaller loss on the people held out, after which training stops."""
+HELD_OUT = 0.2
+"""Share of the people of the first source on whom training is stopped …"""
+LEAST_PEOPLE = 4
+"""… if it has as many people; otherwise training takes `EPOCHS_WITHOUT` epochs."""
+EPOCHS_WITHOUT = 10
+
+
+def train_eegnet(train: Examples, task: Task, seed: int) -> Callable[[Features], np.ndarray]:
+    """Train EEGNet on the signals divided by the standard deviation of each electrode; returns a function to predict.
+
+    The same seed gives the same network on the same machine; the global random state is left as it was.
+    """
+    import torch
+    from braindecode.models import EEGNet
+
+    signals = train.stack(lambda features: features.windows.signals)
+    fitted, held_out = _held_out_rows(train, task, seed)
+    scale = signals[fitted].std((0, 2), keepdims=True) + 1e-6
+    mean, spread = (train.targets.mean(), train.targets.std() + 1e-6) if task.is_number else (0.0, 1.0)
+    targets = (train.targets - mean) / spread if task.is_number else train.targets
+    sfreq = train.parts[0].windows.sfreq
+    length = min(signals.shape[-1], round(SECONDS * sfreq))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = EEGNet(n_chans=signals.shape[1], n_outputs=max(1, len(task.classes)), n_times=length, sfreq=sfreq)
+        network = _optimised(
+            network,
+            torch.from_numpy(signals / scale),
+            torch.from_numpy(targets).to(torch.float32 if task.is_number else torch.int64),
+            torch.from_numpy(train.balanced_weights(is_number=task.is_number)).float(),
+            (fitted, held_out, length),
+            np.random.default_rng(seed),
+        )
+
+    def predict(features: Features) -> np.ndarray:
+        found = _outputs(network, torch.from_numpy(features.windows.signals / scale), length)
+        return found[:, 0].numpy() * spread + mean if task.is_number else found.softmax(-1).numpy()
+
+    return predict
+
+
+def _held_out_rows(train: Examples, task: Task, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on, and rows of people of the first source to stop on, who are not trained on."""
+    first, people = train.is_first, train.people
+    class_of = class_of_people(people[first], train.targets[first], task)
+    if len(class_of) < LEAST_PEOPLE:
+        return np.arange(len(train)), np.arange(0)
+    of_held_out = np.isin(people, people_of_share(class_of, HELD_OUT, seed))
+    return np.flatnonzero(~of_held_out), np.flatnonzero(of_held_out & first)
+
+
+def _optimised(
+    network: torch.nn.Module,
+    signals: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    rows: tuple[np.ndarray, np.ndarray, int],
+    random: np.random.Generator,
+) -> torch.nn.Module:
+    """Train by AdamW; the network of the epoch with the smallest loss on the rows held out."""
+    import torch
+
+    fitted, held_out, length = rows
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
+    best, least, since = copy.deepcopy(network.state_dict()), float("inf"), 0
+    for _ in range(MAX_EPOCHS if len(held_out) else EPOCHS_WITHOUT):
+        network.train()
+        order = random.permutation(fitted)[:EPOCH]
+        for batch in np.array_split(order, -(-len(order) // BATCH_SIZE)):
+            starts = random.integers(0, signals.shape[-1] - length + 1, len(batch))
+            pieces = [signals[row, :, start : start + length] for row, start in zip(batch, starts, strict=True)]
+            loss = _loss(network(torch.stack(pieces)), targets[batch], weights[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        if len(held_out):
+            found = _loss(_outputs(network, signals[held_out], length), targets[held_out], weights[held_out]).item()
+            since = 0 if found < least else since + 1
+            if since == 0:
+                best, least = copy.deepcopy(network.state_dict()), found
+            if since == PATIENCE:
+                break
+    if len(held_out):
+        network.load_state_dict(best)
+    return network.eval()
+
+
+def _loss(outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    import torch.nn.functional as F  # noqa: N812 (the usual name)
+
+    each = (
+        F.mse_loss(outputs[:, 0], targets, reduction="none")
+        if targets.is_floating_point()
+        else F.cross_entropy(outputs, targets, reduction="none")
+    )
+    return (each * weights).sum() / weights.sum()
+
+
+def _outputs(network: torch.nn.Module, signals: torch.Tensor, length: int) -> torch.Tensor:
+    """Mean output of the network over the pieces of each window, (N, outputs)."""
+    import torch
+
+    network.eval()
+    with torch.no_grad():
+        pieces = signals.unfold(-1, length, length)  # (N, C, pieces, length)
+        found = [
+            torch.stack([network(batch[:, :, piece]) for piece in range(batch.shape[2])]).mean(0)
+            for batch in pieces.split(BATCH_SIZE)
+        ]
+    return torch.cat(found)

@@ -1,0 +1,158 @@
+"""Measure utility: train with and without synthetic windows, test on people who were not trained on.
+
+TRTR is trained on real and tested on real windows, TSTR trained on synthetic and tested on real, TRTS trained on real
+and tested on synthetic ones (Esteban et al., arXiv:1706.02633, 2017). The gain of an arm is its score minus that of the
+same training people with nothing added. Folds, people and seeds are the same for all arms, so that gains are paired.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.features import Features
+from signal_diffusion.evaluation.utility.arms import RATIOS, SHARES, Arm, Fit, Sources
+from signal_diffusion.evaluation.utility.augmentations import AUGMENTATIONS
+from signal_diffusion.evaluation.utility.classifiers import CLASSIFIERS, check_classifiers, require_extra
+from signal_diffusion.evaluation.utility.examples import Examples
+from signal_diffusion.evaluation.utility.outcomes import Outcome, rows_of
+from signal_diffusion.evaluation.utility.people import make_folds
+from signal_diffusion.evaluation.utility.result import Utility
+from signal_diffusion.evaluation.utility.scores import Predictions
+from signal_diffusion.evaluation.utility.tasks import known_rows, make_task
+from signal_diffusion.evaluation.windows import Windows
+
+__all__ = ["measure_utility"]
+
+FEW_PEOPLE = 10
+"""Test people below which intervals come with a note."""
+FEW_SEEDS = 5
+OnFit = Callable[[int, int], None]
+"""Called with the number of classifiers that are trained, and of all."""
+Outcomes = defaultdict[tuple[str, Arm], Outcome]
+
+
+def measure_utility(
+    train: Windows,
+    real: Windows,
+    synthetic: Windows,
+    *,
+    task: str = "label",
+    classifiers: Sequence[str] = ("logreg", "riemann"),
+    seeds: int = 5,
+    notes: Sequence[str] = (),
+    on_fit: OnFit | None = None,
+) -> Utility:
+    """Measure what synthetic windows are worth to classifiers that are tested on people they were not trained on.
+
+    Parameters
+    ----------
+    train, real, synthetic
+        Training windows (of the people that the model was trained on), windows of the people to test on, and synthetic
+        ones. If `train` and `real` have the same people, there are five folds by person. Synthetic windows whose
+        column `subject` names a training person are only used together with that person.
+    task
+        Column to predict: a number by regression if it is `age`, otherwise classes.
+    classifiers
+        Names in `CLASSIFIERS`.
+    seeds
+        Repetitions with other folds, people, synthetic windows and augmentations.
+    notes
+        Sentences that the result repeats.
+
+    Raises
+    ------
+    UserError
+        If electrodes, rates or lengths differ, a column or people are missing, or the extra `evaluation` is not
+        installed.
+    """
+    require_extra()
+    check_classifiers(classifiers)
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: expected at least 1")
+    _check_alike(train, real, synthetic)
+    known = [(each, known_rows(each, task)) for each in (train, real, synthetic)]
+    train, real, synthetic = (each if len(rows) == len(each) else each.take(rows) for each, rows in known)
+    what = make_task(task, train)
+    folds = [make_folds(train, real, what, seed) for seed in range(seeds)]
+    trained, tested, added = (Examples.of(Features(each), what.targets(each)) for each in (train, real, synthetic))
+    sources = Sources(trained, tested, added, what)
+    arms_of_fold = 1 + len(SHARES) * (1 + len(RATIOS) * (1 + len(AUGMENTATIONS)))
+    done, total = 0, seeds * len(folds[0]) * arms_of_fold * len(classifiers)
+    outcomes: Outcomes = defaultdict(Outcome)
+    for seed in range(seeds):
+        for number, fold in enumerate(folds[seed]):
+            for fit in sources.fits(fold, seed):
+                for name in classifiers:
+                    _train_and_test(name, fit, sources, outcomes, seed, number)
+                    done += 1
+                    if on_fit:
+                        on_fit(done, total)
+    return Utility(
+        task=task,
+        classes=what.classes,
+        about=_about(train, real, synthetic, seeds, len(folds[0])),
+        rows=rows_of(outcomes, what),
+        notes=[*notes, *_notes(task, known, sources, seeds)],
+    )
+
+
+def _train_and_test(name: str, fit: Fit, sources: Sources, outcomes: Outcomes, seed: int, fold: int) -> None:
+    predict = None if fit.train is None else CLASSIFIERS[name](fit.train, sources.task, seed)
+    for arm, test in fit.tests:
+        outcome = outcomes[name, arm]
+        outcome.trained_people.append(fit.people)
+        if predict is None:
+            outcome.missing = fit.missing
+        else:
+            found = Predictions(
+                values=predict(test.parts[0]),
+                targets=test.targets,
+                people=sources.people_of(test),
+                folds=np.full(len(test), fold),
+            )
+            outcome.add(seed, found)
+
+
+def _check_alike(*sets: Windows) -> None:
+    first = sets[0]
+    for other in sets[1:]:
+        for what, one, two in (
+            ("electrodes", ", ".join(first.ch_names), ", ".join(other.ch_names)),
+            ("sampling rate", f"{first.sfreq:g} Hz", f"{other.sfreq:g} Hz"),
+            ("samples per window", first.signals.shape[-1], other.signals.shape[-1]),
+        ):
+            if one != two:
+                raise UserError(f"{other.name}: {what}: {two}, but {first.name} has {one}; prepare both alike")
+
+
+def _about(train: Windows, real: Windows, synthetic: Windows, seeds: int, folds: int) -> dict[str, object]:
+    sets = {"train": train, "real": real, "synthetic": synthetic}
+    return {
+        "windows": {
+            key: {"name": each.name, "windows": len(each), "people": len(each.people) or None}
+            for key, each in sets.items()
+        },
+        "seeds": seeds,
+        "folds": folds,
+    }
+
+
+def _notes(task: str, known: Sequence[tuple[Windows, np.ndarray]], sources: Sources, seeds: int) -> list[str]:
+    notes = [
+        f"{windows.name}: {len(windows) - len(rows)} of {len(windows)} windows are left out; their {task} is not known"
+        for windows, rows in known
+        if len(rows) < len(windows)
+    ]
+    if not sources.is_of_people:
+        notes.append(
+            "synthetic windows are from a model of all training people; for smaller shares, their gain includes that"
+        )
+    if (people := len(np.unique(sources.real.people))) < FEW_PEOPLE:
+        notes.append(f"{people} people to test on; intervals of fewer than {FEW_PEOPLE} are too narrow")
+    if seeds < FEW_SEEDS:
+        notes.append(f"--seeds {seeds}; use at least {FEW_SEEDS}")
+    return notes
