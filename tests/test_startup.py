@@ -81,6 +81,7 @@ def words_of(value: object) -> str:
         pytest.param(["export", "--help"], 0, marks=SLOW),
         pytest.param(["export-bids", "--help"], 0, marks=SLOW),
         pytest.param(["benchmark", "--help"], 0, marks=SLOW),
+        pytest.param(["evaluate", "utility", "--help"], 0, marks=SLOW),
     ],
     ids=words_of,
 )

@@ -152,7 +152,7 @@ def _notes(task: str, known: Sequence[tuple[Windows, np.ndarray]], sources: Sour
             "synthetic windows are from a model of all training people; for smaller shares, their gain includes that"
         )
     if (people := len(np.unique(sources.real.people))) < FEW_PEOPLE:
-        notes.append(f"{people} people to test on; intervals of fewer than {FEW_PEOPLE} are too narrow")
+        notes.append(f"people to test on: {people}; intervals of fewer than {FEW_PEOPLE} are too narrow")
     if seeds < FEW_SEEDS:
         notes.append(f"--seeds {seeds}; use at least {FEW_SEEDS}")
     return notes

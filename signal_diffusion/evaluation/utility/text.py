@@ -40,7 +40,8 @@ def text_of(found: Utility) -> str:
     for name in found.classifiers:
         console.print(_totals(found, name))
         console.print(_gains(found, name))
-    for line in found.sentences():
+    reasons = {row.missing: row for row in reversed(found.rows) if row.missing}
+    for line in [*(f"–: {row.arm}: {reason}" for reason, row in reasons.items()), *found.sentences()]:
         console.print(for_terminal(line), markup=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip("\n")

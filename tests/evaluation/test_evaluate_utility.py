@@ -1,0 +1,111 @@
+"""`evaluate utility` measures what is in folders, prints it and writes it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from signal_diffusion.cli import app
+from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.controls import CONTROLS
+from signal_diffusion.evaluation.reading import read_dataset
+from signal_diffusion.evaluation.utility.evaluating import evaluate_utility
+from signal_diffusion.evaluation.utility.measuring import measure_utility
+
+pytest.importorskip("braindecode")
+
+
+@pytest.fixture(scope="module")
+def eeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dataset of ten people, `data`, and phase-randomised windows of its training people, `samples`."""
+    import mne
+    import pandas as pd
+
+    from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
+
+    root = tmp_path_factory.mktemp("utility")
+    options = SyntheticOptions(num_subjects=10, num_windows=3, window=256)
+    prepare_synthetic(root / "data", "timeseries", options)
+    train = read_dataset(root / "data", "train")
+    made = CONTROLS["phases randomised, shared"](train, np.random.default_rng(0))
+    metadata = pd.DataFrame({name: made.columns[name] for name in ("label", "gender")})
+    info = mne.create_info(list(made.ch_names), made.sfreq, "eeg")
+    (root / "samples").mkdir()
+    epochs = mne.EpochsArray(1e-6 * made.signals, info, metadata=metadata, verbose="error")
+    epochs.save(root / "samples" / "samples-epo.fif", verbose="error")
+    return root
+
+
+def test_the_command_prints_tables_and_writes_files(eeg: Path) -> None:
+    output = eeg / "out"
+    words = ["evaluate", "utility", str(eeg / "samples"), "--real", str(eeg / "data"), "--output", str(output)]
+    result = CliRunner().invoke(app, [*words, "--classifiers", "logreg", "--seeds", "1"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    for expected in (
+        "predicted: label, one of alert, relaxed",
+        "synthetic → real (TSTR)",
+        "1 × FTSurrogate",
+        "utility.json, utility.csv, utility.png",
+        "–: T + 2 S: 96 synthetic windows are needed for 8 people, there are 48",
+        "note: people to test on: 1",
+    ):
+        assert expected in result.output
+    found = json.loads((output / "utility.json").read_text())
+    with (output / "utility.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["arm"] for row in rows] == [row["arm"] for row in found["rows"]]
+    assert (output / "utility.png").read_bytes()[:4] == b"\x89PNG"
+    again = CliRunner().invoke(app, words)
+    assert isinstance(again.exception, UserError) and "already exists" in str(again.exception)
+
+
+def test_a_score_that_the_people_tested_do_not_have_is_a_reason(eeg: Path) -> None:
+    found = evaluate_utility(eeg / "samples", str(eeg / "data"), task="gender", classifiers=["logreg"], seeds=1)
+    row = found.row("logreg", "TRTR")
+    assert (row.value, row.missing) == (None, "the test windows do not have this score")
+    assert "logreg: the gain in AUC could not be measured" in found.sentences()[0]
+    assert "–" in found.to_text()
+
+
+def prepared(real_data: Path, output: Path, *options: str) -> Path:
+    words = ["prepare", str(real_data / "eegmat"), "--output", str(output), "--representation", "timeseries"]
+    result = CliRunner().invoke(app, [*words, "--label", "task", *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_rest_and_arithmetic_of_people_not_trained_on_are_told_apart_as_published(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal_diffusion.evaluation.utility.arms.SHARES", (1.0,))
+    root = prepared(real_data, tmp_path / "eegmat", "--rate", "125", "--window", "2048", "--overlap", "0.5")
+    everybody = read_dataset(root, None)
+    found = measure_utility(everybody, everybody, everybody, classifiers=["logreg"])
+    assert found.about["folds"] == 5
+    assert found.row("logreg", "TRTR").value == pytest.approx(0.81, abs=0.02)
+    assert found.row("logreg", "TSTR").value == pytest.approx(0.81, abs=0.02)
+    gender = measure_utility(everybody, everybody, everybody, task="gender", classifiers=["logreg"])
+    assert gender.row("logreg", "TRTR", score="balanced accuracy").value == pytest.approx(0.69, abs=0.04)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_subject_lists_of_open_eeg_bench_are_those_of_a_dataset(real_data: Path, tmp_path: Path) -> None:
+    lists = {"train": range(28), "validation": range(28, 32), "test": range(32, 36)}
+    people = {split: [f"sub-{number:02}" for number in numbers] for split, numbers in lists.items()}
+    (tmp_path / "splits.json").write_text(json.dumps(people))
+    options = ["--rate", "100", "--window", "500", "--overlap", "0", "--band", "0.5", "45"]
+    root = prepared(real_data, tmp_path / "eegmat", *options, "--splits-from", str(tmp_path / "splits.json"))
+    train, test = read_dataset(root, "train"), read_dataset(root, "test")
+    assert (train.people, test.people) == (people["train"], people["test"])
+    assert train.signals.shape[1:] == (19, 500)
+    found = measure_utility(train, test, train, classifiers=["logreg"], seeds=1)
+    assert found.about["folds"] == 1
+    assert 0.5 < found.row("logreg", "TRTR").value < 1
