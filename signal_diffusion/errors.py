@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 from signal_diffusion.escaping import for_terminal
 
@@ -18,6 +19,9 @@ class UserError(Exception):
 
     Each of `lines` is one problem; a file with three mistakes raises once, with three lines.
     """
+
+    exit_code: ClassVar[int] = 2
+    """Exit code of a command that ends with this error."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -60,11 +64,11 @@ def raise_on_all_processes() -> Iterator[None]:
 
 @contextmanager
 def report_user_errors() -> Iterator[None]:
-    """Print the lines of a `UserError` to standard error and exit with code 2, without a traceback.
+    """Print the lines of a `UserError` to standard error and exit with its exit code, without a traceback.
 
-    The same for an `OSError`, such as a folder that cannot be written or a full disk. If a launcher started several
-    processes on this machine, only the first one prints. Control characters in errors and in warnings of this package,
-    which may quote recordings, are escaped.
+    The same, with code 2, for an `OSError`, such as a folder that cannot be written or a full disk. If a launcher
+    started several processes on this machine, only the first one prints. Control characters in errors and in warnings
+    of this package, which may quote recordings, are escaped.
     """
     handler = logging.lastResort  # prints the warnings of a program that configures no logging, like ours
     assert handler is not None
@@ -76,7 +80,7 @@ def report_user_errors() -> Iterator[None]:
         if _is_first_process():
             for line in lines:
                 print(f"error: {for_terminal(line)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code if isinstance(error, UserError) else UserError.exit_code) from None
 
 
 def _is_first_process() -> bool:

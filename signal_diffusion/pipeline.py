@@ -12,6 +12,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling import export as exporting
 from signal_diffusion.sampling.drawing import BatchSize, generate_samples
+from signal_diffusion.sampling.finite import finite_samples
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.request_options import build_request, request_options
 from signal_diffusion.sampling.requests import Noise
@@ -103,6 +104,8 @@ class SignalDiffusionPipeline:
         ------
         UserError
             If the model does not know a condition, or a value is invalid.
+        NotFiniteError
+            If some samples have values that are not finite; its `samples` are the others.
         """
         fitting = batch_size is None or (isinstance(batch_size, str) and batch_size == "auto")
         size = None if fitting else whole_number("batch_size", batch_size)
@@ -123,7 +126,8 @@ class SignalDiffusionPipeline:
             trained = self._with_captions(trained, captions)
             generator = trained.generator
             batch = BatchSize(size, shape=generator.shape, device=generator.device, most=len(request))
-            return batch.fit(partial(generate_samples, trained, request)).as_windows(request.electrodes)
+            samples = batch.fit(partial(generate_samples, trained, request)).as_windows(request.electrodes)
+            return finite_samples(trained, samples)
 
     def save_pretrained(self, folder: str | Path, *, name: str = "") -> Path:
         """Export the model as a new self-contained folder, which `from_pretrained` can load on any machine.

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.errors import UserError
+
+if TYPE_CHECKING:
+    from signal_diffusion.sampling.samples import Samples
 
 __all__ = ["Run", "SampleCommand", "sample"]
 
@@ -88,7 +92,8 @@ def sample(
 ) -> None:
     """Generate synthetic EEG with a trained model, as files in microvolts and images.
 
-    Options that you leave out default to the run's experiment. After a kill, the same command continues.
+    Options that you leave out default to the run's experiment. After a kill, the same command continues. If samples
+    are not finite, the others are written, and the exit code is 3.
     """
     from signal_diffusion.data.export.file_formats import parse_formats
     from signal_diffusion.sampling.options import named_in_errors
@@ -130,6 +135,7 @@ def _sample(
     from signal_diffusion.experiment.loading import file_in_errors
     from signal_diffusion.paths import relative_to_cwd
     from signal_diffusion.sampling import job
+    from signal_diffusion.sampling.health import health_check
     from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
     from signal_diffusion.sampling.writing import SampleFiles
@@ -152,9 +158,16 @@ def _sample(
     def is_first() -> bool:
         return bool(PartialState().is_main_process)
 
+    def report(samples: Samples, written: Sequence[Path]) -> None:
+        size = max(1, request.electrodes)
+        what = f"{len(samples)} {'windows' if request.electrodes else 'samples'}"
+        names = ", ".join(file.name for file in written)
+        print(f"{folder}: {what} from {relative_to_cwd(trained.checkpoint)}: {names}")
+        print("\n".join(health_check(samples, len(request) // size)))
+
     try:
         with progress_bars() as progress:
-            written = job.sample(
+            job.sample(
                 trained,
                 request,
                 folder,
@@ -164,17 +177,13 @@ def _sample(
                 batch_size=batch_size,
                 requested=wanted.named(),
                 on_batch=lambda done: progress("sampling", done, len(request)) if is_first() else None,
+                on_written=report,
             )
     except (KeyboardInterrupt, SystemExit):
         print(f"stopped; the same command continues from {job.unfinished_folder(folder)}", file=sys.stderr)
         raise
     finally:
         PartialState().destroy_process_group()
-    if written:  # by the first process
-        count = f"{wanted.windows} windows" if wanted.windows else f"{len(request)} samples"
-        print(
-            f"{folder}: {count} from {relative_to_cwd(trained.checkpoint)}: {', '.join(file.name for file in written)}"
-        )
 
 
 def _batch_size(text: str) -> int | None:

@@ -80,6 +80,9 @@ class DatasetCard:
     """Hash of the options and of the inputs' paths; different datasets have different hashes."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each Parquet file, by path within the dataset."""
+    amplitudes: dict[str, float] = field(default_factory=dict)
+    """Quantiles of |x| of the training windows: share of the values → µV (`amplitudes.Amplitudes`); {} in older cards
+    and for images of unknown signals."""
     unit: str | None = "µV"
     """Unit of the signals; None for images of unknown signals."""
     format_version: int = FORMAT_VERSION

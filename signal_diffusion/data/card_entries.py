@@ -140,6 +140,10 @@ _EXPECTED: dict[str, _Entry] = {
     "command": (_is_text, "text"),
     "made_from": (_is_text, "text"),
     "files": (_is_table, "a table"),
+    "amplitudes": (
+        lambda value: _is_table(value) and all(map(_is_number, value.values())),
+        "a table of quantiles in µV",
+    ),
     "unit": (_or_null(_is_text), "text, or null"),
 }
 _COLUMNS: dict[str, dict[str, _Entry]] = {

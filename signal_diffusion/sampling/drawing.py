@@ -16,7 +16,6 @@ from torch import Tensor
 from signal_diffusion.diffusion.generation import OnStep
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
-from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained
@@ -169,14 +168,7 @@ def _signals(trained: Trained, tensors: Tensor, request: Request) -> Tensor | No
     """Convert tensors (N, C, H, W) to signals (N, …) in µV; None if the representation has no signals."""
     if trained.representation.inverse == "none":
         return None
-    # One by one, so that random phases, too, depend only on (seed, i).
-    seed = trained.sampling.seed
-    return torch.stack(
-        [
-            trained.representation.to_signal(tensor, generator_for(Purpose.SIGNAL, seed, i))
-            for i, tensor in zip(request.phase or request.noise, tensors, strict=True)
-        ]
-    )
+    return trained.representation.to_signals(tensors, trained.sampling.seed, request.phase or request.noise)
 
 
 def _decoded(attribute: Attribute, values: Tensor) -> np.ndarray:

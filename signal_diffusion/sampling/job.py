@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -39,6 +39,7 @@ from signal_diffusion.sampling.drawing import (
     rounded_up,
     trajectory_frames,
 )
+from signal_diffusion.sampling.finite import refusal
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.partial import KeptBatches, kept_settings
 from signal_diffusion.sampling.requests import Request
@@ -106,6 +107,7 @@ def sample(
     batch_size: int | None = None,
     requested: Mapping[str, str] | None = None,
     on_batch: Callable[[int], None] = lambda done: None,
+    on_written: Callable[[Samples, list[Path]], None] = lambda samples, files: None,
 ) -> list[Path]:
     """Generate samples and write them to the new folder `output`; returns its files, those with samples first.
 
@@ -129,12 +131,16 @@ def sample(
         The requested conditions as text, for `samples.json`.
     on_batch
         Called with the number of finished samples before each batch and after the last; may raise.
+    on_written
+        Called by the first process with the samples or whole windows that were written, and their files.
 
     Raises
     ------
     UserError
         If the folder already exists, an unfinished job has other settings, or a format needs signals and the
         representation has none.
+    NotFiniteError
+        On all processes, if some samples have values that are not finite; the others are written.
     """
     files, state = files or SampleFiles(), _state(trained.experiment.compute)
     batch = _batch_size(trained, request, batch_size, state.num_processes)
@@ -152,31 +158,52 @@ def sample(
         batch.size = size
         parts = KeptBatches(folder, len(request), size)
         _generate_missing(trained, request, parts, batch, state, on_batch)
-        if not state.is_main_process:
-            return []
-        samples, evaluations = _assembled(trained, request, parts)
-        about = without_paths(settings) | {
-            "batch_size": batch.size,
-            "checkpoint": _checkpoint_name(trained),
-            "asked": {
-                name: without_paths(text) if name == "like" else text for name, text in (requested or {}).items()
-            },
-            "evaluations_per_sample": evaluations / len(request),
-            "num_processes": state.num_processes,
-            "versions": {name: version(name) for name in PACKAGES},
-        }
-        with atomic_folder(output, replaces=False) as new:
-            names = write_samples(
-                new,
-                samples,
-                files=files,
-                about=about,
-                title=trained.checkpoint.name,
-                electrodes=request.electrodes,
-                frames=batch.fit(partial(_first_frames, trained, request)) if files.animation else (),
-            )
-        shutil.rmtree(folder, ignore_errors=True)  # still locked, so that no other command uses it
-    return [output / name for name in names]
+        with raise_on_all_processes():  # a barrier: the first process removes the parts only after all have read this
+            not_finite = parts.not_finite()
+        kept, written = _kept(request, not_finite), []
+        if state.is_main_process:
+            if kept:
+                samples, evaluations = _assembled(trained, request, parts)
+                samples = samples.take(kept) if not_finite else samples
+                about = without_paths(settings) | {
+                    "num_samples": len(samples),
+                    "not_finite": not_finite,
+                    "batch_size": batch.size,
+                    "checkpoint": _checkpoint_name(trained),
+                    "asked": {
+                        name: without_paths(text) if name == "like" else text
+                        for name, text in (requested or {}).items()
+                    },
+                    "evaluations_per_sample": evaluations / len(request),
+                    "num_processes": state.num_processes,
+                    "versions": {name: version(name) for name in PACKAGES},
+                }
+                first = partial(_first_frames, trained, request.take(kept))
+                with atomic_folder(output, replaces=False) as new:
+                    names = write_samples(
+                        new,
+                        samples,
+                        files=files,
+                        about=about,
+                        title=trained.checkpoint.name,
+                        electrodes=request.electrodes,
+                        frames=batch.fit(first) if files.animation else (),
+                    )
+                written = [output / name for name in names]
+                on_written(samples.as_windows(request.electrodes), written)
+            shutil.rmtree(folder, ignore_errors=True)  # still locked, so that no other command uses it
+    if not_finite:
+        size = max(1, request.electrodes)
+        count, total = (len(request) - len(kept)) // size, len(request) // size
+        raise refusal(trained, count, total, of="windows" if request.electrodes else "samples", kept=str(output))
+    return written
+
+
+def _kept(request: Request, not_finite: Sequence[int]) -> list[int]:
+    """The rows to write: those that are finite, of whole windows if all of their electrodes are."""
+    size = max(1, request.electrodes)
+    bad = {row // size for row in not_finite}
+    return [row for row in range(len(request)) if row // size not in bad]
 
 
 def _checkpoint_name(trained: Trained) -> str:
@@ -292,7 +319,8 @@ def _generate_missing(
             samples, evaluations = batch.fit(partial(_generate_counted, trained, request[rows.start : rows.stop]))
             tensors = {"tensors": samples.tensors, "latents": samples.latents, "signals": samples.signals}
             available = {name: values for name, values in tensors.items() if values is not None}
-            parts.write(rows, available, evaluations)
+            bad = (~samples.finite()).nonzero().flatten() + rows.start
+            parts.write(rows, available, evaluations, not_finite=bad.tolist())
         on_batch(parts.num_done())
 
 

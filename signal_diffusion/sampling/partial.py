@@ -23,6 +23,7 @@ from signal_diffusion.errors import UserError
 __all__ = ["KeptBatches", "kept_settings"]
 
 SETTINGS = "settings.json"
+NOT_FINITE = "not_finite"
 
 
 def kept_settings(folder: Path, settings: Mapping[str, Any], *, adopted: Collection[str] = ()) -> dict[str, Any]:
@@ -67,10 +68,24 @@ class KeptBatches:
         """Number of rows with a file."""
         return sum(len(rows) for rows in self.ranges if self._path(rows).is_file())
 
-    def write(self, rows: range, tensors: Mapping[str, Tensor], evaluations: int) -> None:
-        """Write the tensors of some rows, (n, …) each, and the number of network evaluations that they took."""
+    def write(
+        self, rows: range, tensors: Mapping[str, Tensor], evaluations: int, *, not_finite: Sequence[int] = ()
+    ) -> None:
+        """Write the tensors of some rows, (n, …) each.
+
+        Also the number of network evaluations that they took, and which rows have values that are `not_finite`.
+        """
         contiguous = {name: values.contiguous() for name, values in tensors.items()}
-        _replace(self._path(rows), safetensors.torch.save(contiguous, {"evaluations": str(evaluations)}))
+        header = {"evaluations": str(evaluations), NOT_FINITE: " ".join(map(str, not_finite))}
+        _replace(self._path(rows), safetensors.torch.save(contiguous, header))
+
+    def not_finite(self) -> list[int]:
+        """The rows of all batches that have values that are not finite."""
+        found: list[int] = []
+        for rows in self.ranges:
+            with safetensors.safe_open(self._path(rows), framework="pt") as file:
+                found += map(int, file.metadata()[NOT_FINITE].split())
+        return found
 
     def assembled(self) -> tuple[dict[str, Tensor], int]:
         """All rows of every tensor, and all evaluations; needs memory for all rows and one part."""
@@ -90,7 +105,8 @@ class KeptBatches:
         try:
             with safetensors.safe_open(self._path(rows), framework="pt") as file:
                 shapes: Sequence[list[int]] = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-                return bool(shapes) and all(shape[0] == len(rows) for shape in shapes)
+                is_checked = NOT_FINITE in (file.metadata() or {})  # older versions did not check
+                return is_checked and bool(shapes) and all(shape[0] == len(rows) for shape in shapes)
         except (OSError, safetensors.SafetensorError):
             return False
 

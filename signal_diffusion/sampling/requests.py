@@ -58,6 +58,12 @@ class Request:
         """A request for some of the samples."""
         return dataclasses.replace(self, cond=self.cond[rows], noise=self.noise[rows], phase=self.phase[rows])
 
+    def take(self, rows: Sequence[int]) -> Request:
+        """A request for some of the samples, by number."""
+        noise, phase = (tuple(numbers[row] for row in rows) for numbers in (self.noise, self.phase or self.noise))
+        cond = self.cond[torch.tensor(rows, dtype=torch.int64)]
+        return dataclasses.replace(self, cond=cond, noise=noise, phase=phase)
+
 
 def request_values(
     attributes: Sequence[Attribute], requested: Mapping[str, str], num: int, *, options: Collection[str] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,21 @@ class Samples:
     def ch_names(self) -> list[str]:
         """Electrodes of the signals, in order; "EEG" if the electrode was left open, [] without signals."""
         return [] if self.signals is None else channel_names(self.signals, self.card, self.columns)
+
+    def finite(self) -> Tensor:
+        """Which samples or windows have only finite values, (N,)."""
+        values = [each for each in (self.tensors, self.latents, self.signals) if each is not None]
+        return torch.stack([each.isfinite().flatten(1).all(1) for each in values]).all(0)
+
+    def take(self, rows: Sequence[int]) -> Samples:
+        """Some of the samples or windows, in the given order."""
+        some = torch.tensor(rows, dtype=torch.int64)
+        tensors, latents, signals = (
+            None if each is None else each[some] for each in (self.tensors, self.latents, self.signals)
+        )
+        assert tensors is not None
+        columns = {name: values[some.numpy()] for name, values in self.columns.items()}
+        return replace(self, tensors=tensors, latents=latents, signals=signals, columns=columns)
 
     def as_windows(self, electrodes: int) -> Samples:
         """The same samples grouped into windows of this many consecutive electrodes; 0 = unchanged."""

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from signal_diffusion.data.amplitudes import Amplitudes
 from signal_diffusion.data.card import CARD_NAME, SPLITS, DatasetCard, write_readme
 from signal_diffusion.data.dataset import write_split
 from signal_diffusion.data.preparing.captions import caption_of, check_template, default_template
@@ -125,12 +126,14 @@ def build(
             progress=progress,
         )
         splits = _splits(found.recordings, source, options, fixed)
+        training = (
+            signals
+            for each in with_progress(splits["train"], "measuring", progress)
+            for _, signals in _signals(each, options.window)
+        )
+        amplitudes = Amplitudes()
         representation = kind.fit(
-            (
-                signals
-                for each in with_progress(splits["train"], "measuring", progress)
-                for _, signals in _signals(each, options.window)
-            ),
+            amplitudes.counted(training),
             sampling_rate=options.rate,
             window=options.window,
             pictures=options.pictures,
@@ -143,6 +146,7 @@ def build(
             preprocessing=card.preprocessing | done,
             rejected=found.rejected,
             skipped=sorted([*found.skipped, *source.left_out]),
+            amplitudes=amplitudes.quantiles(),
         )
         files: dict[str, str] = {}
         for split, members in splits.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.randomness import Purpose, generator_for
 
 __all__ = ["CONSTANT_SIGNALS", "DEFAULT_PICTURES", "Inverse", "PictureOptions", "Representation"]
 
@@ -111,6 +112,11 @@ class Representation(ABC):
         generator, so that the result does not depend on the device; None = seeded with 0. Examples use its random
         numbers one after the other. Raises `UserError` if `inverse` is "none".
         """
+
+    def to_signals(self, tensors: Tensor, seed: int, numbers: Sequence[int]) -> Tensor:
+        """Turn examples (N, C, H, W) into µV, (N, …); each depends only on itself, the seed and its number."""
+        examples = zip(tensors, numbers, strict=True)
+        return torch.stack([self.to_signal(each, generator_for(Purpose.SIGNAL, seed, i)) for each, i in examples])
 
     @abstractmethod
     def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
