@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
 
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.schema import CHECKPOINT, Augmentation, Experiment, Paths
+from signal_diffusion.config.schema import CHECKPOINT, GENERATED, Augmentation, Experiment, Paths
 from signal_diffusion.hub import is_hub_id
 
 __all__ = ["check", "without_effect"]
@@ -294,6 +294,24 @@ def _checkpoints(experiment: AnyExperiment, written: Collection[str]) -> Iterato
         )
 
 
+def _followed_metric(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
+    validation = experiment.training.validation
+    if not validation.metric.startswith(GENERATED):
+        return
+    if isinstance(experiment, AutoencoderExperiment) or experiment.data.representation == "image":
+        what = "an autoencoder" if isinstance(experiment, AutoencoderExperiment) else "a model of images"
+        yield (
+            "training.validation.metric",
+            f"{validation.metric!r} is not measured for {what}; use 'loss' or 'ema_loss'",
+        )
+    elif not validation.num_generated:
+        yield (
+            "training.validation.metric",
+            f"{validation.metric!r} is measured on generated samples, but training.validation.num_generated is 0; set "
+            "it to e.g. 64",
+        )
+
+
 def _attributes(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
     names = experiment.model.conditioning.attributes or ()
     if len(set(names)) < len(names):
@@ -331,6 +349,7 @@ SHARED_RULES: tuple[Callable[[AnyExperiment, Collection[str]], Iterator[Finding]
     _precision,
     _learning_rate,
     _checkpoints,
+    _followed_metric,
 )
 DIFFUSION_RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = (
     _guidance,

@@ -151,6 +151,12 @@ class Checkpointing:
     `training.resume.reset_optimizer`."""
 
 
+GENERATED = "generated/"
+"""Prefix of validation metrics of generated samples."""
+LARGER_IS_BETTER = ("generated/coverage",)
+"""Validation metrics that are highest for the best checkpoint."""
+
+
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class Validation:
     """[training.validation]: loss on held-out subjects, always with the same examples, times and noise."""
@@ -167,12 +173,22 @@ class Validation:
     """Examples per process and forward pass; absent = `data.loading.batch_size`. It does not change the result."""
     num_examples: Count = 512
     """Number of examples, spread evenly over the split; all of them if the split has fewer."""
-    metric: Literal["loss", "ema_loss"] = "ema_loss"
-    """Metric that is lowest for the best checkpoint; without EMA, "ema_loss" means "loss"."""
+    metric: Literal[
+        "loss",
+        "ema_loss",
+        "generated/lsd",
+        "generated/bp-w1",
+        "generated/envcv-w1",
+        "generated/eeg-fd",
+        "generated/coverage",
+    ] = "ema_loss"
+    """Metric that is lowest for the best checkpoint ("generated/coverage": highest); without EMA, "ema_loss" means
+    "loss"; the others need `num_generated`."""
     num_generated: CountOrNone = 0
     """Samples to generate at each validation, with the settings of `[generation.sampling]` and the guidance of
-    `[training.visualization]`; their mean spectra are compared with those of the validation examples:
-    `validation/spectral_distance` in dB (docs/training.md); 0 = none."""
+    `[training.visualization]`, to be compared with the validation examples: `validation/spectral_distance` in dB, and
+    five metrics of EEG in microvolts, `validation/generated/…`, with their floors (docs/training.md); 0 = none. Some
+    metrics need at least 33 samples."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

@@ -82,6 +82,13 @@ class Examples:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def column(self, name: str, indices: Sequence[int]) -> list[Any] | None:
+        """The values of a column of the dataset for some examples; None if there is no such column."""
+        if name not in self._split.column_names:
+            return None
+        values = list(self._split.select_columns([name]).with_format(None)[name])
+        return [values[self._rows_of_split[index]] for index in indices]
+
     def not_finite(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """The names of those examples that have values that are not finite, as far as the dataset has names."""
         x, _ = self[indices]  # type: ignore[index]

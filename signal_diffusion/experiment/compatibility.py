@@ -40,13 +40,19 @@ _LATENTS = ("sample_posterior", "tiling")
 _LORA = ("enabled", "rank", "alpha", "target_modules")
 
 # Keys that a run may change, and that change the validation metric for the same weights: the metric, its examples, the
-# seed of their times and noise; for diffusion also the distribution of the times and the weighting of the loss.
+# seed of their times and noise; for diffusion also the distribution of the times and the weighting of the loss, or
+# how samples are generated.
 _MEASURE = (
     "training.validation.metric",
     "training.validation.num_examples",
     "data.paths.val",
     "data.loading.max_val_examples",
     "compute.seed",
+)
+_MEASURE_OF_GENERATED = (
+    "training.validation.num_generated",
+    "training.visualization.guidance_scale",
+    "generation.sampling",
 )
 _MEASURE_OF_DIFFUSION = tuple(
     f"model.diffusion.{name}" for name in ("snr_gamma", "time_sampling", "logit_mean", "logit_std")
@@ -149,7 +155,9 @@ def changed_metric_keys(checkpoint: Checkpoint, experiment: schema.Experiment | 
     """The keys that make validation metrics incomparable with those of the run that wrote a checkpoint."""
     then: schema.Experiment | AutoencoderExperiment
     if isinstance(experiment, schema.Experiment):
-        keys, then = (*_MEASURE, *_MEASURE_OF_DIFFUSION), checkpoint.experiment
+        is_loss = not experiment.training.validation.metric.startswith(schema.GENERATED)
+        keys = (*_MEASURE, *(_MEASURE_OF_DIFFUSION if is_loss else _MEASURE_OF_GENERATED))
+        then = checkpoint.experiment
     else:
         keys, then = _MEASURE, checkpoint.autoencoder_experiment
     return [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.checkpoints import step_of
+from signal_diffusion.config.schema import LARGER_IS_BETTER
 from signal_diffusion.data.card import DatasetCard, label_counts_in_markdown, sources_in_markdown
 from signal_diffusion.data.dataset import split_name
 from signal_diffusion.diffusion.methods import method_of
@@ -214,7 +215,8 @@ def _evaluation(trained: Trained, step: int) -> str:
         )
     progress = Progress.of(trained.checkpoint)
     if progress.best_value is not None:
-        lines.append(f"Lowest `{table.metric}` so far: {progress.best_value:.4f}, at step {progress.best_step}.")
+        best = "Highest" if table.metric in LARGER_IS_BETTER else "Lowest"
+        lines.append(f"{best} `{table.metric}` so far: {progress.best_value:.4f}, at step {progress.best_step}.")
     return " ".join([*(lines or ["No validation is recorded."]), closing])
 
 

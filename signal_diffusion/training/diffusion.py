@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from accelerate import Accelerator
@@ -23,7 +24,6 @@ from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import raise_on_all_processes
@@ -39,7 +39,6 @@ from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.training import running
-from signal_diffusion.training.comparison import SpectralComparison
 from signal_diffusion.training.jobs import Job, Kind, Start
 from signal_diffusion.training.latent_cache import cache_key, cached
 from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
@@ -48,6 +47,9 @@ from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.running import command, suggest_command
 from signal_diffusion.training.trainer import Components
 from signal_diffusion.training.validation import Validation
+
+if TYPE_CHECKING:
+    from signal_diffusion.training.comparison import Comparison
 
 __all__ = ["main", "train"]
 
@@ -99,7 +101,7 @@ def _build(start: Start[schema.Experiment]) -> Job:
 def _components(
     start: Start[schema.Experiment], resolved: Resolved, assembly: Assembly, attributes: Sequence[Attribute]
 ) -> tuple[Components, list[str]]:
-    """Build what the training loop needs, and return it with warnings about the latents."""
+    """Build what the training loop needs, and return it with warnings about latents and metrics."""
     experiment, dataset, accelerator = resolved.experiment, resolved.dataset, start.accelerator
     conditioning, training = experiment.model.conditioning, experiment.training
     autoencoder = assembly.autoencoder.to(accelerator.device) if assembly.autoencoder else None
@@ -130,6 +132,7 @@ def _components(
         autoencoder=autoencoder,
         device=accelerator.device,
     )
+    comparison = _comparison(start, experiment, dataset, (train, held_out), generator)
     components = Components(
         model=assembly.model,
         objective=Denoising(
@@ -152,10 +155,10 @@ def _components(
         )
         if training.visualization.enabled
         else None,
-        comparison=_comparison(experiment, held_out, generator, dataset.representation),
+        comparison=comparison,
         attachments=_attachments(experiment, dataset.card, assembly),
     )
-    return components, warnings
+    return components, [*warnings, *(comparison.notes if comparison else [])]
 
 
 def _attachments(experiment: schema.Experiment, card: DatasetCard, assembly: Assembly) -> dict[str, str]:
@@ -229,18 +232,24 @@ def _validation(
 
 
 def _comparison(
+    start: Start[schema.Experiment],
     experiment: schema.Experiment,
-    held_out: Examples | None,
+    dataset: Dataset,
+    splits: tuple[Examples, Examples | None],
     generator: SampleGenerator,
-    representation: Representation,
-) -> SpectralComparison | None:
-    table = experiment.training.validation
+) -> Comparison | None:
+    table, (train, held_out) = experiment.training.validation, splits
     if held_out is None or not table.num_generated:
         return None
-    return SpectralComparison(
+    from signal_diffusion.training.comparison import Comparison  # slow: imports SciPy and scikit-learn
+
+    return Comparison(
         held_out,
+        train,
         generator,
-        representation,
+        dataset.representation,
+        start.accelerator,
+        card=dataset.card,
         table=table,
         guidance_scale=experiment.training.visualization.guidance_scale,
         seed=experiment.compute.seed,

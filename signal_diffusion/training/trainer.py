@@ -282,14 +282,17 @@ class Trainer:
         progress.validated = step
         self.saved_step = -1  # a checkpoint of this step from before a stop does not include this validation
         tracker.metrics(step, {f"validation/{name}": value for name, value in losses.items()})
-        value = losses.get(self.training.validation.metric, losses["loss"])
-        tracker.message(f"step {step}  validation loss {value:.4f}")
+        metric = self.training.validation.metric
+        is_loss = not metric.startswith(schema.GENERATED)
+        value = losses.get(metric, losses["loss"] if is_loss else math.nan)
+        name = "loss" if is_loss else metric
+        tracker.message(f"step {step}  validation {name} {value:.4f}")
         if step == 0:
             return
-        self.learning_rate.validated(value)
+        self.learning_rate.validated(_to_minimise(metric, value))
         if not math.isfinite(value):
-            tracker.message(f"warning: the validation loss of step {step} is not finite; it cannot be the best")
-        elif progress.best_value is None or value < progress.best_value:
+            tracker.message(f"warning: the validation {name} of step {step} is not finite; it cannot be the best")
+        elif progress.best_value is None or _to_minimise(metric, value) < _to_minimise(metric, progress.best_value):
             progress.best_step, progress.best_value = step, value
             self._save(tracker)
 
@@ -391,6 +394,11 @@ class Trainer:
         allow_many_shapes()
         for block in self.components.model.blocks:
             block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=False)
+
+
+def _to_minimise(metric: str, value: float) -> float:
+    """A validation metric, or 1 minus it if larger is better: coverage is a share."""
+    return 1 - value if metric in schema.LARGER_IS_BETTER else value
 
 
 def in_steps(training: schema.Training, steps_per_epoch: int) -> schema.Training:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from signal_diffusion.config import rules
+from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.schema import (
     Conditioning,
     Data,
@@ -20,6 +21,8 @@ from signal_diffusion.config.schema import (
     Model,
     Paths,
     Sampling,
+    Training,
+    Validation,
 )
 
 
@@ -82,6 +85,23 @@ def test_samples_of_image_datasets_cannot_be_compared_by_spectra() -> None:
 
     assert [key for key, _ in rules.check(image, written)] == ["training.validation.num_generated"]
     assert not rules.check(FLOW_OF_CLASSES, written)
+
+
+def test_a_metric_of_generated_samples_needs_some() -> None:
+    def found(experiment: Experiment | AutoencoderExperiment, **validation: Any) -> list[tuple[str, str]]:
+        table = Validation(metric="generated/lsd", **validation)
+        return rules.check(dataclasses.replace(experiment, training=Training(validation=table)), ())
+
+    image = Experiment(data=Data(representation="image", source="hub", paths=Paths(root="a/b")))
+    expected = (
+        (FLOW_OF_CLASSES, "'generated/lsd' is measured on generated samples, but training.validation.num_generated"),
+        (image, "'generated/lsd' is not measured for a model of images; use 'loss' or 'ema_loss'"),
+        (AutoencoderExperiment(data=FLOW_OF_CLASSES.data), "'generated/lsd' is not measured for an autoencoder"),
+    )
+    for experiment, message in expected:
+        [(key, reason)] = found(experiment)
+        assert key == "training.validation.metric" and reason.startswith(message)
+    assert not found(FLOW_OF_CLASSES, num_generated=64)
 
 
 def test_a_wandb_entity_or_run_name_needs_a_project() -> None:

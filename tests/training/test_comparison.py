@@ -1,4 +1,4 @@
-"""The spectral distance during training: the right samples, weights and examples, and no side effects."""
+"""Metrics of generated samples during training: the right samples, weights and examples, and no side effects."""
 
 from __future__ import annotations
 
@@ -9,59 +9,33 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.loaders import Examples, evenly_spaced
+from signal_diffusion.data.loaders import evenly_spaced
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError
-from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, derived_seed
-from signal_diffusion.sampling.trained import Trained, load_trained
-from signal_diffusion.training.comparison import SpectralComparison
+from signal_diffusion.sampling.trained import Trained
+from signal_diffusion.training.comparison import Comparison
 from signal_diffusion.training.diffusion import train
 from tests.latent_spaces import small_vae
+from tests.training.comparisons import COMPARED, SHORT, comparison, held_out
 from tests.training.runs import largest_difference, metrics_of
 
-SHORT = ("training.max_steps=4", "data.loading.max_train_examples=32")
-COMPARED = (*SHORT, "training.validation.num_generated=5")
 NAME = "validation/spectral_distance"
 
 
-@pytest.fixture(scope="module")
-def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "compared"
-    train(experiment_file, output_dir=folder, overrides=COMPARED)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(run: Path) -> Trained:
-    return load_trained(run)
-
-
-def held_out(trained: Trained, root: Path) -> Examples:
-    dataset = Dataset(data=trained.experiment.data, root=root, card=trained.card)
-    return dataset.examples("validation", trained.attributes)
-
-
-def comparison(trained: Trained, examples: Examples, **others: object) -> SpectralComparison:
-    table = schema.Validation(num_generated=5, num_examples=24)
-    options = {"representation": trained.representation, "table": table, "guidance_scale": 1.0, "seed": 0}
-    return SpectralComparison(examples, trained.generator, **(options | others))  # type: ignore[arg-type]
-
-
 def test_the_distance_is_the_rms_difference_of_spectra_from_1_to_45_hz_with_averaged_weights(
-    run: Path, trained: Trained, synthetic_dataset: Path
+    compared_run: Path, compared: Trained, synthetic_dataset: Path
 ) -> None:
-    assert trained.averaged
-    x, values = held_out(trained, synthetic_dataset)[evenly_spaced(76, 24)]
+    assert compared.averaged
+    x, values = held_out(compared, synthetic_dataset)[evenly_spaced(76, 24)]
     cond = Conditioning({"label": values["label"][[0, 5, 11, 17, 23]]})
-    sampling = replace(trained.sampling, seed=derived_seed(8, 0))
+    sampling = replace(compared.sampling, seed=derived_seed(8, 0))
 
-    samples = replace(trained.generator, sampling=sampling).generate(trained.model, cond, range(5))
+    samples = replace(compared.generator, sampling=sampling).generate(compared.model, cond, range(5))
 
     representation = representation_of(DatasetCard.load(synthetic_dataset))
     frequencies, real = representation.mean_spectrum(x)
@@ -69,57 +43,60 @@ def test_the_distance_is_the_rms_difference_of_spectra_from_1_to_45_hz_with_aver
     inside = (frequencies >= 1) & (frequencies <= 45)
     distance = (generated - real)[inside].square().mean().sqrt().item()
     assert 0 < inside.sum() < len(frequencies) and Purpose.COMPARISON == 8
-    assert metrics_of(run)[-1][NAME] == pytest.approx(distance, rel=1e-4)
+    assert metrics_of(compared_run)[-1][NAME] == pytest.approx(distance, rel=1e-4)
 
 
 def test_the_comparison_changes_neither_weights_nor_other_metrics(
-    run: Path, experiment_file: Path, tmp_path: Path
+    compared_run: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
     train(experiment_file, output_dir=tmp_path, overrides=SHORT)
 
-    assert largest_difference(run / "checkpoint-4", tmp_path / "checkpoint-4") == 0
-    without = [{name: value for name, value in row.items() if name != NAME} for row in metrics_of(run)]
-    assert without == metrics_of(tmp_path) != metrics_of(run)
+    assert largest_difference(compared_run / "checkpoint-4", tmp_path / "checkpoint-4") == 0
+    added = (NAME, "validation/generated/")
+    without = [
+        {name: value for name, value in row.items() if not name.startswith(added)} for row in metrics_of(compared_run)
+    ]
+    assert without == metrics_of(tmp_path) != metrics_of(compared_run)
 
 
 def test_the_distance_of_examples_from_themselves_is_0(
-    trained: Trained, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
+    compared: Trained, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    examples = held_out(trained, synthetic_dataset)
-    x, _ = examples[evenly_spaced(76, 24)]
+    x, _ = held_out(compared, synthetic_dataset)[evenly_spaced(76, 24)]
     monkeypatch.setattr(SampleGenerator, "generate", lambda *given, **more: x)
-    table = schema.Validation(num_generated=24, num_examples=24)
 
-    found = comparison(trained, examples, table=table)(trained.model, Accelerator(cpu=True), lambda: None)
+    compare = comparison(compared, synthetic_dataset, num_generated=24)
 
-    assert found == {"spectral_distance": 0.0}
+    assert compare(compared.model, Accelerator(cpu=True), lambda: None)["spectral_distance"] == 0.0
 
 
-def test_a_request_to_stop_interrupts_the_comparison_between_batches(trained: Trained, synthetic_dataset: Path) -> None:
-    compare = comparison(trained, held_out(trained, synthetic_dataset))
+def test_a_request_to_stop_interrupts_the_comparison_between_batches(
+    compared: Trained, synthetic_dataset: Path
+) -> None:
+    compare = comparison(compared, synthetic_dataset)
 
     def stop() -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        compare(trained.model.train(), Accelerator(cpu=True), stop)
-    assert trained.model.training
-    trained.model.eval()
+        compare(compared.model.train(), Accelerator(cpu=True), stop)
+    assert compared.model.training
+    compared.model.eval()
 
 
-def test_the_comparison_does_not_change_the_global_random_state(trained: Trained, synthetic_dataset: Path) -> None:
-    compare = comparison(trained, held_out(trained, synthetic_dataset))
+def test_the_comparison_does_not_change_the_global_random_state(compared: Trained, synthetic_dataset: Path) -> None:
+    compare = comparison(compared, synthetic_dataset)
     before = torch.get_rng_state()
 
-    first, second = (compare(trained.model, Accelerator(cpu=True), lambda: None) for _ in range(2))
+    first, second = (compare(compared.model, Accelerator(cpu=True), lambda: None) for _ in range(2))
 
     assert first == second and torch.equal(torch.get_rng_state(), before)
 
 
-def test_images_without_a_spectrum_are_refused(trained: Trained, synthetic_dataset: Path) -> None:
+def test_images_without_a_spectrum_are_refused(compared: Trained, synthetic_dataset: Path) -> None:
     image = Picture.from_parameters({"channels": 1, "size": 64})
     with pytest.raises(UserError, match=r"^\[training.validation\] num_generated: these examples have no spectrum"):
-        comparison(trained, held_out(trained, synthetic_dataset), representation=image)
+        comparison(compared, synthetic_dataset, representation=image)
 
 
 def test_latents_are_decoded_for_the_comparison_and_a_missing_vae_is_only_a_warning(
@@ -130,17 +107,17 @@ def test_latents_are_decoded_for_the_comparison_and_a_missing_vae_is_only_a_warn
     cached = ("model.autoencoder.cache_latents=true", f"data.loading.cache_dir={tmp_path / 'cache'}")
     small = ("model.architecture.patch_size=[4, 4]", "training.max_steps=4", "training.validation.interval=2")
 
-    original, calls = SpectralComparison.__call__, []
+    original, calls = Comparison.__call__, []
 
-    def watched(self: SpectralComparison, *given: object) -> dict[str, float]:
+    def watched(self: Comparison, *given: object) -> dict[str, float]:
         calls.append(given)
         if len(calls) == 2:
             (tmp_path / "vae").rename(tmp_path / "moved")
         return original(self, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(SpectralComparison, "__call__", watched)
+    monkeypatch.setattr(Comparison, "__call__", watched)
     train(experiment_file, output_dir=tmp_path / "run", overrides=(*COMPARED, *latent, *cached, *small))
 
     found = [row.get(NAME) for row in metrics_of(tmp_path / "run") if "validation/loss" in row]
     assert found[0] > 0 and found[1:] == [None]
-    assert "warning: no spectral_distance: " in capsys.readouterr().out
+    assert "warning: no metrics of generated samples: " in capsys.readouterr().out

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.processes
 WITH_PREVIEWS = (
     "training.visualization.enabled=true",
     "training.visualization.num_samples=3",
-    "training.validation.num_generated=3",
+    "training.validation.num_generated=8",
+    "training.validation.at_start=true",
     "training.max_steps=8",
 )
 
@@ -37,6 +38,13 @@ def by_two(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     finished = two_processes(train, experiment_file, output_dir=run, overrides=WITH_PREVIEWS)
     assert finished.exit_codes == [0, 0], finished.output
     assert finished.output.count("2 × cpu") == 1
+    return run
+
+
+@pytest.fixture(scope="module")
+def by_one(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "one"
+    train(experiment_file, output_dir=run, overrides=(*WITH_PREVIEWS, "training.gradient_accumulation_steps=4"))
     return run
 
 
@@ -108,16 +116,16 @@ def test_the_readmes_accelerate_command_gives_the_same_run_with_two_processes(
     assert metrics_of(tmp_path) == metrics_of(by_two)
 
 
-def test_the_learning_rate_does_not_depend_on_the_number_of_processes(
-    by_two: Path, experiment_file: Path, tmp_path: Path
-) -> None:
-    train(
-        experiment_file,
-        output_dir=tmp_path,
-        overrides=(*WITH_PREVIEWS, "training.gradient_accumulation_steps=4"),
-    )
+def test_the_learning_rate_does_not_depend_on_the_number_of_processes(by_two: Path, by_one: Path) -> None:
     one, two = (
         [row["train/learning_rate"] for row in metrics_of(run) if "train/learning_rate" in row]
-        for run in (tmp_path, by_two)
+        for run in (by_one, by_two)
     )
     assert one == two and len(one) == 2 and len(set(one)) == 2
+
+
+def test_metrics_of_generated_samples_do_not_depend_on_the_number_of_processes(by_two: Path, by_one: Path) -> None:
+    one, two = (metrics_of(run)[0] for run in (by_one, by_two))
+    names = [name for name in one if name.startswith("validation/generated/")]
+    assert one["step"] == two["step"] == 0 and len(names) == 10
+    assert {name: one[name] for name in names} == pytest.approx({name: two[name] for name in names}, rel=1e-3)

@@ -176,7 +176,7 @@ _FLAT_TOML_TRAINING = _rows(
      toml_values.eval_num_examples),
     ("training.eval_gen_seed", f"{_PREVIEWS}.seed"),
     ("training.eval_mmd_samples", f"{_VALIDATION}.num_generated",
-     "same number of samples, but compared by the distance of mean spectra in dB, not MMD"),
+     "same number of samples, but compared by spectra and other metrics of EEG, not MMD"),
     ("training.eval_mmd_fallback_ntrain", "", "ignored: samples are compared with the validation examples",
      to.ignored("samples are compared with the validation examples")),
     ("training.output_dir", "output.base_dir"),
