@@ -165,18 +165,12 @@ def sample(
             if kept:
                 samples, evaluations = _assembled(trained, request, parts)
                 samples = samples.take(kept) if not_finite else samples
-                about = without_paths(settings) | {
+                about = _about(trained, settings, requested or {}) | {
                     "num_samples": len(samples),
                     "not_finite": not_finite,
                     "batch_size": batch.size,
-                    "checkpoint": _checkpoint_name(trained),
-                    "asked": {
-                        name: without_paths(text) if name == "like" else text
-                        for name, text in (requested or {}).items()
-                    },
                     "evaluations_per_sample": evaluations / len(request),
                     "num_processes": state.num_processes,
-                    "versions": {name: version(name) for name in PACKAGES},
                 }
                 first = partial(_first_frames, trained, request.take(kept))
                 with atomic_folder(output, replaces=False) as new:
@@ -204,6 +198,15 @@ def _kept(request: Request, not_finite: Sequence[int]) -> list[int]:
     size = max(1, request.electrodes)
     bad = {row // size for row in not_finite}
     return [row for row in range(len(request)) if row // size not in bad]
+
+
+def _about(trained: Trained, settings: Mapping[str, Any], requested: Mapping[str, str]) -> dict[str, Any]:
+    """What `samples.json` says about how samples were made."""
+    return without_paths(dict(settings)) | {
+        "checkpoint": _checkpoint_name(trained),
+        "asked": {name: without_paths(text) if name == "like" else text for name, text in requested.items()},
+        "versions": {name: version(name) for name in PACKAGES},
+    }
 
 
 def _checkpoint_name(trained: Trained) -> str:
