@@ -14,10 +14,9 @@ import numpy as np
 from scipy import stats
 
 from signal_diffusion.evaluation.controls import CONTROLS, OF_TRAINING
-from signal_diffusion.evaluation.copies import Training, attach_training
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.groups import Groups, draws, matched_groups
-from signal_diffusion.evaluation.measurement import Measurement, Metric
+from signal_diffusion.evaluation.measurement import Measurement, Metric, Relate
 from signal_diffusion.evaluation.metrics import chosen_metrics
 from signal_diffusion.evaluation.report import Estimate, Report, Result
 from signal_diffusion.evaluation.windows import Windows
@@ -67,49 +66,61 @@ def compare_windows(
     """
     chosen = chosen_metrics(metrics, quick=quick)
     features = {"real": Features(real, is_cached=True), "synthetic": Features(synthetic, is_cached=True)}
-    training = None
     if train is not None:
         features["train"] = Features(train, is_cached=True)
-        if any(metric.against_train for metric in chosen):
-            training = _training(train)
-            if training:
-                attach_training(features["real"], training)
-                attach_training(features["synthetic"], training)
     groups = matched_groups(
         features["real"], features["synthetic"], features.get("train"), most=MOST_WINDOWS, seed=seed
     )
+    additions, missing = _related(chosen, features)
     drawn = list(draws(groups, DRAWS, seed))
     classes = _classes(groups)
-    faulty = _controls(groups, training, seed) if controls else {}
+    faulty = _controls(groups, additions, seed) if controls else {}
     total = len(chosen) * (1 + len(faulty))
     results, done = [], 0
     estimates: dict[str, dict[str, Estimate | None]] = {name: {} for name in faulty}
     for metric in chosen:
-        results.append(_judged(metric, groups, drawn, classes))
+        reason = missing.get(metric.against_train)
+        results.append(Result(metric=metric, missing=reason) if reason else _judged(metric, groups, drawn, classes))
         for name, made in faulty.items():
-            estimates[name][metric.name] = _total_or_none(metric, replace(groups, synthetic=made))
+            found = None if reason else _total_or_none(metric, replace(groups, synthetic=made))
+            estimates[name][metric.name] = found
         done += 1 + len(faulty)
         if on_metric:
             on_metric(done, total)
     return Report(results=tuple(results), controls=estimates, notes=tuple(notes), groups=groups, features=features)
 
 
-def _training(train: Windows) -> Training | None:
-    try:
-        return Training(train)
-    except Unavailable:  # the metrics of copies say so
-        return None
+def _related(
+    chosen: Sequence[Metric], features: Mapping[str, Features]
+) -> tuple[list[Callable[[Features], None]], dict[Relate | None, str]]:
+    """Add to the features how they relate to the training windows.
+
+    Returns the functions that do so, for more features, and why others cannot.
+    """
+    additions: list[Callable[[Features], None]] = []
+    missing: dict[Relate | None, str] = {}
+    for relate in dict.fromkeys(metric.against_train for metric in chosen if metric.against_train):
+        try:
+            if "train" not in features:
+                raise Unavailable("no training data is given; use --train")
+            add = relate(features["train"])
+            for name in ("real", "synthetic"):
+                add(features[name])
+            additions.append(add)
+        except Unavailable as reason:
+            missing[relate] = str(reason)
+    return additions, missing
 
 
-def _controls(groups: Groups, training: Training | None, seed: int) -> dict[str, Features]:
+def _controls(groups: Groups, additions: Sequence[Callable[[Features], None]], seed: int) -> dict[str, Features]:
     if groups.other is None:
         return {}
     found = {}
     for name, control in CONTROLS.items():
         base = groups.other if name in OF_TRAINING else groups.real
         found[name] = Features(control(base.windows, np.random.default_rng(seed)))
-        if training:
-            attach_training(found[name], training)
+        for add in additions:
+            add(found[name])
     return found
 
 
@@ -137,7 +148,8 @@ def _judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Ma
         floor_sd=_spread([pair[1].value for pair in pairs if pair and pair[1]]),
         bands=_parts(metric, value.bands, floor.bands if floor else {}),
         electrodes=_parts(metric, value.electrodes, floor.electrodes if floor else {}),
-        classes={name: _estimate(metric, *pair) for name, pair in by_class.items() if pair},
+        classes=_parts(metric, value.classes, floor.classes if floor else {})
+        or {name: _estimate(metric, *pair) for name, pair in by_class.items() if pair},
         missing="" if floor else f"no floor: {groups.missing}",
     )
 

@@ -7,6 +7,9 @@ Single frequencies, and not bands: their noise makes all windows of a person abo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from scipy import fft, signal
 
@@ -14,7 +17,7 @@ from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.measurement import Measurement, Metric
 from signal_diffusion.evaluation.windows import Windows
 
-__all__ = ["METRICS", "Training", "attach_training"]
+__all__ = ["METRICS", "Training", "attach_training", "nearest_in"]
 
 SEGMENT, HOP, SHIFT = 1.0, 0.25, 0.5  # s
 STRIDE = 2
@@ -50,22 +53,20 @@ def attach_training(features: Features, training: Training) -> None:
     features.know("nearest_row", rows)
 
 
+def nearest_in(train: Features) -> Callable[[Features], None]:
+    """Training windows → a function that lets features know the nearest of them (a `measurement.Relate`)."""
+    return partial(attach_training, training=Training(train.windows))
+
+
 def violation_rate(real: Features, synthetic: Features) -> Measurement:
     """Share of windows nearer to a training window than that is to its own nearest, %."""
-    distance, own = _nearest(synthetic).T
+    distance, own = synthetic.nearest.T
     return Measurement(value=float(100 * (distance < own).mean()))
 
 
 def nearest_distance(real: Features, synthetic: Features) -> Measurement:
     """Median distance to the nearest training window."""
-    return Measurement(value=float(np.median(_nearest(synthetic)[:, 0])))
-
-
-def _nearest(features: Features) -> np.ndarray:
-    try:
-        return features.nearest
-    except AttributeError:
-        raise Unavailable("no training data is given; use --train") from None
+    return Measurement(value=float(np.median(synthetic.nearest[:, 0])))
 
 
 def _maps(windows: Windows) -> np.ndarray:
@@ -108,7 +109,7 @@ METRICS = (
         offset=1.0,
         question="copies",
         quick=True,
-        against_train=True,
+        against_train=nearest_in,
         definition="Share of windows that are nearer to their nearest training window than that is to its own nearest "
         "(root mean square difference of log spectrograms, best of shifts within ± 0.5 s): 100 % for copies.",
         compute=violation_rate,
@@ -118,7 +119,8 @@ METRICS = (
         title="Distance to training",
         question="copies",
         better="larger",
-        against_train=True,
+        offset=0.01,
+        against_train=nearest_in,
         definition="Median distance to the nearest training window, as for AuthViol; its floor is that of real people "
         "who were not trained on.",
         compute=nearest_distance,

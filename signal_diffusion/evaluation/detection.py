@@ -6,22 +6,26 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from signal_diffusion.evaluation.distribution import second_order_features
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.measurement import Measurement, Metric
 
-__all__ = ["METRICS"]
+__all__ = ["METRICS", "linear_classifier"]
 
 FOLDS = 5
 
 
+def linear_classifier() -> Pipeline:
+    """Logistic regression on z-scored features."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+
+
 def second_order_auc(real: Features, synthetic: Features) -> Measurement:
     """AUC of logistic regression on log band power and log-covariance."""
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
-    return _auc(classifier, second_order_features(real), second_order_features(synthetic), real, synthetic)
+    return _auc(linear_classifier(), second_order_features(real), second_order_features(synthetic), real, synthetic)
 
 
 def kernel_auc(real: Features, synthetic: Features) -> Measurement:

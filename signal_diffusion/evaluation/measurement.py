@@ -10,10 +10,12 @@ import numpy as np
 
 from signal_diffusion.evaluation.features import Features
 
-__all__ = ["QUESTIONS", "Better", "Measurement", "Metric", "by_electrode"]
+__all__ = ["QUESTIONS", "Better", "Measurement", "Metric", "Relate", "by_electrode"]
 
 Better = Literal["smaller", "larger", "half"]
 """Which value is better; "half" is for an AUC, of which 0.5 is best."""
+Relate = Callable[[Features], Callable[[Features], None]]
+"""Training windows → a function that adds to the features of other windows how they relate to the training windows."""
 QUESTIONS = {
     "spectrum": "Does it have the spectrum of EEG?",
     "amplitude": "Does it have the amplitudes of EEG?",
@@ -22,17 +24,19 @@ QUESTIONS = {
     "diversity": "Does it vary as people do?",
     "detection": "Can a classifier tell it from EEG?",
     "copies": "Does it repeat its training data?",
+    "conditions": "Does it follow the conditions that were asked for?",
 }
 """What metrics answer, in the order of a report."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """The value of a metric, in total and by band or electrode."""
+    """The value of a metric, in total and by band, electrode or class."""
 
     value: float
     bands: Mapping[str, float] = field(default_factory=dict)
     electrodes: Mapping[str, float] = field(default_factory=dict)
+    classes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +55,9 @@ class Metric:
     better: Better = "smaller"
     quick: bool = False
     """Whether `--quick` computes it."""
-    against_train: bool = False
-    """Whether windows are compared with the training data instead of real ones; its floor is then that of real ones."""
+    against_train: Relate | None = None
+    """Compares windows with the training data instead of real ones, whose own value is then the floor; raises
+    `Unavailable` if it cannot."""
     offset: float = 0.0
     """Added to value and floor before their ratio: differences below it do not matter."""
     compute: Callable[[Features, Features], Measurement]

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.evaluation import copies, detection, distribution, spatial, spectral, temporal
+from signal_diffusion.evaluation import (
+    adherence,
+    copies,
+    detection,
+    distribution,
+    reidentification,
+    spatial,
+    spectral,
+    temporal,
+)
 from signal_diffusion.evaluation.measurement import Metric
 
 __all__ = ["METRICS", "chosen_metrics"]
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for module in (spectral, temporal, spatial, distribution, detection, copies)
+    for module in (spectral, temporal, spatial, distribution, detection, copies, reidentification, adherence)
     for metric in module.METRICS
 }
 
