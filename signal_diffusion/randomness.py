@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     SIGNAL = 6
     CONDITION = 7
     COMPARISON = 8
+    MEMBERSHIP = 9
 
 
 def derived_seed(purpose: Purpose, *key: int) -> int:

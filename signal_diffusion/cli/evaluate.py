@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from signal_diffusion.cli.evaluate_privacy import privacy
 from signal_diffusion.cli.evaluate_utility import utility
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.errors import UserError
@@ -29,6 +30,7 @@ class _Group(TyperGroup):
 
 app = typer.Typer(cls=_Group, help="Judge synthetic EEG by real EEG.", no_args_is_help=True)
 app.command()(utility)
+app.command()(privacy)
 
 
 @app.command(DEFAULT)

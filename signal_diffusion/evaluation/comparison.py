@@ -130,8 +130,11 @@ def _total_or_none(metric: Metric, groups: Groups) -> Estimate | None:
 
 
 def _judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Mapping[str, Groups]) -> Result:
+    whole = groups
+    if metric.against_train:  # whose values do not depend on the number of windows
+        whole = replace(groups, real=groups.real.root, synthetic=groups.synthetic.root)
     try:
-        value, floor = _pair(metric, groups)
+        value, floor = _pair(metric, whole)
     except Unavailable as reason:
         return Result(metric=metric, missing=str(reason))
     if not math.isfinite(value.value) or (floor and not math.isfinite(floor.value)):

@@ -47,7 +47,7 @@ from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, device_of, is_exported
 from signal_diffusion.sampling.writing import SampleFiles, write_samples
 
-__all__ = ["agreed_checkpoint", "check_output", "default_output", "sample", "unfinished_folder"]
+__all__ = ["agreed_checkpoint", "check_output", "default_output", "sample", "unfinished_folder", "weight_hashes"]
 
 ANIMATED = 8
 """Number of samples in an animation, the first ones."""
@@ -260,13 +260,13 @@ def _settings(trained: Trained, request: Request) -> dict[str, Any]:
         "num_samples": len(request),
         "electrodes": request.electrodes,
         "conditions_sha256": rows.hexdigest(),
-        "weights_sha256": _hashes(trained.checkpoint),
-        "guide_weights_sha256": _hashes(guide) if guide else {},
+        "weights_sha256": weight_hashes(trained.checkpoint),
+        "guide_weights_sha256": weight_hashes(guide) if guide else {},
         "device": trained.generator.device,
     }
 
 
-def _hashes(checkpoint: Path) -> dict[str, str]:
+def weight_hashes(checkpoint: Path) -> dict[str, str]:
     """SHA-256 of the weight files of a checkpoint, by name."""
     manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
     return {name: each["sha256"] for name, each in manifest.items() if name.endswith(".safetensors")}

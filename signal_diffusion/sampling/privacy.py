@@ -1,0 +1,187 @@
+"""What a trained model gives away of the people it was trained on: copies, membership and re-identification."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from signal_diffusion.config import schema
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.loaders import evenly_spaced
+from signal_diffusion.data.overview import read_columns
+from signal_diffusion.errors import UserError, listed
+from signal_diffusion.evaluation.evaluating import compare
+from signal_diffusion.evaluation.reading import read_dataset, windows_of_card
+from signal_diffusion.evaluation.report import Report
+from signal_diffusion.evaluation.windows import SUBJECT
+from signal_diffusion.experiment.changed_data import checked, different_files
+from signal_diffusion.experiment.conditions import attributes_of, distinct_captions
+from signal_diffusion.experiment.dataset import Dataset
+from signal_diffusion.sampling.drawing import BatchSize, generate_samples
+from signal_diffusion.sampling.job import weight_hashes
+from signal_diffusion.sampling.membership import Candidates, membership
+from signal_diffusion.sampling.privacy_report import METRICS, PrivacyReport
+from signal_diffusion.sampling.request_options import RequestOptions, request_options
+from signal_diffusion.sampling.requests import ELECTRODE, Request
+from signal_diffusion.sampling.samples import Samples
+from signal_diffusion.sampling.trained import Trained, with_captions
+
+__all__ = ["assess_privacy", "checked_splits", "draw", "options_for"]
+
+MOST_TRAINING = 4000
+"""Largest number of training windows that samples are compared with; limits memory."""
+OnProgress = Callable[[str, int, int], None]
+"""Called with what is done, and how much of how much."""
+
+
+def options_for(experiment: schema.Experiment, card: DatasetCard, num: int, like: str | None) -> RequestOptions:
+    """A request for `num` samples, of whole windows if the model can, with conditions of a split: `like` or train."""
+    table = experiment.model.conditioning
+    if like is None and table.type != "none":
+        like = experiment.data.paths.train
+    attributes = attributes_of(table, card, experiment.data.columns) if table.type == "attributes" else ()
+    if card.representation["layout"] == ELECTRODE and any(each.name == ELECTRODE for each in attributes):
+        return request_options(like=like, windows=num)
+    return request_options(like=like, num=num)
+
+
+def checked_splits(dataset: Dataset, card: DatasetCard, split: str) -> str:
+    """The card's name of the split of people who were not trained on.
+
+    Parameters
+    ----------
+    card
+        Card in the checkpoint: of the dataset that the model was trained on.
+
+    Raises
+    ------
+    UserError
+        If there is no such split, its people were trained on, or the training split is not that of the model.
+    """
+    splits = dataset.card.splits
+    name = {"val": "validation"}.get(split, split)
+    if name not in splits:
+        raise UserError(
+            f"--real {dataset.root}: has no split {split}, only {', '.join(splits)}; name one whose people were not "
+            f"trained on, such as --real {dataset.root}:validation"
+        )
+    train = dataset.split(dataset.data.paths.train)
+    now = checked(dataset, [train, name], card)
+    changed = [each for each in different_files(card, now.card) if each.startswith(f"{train}/")] if card.files else []
+    if changed:
+        raise UserError(
+            f"--real {dataset.root}: {listed(changed)} is not what the model was trained on (another SHA-256), so that "
+            "nothing can be said about its training data; give the dataset of the run"
+        )
+    if shared := {*splits[train]["subjects"]} & {*splits[name]["subjects"]}:
+        raise UserError(
+            f"--real {dataset.root}:{name}: {listed(sorted(map(str, shared)))} are in the training split too; name a "
+            "split of other people"
+        )
+    return name
+
+
+def draw(trained: Trained, request: Request, on_progress: OnProgress = lambda what, done, total: None) -> Samples:
+    """Generate samples in batches that fit into memory."""
+    generator, total = trained.generator, len(request)
+    batch = BatchSize(None, shape=generator.shape, device=generator.device, most=total)
+
+    def generate(start: int, *, batch_size: int) -> Samples:
+        return generate_samples(trained, request[start : start + batch_size], batch_size=batch_size)
+
+    parts: list[Samples] = []
+    done = 0
+    while done < total:
+        on_progress("sampling", done, total)
+        parts.append(batch.fit(partial(generate, done)))
+        done += len(parts[-1])
+    on_progress("sampling", total, total)
+    signals = [part.signals for part in parts if part.signals is not None]
+    return dataclasses.replace(
+        parts[0],
+        tensors=torch.cat([part.tensors for part in parts]),
+        latents=None,
+        signals=torch.cat(signals) if signals else None,
+        columns={name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+    ).as_windows(request.electrodes)
+
+
+def assess_privacy(
+    trained: Trained,
+    dataset: Dataset,
+    samples: Samples,
+    *,
+    split: str,
+    like: str = "",
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> PrivacyReport:
+    """Look for training data in samples, and for membership in the model's loss.
+
+    Parameters
+    ----------
+    dataset, split
+        What the model was trained on, and the split with people whom it was not trained on (see `checked_splits`).
+    like
+        Split that the samples have their conditions from, for the report.
+    """
+    train, data = dataset.data.paths.train, dataset.data
+    if trained.encoder is not None:
+        opened = [dataset.open(name) for name in (train, split)]
+        trained = with_captions(trained, distinct_captions(opened, dataset.card, data.columns.caption))
+    found = membership(
+        trained,
+        _candidates(trained, dataset, train, data.loading.max_train_examples),
+        _candidates(trained, dataset, split, None),
+        seed=trained.sampling.seed,
+        on_example=partial(on_progress, "membership"),
+    )
+    on_progress("comparing", 0, 1)
+    report, missing = None, ""
+    if samples.signals is None:
+        missing = "samples cannot be turned into microvolts"
+    else:
+        report = _compared(dataset, samples, split)
+    on_progress("comparing", 1, 1)
+    about = {
+        "checkpoint": trained.checkpoint.name,
+        "weights_sha256": weight_hashes(trained.checkpoint),
+        "samples": len(samples),
+        "like": like,
+        "real": f"{dataset.root.name}:{split}",
+        "sampling": asdict(trained.sampling),
+    }
+    return PrivacyReport(about=about, membership=found, report=report, missing=missing)
+
+
+def _compared(dataset: Dataset, samples: Samples, split: str) -> Report:
+    assert samples.signals is not None
+    frame = _frame(samples)
+    judged = windows_of_card(samples.signals.numpy(), samples.card, frame, name="samples")
+    train = read_dataset(dataset.root, dataset.split(dataset.data.paths.train), most=MOST_TRAINING)
+    return compare(read_dataset(dataset.root, split), judged, train=train, metrics=METRICS)
+
+
+def _frame(samples: Samples) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(samples.columns, index=range(len(samples)))
+
+
+def _candidates(trained: Trained, dataset: Dataset, split: str, limit: int | None) -> Candidates:
+    label, card = dataset.data.columns.label, dataset.card
+    frame = read_columns(
+        dataset.root, dataset.split(split), [name for name in (label, SUBJECT) if name in card.columns]
+    )
+    frame = frame.iloc[evenly_spaced(len(frame), limit)]
+    numbers = [f"example {number}" for number in range(len(frame))]
+    return Candidates(
+        examples=dataset.examples(split, trained.attributes, limit),
+        labels=frame[label].fillna("").astype(str).to_numpy() if label in frame else np.full(len(frame), ""),
+        people=frame[SUBJECT].fillna("").astype(str).to_numpy() if SUBJECT in frame else np.array(numbers),
+    )

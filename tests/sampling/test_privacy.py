@@ -1,0 +1,126 @@
+"""`evaluate privacy` says in words what a run's samples and loss give away, and refuses data that cannot show it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from signal_diffusion.cli import app
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.comparison import compare_windows
+from signal_diffusion.evaluation.windows import Windows
+from signal_diffusion.sampling.membership import Membership, Separation
+from signal_diffusion.sampling.privacy_report import METRICS, PrivacyReport, Verdict
+from tests.evaluation.invented import people
+
+TRAIN, REAL = people(0, 8), people(10, 8)
+
+
+def of_loss(auc: float, interval: tuple[float, float] | None) -> Membership:
+    found = Separation(auc=auc, interval=interval)
+    return Membership(total=found, times={0.5: found}, members=40, others=40, member_people=8, other_people=8)
+
+
+def reported(synthetic: Windows, loss: Membership | None = None) -> PrivacyReport:
+    report = compare_windows(REAL, synthetic, train=TRAIN, metrics=METRICS)
+    return PrivacyReport(about={"samples": len(synthetic)}, membership=loss or of_loss(0.5, (0.4, 0.6)), report=report)
+
+
+def verdict(report: PrivacyReport, question: str) -> Verdict:
+    return report.verdicts()[question][0]
+
+
+def test_copies_are_found_in_words() -> None:
+    found = reported(TRAIN)
+
+    assert verdict(found, "copies") == "found"
+    assert found.verdicts()["copies"][1].startswith("samples repeat training windows, or nearly so (100.0 % against")
+    assert verdict(found, "re-identification") != "no sign"
+
+
+def test_windows_of_one_training_person_are_found() -> None:
+    one = TRAIN.take(np.flatnonzero(TRAIN.subjects == "sub-0"))
+
+    assert verdict(reported(one), "re-identification") in ("found", "unclear")
+
+
+def test_new_people_are_no_sign_of_anything() -> None:
+    found = reported(REAL)
+
+    assert {name: each for name, (each, _) in found.verdicts().items()} == {
+        "copies": "no sign",
+        "membership": "no sign",
+        "re-identification": "no sign",
+    }
+    assert "no sign of copying in 96 samples" in found.to_text()
+
+
+@pytest.mark.parametrize(
+    ("auc", "interval", "expected"),
+    [
+        (0.93, (0.85, 1.0), "found"),
+        (0.60, (0.40, 0.80), "unclear"),
+        (0.52, (0.45, 0.59), "no sign"),
+        (0.99, None, "unclear"),
+    ],
+)
+def test_membership_is_judged_by_its_interval(
+    auc: float, interval: tuple[float, float] | None, expected: Verdict
+) -> None:
+    assert verdict(reported(REAL, of_loss(auc, interval)), "membership") == expected
+
+
+def privacy(run: Path, output: Path, *options: str) -> str:
+    result = CliRunner().invoke(app, ["evaluate", "privacy", str(run), "--num", "2", "--output", str(output), *options])
+    if result.exception:
+        raise result.exception
+    return result.output
+
+
+def test_a_run_is_judged_from_its_samples_and_its_loss(electrodes_run: Path, tmp_path: Path) -> None:
+    output = privacy(electrodes_run, tmp_path / "report")
+
+    written = json.loads((tmp_path / "report" / "privacy.json").read_text())
+    assert set(written["verdicts"]) == {"copies", "membership", "re-identification"}
+    assert written["about"]["samples"] == 2 and written["about"]["like"] == "train"
+    assert set(written["metrics"]) == set(METRICS)
+    assert str(electrodes_run.parent) not in (tmp_path / "report" / "privacy.json").read_text()
+    assert "Do samples repeat training windows?" in output and "privacy.json" in output
+
+
+def test_another_dataset_is_refused(electrodes_run: Path, tmp_path: Path) -> None:
+    prepare_synthetic(tmp_path / "other", "db-iq", SyntheticOptions(num_subjects=4, num_windows=1))
+
+    with pytest.raises(UserError, match="is not what the model was trained on"):
+        privacy(electrodes_run, tmp_path / "report", "--real", str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [("train", "are in the training split too"), ("tset", "has no split tset, only train, validation, test")],
+)
+def test_a_split_without_new_people_is_refused(electrodes_run: Path, tmp_path: Path, split: str, message: str) -> None:
+    root = _root_of(electrodes_run)
+
+    with pytest.raises(UserError, match=message):
+        privacy(electrodes_run, tmp_path / "report", "--real", f"{root}:{split}")
+
+
+def test_a_dataset_that_was_moved_is_given_with_real(electrodes_run: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(_root_of(electrodes_run), tmp_path / "moved")
+
+    privacy(electrodes_run, tmp_path / "report", "--real", f"{moved}:validation")
+
+    written = json.loads((tmp_path / "report" / "privacy.json").read_text())
+    assert written["about"]["real"] == "moved:validation"
+
+
+def _root_of(run: Path) -> Path:
+    return Path(tomllib.loads((run / "config.toml").read_text())["data"]["paths"]["root"])
