@@ -129,17 +129,19 @@ class SignalDiffusionPipeline:
             samples = batch.fit(partial(generate_samples, trained, request)).as_windows(request.electrodes)
             return finite_samples(trained, samples)
 
-    def save_pretrained(self, folder: str | Path, *, name: str = "") -> Path:
+    def save_pretrained(self, folder: str | Path, *, name: str = "", report: str | Path | None = None) -> Path:
         """Export the model as a new self-contained folder, which `from_pretrained` can load on any machine.
 
-        Its model card has the name `name`, such as "owner/name" on the Hub, or the folder's.
+        Its model card has the name `name`, such as "owner/name" on the Hub, or the folder's. `report` is a folder that
+        `signal-diffusion evaluate` wrote about this model: its JSON files are copied, with a summary in the card.
 
         Raises
         ------
         UserError
-            If the folder already exists.
+            If the folder already exists, or the report is not of this model.
         """
-        return exporting.export(self.trained, Path(folder).expanduser(), name=name)
+        attached = None if report is None else Path(report).expanduser()
+        return exporting.export(self.trained, Path(folder).expanduser(), name=name, report=attached)
 
     def _with_options(self, options: Mapping[str, Any]) -> Trained:
         given = {key: value for key, value in options.items() if value is not None}

@@ -17,6 +17,13 @@ __all__ = ["export"]
 def export(
     run: Run,
     output: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that `evaluate` or `evaluate privacy` wrote, to attach and to summarise in the model card.",
+        ),
+    ] = None,
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Also upload it to the Hugging Face Hub.")
     ] = None,
@@ -31,6 +38,7 @@ def export(
     """Write a trained model as a self-contained folder in diffusers' layout."""
     from signal_diffusion import hub
     from signal_diffusion.pipeline import SignalDiffusionPipeline
+    from signal_diffusion.sampling.attached_reports import read_reports
     from signal_diffusion.sampling.export import check_new
 
     if push_to_hub is None and private:
@@ -38,8 +46,10 @@ def export(
     if push_to_hub is not None:
         hub.check_uploadable(push_to_hub, option="--push-to-hub")
     check_new(output)
+    if report is not None:
+        read_reports(report)  # before the model is loaded
     pipeline = SignalDiffusionPipeline.from_pretrained(run, overrides=sets or ())
-    folder = pipeline.save_pretrained(output, name=push_to_hub or "")
+    folder = pipeline.save_pretrained(output, name=push_to_hub or "", report=report)
     print(f"{folder}: exported; sample from it with `{shlex.join(['signal-diffusion', 'sample', str(folder)])}`")
     if push_to_hub is not None:
         print(hub.upload(folder, push_to_hub, option="--push-to-hub", private=private))

@@ -9,6 +9,7 @@
     frozen.json            hashes of the VAE and the text encoder
     guide/                 for a model that is guided by an earlier checkpoint
     README.md              the model card
+    report.json, privacy.json  reports of `evaluate`, if there are any; the model card has a summary
     manifest.json          sizes and hashes of all other files except the model card, which may be edited
 
 For everything else it is a checkpoint, and is read as one. It contains no paths of the machine that wrote it.
@@ -42,7 +43,9 @@ from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
 from signal_diffusion.paths import is_machine_path, last_part
+from signal_diffusion.sampling.attached_reports import FILES, read_reports, with_reports
 from signal_diffusion.sampling.guide import guide_folder
+from signal_diffusion.sampling.job import weight_hashes
 from signal_diffusion.sampling.model_card import README, model_card, with_defaults
 from signal_diffusion.sampling.trained import Trained, is_exported
 
@@ -51,22 +54,26 @@ __all__ = ["check_new", "export"]
 _PATH_SETTINGS = re.compile(r"(path|file|dir)$")
 
 
-def export(trained: Trained, output: Path, *, name: str = "") -> Path:
+def export(trained: Trained, output: Path, *, name: str = "", report: Path | None = None) -> Path:
     """Write the new folder `output`, completely or not at all; its model card has the name `name`, or the folder's.
+
+    `report` is a folder that `evaluate` wrote about this model; its summary is part of the model card.
 
     Prints a warning if the dataset is on this machine, and its training files are not those of the run.
 
     Raises
     ------
     UserError
-        If it already exists, the checkpoint is missing, or the weights cannot be written.
+        If it already exists, the checkpoint is missing, the report is not of this model, or the weights cannot be
+        written.
     """
     check_new(output)
+    reports = _reports(trained, report)
     for line in changed_since(trained.experiment.data, trained.card):
         print_warning(line)
     try:
         with atomic_folder(output, replaces=False) as folder:
-            _write_model(trained, folder, name or output.name)
+            _write_model(trained, folder, name or output.name, reports)
     except SafetensorError as error:  # not an OSError, even if the disk is full
         raise UserError(
             f"{output}: cannot write the weights: {error}; check the path, its permissions and the space left"
@@ -80,7 +87,16 @@ def check_new(output: Path) -> None:
         raise UserError(f"{output} already exists; choose another folder, or remove it")
 
 
-def _write_model(trained: Trained, folder: Path, name: str) -> None:
+def _reports(trained: Trained, report: Path | None) -> dict[str, bytes]:
+    """The reports to attach: those of a folder, or those that an exported model has already."""
+    source = trained.checkpoint
+    if report is not None:
+        return read_reports(report, None if is_exported(source) else weight_hashes(source))
+    has_own = is_exported(source) and any((source / name).is_file() for name in FILES)
+    return read_reports(source) if has_own else {}
+
+
+def _write_model(trained: Trained, folder: Path, name: str, reports: Mapping[str, bytes]) -> None:
     """Write all files of an exported model."""
     step = step_of(trained.checkpoint)
     index, texts = _write_parts(trained, folder)
@@ -92,9 +108,12 @@ def _write_model(trained: Trained, folder: Path, name: str) -> None:
         earlier = step_of(guide_folder(trained.sampling, trained.checkpoint))
         write_manifest(folder / GUIDE_FOLDER, earlier, [WEIGHTS, *texts])
     _write(folder / PIPELINE, json.dumps(index, indent=2) + "\n")
+    for file, content in reports.items():
+        (folder / file).write_bytes(content)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     write_manifest(folder, step, names)
-    _write(folder / README, _readme(trained, name, step))
+    card = _readme(trained, name, step)
+    _write(folder / README, with_reports(card, reports) if reports else card)
 
 
 def _write_network(model: Denoiser, texts: Mapping[str, str], folder: Path) -> None:

@@ -13,11 +13,11 @@ from signal_diffusion.escaping import for_terminal
 from signal_diffusion.evaluation.reidentification import recognised
 from signal_diffusion.evaluation.report import Report, Result
 from signal_diffusion.evaluation.text import number
+from signal_diffusion.sampling.attached_reports import PRIVACY
 from signal_diffusion.sampling.membership import Membership
 
-__all__ = ["FILE", "METRICS", "PrivacyReport", "Verdict"]
+__all__ = ["METRICS", "QUESTIONS", "PrivacyReport", "Verdict"]
 
-FILE = "privacy.json"
 COPIES, PEOPLE = ("copies", "nn-ratio"), ("reid-entropy", "reid-top1", "reid-confidence")
 METRICS = (*COPIES, *PEOPLE)
 """Metrics of samples that the report has."""
@@ -83,8 +83,8 @@ class PrivacyReport:
         """Write `privacy.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (folder / FILE).write_text(text, encoding="utf-8")
-        return [folder / FILE]
+        (folder / PRIVACY).write_text(text, encoding="utf-8")
+        return [folder / PRIVACY]
 
     def to_text(self) -> str:
         """Verdicts and values for a terminal."""
