@@ -62,7 +62,7 @@ METRICS = (
         question="detection",
         better="half",
         definition="AUC of logistic regression (C = 0.01) between real and synthetic windows on z-scored log10 band "
-        "power and log-covariance, mean of 5 folds by person; 0.5 is perfect, and less is a sign of too little variety.",
+        "power and log-covariance, mean of 5 folds by person; 0.5 is perfect, less a sign of too little variety.",
         compute=second_order_auc,
     ),
     Metric(

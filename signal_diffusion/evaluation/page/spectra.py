@@ -12,7 +12,7 @@ from signal_diffusion.evaluation.page.examples import example_pairs
 from signal_diffusion.evaluation.page.picture import KINDS, by_label, in_figure, left_out, sizes
 from signal_diffusion.evaluation.report import Report
 from signal_diffusion.evaluation.windows import Windows
-from signal_diffusion.figures.dataset import POSTERIOR
+from signal_diffusion.figures.dataset_spectra import POSTERIOR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
