@@ -17,9 +17,11 @@ from signal_diffusion.figures.traces import SECONDS, height_of_traces, spacing_o
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.gridspec import GridSpec
+    from matplotlib.gridspec import GridSpecFromSubplotSpec
 
 __all__ = ["draw_reconstructions"]
+
+SIGNAL = 1.7  # height of the axis with two signals, inches
 
 
 def draw_reconstructions(path: Path, originals: ExampleSet, reconstructions: ExampleSet, *, title: str) -> None:
@@ -35,26 +37,28 @@ def draw_reconstructions(path: Path, originals: ExampleSet, reconstructions: Exa
     columns = min(WINDOWS if traces else COLUMNS, len(originals))
     width, height = (WIDTH, height_of_traces(len(card.channels)) + 0.3) if traces else (1.7, 1.7)
     last = averages.WIDTH if traces else 3.7
-    size = (width * columns + last, 2 * height + 1.7 * has_signal + 0.5)
+    size = (width * columns + last, 2 * height + SIGNAL * has_signal + 0.5)
     figure = Figure(figsize=size, layout="constrained")
-    ratios = {"width_ratios": [width] * columns + [last], "height_ratios": [height, height] + [1.7] * has_signal}
-    grid = figure.add_gridspec(2 + has_signal, columns + 1, **ratios)
+    # Nested grids: in a single one, each column would be as far from the next as the widest label needs.
+    rows = figure.add_gridspec(1 + has_signal, 1, height_ratios=[2 * height, *[SIGNAL] * has_signal])
+    halves = rows[0].subgridspec(1, 2, width_ratios=[width * columns, last])
+    grid = halves[0].subgridspec(2, columns)
     if traces:
         _draw_windows(figure, grid, sets, columns)
         title += f": {window_in_words(card)}"
-        averages.draw_averages(figure, grid[:2, -1], sets)
+        averages.draw_averages(figure, halves[1], sets)
     else:
         _draw_images(figure, grid, sets, columns)
         if originals.spectrum is not None:
-            averages.draw_mean_spectra(figure.add_subplot(grid[:2, -1]), sets)
+            averages.draw_mean_spectra(figure.add_subplot(halves[1]), sets)
     if has_signal:
-        _draw_signals(figure.add_subplot(grid[2, :]), sets)
+        _draw_signals(figure.add_subplot(rows[1]), sets)
     figure.suptitle(for_figure(title))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
 
-def _draw_windows(figure: Figure, grid: GridSpec, sets: dict[str, ExampleSet], columns: int) -> None:
+def _draw_windows(figure: Figure, grid: GridSpecFromSubplotSpec, sets: dict[str, ExampleSet], columns: int) -> None:
     windows = {name: examples.signals(range(columns)) for name, examples in sets.items()}
     spacing = spacing_of(list(windows["original"]))
     for row, (name, signals) in enumerate(windows.items()):
@@ -64,7 +68,7 @@ def _draw_windows(figure: Figure, grid: GridSpec, sets: dict[str, ExampleSet], c
             axis.set_ylabel(name if first else "")
 
 
-def _draw_images(figure: Figure, grid: GridSpec, sets: dict[str, ExampleSet], columns: int) -> None:
+def _draw_images(figure: Figure, grid: GridSpecFromSubplotSpec, sets: dict[str, ExampleSet], columns: int) -> None:
     known = image_axes(sets["original"].card)
     for row, (name, examples) in enumerate(sets.items()):
         for column, example in enumerate(examples.tensors[:columns]):

@@ -62,7 +62,7 @@ def draw_traces(
     """Draw a window (electrodes, samples) in µV, the first electrode at the top.
 
     The data units of the axis are seconds and microvolts, so axes with the same `spacing` have the same scale. Each
-    trace is drawn without its median: offsets are not EEG.
+    trace is drawn without its median: offsets are not EEG. Values that are not finite leave gaps, and are counted.
 
     Parameters
     ----------
@@ -83,7 +83,8 @@ def draw_traces(
     electrodes, samples = shown.shape
     offsets = -spacing * np.arange(electrodes)
     times = np.arange(samples) / sfreq + (tmin or 0.0)
-    values = shown - np.nanmedian(np.where(np.isfinite(shown), shown, np.nan), axis=1, keepdims=True)
+    finite = np.isfinite(shown)
+    values = np.stack([trace - _median(trace[known]) for trace, known in zip(shown, finite, strict=True)])
     axis.plot(times, (values + offsets[:, None]).T, color=colour, linewidth=0.5 if electrodes < MANY else 0.3)
     axis.set_xlim(times[0], times[0] + samples / sfreq)
     room = max(3 * spacing, -1.2 * BAR_HEIGHT * offsets[-1])  # for the scale bar
@@ -99,10 +100,17 @@ def draw_traces(
             axis.axvline(0, color="C3", linestyle="--", linewidth=0.8, label="event")
     if scale_bar:
         _draw_scale_bar(axis)
+    if not finite.all():
+        words = f"{100 * (1 - finite.mean()):.3g} % of the values are not finite"
+        axis.text(0.5, 0.99, words, transform=axis.transAxes, ha="center", va="top", fontsize=6, color="C3")
 
 
 def _amplitude(trace: np.ndarray) -> float:
-    return float(np.percentile(np.abs(trace - np.median(trace)), PERCENTILE)) if len(trace) else 0.0
+    return float(np.percentile(np.abs(trace - _median(trace)), PERCENTILE)) if len(trace) else 0.0
+
+
+def _median(trace: np.ndarray) -> float:
+    return float(np.median(trace)) if len(trace) else 0.0
 
 
 def _name_electrodes(axis: Axes, names: Sequence[str], offsets: np.ndarray) -> None:

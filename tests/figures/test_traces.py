@@ -86,6 +86,15 @@ def test_names_of_many_electrodes_are_thinned_and_are_only_text() -> None:
     ]
 
 
+def test_values_that_are_not_finite_leave_a_gap_and_are_counted() -> None:
+    signals = np.ones((2, 100))
+    signals[0, 50:] = np.nan
+    axis = axis_with(signals, scale_bar=False)
+    assert [each.get_text() for each in axis.texts] == ["25 % of the values are not finite"]
+    assert np.isfinite(axis.get_lines()[0].get_ydata()).sum() == 50
+    axis_with(np.full((2, 100), np.inf))  # without a warning
+
+
 def montage(count: int) -> dict[str, list[float]]:
     """The vertex, and a ring of the others at the equator."""
     angles = np.arange(count - 1) * 2 * np.pi / (count - 1)
