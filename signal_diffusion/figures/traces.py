@@ -41,7 +41,7 @@ def height_of_traces(electrodes: int) -> float:
 
 
 def excerpt_in_words(samples: int, sfreq: float, seconds: float | None = SECONDS) -> str:
-    """What part of a window is shown, for a title: "first 4 s of windows of 16.4 s", or "windows of 2 s"."""
+    """What part of a window is shown, such as "first 4 s of windows of 16.4 s", or "windows of 2 s"."""
     windows = f"windows of {samples / sfreq:.3g} s"
     return windows if seconds is None or samples / sfreq <= seconds else f"first {seconds:g} s of {windows}"
 
