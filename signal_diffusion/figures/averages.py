@@ -20,13 +20,20 @@ __all__ = ["WIDTH", "draw_averages", "draw_band_maps", "draw_mean_spectra"]
 
 WIDTH = 4.4
 """Width of a column with spectra and maps, inches."""
+MAP, HIGHEST_SPECTRUM = 1.0, 3.0  # heights of a row of maps and of an axis with spectra, inches
 STYLES = {"real": "--", "generated": "-", "original": "--", "reconstructed": "-"}
 
 
-def draw_averages(figure: Figure, cell: SubplotSpec, sets: Mapping[str, ExampleSet]) -> None:
-    """Draw the mean spectra of sets of windows, and below them a row of maps for each, on the same scales."""
+def draw_averages(figure: Figure, cell: SubplotSpec, sets: Mapping[str, ExampleSet], *, height: float) -> None:
+    """Draw the mean spectra of sets of windows, and below them a row of maps for each, on the same scales.
+
+    `height` is that of the cell in inches; what they do not need stays empty below them.
+    """
     mapped = {name: examples for name, examples in sets.items() if examples.bands}
-    grid = cell.subgridspec(2, 1, height_ratios=[1.4, len(mapped)]) if mapped else cell.subgridspec(1, 1)
+    maps = MAP * len(mapped)
+    spectrum = min(max(height - maps, MAP), HIGHEST_SPECTRUM)
+    heights = [spectrum, *[maps] * bool(mapped), max(height - maps - spectrum, 1e-3)]
+    grid = cell.subgridspec(len(heights), 1, height_ratios=heights)
     draw_mean_spectra(figure.add_subplot(grid[0]), sets)
     if mapped:
         draw_band_maps(figure, grid[1], mapped)

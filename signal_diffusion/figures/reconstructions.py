@@ -46,7 +46,7 @@ def draw_reconstructions(path: Path, originals: ExampleSet, reconstructions: Exa
     if traces:
         _draw_windows(figure, grid, sets, columns)
         title += f": {window_in_words(card)}"
-        averages.draw_averages(figure, halves[1], sets)
+        averages.draw_averages(figure, halves[1], sets, height=2 * height)
     else:
         _draw_images(figure, grid, sets, columns)
         if originals.spectrum is not None:

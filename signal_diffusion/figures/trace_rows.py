@@ -54,7 +54,7 @@ def trace_figure(rows: Sequence[SampleGroup], *, title: str) -> Figure:
             if first:
                 label = for_figure(textwrap.shorten(row.title, 90, placeholder=" …"))
                 axis.set_ylabel(textwrap.fill(label, 26))
-        averages.draw_averages(figure, grid[number, columns], row.sets)
+        averages.draw_averages(figure, grid[number, columns], row.sets, height=height)
     hidden = len(rows) - len(shown)
     more = f"; {hidden} more groups are not shown" if hidden else ""
     figure.suptitle(for_figure(f"{title}: {window_in_words(card)}{more}"))
