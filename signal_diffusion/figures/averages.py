@@ -40,7 +40,10 @@ def draw_averages(figure: Figure, cell: SubplotSpec, sets: Mapping[str, ExampleS
 
 
 def draw_mean_spectra(axis: Axes, sets: Mapping[str, ExampleSet], *, lowest: bool = True) -> None:
-    """Draw the mean spectrum of each set that has one, in Hz and dB re 1 µV; the x-axis is labelled if it is lowest."""
+    """Draw the mean spectrum of each set, in Hz and dB re 1 µV; the x-axis is labelled if it is lowest.
+
+    Windows shorter than 64 samples have none, and the axis stays empty.
+    """
     for name, examples in sets.items():
         if examples.spectrum is not None:
             axis.plot(*examples.spectrum, STYLES[name], label=name, linewidth=1.2)
@@ -48,7 +51,10 @@ def draw_mean_spectra(axis: Axes, sets: Mapping[str, ExampleSet], *, lowest: boo
     axis.set_xlabel("Hz" if lowest else "", fontsize="small")
     axis.tick_params(labelsize="small")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
+    if axis.lines:
+        axis.legend(fontsize="small")
+    else:
+        axis.set_axis_off()
 
 
 def draw_band_maps(figure: Figure, cell: SubplotSpec, sets: Mapping[str, ExampleSet]) -> None:

@@ -21,14 +21,14 @@ from signal_diffusion.figures.dataset_examples import (
     spread_over_windows,
 )
 from signal_diffusion.figures.dataset_panels import Panel, panel_of
-from signal_diffusion.figures.dataset_spectra import POSTERIOR, draw_spectra, mean_spectra
+from signal_diffusion.figures.dataset_spectra import draw_spectra, mean_spectra
 from signal_diffusion.figures.groups import ExampleSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
 
-__all__ = ["POSTERIOR", "draw_overview"]
+__all__ = ["draw_overview"]
 
 _AVERAGED, _MAPPED = 200, 40  # windows per label, for the mean spectrum and for maps
 _SPECTRUM, _MAP = 3.2, 1.1  # heights of a spectrum and of a row of maps, inches

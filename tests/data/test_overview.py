@@ -134,6 +134,18 @@ def test_alpha_of_relaxed_subjects_is_visible_over_posterior_electrodes(
     assert alpha("relaxed, posterior") > alpha("relaxed, others") + 3
 
 
+def test_time_series_are_traces_on_one_scale_with_maps_per_label(tmp_path: Path, figures: list[Figure]) -> None:
+    prepare_synthetic(tmp_path / "data", "timeseries", FEW)
+    draw_overview(tmp_path / "data", tmp_path / "data.png", num=2)
+    figure = figures[0]
+    traces = [axis for axis in figure.axes if axis.get_title().startswith("sub-")]
+    assert len(traces) == 4 and len({(axis.get_xlim(), axis.get_ylim()) for axis in traces}) == 1
+    assert [text.get_text().endswith("µV, 1 s ") for axis in traces for text in axis.texts] == [True]
+    maps = [axis for axis in figure.axes if axis.images]
+    assert len(maps) == 10 and [maps[0].get_ylabel(), maps[5].get_ylabel()] == ["alert", "relaxed"]
+    assert figure.get_suptitle().endswith("first 4 s of windows of 16.4 s")
+
+
 def test_zero_hertz_is_at_the_bottom_and_time_is_in_seconds(
     synthetic_dataset: Path, tmp_path: Path, figures: list[Figure]
 ) -> None:

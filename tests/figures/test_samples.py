@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.figures.groups import ExampleSet, SampleGroup
 from signal_diffusion.figures.reconstructions import draw_reconstructions
 from signal_diffusion.figures.samples import draw_samples
@@ -101,6 +102,25 @@ def test_windows_without_positions_have_no_maps(card: DatasetCard) -> None:
     figure = trace_figure([SampleGroup(title="", samples=examples(unknown, noise(9, 10.0)))], title="")
     assert not any(axis.images for axis in figure.axes)
     assert len(traces(figure, "generated")) == 4
+
+
+def test_windows_of_less_than_64_samples_have_no_spectrum(figures: list[Figure], tmp_path: Path) -> None:
+    signals = noise(3, 10.0)[..., :50]
+    short = card_for("timeseries", signals, rate=RATE, channels=NAMES, positions=POSITIONS)
+    draw_samples(tmp_path / "a.png", [SampleGroup(title="", samples=examples(short, signals))], title="")
+    assert not any(axis.get_legend() for axis in figures[0].axes)
+    bands = [axis.get_title().split("\n")[0] for axis in figures[0].axes if axis.images]
+    assert bands == ["delta", "theta", "alpha", "beta", "gamma"]  # 2 Hz apart
+
+
+def test_real_examples_are_averaged_only_once(card: DatasetCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    spectrum = TimeSeries.mean_spectrum
+    monkeypatch.setattr(TimeSeries, "mean_spectrum", lambda self, x: (calls.append(len(x)), spectrum(self, x))[1])
+    real = examples(card, noise(5, 10.0))
+    for _ in range(3):
+        trace_figure([SampleGroup(title="", samples=examples(card, noise(2, 10.0)), real=real)], title="")
+    assert sorted(calls) == [2, 2, 2, 5]
 
 
 def test_samples_that_are_not_finite_are_drawn_as_such(card: DatasetCard, figures: list[Figure]) -> None:
