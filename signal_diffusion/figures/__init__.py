@@ -1,5 +1,5 @@
 """Figures of samples and datasets.
 
-`traces` and `topomaps` draw into given axes, `samples` and `dataset` write whole figures (matplotlib); `pixels` writes
-plain images (Pillow).
+`traces`, `topomaps`, `images` and `averages` draw into given axes; `samples`, `reconstructions`, `latents` and
+`dataset` write whole figures (matplotlib); `pixels` writes plain images (Pillow).
 """
