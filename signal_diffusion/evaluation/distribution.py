@@ -59,9 +59,10 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 def frechet(real: Features, synthetic: Features) -> Measurement:
     """Fréchet distance of the embeddings."""
-    if min(len(real), len(synthetic)) <= COMPONENTS:
-        raise Unavailable(f"groups of {len(synthetic)} windows; more than {COMPONENTS} are needed")
-    return Measurement(value=frechet_distance(*embedded(real, synthetic)))
+    first, second = embedded(real, synthetic)
+    if min(len(first), len(second)) <= first.shape[1]:
+        raise Unavailable(f"groups of {len(second)} windows; more than {first.shape[1]} are needed")
+    return Measurement(value=frechet_distance(first, second))
 
 
 def maximum_mean_discrepancy(real: Features, synthetic: Features) -> Measurement:

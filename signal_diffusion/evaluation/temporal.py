@@ -55,6 +55,7 @@ METRICS = (
     Metric(
         name="kurtosis",
         title="ΔKurt",
+        offset=0.05,
         question="amplitude",
         quick=True,
         definition="Absolute difference of the mean kurtosis of windows and electrodes: bursts and artefacts.",

@@ -11,6 +11,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.comparison import compare_windows
@@ -34,7 +35,7 @@ def eeg(people: range, *, windows: int = 14, samples: int = 320, **changes) -> W
         own = np.random.default_rng(person)
         amplitude, frequency = np.exp(0.2 * own.standard_normal()), 10 + 0.5 * own.standard_normal()
         for index in range(windows):
-            pink = own.standard_normal((3, samples)).cumsum(-1) * 0.3
+            pink = lfilter([1], [1, -0.9], own.standard_normal((3, samples)), axis=-1)
             phase = own.uniform(0, 2 * np.pi, (3, 1))
             alpha = np.sin(2 * np.pi * frequency * np.arange(samples) / SFREQ + phase) * (1 + index % 2)
             signals.append(10 * amplitude * MIXING @ (pink - pink.mean(-1, keepdims=True) + alpha))
@@ -56,11 +57,15 @@ def report(train: Windows) -> Report:
 
 
 def test_other_people_are_as_real_within_their_intervals(report: Report):
+    within = []
     for result in report.results:
-        assert result.total is not None and result.total.floor is not None, result.metric.name
-        if result.interval is not None:
-            assert result.interval[0] <= 1.2, result.metric.name
-        assert result.verdict != "differs"
+        if result.total is None:
+            assert result.metric.question in ("copies", "conditions") and result.missing
+        elif result.interval is not None:
+            within.append(result.interval[0] <= 1 <= result.interval[1])
+
+    assert len(within) > 12
+    assert np.mean(within) > 0.9  # of 95 % intervals
 
 
 def test_controls_leave_the_floor_where_they_should(report: Report):
@@ -70,7 +75,7 @@ def test_controls_leave_the_floor_where_they_should(report: Report):
     assert ratios["copies + 10 % noise"]["copies"] > 2 * ratios["phases randomised, shared"]["copies"]
     assert ratios["amplitude × 1.3"]["amp-w1"] > ratios["copies + 10 % noise"]["amp-w1"]
     assert ratios["phases randomised per electrode"]["corrf"] > 5 * ratios["phases randomised, shared"]["corrf"]
-    assert ratios["white noise"]["lsd"] > 3 > 0.1 > ratios["phases randomised, shared"]["lsd"]
+    assert ratios["white noise"]["lsd"] > 3 > 1 > ratios["phases randomised, shared"]["lsd"]
 
 
 def test_a_scaled_generator_differs_in_amplitude_and_not_in_space(train: Windows):

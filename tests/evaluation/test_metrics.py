@@ -103,7 +103,14 @@ def test_the_distance_of_spectra_of_a_scaled_copy_is_its_scale_in_db(sets: tuple
     assert measured.electrodes == pytest.approx(dict.fromkeys(CH_NAMES, 20 * np.log10(2)), abs=1e-3)
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if METRICS[name].better == "smaller" and name != "copies"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in METRICS
+        if METRICS[name].better == "smaller" and METRICS[name].question not in ("copies", "conditions")
+    ],
+)
 def test_a_set_has_no_distance_to_itself(sets: tuple[Features, Features], name: str):
     assert value(name, sets[0], sets[0]) == pytest.approx(0, abs=1e-6) or name == "mmd"
 
@@ -118,11 +125,10 @@ def test_classifiers_tell_other_spectra_and_not_other_noise(sets: tuple[Features
 
 
 @pytest.mark.parametrize("shift", [0, 20, 50])
-def test_copies_are_seen_whatever_their_shift_scale_and_noise(shift: int):
+def test_copies_are_seen_whatever_their_shift_and_noise(shift: int):
     train, new = eeg(60, seed=1), eeg(60, seed=2)
     training = Training(train)
-    noise = np.random.default_rng(0).standard_normal(train.signals.shape)
-    copied = 1.3 * np.roll(train.signals, shift, axis=-1) + 0.1 * train.signals.std() * noise
+    copied = np.roll(train.signals, shift, axis=-1) + 0.1 * new.signals
     sets = [Features(Windows(signals=signals, sfreq=SFREQ, ch_names=CH_NAMES)) for signals in (copied, new.signals)]
     for each in sets:
         attach_training(each, training)
@@ -140,7 +146,6 @@ def test_copies_are_seen_whatever_their_shift_scale_and_noise(shift: int):
         ("c2st", 4, "fewer than 5 people or windows"),
         ("rocket", 4, "fewer than 5 people or windows"),
         ("bp-w1", 1, "at least two different real windows"),
-        ("copies", 10, "no training data is given"),
     ],
 )
 def test_too_few_windows_are_said(name: str, count: int, complaint: str):
