@@ -180,7 +180,7 @@ def test_too_few_synthetic_windows_are_a_reason_and_not_a_number() -> None:
 def test_synthetic_windows_of_one_class_train_nothing() -> None:
     work = without_people(TRAIN.take(np.flatnonzero(np.asarray(TRAIN.columns["label"]) == "work")))
     found = measure_utility(TRAIN, REAL, work, classifiers=LOGREG, seeds=1)
-    assert found.row("logreg", "TSTR").missing == "all training windows of TSTR have label work"
+    assert found.row("logreg", "TSTR").missing == "only label work to train TSTR on"
 
 
 WRONG = {
@@ -221,3 +221,12 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = r"^braindecode and pyriemann not installed; install the extra: uv sync --extra evaluation$"
     with pytest.raises(UserError, match=expected):
         measure_utility(TRAIN, REAL, TRAIN)
+
+
+@pytest.mark.usefixtures("few_arms")
+def test_synthetic_windows_of_few_of_the_people_leave_the_other_arms() -> None:
+    some = TRAIN.take(np.flatnonzero(np.asarray(TRAIN.columns["subject"]) == "a"))
+    found = measure_utility(TRAIN, TRAIN, some, classifiers=LOGREG, seeds=1)
+    assert found.row("logreg", "TRTR").value > 0.9
+    assert found.row("logreg", "TSTR").missing == "no windows to train TSTR on"
+    assert found.row("logreg", "TRTS").value > 0.9

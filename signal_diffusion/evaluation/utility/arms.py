@@ -122,11 +122,13 @@ class Sources:
 
     def _fit(self, train: Examples, people: int, tests: list[tuple[Arm, Examples]]) -> Fit:
         found = np.unique(train.targets)
-        if len(found) < 2:
-            name = self.task.classes[int(found[0])] if len(found) and not self.task.is_number else "one value"
-            missing = f"all training windows of {tests[0][0].name} have {self.task.column} {name}"
-            return Fit(train=None, missing=missing, people=people, tests=tuple(tests))
-        return Fit(train=train, people=people, tests=tuple(tests))
+        if len(found) > 1:
+            return Fit(train=train, people=people, tests=tuple(tests))
+        value = "no windows" if not len(found) else f"only {self.task.column} {self._value(found[0])}"
+        return Fit(train=None, missing=f"{value} to train {tests[0][0].name} on", people=people, tests=tuple(tests))
+
+    def _value(self, target: float) -> str:
+        return f"{target:g}" if self.task.is_number else self.task.classes[int(target)]
 
 
 def _drawn(size: int, count: int, seed: int) -> np.ndarray:

@@ -107,7 +107,7 @@ def _train_and_test(name: str, fit: Fit, sources: Sources, outcomes: Outcomes, s
         outcome.trained_people.append(fit.people)
         if predict is None:
             outcome.missing = fit.missing
-        else:
+        elif len(test):
             found = Predictions(
                 values=predict(test.parts[0]),
                 targets=test.targets,

@@ -33,6 +33,11 @@ class Outcome:
         """Add the predictions of a fold."""
         self._parts[seed].append(found)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether there are predictions of all seeds."""
+        return bool(self._parts) and not self.missing
+
     def totals(self, task: Task) -> dict[str, np.ndarray]:
         """Values of each score, (DRAWS + 1,): first the mean over seeds, then that of each draw of people and seeds."""
         people = 1 + max(int(part.people.max()) for parts in self._parts.values() for part in parts)
@@ -49,7 +54,7 @@ class Outcome:
 
 def rows_of(outcomes: Mapping[tuple[str, Arm], Outcome], task: Task) -> list[Row]:
     """Scores and gains of all arms; the draws of people and seeds are the same for an arm and its baseline."""
-    totals = {key: each.totals(task) for key, each in outcomes.items() if not each.missing}
+    totals = {key: each.totals(task) for key, each in outcomes.items() if each.is_complete}
     names = ("spearman", "mae") if task.is_number else ("auc", "balanced accuracy")
     return [
         _row(name, outcome, classifier, arm, totals.get((classifier, arm)), totals.get((classifier, arm.baseline)))
