@@ -15,6 +15,8 @@ from signal_diffusion.evaluation.utility.scores import SCORES
 __all__ = ["Row", "Utility"]
 
 Interval = tuple[float, float]
+UNCHANGED = 0.0005
+"""Gains below this are 0 in print."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +130,13 @@ def _sentence(row: Row) -> str:
     title = SCORES[row.score].title
     if row.gain is None:
         return f"{row.classifier}: the gain in {title} could not be measured: {row.missing}"
-    direction = "better" if row.gain >= 0 else "worse"
+    size = f"{abs(row.gain):.3f} {'better' if row.gain > 0 else 'worse'}" if abs(row.gain) >= UNCHANGED else "unchanged"
     between, verdict = "", "no interval"
     if row.gain_interval is not None:
         low, high = row.gain_interval
         between = f", 95 % interval {low:+.3f} to {high:+.3f}"
         verdict = "synthetic data help" if low > 0 else "synthetic data harm" if high < 0 else "no effect shown"
     return (
-        f"{row.classifier}: with as many synthetic windows as real ones, {title} is {abs(row.gain):.3f} {direction} "
+        f"{row.classifier}: with as many synthetic windows as real ones, {title} is {size} "
         f"({row.gain:+.3f}{between}): {verdict}"
     )
