@@ -187,8 +187,8 @@ class Validation:
     num_generated: CountOrNone = 0
     """Samples to generate at each validation, with the settings of `[generation.sampling]` and the guidance of
     `[training.visualization]`, to be compared with the validation examples: `validation/spectral_distance` in dB, and
-    five metrics of EEG in microvolts, `validation/generated/…`, with their floors (docs/training.md); 0 = none. Some
-    metrics need at least 33 samples."""
+    five metrics of EEG in microvolts, `validation/generated/…`, with their floors (docs/training.md); 0 = none. EEG-FD
+    needs at least 33 samples."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

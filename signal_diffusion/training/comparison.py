@@ -128,6 +128,11 @@ class Comparison:
                 other = windows_in(training, others, self._representation, card, seed=self._seed)
                 self._windows = WindowMetrics(real, other, self._count)
                 missing = [self._windows.missing]
+                if (size := self._windows.size) < self._count:
+                    self.notes.append(
+                        f"num_generated: only {size} of {self._count} samples are compared in microvolts, since the "
+                        "validation examples, or those of as many training people, are no more"
+                    )
                 if self._windows.no_floors:
                     self.notes.append(f"num_generated: no floors: {self._windows.no_floors}")
         return gather_object(missing)[0]

@@ -36,6 +36,8 @@ class WindowMetrics:
         stand_in = real.take(np.arange(num_generated) % len(real))  # the groups depend only on its size
         groups = matched_groups(Features(real), Features(stand_in), Features(other), most=MOST_WINDOWS)
         self._real = groups.real
+        self.size = len(groups.real)
+        """Windows in each group, at most `num_generated`."""
         self.floors: dict[str, float] = {}
         """Name of a metric → its floor."""
         self.missing: dict[str, str] = {}
@@ -56,7 +58,7 @@ class WindowMetrics:
         if not (np.isfinite(x).all() and np.abs(x).max() < LARGEST):
             return None
         windows = Windows(signals=x, sfreq=self._real.windows.sfreq, ch_names=self._real.windows.ch_names)
-        generated = Features(windows.take(evenly_spaced(len(x), len(self._real))))
+        generated = Features(windows.take(evenly_spaced(len(x), self.size)))
         found = {}
         for name in NAMES:
             if name not in self.missing:

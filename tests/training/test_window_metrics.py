@@ -43,17 +43,17 @@ def microvolts(trained: Trained, examples: Tensor, numbers: list[int]) -> Featur
 
 
 def test_values_and_floors_are_those_of_evaluation(compared: Trained, synthetic_dataset: Path) -> None:
-    rows = evenly_spaced(76, 24)
+    rows = evenly_spaced(76, 36)
     x, values = held_out(compared, synthetic_dataset)[rows]
     train_split = examples_of(compared, synthetic_dataset, "train")
-    others = rows_of_people(train_split, 1, most=24, seed=SEED)
+    others = rows_of_people(train_split, 1, most=36, seed=SEED)
     samples = compared.generator.without_guide(guidance_scale=1.0, seed=SEED).generate(
-        compared.model, Conditioning({"label": values["label"]}), range(24)
+        compared.model, Conditioning({"label": values["label"]}), range(36)
     )
-    real, generated = microvolts(compared, x, rows), microvolts(compared, samples, list(range(24)))
+    real, generated = microvolts(compared, x, rows), microvolts(compared, samples, list(range(36)))
     other = microvolts(compared, train_split[others][0], others)
 
-    compare = comparison(compared, synthetic_dataset, num_generated=24)
+    compare = comparison(compared, synthetic_dataset, num_generated=36, num_examples=36)
     found = compare(compared.model, Accelerator(cpu=True), lambda: None)
 
     for name in NAMES:
@@ -77,11 +77,17 @@ def test_a_run_logs_them_of_the_averaged_weights(
 def test_metrics_that_cannot_be_computed_are_named_with_the_reason(compared: Trained, synthetic_dataset: Path) -> None:
     compare = comparison(compared, synthetic_dataset)
     assert compare.notes == [
-        "num_generated: no generated/eeg-fd, generated/coverage: groups of 5 windows; more than 6 are needed"
+        "num_generated: no generated/eeg-fd: groups of 5 windows; more than 32 are needed",
+        "num_generated: no generated/coverage: groups of 5 windows; more than 5 are needed",
     ]
     expected = r"^\[training.validation\] metric: 'generated/eeg-fd' cannot be computed: groups of 5 windows"
     with pytest.raises(UserError, match=expected):
         comparison(compared, synthetic_dataset, metric="generated/eeg-fd")
+
+
+def test_a_group_with_fewer_windows_than_samples_is_named(compared: Trained, synthetic_dataset: Path) -> None:
+    notes = comparison(compared, synthetic_dataset, num_generated=40).notes
+    assert notes[0].startswith("num_generated: only 24 of 40 samples are compared in microvolts, since the validation")
 
 
 def test_samples_that_are_not_finite_have_no_metrics(
