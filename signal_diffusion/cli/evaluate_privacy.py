@@ -31,8 +31,8 @@ def privacy(
         str | None,
         typer.Option(
             metavar="SPLIT",
-            help="Split that the samples have their conditions from.",
-            show_default="train, whose conditions bring out copies",
+            help="Split that the samples have their conditions from; those of train bring out copies most.",
+            show_default="train",
         ),
     ] = None,
     sets: Annotated[
@@ -47,7 +47,7 @@ def privacy(
     from signal_diffusion.evaluation.reading import split_of
     from signal_diffusion.experiment.dataset import dataset_of
     from signal_diffusion.experiment.loading import CONFIG_NAME, file_in_errors
-    from signal_diffusion.sampling.privacy import assess_privacy, checked_splits, draw, options_for
+    from signal_diffusion.sampling.privacy import assess_privacy, checked_split, draw, options_for
     from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
 
@@ -57,8 +57,12 @@ def privacy(
         overrides += [f"data.paths.root={json.dumps(str(root))}", "data.source=dataset"]
     checkpoint = checkpoint_at(run, overrides)
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
-    dataset = dataset_of(experiment.data, min_channels=card.min_channels)
-    split = checked_splits(dataset, card, split)
+    try:
+        dataset = dataset_of(experiment.data, min_channels=card.min_channels)
+    except UserError as error:  # its advice after the first "; " is about training
+        lines = (line.partition("; ")[0] for line in error.lines)
+        raise UserError(*(f"{line}; give the folder of the run's dataset with --real" for line in lines)) from None
+    split = checked_split(dataset, card, split)
     wanted = options_for(experiment, card, num, like)
     with file_in_errors(checkpoint / CONFIG_NAME):
         request, captions = build_request(wanted, experiment, card)

@@ -11,6 +11,7 @@ from typing import Any
 
 from signal_diffusion.errors import UserError, one_line
 from signal_diffusion.escaping import for_markdown
+from signal_diffusion.paths import without_paths
 
 __all__ = ["FILES", "PRIVACY", "read_reports", "with_reports"]
 
@@ -26,7 +27,7 @@ _EXPLANATION = (
 
 
 def read_reports(folder: Path, weights: Mapping[str, str] | None = None) -> dict[str, bytes]:
-    """The JSON files of a report, by name.
+    """The JSON files of a report, by name; paths of this machine, if any, are reduced to their last part.
 
     Parameters
     ----------
@@ -38,12 +39,13 @@ def read_reports(folder: Path, weights: Mapping[str, str] | None = None) -> dict
     UserError
         If there is none, one is not as `evaluate` writes it, or it is about other weights.
     """
-    found = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
-    if not found:
+    names = [name for name in FILES if (folder / name).is_file()]
+    if not names:
         raise UserError(f"--report {folder}: contains no {' or '.join(FILES)}; give a folder that `evaluate` wrote")
-    for name, content in found.items():
+    found = {}
+    for name in names:
         try:
-            values = json.loads(content)
+            values = without_paths(json.loads((folder / name).read_bytes()))
             "".join(_lines(name, values))
             about = values.get("about", {})
         except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -55,6 +57,7 @@ def read_reports(folder: Path, weights: Mapping[str, str] | None = None) -> dict
                 f"--report {folder / name}: is about other weights ({about.get('checkpoint')}); evaluate the "
                 "checkpoint that is exported, or export that one with --set generation.checkpoint=NAME"
             )
+        found[name] = (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()  # as `evaluate` writes it
     return found
 
 

@@ -32,10 +32,10 @@ from signal_diffusion.sampling.requests import ELECTRODE, Request
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, with_captions
 
-__all__ = ["assess_privacy", "checked_splits", "draw", "options_for"]
+__all__ = ["assess_privacy", "checked_split", "draw", "options_for"]
 
-MOST_TRAINING = 4000
-"""Largest number of training windows that samples are compared with; limits memory."""
+MOST_COMPARED = 4000
+"""Largest number of windows of the training data that samples are compared with; limits memory."""
 OnProgress = Callable[[str, int, int], None]
 """Called with what is done, and how much of how much."""
 
@@ -51,7 +51,7 @@ def options_for(experiment: schema.Experiment, card: DatasetCard, num: int, like
     return request_options(like=like, num=num)
 
 
-def checked_splits(dataset: Dataset, card: DatasetCard, split: str) -> str:
+def checked_split(dataset: Dataset, card: DatasetCard, split: str) -> str:
     """The card's name of the split of people who were not trained on.
 
     Parameters
@@ -72,7 +72,11 @@ def checked_splits(dataset: Dataset, card: DatasetCard, split: str) -> str:
             f"trained on, such as --real {dataset.root}:validation"
         )
     train = dataset.split(dataset.data.paths.train)
-    now = checked(dataset, [train, name], card)
+    try:
+        now = checked(dataset, [train, name], card)
+    except UserError as error:  # its advice after the first "; " is about training
+        lines = (line.partition("; ")[0] for line in error.lines)
+        raise UserError(*(f"{line}; restore the file, or make the dataset again" for line in lines)) from None
     changed = [each for each in different_files(card, now.card) if each.startswith(f"{train}/")] if card.files else []
     if changed:
         raise UserError(
@@ -126,7 +130,7 @@ def assess_privacy(
     Parameters
     ----------
     dataset, split
-        What the model was trained on, and the split with people whom it was not trained on (see `checked_splits`).
+        What the model was trained on, and the split with people whom it was not trained on (see `checked_split`).
     like
         Split that the samples have their conditions from, for the report.
     """
@@ -163,8 +167,14 @@ def _compared(dataset: Dataset, samples: Samples, split: str) -> Report:
     assert samples.signals is not None
     frame = _frame(samples)
     judged = windows_of_card(samples.signals.numpy(), samples.card, frame, name="samples")
-    train = read_dataset(dataset.root, dataset.split(dataset.data.paths.train), most=MOST_TRAINING)
-    return compare(read_dataset(dataset.root, split), judged, train=train, metrics=METRICS)
+    most = MOST_COMPARED // (len(samples.card.channels) if samples.signals.ndim == 2 else 1)
+    real, train = (
+        dataclasses.replace(
+            read_dataset(dataset.root, dataset.split(name), most=most), name=f"{dataset.root.name}:{name}"
+        )
+        for name in (split, dataset.data.paths.train)
+    )
+    return compare(real, judged, train=train, metrics=METRICS)
 
 
 def _frame(samples: Samples) -> Any:

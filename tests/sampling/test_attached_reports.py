@@ -37,9 +37,8 @@ def save(tmp_path: Path) -> Save:
     def write(folder: str = "report", **reports: Any) -> Path:
         (tmp_path / folder).mkdir()
         for name, content in reports.items():
-            (tmp_path / folder / f"{name}.json").write_text(
-                content if isinstance(content, str) else json.dumps(content)
-            )
+            text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            (tmp_path / folder / f"{name}.json").write_text(text)
         return tmp_path / folder
 
     return write
@@ -117,3 +116,11 @@ def test_a_report_on_other_weights_is_refused(run: Path, save: Save, tmp_path: P
     with pytest.raises(UserError, match="is about other weights"):
         exported(run, tmp_path / "model", other)
     exported(run, tmp_path / "model", same)
+
+
+def test_paths_of_this_machine_are_not_exported(run: Path, save: Save, tmp_path: Path) -> None:
+    report = save(report=REPORT | {"notes": [f"{tmp_path}/data/eegmat:train: resampled to 100 Hz"]})
+
+    folder = exported(run, tmp_path / "model", report)
+
+    assert json.loads((folder / "report.json").read_text())["notes"] == ["eegmat:train: resampled to 100 Hz"]

@@ -18,7 +18,11 @@ from signal_diffusion.evaluation.comparison import compare_windows
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.sampling.membership import Membership, Separation
 from signal_diffusion.sampling.privacy_report import METRICS, PrivacyReport, Verdict
+from signal_diffusion.training.diffusion import train
+from tests import text_encoders
 from tests.evaluation.invented import people
+from tests.latent_spaces import small_vae
+from tests.training.test_foreign_runs import folder_of_pictures
 
 TRAIN, REAL = people(0, 8), people(10, 8)
 
@@ -124,3 +128,58 @@ def test_a_dataset_that_was_moved_is_given_with_real(electrodes_run: Path, tmp_p
 
 def _root_of(run: Path) -> Path:
     return Path(tomllib.loads((run / "config.toml").read_text())["data"]["paths"]["root"])
+
+
+def _train(experiment_file: Path, work: Path, *overrides: str) -> Path:
+    quiet = ("training.max_steps=2", "training.validation.enabled=false")
+    train(experiment_file, output_dir=work / "run", overrides=(*quiet, *overrides))
+    return work / "run"
+
+
+@pytest.mark.slow
+def test_a_latent_model_is_judged(experiment_file: Path, tmp_path: Path) -> None:
+    small_vae().save_pretrained(tmp_path / "vae")
+    vae = ("model.autoencoder.enabled=true", f"model.autoencoder.path={tmp_path / 'vae'}")
+    run = _train(experiment_file, tmp_path, *vae, "model.architecture.patch_size=[4, 4]")
+
+    assert "Do samples repeat training windows? no sign" in privacy(run, tmp_path / "report")
+
+
+@pytest.mark.slow
+def test_a_caption_model_is_judged(experiment_file: Path, tmp_path: Path) -> None:
+    encoder = text_encoders.clip(tmp_path / "encoder")
+    captions = ("model.conditioning.type=caption", f"model.conditioning.text_encoder={encoder}")
+    run = _train(experiment_file, tmp_path, *captions)
+
+    assert "Membership, AUC, t = 0.9" in privacy(run, tmp_path / "report")
+
+
+@pytest.mark.slow
+def test_a_model_of_pictures_is_judged_by_its_loss_only(experiment_file: Path, tmp_path: Path) -> None:
+    root = tmp_path / "discs"
+    folder_of_pictures(root)
+    run = _train(experiment_file, tmp_path, f"data.paths.root={root}", "data.representation=image")
+
+    output = privacy(run, tmp_path / "report", "--real", f"{root}:validation")
+
+    assert "Do samples repeat training windows? unknown: samples cannot be turned into microvolts" in output
+    assert "no sign of membership" in output or "may differ" in output or "apart" in output
+
+
+@pytest.mark.slow
+def test_an_unconditional_model_of_time_series_is_judged(
+    experiment_file: Path, datasets: dict[str, Path], tmp_path: Path
+) -> None:
+    data = (f"data.paths.root={datasets['timeseries']}", "data.representation=timeseries", "data.loading.batch_size=1")
+    run = _train(
+        experiment_file, tmp_path, *data, "model.conditioning.type=none", "model.architecture.patch_size=[1,64]"
+    )
+
+    privacy(run, tmp_path / "report")
+
+    assert json.loads((tmp_path / "report" / "privacy.json").read_text())["about"]["like"] == ""
+
+
+def test_a_missing_dataset_is_named(electrodes_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing does not exist; give the folder of the run's dataset with --real$"):
+        privacy(electrodes_run, tmp_path / "report", "--real", str(tmp_path / "missing"))
