@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,21 +17,30 @@ from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.measurement import Measurement, Metric
 from signal_diffusion.evaluation.windows import Windows
 
-__all__ = ["METRICS", "halves", "recognised", "training_people"]
+__all__ = ["METRICS", "Recognition", "halves", "recognised", "training_people"]
 
 LEAST_RECOGNISED = 3.0
 """Times chance that training people have to be recognised, so that others can be judged by it."""
 
 
+class Recognition(NamedTuple):
+    """How well the training people are recognised in windows of another time."""
+
+    share: float
+    """Of windows, of which the most likely person is the right one."""
+    confidence: float
+    """Mean probability of the most likely person."""
+
+
 def training_people(train: Features) -> Callable[[Features], None]:
     """A classifier of the training people (a `measurement.Relate`): features know its probabilities `person` (N, K)."""
-    share, chance = recognised(train), 1 / len(train.windows.people)
+    share, chance = recognised(train).share, 1 / len(train.windows.people)
     if share < LEAST_RECOGNISED * chance:
         raise Unavailable(
             f"a classifier recognises the training people in {100 * share:.0f} % of their windows of another time "
             f"({100 * chance:.0f} % by chance), which is too little to judge others by"
         )
-    classifier = linear_classifier().fit(second_order_features(train), train.windows.subjects)
+    classifier = linear_classifier(0.1).fit(second_order_features(train), train.windows.subjects)
 
     def add(features: Features) -> None:
         features.know("person", classifier.predict_proba(second_order_features(features)).astype(np.float32))
@@ -39,20 +49,23 @@ def training_people(train: Features) -> Callable[[Features], None]:
 
 
 @lru_cache(maxsize=1)
-def recognised(train: Features) -> float:
-    """Share of training windows that are recognised by a classifier of windows of the same people at another time."""
+def recognised(train: Features) -> Recognition:
+    """How well a classifier of windows of one half of the time recognises the same people in the other half."""
     subjects = train.windows.subjects
     if subjects is None or len(train.windows.people) < 2:
         raise Unavailable("the training windows are not of two people or more, by a column subject")
     half, x, right = halves(train.windows), second_order_features(train), []
+    confidence = []
     for tested in (0, 1):
         fitted = np.flatnonzero(half != tested)
         judged = np.flatnonzero((half == tested) & np.isin(subjects, subjects[fitted]))
         if len(np.unique(subjects[fitted])) < 2 or not len(judged):
             raise Unavailable("too few training windows of each person; at least two of each are needed")
-        classifier = linear_classifier().fit(x[fitted], subjects[fitted])
-        right.append(classifier.predict(x[judged]) == subjects[judged])
-    return float(np.concatenate(right).mean())
+        classifier = linear_classifier(0.1).fit(x[fitted], subjects[fitted])
+        probabilities = classifier.predict_proba(x[judged])
+        right.append(classifier.classes_[probabilities.argmax(1)] == subjects[judged])
+        confidence.append(probabilities.max(1))
+    return Recognition(*(float(np.concatenate(each).mean()) for each in (right, confidence)))
 
 
 def halves(windows: Windows) -> np.ndarray:

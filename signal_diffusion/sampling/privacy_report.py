@@ -6,11 +6,12 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from signal_diffusion.escaping import for_terminal
-from signal_diffusion.evaluation.reidentification import recognised
+from signal_diffusion.evaluation.reidentification import Recognition, recognised
 from signal_diffusion.evaluation.report import Report, Result
 from signal_diffusion.evaluation.text import number
 from signal_diffusion.sampling.attached_reports import PRIVACY
@@ -27,7 +28,7 @@ QUESTIONS = {
     "re-identification": "Do samples resemble training people?",
 }
 Verdict = Literal["no sign", "unclear", "found", "missing"]
-About = Callable[[Mapping[str, Result], int], tuple[Verdict, str]]
+About = Callable[[Mapping[str, Result]], tuple[Verdict, str]]
 NO_SIGN = 0.55
 """An AUC of membership up to this is no sign of it."""
 WIDTH = 110  # columns
@@ -48,9 +49,9 @@ class PrivacyReport:
     def verdicts(self) -> dict[str, tuple[Verdict, str]]:
         """Of each question: the verdict, and a sentence with what was found and what it means."""
         return {
-            "copies": self._of_metrics(COPIES, _about_copies),
+            "copies": self._of_metrics(COPIES, partial(_about_copies, count=self.about["samples"])),
             "membership": _about_membership(self.membership),
-            "re-identification": self._of_metrics(PEOPLE, _about_people),
+            "re-identification": self._of_metrics(PEOPLE, self._about_people),
         }
 
     def _of_metrics(self, names: Sequence[str], about: About) -> tuple[Verdict, str]:
@@ -59,10 +60,26 @@ class PrivacyReport:
         results = {name: self.report[name] for name in names}
         if reasons := [result.missing for result in results.values() if result.total is None]:
             return "missing", reasons[0]
-        return about(results, self.about["samples"])
+        return about(results)
 
-    def _recognised(self) -> float | None:
-        """Share of training windows whose person the classifier of re-identification finds at another time."""
+    def _about_people(self, results: Mapping[str, Result]) -> tuple[Verdict, str]:
+        """Found if the classifier is nearly as sure as of training people: it is somewhat sure of odd windows, too."""
+        _, top, sure = (_pair(results[name]) for name in PEOPLE)
+        known = self._recognised()
+        assert known is not None
+        numbers = (
+            f"{top[0]:.0f} % are taken for the same person, against {top[1]:.0f} % of new people's windows; the most "
+            f"likely person has a probability of {sure[0]:.0f} %, against {sure[1]:.0f} % for new people and "
+            f"{100 * known.confidence:.0f} % for training people at another time"
+        )
+        if results["reid-confidence"].verdict == "differs" and sure[0] > (sure[1] + 100 * known.confidence) / 2:
+            return "found", f"samples look like training people ({numbers}): do not share them as anonymous"
+        if _worst(list(results.values())) == "no sign":
+            return "no sign", f"no sign of training people in {self.about['samples']} samples ({numbers})"
+        return "unclear", f"samples look like some training people, but not surely like them ({numbers})"
+
+    def _recognised(self) -> Recognition | None:
+        """How well the classifier of re-identification finds the training people at another time."""
         if self.report is None or self.report["reid-top1"].total is None:
             return None
         return recognised(self.report.features["train"])
@@ -76,7 +93,7 @@ class PrivacyReport:
             "about": dict(self.about),
             "verdicts": verdicts,
             "membership": self.membership.to_dict(),
-            "recognised": self._recognised(),
+            "recognised": known._asdict() if (known := self._recognised()) else None,
         } | kept
 
     def save(self, folder: Path) -> list[Path]:
@@ -111,8 +128,8 @@ class PrivacyReport:
                 unit = f", {result.metric.unit}" if result.metric.unit else ""
                 numbers = (number(each) for each in (result.total.value, result.total.floor, result.total.ratio))
                 yield f"{result.metric.title}{unit}", *numbers, _between(result.interval)
-        if (share := self._recognised()) is not None:
-            yield "Training people recognised at another time, %", number(100 * share), "", "", ""
+        if known := self._recognised():
+            yield "Training people recognised at another time, %", number(100 * known.share), "", "", ""
         named = {"all times": self.membership.total} | {f"t = {t:g}": each for t, each in self.membership.times.items()}
         for name, separation in named.items():
             yield f"Membership, AUC, {name}", number(separation.auc), "0.5", "", _between(separation.interval)
@@ -134,20 +151,6 @@ def _about_copies(results: Mapping[str, Result], count: int) -> tuple[Verdict, s
     if verdict == "found":
         return verdict, f"samples repeat training windows, or nearly so ({shares}): do not share them as anonymous"
     return verdict, f"samples may be nearer to training windows than new people are ({shares}); draw more"
-
-
-def _about_people(results: Mapping[str, Result], count: int) -> tuple[Verdict, str]:
-    """By how sure the classifier is: windows of any set can be taken for few people, if it is unsure about all."""
-    _, top, sure = (_pair(results[name]) for name in PEOPLE)
-    numbers = (
-        f"{top[0]:.0f} % are taken for the same person, against {top[1]:.0f} % of new people's windows; the most "
-        f"likely person has a probability of {sure[0]:.0f} % against {sure[1]:.0f} %"
-    )
-    if _worst([results["reid-confidence"]]) == "found":
-        return "found", f"samples look like training people, more than new people do ({numbers})"
-    if _worst(list(results.values())) == "no sign":
-        return "no sign", f"no sign of training people in {count} samples ({numbers})"
-    return "unclear", f"samples look like few of the training people, but not surely like them ({numbers})"
 
 
 def _about_membership(found: Membership) -> tuple[Verdict, str]:

@@ -50,7 +50,7 @@ def test_new_people_are_as_real() -> None:
 
 
 def test_training_people_are_recognised_at_another_time() -> None:
-    assert recognised(Features(TRAIN)) > 0.9
+    assert recognised(Features(TRAIN)).share > 0.9
 
 
 def test_people_who_cannot_be_recognised_cannot_be_judged_by() -> None:
