@@ -74,7 +74,7 @@ class PrivacyReport:
         )
         if results["reid-confidence"].verdict == "differs" and sure[0] > (sure[1] + 100 * known.confidence) / 2:
             return "found", f"samples look like training people ({numbers}): do not share them as anonymous"
-        if _worst(list(results.values())) == "no sign":
+        if results["reid-confidence"].verdict == "as real" and _worst(list(results.values())) != "found":
             return "no sign", f"no sign of training people in {self.about['samples']} samples ({numbers})"
         return "unclear", f"samples look like some training people, but not surely like them ({numbers})"
 
