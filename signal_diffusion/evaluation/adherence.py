@@ -45,7 +45,7 @@ class Prediction:
         known = _known(values)
         if len(np.unique(values[known])) < 2:
             raise Unavailable(f"the training windows do not have two values of {self.column}")
-        model = _ridge(int(known.sum())) if self.column in NUMERIC else linear_classifier(0.1)
+        model = _ridge(int(known.sum())) if self.column in NUMERIC else linear_classifier()
         model.fit(second_order_features(train)[known], values[known])
         return partial(self._add, model)
 

@@ -18,9 +18,9 @@ __all__ = ["METRICS", "linear_classifier"]
 FOLDS = 5
 
 
-def linear_classifier(c: float) -> Pipeline:
-    """Logistic regression on z-scored features; `c` is the inverse of the strength of its regularisation."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000))
+def linear_classifier(strength: float = 0.1) -> Pipeline:
+    """Logistic regression on z-scored features; `strength` is C, the inverse of its penalty."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
 
 
 def second_order_auc(real: Features, synthetic: Features) -> Measurement:

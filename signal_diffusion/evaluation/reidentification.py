@@ -40,7 +40,7 @@ def training_people(train: Features) -> Callable[[Features], None]:
             f"a classifier recognises the training people in {100 * share:.0f} % of their windows of another time "
             f"({100 * chance:.0f} % by chance), which is too little to judge others by"
         )
-    classifier = linear_classifier(0.1).fit(second_order_features(train), train.windows.subjects)
+    classifier = linear_classifier().fit(second_order_features(train), train.windows.subjects)
 
     def add(features: Features) -> None:
         features.know("person", classifier.predict_proba(second_order_features(features)).astype(np.float32))
@@ -61,7 +61,7 @@ def recognised(train: Features) -> Recognition:
         judged = np.flatnonzero((half == tested) & np.isin(subjects, subjects[fitted]))
         if len(np.unique(subjects[fitted])) < 2 or not len(judged):
             raise Unavailable("too few training windows of each person; at least two of each are needed")
-        classifier = linear_classifier(0.1).fit(x[fitted], subjects[fitted])
+        classifier = linear_classifier().fit(x[fitted], subjects[fitted])
         probabilities = classifier.predict_proba(x[judged])
         right.append(classifier.classes_[probabilities.argmax(1)] == subjects[judged])
         confidence.append(probabilities.max(1))
