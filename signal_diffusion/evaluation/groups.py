@@ -9,7 +9,7 @@ import numpy as np
 
 from signal_diffusion.evaluation.features import Features
 
-__all__ = ["Groups", "draws", "matched_groups"]
+__all__ = ["Groups", "draws", "groups_by_label", "matched_groups"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,22 @@ def draws(groups: Groups, count: int, seed: int = 0) -> Iterator[Groups]:
         size = min(map(len, parts))
         parts = [part.take(random.permutation(len(part))[:size]) for part in parts]
         yield Groups(real=parts[0], synthetic=parts[1], other=parts[2] if groups.other is not None else None)
+
+
+def groups_by_label(groups: Groups, *, least: int) -> dict[str, Groups]:
+    """The same groups of each label that all of them have `least` windows of."""
+    sets = [each for each in (groups.real, groups.synthetic, groups.other) if each is not None]
+    columns = [column for each in sets if (column := each.windows.column("label")) is not None]
+    if len(columns) < len(sets):
+        return {}
+    found = {}
+    for label in sorted(set(columns[0].tolist()) - {""}):
+        rows = [np.flatnonzero(column == label) for column in columns]
+        if min(map(len, rows)) >= least:
+            parts = [each.take(some) for each, some in zip(sets, rows, strict=True)]
+            other = parts[2] if len(parts) > 2 else None
+            found[label] = Groups(real=parts[0], synthetic=parts[1], other=other, missing=groups.missing)
+    return found
 
 
 def _of_people(features: Features, people: np.ndarray) -> Features:

@@ -15,6 +15,8 @@ __all__ = ["harmonised"]
 
 FACTOR = 100.0
 """Amplitudes that differ by more than this factor are in another unit."""
+MOST_SINGLE = 8000
+"""Largest number of single electrodes that are judged, at random."""
 SINGLE = "EEG"
 """Name of the only electrode of windows whose electrode is not known."""
 
@@ -118,11 +120,16 @@ def _picked(windows: Windows, names: list[str]) -> Windows:
 def _single(windows: Windows, names: list[str]) -> Windows:
     """Each of these electrodes as windows of one electrode, with a column `electrode`."""
     picked = _picked(windows, names)
-    columns = {key: np.repeat(np.asarray(values), len(names)) for key, values in picked.columns.items()}
+    rows = np.arange(len(windows) * len(names))
+    if len(rows) > MOST_SINGLE:
+        rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_SINGLE])
+    columns = {key: np.repeat(np.asarray(values), len(names))[rows] for key, values in picked.columns.items()}
+    name = windows.name if len(rows) == len(windows) * len(names) else f"{windows.name}, {len(rows)} single electrodes"
     return dataclasses.replace(
         picked,
-        signals=picked.signals.reshape(-1, 1, picked.signals.shape[-1]),
+        signals=picked.signals.reshape(-1, 1, picked.signals.shape[-1])[rows],
         ch_names=(SINGLE,),
-        columns=columns | {"electrode": np.tile(names, len(windows))},
+        columns=columns | {"electrode": np.tile(names, len(windows))[rows]},
         positions={},
+        name=name,
     )

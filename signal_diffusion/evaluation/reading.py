@@ -60,14 +60,17 @@ def split_of(text: str, default: str) -> tuple[Path, str]:
 
 
 def read_dataset(root: Path, split: str | None, *, most: int = MOST, seed: int = 0) -> Windows:
-    """Read up to `most` windows of a split of a dataset, or of all its splits."""
+    """Read up to `most` windows of a split of a dataset, or of each of its splits; its name says so if it has more."""
     card = DatasetCard.load(root)
     if card.representation["inverse"] == "none" or card.sampling_rate is None:
         raise UserError(f"{root}: its examples cannot be turned into microvolts; expected a dataset of signals")
     splits = list(card.splits) if split is None else [split_name(card, split, root)]
-    parts = [_read_split(root, each, card, -(-most // len(splits)), seed) for each in splits]
+    parts = [_read_split(root, each, card, most, seed) for each in splits]
     frame = pd.concat([columns for _, columns in parts], ignore_index=True)
     name = f"{root.resolve().name}:{split}" if split else root.resolve().name
+    total = sum(card.splits[each]["windows"] for each in splits)
+    if len(frame) < total:
+        name += f", {len(frame)} of {total} windows"
     return windows_of_card(np.concatenate([signals for signals, _ in parts]), card, frame, name=name)
 
 

@@ -12,7 +12,7 @@ from signal_diffusion.data.recordings.epochs import open_epochs
 from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.opening import errors_naming, open_recording
 from signal_diffusion.errors import UserError
-from signal_diffusion.evaluation.windows import Windows
+from signal_diffusion.evaluation.windows import SUBJECT, Windows
 
 if TYPE_CHECKING:
     import mne
@@ -66,7 +66,9 @@ def _windows_of(recording: Recording, seconds: float | None) -> Windows:
     path, subject = recording.path, recording.subject
     if path.suffix == ".fif" and mne.what(path) == "epochs":
         epochs = open_epochs(path)
-        return Windows.from_epochs(epochs, name=path.name, subject=np.full(len(epochs), subject))
+        known = epochs.metadata is not None and SUBJECT in epochs.metadata
+        people = {} if known else {SUBJECT: np.full(len(epochs), subject)}
+        return Windows.from_epochs(epochs, name=path.name, **people)
     raw = open_recording(recording).copy().pick("eeg")
     if seconds is None:
         raise UserError("is continuous; the length of windows is unknown")
@@ -76,7 +78,7 @@ def _windows_of(recording: Recording, seconds: float | None) -> Windows:
     if not len(starts):
         raise UserError(f"is shorter than a window of {seconds:g} s")
     signals = raw.get_data(units="µV")
-    columns = {"subject": np.full(len(starts), subject)} | ({"label": np.array(labels)} if any(labels) else {})
+    columns = {SUBJECT: np.full(len(starts), subject)} | ({"label": np.array(labels)} if any(labels) else {})
     return Windows(
         signals=np.stack([signals[:, start : start + length] for start in starts]),
         sfreq=sfreq,

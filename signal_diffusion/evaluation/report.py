@@ -155,7 +155,7 @@ def _sentence(result: Result) -> str:
     if result.total is None or result.total.ratio is None:
         return f"{result.metric.title}: {result.missing}"
     between = f" ({result.interval[0]:.2f} to {result.interval[1]:.2f})" if result.interval else ""
-    return f"{result.metric.title} is {result.total.ratio:.2f}{between} times that between people"
+    return f"{result.metric.title}, ratio {result.total.ratio:.2f}{between}"
 
 
 def _cells(estimate: Estimate) -> list[float | str]:

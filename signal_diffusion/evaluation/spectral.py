@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from signal_diffusion.evaluation.features import BANDS, Features, Unavailable, band_of
+from signal_diffusion.evaluation.features import BANDS, Features, Unavailable
 from signal_diffusion.evaluation.measurement import Measurement, Metric, by_electrode
+from signal_diffusion.evaluation.per_window import band_of
 
 __all__ = ["METRICS", "scaled_wasserstein"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from signal_diffusion.evaluation.features import ENVELOPE_BANDS, Features, Unavailable
+from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.measurement import Measurement, Metric, by_electrode
+from signal_diffusion.evaluation.per_window import ENVELOPE_BANDS
 from signal_diffusion.evaluation.spectral import scaled_wasserstein
 
 __all__ = ["METRICS"]

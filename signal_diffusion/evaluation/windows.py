@@ -14,10 +14,16 @@ from signal_diffusion.errors import UserError, listed
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["SUBJECT", "Windows"]
+__all__ = ["SEGMENT", "SUBJECT", "Unavailable", "Windows"]
 
 SUBJECT = "subject"
 """Column with the person that a window is from."""
+SEGMENT = 2.0
+"""Length of the segments of Welch's method and of coherence, s."""
+
+
+class Unavailable(Exception):  # noqa: N818 (a result, not an error)
+    """A metric that cannot be computed of these windows, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ def test_a_scaled_generator_differs_in_amplitude_and_not_in_space(train: Windows
     assert report["amp-w1"].verdict == "differs"
     assert report["corrf"].verdict != "differs"
     assert report.verdicts()["amplitude"][0] == "differs"
-    assert report.verdicts()["amplitude"][1].startswith("Amp-W1 is ")
+    assert report.verdicts()["amplitude"][1].startswith("Amp-W1, ratio ")
 
 
 def test_values_are_by_band_electrode_and_class(report: Report):

@@ -8,7 +8,8 @@ import scipy.linalg
 from scipy import signal
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.evaluation.features import BANDS, COMPUTE, RIDGE, Features, Unavailable
+from signal_diffusion.evaluation.features import BANDS, Features, Unavailable
+from signal_diffusion.evaluation.per_window import COMPUTE, RIDGE
 from signal_diffusion.evaluation.windows import Windows
 
 SFREQ = 128.0

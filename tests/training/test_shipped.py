@@ -65,7 +65,7 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latent_cache, "cache_folder", lambda cache_dir, name: tmp_path / "cache" / name)
+    monkeypatch.setattr(latent_cache, "cache_folder", lambda cache_dir, name, **_: tmp_path / "cache" / name)
 
 
 def offline(path: Path, datasets: dict[str, Path], vae: Path) -> tuple[str, ...]:

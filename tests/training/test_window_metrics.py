@@ -77,7 +77,7 @@ def test_a_run_logs_them_of_the_averaged_weights(
 def test_metrics_that_cannot_be_computed_are_named_with_the_reason(compared: Trained, synthetic_dataset: Path) -> None:
     compare = comparison(compared, synthetic_dataset)
     assert compare.notes == [
-        "num_generated: no generated/eeg-fd: groups of 5 windows; more than 32 are needed",
+        "num_generated: no generated/eeg-fd: groups of 5 windows; more than 6 are needed",
         "num_generated: no generated/coverage: groups of 5 windows; more than 5 are needed",
     ]
     expected = r"^\[training.validation\] metric: 'generated/eeg-fd' cannot be computed: groups of 5 windows"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signal_diffusion.evaluation.features import BANDS, ENVELOPE_BANDS, Unavailable
+from signal_diffusion.evaluation.features import BANDS, Unavailable
 from signal_diffusion.evaluation.page.picture import KINDS, by_label, in_figure, left_out, sizes
+from signal_diffusion.evaluation.per_window import ENVELOPE_BANDS
 from signal_diffusion.evaluation.report import Report
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.distribution import second_order_features
-from signal_diffusion.evaluation.features import RIDGE, Features
+from signal_diffusion.evaluation.features import Features
+from signal_diffusion.evaluation.per_window import RIDGE
 from signal_diffusion.evaluation.utility.examples import Examples
 from signal_diffusion.evaluation.utility.tasks import Task
 
