@@ -104,7 +104,9 @@ def confidence(real: Features, synthetic: Features) -> Measurement:
     return Measurement(value=float(100 * synthetic.person.max(1).mean()))
 
 
-CLASSIFIER = "logistic regression (C = 0.1) on log10 band power and log-covariance, trained to tell the training people"
+CLASSIFIER = (
+    "logistic regression (C = 0.1) on log10 band power and log-covariance, trained to tell the training people apart"
+)
 METRICS = (
     Metric(
         name="reid-entropy",
