@@ -66,7 +66,7 @@ def windows(
     metrics: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these metrics.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the metrics that take seconds.")] = False,
     controls: Annotated[
-        bool, typer.Option("--controls", help="Also judge copies, surrogates and noise made of the training data.")
+        bool, typer.Option("--controls", help="Also judge copies, surrogates and noise: what each metric can see.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of windows and of the draws of people.")] = 0,
 ) -> None:
