@@ -56,7 +56,7 @@ METRICS = (
     Metric(
         name="kurtosis",
         title="ΔKurt",
-        offset=0.05,
+        offset=0.1,
         question="amplitude",
         quick=True,
         definition="Absolute difference of the mean kurtosis of windows and electrodes: bursts and artefacts.",
