@@ -149,6 +149,7 @@ METRICS = (
             title=f"Adherence to {column}",
             unit="%",
             question="conditions",
+            least=20,
             better="larger",
             quick=column == "label",
             against_train=Prediction(column),
@@ -163,6 +164,7 @@ METRICS = (
         name="adherence-age",
         title="Adherence to age",
         question="conditions",
+        least=20,
         better="larger",
         offset=1.0,
         against_train=Prediction("age"),
@@ -176,6 +178,7 @@ METRICS = (
         title="Error of age",
         unit="years",
         question="conditions",
+        least=20,
         against_train=Prediction("age"),
         definition="Mean absolute difference of the predicted age, as for the adherence to age, and the age that was "
         "asked for.",

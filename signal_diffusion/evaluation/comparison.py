@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from signal_diffusion.errors import UserError, listed
 from signal_diffusion.evaluation.controls import CONTROLS, OF_TRAINING
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.groups import Groups, draws, groups_by_label, matched_groups
@@ -66,6 +67,13 @@ def compare_windows(
     features = {"real": Features(real, is_cached=True), "synthetic": Features(synthetic, is_cached=True)}
     if train is not None:
         features["train"] = Features(train, is_cached=True)
+    if train is not None and (shared := sorted({*real.people} & {*train.people})):
+        raise UserError(
+            f"{real.name} and {train.name} have the same people, {listed(shared)}; judge by people whom the model was "
+            "not trained on"
+        )
+    if both := sorted({*real.people} & {*synthetic.people}):
+        notes = [*notes, f"{synthetic.name} has people of {real.name}, {listed(both)}: it is judged by itself"]
     groups = matched_groups(
         features["real"], features["synthetic"], features.get("train"), most=MOST_WINDOWS, seed=seed
     )

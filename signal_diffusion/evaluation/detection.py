@@ -60,6 +60,7 @@ METRICS = (
         title="C2ST",
         unit="AUC",
         question="detection",
+        least=40,
         better="half",
         definition="AUC of logistic regression (C = 0.01) between real and synthetic windows on z-scored log10 band "
         "power and log-covariance, mean of 5 folds by person; 0.5 is perfect, less a sign of too little variety.",
@@ -70,6 +71,7 @@ METRICS = (
         title="ROCKET",
         unit="AUC",
         question="detection",
+        least=40,
         better="half",
         definition="AUC of ridge regression between real and synthetic windows on 250 random dilated convolutions of "
         "each z-scored electrode (share of positive values and maximum, mean over electrodes), 5 folds by person.",

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial.distance import cdist, pdist
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from signal_diffusion.evaluation.features import Features, Unavailable
@@ -33,12 +33,16 @@ def second_order_features(features: Features) -> np.ndarray:
 
 def embedded(real: Features, synthetic: Features) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of both sets, (n, 32) each, fitted to all real windows, also those that were not drawn."""
-    fitted = second_order_features(real.root)
+    whitening = real.once("whitening", _whitening)
+    return tuple(whitening.transform(second_order_features(each)) for each in (real, synthetic))
+
+
+def _whitening(real: Features) -> Pipeline:
+    fitted = second_order_features(real)
     components = min(COMPONENTS, fitted.shape[1])
     if len(fitted) <= 2 * components:
         raise Unavailable(f"{len(fitted)} real windows; more than {2 * components} are needed")
-    whitening = make_pipeline(StandardScaler(), PCA(components, whiten=True, svd_solver="full")).fit(fitted)
-    return tuple(whitening.transform(second_order_features(each)) for each in (real, synthetic))
+    return make_pipeline(StandardScaler(), PCA(components, whiten=True, svd_solver="full")).fit(fitted)
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -111,6 +115,7 @@ METRICS = (
         name="eeg-fd",
         title="EEG-FD",
         question="diversity",
+        least=2 * COMPONENTS + 1,
         quick=True,
         definition=f"Fréchet distance; {EMBEDDING}.",
         compute=frechet,
@@ -120,6 +125,7 @@ METRICS = (
         title="MMD² × 100",
         offset=1.0,
         question="diversity",
+        least=2 * COMPONENTS + 1,
         definition=f"Unbiased squared maximum mean discrepancy with an RBF kernel of the median distance; {EMBEDDING}.",
         compute=maximum_mean_discrepancy,
     ),
@@ -127,6 +133,7 @@ METRICS = (
         name="density",
         title="Density",
         question="diversity",
+        least=2 * COMPONENTS + 1,
         better="larger",
         offset=0.01,
         definition="In how many neighbourhoods of real windows (as far as their 5th neighbour) a synthetic window is, "
@@ -137,6 +144,7 @@ METRICS = (
         name="coverage",
         title="Coverage",
         question="diversity",
+        least=2 * COMPONENTS + 1,
         better="larger",
         offset=0.01,
         quick=True,

@@ -102,7 +102,11 @@ def evaluate(
     if train is None and used != "train" and "train" in DatasetCard.load(root).splits:
         train = f"{root}:train"
     known = read_dataset(*split_of(train, "train"), seed=seed) if train else None
-    judged = synthetic if isinstance(synthetic, Windows) else read_windows(synthetic, seconds=truth.seconds)
+    if isinstance(synthetic, Windows):
+        judged = synthetic
+    else:
+        source, split = split_of(str(synthetic), "")
+        judged = read_windows(source, seconds=truth.seconds, split=split or None)
     return _harmonised_report(
         truth, judged, known, metrics=metrics, quick=quick, controls=controls, seed=seed, on_metric=on_metric
     )
@@ -138,7 +142,11 @@ def _as_windows(
     if isinstance(source, Windows):
         return source
     columns = {key: np.asarray(each) for key, each in ((SUBJECT, subjects), ("label", labels)) if each is not None}
+    if isinstance(source, list | tuple):
+        source = np.asarray(source)
     if not isinstance(source, np.ndarray):
+        if not hasattr(source, "event_id"):
+            raise UserError(f"{name}: is {type(source).__name__}; expected an array, epochs of MNE, or Windows")
         return Windows.from_epochs(source, name=name, **columns)
     if sfreq is None:
         raise UserError(f"{name}: is an array; give its sampling rate, sfreq=…")

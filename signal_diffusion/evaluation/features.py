@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Features:
         self._rows = np.arange(len(self.windows)) if rows is None else np.asarray(rows)
         self._key = key_of(self.windows) if is_cached else ""
         self._known: dict[str, np.ndarray] = {}
+        self._shared: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -71,6 +73,13 @@ class Features:
     def root(self) -> Features:
         """The features of all windows that these are some of."""
         return self if self._parent is None else self._parent.root
+
+    def once(self, name: str, compute: Callable[[Features], Any]) -> Any:
+        """What is computed once of all windows that these are some of, such as a projection fitted to them."""
+        root = self.root
+        if name not in root._shared:
+            root._shared[name] = compute(root)
+        return root._shared[name]
 
     def know(self, name: str, values: np.ndarray) -> None:
         """Add an array (N, …) that depends on other data than these windows."""

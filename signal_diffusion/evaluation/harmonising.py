@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 from scipy import signal
 
+from signal_diffusion.data.recordings.channels import electrode_of
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.evaluation.windows import Windows
 
@@ -43,12 +44,32 @@ def harmonised(real: Windows, synthetic: Windows) -> tuple[Windows, Windows, lis
             f"{synthetic.name}: windows begin at {synthetic.tmin:g} s of their event, but at {real.tmin:g} s in "
             f"{real.name}; prepare both with the same --tmin"
         )
-    notes: list[str] = []
+    notes = [
+        f"{synthetic.name}: its {key} is not known; expected that of {real.name}, {real.made[key]}"
+        for key in ("reference", "band")
+        if key in real.made and key not in synthetic.made
+    ]
+    notes += [
+        f"{each.name}: the phases of its signals are estimated, as its representation has none"
+        for each in (real, synthetic)
+        if each.made.get("inverse") == "approximate"
+    ]
+    real, synthetic = (_usual_names(each) for each in (real, synthetic))
     real, synthetic = _electrodes(real, synthetic, notes)
     real, synthetic = _rate(real, synthetic, notes)
     real, synthetic = _length(real, synthetic, notes)
     _check_unit(real, synthetic)
     return real, synthetic, notes
+
+
+def _usual_names(windows: Windows) -> Windows:
+    """The same windows with the usual spelling of electrodes: FP1 is Fp1, and T3 is T7."""
+    names = tuple(electrode_of(name) or name for name in windows.ch_names)
+    if names == windows.ch_names or len({*names}) < len(names):
+        return windows
+    usual = dict(zip(windows.ch_names, names, strict=True))
+    positions = {usual[name]: position for name, position in windows.positions.items()}
+    return dataclasses.replace(windows, ch_names=names, positions=positions)
 
 
 def _electrodes(real: Windows, synthetic: Windows, notes: list[str]) -> tuple[Windows, Windows]:

@@ -32,6 +32,9 @@ def judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Map
     whole = groups
     if metric.against_train:  # whose values do not depend on the number of windows
         whole = replace(groups, real=groups.real.root, synthetic=groups.synthetic.root)
+    for name, each in (("real", whole.real), ("synthetic", whole.synthetic)):
+        if len(each) < metric.least:
+            return Result(metric=metric, missing=f"{len(each)} {name} windows; at least {metric.least} are needed")
     try:
         value, floor = _pair(metric, whole)
     except Unavailable as reason:

@@ -17,6 +17,7 @@ Better = Literal["smaller", "larger", "half"]
 Relate = Callable[[Features], Callable[[Features], None]]
 """Training windows → a function that adds to the features of other windows how they relate to the training windows."""
 QUESTIONS = {
+    "hygiene": "Is every window usable?",
     "spectrum": "Does it have the spectrum of EEG?",
     "amplitude": "Does it have the amplitudes of EEG?",
     "rhythm": "Do its rhythms wax and wane like those of EEG?",
@@ -60,6 +61,8 @@ class Metric:
     `Unavailable` if it cannot."""
     offset: float = 0.0
     """Added to value and floor before their ratio: differences below it do not matter."""
+    least: int = 10
+    """Windows that each group must have; fewer say nothing about a generator."""
     compute: Callable[[Features, Features], Measurement]
     """(real, synthetic) → value; raises `Unavailable` if these windows do not have it."""
 

@@ -10,6 +10,7 @@ from signal_diffusion.evaluation import (
     copies,
     detection,
     distribution,
+    hygiene,
     reidentification,
     spatial,
     spectral,
@@ -21,7 +22,7 @@ __all__ = ["METRICS", "chosen_metrics"]
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for module in (spectral, temporal, spatial, distribution, detection, copies, reidentification, adherence)
+    for module in (hygiene, spectral, temporal, spatial, distribution, detection, copies, reidentification, adherence)
     for metric in module.METRICS
 }
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from scipy import fft, signal, stats
 
 from signal_diffusion.data.bands import BANDS
@@ -148,7 +149,12 @@ def _envelope_variation(features: Features) -> np.ndarray:
 
 def _covariance(features: Features) -> np.ndarray:
     """Covariance of the electrodes, µV², (N, C, C)."""
-    return features.map(lambda x: np.einsum("ncl,ndl->ncd", x, x, optimize=True) / x.shape[-1])
+
+    def compute(x: np.ndarray) -> np.ndarray:
+        signals = torch.from_numpy(x)
+        return (signals @ signals.mT / x.shape[-1]).numpy()  # NumPy's product of stacks is 20 times slower
+
+    return features.map(compute)
 
 
 def _correlation(features: Features) -> np.ndarray:

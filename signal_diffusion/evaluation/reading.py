@@ -88,7 +88,8 @@ def windows_of_card(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame,
         name=name,
         positions={} if single else card.positions,
         tmin=card.tmin,
-        made={key: card.preprocessing[key] for key in ("reference", "band") if key in card.preprocessing},
+        made={key: card.preprocessing[key] for key in ("reference", "band") if key in card.preprocessing}
+        | {"inverse": card.representation["inverse"]},
     )
 
 

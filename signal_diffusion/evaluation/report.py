@@ -171,6 +171,8 @@ def _plain(result: Result) -> dict[str, Any]:
         "title": result.metric.title,
         "unit": result.metric.unit,
         "definition": result.metric.definition,
+        "better": result.metric.better,
+        "offset": result.metric.offset,
         "verdict": result.verdict,
     }
     if result.total is not None:

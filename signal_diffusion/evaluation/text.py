@@ -28,7 +28,7 @@ def text_of(report: Report) -> str:
         lines.append(f"{QUESTIONS[question]} {verdict}: {why}")
     console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
     for line in lines:
-        console.print(for_terminal(line), markup=False)
+        console.print(for_terminal(line), markup=False, emoji=False)
     console.print(_table(report))
     if report.controls:
         console.print(_controls(report))

@@ -51,9 +51,13 @@ class Windows:
     tmin: float | None = None
     """Time of the first sample relative to the window's event, s; None without events."""
     made: Mapping[str, Any] = field(default_factory=dict)
-    """How it was made, as far as known: `reference` and `band`."""
+    """How it was made, as far as known: `reference`, `band` and `inverse` (of the representation)."""
 
     def __post_init__(self) -> None:
+        if not np.issubdtype(np.asarray(self.signals).dtype, np.number) or np.iscomplexobj(self.signals):
+            raise UserError(
+                f"{self.name}: signals of type {np.asarray(self.signals).dtype}; expected real numbers in µV"
+            )
         signals = np.asarray(self.signals, np.float32)
         if signals.ndim != 3 or 0 in signals.shape:
             raise UserError(
@@ -64,6 +68,8 @@ class Windows:
             raise UserError(
                 f"{self.name}: {len(self.ch_names)} names of electrodes for signals with {signals.shape[1]} electrodes"
             )
+        if len({*self.ch_names}) < len(self.ch_names):
+            raise UserError(f"{self.name}: electrodes {listed(list(self.ch_names))}: a name occurs twice")
         if not (np.isfinite(self.sfreq) and self.sfreq > 0):
             raise UserError(f"{self.name}: a sampling rate of {self.sfreq} Hz; expected a positive number")
         finite = np.isfinite(signals).all(axis=(1, 2))

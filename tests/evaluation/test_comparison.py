@@ -161,6 +161,52 @@ def test_files_have_all_values(report: Report, tmp_path: Path):
     assert {row["name"] for row in rows if row["metric"] == "lsd" and row["part"] == "label"} == {"rest", "task"}
 
 
+def test_people_in_both_sets_are_refused_or_said(train: Windows):
+    real = eeg(range(8))
+
+    with pytest.raises(
+        UserError, match="eeg and train have the same people, p17; judge by people whom the model was not"
+    ):
+        compare_windows(eeg(range(17, 20)), real, train=train, metrics=["lsd"])
+    itself = compare_windows(real, real.take(range(60)), metrics=["lsd"])
+    assert itself.notes == ("eeg has people of eeg, p00, p01, p02, p03, p04: it is judged by itself",)
+
+
+def test_flat_and_huge_windows_are_unusable(train: Windows):
+    fake = eeg(range(20, 28))
+    signals = fake.signals.copy()
+    signals[:20, 1] = 3.0
+    signals[30, 0, 5] = 9000
+    report = compare_windows(
+        eeg(range(8)), dataclasses.replace(fake, signals=signals), train=train, metrics=["unusable"]
+    )
+
+    assert report["unusable"].total.value == pytest.approx(100 * 21 / 112)
+    assert report["unusable"].electrodes["Cz"].value == pytest.approx(100 * 20 / 112)
+    assert report.verdicts()["hygiene"][0] == "differs"
+
+
+def test_a_collapsed_generator_differs(train: Windows):
+    one = eeg(range(20, 21)).take([0] * 112)
+    noise = 0.5 * np.random.default_rng(0).standard_normal(one.signals.shape)
+    report = compare_windows(
+        eeg(range(8)),
+        dataclasses.replace(one, signals=one.signals + noise, columns={}),
+        train=train,
+        metrics=["coverage"],
+    )
+
+    assert report["coverage"].verdict == "differs"
+
+
+def test_the_usual_spelling_of_electrodes_is_compared():
+    old = eeg(range(2), ch_names=("EEG C3-REF", "CZ", "c4"), name="fake")
+    first, second, notes = harmonised(eeg(range(2)), old)
+
+    assert first.ch_names == second.ch_names == CH_NAMES
+    assert notes == []
+
+
 def test_the_text_has_every_metric_and_verdict(report: Report):
     text = report.to_text()
 
@@ -250,6 +296,7 @@ def test_single_electrodes_are_compared_with_single_electrodes():
     [
         ({"ch_names": ("O1", "Oz", "O2")}, "fake: electrodes O1, Oz, O2, of which eeg has none"),
         ({"made": {"reference": "none"}}, "fake: reference none, but average in eeg; prepare both with the same --ref"),
+        ({"ch_names": ("C3", "C3", "C4")}, "fake: electrodes C3, C3, C4: a name occurs twice"),
         ({"tmin": -0.5}, "fake: windows begin at -0.5 s of their event, but at 0 s in eeg"),
         ({"signals": 1e-6 * eeg(range(2)).signals}, "fake: the median standard deviation is .*; expected µV"),
     ],

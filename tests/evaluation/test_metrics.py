@@ -165,7 +165,7 @@ def test_one_electrode_has_no_space():
 
 
 def test_an_unknown_metric_is_named_with_the_known_ones():
-    with pytest.raises(UserError, match="--metrics: unknown metric 'fid'; use some of: lsd, bp-w1"):
+    with pytest.raises(UserError, match="--metrics: unknown metric 'fid'; use some of: unusable, lsd, bp-w1"):
         chosen_metrics(["lsd", "fid"])
 
 

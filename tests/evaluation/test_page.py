@@ -172,7 +172,7 @@ def test_figures_that_windows_do_not_have_are_left_out_with_the_reason() -> None
     from signal_diffusion.evaluation.page.rendering import render
 
     real, synthetic = (
-        dataclasses.replace(windows_of("r", seed, size=1), columns={}, positions={}, tmin=None) for seed in (0, 1)
+        dataclasses.replace(windows_of("r", seed, size=10), columns={}, positions={}, tmin=None) for seed in (0, 1)
     )
     text = Parsed(render(compare_windows(real, synthetic, metrics=["lsd"]))).text
     assert "Left out: maps need the positions of at least 8 electrodes, not all on one circle." in text
