@@ -51,7 +51,7 @@ class Prediction:
 
     def _add(self, model: Pipeline, features: Features) -> None:
         if not _known(_values(features, self.column)).any():
-            raise Unavailable(f"{features.windows.name}: {self.column} is in no window known or asked for")
+            raise Unavailable(f"{features.name}: {self.column} is in no window known or asked for")
         features.know(f"predicted_{self.column}", model.predict(second_order_features(features)))
 
 
@@ -122,7 +122,7 @@ def _ridge(count: int) -> Pipeline:
 
 def _values(features: Features, column: str) -> np.ndarray:
     """The column, (N,): texts, "" where unknown, or numbers, NaN where unknown."""
-    values = features.windows.columns.get(column, [""] * len(features))
+    values = features.columns.get(column, [""] * len(features))
     return np.array([_number(value) if column in NUMERIC else _text(value) for value in values])
 
 

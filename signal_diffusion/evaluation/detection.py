@@ -49,7 +49,7 @@ def _auc(classifier: object, first: np.ndarray, second: np.ndarray, real: Featur
 
 def _groups(features: Features, prefix: str) -> np.ndarray:
     """What must stay in one fold: the windows of a person; each window if people are unknown."""
-    subjects = features.windows.subjects
+    subjects = features.subjects
     names = range(len(features)) if subjects is None else subjects
     return np.array([f"{prefix} {name}" for name in names])
 

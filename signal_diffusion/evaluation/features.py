@@ -11,7 +11,7 @@ import numpy as np
 from signal_diffusion.data.bands import BANDS
 from signal_diffusion.evaluation.feature_cache import from_cache, key_of
 from signal_diffusion.evaluation.per_window import COMPUTE, KEPT
-from signal_diffusion.evaluation.windows import SEGMENT, Unavailable, Windows
+from signal_diffusion.evaluation.windows import SEGMENT, SUBJECT, Unavailable, Windows
 
 __all__ = ["BANDS", "Features", "Unavailable"]
 
@@ -44,11 +44,61 @@ class Features:
 
     @property
     def windows(self) -> Windows:
-        """The windows; those of `take` are copied when they are first asked for."""
+        """The windows; those of `take` are copied when they are first asked for. Metrics do not need them."""
         if self._windows is None:
             assert self._parent is not None
             self._windows = self._parent.windows.take(self._rows)
         return self._windows
+
+    @property
+    def sfreq(self) -> float:
+        """Sampling rate, Hz."""
+        return self.root.windows.sfreq
+
+    @property
+    def ch_names(self) -> tuple[str, ...]:
+        """Electrodes, in order."""
+        return self.root.windows.ch_names
+
+    @property
+    def name(self) -> str:
+        """What messages call the windows."""
+        return self.root.windows.name
+
+    @property
+    def samples(self) -> int:
+        """Samples of a window."""
+        return self.root.windows.signals.shape[-1]
+
+    @property
+    def seconds(self) -> float:
+        """Length of a window."""
+        return self.root.windows.seconds
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of the windows."""
+        rows = self._rows_of_root
+        return {name: np.asarray(values)[rows] for name, values in self.root.windows.columns.items()}
+
+    @property
+    def subjects(self) -> np.ndarray | None:
+        """Person of each window, (N,); None if unknown."""
+        return self.column(SUBJECT)
+
+    @property
+    def people(self) -> list[str]:
+        """Names of the people, sorted; [] if unknown."""
+        return [] if self.subjects is None else sorted(set(self.subjects.tolist()))
+
+    def column(self, name: str) -> np.ndarray | None:
+        """A column of texts, (N,), "" where unknown; None if there is none."""
+        values = self.root.once(f"column {name}", lambda root: root.windows.column(name))
+        return None if values is None else values[self._rows_of_root]
+
+    @property
+    def _rows_of_root(self) -> np.ndarray:
+        return self._rows if self._parent is None else self._parent._rows_of_root[self._rows]
 
     def take(self, rows: np.ndarray) -> Features:
         """The features of some of the windows, without computing anything again."""
@@ -88,12 +138,12 @@ class Features:
     @property
     def frequencies(self) -> np.ndarray:
         """Frequencies of `spectrum`, Hz, (F,)."""
-        return np.fft.rfftfreq(self.segment, 1 / self.windows.sfreq)
+        return np.fft.rfftfreq(self.segment, 1 / self.sfreq)
 
     @property
     def segment(self) -> int:
         """Samples of a segment of Welch's method; whole windows if they are shorter."""
-        return min(round(SEGMENT * self.windows.sfreq), self.windows.signals.shape[-1])
+        return min(round(SEGMENT * self.sfreq), self.samples)
 
     def map(self, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Apply a function of (n, C, L) float64 without means to a few windows at a time."""

@@ -32,20 +32,20 @@ def matched_groups(real: Features, synthetic: Features, train: Features | None, 
     """
     random = np.random.default_rng(seed)
     other, missing = train, ""
-    if real.windows.subjects is None:
+    if real.subjects is None:
         other, missing = None, "real windows have no column subject"
     elif train is None:
-        people = random.permutation(real.windows.people)
+        people = random.permutation(real.people)
         if len(people) < 4:
             missing = f"{len(people)} real people, and no training data; at least 4 people are needed for two groups"
         else:
             other = _of_people(real, people[len(people) // 2 :])
             real = _of_people(real, people[: len(people) // 2])
-    elif train.windows.subjects is None:
+    elif train.subjects is None:
         other, missing = None, "training windows have no column subject"
     else:
-        people = random.permutation(train.windows.people)
-        other = _of_people(train, people[: len(real.windows.people)])
+        people = random.permutation(train.people)
+        other = _of_people(train, people[: len(real.people)])
     size = min(most, *(len(each) for each in (real, synthetic, other) if each is not None))
     return Groups(
         real=_balanced(real, size, random),
@@ -72,7 +72,7 @@ def draws(groups: Groups, count: int, seed: int = 0) -> Iterator[Groups]:
 def groups_by_label(groups: Groups, *, least: int) -> dict[str, Groups]:
     """The same groups of each label that all of them have `least` windows of."""
     sets = [each for each in (groups.real, groups.synthetic, groups.other) if each is not None]
-    columns = [column for each in sets if (column := each.windows.column("label")) is not None]
+    columns = [column for each in sets if (column := each.column("label")) is not None]
     if len(columns) < len(sets):
         return {}
     found = {}
@@ -86,8 +86,8 @@ def groups_by_label(groups: Groups, *, least: int) -> dict[str, Groups]:
 
 
 def _of_people(features: Features, people: np.ndarray) -> Features:
-    assert features.windows.subjects is not None
-    return features.take(np.flatnonzero(np.isin(features.windows.subjects, people)))
+    assert features.subjects is not None
+    return features.take(np.flatnonzero(np.isin(features.subjects, people)))
 
 
 def _balanced(features: Features, size: int, random: np.random.Generator) -> Features:
@@ -95,15 +95,15 @@ def _balanced(features: Features, size: int, random: np.random.Generator) -> Fea
     if len(features) == size:
         return features
     order = random.permutation(len(features))
-    if features.windows.subjects is not None:
-        _, codes = np.unique(features.windows.subjects[order], return_inverse=True)
+    if features.subjects is not None:
+        _, codes = np.unique(features.subjects[order], return_inverse=True)
         rank = np.array([np.count_nonzero(codes[:index] == code) for index, code in enumerate(codes)])
         order = order[np.argsort(rank, kind="stable")]  # everyone's first window, everyone's second, …
     return features.take(np.sort(order[:size]))
 
 
 def _resampled(features: Features, random: np.random.Generator) -> Features:
-    subjects = features.windows.subjects
+    subjects = features.subjects
     if subjects is None:
         return features.take(random.permutation(len(features))[: max(1, len(features) // 2)])
     people, codes = np.unique(subjects, return_inverse=True)

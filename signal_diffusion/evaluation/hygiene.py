@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from signal_diffusion.evaluation.features import Features
-from signal_diffusion.evaluation.measurement import Measurement, Metric
+from signal_diffusion.evaluation.measurement import Measurement, Metric, by_electrode
 
 __all__ = ["METRICS"]
-
-FLAT = 0.1
-"""µV, standard deviation below which an electrode is flat."""
-LARGEST = 500.0
-"""µV, largest plausible absolute value."""
 
 
 def unusable_share(real: Features, synthetic: Features) -> Measurement:
     """Share of windows with a flat electrode, or with a value beyond ± 500 µV, %."""
-    signals = synthetic.windows.signals
-    centred = signals - signals.mean(-1, keepdims=True)
-    wrong = (centred.std(-1) < FLAT) | (np.abs(centred).max(-1) > LARGEST)  # (N, C)
-    shares = 100 * wrong.mean(0)
-    electrodes = dict(zip(synthetic.windows.ch_names, shares.tolist(), strict=True))
-    return Measurement(value=float(100 * wrong.any(1).mean()), electrodes=electrodes)
+    shares = 100 * synthetic.unusable.mean(0)
+    return Measurement(value=float(100 * synthetic.unusable.any(1).mean()), electrodes=by_electrode(synthetic, shares))
 
 
 METRICS = (

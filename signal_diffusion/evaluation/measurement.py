@@ -78,4 +78,4 @@ class Metric:
 
 def by_electrode(features: Features, values: np.ndarray) -> dict[str, float]:
     """Values (C,) by the name of their electrode."""
-    return dict(zip(features.windows.ch_names, values.tolist(), strict=True))
+    return dict(zip(features.ch_names, values.tolist(), strict=True))

@@ -38,6 +38,10 @@ ALPHA_SEARCHED = (6.5, 13.5)
 """Where the peak of alpha is looked for, Hz: 7 to 13 with neighbours."""
 RIDGE = 0.01
 """Of the mean variance, added to the diagonal of covariances before their logarithm."""
+FLAT = 0.1
+"""µV, standard deviation below which an electrode is flat."""
+LARGEST = 500.0
+"""µV, largest plausible absolute value."""
 SMALLEST = 1e-12
 """µV², added to powers before their logarithm, for flat electrodes."""
 
@@ -53,7 +57,7 @@ def band_of(frequencies: np.ndarray, band: str) -> np.ndarray:
 
 def _spectrum(features: Features) -> np.ndarray:
     """Power spectral density by Welch's method (Hann, 50 % overlap), µV²/Hz, (N, C, F)."""
-    sfreq, segment = features.windows.sfreq, features.segment
+    sfreq, segment = features.sfreq, features.segment
     return features.map(lambda x: signal.welch(x, sfreq, "hann", segment, segment // 2, detrend=False)[1])
 
 
@@ -109,6 +113,11 @@ def _alpha_peak(features: Features) -> np.ndarray:
     return (first + top + np.clip(shift, -0.5, 0.5)) * frequencies[1]
 
 
+def _unusable(features: Features) -> np.ndarray:
+    """Whether an electrode is flat or has a value beyond ± 500 µV, (N, C)."""
+    return features.map(lambda x: (x.std(-1) < FLAT) | (np.abs(x).max(-1) > LARGEST)) > 0
+
+
 def _kurtosis(features: Features) -> np.ndarray:
     """Excess kurtosis, 0 for a Gaussian and for a flat electrode, (N, C)."""
     return features.map(lambda x: np.nan_to_num(stats.kurtosis(x, axis=-1)))
@@ -116,9 +125,9 @@ def _kurtosis(features: Features) -> np.ndarray:
 
 def _autocorrelation(features: Features) -> np.ndarray:
     """Autocorrelation at lags from one sample to 1 s, (N, C, lags)."""
-    lags, length = round(LAG * features.windows.sfreq), features.windows.signals.shape[-1]
+    lags, length = round(LAG * features.sfreq), features.samples
     if lags >= length:
-        raise Unavailable(f"windows of {features.windows.seconds:g} s; longer than {LAG:g} s are needed")
+        raise Unavailable(f"windows of {features.seconds:g} s; longer than {LAG:g} s are needed")
 
     def compute(x: np.ndarray) -> np.ndarray:
         power = np.abs(fft.rfft(x, fft.next_fast_len(length + lags))) ** 2
@@ -130,9 +139,9 @@ def _autocorrelation(features: Features) -> np.ndarray:
 
 def _envelope_variation(features: Features) -> np.ndarray:
     """Standard deviation ÷ mean of the envelope in θ, α and β, (N, C, 3); about 0.523 for every Gaussian process."""
-    sfreq, trimmed = features.windows.sfreq, round(TRIMMED * features.windows.sfreq)
-    if features.windows.signals.shape[-1] < 3 * trimmed:
-        raise Unavailable(f"windows of {features.windows.seconds:g} s; at least {3 * TRIMMED:g} s are needed")
+    sfreq, trimmed = features.sfreq, round(TRIMMED * features.sfreq)
+    if features.samples < 3 * trimmed:
+        raise Unavailable(f"windows of {features.seconds:g} s; at least {3 * TRIMMED:g} s are needed")
     if sfreq <= 2 * BANDS["beta"][1]:
         raise Unavailable(f"a rate of {sfreq:g} Hz; more than {2 * BANDS['beta'][1]} Hz is needed")
 
@@ -181,11 +190,11 @@ def _log_covariance(features: Features) -> np.ndarray:
 def _coherence(features: Features) -> np.ndarray:
     """Magnitude-squared coherence of each pair of electrodes in each band, (N, pairs, bands)."""
     segment = features.segment
-    first, second = np.triu_indices(len(features.windows.ch_names), 1)
+    first, second = np.triu_indices(len(features.ch_names), 1)
     if not len(first):
         raise Unavailable("one electrode; at least two are needed")
-    if features.windows.signals.shape[-1] < 2 * segment:
-        raise Unavailable(f"windows of {features.windows.seconds:g} s; at least {2 * SEGMENT:g} s are needed")
+    if features.samples < 2 * segment:
+        raise Unavailable(f"windows of {features.seconds:g} s; at least {2 * SEGMENT:g} s are needed")
     bands = [band_of(features.frequencies, band) for band in BANDS]
 
     def compute(x: np.ndarray) -> np.ndarray:
@@ -208,6 +217,7 @@ COMPUTE: dict[str, Callable[[Features], np.ndarray]] = {
     "aperiodic": _aperiodic,
     "alpha_peak": _alpha_peak,
     "quantiles": _quantiles,
+    "unusable": _unusable,
     "kurtosis": _kurtosis,
     "autocorrelation": _autocorrelation,
     "envelope_variation": _envelope_variation,

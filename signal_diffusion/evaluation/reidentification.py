@@ -34,13 +34,13 @@ class Recognition(NamedTuple):
 
 def training_people(train: Features) -> Callable[[Features], None]:
     """A classifier of the training people (a `measurement.Relate`): features know its probabilities `person` (N, K)."""
-    share, chance = recognised(train).share, 1 / len(train.windows.people)
+    share, chance = recognised(train).share, 1 / len(train.people)
     if share < LEAST_RECOGNISED * chance:
         raise Unavailable(
             f"a classifier recognises the training people in {100 * share:.0f} % of their windows of another time "
             f"({100 * chance:.0f} % by chance), which is too little to judge others by"
         )
-    classifier = linear_classifier().fit(second_order_features(train), train.windows.subjects)
+    classifier = linear_classifier().fit(second_order_features(train), train.subjects)
 
     def add(features: Features) -> None:
         features.know("person", classifier.predict_proba(second_order_features(features)).astype(np.float32))
@@ -51,8 +51,8 @@ def training_people(train: Features) -> Callable[[Features], None]:
 @lru_cache(maxsize=1)
 def recognised(train: Features) -> Recognition:
     """How well a classifier of windows of one half of the time recognises the same people in the other half."""
-    subjects = train.windows.subjects
-    if subjects is None or len(train.windows.people) < 2:
+    subjects = train.subjects
+    if subjects is None or len(train.people) < 2:
         raise Unavailable("the training windows are not of two people or more, by a column subject")
     half, x, right = halves(train.windows), second_order_features(train), []
     confidence = []

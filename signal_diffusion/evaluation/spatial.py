@@ -12,7 +12,7 @@ __all__ = ["METRICS"]
 
 def correlation_difference(real: Features, synthetic: Features) -> Measurement:
     """Root mean square over pairs of electrodes of the difference of mean correlation matrices."""
-    size = len(real.windows.ch_names)
+    size = len(real.ch_names)
     if size < 2:
         raise Unavailable("one electrode; at least two are needed")
     squared = (synthetic.correlation.mean(0) - real.correlation.mean(0)) ** 2  # (C, C), 0 on the diagonal
