@@ -61,7 +61,9 @@ def prepare(
     kind = representation_named(options.representation)
     events = _event_windows(options)
     from_file = options.channels == "file"
-    wanted = _channels_of_first_recording(recordings, options) if from_file else channel_names(options.channels)
+    wanted, other_columns = (
+        _channels_of_first_recording(recordings, options) if from_file else (channel_names(options.channels), [])
+    )
     interpolate = options.missing == "interpolate"
     headers = read_headers(recordings, wanted, progress)
     channels = without_constant(wanted, headers, recordings) if from_file else wanted
@@ -102,6 +104,7 @@ def prepare(
             **({"units": options.units} if options.units else {}),
             **({"interpolated": headers.missing} if interpolate else {}),
             **({"positions": headers.positions_from} if headers.positions_from else {}),
+            **({"other_columns": other_columns} if other_columns else {}),
             **({"constant": constant} if (constant := [name for name in wanted if name not in channels]) else {}),
             "resampling": "polyphase",
             "band": list(options.band),
@@ -244,12 +247,23 @@ def _check_reference(channels: Sequence[str], options: PrepareOptions) -> None:
         )
 
 
-def _channels_of_first_recording(recordings: Sequence[Recording], options: PrepareOptions) -> tuple[str, ...]:
-    """EEG channels of the first recording; with `skip_bad`, of the first one that can be read."""
+def _channels_of_first_recording(
+    recordings: Sequence[Recording], options: PrepareOptions
+) -> tuple[tuple[str, ...], list[str]]:
+    """EEG channels of the first recording, and its other columns; with `skip_bad`, of the first that can be read."""
     for recording in recordings:
         try:
-            return eeg_channels(recording)
+            names, others = eeg_channels(recording)
         except UserError:
             if not options.skip_bad or recording is recordings[-1]:
                 raise
+            continue
+        if others:
+            logger.warning(
+                "--channels file: %s has %d electrodes (%s); left out %d other column%s: %s; to choose columns "
+                "yourself, name them with --channels",
+                recording.recording, len(names), listed(names), len(others), "" if len(others) == 1 else "s",
+                listed(others, 20),
+            )  # fmt: skip
+        return names, others
     raise AssertionError("there are recordings")

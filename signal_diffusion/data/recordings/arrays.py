@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from signal_diffusion.data.recordings.channels import channel_names
+from signal_diffusion.data.recordings.channels import as_electrodes, channel_names, find_channels
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.signal_tables import TABLES, holds_signals, read_table
+from signal_diffusion.data.recordings.signal_tables import TABLES, SignalTable, holds_signals, read_table
+from signal_diffusion.data.recordings.table_columns import electrode_columns
 from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNITS",
+    "array_electrodes",
     "has_array_suffix",
     "is_array",
     "open_array",
@@ -97,17 +99,33 @@ def open_array(path: Path, sfreq: float | None, ch_names: Sequence[str], rows: i
     names of a table's columns. Of a table, only the first `rows` are read, if given. Raises `UserError` if rate, names
     or which axis is time remain unknown.
     """
+    return _as_raw(_signals(path, sfreq, ch_names, rows))
+
+
+def array_electrodes(recording: Recording) -> tuple[tuple[str, ...], list[str]]:
+    """Electrodes of an array, as `--channels file` means them, and the columns that are none."""
+    signals = _signals(recording.path, recording.sfreq, recording.ch_names)
+    raw = _as_raw(signals)
+    chosen = electrode_columns(raw, by_name_only=bool(recording.ch_names))
+    names = as_electrodes(chosen, raw)
+    found = find_channels(names, raw)
+    unused = () if recording.ch_names else signals.unused
+    return names, [*(name for index, name in enumerate(raw.ch_names) if index not in found), *unused]
+
+
+def _signals(path: Path, sfreq: float | None, ch_names: Sequence[str], rows: int | None = None) -> SignalTable:
+    if path.suffix.lower() in TABLES:
+        return read_table(path, ch_names, sfreq, rows)
+    return SignalTable(ch_names=tuple(ch_names), data=_oriented(_load(path), ch_names), sfreq=sfreq, marks=[])
+
+
+def _as_raw(signals: SignalTable) -> mne.io.RawArray:
     import mne
 
-    marks: list[tuple[int, int, str]] = []
-    if path.suffix.lower() in TABLES:
-        table = read_table(path, ch_names, sfreq, rows)
-        ch_names, data, sfreq, marks = table.ch_names, table.data, table.sfreq, table.marks
-    else:
-        data = _oriented(_load(path), ch_names)
+    sfreq, marks = signals.sfreq, signals.marks
     if sfreq is None:
         raise UserError("an array does not say its sampling rate; add --sfreq, such as --sfreq 256")
-    raw = mne.io.RawArray(data, mne.create_info(list(ch_names), sfreq, "eeg"), verbose="ERROR")
+    raw = mne.io.RawArray(signals.data, mne.create_info(list(signals.ch_names), sfreq, "eeg"), verbose="ERROR")
     return raw.set_annotations(
         mne.Annotations(
             [start / sfreq for start, _, _ in marks],

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TEN_TWENTY",
+    "as_electrodes",
+    "canonical",
     "channel_names",
     "eeg_names",
     "electrode_of",
@@ -22,6 +24,7 @@ __all__ = [
     "is_bipolar",
     "is_constant",
     "missing_channels",
+    "without_other_signals",
 ]
 
 TEN_TWENTY = (
@@ -46,7 +49,7 @@ def channel_names(channels: str, option: str = "channels") -> tuple[str, ...]:
     if channels == "10-20":
         return TEN_TWENTY
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
-    if not names or len(set(map(_canonical, names))) < len(names):
+    if not names or len(set(map(canonical, names))) < len(names):
         raise UserError(
             f"{option}: {channels!r} is empty or names a channel twice; use 10-20 or a list such as Fz,Cz,Pz"
         )
@@ -74,14 +77,24 @@ def is_constant(wanted: str, raw: mne.io.BaseRaw) -> bool:
     return raw.preload and index is not None and bool(np.ptp(raw.get_data(picks=[index])) == 0)
 
 
+def canonical(name: str) -> str:
+    """Strip what recorders add to an electrode's name: `EEG T3-REF`, `RAW_T7`, `t7`, `T7.` → `T7`."""
+    name = re.sub(r"^(EEG[ ._-]*|RAW[ ._-]+)", "", name.strip(" ."), flags=re.IGNORECASE).upper()
+    electrode, _, other = name.rpartition("-")
+    # Strip a common reference, but not the second half of a bipolar pair such as Fp1-F7 or A1-A2.
+    if electrode and (other in ("REF", "LE", "AVG") or (other in _MASTOIDS and electrode not in _MASTOIDS)):
+        name = electrode
+    return _OLD_NAMES.get(name, name)
+
+
 def electrode_of(name: str) -> str | None:
     """Usual spelling of the electrode of the 10-05 system that a name means, `EEG T3-REF` → `T7`; None for others."""
-    return _spell(_canonical(name), "") or None
+    return _spell(canonical(name), "") or None
 
 
 def is_bipolar(name: str) -> bool:
     """Whether a name is the difference of two electrodes: `FP1-F7`, `EEG Fpz-Cz`."""
-    one, _, other = _canonical(name).partition("-")
+    one, _, other = canonical(name).partition("-")
     return bool(_spell(one, "") and _spell(other, ""))
 
 
@@ -91,13 +104,22 @@ def eeg_names(raw: mne.io.BaseRaw) -> tuple[str, ...]:
     Names that are not electrodes of the 10-05 system are unchanged. Channels that have the type EEG only because the
     format has no types (ECG, EOG, ...) are left out, and so are references: mastoids, and VREF of EGI, which is zero.
     """
-    chosen = {
-        _canonical(name): name
-        for name, kind in reversed(list(zip(raw.ch_names, raw.get_channel_types(), strict=True)))
-        if kind == "eeg" and not _NOT_EEG.match(_canonical(name))
-    }
-    if "A3" not in chosen:  # with A3, A1 and A2 are electrodes of a BioSemi cap, A1 to A32
-        chosen = {key: name for key, name in chosen.items() if not set(key.split("-")) <= set(_MASTOIDS)}
+    types = raw.get_channel_types()
+    named_eeg = [name for name, kind in zip(raw.ch_names, types, strict=True) if kind == "eeg"]
+    return as_electrodes(without_other_signals(named_eeg), raw)
+
+
+def without_other_signals(names: Sequence[str]) -> list[str]:
+    """Names without those of other signals (ECG, EOG, …) and of references."""
+    left = [name for name in names if not _NOT_EEG.match(canonical(name))]
+    if any(canonical(name) == "A3" for name in left):  # then A1 and A2 are electrodes of a BioSemi cap, A1 to A32
+        return left
+    return [name for name in left if not set(canonical(name).split("-")) <= set(_MASTOIDS)]
+
+
+def as_electrodes(names: Sequence[str], raw: mne.io.BaseRaw) -> tuple[str, ...]:
+    """Spell channels by electrode, in the file's order; of two channels of one electrode, only the first."""
+    chosen = {canonical(name): name for name in reversed(names)}
     if not chosen:
         raise UserError(f"no EEG channel; the file has {_list_channels(raw)}; choose from these with --channels")
     spelled = {key: _spell(key, name) for key, name in chosen.items()}
@@ -113,23 +135,13 @@ def _found(wanted: Sequence[str], raw: mne.io.BaseRaw) -> dict[str, int | None]:
     exact = {name.strip().lower(): index for index, name in reversed(list(enumerate(raw.ch_names)))}
     types = raw.get_channel_types()
     electrodes = {
-        _canonical(name): index for index, name in reversed(list(enumerate(raw.ch_names))) if types[index] == "eeg"
+        canonical(name): index for index, name in reversed(list(enumerate(raw.ch_names))) if types[index] == "eeg"
     }
-    return {name: exact.get(name.lower(), electrodes.get(_canonical(name))) for name in wanted}
+    return {name: exact.get(name.lower(), electrodes.get(canonical(name))) for name in wanted}
 
 
 def _list_channels(raw: mne.io.BaseRaw) -> str:
     return ", ".join(raw.ch_names[:40]) + (", …" if len(raw.ch_names) > 40 else "")
-
-
-def _canonical(name: str) -> str:
-    """Strip what recorders add to an electrode's name: `EEG T3-REF`, `t7`, `T7.` → `T7`."""
-    name = re.sub(r"^EEG[ ._-]*", "", name.strip(" ."), flags=re.IGNORECASE).upper()
-    electrode, _, other = name.rpartition("-")
-    # Strip a common reference, but not the second half of a bipolar pair such as Fp1-F7 or A1-A2.
-    if electrode and (other in ("REF", "LE", "AVG") or (other in _MASTOIDS and electrode not in _MASTOIDS)):
-        name = electrode
-    return _OLD_NAMES.get(name, name)
 
 
 def _spell(electrode: str, default: str) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.signal
 
-from signal_diffusion.data.recordings.arrays import plausible_units
+from signal_diffusion.data.recordings.arrays import array_electrodes, has_array_suffix, plausible_units
 from signal_diffusion.data.recordings.channels import channel_names, eeg_names, find_channels, missing_channels
 from signal_diffusion.data.recordings.edf import channel_rates
 from signal_diffusion.data.recordings.epochs import epoch_borders, epochs_among
@@ -151,20 +151,23 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
     )
 
 
-def eeg_channels(recording: Recording) -> tuple[str, ...]:
-    """Names of the EEG channels of a file, as electrodes if possible; see `channels.eeg_names`.
+def eeg_channels(recording: Recording) -> tuple[tuple[str, ...], list[str]]:
+    """Names of the EEG channels of a file, as electrodes if possible, and the columns of an array that are left out.
 
-    In an EDF or BDF with several rates, only the channels with the most common rate.
+    See `channels.eeg_names` and `table_columns`. In an EDF or BDF with several rates, only the channels with the most
+    common rate.
     """
     with errors_naming(recording.path):
+        if has_array_suffix(recording.path):
+            return array_electrodes(recording)
         raw = open_recording(recording)
         names = eeg_names(raw)
         rates = channel_rates(recording.path, raw)
         if rates is None:
-            return names
+            return names, []
         own = [rates[index] for index in find_channels(names, raw)]
         usual = max(sorted(set(own), reverse=True), key=own.count)
-        return tuple(name for name, rate in zip(names, own, strict=True) if rate == usual)
+        return tuple(name for name, rate in zip(names, own, strict=True) if rate == usual), []
 
 
 def _check_length(source: _Source, epochs: Sequence[Span], options: ReadOptions) -> None:

@@ -49,6 +49,8 @@ class SignalTable:
     """Rate, Hz; None if it was neither given nor follows from a column of time."""
     marks: list[tuple[int, int, str]]
     """First row, number of rows and text of each run of equal cells in the columns of text."""
+    unused: tuple[str, ...] = ()
+    """Columns that count samples, and columns of time after the first."""
 
 
 def read_table(path: Path, ch_names: Sequence[str], sfreq: float | None, rows: int | None = None) -> SignalTable:
@@ -80,6 +82,7 @@ def read_table(path: Path, ch_names: Sequence[str], sfreq: float | None, rows: i
         data=table[columns].to_numpy(dtype=float).T.copy(),
         sfreq=rate,
         marks=[mark for name in texts for mark in _runs(table[name])],
+        unused=tuple(str(name) for name in (*counting, *times[1:]) if not str(name).startswith("Unnamed: ")),
     )
 
 

@@ -112,18 +112,19 @@ def write_tables(root: Path, **constant: float) -> Path:
 
 
 def test_a_column_that_is_constant_everywhere_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    root = write_tables(tmp_path / "headset", Battery=95.0, Pz=0.0)
+    root = write_tables(tmp_path / "headset", Battery=95.0, Pz=0.0, Oz=1.0)
     options = replace(OPTIONS, channels="file", units="uV")
     card = prepare([root], tmp_path / "out", options)
     assert card.channels == ("Fz", "Cz") and card.positions.keys() == {"Fz", "Cz"}
-    assert card.preprocessing["constant"] == ["Battery", "Pz"] and sum(card.rejected.values()) == 0
-    assert "--channels file: left out Battery, Pz, constant in all recordings; to choose channels" in caplog.text
+    assert card.preprocessing["constant"] == ["Pz", "Oz"] and sum(card.rejected.values()) == 0
+    assert "--channels file: left out Pz, Oz, constant in all recordings; to choose channels" in caplog.text
+    assert card.preprocessing["other_columns"] == ["Battery"]
 
     path = root / "carl" / "rest.csv"
     table = pd.read_csv(path)
-    table.loc[len(table) - 9 :, "Battery"] = 94.0  # now it changes at the end of one recording
+    table.loc[len(table) - 9 :, "Oz"] = 94.0  # now it changes at the end of one recording
     table.to_csv(path, index=False)
-    assert "Battery" in prepare([root], tmp_path / "more", replace(options, reject_flat=0.0)).channels
+    assert "Oz" in prepare([root], tmp_path / "more", replace(options, reject_flat=0.0)).channels
 
 
 def test_a_single_channel_next_to_constant_ones_has_no_average(tmp_path: Path):
