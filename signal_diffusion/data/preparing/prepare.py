@@ -32,7 +32,7 @@ from signal_diffusion.data.recordings.arrays import volts_per_unit, with_array_o
 from signal_diffusion.data.recordings.channels import channel_names, is_bipolar
 from signal_diffusion.data.recordings.headers import check_missing, read_headers, without_constant
 from signal_diffusion.data.recordings.personal import with_ages_and_sexes
-from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_channels, read_recording
+from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_and_other_columns, read_recording
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.representations.registry import representation_named
 from signal_diffusion.data.representations.representation import Representation
@@ -253,7 +253,7 @@ def _channels_of_first_recording(
     """EEG channels of the first recording, and its other columns; with `skip_bad`, of the first that can be read."""
     for recording in recordings:
         try:
-            names, others = eeg_channels(recording)
+            names, others = eeg_and_other_columns(recording)
         except UserError:
             if not options.skip_bad or recording is recordings[-1]:
                 raise

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from signal_diffusion.data.recordings.recording import Recording
 
-__all__ = ["ReadOptions", "Reading", "eeg_channels", "read_recording"]
+__all__ = ["ReadOptions", "Reading", "eeg_and_other_columns", "eeg_channels", "read_recording"]
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,12 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
     )
 
 
-def eeg_channels(recording: Recording) -> tuple[tuple[str, ...], list[str]]:
+def eeg_channels(recording: Recording) -> tuple[str, ...]:
+    """Names of the EEG channels of a file, as electrodes if possible; see `eeg_and_other_columns`."""
+    return eeg_and_other_columns(recording)[0]
+
+
+def eeg_and_other_columns(recording: Recording) -> tuple[tuple[str, ...], list[str]]:
     """Names of the EEG channels of a file, as electrodes if possible, and the columns of an array that are left out.
 
     See `channels.eeg_names` and `table_columns`. In an EDF or BDF with several rates, only the channels with the most

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
-from signal_diffusion.data.recordings.reading import eeg_channels
+from signal_diffusion.data.recordings.reading import eeg_and_other_columns
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import the_recording
 
@@ -70,7 +70,7 @@ def test_the_electrodes_of_a_table_are_used_and_its_other_columns_are_named(
     tmp_path: Path, electrodes: str, others: dict[str, object], expected: tuple[str, ...] | None
 ) -> None:
     table(electrodes, others).to_csv(tmp_path / "a.csv")
-    names, left_out = eeg_channels(the_recording(tmp_path / "a.csv"))
+    names, left_out = eeg_and_other_columns(the_recording(tmp_path / "a.csv"))
     assert names == (expected or tuple(electrodes.split(",")))
     assert sorted(left_out) == sorted(others)
 
@@ -90,10 +90,10 @@ def test_columns_that_are_named_are_taken_whatever_they_are(tmp_path: Path, capl
     card = prepared(tmp_path, "Fz,Cz", {"GYROX": ...}, channels="Fz,GYROX")
     assert card.channels == ("Fz", "GYROX") and "left out" not in caplog.text
     recording = replace(the_recording(tmp_path / "in" / "anna" / "a.csv"), ch_names=("GYROX", "Cz"))
-    assert eeg_channels(recording) == (("Cz",), ["GYROX"])  # --channels file means EEG
+    assert eeg_and_other_columns(recording) == (("Cz",), ["GYROX"])  # --channels file means EEG
 
 
 def test_a_table_of_other_signals_has_no_electrode(tmp_path: Path) -> None:
     table("ECG,GYROX", {"COUNTER": NUMBER % 128}).to_csv(tmp_path / "a.csv")
     with pytest.raises(UserError, match=r"no EEG channel; the file has ECG, GYROX, COUNTER; choose from these with"):
-        eeg_channels(the_recording(tmp_path / "a.csv"))
+        eeg_and_other_columns(the_recording(tmp_path / "a.csv"))
