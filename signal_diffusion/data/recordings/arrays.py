@@ -146,14 +146,17 @@ def _load(path: Path) -> np.ndarray:
         import pymatreader
 
         found = _arrays_in(pymatreader.read_mat(path))
-    arrays = {name: each for name, each in found.items() if each.dtype.kind in "iuf" and each.ndim == 2 and each.size}
-    if len(arrays) != 1:
-        shapes = [f"{name} {'×'.join(map(str, each.shape))}" for name, each in (arrays or found).items()]
+    numbers = {name: each for name, each in found.items() if each.dtype.kind in "iuf" and each.ndim >= 2 and each.size}
+    flat = [each for each in numbers.values() if each.ndim == 2]
+    trials = any(each.ndim > 2 and each.size >= max(map(np.size, flat), default=0) for each in numbers.values())
+    if len(flat) != 1 or trials:  # next to trials, an array of two dimensions has labels
+        shapes = [f"{name} {'×'.join(map(str, each.shape))}" for name, each in (numbers or found).items()]
         raise UserError(
-            f"expected one array of numbers with two dimensions, channels and samples; found "
+            "expected one array of numbers with two dimensions, channels and samples; found "
             f"{listed(shapes) or 'none'}; save one recording as one array"
+            + (", or its trials as epochs: mne.EpochsArray(data, info).save('NAME-epo.fif')" if trials else "")
         )
-    return next(iter(arrays.values())).astype(float)
+    return flat[0].astype(float)
 
 
 def _arrays_in(variables: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:

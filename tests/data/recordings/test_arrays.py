@@ -181,6 +181,16 @@ def test_an_array_with_unclear_axes_is_a_line(tmp_path: Path, array: np.ndarray,
         open_array(tmp_path / "a.npy", 250.0, ch_names)
 
 
+@pytest.mark.parametrize("suffix", ["npz", "mat"])
+def test_labels_next_to_an_array_of_trials_are_not_read_as_eeg(tmp_path: Path, suffix: str):
+    arrays = {"data": SIGNALS.reshape(3, 4, 500), "labels": np.ones((3, 4))}
+    path = tmp_path / f"s01.{suffix}"
+    np.savez(path, **arrays) if suffix == "npz" else scipy.io.savemat(path, arrays)
+    complaint = r"found data 3×4×500, labels 3×4; save one recording as one array, or its trials as epochs: mne\.Epo"
+    with pytest.raises(UserError, match=complaint):
+        open_array(path, 128.0, NAMES)
+
+
 def test_options_that_do_not_fit_the_input_are_a_line(tmp_path: Path):
     table = write_table(tmp_path / "in" / "a.csv", time=TIMES)
     edf = write_edf(tmp_path / "other" / "b.edf", noise(list(NAMES)))
