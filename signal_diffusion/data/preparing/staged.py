@@ -71,6 +71,8 @@ class Staged:
     """Peak-to-peak amplitudes of the windows that are kept or rejected by their amplitude alone, µV."""
     mostly_flat: tuple[str, ...] = ()
     """Channels that are flat in more than half of the recording."""
+    lost_rows: tuple[str, ...] = ()
+    """Rows of its events.tsv that have no onset."""
     digest: str = ""
     """Hash of the recording's samples."""
 

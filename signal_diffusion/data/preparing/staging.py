@@ -26,6 +26,7 @@ from signal_diffusion.data.preparing.losses import Losses, amplitude_that_keeps
 from signal_diffusion.data.preparing.same_content import SameContent
 from signal_diffusion.data.preparing.staged import Progress, Staged, StagedRecordings, Staging
 from signal_diffusion.data.recordings.epochs import epoch_borders, epoch_windows
+from signal_diffusion.data.recordings.events import rows_without_onset
 from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording, names_of
 from signal_diffusion.data.recordings.windows import kept_windows, longest, window_starts, windows_in
@@ -56,8 +57,10 @@ def stage(
     if staging.events is not None:
         check_codes(staging.events.labels, [(each.recording, each.annotations) for each in read])
     notes = _check_annotations(staging, read) if staging.events is None and staging.labelling.by_window else []
+    if lost := [row for each in read for row in each.lost_rows]:
+        notes.append(f"left out {len(lost)} row{'' if len(lost) == 1 else 's'} without an onset: {listed(lost)}")
     for note in notes:
-        logger.warning("label: %s", note)
+        logger.warning("%s: %s", "label" if staging.events is None else "events", note)
     extents = np.concatenate([np.zeros(0), *(result.extents for result in done.values())])
     reject_above = staging.reject_above
     if reject_above is None:
@@ -201,6 +204,8 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
     try:
         reading = staging.read(recording, output=path)
         starts, named, rejected = _candidates(recording, reading, staging)
+        uses_table = staging.events is not None or (staging.labelling.by_window and recording.bids is not None)
+        lost_rows = rows_without_onset(recording) if uses_table else ()
     except UserError as error:
         path.unlink(missing_ok=True)
         return error
@@ -241,6 +246,7 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         baseline=staging.events.baseline if staging.events is not None else None,
         epochs=bool(reading.epochs),
         mostly_flat=reading.mostly_flat,
+        lost_rows=lost_rows,
     )
 
 

@@ -13,14 +13,15 @@ import numpy as np
 from signal_diffusion.data.recordings.edf import stretches_of
 from signal_diffusion.data.recordings.epochs import epoch_events
 from signal_diffusion.data.recordings.spans import Span, triggers
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import mne
+    import pandas as pd
 
     from signal_diffusion.data.recordings.recording import Recording
 
-__all__ = ["Event", "events_of", "events_table", "named_event"]
+__all__ = ["Event", "events_of", "events_table", "named_event", "rows_without_onset"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +72,13 @@ def _precise(onset: float, sfreq: float) -> float:
 
 
 def _in_table(recording: Recording) -> Iterator[Event]:
-    """Events of the BIDS table of a recording, if it has one."""
-    import pandas as pd
-
+    """Events of the BIDS table of a recording, if it has one; rows without an onset are left out."""
     path = events_table(recording)
     if path is None:
         return
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = _read(path)
+        table = table[~_onset_unknown(table)]
         onsets = table["onset"].astype(float).to_numpy()
     except (ValueError, KeyError) as error:
         raise UserError(f"{path.name}: expected a table with onsets in seconds ({error}); repair it") from error
@@ -101,3 +101,27 @@ def events_table(recording: Recording) -> Path | None:
         return None if found is None else Path(found)
     beside = recording.path.with_name(re.sub(r"_eeg\..*$", "_events.tsv", recording.path.name))
     return beside if beside != recording.path and beside.is_file() else None
+
+
+def rows_without_onset(recording: Recording) -> tuple[str, ...]:
+    """Rows of the events.tsv of a recording that have no onset, and so are left out: `…_events.tsv line 9`."""
+    path = events_table(recording)
+    if path is None:
+        return ()
+    table = _read(path)
+    if "onset" not in table:
+        return ()
+    return tuple(f"{path.name} line {row + 2}" for row in np.flatnonzero(_onset_unknown(table)))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig").fillna("")
+    except ValueError as error:  # pandas' errors are ValueErrors
+        raise UserError(f"{path.name}: not a table of events ({one_line(error)[:100]}); repair it") from error
+
+
+def _onset_unknown(table: pd.DataFrame) -> np.ndarray:
+    return table["onset"].str.strip().str.lower().isin(["", "n/a", "nan"]).to_numpy()

@@ -155,6 +155,25 @@ def test_events_of_a_bids_folder_are_known_by_type_and_by_value(tmp_path: Path, 
     assert card.rejected["outside"] == 1
 
 
+@pytest.mark.parametrize("missing", ["n/a", "", "nan"])
+@pytest.mark.parametrize("by_event", [True, False])
+def test_a_row_without_an_onset_is_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, missing: str, by_event: bool
+) -> None:
+    eeg = tmp_path / "in" / "sub-01" / "eeg"
+    eeg.mkdir(parents=True)
+    write_edf(eeg / "sub-01_task-x_eeg.edf", noise(["Fz", "Cz", "Pz"], 125.0, 20.0))
+    (tmp_path / "in" / "dataset_description.json").write_text('{"Name": "in", "BIDSVersion": "1.9.0"}')
+    rows = f"4\t4\tgo\n{missing}\t4\tstop\n12\t4\tgo\n"
+    (eeg / "sub-01_task-x_events.tsv").write_text("onset\tduration\ttrial_type\n" + rows)
+    annotation = replace(UNCHANGED, label="annotation", window=250)
+    card = prepare([tmp_path / "in"], tmp_path / "out", replace(OPTIONS, events="left=go") if by_event else annotation)
+    note = "left out 1 row without an onset: sub-01_task-x_events.tsv line 3"
+    assert f"{'events' if by_event else 'label'}: {note}" in caplog.text
+    assert note in card.preprocessing["labels"]
+    assert card.columns["label"]["names"] == (["left"] if by_event else ["go"])
+
+
 def test_a_length_that_a_representation_cannot_hold_is_refused_with_one_that_it_can(tmp_path: Path) -> None:
     recording(tmp_path / "p1" / "a_raw.fif", [1000, 2000], ["T1", "T2"], pulse(250))
     options = replace(OPTIONS, representation="db-only")

@@ -48,6 +48,13 @@ def test_onsets_that_are_no_numbers_name_the_table(tmp_path: Path) -> None:
         found(path, {"left"}, raw)
 
 
+def test_rows_without_an_onset_are_no_events(tmp_path: Path) -> None:
+    path, raw = with_all_sources(tmp_path)
+    rows = "1\t0\tleft\nn/a\t0\tleft\nNaN\t0\tleft\n\t0\tleft\n2\t0\tleft\n"
+    (tmp_path / "sub-1_task-x_events.tsv").write_text(f"onset\tduration\ttrial_type\n{rows}")
+    assert found(path, {"left"}, raw) == [(1.0, ("left",)), (2.0, ("left",))]
+
+
 def test_events_in_a_stim_channel_are_at_the_sample_where_it_rises() -> None:
     raw = noise(["Fz", "STI"], 160.0, seconds=10.0, types=["eeg", "stim"])
     raw._data[1] = np.repeat([0, 3, 0, 4], 400)
