@@ -81,10 +81,13 @@ class Labelling:
         return "".join(words)
 
 
-def label_notes(lengths: Mapping[str, float], given: Collection[str], instants: int, window: float) -> list[str]:
+def label_notes(
+    lengths: Mapping[str, float], given: Collection[str], instants: int, window: float, tied: int = 0
+) -> list[str]:
     """Describe annotations that are the label of no window, and events without a duration.
 
-    `lengths` are the longest stretches of the annotations, s; `given` those that some window of `window` s has.
+    `lengths` are the longest stretches of the annotations, s; `given` those that some window of `window` s has; `tied`
+    the number of windows that two annotations cover equally.
     """
     notes = []
     if instants:
@@ -92,18 +95,29 @@ def label_notes(lengths: Mapping[str, float], given: Collection[str], instants: 
             f"{instants} annotations have no duration; each lasts until the next one, the last for the median interval "
             "between them (0 s if it is the only one); limit them with --event-duration"
         )
-    never = [f"{name} (at most {length:.4g} s)" for name, length in lengths.items() if name not in given]
+    never = {name: length for name, length in lengths.items() if name not in given}
     problems = []
     if never:
-        problems.append(f"{len(never)} of {len(lengths)} annotations are the label of no window: {listed(never)}")
+        each = [f"{name} (at most {length:.4g} s)" for name, length in never.items()]
+        problems.append(f"{len(never)} of {len(lengths)} annotations are the label of no window: {listed(each)}")
     if lengths and window > max(lengths.values()):
         problems.append(f"no annotation is as long as a window (the longest has {max(lengths.values()):.4g} s)")
-    if problems:
-        notes.append(
-            f"{'; '.join(problems)}; a window of {window:.4g} s has the label that covers at least half of it; use a "
-            "shorter --window, or --events for windows around events"
+    if not problems:
+        return notes
+    problems.append(f"a window of {window:.4g} s has the label that covers at least half of it")
+    long = [name for name, length in never.items() if length >= window]  # a shorter window would not help these
+    if long and tied:
+        problems.append(
+            f"two annotations cover {tied} windows equally: use one of {listed(long)}, as in --label "
+            f"'annotation:{long[0]}'"
         )
-    return notes
+    elif long:
+        problems.append(f"check which others, or rejected stretches, cover the time of {listed(long)}")
+    short = [name for name in never if name not in long]
+    if short or not never:
+        whose = f"for {listed(short)} " if long else ""
+        problems.append(f"{whose}use a shorter --window, or --events for windows around events")
+    return [*notes, "; ".join(problems)]
 
 
 def _fields(text: str) -> list[tuple[str, str | None, str | None]]:

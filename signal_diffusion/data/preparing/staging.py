@@ -161,7 +161,8 @@ def _check_annotations(staging: Staging, results: Sequence[Staged]) -> list[str]
     usable = names or sorted({name for each in results for name in each.lengths})
     lengths = {name: max(each.lengths.get(name, 0.0) for each in results) for name in usable}
     given = frozenset().union(*(each.given for each in results))
-    return label_notes(lengths, given, sum(each.instants for each in results), staging.window / staging.rate)
+    instants, tied = sum(each.instants for each in results), sum(each.rejected.get("tied", 0) for each in results)
+    return label_notes(lengths, given, instants, staging.window / staging.rate, tied)
 
 
 def _results(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import mne
 import numpy as np
 import pytest
 
-from signal_diffusion.data.preparing.labelling import Labelling
+from signal_diffusion.data.preparing.labelling import Labelling, label_notes
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError
@@ -68,6 +69,20 @@ def test_windows_that_two_annotations_share_half_and_half_are_left_out_and_count
     card = prepare([tmp_path / "p1"], tmp_path / "out", OPTIONS)
     assert card.splits["train"]["windows"] == 4 and card.rejected["tied"] == 3
     assert "3 of 7 windows (43 %) are rejected as tied; two annotations cover them equally" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tied", "remedy"),
+    [
+        ({"A": 1.0}, 0, "no annotation is as long as a window .*; use a shorter --window, or --events for wi"),
+        ({"rest": 24.0, "A": 1.0}, 0, "cover the time of rest; for A use a shorter --window, or --events"),
+        ({"open": 24.0, "rest": 24.0}, 9, "9 windows equally: use one of open, rest, as in --label 'annotation:open'$"),
+        ({"open": 24.0, "rest": 24.0, "A": 1.0}, 9, "'annotation:open'; for A use a shorter --window, or --events"),
+    ],
+)
+def test_a_shorter_window_is_advised_only_where_it_helps(lengths: dict, tied: int, remedy: str) -> None:
+    (note,) = label_notes(lengths, (), 0, 2.0, tied)
+    assert re.search(remedy, note)
 
 
 def test_a_template_combines_what_is_known_about_the_recording_with_the_annotation() -> None:
