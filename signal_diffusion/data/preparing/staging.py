@@ -86,7 +86,7 @@ def stage(
             "leave these channels out with --channels", len(dead), len(recordings), listed(dead),
         )  # fmt: skip
     if not staged:
-        has = f"; the recordings have the annotations {', '.join(sorted(annotations))}" if annotations else ""
+        has = f"; the recordings have the annotations {listed(sorted(annotations), 20)}" if annotations else ""
         raise UserError(
             f"no window is left: {len(unusable)} recordings skipped, windows rejected: {_format_counts(rejected)}; "
             f"check --reject-above, --reject-flat and --label{has}"

@@ -50,7 +50,7 @@ class SignalTable:
     marks: list[tuple[int, int, str]]
     """First row, number of rows and text of each run of equal cells in the columns of text."""
     unused: tuple[str, ...] = ()
-    """Columns that count samples, and columns of time after the first."""
+    """Columns that count samples, columns of time after the first, and columns of text that differ in most rows."""
 
 
 def read_table(path: Path, ch_names: Sequence[str], sfreq: float | None, rows: int | None = None) -> SignalTable:
@@ -77,12 +77,15 @@ def read_table(path: Path, ch_names: Sequence[str], sfreq: float | None, rows: i
         )
     elif not ch_names and any(isinstance(name, int) for name in columns):
         raise UserError(f"has no line with names; add --ch-names with {len(columns)} names, such as Fz,Cz,Pz")
+    runs = {name: _runs(table[name]) for name in texts}
+    various = [name for name, each in runs.items() if len(each) > max(2, len(table) // 2)]  # a clock
+    unused = (*counting, *times[1:], *various)
     return SignalTable(
         ch_names=tuple(ch_names) or tuple(str(name).strip() for name in columns),
         data=table[columns].to_numpy(dtype=float).T.copy(),
         sfreq=rate,
-        marks=[mark for name in texts for mark in _runs(table[name])],
-        unused=tuple(str(name) for name in (*counting, *times[1:]) if not str(name).startswith("Unnamed: ")),
+        marks=[mark for name, each in runs.items() if name not in various for mark in each],
+        unused=tuple(str(name) for name in unused if not str(name).startswith("Unnamed: ")),
     )
 
 
@@ -103,16 +106,19 @@ def _read(path: Path, rows: int | None = None) -> pd.DataFrame:
 
     try:
         with path.open(encoding="utf-8-sig") as file:
-            first, second = file.readline(), file.readline()
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-        fields = [field.strip().strip('"') for field in first.split(delimiter)]
-        has_names = not all(_is_number(field) for field in fields)
+            lines = [file.readline() for _ in range(3)]
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=lines[0].count)
+        fields = [[field.strip().strip('"') for field in line.split(delimiter)] for line in lines]
+        # EmotivPRO writes a line about the recording before that of the names.
+        skipped = len(fields[0]) < len(fields[1]) and not any(_is_number(field) for field in fields[1])
+        has_names = not all(_is_number(field) for field in fields[0])
         return pd.read_csv(
             path,
             sep=delimiter,
             header=0 if has_names else None,
+            skiprows=int(skipped),
             nrows=rows,
-            decimal="," if delimiter == ";" and "," in second else ".",
+            decimal="," if delimiter == ";" and "," in lines[1 + skipped] else ".",
             encoding="utf-8-sig",
             skipinitialspace=True,
         )

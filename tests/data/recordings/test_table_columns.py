@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
+from signal_diffusion.data.recordings.arrays import is_array, open_array
 from signal_diffusion.data.recordings.reading import eeg_and_other_columns
 from signal_diffusion.errors import UserError
 from tests.data.recordings.files import the_recording
@@ -91,6 +92,21 @@ def test_columns_that_are_named_are_taken_whatever_they_are(tmp_path: Path, capl
     assert card.channels == ("Fz", "GYROX") and "left out" not in caplog.text
     recording = replace(the_recording(tmp_path / "in" / "anna" / "a.csv"), ch_names=("GYROX", "Cz"))
     assert eeg_and_other_columns(recording) == (("Cz",), ["GYROX"])  # --channels file means EEG
+
+
+def test_a_clock_in_text_is_named_and_no_label(tmp_path: Path) -> None:
+    clock = pd.Timestamp("2024-01-01") + pd.to_timedelta(NUMBER / 128, unit="s")
+    others = {"Timestamp (Formatted)": clock.strftime("%H:%M:%S.%f"), "stage": np.repeat(["rest", "work"], ROWS // 2)}
+    table("Fz,Cz", others).to_csv(tmp_path / "a.csv", index=False)
+    assert eeg_and_other_columns(the_recording(tmp_path / "a.csv"))[1] == ["Timestamp (Formatted)"]
+    assert list(open_array(tmp_path / "a.csv", None, ()).annotations.description) == ["rest", "work"]
+
+
+def test_a_line_about_the_recording_before_the_names_is_skipped(tmp_path: Path) -> None:
+    text = table("EEG.Fz,EEG.Cz", EMOTIV_PRO).to_csv(index=False)
+    (tmp_path / "a.csv").write_text(f"title:rest,start timestamp:1.7e9,headset type:EPOCX\n{text}")
+    assert is_array(tmp_path / "a.csv")
+    assert eeg_and_other_columns(the_recording(tmp_path / "a.csv")) == (("Fz", "Cz"), list(EMOTIV_PRO))
 
 
 def test_a_table_of_other_signals_has_no_electrode(tmp_path: Path) -> None:
