@@ -40,7 +40,7 @@ def windows(
         typer.Argument(
             metavar="SAMPLES|RUN",
             help="What to judge: a folder that `sample` wrote, a dataset (or DATASET:SPLIT), a folder of FIF or EDF "
-            "files, or a run or an exported model, which then generates samples with the conditions of the real windows.",
+            "files, or a run or an exported model, which generates samples with the conditions of the real windows.",
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder to write the report to; must not exist yet.")],
