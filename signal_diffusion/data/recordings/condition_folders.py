@@ -1,85 +1,127 @@
-"""Folders that may be conditions or groups with people inside: `pre/p01`, `post/p01`; `alpha/anna`, `beta/anna`."""
+"""Folders that may be conditions, visits or groups with people inside: `pre/p01`, `post/p01`; `T1/S1`, `T2/S1`."""
 
 from __future__ import annotations
 
 import logging
 import re
 import shlex
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from signal_diffusion.data.recordings.patterns import pattern_of
+from signal_diffusion.data.recordings.repeated_names import repeated_part
+from signal_diffusion.data.recordings.words import (
+    CONDITION,
+    NUMBERED,
+    PART,
+    PERSON,
+    VISIT,
+    may_be_a_person,
+    names_a_person,
+    says_what,
+    without_dates,
+)
 from signal_diffusion.errors import UserError, listed
 
-__all__ = ["NO_PERSON", "refuse_conditions"]
+__all__ = ["TABLE", "Placed", "refuse_conditions"]
 
 logger = logging.getLogger(__name__)
 
-NO_PERSON = re.compile(  # folders by session or kind of data
-    r"(ses|task|acq|run)-.*|(sess?|session|run|task|trial|block|visit|day|night)[ _-]?\d+|eeg", re.IGNORECASE
-)
-_CONDITION = re.compile(  # folders by condition or group
-    r"pre|post|before|after|baseline|follow[ _-]?up|rest(ing)?|task|active|sham|e[oc]|(eyes?[ _-]?)?(open|closed?)|"
-    r"(healthy[ _-]?)?controls?|healthy|hc|patients?|cases?|normal|abnormal|male|female|train(ing)?|val(idation)?|test",
-    re.IGNORECASE,
-)
-_NUMBERED = re.compile(
-    r"(?!(rec|recording|file|part|seg|segment|eeg|data|set|take)[ _-]?\d)[A-Za-z]+[ _-]?\d+", re.IGNORECASE
-)
-_RECORDED = """
-eeg ecg eog emg erp raw data signal signals record recording recordings file export exported output filtered clean
-cleaned processed preprocessed original montage
-session run trial block test train exam experiment measurement paradigm part segment start end first last
-rest resting relax relaxed relaxing relaxation baseline eye eyes open opened close closed eo ec
-awake wake sleep sleeping nap night day morning noon afternoon evening
-task tasks pre post before after during left right up down hand hands foot feet fist fists both tongue finger
-motor imagery mi me movement execution math maths arithmetic counting reading writing typing reasoning memory nback
-back attention stroop flanker oddball go nogo auditory audio visual video videos image images picture pictures face
-faces house houses word words object objects music silence noise song speech story film movie game gaming driving
-walk walking sit sitting stand standing run running active passive real sham control placebo drug
-stress stressed calm happy sad neutral fear anger positive negative valence arousal emotion meditation breathing
-hyperventilation hv photic stimulation stim stimulus flicker ssvep target nontarget standard deviant
-congruent incongruent easy hard low medium high normal abnormal healthy patient seizure ictal interictal preictal
-"""
-_NO_NAMES = frozenset(_RECORDED.split())  # words in names of files that say what was recorded, not who
+TABLE = "--subject-from table --subjects TABLE (its columns: file, id)"
 
 
-def refuse_conditions(base: Path, inside: Mapping[str, Collection[str]]) -> None:
-    """Raise a `UserError` if folders seem to be conditions or groups, or may be as well as people.
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where a file is: the folder that may be a person, and the person if it is not."""
 
-    `inside` is folder → names of what is in it, files or folders. Folders with a number in their names are people.
-    Folders are conditions by their names, or if more numbered names are inside than there are folders. They may be
-    conditions if several names that could be those of people are in several folders; a single one is warned about.
+    folder: str
+    inside: str
+    """What is in the folder: another one, or the name of the file."""
+    labelled: str
+    """The person with `--label folder`."""
+
+    @property
+    def name(self) -> str:
+        """What is in the folder, without the folder's own name and without dates."""
+        own = re.match(re.escape(self.folder) + r"[_\-. ]+(?=.)", self.inside)
+        rest = self.inside[own.end() :] if own else self.inside
+        return without_dates(rest) or without_dates(self.inside) or rest
+
+
+def refuse_conditions(base: Path, placed: Mapping[str, Placed]) -> None:
+    """Raise a `UserError` if folders seem to be conditions, visits or groups, or may be as well as people.
+
+    `placed` is file → its place. Folders that look like a person (`p01`) are people. Others are not if names that look
+    like people are in several of them, by their names (`pre`, `T1`), or if more numbered names are inside than there
+    are folders. They may be conditions if several names that could be those of people are in several folders; a
+    single one is warned about.
     """
-    if len(inside) < 2 or any(re.search(r"\d", folder) for folder in inside):
+    folders: dict[str, set[str]] = defaultdict(set)
+    for each in placed.values():
+        folders[each.name].add(each.folder)
+    above = set().union(*folders.values())
+    if len(above) < 2:
         return
-    names = sorted(name for found in inside.values() for name in found)
-    numbers = [match[0] for name in names if not NO_PERSON.fullmatch(name) and (match := _NUMBERED.match(name))]
-    numbered = len(numbers) == len(names)
-    folders = listed(sorted(inside))
-    if all(map(_CONDITION.fullmatch, inside)) or (numbered and len(set(numbers)) > len(inside)):
-        pattern = r"^[^/]+/([A-Za-z]+[ _-]?\d+)" if numbered else r"^[^/]+/([^/._ -]+)"
-        raise UserError(
-            f"{base}: folders {folders} seem to be conditions or groups, not {len(inside)} people; if so "
-            "use --label folder (the folder is the label, what is inside is the person) or "
-            f"--subject-pattern {shlex.quote(pattern)}, or --subject-from folder if each folder is a person"
-        )
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if not all(map(_may_be_a_person, names)) or 2 * len(repeated) < len(set(names)):
+    repeated = sorted(name for name, found in folders.items() if len(found) > 1)
+    if any(re.search(r"\d", folder) for folder in above):
+        if _are_visits(above, folders, repeated, placed):
+            raise UserError(f"{base}: folders {listed(sorted(above))} seem to be {_no_people(placed, len(above))}")
+        return
+    numbered = names_a_person(folders) and len({NUMBERED.match(name)[0] for name in folders}) > len(above)  # type: ignore[index]
+    if numbered or all(CONDITION.fullmatch(folder) or PART.fullmatch(folder) for folder in above):
+        raise UserError(f"{base}: folders {listed(sorted(above))} seem to be {_no_people(placed, len(above))}")
+    if not all(map(may_be_a_person, folders)) or 2 * len(repeated) < len(folders):
         return
     if len(repeated) == 1:
         logger.warning(
             "%s: folders %s are taken as %d people; if the person is %s, use --label folder",
-            base, folders, len(inside), repeated[0],
+            base, listed(sorted(above)), len(above), repeated[0],
         )  # fmt: skip
         return
     raise UserError(
-        f"{base}: folders {folders} contain the same names, {listed(repeated)}; if these names are the people use "
-        "--label folder (the folder is the label) or --subject-pattern '^[^/]+/([^/.]+)', or --subject-from folder if "
-        "each folder is a person"
+        f"{base}: folders {listed(sorted(above))} contain the same names, {listed(repeated)}; if these names are the "
+        f"people use {_options(placed)}, or --subject-from folder if each folder is a person"
     )
 
 
-def _may_be_a_person(name: str) -> bool:
-    words = [word.lower() for word in re.split(r"[\W_]+", name) if word]
-    return all(word.isalpha() and word not in _NO_NAMES for word in words)
+def _are_visits(
+    above: Collection[str], names: Collection[str], repeated: Collection[str], placed: Mapping[str, Placed]
+) -> bool:
+    """Whether folders with numbers in their names hold several people each: `T1`, `week4`, `shhs1`."""
+    if any(map(PERSON.fullmatch, above)):
+        return False
+    numbered = names_a_person(names)
+    if all(VISIT.fullmatch(each) or CONDITION.fullmatch(each) or PART.fullmatch(each) for each in above):
+        if any(map(CONDITION.fullmatch, above)) or all(map(PART.fullmatch, above)):
+            return True
+        return bool(repeated) and (numbered or all(map(may_be_a_person, names)))
+    if len({re.sub(r"\d+", "", each) for each in above}) > 1 or 2 * len(repeated) < len(names):
+        return False
+    long = all(re.fullmatch(r"\d{5,}", name) for name in names)
+    dated = all(each.isdigit() for each in above) and all(each.name != each.inside for each in placed.values())
+    return (numbered or long or dated) and len(names) >= len(above)
+
+
+def _no_people(placed: Mapping[str, Placed], count: int) -> str:
+    return (
+        f"conditions or groups, not {count} people; if so use {_options(placed)}, "
+        "or --subject-from folder if each folder is a person"
+    )
+
+
+def _options(placed: Mapping[str, Placed]) -> str:
+    """The options that make the names inside people."""
+    part_of = repeated_part([each.name for each in placed.values()])
+    person_of = {
+        file: part_of.part_of.get(each.name, each.name) if part_of else each.name for file, each in placed.items()
+    }
+    people = set(person_of.values())
+    if len(people) == 1 and all(map(says_what, re.split(r"[_\-. ]+", people.pop()))):
+        return TABLE
+    pattern = pattern_of(person_of, part_of.pattern if part_of else None)
+    pairs = {(person, placed[file].labelled) for file, person in person_of.items()}
+    alike = len(pairs) == len({person for person, _ in pairs}) == len({label for _, label in pairs})
+    label = "--label folder (the folder is the label, what is inside is the person)"
+    return (f"{label} or " if alike else "") + (f"--subject-pattern {shlex.quote(pattern)}" if pattern else TABLE)

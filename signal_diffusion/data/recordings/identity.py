@@ -13,16 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from signal_diffusion.data.recordings.condition_folders import NO_PERSON, refuse_conditions
-from signal_diffusion.data.recordings.repeated_names import Repeated, other_reading, pattern_for, repeated_part
+from signal_diffusion.data.recordings.condition_folders import TABLE, Placed, refuse_conditions
+from signal_diffusion.data.recordings.patterns import pattern_of
+from signal_diffusion.data.recordings.places import Person, entities_of, stem_of, wrappers
+from signal_diffusion.data.recordings.repeated_names import Repeated, other_reading, repeated_part
 from signal_diffusion.errors import UserError, listed
 
 __all__ = ["SubjectRule", "entities_of", "stem_of", "subjects_of"]
 
 logger = logging.getLogger(__name__)
-
-_ENTITY = re.compile(r"(?<![^_])(sub|ses|task|acq|run)-([A-Za-z0-9]+)")  # of BIDS names: sub-01_task-rest_eeg.edf
-_TABLE = "--subject-from table --subjects TABLE (its columns: file, id)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,32 +51,24 @@ class SubjectRule:
                 )
 
 
-def entities_of(path: PurePath) -> dict[str, str]:
-    """Entities of a BIDS-like path (sub, ses, task, acq, run): those of the name before those of folders."""
-    return dict(pair for part in path.parts for pair in _ENTITY.findall(part))
-
-
-def stem_of(name: str) -> str:
-    """Name of a file without its format."""
-    return re.sub(r"(\.fif\.gz|\.[^.]+)$", "", name, flags=re.IGNORECASE)
-
-
 def subjects_of(base: Path, files: Sequence[PurePath], rule: SubjectRule, *, folder_is_label: bool) -> list[str]:
     """Name the person of each file, given by its path within `base`.
 
-    `sub-…` in the file's name, else a folder `sub-…`, else the first folder that is no session, else the file's name
-    without ses-, task-, acq- and run-. With `folder_is_label`, the first folder is a label. Raises `UserError` if
-    folder and name contradict each other, or if several names seem to be of one person, unless `rule` settles it.
+    `sub-…` in the file's name, else a folder `sub-…`, else the first folder that is no session, date or single folder
+    around the data, else the file's name without ses-, task-, acq- and run-. With `folder_is_label`, the first folder
+    is a label. Raises `UserError` if folder and name contradict each other, if folders seem to be conditions or
+    visits, or if several names seem to be of one person, unless `rule` settles it.
     """
     if rule.pattern is not None:
         return _by_pattern(base, files, rule.pattern)
     if rule.source == "table":  # the caller knows the table
         return [stem_of(file.name) for file in files]
-    people = [_Person(file, file.parts[1:-1] if folder_is_label else file.parts[:-1]) for file in files]
+    above = 1 if folder_is_label else wrappers(files)
+    people = [Person(file, file.parts[above:-1]) for file in files]
     if rule.source is None:
         _refuse_contradictions(base, people)
         if not rule.one_person_per_file:
-            refuse_conditions(base, _inside_folders(people))
+            refuse_conditions(base, _placed(people))
     if rule.source == "folder" and (lost := [str(each.file) for each in people if each.folder is None]):
         raise UserError(
             f"{base}: --subject-from folder, but {len(lost)} files are in no folder of a person: {listed(lost)}; "
@@ -86,44 +77,11 @@ def subjects_of(base: Path, files: Sequence[PurePath], rule: SubjectRule, *, fol
     by_name = [each for each in people if each.named is None and (each.folder is None or rule.source == "name")]
     if rule.source != "folder" and not rule.one_person_per_file:
         _refuse_repeated(base, people, by_name)
-    subjects = [each.subject(rule) for each in people]
+    subjects = [each.subject(rule.source) for each in people]
     if rule == SubjectRule():
         _refuse_case(base, subjects)
-        _warn(base, people, subjects)
+        _warn(base, people, subjects, 0 if folder_is_label else above)
     return subjects
-
-
-class _Person:
-    """What name and folders of a file say about the person."""
-
-    def __init__(self, file: PurePath, folders: Sequence[str]) -> None:
-        self.file = file
-        self.named = _sub(file.name)
-        """`sub-…` in the name."""
-        self.folder = next(filter(None, map(_sub, folders)), None) or next(
-            (folder for folder in folders if not NO_PERSON.fullmatch(folder)), None
-        )
-        self.stem = stem_of(file.name)
-        below = folders[folders.index(self.folder) + 1 :] if self.folder in folders else ()
-        self.inside = next((folder for folder in below if not NO_PERSON.fullmatch(folder)), self.stem)
-        """What is below the folder: another one, or the name."""
-        rest = _ENTITY.sub("", self.stem)
-        if rest != self.stem:
-            rest = re.sub(r"(^|_)eeg$", "", rest)
-        self.rest = re.sub("_+", "_", rest).strip("_") if rest != self.stem else rest
-        """The name without ses-, task-, acq-, run-; empty if nothing is left."""
-
-    def subject(self, rule: SubjectRule) -> str:
-        if rule.source == "folder":
-            assert self.folder is not None
-            return self.folder
-        by_folder = self.folder if rule.source is None else None
-        return self.named or by_folder or self.rest or self.stem
-
-
-def _sub(part: str) -> str | None:
-    found = dict(_ENTITY.findall(part)).get("sub")
-    return found and f"sub-{found}"
 
 
 def _by_pattern(base: Path, files: Sequence[PurePath], pattern: str) -> list[str]:
@@ -136,7 +94,7 @@ def _by_pattern(base: Path, files: Sequence[PurePath], pattern: str) -> list[str
     return [match[1] for match in found if match is not None]
 
 
-def _refuse_contradictions(base: Path, people: Sequence[_Person]) -> None:
+def _refuse_contradictions(base: Path, people: Sequence[Person]) -> None:
     wrong = [each for each in people if (other := _named_like_folder(each)) and other != each.folder]
     if wrong:
         first = wrong[0]
@@ -147,13 +105,17 @@ def _refuse_contradictions(base: Path, people: Sequence[_Person]) -> None:
         )
 
 
-def _inside_folders(people: Sequence[_Person]) -> dict[str, set[str]]:
-    """Folders of people, unless named `sub-…`, and the names of what is in them."""
-    inside: dict[str, set[str]] = defaultdict(set)
-    for each in people:
-        if each.named is None and each.folder is not None and not each.folder.startswith("sub-"):
-            inside[each.folder].add(each.inside)
-    return inside
+def _placed(people: Sequence[Person]) -> dict[str, Placed]:
+    """File → its place, of files in folders of people, unless named `sub-…`."""
+    return {
+        each.file.as_posix(): Placed(
+            folder=each.folder,
+            inside=each.inside,
+            labelled=Person(each.file, each.file.parts[1:-1]).subject(),
+        )
+        for each in people
+        if each.named is None and each.folder is not None and not each.folder.startswith("sub-")
+    }
 
 
 def _refuse_case(base: Path, subjects: Sequence[str]) -> None:
@@ -163,11 +125,11 @@ def _refuse_case(base: Path, subjects: Sequence[str]) -> None:
         if other != subject:
             raise UserError(
                 f"{base}: {other} and {subject} differ only in upper and lower case, so they seem to be one person; "
-                f"rename them, use --subject-from folder or --subject-pattern, or {_TABLE}"
+                f"rename them, use --subject-from folder or --subject-pattern, or {TABLE}"
             )
 
 
-def _named_like_folder(person: _Person) -> str | None:
+def _named_like_folder(person: Person) -> str | None:
     """The person in the name of a file, if the folder has another one of the same form: S002R01 in the folder S001."""
     folder = person.folder
     if folder is None:
@@ -183,18 +145,18 @@ def _named_like_folder(person: _Person) -> str | None:
     return other[0]
 
 
-def _refuse_repeated(base: Path, people: Sequence[_Person], by_name: Sequence[_Person]) -> None:
+def _refuse_repeated(base: Path, people: Sequence[Person], by_name: Sequence[Person]) -> None:
     names = {each.file.as_posix(): each.rest for each in by_name}
     if nameless := [file for file, name in names.items() if not name and len(people) > 1]:
         raise UserError(
             f"{base}: {len(nameless)} files name no person: {listed(nameless)}; put the files of each person into one "
-            f"folder, write sub-… into the names, or use {_TABLE}"
+            f"folder, write sub-… into the names, or use {TABLE}"
         )
     repeated = repeated_part(names.values())
     if repeated is None:
         return
     everywhere = {each.file.as_posix(): names.get(each.file.as_posix(), "") for each in people}
-    other = other_reading(repeated)
+    other = repeated.other or other_reading(repeated)
     readings = [each for each in (repeated, other) if each is not None]
     raise UserError(
         f"{base}: {', or '.join(_reading(each, names, everywhere) for each in readings)}, "
@@ -208,15 +170,16 @@ def _reading(repeated: Repeated, names: Mapping[str, str], everywhere: Mapping[s
     for file, name in names.items():
         files[repeated.part_of.get(name, name)].append(file)
     part, same = next((part, same) for part, same in files.items() if len({names[file] for file in same}) > 1)
-    pattern = pattern_for(repeated, everywhere)
+    pattern = pattern_of({path: repeated.part_of.get(name) for path, name in everywhere.items()}, repeated.pattern)
     return (
         f"{same[0]} and {same[1]} seem to be one person, {part} ({len(files)} people in {len(names)} files); "
-        f"if so use {f'--subject-pattern {shlex.quote(pattern)}' if pattern else _TABLE}"
+        f"if so use {f'--subject-pattern {shlex.quote(pattern)}' if pattern else TABLE}"
     )
 
 
-def _warn(base: Path, people: Sequence[_Person], subjects: Sequence[str]) -> None:
-    loose = sorted({each.rest or each.stem for each in people if each.named is None and len(each.file.parts) == 1})
+def _warn(base: Path, people: Sequence[Person], subjects: Sequence[str], above: int) -> None:
+    without_folder = [each for each in people if each.named is None and len(each.file.parts) == above + 1]
+    loose = sorted({each.rest or each.stem for each in without_folder})
     if len(loose) > 1:
         logger.warning(
             "%s: treating each of %d files as a separate subject, such as %s; put the files of one subject into one "

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
-__all__ = ["Repeated", "other_reading", "pattern_for", "repeated_part"]
+from signal_diffusion.data.recordings.words import DATE, GROUP, PERSON, says_what
+
+__all__ = ["Repeated", "other_reading", "repeated_part"]
 
 _SLEEP_EDF = re.compile(r"(S[CT]\d{3})\d[A-Z]\w")  # subject (3 digits with the study), night, equipment
 _SEPARATED = re.compile(r"[_\-. ]+")
@@ -22,7 +24,9 @@ class Repeated:
 
     part_of: dict[str, str]
     pattern: str | None = None
-    """A regular expression of its first group, if it is known; else `pattern_for` makes one."""
+    """A regular expression whose first group is the part, if one is known."""
+    other: Repeated | None = None
+    """Another reading that is possible."""
 
 
 def repeated_part(names: Collection[str]) -> Repeated | None:
@@ -30,22 +34,48 @@ def repeated_part(names: Collection[str]) -> Repeated | None:
 
     A part that all names share, such as `EEG_`, says nothing, unless it contains a number, is a name itself, or what
     follows is a session or run by its name. What follows a part has to count, or to follow another part as well
-    (`anna_rest`, `anna_work`, `bert_rest`). Of several such parts, the shortest that distinguishes names.
+    (`anna_rest`, `anna_work`, `bert_rest`). Of several such parts, the shortest that distinguishes names and is no
+    group (`CTL_01`, `PAT_02`). Dates and conditions before people are no part.
     """
+    bare = _without_what_comes_first(set(names))
+    found = _repeated(sorted(set(bare.values())))
+    if found is None and len(set(bare.values())) < len(bare):
+        found = Repeated(part_of={})
+    if found is None or all(name == rest for name, rest in bare.items()):
+        return found
+    return replace(found, part_of={name: found.part_of.get(rest, rest) for name, rest in bare.items()}, other=None)
+
+
+def _without_what_comes_first(names: Collection[str]) -> dict[str, str]:
+    """Name → the name without dates before it, and without conditions before people (`rest_p01`, `task_p01`)."""
+    bare = {name: re.sub(rf"^(?:{DATE}[_\-. ]+)+", "", name) for name in names}
+    person = re.compile(rf"((?:[^\W\d_]+[_\-. ]+)+?)((?:{PERSON.pattern}|\d+)(?![^\W_]).*)", re.IGNORECASE)
+    found = {name: person.fullmatch(rest) for name, rest in bare.items()}
+    first = {match[1] if match else "" for match in found.values()}
+    if len(first) > 1 and all(says_what(word) for words in first for word in _SEPARATED.split(words.rstrip("_-. "))):
+        return {name: match[2] for name, match in found.items() if match}
+    return bare
+
+
+def _repeated(names: list[str]) -> Repeated | None:
     doubtful = None
-    for candidate in _candidates(sorted(set(names))):
+    for candidate in _candidates(names):
         counts = Counter(candidate.part_of.values())
         shared = {name: part for name, part in candidate.part_of.items() if counts[part] > 1}
         if not shared:
             continue
         if candidate.pattern is not None:
             return candidate
+        groups = _groups(candidate)
+        if groups:
+            doubtful = doubtful or (candidate if groups == "perhaps" else None)
+            continue
         rests = Counter(name[len(part) :] for name, part in candidate.part_of.items())
-        numbered = any(re.search(r"\d", part) or part in candidate.part_of for part in shared.values())
+        numbered = any(_has_number(part) or part in candidate.part_of for part in shared.values())
         if len(counts) > 1:
             counting = all(re.search(r"\d", name[len(part) :]) for name, part in shared.items())
             if numbered or counting or max(rests.values()) > 1:
-                return candidate
+                return replace(candidate, other=doubtful)
         elif doubtful is None and (numbered or all(_COUNTED.match(rest) for rest in rests)):
             doubtful = candidate
     return doubtful
@@ -54,7 +84,7 @@ def repeated_part(names: Collection[str]) -> Repeated | None:
 def other_reading(repeated: Repeated) -> Repeated | None:
     """Read the word after the part as the person (`closed_anna`, `open_anna`); None if that is unlikely.
 
-    The word has to follow several parts, and to be neither a number nor a session or run by its name.
+    The word has to follow several parts, and to be neither a number nor a session, run or condition by its name.
     """
     parts = set(repeated.part_of.values())
     rests = {name: name[len(part) :] for name, part in repeated.part_of.items()}
@@ -65,34 +95,26 @@ def other_reading(repeated: Repeated) -> Repeated | None:
         return None
     if max(Counter(words.values()).values()) == 1 or all(_COUNTED.match(rest) for rest in rests.values()):
         return None
+    if all(map(says_what, words.values())):
+        return None
     return Repeated(part_of=words, pattern=r"([^/_. -]+)\.[^/.]+$")
 
 
-def pattern_for(repeated: Repeated, paths: Mapping[str, str]) -> str | None:
-    """Make a regular expression whose first group, searched in each path, is its person; None if none is simple.
+def _has_number(part: str) -> bool:
+    """Whether a part has a number other than a year."""
+    return re.search(r"\d", re.sub(r"(?<![^_\-. ])(19|20)\d\d(?![^_\-. ])", "", part)) is not None
 
-    `paths` is path → name.
-    """
-    parts = set(repeated.part_of.values())
-    bodies = {re.sub(r"\d+", lambda _: r"\d+", re.escape(part)) for part in parts}
-    following = {name[len(part) : len(part) + 1] for name, part in repeated.part_of.items()}
-    candidates = [repeated.pattern] if repeated.pattern else []
-    if len(bodies) == 1:
-        body = bodies.pop()
-        candidates += [f"({body}){re.escape(next(iter(following)))}"] if len(following) == 1 else []
-        candidates.append(f"({body})")
-    fields = {len(_SEPARATED.split(part)) for part in parts}
-    if len(fields) == 1:
-        more = f"(?:[_. -]+[^/_. -]+){{{count}}}" if (count := fields.pop() - 1) else ""
-        candidates.append(f"([^/_. -]+{more})[^/]*$")
-    for pattern in candidates:
-        found = {path: re.search(pattern, path) for path in paths}
-        if all(
-            match is not None and match[1] == repeated.part_of.get(paths[path], match[1])
-            for path, match in found.items()
-        ):
-            return pattern
-    return None
+
+def _groups(candidate: Repeated) -> str:
+    """Whether several parts are groups, before numbers or people: "certainly", "perhaps" (`H S1`, `MDD S1`) or ""."""
+    rests = {part: name[len(part) :].lstrip("_-. ") for name, part in candidate.part_of.items()}
+    if len(rests) == 1 or not all(rests.values()):
+        return ""
+    if all(GROUP.fullmatch(part) and rest[0].isdigit() for part, rest in rests.items()):
+        return "certainly"
+    starts = all(re.match(rf"(?i:{PERSON.pattern})(?![^\W_])", rest) for rest in rests.values())
+    short = all(re.fullmatch("[A-Z]{1,4}", part) or GROUP.fullmatch(part) for part in rests)
+    return "perhaps" if starts and short else ""
 
 
 def _candidates(names: list[str]) -> Iterator[Repeated]:
@@ -100,6 +122,7 @@ def _candidates(names: list[str]) -> Iterator[Repeated]:
         yield Repeated(part_of=sleep, pattern=_SLEEP_EDF.pattern[: _SLEEP_EDF.pattern.index(")") + 1])
     yield from _separated(names)
     yield from _same_form(names)
+    yield from _grid(names)
 
 
 def _separated(names: list[str]) -> Iterator[Repeated]:
@@ -121,3 +144,15 @@ def _same_form(names: list[str]) -> Iterator[Repeated]:
         ends = {name: [match.end() for match in re.finditer(r"\d+(?=[A-Za-z])", name)] for name in alike}
         for number in range(min(map(len, ends.values()))):
             yield Repeated(part_of={name: name[: ends[name][number]] for name in alike})
+
+
+def _grid(names: list[str]) -> Iterator[Repeated]:
+    """People and sessions of two digits each, where each person has the same sessions, from 01: `B0101T`, `B0102E`."""
+    found = [re.fullmatch(r"([A-Za-z]+\d\d)(\d\d)([A-Za-z])", name) for name in names]
+    sessions: dict[str, list[int]] = {}
+    for match in found:
+        if match is None:
+            return
+        sessions.setdefault(match[1], []).append(int(match[2]))
+    if sessions and all(sorted(each) == list(range(1, len(each) + 1)) for each in sessions.values()):
+        yield Repeated(part_of={match[0]: match[1] for match in found if match})
