@@ -18,6 +18,7 @@ from signal_diffusion.data.recordings.words import (
     PART,
     PERSON,
     VISIT,
+    is_id,
     may_be_a_person,
     names_a_person,
     says_what,
@@ -65,14 +66,18 @@ def refuse_conditions(base: Path, placed: Mapping[str, Placed]) -> None:
     if len(above) < 2:
         return
     repeated = sorted(name for name, found in folders.items() if len(found) > 1)
-    if any(re.search(r"\d", folder) for folder in above):
-        if _are_visits(above, folders, repeated, placed):
-            raise UserError(f"{base}: folders {listed(sorted(above))} seem to be {_no_people(placed, len(above))}")
+    with_number = any(re.search(r"\d", folder) for folder in above)
+    if _are_visits(above, folders, repeated, placed) if with_number else _are_conditions(above, folders):
+        raise UserError(
+            f"{base}: folders {listed(sorted(above))} seem to be conditions or groups, not {len(above)} people; if so "
+            f"use {_options(placed)}, or --subject-from folder if each folder is a person"
+        )
+    if with_number:
         return
-    numbered = names_a_person(folders) and len({NUMBERED.match(name)[0] for name in folders}) > len(above)  # type: ignore[index]
-    if numbered or all(CONDITION.fullmatch(folder) or PART.fullmatch(folder) for folder in above):
-        raise UserError(f"{base}: folders {listed(sorted(above))} seem to be {_no_people(placed, len(above))}")
-    if not all(map(may_be_a_person, folders)) or 2 * len(repeated) < len(folders):
+    dated = (each.name for each in placed.values() if each.name != each.inside)
+    sessions = any(re.match(r"[sS]\d", name) for name in dated)  # s001_2003_01_02
+    possible = all(map(may_be_a_person, folders)) or (all(map(is_id, folders)) and not sessions)
+    if not possible or 2 * len(repeated) < len(folders):
         return
     if len(repeated) == 1:
         logger.warning(
@@ -86,29 +91,29 @@ def refuse_conditions(base: Path, placed: Mapping[str, Placed]) -> None:
     )
 
 
+def _are_conditions(above: Collection[str], names: Collection[str]) -> bool:
+    """Whether folders without numbers hold several people each, by their names or by the names inside."""
+    if all(CONDITION.fullmatch(folder) or PART.fullmatch(folder) for folder in above):
+        return True
+    numbers = {match[0] for name in names if (match := NUMBERED.match(name))}
+    return names_a_person(names) and len(numbers) > len(above)
+
+
 def _are_visits(
     above: Collection[str], names: Collection[str], repeated: Collection[str], placed: Mapping[str, Placed]
 ) -> bool:
     """Whether folders with numbers in their names hold several people each: `T1`, `week4`, `shhs1`."""
     if any(map(PERSON.fullmatch, above)):
         return False
-    numbered = names_a_person(names)
     if all(VISIT.fullmatch(each) or CONDITION.fullmatch(each) or PART.fullmatch(each) for each in above):
-        if any(map(CONDITION.fullmatch, above)) or all(map(PART.fullmatch, above)):
-            return True
-        return bool(repeated) and (numbered or all(map(may_be_a_person, names)))
+        words = any(map(CONDITION.fullmatch, above)) or all(re.match("[A-Za-z]{3}", each) for each in above)
+        return words or (
+            bool(repeated) and (names_a_person(names) or all(map(may_be_a_person, names)) or all(map(is_id, names)))
+        )
     if len({re.sub(r"\d+", "", each) for each in above}) > 1 or 2 * len(repeated) < len(names):
         return False
-    long = all(re.fullmatch(r"\d{5,}", name) for name in names)
     dated = all(each.isdigit() for each in above) and all(each.name != each.inside for each in placed.values())
-    return (numbered or long or dated) and len(names) >= len(above)
-
-
-def _no_people(placed: Mapping[str, Placed], count: int) -> str:
-    return (
-        f"conditions or groups, not {count} people; if so use {_options(placed)}, "
-        "or --subject-from folder if each folder is a person"
-    )
+    return (dated or all(map(is_id, names))) and len(names) >= len(above)
 
 
 def _options(placed: Mapping[str, Placed]) -> str:

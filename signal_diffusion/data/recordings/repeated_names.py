@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from signal_diffusion.data.recordings.words import DATE, GROUP, PERSON, says_what
+from signal_diffusion.data.recordings.words import DATE, GROUP, PERSON, VISIT, says_what
 
 __all__ = ["Repeated", "other_reading", "repeated_part"]
 
@@ -43,17 +43,23 @@ def repeated_part(names: Collection[str]) -> Repeated | None:
         found = Repeated(part_of={})
     if found is None or all(name == rest for name, rest in bare.items()):
         return found
-    return replace(found, part_of={name: found.part_of.get(rest, rest) for name, rest in bare.items()}, other=None)
+    first = _repeated(sorted(names))
+    if first and any(re.match(DATE, name) or says_what(first.part_of.get(name, name)) for name in names):
+        first = None
+    return replace(found, part_of={name: found.part_of.get(rest, rest) for name, rest in bare.items()}, other=first)
 
 
 def _without_what_comes_first(names: Collection[str]) -> dict[str, str]:
     """Name → the name without dates before it, and without conditions before people (`rest_p01`, `task_p01`)."""
     bare = {name: re.sub(rf"^(?:{DATE}[_\-. ]+)+", "", name) for name in names}
-    person = re.compile(rf"((?:[^\W\d_]+[_\-. ]+)+?)((?:{PERSON.pattern}|\d+)(?![^\W_]).*)", re.IGNORECASE)
+    person = re.compile(rf"((?:[^\W_]+[_\-. ]+)+?)((?:{PERSON.pattern}|\d+)(?![^\W_]).*)", re.IGNORECASE)
     found = {name: person.fullmatch(rest) for name, rest in bare.items()}
     first = {match[1] if match else "" for match in found.values()}
-    if len(first) > 1 and all(says_what(word) for words in first for word in _SEPARATED.split(words.rstrip("_-. "))):
-        return {name: match[2] for name, match in found.items() if match}
+    rest = {name: match[2] for name, match in found.items() if match}
+    words = {word for each in first for word in _SEPARATED.split(each.rstrip("_-. "))}
+    visits = all(not each[0].isdigit() for each in rest.values())
+    if len(first) > 1 and all(says_what(word) or (visits and VISIT.fullmatch(word)) for word in words):
+        return rest
     return bare
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "PART",
     "PERSON",
     "VISIT",
+    "is_id",
     "may_be_a_person",
     "names_a_person",
     "says_what",
@@ -27,7 +28,11 @@ NO_PERSON = re.compile(  # folders by session, date or kind of data
     rf"{DATE}([ _T-]\d\d[-_.:h]?\d\d([-_.:m]?\d\d)?)?",
     re.IGNORECASE,
 )
-VISIT = re.compile(r"(t|tp|v|w|wk|week|month|year|wave|time|timepoint|phase|follow[ _-]?up)[ _-]?\d+", re.IGNORECASE)
+VISIT = re.compile(  # folders by visit, year, or short date (240131, 310124)
+    r"(tp?|v|w|wk|week|month|year|wave|time(point)?|phase|follow[ _-]?up|exp(eriment)?|round|cond(ition)?)[ _-]?\d+|"
+    rf"{_YEAR}([-_.]?{_MONTH})?|\d\d{_MONTH}{_DAY}|{_DAY}{_MONTH}\d\d",
+    re.IGNORECASE,
+)
 CONDITION = re.compile(  # folders by condition or group
     r"pre|post|before|after|baseline|follow[ _-]?up|rest(ing)?|task|active|sham|e[oc]|(eyes?[ _-]?)?(open|closed?)|"
     r"(healthy[ _-]?)?controls?|healthy|hc|patients?|cases?|normal|abnormal|male|female|"
@@ -37,7 +42,7 @@ CONDITION = re.compile(  # folders by condition or group
 PART = re.compile(  # folders that hold a data set or a part of it
     r"edfs?|bdf|gdf|csv|mat|data([ _-]?sets?)?|data[ _-]?base|raw([ _-]?(data|eeg))?|eeg([ _-]?data)?|signals?|files?|"
     r"recordings?|records?|subjects?|participants?|people|all|train(ing)?|val(idation)?|dev|test|eval(uation)?|"
-    r"(.*[_ -])?part[ _-]?\d+",
+    r"(.*[_ -])?part[ _-]?\d+|(groups?|site|cohort|batch|lab|cent(er|re)|study|set|fold)[ _-]?\w{0,3}",
     re.IGNORECASE,
 )
 PERSON = re.compile(r"(sub|subj|subject|s|p|pat|patient|participant|person|vp|proband|id)[ _-]?\d+", re.IGNORECASE)
@@ -73,6 +78,13 @@ def without_dates(name: str) -> str:
 def says_what(word: str) -> bool:
     """Whether a word says what was recorded, such as `rest`, rather than who."""
     return word.lower() in _NO_NAMES or CONDITION.fullmatch(word) is not None
+
+
+def is_id(name: str) -> bool:
+    """Whether a name is that of a person in form, `p01`, or a number of four digits or more that is no date."""
+    return PERSON.fullmatch(name) is not None or (
+        re.fullmatch(r"(?!00)\d{4,}", name) is not None and without_dates(name) != ""
+    )
 
 
 def may_be_a_person(name: str) -> bool:

@@ -53,9 +53,9 @@ READ = {
     "TUEG": (
         [
             *each("edf/000/{p}/{s}_2003/01_tcp_ar/{p}_{s}_t000.edf", p="aab aac", s="s001 s002"),
-            *each("edf/001/{p}/{s}_2003/01_tcp_ar/{p}_{s}_t000.edf", p="aad", s="s001 s002"),
+            *each("edf/001/{p}/{s}_2003_01_02/01_tcp_ar/{p}_{s}_t000.edf", p="aad aae", s="s001 s002"),
         ],
-        "aab aac aad",
+        "aab aac aad aae",
     ),
     "groups and numbers": (
         ["CTL_01.edf", "PAT_02.edf", "CTL_03.edf", "PAT_04.edf"],
@@ -64,7 +64,17 @@ READ = {
     "groups and numbers that repeat": (each("{g}_{p}.edf", g="HC MDD", p="01 02"), "HC_01 HC_02 MDD_01 MDD_02"),
     "groups, numbers and a condition": (["CTL-01-rest.edf", "PAT-02-rest.edf", "CTL-03-rest.edf"], None),
     "a study and numbers": (each("STUDY_2021_{p}.edf", p="001 002"), "STUDY_2021_001 STUDY_2021_002"),
+    "TUH": (each("{p}/{s}_2003_01_02/{p}_{s}_t000.edf", p="aab aac", s="s001 s002"), "aab aac"),
     "a condition and people": (each("rest_p{p}.edf", p="01 02"), "rest_p01 rest_p02"),
+    "visits of one letter, which may be people": (each("{v}/{c}.edf", v="T01 T02", c="rest task"), "T01 T02"),
+    "runs of people like visits": (each("{v}/run{r}.edf", v="V01 V02 W03", r="1 2"), "V01 V02 W03"),
+    "days in people": (each("{p}/{d}.edf", p="anna bert", d="20240101 20240102"), "anna bert"),
+    "groups with numbers": (["control1/rest.edf", "control2/rest.edf", "patient1/rest.edf"], None),
+    "conditions with numbers in people": (each("{p}/level{n}.edf", p="anna bert", n="1 2"), "anna bert"),
+    "a site around people": (each("site1/{p}/{c}.edf", p="p01 p02", c="rest task"), "p01 p02"),
+    "seizures of people": (each("{p}/sz{n}.edf", p="chb01 chb02", n="1 2 3"), "chb01 chb02"),
+    "sessions above people with sub": (each("{v}/sub-{p}_eeg.edf", v="T1 T2", p="1 2"), "sub-1 sub-2"),
+    "people in dates, with their names": (each("P{p}/P{p}_2023-01-05.edf", p="1 2"), "P1 P2"),
     "words": (["cap_n1.edf", "cap_n2.edf"], "cap_n1 cap_n2"),
 }  # fmt: skip
 
@@ -78,6 +88,16 @@ REFUSED = {
         ["1/1_20160518.edf", "1/2_20160519.edf", "2/1_20161125.edf", "2/2_20161126.edf"],
         "1 2",
     ),
+    "years above people": (each("{v}/{p}.edf", v="2023 2024", p="anna bert"), "anna bert"),
+    "short dates above people": (each("{v}/{p}.edf", v="230105 230207 230309", p="P01 P02"), "P01 P02"),
+    "weekdays above people": (each("{v}/{p}.edf", v="Mon Tue", p="P01 P02"), "P01 P02"),
+    "weekdays above numbers": (each("{v}/{p}.edf", v="pre_training post_training", p="1001 1002"), "1001 1002"),
+    "experiments above people": (each("{v}/{p}/rest.edf", v="exp1 exp2", p="S1 S2"), "S1 S2"),
+    "sites above people": (["site1/P01.edf", "site1/P02.edf", "site2/P03.edf"], "P01 P02 P03"),
+    "unknown folders with numbers above people": (each("{v}/{p}.edf", v="X1 X2", p="S1 S2 S3"), "S1 S2 S3"),
+    "visits before people": (each("{v}_{p}.edf", v="week4 baseline", p="P01 P02"), "P01 P02"),
+    "visits with letters before people": (each("{v}_{p}.edf", v="T1 T2", p="S1 S2"), "S1 S2"),
+    "people before runs": (each("{v}_{p}.edf", v="T01 T02", p="1 2"), "T01 T02"),
     "before and after": (each("{v}/P{p}_{v}.edf", v="pre post", p="1 2"), "P1 P2"),
     "groups, dates and people": (
         ["control/2023-01-05/P01/eeg.edf", "control/2023-02-07/P02/eeg.edf", "patient/2023-01-05/P03/eeg.edf"],
