@@ -17,8 +17,8 @@ from signal_diffusion.data.recordings.words import (
     NUMBERED,
     PART,
     PERSON,
-    VISIT,
     is_id,
+    is_visit,
     may_be_a_person,
     names_a_person,
     says_what,
@@ -45,10 +45,14 @@ class Placed:
 
     @property
     def name(self) -> str:
-        """What is in the folder, without the folder's own name and without dates."""
-        own = re.match(re.escape(self.folder) + r"[_\-. ]+(?=.)", self.inside)
-        rest = self.inside[own.end() :] if own else self.inside
-        return without_dates(rest) or without_dates(self.inside) or rest
+        """What is in the folder, without the folder's own name, dates, and words at the end that say what it is."""
+        own = re.escape(self.folder)
+        rest = re.sub(rf"^{own}[_\-. ]+(?=.)|(?<=.)[_\-. ]+{own}$", "", self.inside)
+        name = without_dates(rest) or without_dates(self.inside) or rest
+        words = re.split(r"([_\-. ]+)", name)
+        while len(words) > 1 and says_what(words[-1]):
+            del words[-2:]
+        return name if says_what(words[0]) else "".join(words)
 
 
 def refuse_conditions(base: Path, placed: Mapping[str, Placed]) -> None:
@@ -105,7 +109,7 @@ def _are_visits(
     """Whether folders with numbers in their names hold several people each: `T1`, `week4`, `shhs1`."""
     if any(map(PERSON.fullmatch, above)):
         return False
-    if all(VISIT.fullmatch(each) or CONDITION.fullmatch(each) or PART.fullmatch(each) for each in above):
+    if all(map(is_visit, above)):
         words = any(map(CONDITION.fullmatch, above)) or all(re.match("[A-Za-z]{3}", each) for each in above)
         return words or (
             bool(repeated) and (names_a_person(names) or all(map(may_be_a_person, names)) or all(map(is_id, names)))

@@ -11,6 +11,7 @@ from signal_diffusion.data.recordings.words import (
     NO_PERSON,
     PART,
     PERSON,
+    is_id,
     may_be_a_person,
     names_a_person,
     says_what,
@@ -74,7 +75,9 @@ def _is_nobody(name: str, folders: Sequence[str]) -> bool:
     below_date = any(without_dates(folder) == "" for folder in folders)
     bare = without_dates(name)
     words = re.split(r"[_\-. ]+", bare) if bare else []
-    return (below_date or bare != name) and all(says_what(word) or (below_date and word.isdigit()) for word in words)
+    return (below_date or bare != name) and all(
+        says_what(word) or (below_date and word.isdigit() and not is_id(word)) for word in words
+    )
 
 
 def _says_what(folder: str) -> bool:

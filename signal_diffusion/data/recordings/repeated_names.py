@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from signal_diffusion.data.recordings.words import DATE, GROUP, PERSON, VISIT, says_what
+from signal_diffusion.data.recordings.words import CONDITION, DATE, GROUP, PERSON, SESSION, VISIT, is_visit, says_what
 
 __all__ = ["Repeated", "other_reading", "repeated_part"]
 
@@ -16,6 +16,8 @@ _SEPARATED = re.compile(r"[_\-. ]+")
 _COUNTED = re.compile(
     r"[_\-. ]+(ses|sess|session|run|task|trial|block|visit|day|night|part|rec|recording)[_\-. ]?\d+", re.IGNORECASE
 )
+_ID = re.compile(rf"(?:{PERSON.pattern}|(?:{GROUP.pattern})[_\-. ]?\d+|[^\W\d_]+\d+)(?![^\W_])", re.IGNORECASE)
+_FIRST = re.compile(rf"({SESSION}|{CONDITION.pattern}|{VISIT.pattern}|[^\W_]+)[_\-. ]+(?=.)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +46,43 @@ def repeated_part(names: Collection[str]) -> Repeated | None:
     if found is None or all(name == rest for name, rest in bare.items()):
         return found
     first = _repeated(sorted(names))
-    if first and any(re.match(DATE, name) or says_what(first.part_of.get(name, name)) for name in names):
+    if first and any(re.match(DATE, name) or _is_no_person(first.part_of.get(name, name)) for name in names):
         first = None
     return replace(found, part_of={name: found.part_of.get(rest, rest) for name, rest in bare.items()}, other=first)
 
 
 def _without_what_comes_first(names: Collection[str]) -> dict[str, str]:
-    """Name → the name without dates before it, and without conditions before people (`rest_p01`, `task_p01`)."""
+    """Name → the name without dates before it, and without conditions and visits before people (`rest_p01`)."""
     bare = {name: re.sub(rf"^(?:{DATE}[_\-. ]+)+", "", name) for name in names}
-    person = re.compile(rf"((?:[^\W_]+[_\-. ]+)+?)((?:{PERSON.pattern}|\d+)(?![^\W_]).*)", re.IGNORECASE)
-    found = {name: person.fullmatch(rest) for name, rest in bare.items()}
-    first = {match[1] if match else "" for match in found.values()}
-    rest = {name: match[2] for name, match in found.items() if match}
-    words = {word for each in first for word in _SEPARATED.split(each.rstrip("_-. "))}
-    visits = all(not each[0].isdigit() for each in rest.values())
-    if len(first) > 1 and all(says_what(word) or (visits and VISIT.fullmatch(word)) for word in words):
-        return rest
-    return bare
+    rests = {name: _without_visits(rest) for name, rest in bare.items()}
+    first = {rest[: len(rest) - len(rests[name])].strip("_-. ") for name, rest in bare.items()}
+    if len(first) < 2 or "" in first:
+        return bare
+    starts = [_SEPARATED.split(rest)[0] for rest in rests.values()]
+    padded = any(re.match(r"[A-Za-z]{1,2}0\d", each) for each in first)  # rather people: V01_oddball1
+    if all((PERSON if padded else _ID).match(rest) and not is_visit(rest) for rest in rests.values()):
+        return rests
+    if padded:
+        return bare
+    short = any(re.match(r"[A-Za-z]{1,2}\d", each) for each in first)
+    if all(start.isdigit() for start in starts):
+        return bare if short else rests
+    counted = any(re.search(r"\d", each) for each in first)
+    return rests if counted and not any(map(is_visit, starts)) and len(set(rests.values())) < len(rests) else bare
+
+
+def _is_no_person(part: str) -> bool:
+    """Whether a part is a visit or condition, and not a letter and a number (`T1`), which may be a person."""
+    return is_visit(part) and re.fullmatch(r"[A-Za-z]{1,2}\d+", part) is None
+
+
+def _without_visits(name: str) -> str:
+    """The name without words before it that say when or what was recorded; never empty."""
+    while found := _FIRST.match(name):
+        if PERSON.match(name) or not is_visit(found[1]):
+            break
+        name = name[found.end() :]
+    return name
 
 
 def _repeated(names: list[str]) -> Repeated | None:

@@ -13,8 +13,10 @@ __all__ = [
     "NUMBERED",
     "PART",
     "PERSON",
+    "SESSION",
     "VISIT",
     "is_id",
+    "is_visit",
     "may_be_a_person",
     "names_a_person",
     "says_what",
@@ -23,20 +25,22 @@ __all__ = [
 
 _DAY, _MONTH, _YEAR = r"(?:0[1-9]|[12]\d|3[01])", r"(?:0[1-9]|1[0-2])", r"(?:19|20)\d\d"
 DATE = rf"(?<!\d)(?:{_YEAR}[-_. ]?{_MONTH}[-_. ]?{_DAY}|{_DAY}[-_. ]{_MONTH}[-_. ]{_YEAR})(?!\d)"
+SESSION = r"(?:sess?|session|run|task|trial|block|visit|day|night)[ _-]?\d+"
 NO_PERSON = re.compile(  # folders by session, date or kind of data
-    r"(ses|task|acq|run)-.*|(sess?|session|run|task|trial|block|visit|day|night)[ _-]?\d+|eeg|\d\d_tcp_\w+|"
+    rf"(ses|task|acq|run)-.*|{SESSION}|eeg|\d\d_tcp_\w+|"
     rf"{DATE}([ _T-]\d\d[-_.:h]?\d\d([-_.:m]?\d\d)?)?",
     re.IGNORECASE,
 )
 VISIT = re.compile(  # folders by visit, year, or short date (240131, 310124)
-    r"(tp?|v|w|wk|week|month|year|wave|time(point)?|phase|follow[ _-]?up|exp(eriment)?|round|cond(ition)?)[ _-]?\d+|"
-    rf"{_YEAR}([-_.]?{_MONTH})?|\d\d{_MONTH}{_DAY}|{_DAY}{_MONTH}\d\d",
+    r"(tp?|v|w|m|wk|week|month|year|wave|time(point)?|phase|follow[ _-]?up|exp(eriment)?|round|cond(ition)?)[ _-]?\d+|"
+    rf"{_YEAR}([-_.]{_MONTH})?|\d\d{_MONTH}{_DAY}|{_DAY}{_MONTH}\d\d",
     re.IGNORECASE,
 )
 CONDITION = re.compile(  # folders by condition or group
     r"pre|post|before|after|baseline|follow[ _-]?up|rest(ing)?|task|active|sham|e[oc]|(eyes?[ _-]?)?(open|closed?)|"
     r"(healthy[ _-]?)?controls?|healthy|hc|patients?|cases?|normal|abnormal|male|female|"
-    r"train(ing)?|val(idation)?|dev|test|eval(uation)?",
+    r"train(ing)?|val(idation)?|dev|test|eval(uation)?|first|second|third|"
+    r"mon(day)?|tue(sday)?|wed(nesday)?|thu(rsday)?|fri(day)?|sat(urday)?|sun(day)?",
     re.IGNORECASE,
 )
 PART = re.compile(  # folders that hold a data set or a part of it
@@ -80,17 +84,26 @@ def says_what(word: str) -> bool:
     return word.lower() in _NO_NAMES or CONDITION.fullmatch(word) is not None
 
 
+def is_visit(name: str) -> bool:
+    """Whether all words of a name say when or what was recorded: `T1`, `week4`, `session1_pre`, `part 2`."""
+    if any(words.fullmatch(name) for words in (VISIT, PART, CONDITION, NO_PERSON)):
+        return True
+    return all(
+        VISIT.fullmatch(word) or NO_PERSON.fullmatch(word) or says_what(word) for word in re.split(r"[_\-. ]+", name)
+    )
+
+
 def is_id(name: str) -> bool:
     """Whether a name is that of a person in form, `p01`, or a number of four digits or more that is no date."""
     return PERSON.fullmatch(name) is not None or (
-        re.fullmatch(r"(?!00)\d{4,}", name) is not None and without_dates(name) != ""
+        re.fullmatch(r"(?!00)\d{4,}", name) is not None and without_dates(name) != "" and not VISIT.fullmatch(name)
     )
 
 
 def may_be_a_person(name: str) -> bool:
     """Whether a name consists of words that may be those of a person: `anna`, not `eyes open` or `a1`."""
     words = [word.lower() for word in re.split(r"[\W_]+", name) if word]
-    return all(word.isalpha() and word not in _NO_NAMES for word in words)
+    return all(word.isalpha() and not says_what(word) for word in words)
 
 
 def names_a_person(names: Collection[str]) -> bool:

@@ -97,6 +97,7 @@ REFUSED = {
     "unknown folders with numbers above people": (each("{v}/{p}.edf", v="X1 X2", p="S1 S2 S3"), "S1 S2 S3"),
     "visits before people": (each("{v}_{p}.edf", v="week4 baseline", p="P01 P02"), "P01 P02"),
     "visits with letters before people": (each("{v}_{p}.edf", v="T1 T2", p="S1 S2"), "S1 S2"),
+    "people before conditions with numbers": (each("{v}_oddball{p}.edf", v="V01 V02", p="1 2"), "V01 V02"),
     "people before runs": (each("{v}_{p}.edf", v="T01 T02", p="1 2"), "T01 T02"),
     "before and after": (each("{v}/P{p}_{v}.edf", v="pre post", p="1 2"), "P1 P2"),
     "groups, dates and people": (
@@ -174,3 +175,29 @@ def test_people_are_offered(layout: str) -> None:
 def test_dates_are_nobody(files: list[str]) -> None:
     with pytest.raises(UserError, match=f"{len(files)} files name no person"):
         people(files)
+
+
+VISITS = (
+    "T1 T2", "baseline week4", "pre post", "Day1 Day2", "2023-01-05 2023-02-07", "20230105 20230207", "2023 2024",
+    "230105 230207", "Mon Tue", "V1 V2", "wave_1 wave_2", "EO EC", "session_1 session_2", "Session1_pre Session2_post",
+)  # fmt: skip
+PEOPLE = ("P01,P02,P03", "S1,S2,S3", "sub01,sub02,sub03", "anna,bert,carl", "VP001,VP002,VP003", "H01,H02,H03")
+FORMS = ("{v}/{p}.edf", "{v}/{p}/rest.edf", "{v}/{p}_{v}.edf", "{v}/{v}_{p}.edf", "{p}/{v}.edf", "{p}/{v}/rest.edf",
+         "{p}/{p}_{v}.edf", "{p}_{v}.edf", "{v}_{p}.edf", "data/{v}/{p}_rest.edf", "data/{p}/{v}.edf")  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("visits", VISITS)
+def test_no_person_is_two_whatever_visits_and_people_are_called(form: str, visits: str) -> None:
+    """The layout is read right, or refused with an option that reads it right."""
+    for names in PEOPLE:
+        person_of = {form.format(v=visit, p=name): name for visit in visits.split() for name in names.split(",")}
+        files = list(person_of)
+        try:
+            readings = [people(files)]
+        except UserError as error:
+            patterns = re.findall(r"--subject-pattern ('.*?'|\S+)", str(error))
+            rules = [SubjectRule(pattern=shlex.split(pattern)[0].rstrip(",")) for pattern in patterns]
+            readings = [people(files, rule) for rule in rules]
+        pairs = [set(zip(person_of.values(), reading, strict=True)) for reading in readings]
+        assert any(len(found) == 3 == len({person for _, person in found}) for found in pairs), names
