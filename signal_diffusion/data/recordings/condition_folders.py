@@ -111,9 +111,8 @@ def _are_visits(
         return False
     if all(map(is_visit, above)):
         words = any(map(CONDITION.fullmatch, above)) or all(re.match("[A-Za-z]{3}", each) for each in above)
-        return words or (
-            bool(repeated) and (names_a_person(names) or all(map(may_be_a_person, names)) or all(map(is_id, names)))
-        )
+        named = all(len(name) > 1 and may_be_a_person(name) for name in names)
+        return words or (bool(repeated) and (named or names_a_person(names) or all(map(is_id, names))))
     if len({re.sub(r"\d+", "", each) for each in above}) > 1 or 2 * len(repeated) < len(names):
         return False
     dated = all(each.isdigit() for each in above) and all(each.name != each.inside for each in placed.values())

@@ -22,6 +22,8 @@ __all__ = ["Person", "entities_of", "stem_of", "wrappers"]
 
 _ENTITY = re.compile(r"(?<![^_])(sub|ses|task|acq|run)-([A-Za-z0-9]+)")  # of BIDS names: sub-01_task-rest_eeg.edf
 
+_PERSON_IN_ONE_FOLDER = re.compile(rf"(?i:{PERSON.pattern}|[a-z]+\d{{3,}})")  # not sz1, sz2 in anna
+
 
 def entities_of(path: PurePath) -> dict[str, str]:
     """Entities of a BIDS-like path (sub, ses, task, acq, run): those of the name before those of folders."""
@@ -97,7 +99,8 @@ def wrappers(files: Sequence[PurePath]) -> int:
         below = {file.parts[count + 1] for file in files}
         folders = all(len(file.parts) > count + 2 for file in files)
         stems = {re.sub(rf"^{re.escape(top)}[_\-. ]*", "", stem_of(name)) for name in below}
-        several = len(below) > 1 and (names_a_person(stems) or (folders and all(map(may_be_a_person, below))))
+        people = names_a_person(stems) and all(map(_PERSON_IN_ONE_FOLDER.match, stems))
+        several = len(below) > 1 and (people or (folders and all(map(may_be_a_person, below))))
         if not PART.fullmatch(top) and not several:
             break
         count += 1
