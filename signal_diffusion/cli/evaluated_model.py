@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from signal_diffusion.config.loading import CONFIG_NAME
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.dataset import split_name
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
-from signal_diffusion.evaluation.evaluating import real_windows
-from signal_diffusion.evaluation.reading import split_of, windows_of_card
+from signal_diffusion.evaluation.evaluating import real_split
+from signal_diffusion.evaluation.reading import MOST
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.experiment.dataset import dataset_of
 from signal_diffusion.pipeline import SignalDiffusionPipeline
@@ -31,7 +31,7 @@ def dataset_of_model(path: Path) -> Path:
 
 
 def windows_of_model(path: Path, real: str, *, num: int | None, seed: int) -> Windows:
-    """Generate windows with the conditions of examples from the real split; as many as there are real windows.
+    """Generate windows with the conditions of examples from the real split; as many as real ones are read.
 
     A model of single electrodes that is conditioned on the electrode generates whole windows.
 
@@ -40,8 +40,7 @@ def windows_of_model(path: Path, real: str, *, num: int | None, seed: int) -> Wi
     UserError
         If the model has no signals, or does not know the conditions.
     """
-    truth = real_windows(real, seed=seed)
-    root, _ = split_of(real, "")
+    root, split = real_split(real)
     pipeline = SignalDiffusionPipeline.from_pretrained(
         path, overrides=["data.source=dataset", f"data.paths.root={root.resolve()}"]
     )
@@ -49,12 +48,9 @@ def windows_of_model(path: Path, real: str, *, num: int | None, seed: int) -> Wi
     if representation_of(trained.card).inverse == "none":
         raise UserError(f"{path}: its samples cannot be turned into microvolts, so they cannot be judged")
     names = {attribute.name for attribute in trained.attributes}
-    like = truth.name.rpartition(":")[2] if names - {ELECTRODE} else None
-    count = num or len(truth)
-    if ELECTRODE in names:
-        samples = pipeline(windows=count, like=like, seed=seed)
-    else:
-        samples = pipeline(num=count, like=like, seed=seed)
-    assert samples.signals is not None
-    frame = pd.DataFrame(samples.columns)
-    return windows_of_card(samples.signals.numpy(), samples.card, frame, name=path.resolve().name)
+    like = split if names - {ELECTRODE} else None
+    card = DatasetCard.load(root)
+    count = num or min(MOST, card.splits[split_name(card, split, root)]["windows"])
+    whole = ELECTRODE in names
+    samples = pipeline(like=like, seed=seed, windows=count if whole else None, num=None if whole else count)
+    return samples.to_windows(path.resolve().name)

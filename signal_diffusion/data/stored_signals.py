@@ -19,10 +19,11 @@ from signal_diffusion.data.export.signals import with_names
 from signal_diffusion.data.integrity import changed_files
 from signal_diffusion.data.overview import read_columns
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.randomness import Purpose, generator_for
 
-__all__ = ["StoredSignals", "open_signals"]
+__all__ = ["StoredSignals", "open_signals", "signals_of"]
 
 SAMPLES, ABOUT = "samples.npz", "samples.json"
 _NOT_METADATA = ("tensors", "signals", "sampling_rate", "ch_names")
@@ -73,6 +74,16 @@ def open_signals(root: Path) -> StoredSignals:
             "expected a dataset of `signal-diffusion prepare`"
         )
     return StoredSignals(root=root, card=card, generated=generated, num_windows=num_windows)
+
+
+def signals_of(
+    representation: Representation, tensors: MappedTensors, rows: np.ndarray, random: torch.Generator
+) -> np.ndarray:
+    """Turn rows of a column of tensors into µV, float32, a few at a time; `random` is that of `to_signal`."""
+    parts = np.array_split(rows, -(-len(rows) // _EXAMPLES_AT_ONCE))
+    return np.concatenate(
+        [representation.to_signal(torch.from_numpy(tensors[part]).float(), random).numpy() for part in parts]
+    ).astype(np.float32, copy=False)
 
 
 def _about_samples(root: Path) -> tuple[DatasetCard, int]:
@@ -126,13 +137,7 @@ def _prepared(root: Path, card: DatasetCard) -> Iterator[tuple[np.ndarray, pd.Da
         keys = [name for name in ("dataset", "subject", "recording") if name in frame]
         for _, table in frame.groupby(keys, sort=False, dropna=False):
             random = generator_for(Purpose.SIGNAL, 0, number)
-            rows = np.array_split(table.index, -(-len(table) // _EXAMPLES_AT_ONCE))
-            signals = np.concatenate(
-                [
-                    representation.to_signal(torch.from_numpy(tensors[some]).float(), random).numpy().astype(np.float32)
-                    for some in rows
-                ]
-            )
+            signals = signals_of(representation, tensors, table.index.to_numpy(), random)
             number += 1
             if representation.per_electrode:
                 yield assemble_windows(signals, card, table)

@@ -64,9 +64,6 @@ def compare_windows(
         If a metric is unknown. One that these windows do not have is in the report, with the reason.
     """
     chosen = chosen_metrics(metrics, quick=quick)
-    features = {"real": Features(real, is_cached=True), "synthetic": Features(synthetic, is_cached=True)}
-    if train is not None:
-        features["train"] = Features(train, is_cached=True)
     if train is not None and (shared := sorted({*real.people} & {*train.people})):
         raise UserError(
             f"{real.name} and {train.name} have the same people, {listed(shared)}; judge by people whom the model was "
@@ -74,6 +71,9 @@ def compare_windows(
         )
     if both := sorted({*real.people} & {*synthetic.people}):
         notes = [*notes, f"{synthetic.name} has people of {real.name}, {listed(both)}: it is judged by itself"]
+    features = {"real": Features(real, is_cached=True), "synthetic": Features(synthetic, is_cached=True)}
+    if train is not None:
+        features["train"] = Features(train, is_cached=True)
     groups = matched_groups(
         features["real"], features["synthetic"], features.get("train"), most=MOST_WINDOWS, seed=seed
     )

@@ -19,7 +19,7 @@ from signal_diffusion.evaluation.windows import SUBJECT, Windows
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["compare", "evaluate", "real_windows"]
+__all__ = ["compare", "evaluate", "real_split"]
 
 
 def compare(
@@ -86,7 +86,7 @@ def evaluate(
     seed: int = 0,
     on_metric: OnMetric | None = None,
 ) -> Report:
-    """Judge what is in a folder (see `read_windows`) by a dataset.
+    """Judge what a folder contains (see `read_windows`) by a dataset.
 
     Parameters
     ----------
@@ -95,32 +95,28 @@ def evaluate(
     train
         The same for the training windows; None = the train split of `real`, "" = none.
     controls
-        Whether to judge the `controls.CONTROLS` too, made of the training windows.
+        Whether to judge the `controls.CONTROLS` too.
     """
-    truth = real_windows(real, seed=seed)
-    root, used = split_of(real, "")
+    root, used = real_split(real)
+    truth = read_dataset(root, used, seed=seed)
     if train is None and used != "train" and "train" in DatasetCard.load(root).splits:
         train = f"{root}:train"
     known = read_dataset(*split_of(train, "train"), seed=seed) if train else None
-    if isinstance(synthetic, Windows):
-        judged = synthetic
-    else:
-        source, split = split_of(str(synthetic), "")
-        judged = read_windows(source, seconds=truth.seconds, split=split or None)
+    judged = synthetic if isinstance(synthetic, Windows) else read_windows(synthetic, seconds=truth.seconds)
     return _harmonised_report(
         truth, judged, known, metrics=metrics, quick=quick, controls=controls, seed=seed, on_metric=on_metric
     )
 
 
-def real_windows(text: str, *, seed: int = 0) -> Windows:
-    """Windows of "DATASET:SPLIT"; without a split, of test or, if there is none, of validation."""
+def real_split(text: str) -> tuple[Path, str]:
+    """The folder and the split of "DATASET:SPLIT"; without a split, test or, if there is none, validation."""
     root, split = split_of(text, "")
     if not split:
         splits = DatasetCard.load(root).splits
         split = next((name for name in ("test", "validation") if name in splits), "")
         if not split:
             raise UserError(f"{root}: has only the split {', '.join(splits)}; name it: --real {root}:train")
-    return read_dataset(root, split, seed=seed)
+    return root, split
 
 
 def _harmonised_report(real: Windows, synthetic: Windows, train: Windows | None, **options: Any) -> Report:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from signal_diffusion.evaluation.features import Features
+from signal_diffusion.evaluation.windows import spread_over_people
 
 __all__ = ["Groups", "draws", "groups_by_label", "matched_groups"]
 
@@ -94,11 +95,7 @@ def _balanced(features: Features, size: int, random: np.random.Generator) -> Fea
     """`size` windows at random, as evenly from all people as possible."""
     if len(features) == size:
         return features
-    order = random.permutation(len(features))
-    if features.subjects is not None:
-        _, codes = np.unique(features.subjects[order], return_inverse=True)
-        rank = np.array([np.count_nonzero(codes[:index] == code) for index, code in enumerate(codes)])
-        order = order[np.argsort(rank, kind="stable")]  # everyone's first window, everyone's second, …
+    order = spread_over_people(features.subjects, random, count=len(features))
     return features.take(np.sort(order[:size]))
 
 

@@ -1,4 +1,4 @@
-"""Windows that no amplifier records: flat electrodes, and amplitudes outside of what EEG has."""
+"""Share of windows with flat electrodes or implausible amplitudes."""
 
 from __future__ import annotations
 

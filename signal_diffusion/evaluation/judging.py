@@ -75,9 +75,7 @@ def _pair_or_none(metric: Metric, groups: Groups) -> tuple[Measurement, Measurem
 
 
 def _estimate(metric: Metric, value: Measurement, floor: Measurement | None) -> Estimate:
-    return Estimate(
-        value=value.value, floor=floor.value if floor else None, ratio=_ratio(metric, value, floor) if floor else None
-    )
+    return Estimate(value=value.value, floor=floor.value if floor else None, ratio=_ratio(metric, value, floor))
 
 
 def _parts(metric: Metric, values: Mapping[str, float], floors: Mapping[str, float]) -> dict[str, Estimate]:

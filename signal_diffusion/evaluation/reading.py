@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import MappedTensors, open_split, split_name
 from signal_diffusion.data.export.assembling import assemble_windows
 from signal_diffusion.data.overview import read_columns
 from signal_diffusion.data.representations.registry import representation_of
-from signal_diffusion.data.stored_signals import open_signals
+from signal_diffusion.data.stored_signals import open_signals, signals_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.recorded import read_recordings
-from signal_diffusion.evaluation.windows import SUBJECT, Windows
+from signal_diffusion.evaluation.windows import SUBJECT, Windows, spread_over_people
 from signal_diffusion.randomness import Purpose, generator_for
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["read_dataset", "read_windows", "split_of", "windows_of_card"]
+__all__ = ["MOST", "read_dataset", "read_windows", "split_of", "windows_of_card"]
 
 MOST = 2000
 """Largest number of windows that are read of a dataset, as evenly from all people as possible."""
-EXAMPLES_AT_ONCE = 256
 WHOSE = ("dataset", SUBJECT, "recording", "window")
 
 
-def read_windows(source: Path, *, seconds: float | None = None, split: str | None = None) -> Windows:
+def read_windows(source: str | Path, *, seconds: float | None = None) -> Windows:
     """Read what is to be judged: samples, a dataset, or a folder or file of recordings.
 
-    Continuous recordings are cut into windows of `seconds`. Of a dataset, one split; None = all of its windows.
+    Continuous recordings are cut into windows of `seconds`. Of a dataset, all windows, or those of "DATASET:SPLIT".
 
     Raises
     ------
     UserError
         If nothing can be read, or there are no signals in µV.
     """
-    if not source.exists():
-        raise UserError(f"{source}: no such file or folder; expected samples, a dataset, or recordings")
-    if (source / CARD_NAME).is_file():
-        return read_dataset(source, split)
-    if (source / "samples.npz").is_file() and (source / "samples.json").is_file():
-        return _read_samples(source)
-    return read_recordings(source, seconds)
+    path, split = split_of(str(source), "")
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; expected samples, a dataset, or recordings")
+    if (path / CARD_NAME).is_file():
+        return read_dataset(path, split or None)
+    if (path / "samples.npz").is_file() and (path / "samples.json").is_file():
+        return _read_samples(path)
+    return read_recordings(path, seconds)
 
 
 def split_of(text: str, default: str) -> tuple[Path, str]:
@@ -107,12 +101,7 @@ def _read_split(root: Path, split: str, card: DatasetCard, most: int, seed: int)
     rows = np.flatnonzero(np.isin(number, kept))
     tensors = MappedTensors(open_split(root, split, card).data.column(card.representation["column"]), card.shape)
     random = generator_for(Purpose.SIGNAL, seed)
-    signals = np.concatenate(
-        [
-            representation.to_signal(torch.from_numpy(tensors[some]).float(), random).numpy()
-            for some in np.array_split(rows, -(-len(rows) // EXAMPLES_AT_ONCE))
-        ]
-    )
+    signals = signals_of(representation, tensors, rows, random)
     frame = frame.iloc[rows].reset_index(drop=True)
     return assemble_windows(signals, card, frame) if representation.per_electrode else (signals, frame)
 
@@ -122,24 +111,16 @@ def _evenly(frame: pd.DataFrame, number: np.ndarray, most: int, seed: int) -> np
     numbers, first = np.unique(number, return_index=True)
     if len(numbers) <= most:
         return numbers
-    order = np.random.default_rng(seed).permutation(len(numbers))
-    people = frame[SUBJECT].iloc[first[order]] if SUBJECT in frame else pd.Series(np.zeros(len(order)))
-    rank = people.groupby(people.to_numpy()).cumcount().to_numpy()
-    return numbers[order[np.argsort(rank, kind="stable")][:most]]
+    people = frame[SUBJECT].iloc[first].to_numpy() if SUBJECT in frame else None
+    return numbers[spread_over_people(people, np.random.default_rng(seed), count=len(numbers))[:most]]
 
 
 def _read_samples(root: Path) -> Windows:
     stored = open_signals(root)
-    parts: Sequence[tuple[np.ndarray, pd.DataFrame]] = list(_non_empty(stored.recordings()))
+    parts = list(stored.recordings())
     if not parts:
         raise UserError(f"{root}: has no samples; sample again")
     frame = pd.concat([columns for _, columns in parts], ignore_index=True)
     return windows_of_card(
         np.concatenate([signals for signals, _ in parts]), stored.card, frame, name=root.resolve().name
     )
-
-
-def _non_empty(parts: Iterator[tuple[np.ndarray, pd.DataFrame]]) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
-    for signals, frame in parts:
-        if len(signals):
-            yield signals, frame

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from signal_diffusion.data.export.mne_objects import LABEL
 from signal_diffusion.data.recordings.channels import electrode_of
 from signal_diffusion.data.recordings.epochs import open_epochs
 from signal_diffusion.data.recordings.finding import find
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_recordings"]
 
-LABEL = "label/"
-"""Beginning of annotations that `sample --format edf` writes for labels."""
 LEFT_OUT = "BAD_ACQ_SKIP"
-"""Annotation of what only fills up the last record of an EDF."""
+"""Annotation of the padding that fills the last record of an EDF."""
 
 
 def read_recordings(root: Path, seconds: float | None) -> Windows:

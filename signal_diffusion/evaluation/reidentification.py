@@ -6,7 +6,6 @@ Windows of people who were not trained on are the floor: a classifier takes them
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -48,9 +47,12 @@ def training_people(train: Features) -> Callable[[Features], None]:
     return add
 
 
-@lru_cache(maxsize=1)
 def recognised(train: Features) -> Recognition:
     """How well a classifier of windows of one half of the time recognises the same people in the other half."""
+    return train.once("recognised", _recognised)
+
+
+def _recognised(train: Features) -> Recognition:
     subjects = train.subjects
     if subjects is None or len(train.people) < 2:
         raise Unavailable("the training windows are not of two people or more, by a column subject")

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pandas as pd
 
 from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["SEGMENT", "SUBJECT", "Unavailable", "Windows"]
+__all__ = ["SEGMENT", "SUBJECT", "Unavailable", "Windows", "spread_over_people"]
 
 SUBJECT = "subject"
 """Column with the person that a window is from."""
@@ -24,6 +25,18 @@ SEGMENT = 2.0
 
 class Unavailable(Exception):  # noqa: N818 (a result, not an error)
     """A metric that cannot be computed of these windows, and why."""
+
+
+def spread_over_people(people: np.ndarray | None, random: np.random.Generator, *, count: int) -> np.ndarray:
+    """Rows in a random order in which everyone's first window comes before anyone's second, and so on, (count,).
+
+    If `people`, (N,), is None, all `count` rows in a random order.
+    """
+    order = random.permutation(count)
+    if people is None:
+        return order
+    rank = pd.Series(people[order]).groupby(people[order], dropna=False).cumcount().to_numpy()
+    return order[np.argsort(rank, kind="stable")]
 
 
 @dataclass(frozen=True, kw_only=True)

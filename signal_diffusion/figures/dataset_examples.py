@@ -15,10 +15,11 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import as_array, split_files
 from signal_diffusion.data.loaders import evenly_spaced
 
-__all__ = ["read_examples", "rows_of_labels", "spread_over_subjects", "spread_over_windows"]
+__all__ = ["PREFERRED", "read_examples", "rows_of_labels", "spread_over_subjects", "spread_over_windows"]
 
 MAX_LABELS = 6
-_SHOWN = ("O1", "O2", "Pz", "Cz")  # for single electrodes: the first of these in the dataset is shown
+PREFERRED = ("O1", "O2", "Pz", "Cz")
+"""If a figure shows one electrode, it is the first of these that the windows have."""
 
 
 def rows_of_labels(frame: pd.DataFrame, card: DatasetCard) -> dict[str, pd.Index]:
@@ -33,7 +34,7 @@ def spread_over_subjects(frame: pd.DataFrame, card: DatasetCard, num: int) -> li
     """Choose `num` rows from as many subjects as possible, evenly spaced over each subject's windows."""
     if "electrode" in frame:
         electrodes = set(frame["electrode"])
-        shown = next((name for name in (*_SHOWN, *card.channels) if name in electrodes), None)
+        shown = next((name for name in (*PREFERRED, *card.channels) if name in electrodes), None)
         frame = frame[frame["electrode"] == shown] if shown else frame
     subjects = [rows for _, rows in frame.groupby("subject").groups.items()] if "subject" in frame else [frame.index]
     subjects = subjects or [frame.index]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.errors import UserError, listed
-from signal_diffusion.evaluation.reading import read_windows, split_of, windows_of_card
+from signal_diffusion.evaluation.reading import read_windows
 from signal_diffusion.evaluation.utility.tasks import NUMBERS, known_rows, make_task
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.sampling.samples import Samples
@@ -126,14 +126,9 @@ def _windows(source: Source) -> Windows:
     if isinstance(source, Windows):
         return source
     if isinstance(source, Samples):
-        import pandas as pd
-
-        if source.signals is None:
-            raise UserError("samples: this representation has no signals; train a model of signals or spectrograms")
-        return windows_of_card(source.signals.numpy(), source.card, pd.DataFrame(source.columns), name="samples")
+        return source.to_windows()
     if isinstance(source, str | Path):
-        path, split = split_of(str(source), "")
-        return read_windows(path, split=split or None)
+        return read_windows(source)
     return Windows.from_epochs(source)
 
 

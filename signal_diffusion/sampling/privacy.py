@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from signal_diffusion.data.loaders import evenly_spaced
 from signal_diffusion.data.overview import read_columns
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.evaluation.evaluating import compare
-from signal_diffusion.evaluation.reading import read_dataset, windows_of_card
+from signal_diffusion.evaluation.reading import read_dataset
 from signal_diffusion.evaluation.report import Report
 from signal_diffusion.evaluation.windows import SUBJECT
 from signal_diffusion.experiment.changed_data import checked, different_files
@@ -165,8 +164,7 @@ def assess_privacy(
 
 def _compared(dataset: Dataset, samples: Samples, split: str) -> Report:
     assert samples.signals is not None
-    frame = _frame(samples)
-    judged = windows_of_card(samples.signals.numpy(), samples.card, frame, name="samples")
+    judged = samples.to_windows()
     most = MOST_COMPARED // (len(samples.card.channels) if samples.signals.ndim == 2 else 1)
     real, train = (
         dataclasses.replace(
@@ -175,12 +173,6 @@ def _compared(dataset: Dataset, samples: Samples, split: str) -> Report:
         for name in (split, dataset.data.paths.train)
     )
     return compare(real, judged, train=train, metrics=METRICS)
-
-
-def _frame(samples: Samples) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(samples.columns, index=range(len(samples)))
 
 
 def _candidates(trained: Trained, dataset: Dataset, split: str, limit: int | None) -> Candidates:

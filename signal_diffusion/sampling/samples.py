@@ -14,11 +14,14 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.export.mne_objects import to_mne
 from signal_diffusion.data.export.signals import channel_names
 from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.errors import UserError
 from signal_diffusion.sampling.requests import ELECTRODE
 
 if TYPE_CHECKING:
     import mne
     from PIL.Image import Image
+
+    from signal_diffusion.evaluation.windows import Windows
 
 __all__ = ["Samples"]
 
@@ -91,6 +94,22 @@ class Samples:
         """
         signals = torch.empty(len(self), 0) if self.signals is None else self.signals
         return to_mne(signals, self.card, self.columns)
+
+    def to_windows(self, name: str = "samples") -> Windows:
+        """Convert to `evaluation.windows.Windows`, which messages call `name`: µV, with the conditions as columns.
+
+        Raises
+        ------
+        UserError
+            If there are no signals.
+        """
+        import pandas as pd
+
+        from signal_diffusion.evaluation.reading import windows_of_card
+
+        if self.signals is None:
+            raise UserError("samples: this representation has no signals; train a model of signals or spectrograms")
+        return windows_of_card(self.signals.numpy(), self.card, pd.DataFrame(self.columns), name=name)
 
     def to_pictures(self) -> list[Image]:
         """Convert each sample, or each electrode of a window, to an 8-bit image: grey for one channel, otherwise RGB.

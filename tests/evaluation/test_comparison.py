@@ -1,4 +1,4 @@
-"""A comparison gives values, floors, ratios and intervals, and says what cannot be had."""
+"""A comparison gives values, floors, ratios and intervals, and says what cannot be computed."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ SEEN = {
 """Control → metrics that must leave the values of other people."""
 JUDGED = sorted({name for names in SEEN.values() for name in names})
 COPIED = 20.0
-"""%, AuthViol of what is not copied."""
+"""%, limit of AuthViol for windows that are not copies."""
 
 
 @pytest.fixture(scope="module")

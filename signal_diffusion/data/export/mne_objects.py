@@ -15,8 +15,10 @@ from signal_diffusion.errors import UserError
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["event_within", "to_mne", "to_raw"]
+__all__ = ["LABEL", "event_within", "to_mne", "to_raw"]
 
+LABEL = "label/"
+"""Beginning of the annotations of labels in continuous exports."""
 _VOLTS = 1e-6  # per µV
 
 
@@ -76,7 +78,7 @@ def to_raw(samples: Signals, card: DatasetCard, metadata: Metadata = None) -> mn
     if event is not None:
         onsets, duration = onsets + event / info["sfreq"], 0.0
     labelled = [
-        (onset, f"label/{label}") for onset, label in zip(onsets, frame.get("label", ()), strict=False) if label
+        (onset, f"{LABEL}{label}") for onset, label in zip(onsets, frame.get("label", ()), strict=False) if label
     ]
     raw.set_annotations(
         mne.Annotations([onset for onset, _ in labelled], duration, [text for _, text in labelled])

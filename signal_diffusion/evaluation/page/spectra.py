@@ -12,6 +12,7 @@ from signal_diffusion.evaluation.page.examples import example_pairs
 from signal_diffusion.evaluation.page.picture import KINDS, by_label, in_figure, left_out, sizes
 from signal_diffusion.evaluation.report import Report
 from signal_diffusion.evaluation.windows import Windows
+from signal_diffusion.figures.dataset_examples import PREFERRED
 from signal_diffusion.figures.dataset_spectra import POSTERIOR
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ SPECTROGRAMS = 3
 SEGMENT, HOP = 1.0, 0.1  # of spectrograms, s
 SMALLEST = 1e-4
 """µV²/Hz, added to powers before their logarithm."""
-ELECTRODES = ("O1", "O2", "Pz", "Cz")
-"""The first of these that there is, is shown in spectrograms."""
 
 
 def spectrum(report: Report) -> tuple[Figure, str]:
@@ -63,7 +62,7 @@ def spectrograms(report: Report) -> tuple[Figure, str]:
     windows = report.groups.real.windows
     if windows.seconds < 2 * SEGMENT:
         raise Unavailable(f"windows of {windows.seconds:g} s; at least {2 * SEGMENT:g} s are needed")
-    electrode = next((name for name in ELECTRODES if name in windows.ch_names), windows.ch_names[0])
+    electrode = next((name for name in PREFERRED if name in windows.ch_names), windows.ch_names[0])
     pairs = example_pairs(report.groups, SPECTROGRAMS)
     levels = [[_levels(each, electrode) for each in pair.windows.values()] for pair in pairs]
     low, high = np.quantile(np.concatenate([each[2].ravel() for both in levels for each in both]), [0.02, 0.995])

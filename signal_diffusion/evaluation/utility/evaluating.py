@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from signal_diffusion.evaluation.evaluating import real_windows
+from signal_diffusion.evaluation.evaluating import real_split
 from signal_diffusion.evaluation.harmonising import harmonised
 from signal_diffusion.evaluation.reading import read_dataset, read_windows, split_of
 from signal_diffusion.evaluation.utility.classifiers import check_classifiers, require_extra
@@ -27,14 +27,14 @@ def evaluate_utility(
     seeds: int = 5,
     on_fit: OnFit | None = None,
 ) -> Utility:
-    """Measure the utility of what is in a folder (see `read_windows`) for a dataset; see `measure_utility`.
+    """Measure the utility of the windows in a folder (see `read_windows`) for a dataset; see `measure_utility`.
 
     `real` and `train` are "DATASET" or "DATASET:SPLIT": the people to test on, by default of the test split (or of
     validation), and those to train on, by default of the train split of `real`.
     """
     require_extra()
     check_classifiers(classifiers)
-    tested = real_windows(real)
+    tested = read_dataset(*real_split(real))
     root, split = split_of(train or str(split_of(real, "")[0]), "train")
     trained = read_dataset(root, split)
     made = read_windows(synthetic, seconds=trained.seconds)
