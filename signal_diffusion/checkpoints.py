@@ -6,6 +6,7 @@ A checkpoint is the folder `checkpoint-<step>` with a manifest of the sizes and 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.lora import frozen_state, is_lora_weight
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "prune",
     "remove_later",
     "remove_unfinished",
+    "set_aside",
     "step_of",
     "verify",
     "write_checkpoint",
@@ -47,6 +49,8 @@ EMA_WEIGHTS = "ema.safetensors"
 PREFIX = "checkpoint-"
 UNFINISHED = ".unfinished-"
 INCOMPLETE = "missing or unreadable, so the checkpoint is incomplete; use another checkpoint"
+READ_SUFFIXES = (".json", ".pt", ".safetensors", ".toml")
+"""Of the files of a checkpoint that are read."""
 MAX_REASON = 200  # characters of torch's list of mismatched tensors
 
 
@@ -70,7 +74,7 @@ def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> 
         for name in (*writers, MANIFEST):
             _flush(unfinished / name)
         _flush(unfinished)
-        _retire(final)  # left over if the run resumed from an earlier step
+        _make_way(final)  # left over if the run resumed from an earlier step
         unfinished.rename(final)
         _flush(parent)
         remove_unfinished(parent)
@@ -126,6 +130,8 @@ def verify(checkpoint: Path) -> int:
             raise ValueError("no files")
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{manifest}: {INCOMPLETE}") from None
+    if checkpoint.resolve() in _numbered(checkpoint.resolve().parent):
+        _check_names(checkpoint, step, files)
     for name, expected in files.items():
         path = checkpoint / name
         if not path.is_file():
@@ -133,6 +139,16 @@ def verify(checkpoint: Path) -> int:
         if _fingerprint(path) != expected:
             raise UserError(f"{path}: truncated or changed since it was written; use another checkpoint")
     return step
+
+
+def _check_names(checkpoint: Path, step: int, files: Mapping[str, object]) -> None:
+    """Check that the manifest of a `checkpoint-<step>` is of that step and lists all files that are read."""
+    manifest, name = checkpoint / MANIFEST, checkpoint.resolve().name
+    if name != f"{PREFIX}{step}":
+        raise UserError(f"{manifest}: is of step {step}, so the folder was renamed; expected {PREFIX}{step}")
+    present = {path.name for path in checkpoint.iterdir() if path.suffix in READ_SUFFIXES} - {MANIFEST}
+    if unlisted := sorted(({WEIGHTS} | present) - files.keys()):
+        raise UserError(f"{manifest}: does not list {listed(unlisted)}, so nothing tells whether it is whole")
 
 
 def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> bool:
@@ -168,13 +184,20 @@ def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> bool:
 
 
 def list_checkpoints(parent: Path) -> list[Path]:
-    """The checkpoints in `parent`, sorted by step."""
-    found = [path for path in parent.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
-    return sorted(found, key=_step)
+    """The checkpoints that runs wrote into `parent`, complete or damaged, sorted by step.
+
+    Left out is what a user made: links, and folders without a manifest or with the manifest of another step.
+    """
+    return [checkpoint for checkpoint in _numbered(parent) if _is_own(checkpoint)]
 
 
-def find_checkpoint(parent: Path, name: str, warn: Callable[[str], None]) -> Path:
-    """The checkpoint that `name` means: "latest" (the newest complete one in `parent`), one there, or a folder.
+def find_checkpoint(
+    parent: Path, name: str, warn: Callable[[str], None], check: Callable[[Path], None] = lambda checkpoint: None
+) -> Path:
+    """The checkpoint that `name` means: "latest" (the newest good one in `parent`), one there, or a folder.
+
+    `check` raises a `UserError` for a complete checkpoint of another run; "latest" then means an earlier one, or, if
+    all are of other runs, the newest.
 
     Raises
     ------
@@ -187,18 +210,30 @@ def find_checkpoint(parent: Path, name: str, warn: Callable[[str], None]) -> Pat
             folder = parent / name
         verify(folder)
         return folder
-    for checkpoint in reversed(list_checkpoints(parent)):
+    for path in sorted({*parent.glob(f"{PREFIX}*")} - {*_numbered(parent)}):
+        warn(f"{path}: is not named {PREFIX}<step>, so it is left alone")
+    others: dict[Path, str] = {}
+    for checkpoint in reversed(_numbered(parent)):
         try:
             verify(checkpoint)
         except UserError as error:
             warn(f"{error}; trying an earlier one")
-        else:
-            return checkpoint
+            continue
+        try:
+            check(checkpoint)
+        except UserError as error:
+            others[checkpoint] = error.lines[0]
+            continue
+        for line in others.values():
+            warn(f"{line}; trying an earlier one")
+        return checkpoint
+    if others:
+        return next(iter(others))
     raise UserError(f"{parent}: no complete checkpoint to resume from; start without resuming")
 
 
 def prune(parent: Path, limit: int | None, *, newest: int, keep: int | None) -> None:
-    """Remove all checkpoints except the last `limit` (None = keep all) and the one of step `keep`.
+    """Remove all of `list_checkpoints` except the last `limit` (None = keep all) and the one of step `keep`.
 
     Those after step `newest`, which was just written, are removed too: they are from before the run resumed from an
     earlier step.
@@ -222,6 +257,17 @@ def remove_later(parent: Path, step: int) -> list[str]:
     return [checkpoint.name for checkpoint in later]
 
 
+def set_aside(parent: Path, check: Callable[[Path], None]) -> list[str]:
+    """Rename the checkpoints in `parent` for which `check` raises a `UserError`; returns a line for each."""
+    lines = []
+    for checkpoint in list_checkpoints(parent):
+        try:
+            check(checkpoint)
+        except UserError as error:
+            lines.append(f"{error.lines[0]}; kept as {_keep(checkpoint).name}")
+    return lines
+
+
 def remove_unfinished(parent: Path) -> None:
     """Remove what a killed run left partly written or partly removed."""
     for path in parent.glob(f"{UNFINISHED}{PREFIX}*"):
@@ -231,9 +277,39 @@ def remove_unfinished(parent: Path) -> None:
 def _retire(checkpoint: Path) -> None:
     """Rename a checkpoint before its files are deleted, so that a kill cannot leave half a checkpoint."""
     retired = checkpoint.with_name(f"{UNFINISHED}{PREFIX}retired-{checkpoint.name.removeprefix(PREFIX)}")
-    if checkpoint.exists():
-        shutil.rmtree(retired, ignore_errors=True)
-        checkpoint.rename(retired)
+    shutil.rmtree(retired, ignore_errors=True)
+    checkpoint.rename(retired)
+
+
+def _make_way(path: Path) -> None:
+    """Remove an own checkpoint at `path`; give anything else another name."""
+    if _is_own(path):
+        _retire(path)
+    elif os.path.lexists(path):
+        _keep(path)
+
+
+def _keep(path: Path) -> Path:
+    """Give what a user put here a name that is free and not that of a checkpoint."""
+    names = (path.with_name(f"kept-{path.name}{'-' * bool(number)}{number or ''}") for number in itertools.count())
+    return path.rename(next(name for name in names if not os.path.lexists(name)))
+
+
+def _numbered(parent: Path) -> list[Path]:
+    """What is named like a checkpoint in `parent`, sorted by step."""
+    named = {path: path.name.removeprefix(PREFIX) for path in parent.glob(f"{PREFIX}*")}
+    found = [path for path, step in named.items() if step.isascii() and step.isdigit() and str(int(step)) == step]
+    return sorted(found, key=_step)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a folder is a checkpoint as it was written here, whatever the state of its other files."""
+    if path.is_symlink():
+        return False
+    try:
+        return step_of(path) == _step(path)
+    except UserError:
+        return False
 
 
 def _step(checkpoint: Path) -> int:

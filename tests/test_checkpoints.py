@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from signal_diffusion.training.state import PROGRESS, Progress
 
 
 def write(parent: Path, step: int, text: str = "weights") -> Path:
-    return checkpoints.write_checkpoint(parent, step, {"a.txt": lambda path: path.write_text(text)})
+    return checkpoints.write_checkpoint(parent, step, {"model.safetensors": lambda path: path.write_text(text)})
 
 
 def test_latest_is_the_largest_step_not_the_last_name(tmp_path: Path) -> None:
@@ -28,7 +30,7 @@ def test_latest_is_the_largest_step_not_the_last_name(tmp_path: Path) -> None:
 
 def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(tmp_path: Path) -> None:
     write(tmp_path, 1)
-    (write(tmp_path, 2) / "a.txt").write_text("weight")
+    (write(tmp_path, 2) / "model.safetensors").write_text("weight")
     warnings: list[str] = []
     assert checkpoints.find_checkpoint(tmp_path, "latest", warnings.append).name == "checkpoint-1"
     assert "checkpoint-2" in warnings[0] and "truncated or changed" in warnings[0]
@@ -39,11 +41,11 @@ def test_the_error_about_a_damaged_checkpoint_names_it(tmp_path: Path, damage: s
     checkpoint = write(tmp_path, 5)
     match damage:
         case "truncate":
-            (checkpoint / "a.txt").write_text("weig")
+            (checkpoint / "model.safetensors").write_text("weig")
         case "change":
-            (checkpoint / "a.txt").write_text("weightz")
+            (checkpoint / "model.safetensors").write_text("weightz")
         case "remove":
-            (checkpoint / "a.txt").unlink()
+            (checkpoint / "model.safetensors").unlink()
         case _:
             (checkpoint / checkpoints.MANIFEST).unlink()
     with pytest.raises(UserError) as caught:
@@ -98,7 +100,7 @@ def test_a_failed_write_leaves_earlier_checkpoints_unchanged(tmp_path: Path) -> 
         raise OSError("No space left on device")
 
     with pytest.raises(UserError, match="No space left"):
-        checkpoints.write_checkpoint(tmp_path, 2, {"a.txt": fail})
+        checkpoints.write_checkpoint(tmp_path, 2, {"model.safetensors": fail})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
     checkpoints.verify(tmp_path / "checkpoint-1")
 
@@ -112,7 +114,7 @@ def test_a_checkpoint_whose_writing_was_killed_is_not_listed(tmp_path: Path) -> 
         raise Killed
 
     with pytest.raises(Killed):
-        checkpoints.write_checkpoint(tmp_path, 2, {"a.txt": killed})
+        checkpoints.write_checkpoint(tmp_path, 2, {"model.safetensors": killed})
     assert checkpoints.list_checkpoints(tmp_path) == []
     assert list(tmp_path.iterdir()) != []
     checkpoints.remove_unfinished(tmp_path)
@@ -138,3 +140,90 @@ def test_prune_never_removes_the_checkpoint_just_written(tmp_path: Path) -> None
     write(tmp_path, 25)
     checkpoints.prune(tmp_path, 2, newest=25, keep=None)
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["checkpoint-20", "checkpoint-25"]
+
+
+def renamed(parent: Path) -> Path:
+    return write(parent, 3).rename(parent / "checkpoint-20")
+
+
+def unlisted(parent: Path) -> Path:
+    (write(parent, 20) / "ema.safetensors").write_text("averages of another run")
+    return parent / "checkpoint-20"
+
+
+def without_weights(parent: Path) -> Path:
+    folder = parent / "checkpoint-20"
+    folder.mkdir()
+    (folder / "progress.json").write_text("{}")
+    checkpoints.write_manifest(folder, 20, ["progress.json"])
+    return folder
+
+
+def empty(parent: Path) -> Path:
+    (parent / "checkpoint-20").mkdir()
+    return parent / "checkpoint-20"
+
+
+def dangling(parent: Path) -> Path:
+    (parent / "checkpoint-20").symlink_to(parent / "nowhere")
+    return parent / "checkpoint-20"
+
+
+def superscript(parent: Path) -> Path:
+    return write(parent, 3).rename(parent / "checkpoint-²")
+
+
+def padded(parent: Path) -> Path:
+    return write(parent, 20).rename(parent / "checkpoint-020")
+
+
+def a_file(parent: Path) -> Path:
+    (parent / "checkpoint-20").write_text("notes")
+    return parent / "checkpoint-20"
+
+
+ODD = [renamed, unlisted, without_weights, empty, dangling, superscript, padded, a_file]
+
+
+@pytest.mark.parametrize("make", ODD)
+def test_latest_names_what_is_no_good_checkpoint_and_takes_the_one_before(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    odd, good = make(tmp_path), write(tmp_path, 5)
+    warnings: list[str] = []
+    assert checkpoints.find_checkpoint(tmp_path, "latest", warnings.append) == good
+    assert len(warnings) == 1 and warnings[0].startswith(str(odd))
+
+
+@pytest.mark.parametrize("make", [make for make in ODD if make not in (unlisted, without_weights)])
+def test_what_a_user_made_is_never_removed_even_if_a_checkpoint_needs_its_name(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    odd = make(tmp_path)
+    contents = sorted(path.name for path in odd.iterdir()) if odd.is_dir() else []
+    write(tmp_path, 5)
+    checkpoints.remove_later(tmp_path, 1)
+    assert os.path.lexists(odd)
+    for _ in range(2):
+        write(tmp_path, 20)
+        checkpoints.prune(tmp_path, 1, newest=20, keep=None)
+    kept = tmp_path / f"kept-{odd.name}"
+    kept = kept if os.path.lexists(kept) else odd
+    assert (sorted(path.name for path in kept.iterdir()) if kept.is_dir() else []) == contents
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["checkpoint-20", kept.name])
+
+
+def test_latest_passes_over_complete_checkpoints_of_another_run(tmp_path: Path) -> None:
+    for step, text in ((5, "ours"), (10, "ours"), (15, "theirs"), (20, "theirs")):
+        write(tmp_path, step, text)
+
+    def check(checkpoint: Path) -> None:
+        if (checkpoint / checkpoints.WEIGHTS).read_text() != "ours":
+            raise UserError(f"{checkpoint}: of another run")
+
+    warnings: list[str] = []
+    assert checkpoints.find_checkpoint(tmp_path, "latest", warnings.append, check).name == "checkpoint-10"
+    assert [line.split(":")[0][-2:] for line in warnings] == ["20", "15"]
+    assert len(checkpoints.set_aside(tmp_path, check)) == 2
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["checkpoint-5", "checkpoint-10"]
+    assert (tmp_path / "kept-checkpoint-20").is_dir() and (tmp_path / "kept-checkpoint-15").is_dir()

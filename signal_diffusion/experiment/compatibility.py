@@ -27,6 +27,7 @@ __all__ = [
     "changed_metric_keys",
     "check_same_dataset",
     "check_same_network",
+    "check_same_origin",
     "check_same_run",
     "compare",
     "other_conditions",
@@ -94,6 +95,34 @@ def check_same_network(checkpoint: Checkpoint, experiment: schema.Experiment) ->
     """
     before, now = _network_keys(checkpoint.experiment), _network_keys(experiment)
     compare(checkpoint, before, now, "use the same, or another model.pretrained")
+
+
+def check_same_origin(
+    checkpoint: Checkpoint, experiment: schema.Experiment | AutoencoderExperiment, card: DatasetCard
+) -> None:
+    """Check that a checkpoint is of a run of this experiment, and not put among the checkpoints of that run.
+
+    Raises
+    ------
+    UserError
+        If the seed, the network, the method or the dataset differs.
+    """
+    advice = "it may be of another run"
+    before, now = (
+        {"[compute] seed": each.compute.seed, **_origin_keys(each)}
+        for each in (
+            checkpoint.experiment if isinstance(experiment, schema.Experiment) else checkpoint.autoencoder_experiment,
+            experiment,
+        )
+    )
+    compare(checkpoint, before, now, advice)
+    check_same_dataset(checkpoint, card, ("representation", "shape"), advice, files_advice=advice)
+
+
+def _origin_keys(experiment: schema.Experiment | AutoencoderExperiment) -> dict[str, Any]:
+    if isinstance(experiment, schema.Experiment):
+        return {**_network_keys(experiment), **_method_keys(experiment)}
+    return {f"[model.architecture] {key}": value for key, value in vars(experiment.model.architecture).items()}
 
 
 def other_conditions(checkpoint: Checkpoint, experiment: schema.Experiment, card: DatasetCard) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,14 +13,16 @@ from accelerate import Accelerator
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
-from signal_diffusion.experiment.compatibility import changed_metric_keys
+from signal_diffusion.experiment.compatibility import changed_metric_keys, check_same_origin
+from signal_diffusion.experiment.dataset import dataset_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.training import state
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = ["checkpoint_to_resume", "resume_from", "without_resume"]
+__all__ = ["checkpoint_to_resume", "origin_check", "resume_from", "set_aside_others", "without_resume"]
 
 AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
 
@@ -49,7 +53,9 @@ def checkpoint_to_resume(
             )
     checkpoint = None
     if resume.enabled:
-        checkpoint = checkpoints.find_checkpoint(paths.checkpoints, resume.checkpoint, warn=accelerator.print)
+        checkpoint = checkpoints.find_checkpoint(
+            paths.checkpoints, resume.checkpoint, accelerator.print, origin_check(experiment)
+        )
         if checkpoint.resolve().parent == paths.checkpoints.resolve():
             return Checkpoint(checkpoint)
     if existing := checkpoints.list_checkpoints(paths.checkpoints):
@@ -58,6 +64,31 @@ def checkpoint_to_resume(
             "latest, or choose another --output-dir"
         )
     return Checkpoint(checkpoint) if checkpoint else None
+
+
+def origin_check(experiment: schema.Experiment | AutoencoderExperiment) -> Callable[[Path], None]:
+    """A function that raises a `UserError` for a checkpoint that is not of a run of this experiment."""
+
+    @cache
+    def card() -> DatasetCard:
+        return dataset_of(experiment.data).card
+
+    return lambda folder: check_same_origin(Checkpoint(folder), experiment, card())
+
+
+def set_aside_others(
+    checkpoint: Checkpoint, paths: RunPaths, experiment: schema.Experiment | AutoencoderExperiment
+) -> list[str]:
+    """Rename checkpoints of other runs in the run directory, so that they are never removed; a line for each.
+
+    If that of the run itself differs from the experiment, all stay: the experiment was changed.
+    """
+    check = origin_check(experiment)
+    try:
+        check(checkpoint.folder)
+    except UserError:
+        return []
+    return checkpoints.set_aside(paths.checkpoints, check)
 
 
 def resume_from(

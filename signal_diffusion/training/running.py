@@ -23,7 +23,7 @@ from signal_diffusion.training.device import accelerator_of
 from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.locking import lock_run
-from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, without_resume
+from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, set_aside_others, without_resume
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker, wandb_module
 from signal_diffusion.training.trainer import Trainer
 
@@ -163,10 +163,11 @@ def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Se
     accelerator, experiment, paths = trainer.accelerator, job.experiment, trainer.paths
     if experiment.logging.wandb_project:
         wandb_module()  # on every process, before anything is written
-    later: list[str] = []
+    later, aside = list[str](), list[str]()
     with raise_on_all_processes():
         if accelerator.is_main_process:
             _start_run_directory(paths, experiment)
+            aside = set_aside_others(checkpoint, paths, experiment) if checkpoint else []
             later = checkpoints.remove_later(
                 paths.checkpoints, trainer.progress.step
             )  # before the tracker drops their metrics
@@ -180,7 +181,7 @@ def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Se
         wandb=experiment.logging if experiment.logging.wandb_project else None,
     )
     try:
-        for line in messages:
+        for line in (*messages, *aside):
             tracker.message(line)
         if checkpoint:
             removed = f"; removed the later {listed(later)}" if later else ""

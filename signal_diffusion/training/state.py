@@ -107,21 +107,33 @@ def writers(
     progress: Progress,
     attachments: Mapping[str, str],
 ) -> dict[str, checkpoints.Writer]:
-    """Writers of a checkpoint's files by name; of the model only trained weights; `attachments` are texts."""
-    weights, progress_text = trained_state(model), json.dumps(asdict(progress), indent=2) + "\n"
+    """Writers of a checkpoint's files by name; of the model only trained weights; `attachments` are texts.
+
+    They write copies in the host's memory of what all this is now.
+    """
+    weights, progress_text = _copied(trained_state(model)), json.dumps(asdict(progress), indent=2) + "\n"
     files: dict[str, checkpoints.Writer] = {
         checkpoints.WEIGHTS: lambda path: save_file(weights, path),
         PROGRESS: partial(_write_text, text=progress_text),
     }
     if ema:
-        averages = ema.state_dict()
+        averages = _copied(ema.state_dict())
         files[checkpoints.EMA_WEIGHTS] = lambda path: save_file(averages, path)
     if optimizer:
-        moments = optimizer.state_dict()
+        moments = _copied(optimizer.state_dict())
         files[OPTIMIZER] = lambda path: torch.save(moments, path)
     for name, text in attachments.items():
         files[name] = partial(_write_text, text=text)
     return files
+
+
+def _copied(state: Any) -> Any:
+    """A nested state with its tensors copied to the host's memory."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: _copied(value) for key, value in state.items()}
+    return [_copied(value) for value in state] if isinstance(state, list) else state
 
 
 def _write_text(path: Path, text: str) -> None:

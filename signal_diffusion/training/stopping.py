@@ -1,4 +1,4 @@
-"""Stop on request: SIGINT and SIGTERM set a flag that all processes see at the same step."""
+"""Stop on request: signals set a flag that all processes see at the same step."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ import torch.distributed as dist
 
 __all__ = ["StopRequest", "Stopped"]
 
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)  # Windows lacks the last three
+]
+"""Ctrl-C, a scheduler's end of time, a closed terminal, and the warnings that SLURM can be told to send before."""
 SECONDS_TO_REPEAT = 5.0
 """A repeated signal within this time is ignored: a launcher passes on signals that the terminal has sent already."""
 
@@ -21,21 +27,25 @@ class Stopped(Exception):  # noqa: N818  # not an error: the user asked for it
 
 
 class StopRequest:
-    """Catches SIGINT and SIGTERM inside its context; a signal more than five seconds after the first acts at once.
+    """Catches `SIGNALS` inside its context; one more than five seconds after the first acts at once.
+
+    A signal that this process was told to ignore stays ignored, such as SIGHUP under `nohup`.
 
     With several processes, each poll sends this process's flag to the others over gloo, on the host, and returns what
     the previous poll gathered: no poll waits for the accelerator, and all processes stop at the same step.
     """
 
     def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
+        self._cause = ""
         self._caught_at = 0.0
         self._previous: dict[signal.Signals, object] = {}
         self._group: Any = dist.new_group(backend="gloo") if dist.is_initialized() else None
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._previous[number] = signal.signal(number, self._catch)
         return self
 
@@ -45,8 +55,8 @@ class StopRequest:
             self._pending[0].wait()
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is None:
-            self.signal, self._caught_at = signal.Signals(number), time.monotonic()
+        if not self._cause:
+            self.ask(signal.Signals(number).name)
         elif time.monotonic() - self._caught_at > SECONDS_TO_REPEAT:
             self._restore()
             signal.raise_signal(number)
@@ -56,16 +66,25 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._previous = {}
 
+    def ask(self, cause: str) -> None:
+        """Ask for a stop, like a signal; `cause` says in messages what stopped the run."""
+        self._cause, self._caught_at = cause, time.monotonic()
+
+    @property
+    def cause(self) -> str:
+        """What asked for the stop."""
+        return self._cause or "another process"
+
     def poll(self) -> bool:
         """Whether to stop. Every process has to call it equally often; all get the same answer."""
         if self._group is None:
-            return self.signal is not None
+            return bool(self._cause)
         stop = False
         if self._pending:
             work, flag = self._pending
             work.wait()
             stop = bool(flag.item())
-        flag = torch.tensor([0 if self.signal is None else int(self.signal)])
+        flag = torch.tensor([int(bool(self._cause))])
         self._pending = (dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group, async_op=True), flag)
         return stop
 

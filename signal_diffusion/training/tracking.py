@@ -11,22 +11,24 @@ import math
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from signal_diffusion.config import schema
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, one_line
 
 __all__ = ["METRICS_NAME", "Histogram", "Tracker", "read_rows", "wandb_module"]
 
 METRICS_NAME = "metrics.jsonl"
+TENSORBOARD, WANDB = "TensorBoard", "Weights & Biases"
 WANDB_ID_NAME = "wandb-id"
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -59,7 +61,8 @@ class Tracker:
         """Open the outputs: TensorBoard writes into `logs`, if given; Weights & Biases as `wandb` says, if given."""
         self.active = active
         self._console = Console(stderr=True, quiet=not active, highlight=False)
-        self._metrics = self._writer = self._wandb_run = None
+        self._metrics: TextIO | None = None
+        self._outputs: dict[str, Any] = {}
         self._last_line = -math.inf  # so that the first logged step is printed at once
         self._last_step = last_step
         self._bar = Progress(
@@ -80,14 +83,16 @@ class Tracker:
             if logs is not None:
                 from torch.utils.tensorboard.writer import SummaryWriter
 
-                self._writer = SummaryWriter(str(logs), purge_step=first_step + 1 if resumed else 0)
+                self._outputs[TENSORBOARD] = SummaryWriter(str(logs), purge_step=first_step + 1 if resumed else 0)
             if wandb is not None:
-                self._wandb_run = _wandb_run(run_dir, wandb, resumed=resumed)
-        self._bar.start()
+                self._outputs[WANDB] = _wandb_run(run_dir, wandb, resumed=resumed)
+        with suppress(OSError):
+            self._bar.start()
 
     def message(self, text: str) -> None:
-        """Print a line to the console."""
-        self._console.print(text, soft_wrap=True, markup=False)
+        """Print a line to the console, unless the terminal was closed."""
+        with suppress(OSError):
+            self._console.print(text, soft_wrap=True, markup=False)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Write one row and flush it, so that a kill loses none."""
@@ -96,16 +101,14 @@ class Tracker:
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         self._metrics.write(json.dumps({"step": step, **values}) + "\n")
         self._metrics.flush()
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-        if self._wandb_run is not None:
-            self._wandb_run.log(values, step=step)
+        self._write_to(TENSORBOARD, lambda out: [out.add_scalar(name, value, step) for name, value in values.items()])
+        self._write_to(WANDB, lambda out: out.log(values, step=step))
 
     def progress(self, step: int, loss: float, examples_per_second: float) -> None:
         """Advance the progress bar; without a terminal, print a line every ten seconds instead."""
         status = f"loss {loss:.4f}  {examples_per_second:,.0f} examples/s"
-        self._bar.update(self._task, completed=step, status=status)
+        with suppress(OSError):
+            self._bar.update(self._task, completed=step, status=status)
         now = time.monotonic()
         if self._bar.disable and (now - self._last_line > SECONDS_BETWEEN_LINES or step == self._last_step):
             self._last_line = now
@@ -115,60 +118,78 @@ class Tracker:
 
     def image(self, step: int, name: str, path: Path) -> None:
         """Add a PNG file to TensorBoard and Weights & Biases."""
-        if self._writer is not None:
+
+        def add_to_tensorboard(writer: Any) -> None:
             from matplotlib.image import imread
 
-            self._writer.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
-        if self._wandb_run is not None:
-            self._wandb_run.log({name: wandb_module().Image(str(path))}, step=step)
+            writer.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
+
+        self._write_to(TENSORBOARD, add_to_tensorboard)
+        self._write_to(WANDB, lambda out: out.log({name: wandb_module().Image(str(path))}, step=step))
 
     def histogram(self, step: int, name: str, values: Histogram) -> None:
         """Add a histogram to TensorBoard."""
         filled = [index for index, count in enumerate(values.counts) if count]
-        if self._writer is None or not filled:
-            return
-        self._writer.add_histogram_raw(
-            name,
-            min=values.edges[max(0, filled[0] - 1)],
-            max=values.edges[filled[-1]],
-            num=sum(values.counts),
-            sum=0.0,  # not shown by TensorBoard
-            sum_squares=values.norm**2,
-            bucket_limits=list(values.edges),
-            bucket_counts=list(values.counts),
-            global_step=step,
-        )
+        if filled:
+            self._write_to(
+                TENSORBOARD,
+                lambda out: out.add_histogram_raw(
+                    name,
+                    min=values.edges[max(0, filled[0] - 1)],
+                    max=values.edges[filled[-1]],
+                    num=sum(values.counts),
+                    sum=0.0,  # not shown by TensorBoard
+                    sum_squares=values.norm**2,
+                    bucket_limits=list(values.edges),
+                    bucket_counts=list(values.counts),
+                    global_step=step,
+                ),
+            )
 
     def hyperparameters(self, values: Mapping[str, Any], text: str) -> None:
         """Write the experiment as TensorBoard's hyperparameters and text, and as W&B's configuration."""
-        if self._wandb_run is not None:
-            self._wandb_run.config.update(dict(values))
-        if self._writer is None:
-            return
-        from torch.utils.tensorboard.summary import hparams
 
-        plain = {
-            key: value if isinstance(value, int | float | bool | str) else str(value) for key, value in values.items()
-        }
-        for summary in hparams(plain, {"validation/ema_loss": 0.0}):
-            self._writer._get_file_writer().add_summary(summary)  # add_hparams would create a second run
-        self._writer.add_text("config.toml", f"```toml\n{text}\n```")
+        def add_to_tensorboard(writer: Any) -> None:
+            from torch.utils.tensorboard.summary import hparams
+
+            plain = {
+                key: value if isinstance(value, int | float | bool | str) else str(value)
+                for key, value in values.items()
+            }
+            for summary in hparams(plain, {"validation/ema_loss": 0.0}):
+                writer._get_file_writer().add_summary(summary)  # add_hparams would create a second run
+            writer.add_text("config.toml", f"```toml\n{text}\n```")
+
+        self._write_to(WANDB, lambda out: out.config.update(dict(values)))
+        self._write_to(TENSORBOARD, add_to_tensorboard)
 
     def conclude(self, lines: Sequence[str]) -> None:
         """Remove the progress bar and print the last lines."""
-        self._bar.stop()
+        self._stop_bar()
         for line in lines:
             self.message(line)
 
     def close(self) -> None:
         """Flush and close everything."""
-        self._bar.stop()
+        self._stop_bar()
         if self._metrics is not None:
             self._metrics.close()
-        if self._writer is not None:
-            self._writer.close()
-        if self._wandb_run is not None:
-            self._wandb_run.finish()
+        self._write_to(TENSORBOARD, lambda out: out.close())
+        self._write_to(WANDB, lambda out: out.finish())
+
+    def _stop_bar(self) -> None:
+        with suppress(OSError):
+            self._bar.stop()
+
+    def _write_to(self, name: str, write: Callable[[Any], object]) -> None:
+        """Write to an output if it is open; after an error the run goes on without it."""
+        if name not in self._outputs:
+            return
+        try:
+            write(self._outputs[name])
+        except Exception as error:  # of a full disk, a network, or a library
+            del self._outputs[name]
+            self.message(f"warning: {name}: {one_line(error)}; the run goes on without it")
 
 
 def wandb_module() -> ModuleType:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
-from signal_diffusion.errors import UserError, listed
+from signal_diffusion.errors import UserError, listed, raise_on_all_processes
 from signal_diffusion.experiment.dataset import steps_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.models.compilation import allow_many_shapes
@@ -29,6 +29,7 @@ from signal_diffusion.training import state
 from signal_diffusion.training.diagnostics import BlockGradients, traced
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.optimizers import LearningRate, SkippingStep, build_optimizer
+from signal_diffusion.training.saving import CheckpointWriter
 from signal_diffusion.training.stopping import Stopped, StopRequest
 from signal_diffusion.training.tracking import Tracker
 
@@ -111,6 +112,7 @@ class Trainer:
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64  # MPS has no float64
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
         self.saved_step = -1
+        self.writer = CheckpointWriter(paths.checkpoints, training.checkpointing.total_limit)
         wanted = debug.log_gradients and accelerator.is_main_process  # gradients are the same on all processes
         self.gradients = BlockGradients(self.model, components.model.blocks, accelerator.device) if wanted else None
 
@@ -125,7 +127,7 @@ class Trainer:
             If a gradient is not finite, or a checkpoint cannot be written.
         """
         finished = False
-        with StopRequest() as stop:
+        with StopRequest() as stop, self.writer:
             try:
                 self._due_after_step(tracker, stop)  # if a stop prevented it at the step resumed from
                 traces = self.debug.profile and self.accelerator.is_main_process
@@ -133,9 +135,9 @@ class Trainer:
                     self._train(tracker, stop, trace_step)
                 finished = True
             except Stopped:
-                name = stop.signal.name if stop.signal else "another process"
-                tracker.message(f"stopped by {name} at step {self.progress.step}")
+                tracker.message(f"stopped by {stop.cause} at step {self.progress.step}")
             self._save(tracker)
+            self._finish_saving(tracker)
         return finished
 
     def _train(self, tracker: Tracker, stop: StopRequest, trace_step: Callable[[], None]) -> None:
@@ -158,6 +160,7 @@ class Trainer:
                 speed = (step + 1 - log_step) * self.components.order.examples_per_step / elapsed
                 log_step = step + 1
                 self._log(tracker, grad_norm, speed)
+            self._report_saved(tracker, stop)
             stop.check()
             before = time.perf_counter()
             self._due_after_step(tracker, stop)
@@ -262,6 +265,7 @@ class Trainer:
                 f"examples of its batch have values that are not finite: {listed(bad)}; run `signal-diffusion data "
                 "check` on the dataset, and make it again without them"
             )
+        self.writer.collect(wait=True)
         saved = checkpoints.list_checkpoints(self.paths.checkpoints)
         last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
         return f'{last}; lower training.optimizer.learning_rate, or set training.on_nonfinite = "skip"'
@@ -308,7 +312,7 @@ class Trainer:
     # Checkpoints ----------------------------------------------------------------------------------------------------
 
     def _save(self, tracker: Tracker) -> None:
-        """Write `checkpoint-<step>` unless it exists; then remove the oldest ones beyond the limit."""
+        """Start to write `checkpoint-<step>` unless that was done, from copies, so that training can go on."""
         step, progress = self.progress.step, self.progress
         if step == self.saved_step:
             return
@@ -320,17 +324,27 @@ class Trainer:
         progress.plateau = self.learning_rate.state_dict()
         scaler = self.accelerator.scaler
         progress.scaler = scaler.state_dict() if scaler else None
+        self._finish_saving(tracker)
         if self.accelerator.is_main_process:
-            parent, limit = self.paths.checkpoints, self.training.checkpointing.total_limit
             optimizer = self.optimizer if self.training.checkpointing.save_optimizer else None
             with self.ema.applied() if self.ema else nullcontext():
                 exported = self.components.exported(self.model)
             writers = state.writers(self.model, self.ema, optimizer, progress, self.components.attachments)
-            path = checkpoints.write_checkpoint(parent, step, {**writers, **exported})
-            checkpoints.prune(parent, limit, newest=step, keep=progress.best_step)
-            tracker.message(f"step {step}  saved {path}")
+            self.writer.start(step, {**writers, **exported}, keep=progress.best_step)
         self.saved_step = step
-        self.accelerator.wait_for_everyone()
+
+    def _finish_saving(self, tracker: Tracker) -> None:
+        """Wait until the checkpoint that is being written exists; raise on all processes if it cannot be written."""
+        with raise_on_all_processes():
+            if saved := self.writer.collect(wait=True):
+                tracker.message(f"saved {saved}")
+
+    def _report_saved(self, tracker: Tracker, stop: StopRequest) -> None:
+        """Report a checkpoint that is complete; if one cannot be written, stop on all processes."""
+        if self.writer.has_failed:
+            stop.ask("a checkpoint that cannot be written")
+        elif saved := self.writer.collect(wait=False):
+            tracker.message(f"saved {saved}")
 
     def resume(self, checkpoint: Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False) -> None:
         """Resume from a verified checkpoint as if the run had not been interrupted, except for what is reset.

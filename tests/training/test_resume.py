@@ -279,3 +279,17 @@ def test_a_run_without_validation_needs_no_validation_split(experiment_file: Pat
     assert train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
     with pytest.raises(UserError, match=r"has no split 'validation'.*training.validation.enabled"):
         train(experiment_file, output_dir=tmp_path / "other", overrides=overrides[:2])
+
+
+def test_latest_is_of_this_run_even_if_a_later_checkpoint_of_another_seed_was_put_there(
+    uninterrupted: Path, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, run = tmp_path / "other", killed_after(5, uninterrupted, tmp_path / "run")
+    train(experiment_file, output_dir=other, overrides=("compute.seed=9", "training.max_steps=8"))
+    shutil.copytree(other / "checkpoint-8", run / "checkpoint-8")
+    assert train(experiment_file, output_dir=run, resume="latest")
+    printed = capsys.readouterr()
+    assert "checkpoint-8 was trained with 9; it may be of another run; trying an earlier one" in printed.out
+    assert "kept as kept-checkpoint-8" in printed.err
+    assert largest_difference(run / LAST, uninterrupted / LAST) == 0
+    assert largest_difference(run / "kept-checkpoint-8", other / "checkpoint-8") == 0

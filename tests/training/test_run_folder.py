@@ -74,6 +74,7 @@ def test_a_second_command_is_refused_and_changes_nothing(
 
     def with_another(self: Trainer, step: int, *arguments: object) -> object:
         if step == 2:
+            self.writer.collect(wait=True)
             (tmp_path / ".unfinished-checkpoint-3").mkdir()
             before = contents(tmp_path)
             for resume in (None, "latest"):
