@@ -134,8 +134,10 @@ def _sample(
     from signal_diffusion.data.export.file_formats import check_formats
     from signal_diffusion.experiment.loading import file_in_errors
     from signal_diffusion.paths import relative_to_cwd
-    from signal_diffusion.sampling import job
     from signal_diffusion.sampling.health import health_check
+    from signal_diffusion.sampling.job import sample as sample_job
+    from signal_diffusion.sampling.output_folder import check_output, default_output, unfinished_folder
+    from signal_diffusion.sampling.processes import agreed_checkpoint
     from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
     from signal_diffusion.sampling.writing import SampleFiles
@@ -143,14 +145,14 @@ def _sample(
 
     start_missing_processes(MODULE)
     found = checkpoint_at(run, overrides)
-    checkpoint = job.agreed_checkpoint(found, experiment_at(found, overrides).compute)
+    checkpoint = agreed_checkpoint(found, experiment_at(found, overrides).compute)
     config = checkpoint / CONFIG_NAME
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
     table = experiment.generation.output
     formats = (*table.formats, *(("png",) if table.save_individual else ()))
-    folder = output or relative_to_cwd(job.default_output(checkpoint, experiment, wanted.named()))
+    folder = output or relative_to_cwd(default_output(checkpoint, experiment, wanted.named()))
     check_formats(formats, card)
-    job.check_output(folder)
+    check_output(folder)
     with file_in_errors(config):
         request, captions = build_request(wanted, experiment, card)
     trained = load_trained(checkpoint, overrides, captions)
@@ -167,7 +169,7 @@ def _sample(
 
     try:
         with progress_bars() as progress:
-            job.sample(
+            sample_job(
                 trained,
                 request,
                 folder,
@@ -180,7 +182,7 @@ def _sample(
                 on_written=report,
             )
     except (KeyboardInterrupt, SystemExit):
-        print(f"stopped; the same command continues from {job.unfinished_folder(folder)}", file=sys.stderr)
+        print(f"stopped; the same command continues from {unfinished_folder(folder)}", file=sys.stderr)
         raise
     finally:
         PartialState().destroy_process_group()

@@ -23,9 +23,9 @@ from signal_diffusion.experiment.changed_data import checked, different_files
 from signal_diffusion.experiment.conditions import attributes_of, distinct_captions
 from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.sampling.drawing import BatchSize, generate_samples
-from signal_diffusion.sampling.job import weight_hashes
 from signal_diffusion.sampling.membership import Candidates, membership
 from signal_diffusion.sampling.privacy_report import METRICS, PrivacyReport
+from signal_diffusion.sampling.provenance import weight_hashes
 from signal_diffusion.sampling.request_options import RequestOptions, request_options
 from signal_diffusion.sampling.requests import ELECTRODE, Request
 from signal_diffusion.sampling.samples import Samples

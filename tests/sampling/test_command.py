@@ -14,8 +14,8 @@ from signal_diffusion.checkpoints import MANIFEST, write_manifest
 from signal_diffusion.cli import app, main
 from signal_diffusion.data.export.file_formats import FORMATS
 from signal_diffusion.diffusion.samplers import SAMPLERS
-from signal_diffusion.sampling import job
 from signal_diffusion.sampling.export import export
+from signal_diffusion.sampling.output_folder import default_output, unfinished_folder
 from signal_diffusion.sampling.request_options import request_options
 from signal_diffusion.sampling.trained import experiment_at, load_trained
 
@@ -148,7 +148,7 @@ def test_different_numbers_of_samples_have_different_folders(electrodes_run: Pat
     experiments = [
         experiment_at(electrodes_run / "checkpoint-2", [f"generation.sampling.num_samples={n}"]) for n in (8, 9)
     ]
-    names = [job.default_output(electrodes_run / "checkpoint-2", each, {}).name for each in experiments]
+    names = [default_output(electrodes_run / "checkpoint-2", each, {}).name for each in experiments]
     assert names == [f"checkpoint-2_{n}-samples_euler_2-steps_seed-0" for n in (8, 9)]
 
 
@@ -165,14 +165,14 @@ def test_the_name_of_a_folder_with_many_settings_fits_file_systems(electrodes_ru
     overrides = [f"generation.sampling.{key}={value}" for key, value in table.items()]
     experiment = experiment_at(electrodes_run / "checkpoint-2", overrides)
 
-    folders = [job.default_output(electrodes_run / "checkpoint-2", experiment, {"label": each}) for each in "éè"]
+    folders = [default_output(electrodes_run / "checkpoint-2", experiment, {"label": each}) for each in "éè"]
 
     names = {folder.name for folder in folders}
 
     assert len(names) == 2
     for name in names:
         assert name.startswith("checkpoint-2_64-samples_euler_2-steps_seed-0_guidance-2.5_")
-        assert len(job.unfinished_folder(Path(name)).name.encode()) <= 200
+        assert len(unfinished_folder(Path(name)).name.encode()) <= 200
 
 
 def test_all_processes_sample_from_the_checkpoint_that_the_first_one_found(
@@ -181,7 +181,7 @@ def test_all_processes_sample_from_the_checkpoint_that_the_first_one_found(
     def of_the_first_process(objects: list[object]) -> list[object]:
         return [run / "checkpoint-2" if each == run / "checkpoint-4" else each for each in objects]
 
-    monkeypatch.setattr("signal_diffusion.sampling.job.broadcast_object_list", of_the_first_process)
+    monkeypatch.setattr("signal_diffusion.sampling.processes.broadcast_object_list", of_the_first_process)
     assert f"1 samples from {run / 'checkpoint-2'}: " in invoke(run, "--num", "1", "--output", tmp_path / "out")
 
 

@@ -24,8 +24,8 @@ from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.paths import without_folders
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling import export as exporting
-from signal_diffusion.sampling import job
 from signal_diffusion.sampling.model_card import model_card, with_defaults
+from signal_diffusion.sampling.output_folder import default_output
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import experiment_at
 from signal_diffusion.training.diffusion import train
@@ -144,7 +144,7 @@ def test_the_command_samples_from_an_exported_model(exported: Path, run: Path, t
 
 
 def test_the_default_output_of_an_exported_model_is_in_the_working_directory(exported: Path) -> None:
-    folder = job.default_output(exported, experiment_at(exported, []), {})
+    folder = default_output(exported, experiment_at(exported, []), {})
     assert folder == Path("generated") / "exported_64-samples_euler_2-steps_seed-0"
 
 

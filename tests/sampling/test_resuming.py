@@ -152,7 +152,8 @@ def test_a_folder_created_during_the_job_is_not_changed(trained: Trained, uninte
 def test_a_folder_that_another_command_just_finished_is_not_changed(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_acquire", lambda lock, output: output.mkdir())  # while this one waited for the lock
+    acquire = "signal_diffusion.sampling.output_folder._acquire"
+    monkeypatch.setattr(acquire, lambda lock, output: output.mkdir())  # while this one waited for the lock
     with pytest.raises(UserError, match="out already exists"):
         sample(trained, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())

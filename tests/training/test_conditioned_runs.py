@@ -30,6 +30,7 @@ from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.models.conditioning.attributes import Caption, Categorical, Conditioning, Numeric
 from signal_diffusion.sampling import job
+from signal_diffusion.sampling.output_folder import default_output
 from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
@@ -146,7 +147,7 @@ def test_the_empty_caption_is_the_null_of_dropout_and_guidance(run: Path, cache:
 def test_captions_give_valid_and_distinct_folder_names(run: Path, cache: Path):
     trained = load_trained(run)
     asked = ({"caption": caption} for caption in (WOMAN, f"{WOMAN}/..", ""))
-    names = [job.default_output(trained.checkpoint, trained.experiment, each).name for each in asked]
+    names = [default_output(trained.checkpoint, trained.experiment, each).name for each in asked]
     assert len(set(names)) == 3 and all("/" not in name and len(name) < 150 for name in names)
     assert names[2] == "checkpoint-6_64-samples_euler_2-steps_seed-0"
 

@@ -1,0 +1,50 @@
+"""The processes that a launcher started, which generate samples together."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from accelerate.state import PartialState
+from accelerate.utils import broadcast_object_list
+
+from signal_diffusion.config import schema
+from signal_diffusion.errors import UserError, raise_on_all_processes
+from signal_diffusion.sampling.trained import device_of
+
+__all__ = ["agreed_checkpoint", "failing_together", "processes_of"]
+
+TIMEOUT = timedelta(days=7)
+"""How long a finished process waits for the others; a process that fails stops all of them at once."""
+
+
+def processes_of(compute: schema.Compute) -> PartialState:
+    """The state of this process among those that a launcher started."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return PartialState(cpu=device_of(compute) == "cpu", **({"timeout": TIMEOUT} if several else {}))
+
+
+def agreed_checkpoint(checkpoint: Path, compute: schema.Compute) -> Path:
+    """The checkpoint that the first process found, for all processes: a run in progress may write a newer one."""
+    processes_of(compute)
+    [first] = broadcast_object_list([checkpoint])
+    return first
+
+
+@contextmanager
+def failing_together(state: PartialState) -> Iterator[None]:
+    """Raise an error of one process on all processes, so that none waits for a process that has failed."""
+    with raise_on_all_processes():
+        try:
+            yield
+        except (UserError, OSError):
+            raise
+        except Exception as error:
+            if state.num_processes == 1:
+                raise
+            traceback.print_exc()
+            raise UserError(f"process {state.process_index}: {type(error).__name__}: {error}") from error
