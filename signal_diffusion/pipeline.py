@@ -11,7 +11,8 @@ from typing import Any, Literal
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling import export as exporting
-from signal_diffusion.sampling.drawing import BatchSize, generate_samples
+from signal_diffusion.sampling.batch_size import BatchSize
+from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.finite import finite_samples
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.request_options import build_request, request_options

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from signal_diffusion.cli.progress import progress_bars
-from signal_diffusion.cli.sample import Run
+from signal_diffusion.cli.sample import MODULE, Run
 from signal_diffusion.errors import UserError
 
 __all__ = ["privacy"]
@@ -43,19 +43,26 @@ def privacy(
     """Look for copies of training data in samples, for training people, and for membership in the model's loss."""
     if output.exists():
         raise UserError(f"{output} already exists; choose another --output, or remove it")
+    from accelerate.state import PartialState
+
     from signal_diffusion.data.card import DatasetCard
     from signal_diffusion.evaluation.reading import split_of
     from signal_diffusion.experiment.dataset import dataset_of
     from signal_diffusion.experiment.loading import CONFIG_NAME, file_in_errors
     from signal_diffusion.sampling.privacy import assess_privacy, checked_split, draw, options_for
+    from signal_diffusion.sampling.processes import agreed_checkpoint
     from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
+    from signal_diffusion.training.launching import start_missing_processes
+
+    start_missing_processes(MODULE)
 
     overrides, split = [*(sets or ()), f"generation.sampling.num_samples={num}"], "test"
     if real is not None:
         root, split = split_of(real, split)
         overrides += [f"data.paths.root={json.dumps(str(root))}", "data.source=dataset"]
-    checkpoint = checkpoint_at(run, overrides)
+    found = checkpoint_at(run, overrides)
+    checkpoint = agreed_checkpoint(found, experiment_at(found, overrides).compute)
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
     try:
         dataset = dataset_of(experiment.data, min_channels=card.min_channels)
@@ -67,9 +74,13 @@ def privacy(
     with file_in_errors(checkpoint / CONFIG_NAME):
         request, captions = build_request(wanted, experiment, card)
     trained = load_trained(checkpoint, overrides, captions)
-    with progress_bars() as progress:
-        samples = draw(trained, request, progress)
-        report = assess_privacy(trained, dataset, samples, split=split, like=wanted.like, on_progress=progress)
-    files = report.save(output)
-    print(report.to_text())
-    print(f"{output}: {', '.join(file.name for file in files)}")
+    try:
+        with progress_bars(shown=PartialState().is_main_process) as progress:
+            samples = draw(trained, request, progress)
+            report = assess_privacy(trained, dataset, samples, split=split, like=wanted.like, on_progress=progress)
+    finally:
+        PartialState().destroy_process_group()
+    if report is not None:
+        files = report.save(output)
+        print(report.to_text())
+        print(f"{output}: {', '.join(file.name for file in files)}")

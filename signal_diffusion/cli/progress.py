@@ -9,13 +9,13 @@ __all__ = ["progress_bars"]
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function (what, done, total) that shows or updates a progress bar named `what`."""
+def progress_bars(*, shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function (what, done, total) that shows or updates a progress bar named `what`, if bars are `shown`."""
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         tasks: dict[str, TaskID] = {}
 
         def show(what: str, done: int, total: int) -> None:

@@ -157,9 +157,6 @@ def _sample(
         request, captions = build_request(wanted, experiment, card)
     trained = load_trained(checkpoint, overrides, captions)
 
-    def is_first() -> bool:
-        return bool(PartialState().is_main_process)
-
     def report(samples: Samples, written: Sequence[Path]) -> None:
         size = max(1, request.electrodes)
         what = f"{len(samples)} {'windows' if request.electrodes else 'samples'}"
@@ -168,7 +165,7 @@ def _sample(
         print("\n".join(health_check(samples, len(request) // size)))
 
     try:
-        with progress_bars() as progress:
+        with progress_bars(shown=PartialState().is_main_process) as progress:
             sample_job(
                 trained,
                 request,
@@ -178,7 +175,7 @@ def _sample(
                 ),
                 batch_size=batch_size,
                 requested=wanted.named(),
-                on_batch=lambda done: progress("sampling", done, len(request)) if is_first() else None,
+                on_batch=lambda done: progress("sampling", done, len(request)),
                 on_written=report,
             )
     except (KeyboardInterrupt, SystemExit):

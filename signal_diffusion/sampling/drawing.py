@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
 from signal_diffusion.diffusion.generation import OnStep
-from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained
 
 __all__ = [
-    "BatchSize",
     "Evaluations",
     "count_evaluations",
     "generate_samples",
@@ -29,12 +26,6 @@ __all__ = [
     "rounded_up",
     "trajectory_frames",
 ]
-
-MAX_VALUES = {"cuda": 2**24, "cpu": 2**20}
-"""Largest number of values (samples × C × H × W) in an automatic batch."""
-MAX_SAMPLES = {"cuda": 256, "cpu": 64}
-"""Largest number of samples in an automatic batch."""
-Result = TypeVar("Result")
 
 
 def generate_samples(
@@ -103,41 +94,6 @@ def rounded_up(count: int, size: int) -> int:
 def requested_columns(attributes: tuple[Attribute, ...], cond: Conditioning) -> dict[str, np.ndarray]:
     """The requested conditions by attribute, (N,) each, with "" or NaN for attributes left open."""
     return {each.name: _decoded(each, cond.attributes[each.name]) for each in attributes}
-
-
-class BatchSize:
-    """The number of samples per batch: the `requested` one, or as many as fit into memory.
-
-    Without a requested size, it starts with a size that should fit and divides the `most` samples evenly, and is
-    halved permanently whenever memory runs out.
-    """
-
-    def __init__(self, requested: int | None, *, shape: tuple[int, ...], device: torch.device | str, most: int) -> None:
-        self._is_fixed = requested is not None
-        kind = "cuda" if torch.device(device).type == "cuda" else "cpu"
-        fitting = max(1, min(MAX_SAMPLES[kind], MAX_VALUES[kind] // math.prod(shape), most))
-        self.size = requested or math.ceil(most / math.ceil(most / fitting))
-
-    def fit(self, generate: Callable[..., Result]) -> Result:
-        """The result of `generate(batch_size=…)` with the first size that fits into memory.
-
-        Raises
-        ------
-        UserError
-            If no size fits.
-        """
-        while True:
-            try:
-                return generate(batch_size=self.size)
-            except RuntimeError as error:
-                if not should_reduce_batch_size(error):
-                    raise
-                if self._is_fixed or self.size == 1:
-                    advice = "use a smaller one, or auto" if self._is_fixed else "use another device"
-                    raise UserError(f"--batch-size {self.size}: not enough memory; {advice}") from None
-            # Only after the except block: its exception references the tensors that have to be freed.
-            clear_device_cache(garbage_collection=True)
-            self.size //= 2
 
 
 @dataclass

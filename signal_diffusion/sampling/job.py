@@ -16,8 +16,8 @@ from torch import Tensor
 from signal_diffusion.data.export.file_formats import check_formats
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.errors import raise_on_all_processes
+from signal_diffusion.sampling.batch_size import BatchSize
 from signal_diffusion.sampling.drawing import (
-    BatchSize,
     count_evaluations,
     generate_samples,
     requested_columns,

@@ -7,7 +7,7 @@ against Diffusion Models, 2023). All examples get the same noise at the same tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,8 @@ from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for
-from signal_diffusion.sampling.drawing import BatchSize
+from signal_diffusion.sampling.batch_size import BatchSize
+from signal_diffusion.sampling.processes import on_all_processes, processes_of
 from signal_diffusion.sampling.trained import Trained
 from signal_diffusion.training.latents import Encoding
 
@@ -93,17 +94,12 @@ def membership(
 ) -> Membership:
     """Compare the losses of examples that a model was trained on with those of others, as many of each label.
 
-    `on_example` is called with the number of examples that are done, and of all. Raises a `UserError` if no label is
-    common, or memory does not suffice for one example.
+    All processes share the examples, and have the result. `on_example` is called with the number of examples that are
+    done, and of all. Raises a `UserError` if no label is common, or memory does not suffice for one example.
     """
     chosen = _balanced(members.labels, others.labels)
     counts = [len(rows) for rows in chosen]
-    losses, done = [], 0
-    for candidates, rows in zip((members, others), chosen, strict=True):
-        report = partial(_shifted, on_example, done, sum(counts))
-        losses.append(_losses(trained, candidates.examples, rows, seed, report))
-        done += len(rows)
-    joined = np.concatenate(losses)  # (N, times)
+    joined = _losses(trained, [members.examples, others.examples], chosen, seed, on_example)  # (N, times)
     scores = -joined / joined.mean(0)
     is_member = np.repeat([True, False], counts)
     people = np.concatenate(
@@ -118,10 +114,6 @@ def membership(
         member_people=len(np.unique(people[is_member])),
         other_people=len(np.unique(people[~is_member])),
     )
-
-
-def _shifted(on_example: Callable[[int, int], None], before: int, total: int, done: int) -> None:
-    on_example(before + done, total)
 
 
 def _balanced(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,25 +133,37 @@ def _balanced(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _losses(
-    trained: Trained, examples: Examples, rows: np.ndarray, seed: int, on_example: Callable[[int], None]
+    trained: Trained,
+    sets: Sequence[Examples],
+    chosen: Sequence[np.ndarray],
+    seed: int,
+    on_example: Callable[[int, int], None],
 ) -> np.ndarray:
-    """Mean loss over the draws of noise of each example at each time, (n, times)."""
-    generator = trained.generator
-    batch = BatchSize(None, shape=generator.network_shape, device=generator.device, most=len(rows))
-    parts, start = [], 0
-    while start < len(rows):
-        on_example(start)
-        parts.append(batch.fit(partial(_batch_losses, trained, examples, rows[start:], seed)))
-        start += len(parts[-1])
-    on_example(len(rows))
-    return np.concatenate(parts)
+    """Mean loss over the draws of noise of each chosen example of all sets at each time, (N, times)."""
+    generator, total = trained.generator, sum(map(len, chosen))
+    batch = BatchSize(None, shape=generator.network_shape, device=generator.device, most=max(map(len, chosen)))
+    batches = [(each, rows[part]) for each, rows in zip(sets, chosen, strict=True) for part in batch.shared(len(rows))]
+    before = np.cumsum([0, *(len(rows) for _, rows in batches)]).tolist()
+
+    def of_batch(number: int) -> np.ndarray:
+        on_example(before[number], total)
+        return batch.fit(partial(_in_parts, trained, *batches[number], seed))
+
+    found = on_all_processes(range(len(batches)), of_batch, processes_of(trained.experiment.compute))
+    on_example(total, total)
+    return np.concatenate(found)
+
+
+def _in_parts(trained: Trained, examples: Examples, rows: np.ndarray, seed: int, *, batch_size: int) -> np.ndarray:
+    starts = range(0, len(rows), batch_size)
+    return np.concatenate([_batch_losses(trained, examples, rows[i : i + batch_size], seed) for i in starts])
 
 
 @torch.no_grad()
-def _batch_losses(trained: Trained, examples: Examples, rows: np.ndarray, seed: int, *, batch_size: int) -> np.ndarray:
+def _batch_losses(trained: Trained, examples: Examples, rows: np.ndarray, seed: int) -> np.ndarray:
     method, device = trained.method, trained.generator.device
     model = trained.model.to(device)
-    x, attributes = examples[rows[:batch_size].tolist()]
+    x, attributes = examples[rows.tolist()]
     x0, cond = x.to(device), Conditioning(attributes).to(device)
     if trained.autoencoder:
         autoencoder = trained.autoencoder.to(device)

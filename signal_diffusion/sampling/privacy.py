@@ -22,9 +22,11 @@ from signal_diffusion.evaluation.windows import SUBJECT
 from signal_diffusion.experiment.changed_data import checked, different_files
 from signal_diffusion.experiment.conditions import attributes_of, distinct_captions
 from signal_diffusion.experiment.dataset import Dataset
-from signal_diffusion.sampling.drawing import BatchSize, generate_samples
+from signal_diffusion.sampling.batch_size import BatchSize
+from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.membership import Candidates, membership
 from signal_diffusion.sampling.privacy_report import METRICS, PrivacyReport
+from signal_diffusion.sampling.processes import failing_together, on_all_processes, processes_of
 from signal_diffusion.sampling.provenance import weight_hashes
 from signal_diffusion.sampling.request_options import RequestOptions, request_options
 from signal_diffusion.sampling.requests import ELECTRODE, Request
@@ -91,19 +93,15 @@ def checked_split(dataset: Dataset, card: DatasetCard, split: str) -> str:
 
 
 def draw(trained: Trained, request: Request, on_progress: OnProgress = lambda what, done, total: None) -> Samples:
-    """Generate samples in batches that fit into memory."""
+    """Generate samples in batches that fit into memory; all processes share the batches, and have all samples."""
     generator, total = trained.generator, len(request)
     batch = BatchSize(None, shape=generator.shape, device=generator.device, most=total)
 
-    def generate(start: int, *, batch_size: int) -> Samples:
-        return generate_samples(trained, request[start : start + batch_size], batch_size=batch_size)
+    def generate(rows: slice) -> Samples:
+        on_progress("sampling", rows.start, total)
+        return batch.fit(partial(generate_samples, trained, request[rows]))
 
-    parts: list[Samples] = []
-    done = 0
-    while done < total:
-        on_progress("sampling", done, total)
-        parts.append(batch.fit(partial(generate, done)))
-        done += len(parts[-1])
+    parts = on_all_processes(batch.shared(total), generate, processes_of(trained.experiment.compute))
     on_progress("sampling", total, total)
     signals = [part.signals for part in parts if part.signals is not None]
     return dataclasses.replace(
@@ -123,8 +121,10 @@ def assess_privacy(
     split: str,
     like: str = "",
     on_progress: OnProgress = lambda what, done, total: None,
-) -> PrivacyReport:
+) -> PrivacyReport | None:
     """Look for training data in samples, and for membership in the model's loss.
+
+    All processes share the computation of the loss; the first one compares the samples, and the others return None.
 
     Parameters
     ----------
@@ -144,13 +144,17 @@ def assess_privacy(
         seed=trained.sampling.seed,
         on_example=partial(on_progress, "membership"),
     )
-    on_progress("comparing", 0, 1)
+    state = processes_of(trained.experiment.compute)
     report, missing = None, ""
-    if samples.signals is None:
-        missing = "samples cannot be turned into microvolts"
-    else:
-        report = _compared(dataset, samples, split)
-    on_progress("comparing", 1, 1)
+    with failing_together(state):
+        if not state.is_main_process:
+            return None
+        on_progress("comparing", 0, 1)
+        if samples.signals is None:
+            missing = "samples cannot be turned into microvolts"
+        else:
+            report = _compared(dataset, samples, split)
+        on_progress("comparing", 1, 1)
     about = {
         "checkpoint": trained.checkpoint.name,
         "weights_sha256": weight_hashes(trained.checkpoint),

@@ -1,25 +1,28 @@
-"""The processes that a launcher started, which generate samples together."""
+"""The processes that a launcher started, which share the work of sampling."""
 
 from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from accelerate.state import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.sampling.trained import device_of
 
-__all__ = ["agreed_checkpoint", "failing_together", "processes_of"]
+__all__ = ["agreed_checkpoint", "failing_together", "on_all_processes", "processes_of"]
 
 TIMEOUT = timedelta(days=7)
 """How long a finished process waits for the others; a process that fails stops all of them at once."""
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def processes_of(compute: schema.Compute) -> PartialState:
@@ -33,6 +36,14 @@ def agreed_checkpoint(checkpoint: Path, compute: schema.Compute) -> Path:
     processes_of(compute)
     [first] = broadcast_object_list([checkpoint])
     return first
+
+
+def on_all_processes(jobs: Sequence[Job], do: Callable[[Job], Result], state: PartialState) -> list[Result]:
+    """The results of `do` for all jobs, in their order, on every process; each process does every n-th job."""
+    with failing_together(state):
+        own = [do(job) for job in jobs[state.process_index :: state.num_processes]]
+    shares = gather_object([own])
+    return [shares[number % len(shares)][number // len(shares)] for number in range(len(jobs))]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.sampling.drawing import BatchSize
+from signal_diffusion.sampling.batch_size import BatchSize
 
 
 def limited(*, batch_size: int) -> int:
@@ -50,3 +50,9 @@ def test_other_cuda_errors_are_raised_unchanged() -> None:
 
     with pytest.raises(RuntimeError, match="illegal"):
         BatchSize(None, shape=(1, 64, 64), device="cuda", most=10).fit(broken)
+
+
+def test_processes_share_the_same_batches_however_many_they_are() -> None:
+    batch = BatchSize(None, shape=(1, 64, 64), device="cuda", most=150)
+    assert batch.shared(150) == [slice(0, 64), slice(64, 128), slice(128, 150)]
+    assert batch.shared(0) == []

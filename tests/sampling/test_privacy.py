@@ -6,6 +6,7 @@ import json
 import shutil
 import tomllib
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, report_user_errors
 from signal_diffusion.evaluation.comparison import compare_windows
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.sampling.membership import Membership, Separation
@@ -22,6 +23,7 @@ from signal_diffusion.training.diffusion import train
 from tests import text_encoders
 from tests.evaluation.invented import people
 from tests.latent_spaces import small_vae
+from tests.training.processes import two_processes
 from tests.training.test_foreign_runs import folder_of_pictures
 
 TRAIN, REAL = people(0, 8), people(10, 8)
@@ -185,3 +187,32 @@ def test_an_unconditional_model_of_time_series_is_judged(
 def test_a_missing_dataset_is_named(electrodes_run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing does not exist; give the folder of the run's dataset with --real$"):
         privacy(electrodes_run, tmp_path / "report", "--real", str(tmp_path / "missing"))
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_two_processes_find_the_same_as_one(electrodes_run: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "privacy", str(electrodes_run), "--num", "70", "--output"]  # batches of 35
+
+    together = two_processes(app, [*words, str(tmp_path / "two")], standalone_mode=False)
+
+    assert together.exit_codes == [0, 0], together.output
+    assert together.output.count("Do samples repeat training windows?") == 1
+    privacy(electrodes_run, tmp_path / "one", "--num", "70")
+    assert (tmp_path / "two" / "privacy.json").read_bytes() == (tmp_path / "one" / "privacy.json").read_bytes()
+
+
+def comparing_fails(run: Path, output: Path) -> None:
+    with patch("signal_diffusion.sampling.privacy.compare", side_effect=ZeroDivisionError("of the first")):
+        words = ["evaluate", "privacy", str(run), "--num", "2", "--output", str(output)]
+        with report_user_errors():
+            app(words, standalone_mode=False)
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_failing_first_process_stops_the_others(electrodes_run: Path, tmp_path: Path) -> None:
+    finished = two_processes(comparing_fails, electrodes_run, tmp_path / "report")
+
+    assert finished.exit_codes == [2, 2], finished.output
+    assert "error: process 0: ZeroDivisionError: of the first" in finished.output
