@@ -10,8 +10,9 @@ import numpy as np
 
 from signal_diffusion.data.bands import BANDS
 from signal_diffusion.evaluation.feature_cache import from_cache, key_of
+from signal_diffusion.evaluation.people import OfPeople
 from signal_diffusion.evaluation.per_window import COMPUTE, KEPT
-from signal_diffusion.evaluation.windows import SEGMENT, SUBJECT, Unavailable, Windows
+from signal_diffusion.evaluation.windows import SEGMENT, Unavailable, Windows
 
 __all__ = ["BANDS", "Features", "Unavailable"]
 
@@ -19,7 +20,7 @@ CHUNK = 128
 """Windows that are transformed at a time, which bounds memory."""
 
 
-class Features:
+class Features(OfPeople):
     """Arrays (N, …) with one entry per window, by name, computed when they are first asked for.
 
     With `is_cached`, those that take seconds are kept in the cache for the next comparison with the same windows.
@@ -80,16 +81,6 @@ class Features:
         """The columns of the windows."""
         rows = self._rows_of_root
         return {name: np.asarray(values)[rows] for name, values in self.root.windows.columns.items()}
-
-    @property
-    def subjects(self) -> np.ndarray | None:
-        """Person of each window, (N,); None if unknown."""
-        return self.column(SUBJECT)
-
-    @property
-    def people(self) -> list[str]:
-        """Names of the people, sorted; [] if unknown."""
-        return [] if self.subjects is None else sorted(set(self.subjects.tolist()))
 
     def column(self, name: str) -> np.ndarray | None:
         """A column of texts, (N,), "" where unknown; None if there is none."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from signal_diffusion.evaluation.features import Features
-from signal_diffusion.evaluation.windows import spread_over_people
+from signal_diffusion.evaluation.people import spread_over_people
 
 __all__ = ["Groups", "draws", "groups_by_label", "matched_groups"]
 

@@ -14,8 +14,9 @@ from signal_diffusion.data.overview import read_columns
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.stored_signals import open_signals, signals_of
 from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.people import SUBJECT, spread_over_people
 from signal_diffusion.evaluation.recorded import read_recordings
-from signal_diffusion.evaluation.windows import SUBJECT, Windows, spread_over_people
+from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.randomness import Purpose, generator_for
 
 __all__ = ["MOST", "read_dataset", "read_windows", "split_of", "windows_of_card"]

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.evaluation.people import SUBJECT, OfPeople
 
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["SEGMENT", "SUBJECT", "Unavailable", "Windows", "spread_over_people"]
+__all__ = ["SEGMENT", "SUBJECT", "Unavailable", "Windows"]
 
-SUBJECT = "subject"
-"""Column with the person that a window is from."""
 SEGMENT = 2.0
 """Length of the segments of Welch's method and of coherence, s."""
 
@@ -27,20 +25,8 @@ class Unavailable(Exception):  # noqa: N818 (a result, not an error)
     """A metric that cannot be computed of these windows, and why."""
 
 
-def spread_over_people(people: np.ndarray | None, random: np.random.Generator, *, count: int) -> np.ndarray:
-    """Rows in a random order in which everyone's first window comes before anyone's second, and so on, (count,).
-
-    If `people`, (N,), is None, all `count` rows in a random order.
-    """
-    order = random.permutation(count)
-    if people is None:
-        return order
-    rank = pd.Series(people[order]).groupby(people[order], dropna=False).cumcount().to_numpy()
-    return order[np.argsort(rank, kind="stable")]
-
-
 @dataclass(frozen=True, kw_only=True)
-class Windows:
+class Windows(OfPeople):
     """N windows of the same electrodes, length and sampling rate; checked when it is made.
 
     Raises
@@ -132,16 +118,6 @@ class Windows:
     def seconds(self) -> float:
         """Length of a window."""
         return self.signals.shape[-1] / self.sfreq
-
-    @property
-    def subjects(self) -> np.ndarray | None:
-        """Person of each window, (N,); None if unknown."""
-        return self.column(SUBJECT)
-
-    @property
-    def people(self) -> list[str]:
-        """Names of the people, sorted; [] if unknown."""
-        return [] if self.subjects is None else sorted(set(self.subjects.tolist()))
 
     def column(self, name: str) -> np.ndarray | None:
         """A column of texts, (N,), "" where unknown; None if there is none."""
