@@ -16,7 +16,7 @@ from signal_diffusion.escaping import for_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLUMNS", "ImageAxes", "draw_image", "image_axes"]
+__all__ = ["COLUMNS", "ImageAxes", "draw_image", "image_axes", "label_electrodes"]
 
 COLUMNS = 8
 """Largest number of images per row of a figure."""
@@ -98,6 +98,13 @@ def draw_image(
     axis.tick_params(labelsize=6)
 
 
+def label_electrodes(known: ImageAxes, width: float) -> tuple[np.ndarray, list[str]]:
+    """Centres and names of the strips of a mosaic `width` inches wide; only every n-th if there is no room for all."""
+    every = -(-len(known.electrodes) * INCHES_PER_NAME // width)
+    shown = np.arange(0, len(known.electrodes), int(every))
+    return shown + 0.5, [for_figure(known.electrodes[index]) for index in shown]
+
+
 def _label_columns(axis: Axes, known: ImageAxes) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -108,7 +115,5 @@ def _label_columns(axis: Axes, known: ImageAxes) -> None:
     figure = axis.get_figure()
     assert figure is not None
     width = axis.get_position().width * figure.get_figure(root=True).get_figwidth()
-    every = -(-len(known.electrodes) * INCHES_PER_NAME // max(width, 1.0))
-    shown = np.arange(0, len(known.electrodes), int(every))
-    axis.set_xticks(shown + 0.5, [for_figure(known.electrodes[index]) for index in shown], rotation=90)
+    axis.set_xticks(*label_electrodes(known, max(width, 1.0)), rotation=90)
     axis.set_xlabel(f"strips of {known.seconds:.3g} s", fontsize=7)

@@ -13,7 +13,7 @@ from signal_diffusion.data.loaders import evenly_spaced
 from signal_diffusion.escaping import for_figure
 from signal_diffusion.figures import averages
 from signal_diffusion.figures.groups import SampleGroup
-from signal_diffusion.figures.traces import draw_traces, excerpt_in_words, height_of_traces, spacing_of
+from signal_diffusion.figures.traces import SECONDS, draw_traces, excerpt_in_words, height_of_traces, spacing_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,14 @@ def trace_figure(rows: Sequence[SampleGroup], *, title: str) -> Figure:
 
 
 def draw_window(
-    axis: Axes, window: np.ndarray, card: DatasetCard, *, spacing: float, names: bool, scale_bar: bool
+    axis: Axes,
+    window: np.ndarray,
+    card: DatasetCard,
+    *,
+    spacing: float,
+    names: bool,
+    scale_bar: bool,
+    seconds: float | None = SECONDS,
 ) -> None:
     """Draw a window of a dataset (electrodes, samples) in µV as traces; see `draw_traces`."""
     assert card.sampling_rate is not None
@@ -73,6 +80,7 @@ def draw_window(
         ch_names=card.channels,
         spacing=spacing,
         tmin=card.tmin,
+        seconds=seconds,
         names=names,
         scale_bar=scale_bar,
     )

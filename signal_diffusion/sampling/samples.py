@@ -13,6 +13,7 @@ from torch import Tensor
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.export.mne_objects import to_mne
 from signal_diffusion.data.export.signals import channel_names
+from signal_diffusion.data.foreign.image_folder import eight_bits
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.errors import UserError
 from signal_diffusion.sampling.requests import ELECTRODE
@@ -112,11 +113,17 @@ class Samples:
         return windows_of_card(self.signals.numpy(), self.card, pd.DataFrame(self.columns), name=name)
 
     def to_pictures(self) -> list[Image]:
-        """Convert each sample, or each electrode of a window, to an 8-bit image: grey for one channel, otherwise RGB.
+        """Convert each sample, or each electrode of a window, to an 8-bit image to look at.
 
-        -1 is black and 1 is white; values outside of [-1, 1] are clipped.
+        Time series are traces in µV, all on one scale. Everything else is grey or RGB, from -1 (black) to 1 (white);
+        values outside are clipped.
         """
         from PIL import Image
 
+        if self.representation.layout == "window":
+            from signal_diffusion.figures.trace_images import window_images
+
+            assert self.signals is not None
+            return [Image.fromarray(image) for image in window_images(self.signals.numpy(), self.card)]
         shown = (self.representation.picture(tensor) for tensor in self.tensors.flatten(0, -4))
-        return [Image.fromarray(((each.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()) for each in shown]
+        return [Image.fromarray(eight_bits(each)) for each in shown]

@@ -13,10 +13,13 @@ from torch import Tensor
 
 from signal_diffusion.data.export.edf_files import edf_step
 from signal_diffusion.data.export.file_formats import write_file
+from signal_diffusion.data.export.signals import metadata_frame
+from signal_diffusion.data.foreign.image_folder import write_images
+from signal_diffusion.figures.grids import draw_animation, draw_grid
 from signal_diffusion.figures.groups import ExampleSet, SampleGroup
 from signal_diffusion.figures.latents import draw_latents
-from signal_diffusion.figures.pixels import draw_animation, draw_grid
 from signal_diffusion.figures.samples import draw_samples
+from signal_diffusion.figures.trace_images import window_images
 from signal_diffusion.sampling.samples import Samples
 
 __all__ = ["SampleFiles", "write_samples"]
@@ -65,12 +68,11 @@ def write_samples(
     signals = whole.signals
     written = []
     for name in files.formats:
-        content, table = whole.tensors, whole.columns
         if name == "png":
-            content, table = samples.tensors, _with_window_numbers(samples, electrodes)
-        exported = None if name == "png" else signals
-        path = write_file(folder / "samples", exported, samples.card, table, name, tensors=content)
-        written.append(path.name)
+            written.append(_write_images(folder / "samples", samples, electrodes).name)
+        else:
+            path = write_file(folder / "samples", signals, samples.card, whole.columns, name, tensors=whole.tensors)
+            written.append(path.name)
     step = {"edf_step_microvolts": edf_step(signals)} if "edf" in files.formats and signals is not None else {}
     # What the signals are; the rest of the card is in the checkpoint.
     card = asdict(replace(samples.card.without_paths(), command="", skipped=[], files={}))
@@ -82,12 +84,23 @@ def write_samples(
         draw_latents(folder / "latents.png", samples.latents, title=title)
         written.append("latents.png")
     if files.grid_nrow is not None:
-        draw_grid(folder / "grid.png", samples.tensors, samples.representation, per_row=files.grid_nrow)
+        draw_grid(folder / "grid.png", samples.tensors, samples.card, per_row=files.grid_nrow)
         written.append("grid.png")
     if frames:
-        draw_animation(folder / "trajectory.gif", frames, samples.representation)
+        draw_animation(folder / "trajectory.gif", frames, samples.card)
         written.append("trajectory.gif")
     return written
+
+
+def _write_images(folder: Path, samples: Samples, electrodes: int) -> Path:
+    """Write an image per sample: time series as traces to look at, everything else as the data itself, in 8 bits."""
+    table = _with_window_numbers(samples, electrodes)
+    if samples.representation.layout != "window":
+        return write_file(folder, None, samples.card, table, "png", tensors=samples.tensors)
+    assert samples.signals is not None
+    images = window_images(samples.signals.numpy(), samples.card)
+    write_images(folder, images, metadata_frame(table, samples.card, len(samples)))
+    return folder
 
 
 def _with_window_numbers(samples: Samples, electrodes: int) -> dict[str, np.ndarray]:

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import Examples, evenly_spaced
-from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError
+from signal_diffusion.figures.grids import draw_animation
 from signal_diffusion.figures.groups import ExampleSet, SampleGroup
 from signal_diffusion.figures.latents import draw_latents
-from signal_diffusion.figures.pixels import draw_animation
 from signal_diffusion.figures.samples import draw_samples
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
 from signal_diffusion.training.sampling import gathered, own_numbers
@@ -143,7 +142,7 @@ class Previews:
             if latents is not None:
                 draw_latents(images["latents"], latents, title=f"step {step}")
             if frames:
-                draw_animation(images["samples"].with_suffix(".gif"), frames, representation_of(self._card))
+                draw_animation(images["samples"].with_suffix(".gif"), frames, self._card)
         return images
 
     def _generate(self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> _Share:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from signal_diffusion.figures.pixels import LEFT, RIGHT
 from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.training import previews
 from signal_diffusion.training.diffusion import train
@@ -59,7 +60,7 @@ def test_an_animation_starts_with_noise_and_ends_with_the_samples_of_the_preview
     assert torch.equal(second[1], last[0])  # Euler's last step ends at the network's x0
     assert not torch.equal(first[1], second[1])
     with Image.open(tmp_path / "samples" / NAME) as image:
-        assert (image.n_frames, image.width) == (3, 4 * 128 + 3 * 2)
+        assert (image.n_frames, image.width) == (3, LEFT + 4 * 128 + 3 * 2 + RIGHT)
 
 
 def test_an_animation_is_optional_and_does_not_change_the_samples(

@@ -77,9 +77,9 @@ def write_file(
         "BAD_ACQ_SKIP".
     png
         A folder with one image per sample, 8 bits for values from -1 to 1, and `metadata.csv`: file_name and the
-        metadata columns, empty for unknown values. Tensors of one channel become grey images, as shown by
-        `Representation.picture`; three channels become red, green and blue. `datasets` reads the folder as an
-        "imagefolder", and so does an experiment (`docs/pictures.md`).
+        metadata columns, empty for unknown values. Tensors of one channel become grey images; three
+        channels become red, green and blue. `datasets` reads the folder as an "imagefolder", and so does an experiment
+        (`docs/pictures.md`). Time series are no images and are refused; `sampling.writing` draws them as traces.
 
     Raises `UserError` if a format needs signals and there are none, or cannot store these values.
     """

@@ -21,8 +21,7 @@ from signal_diffusion.data.dataset import nested
 from signal_diffusion.data.export.edf_files import check_edf_values, save_edf
 from signal_diffusion.data.export.mne_objects import to_mne, to_raw
 from signal_diffusion.data.export.signals import electrode_names
-from signal_diffusion.data.foreign.image_folder import write_images
-from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.foreign.image_folder import eight_bits, write_images
 from signal_diffusion.errors import UserError
 
 __all__ = ["ExportedSamples", "write_edf", "write_fif", "write_npz", "write_parquet", "write_png"]
@@ -99,11 +98,15 @@ def write_edf(path: Path, out: ExportedSamples) -> None:
 
 
 def write_png(path: Path, out: ExportedSamples) -> None:
-    """Write one image per tensor; raises `UserError` if there are none."""
+    """Write one image per tensor, grey or red, green and blue; raises `UserError` if tensors are none of these."""
     if out.tensors is None:
         raise UserError(f"{path}: there are no tensors to write as images; use another format")
+    if out.card.representation["layout"] == "window":
+        raise UserError(f"{path}: time series are no images; use another format")
     _refuse_reserved(out.frame, {"file_name"}, path)
-    write_images(path, torch.from_numpy(out.tensors), out.frame, representation_of(out.card))
+    tensors = torch.from_numpy(out.tensors)
+    images = (tensor.permute(1, 2, 0) if len(tensor) == 3 else tensor[0] for tensor in tensors)
+    write_images(path, map(eight_bits, images), out.frame)
 
 
 def _refuse_reserved(frame: pd.DataFrame, reserved: set[str], path: Path) -> None:

@@ -122,9 +122,12 @@ class Representation(ABC):
     def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
         """Mean spectrum of (*, C, H, W): ascending frequencies, Hz (F,), and dB re 1 µV (F,); None if there is none."""
 
-    @abstractmethod
     def picture(self, tensor: Tensor) -> Tensor:
-        """Image to display of one example (C, H, W): (H, W) in [-1, 1], or in colour (H, W, 3)."""
+        """Image to display of one example (C, H, W): (H, W) in [-1, 1], or in colour (H, W, 3).
+
+        The layout `window` needs none: its signals are drawn as traces.
+        """
+        raise NotImplementedError(f"{self.name}: no image; draw `to_signal` as traces")
 
     @classmethod
     def check(cls, pictures: PictureOptions, *, sampling_rate: float, window: int, electrodes: int) -> None:

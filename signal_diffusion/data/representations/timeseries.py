@@ -22,8 +22,6 @@ from signal_diffusion.errors import UserError
 
 __all__ = ["TimeSeries"]
 
-SHOWN = 4.0  # standard deviations at the ends of the colour scale
-
 
 @dataclass(frozen=True, kw_only=True)
 class TimeSeries(Representation):
@@ -93,10 +91,6 @@ class TimeSeries(Representation):
         stft = STFT(sampling_rate=self.sampling_rate, window=whole)
         levels = decibels(stft.forward(self.to_signal(tensor)[..., :whole]))
         return stft.frequencies.to(levels.device), levels.transpose(-1, -2).flatten(0, -2).mean(0)
-
-    def picture(self, tensor: Tensor) -> Tensor:
-        """Electrodes as rows; the colour scale ends at four standard deviations."""
-        return (tensor[0] * (self.limit / SHOWN)).clamp(-1, 1)
 
     @classmethod
     def fit(
