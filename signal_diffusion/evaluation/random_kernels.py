@@ -1,8 +1,13 @@
 """Random convolutions of signals, whose features a linear classifier can tell sets of windows apart with.
 
-ROCKET, Dempster et al., Data Mining and Knowledge Discovery 34, 2020. Each kernel is applied to every electrode, and
-its features are averaged over them: they see the shape of signals, and nothing of their place. Dilations are powers of
-two, so that kernels of the same dilation are one convolution.
+A small ROCKET (Dempster et al., Data Mining and Knowledge Discovery 34, 2020): weights, biases and the two features of
+a kernel are theirs. What differs, to judge thousands of windows on a CPU in seconds:
+
+- 250 kernels instead of 10 000, all of length 9 (theirs: 7, 9 or 11) and padded with zeros (theirs: half of them).
+- Dilations are powers of two, so that kernels of the same dilation are one convolution (theirs: any whole number).
+- Outputs are computed at every fourth sample.
+- A kernel is applied to each electrode, and its features are averaged over electrodes: they see the shape of signals
+  and nothing of their place (multivariate ROCKET sums over random electrodes).
 """
 
 from __future__ import annotations

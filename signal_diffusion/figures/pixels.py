@@ -110,7 +110,7 @@ def _number_columns(axis: Axes, known: ImageAxes, *, width: int, lefts: Sequence
     else:
         locator = MaxNLocator(max(1, width // PIXELS_PER_TICK), steps=[1, 2, 5, 10])
         places = np.asarray(locator.tick_values(first, last))
-        places = places[(places >= first) & (places < last - (last - first) / 16)]  # next to it is another first one
+        places = places[(places >= first) & (places < last - (last - first) / 10)]  # next to it is another first one
         names = [f"{place:g}" for place in places]
         label = "s from the event" if known.event else "s"
     ticks = [left + width * (place - first) / (last - first) for left in lefts for place in places]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
-import torch
 from prdc import compute_prdc
 from scipy.stats import wasserstein_distance
 
@@ -14,7 +13,6 @@ from signal_diffusion.evaluation.copies import Training, attach_training
 from signal_diffusion.evaluation.distribution import embedded, frechet_distance
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.metrics import METRICS, chosen_metrics
-from signal_diffusion.evaluation.random_kernels import STRIDE, _kernels, random_kernel_features
 from signal_diffusion.evaluation.windows import Windows
 
 SFREQ, CH_NAMES = 100.0, ("C3", "Cz", "C4")
@@ -80,18 +78,6 @@ def test_band_power_distance_is_the_mean_of_scipys_distances(sets: tuple[Feature
     )
 
     assert value("bp-w1", *sets) == pytest.approx(expected, rel=1e-5)
-
-
-def test_random_kernels_are_convolutions_of_torch():
-    signals = np.random.default_rng(0).standard_normal((2, 3, 256)).astype(np.float32)
-    dilation, (weights, biases) = next(iter(_kernels(256, np.random.default_rng(0)).items()))
-    x = torch.from_numpy((signals - signals.mean(-1, keepdims=True)) / signals.std(-1, keepdims=True))
-    kernels = weights.T[:, None]  # (K, 1, 9)
-    y = torch.conv1d(x.reshape(6, 1, 256), kernels, biases, dilation=dilation, padding=4 * dilation)[..., ::STRIDE]
-    count = weights.shape[1]
-    expected = (y > 0).float().mean(-1).reshape(2, 3, -1).mean(1)
-
-    assert random_kernel_features(signals)[:, :count] == pytest.approx(expected.numpy(), abs=1e-6)
 
 
 def test_the_distance_of_spectra_of_a_scaled_copy_is_its_scale_in_db(sets: tuple[Features, Features]):
