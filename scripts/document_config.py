@@ -15,8 +15,8 @@ import typer
 
 from signal_diffusion.config.documentation import configuration_markdown
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
-from signal_diffusion.config.legacy.plain import shown
 from signal_diffusion.config.legacy.rows import FLAT_TOML, FLAT_YAML, GROUPED_YAML, IMPLIED, ROWS, Row
+from signal_diffusion.config.plain import shown
 from signal_diffusion.errors import UserError, report_user_errors
 from signal_diffusion.experiment.loading import offer
 

@@ -7,11 +7,21 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import ClassVar
 
 from signal_diffusion.escaping import for_terminal
 
-__all__ = ["UserError", "listed", "one_line", "print_warning", "raise_on_all_processes", "report_user_errors"]
+__all__ = [
+    "MissingError",
+    "UserError",
+    "listed",
+    "log_once",
+    "one_line",
+    "print_warning",
+    "raise_on_all_processes",
+    "report_user_errors",
+]
 
 
 class UserError(Exception):
@@ -28,6 +38,13 @@ class UserError(Exception):
         self.lines = lines
 
 
+class MissingError(UserError):
+    """Something that an experiment names is not on this machine: a dataset, or weights that cannot be downloaded.
+
+    The experiment file itself may be right.
+    """
+
+
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Join names for an error message: all, or the first `most` and an ellipsis."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
@@ -42,6 +59,13 @@ def print_warning(line: str) -> None:
     """Print a warning to standard error, without control characters; only the first process of this machine prints."""
     if _is_first_process():
         print(f"warning: {for_terminal(line)}", file=sys.stderr)
+
+
+@cache
+def log_once(logger: logging.Logger, line: str) -> None:
+    """Log a warning, once per line and process, and only in the first process of this machine."""
+    if _is_first_process():
+        logger.warning("%s", line)
 
 
 @contextmanager

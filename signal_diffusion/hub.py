@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import MissingError, UserError
 
 __all__ = ["check_uploadable", "download", "is_cached", "is_hub_id", "upload"]
 
@@ -52,7 +52,7 @@ def download(
 
     Raises
     ------
-    UserError
+    MissingError
         With one line, whatever the reason: no network, a licence not accepted, no such repository, revision or file.
     """
     import huggingface_hub  # slow to import, and local files do not need it
@@ -72,7 +72,7 @@ def download(
         return Path(folder)
     where = f"{key}: {identifier}" if key else identifier
     found = "is not a local folder, and " if repo_type == "model" else ""
-    raise UserError(f"{where}: {found}could not be downloaded from the Hub ({reason}); {advice}")
+    raise MissingError(f"{where}: {found}could not be downloaded from the Hub ({reason}); {advice}")
 
 
 def check_uploadable(identifier: str, *, option: str) -> None:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from signal_diffusion.errors import UserError, listed, print_warning
-
-if TYPE_CHECKING:
-    from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-    from signal_diffusion.config.schema import Experiment
-    from signal_diffusion.config.warnings import Finding
-    from signal_diffusion.experiment.checkpoint import Checkpoint
+from signal_diffusion.cli.config_check import report
+from signal_diffusion.cli.experiment_files import loaded
+from signal_diffusion.errors import UserError, listed
 
 __all__ = ["app"]
 
@@ -34,7 +30,7 @@ def show(
     """Print the whole experiment, including defaults, as an experiment file."""
     from signal_diffusion.config.loading import to_toml
 
-    print(to_toml(_loaded(file, overrides or ())), end="")
+    print(to_toml(loaded(file, overrides or ())), end="")
 
 
 @app.command()
@@ -46,11 +42,11 @@ def check(
     errors: list[str] = []
     for file in files:
         try:
-            report = _report(file, overrides or ())
+            lines = report(file, overrides or ())
         except UserError as error:
             errors += error.lines
             continue
-        print(f"{file}: ok\n{report}")
+        print(f"{file}: ok\n{lines}")
     if errors:
         raise UserError(*errors)
 
@@ -116,28 +112,7 @@ def _in_effect(path: Path) -> dict[str, Any]:
     from signal_diffusion.config.dotted import dotted
     from signal_diffusion.config.loading import to_toml
 
-    return dict(dotted(tomllib.loads(to_toml(_loaded(path)))))
-
-
-def _loaded(path: Path, overrides: Sequence[str] = ()) -> Experiment | AutoencoderExperiment:
-    """The experiment of a file, a run or a checkpoint."""
-    from signal_diffusion.config.loading import check_keys
-
-    file = _file_of(path)
-    check_keys(file, overrides)  # before the next import, which takes seconds
-    from signal_diffusion.experiment.loading import load_any_experiment
-
-    return load_any_experiment(file, overrides)
-
-
-def _file_of(path: Path) -> Path:
-    """The path itself or, for the folder of a run or a checkpoint, its experiment file."""
-    from signal_diffusion.config.loading import CONFIG_NAME
-
-    file = path / CONFIG_NAME if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
-        raise UserError(f"{path}: has no {CONFIG_NAME}; expected an experiment file, a run or a checkpoint")
-    return file
+    return dict(dotted(tomllib.loads(to_toml(loaded(path)))))
 
 
 def _in_order(keys: Iterable[str]) -> list[str]:
@@ -152,71 +127,3 @@ def _shown(value: Any) -> str:
     from signal_diffusion.config.documentation import toml_value
 
     return "–" if value is None else toml_value(value)
-
-
-def _report(path: Path, overrides: Sequence[str]) -> str:
-    """What is known about an experiment of either kind, one line each."""
-    experiment = _loaded(path, overrides)
-    from signal_diffusion.experiment.loading import file_in_errors
-
-    with file_in_errors(path):
-        return _figures(_file_of(path), experiment, overrides)
-
-
-def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrides: Sequence[str]) -> str:
-    from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-    from signal_diffusion.config.loading import read_translation, written_keys
-    from signal_diffusion.experiment.compatibility import check_same_run
-    from signal_diffusion.experiment.inspection import findings_on, inspect
-
-    if isinstance(experiment, AutoencoderExperiment):
-        from signal_diffusion.experiment.dataset import dataset_of
-        from signal_diffusion.training.autoencoder import outline  # imports diffusers, which takes seconds
-
-        dataset = dataset_of(experiment.data)
-        lines = outline(experiment, dataset)
-        _warn(file, overrides, findings_on(experiment, dataset))
-        return lines
-    from signal_diffusion.experiment.resolving import resolve
-
-    checkpoint = _checkpoint_of(experiment)
-    resolved = resolve(
-        experiment, written_keys(file, overrides), read_translation(file).expected, checkpoint=checkpoint
-    )
-    if checkpoint:
-        check_same_run(checkpoint, resolved.experiment, resolved.dataset.card)
-    found, gib = inspect(resolved), 2**30
-    pretrained = None if experiment.training.resume.enabled else resolved.pretrained
-    _warn(file, overrides, findings_on(resolved.experiment, resolved.dataset, pretrained))
-    memory = (found.state_bytes + found.activation_bytes) / gib
-    return (
-        f"  parameters       {found.parameters:,}\n"
-        f"  tokens           {found.tokens:,} per example\n"
-        f"  compute          {found.flops / 1e9:,.2f} GFLOP per example and forward pass, about "
-        f"{3 * found.flops / 1e9:,.2f} to train on it\n"
-        f"  steps            {found.steps_per_epoch:,} per epoch of {found.train_examples:,} examples, "
-        f"{found.num_steps:,} in all\n"
-        f"  memory           about {memory:.2f} GiB per process: {found.state_bytes / gib:.2f} for weights, "
-        f"gradients, optimizer and EMA, {found.activation_bytes / gib:.2f} for activations\n"
-        f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items()) or 'PyTorch'}"
-    )
-
-
-def _checkpoint_of(experiment: Experiment) -> Checkpoint | None:
-    """The checkpoint that an experiment names to resume from; None for a run's latest, which is not known here."""
-    from signal_diffusion.checkpoints import verify
-    from signal_diffusion.experiment.checkpoint import Checkpoint
-
-    table = experiment.training.resume
-    if not table.enabled or table.checkpoint == "latest":
-        return None
-    verify(Path(table.checkpoint))
-    return Checkpoint(Path(table.checkpoint))
-
-
-def _warn(file: Path, overrides: Sequence[str], findings: Sequence[Finding]) -> None:
-    """Print warnings about an experiment to standard error, as a run of it would."""
-    from signal_diffusion.config.loading import located_lines
-
-    for line in located_lines(file, overrides, findings):
-        print_warning(line)

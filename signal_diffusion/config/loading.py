@@ -22,11 +22,12 @@ from pydantic import TypeAdapter, ValidationError
 from signal_diffusion.config import rules, schema
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
 from signal_diffusion.config.dotted import dotted
-from signal_diffusion.config.legacy.plain import MAX_DEPTH, is_plain
 from signal_diffusion.config.legacy.report import warn_of_older_keys
 from signal_diffusion.config.legacy.rows import ROWS
 from signal_diffusion.config.legacy.translation import Translation, translated
 from signal_diffusion.config.legacy.yaml_files import read_yaml
+from signal_diffusion.config.plain import MAX_DEPTH, is_plain
+from signal_diffusion.config.removed import REMOVED, drop_removed_keys
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
 
@@ -218,6 +219,7 @@ def _source(path: Path, overrides: Sequence[str]) -> _Source:
     overridden = {_override(override_tables, override) for override in overrides}
     translation = read_translation(path, override_tables)
     tables = copy.deepcopy(translation.tables)
+    drop_removed_keys(tables, path, quiet=path.name == CONFIG_NAME)  # an earlier version wrote the file of a run
     for override in overrides:
         _override(tables, override)
     return _Source(path=path, translation=translation, tables=tables, overridden=overridden)
@@ -310,6 +312,8 @@ def _override(tables: dict[str, Any], override: str) -> Location:
     name = ".".join(location)
     if name not in known_keys() and (current := next((row.new[0] for row in ROWS if row.old == name and row.new), "")):
         raise UserError(f"--set {override}: is a key of an older layout; use {current}")
+    if name in REMOVED:
+        raise UserError(f"--set {override}: was removed: {REMOVED[name]}; leave it out")
     try:
         value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except (ValueError, RecursionError):

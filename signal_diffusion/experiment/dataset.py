@@ -13,14 +13,14 @@ import numpy as np
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.legacy.outcomes import Expectation
+from signal_diffusion.config.expectations import Expectation
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, evenly_spaced
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.synthetic import VERSION as SYNTHETIC_VERSION
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import MissingError, UserError
 from signal_diffusion.experiment.conditions import codes_of, distinct_captions
 from signal_diffusion.hub import download
 from signal_diffusion.models.conditioning.attributes import Attribute
@@ -171,7 +171,7 @@ def _converted_root(data: schema.Data, root: Path | None, min_channels: int) -> 
 def _card(data: schema.Data, root: Path) -> DatasetCard:
     if not root.exists():
         options = shlex.join(["--output", str(root), "--representation", data.representation])
-        raise UserError(
+        raise MissingError(
             f"[data.paths] root: {root} does not exist; make it from recordings with `signal-diffusion prepare "
             f"RECORDINGS {options}`, or from synthetic EEG with `signal-diffusion prepare --synthetic {options}`"
         )

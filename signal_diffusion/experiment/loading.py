@@ -153,4 +153,4 @@ def file_in_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(*(f"{path}: {line}" if line.startswith("[") else line for line in error.lines)) from None
+        raise type(error)(*(f"{path}: {line}" if line.startswith("[") else line for line in error.lines)) from None

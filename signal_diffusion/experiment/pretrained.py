@@ -183,7 +183,7 @@ def _named_in_errors(advice: str = "") -> Iterator[None]:
         yield
     except UserError as error:
         lines = (line if line.startswith("[") else f"[model] pretrained: {line}" for line in error.lines)
-        raise UserError(*(f"{line}{advice}" for line in lines)) from None
+        raise type(error)(*(f"{line}{advice}" for line in lines)) from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from signal_diffusion.config import schema
-from signal_diffusion.config.legacy.outcomes import Expectation
+from signal_diffusion.config.expectations import Expectation
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.dataset import Dataset, check_expected, dataset_of
 from signal_diffusion.experiment.network import autoencoder_of, vae_of

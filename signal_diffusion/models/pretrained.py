@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import MissingError, UserError
 from signal_diffusion.hub import download, is_hub_id
 from signal_diffusion.models.attention import attention_kernel
 from signal_diffusion.models.denoiser import Denoiser
@@ -100,13 +100,15 @@ def find_model_folder(pretrained: str, part: str, *, weights: bool = True) -> Pa
 
     Raises
     ------
+    MissingError
+        If the folder does not exist and cannot be downloaded from the Hub.
     UserError
-        If the folder does not exist and cannot be downloaded from the Hub, or is not in diffusers' layout.
+        If it is not in diffusers' layout.
     """
     root = Path(pretrained).expanduser()
     if not root.is_dir():
         if not is_hub_id(pretrained):
-            raise UserError(
+            raise MissingError(
                 f"{pretrained}: no such folder; expected one in diffusers' layout, or a Hub id, owner/name or "
                 "owner/name@revision"
             )

@@ -10,8 +10,8 @@ from typing import Any
 import tomli_w
 
 from signal_diffusion.config.dotted import dotted
-from signal_diffusion.config.legacy.plain import shown
 from signal_diffusion.config.legacy.translation import Translation
+from signal_diffusion.config.plain import shown
 
 __all__ = ["Comments", "comments_in", "rewritten"]
 

@@ -15,7 +15,6 @@ __all__ = [
     "NEW_KEY",
     "ConversionError",
     "Convert",
-    "Expectation",
     "Outcome",
     "Written",
     "always",
@@ -34,17 +33,6 @@ NEW_KEY = ""
 
 class ConversionError(ValueError):
     """The value is invalid in the older layout, or the current layout cannot express it."""
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """A size in an older file that is now taken from the dataset, and is checked against it."""
-
-    key: str
-    """The older key."""
-    quantity: str
-    """`size`, `channels`, `electrodes` or `samples`."""
-    value: Any
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from signal_diffusion.config.legacy.plain import shown
 from signal_diffusion.config.legacy.rows import CURRENT
 from signal_diffusion.config.legacy.translation import Move, Translation
+from signal_diffusion.config.plain import shown
 
 __all__ = ["silenced", "summary", "warn_of_older_keys"]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from signal_diffusion.config import rules, schema
 from signal_diffusion.config.dotted import dotted
-from signal_diffusion.config.legacy.outcomes import NEW_KEY, ConversionError, Expectation, Outcome, Written
-from signal_diffusion.config.legacy.plain import plain, shown
+from signal_diffusion.config.expectations import Expectation
+from signal_diffusion.config.legacy.outcomes import NEW_KEY, ConversionError, Outcome, Written
 from signal_diffusion.config.legacy.rows import (
     CURRENT,
     FLAT_TOML,
@@ -29,6 +29,7 @@ from signal_diffusion.config.legacy.rows import (
     ROWS,
     Row,
 )
+from signal_diffusion.config.plain import plain, shown
 
 __all__ = ["Dropped", "Move", "Translation", "layout_of", "translated"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from signal_diffusion.data.card import CARD_NAME, SPLITS
 from signal_diffusion.data.foreign.folder_rows import METADATA, files_in
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import MissingError, UserError
 
 __all__ = ["SplitLocation", "find_splits", "fingerprint", "split_location"]
 
@@ -62,7 +62,7 @@ def find_splits(root: Path) -> dict[str, SplitLocation]:
 def split_location(folder: Path, key: str) -> SplitLocation:
     """Use a folder as one split, whatever its name; `key` is the experiment's key, for errors."""
     if not folder.is_dir():
-        raise UserError(f"{key}: {folder} is not a folder; expected a folder of images or Parquet files")
+        raise MissingError(f"{key}: {folder} is not a folder; expected a folder of images or Parquet files")
     for root in (folder, folder.absolute().parent):
         if (root / CARD_NAME).exists():
             raise UserError(

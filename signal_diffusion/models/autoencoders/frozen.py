@@ -290,7 +290,7 @@ def load_vae(source: str) -> Any:
     try:
         folder = find_model_folder(source, "vae")
     except UserError as error:
-        raise UserError(f"{_KEY} {error}") from None
+        raise type(error)(f"{_KEY} {error}") from None
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if (kind := config.get("_class_name")) not in KINDS:
         raise UserError(f"{_KEY} {folder} contains a {kind}; expected {' or '.join(KINDS)}")

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from signal_diffusion.errors import UserError, one_line
+from signal_diffusion.errors import MissingError, UserError, one_line
 from signal_diffusion.hub import download, is_hub_id
 
 __all__ = ["KEY", "TextEncoder", "text_encoder"]
@@ -260,7 +260,7 @@ def _folder(source: str, *, weights: bool) -> Path:
     if Path(source).is_dir():
         return Path(source)
     if not is_hub_id(source):
-        raise UserError(f"{KEY}: {source}: no such folder")
+        raise MissingError(f"{KEY}: {source}: no such folder")
     return download(source, key=KEY, allow=_WANTED, ignore=_UNWANTED if weights else [*_UNWANTED, *_WEIGHTS])
 
 
