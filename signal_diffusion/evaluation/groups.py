@@ -21,6 +21,8 @@ class Groups:
     synthetic: Features
     other: Features | None
     """None if there are too few people for a floor."""
+    train: Features | None = None
+    """Training windows of all people, at most as many as all synthetic ones."""
     missing: str = ""
     """Why there is no floor."""
 
@@ -52,6 +54,7 @@ def matched_groups(real: Features, synthetic: Features, train: Features | None, 
         real=_balanced(real, size, random),
         synthetic=_balanced(synthetic, size, random),
         other=None if other is None else _balanced(other, size, random),
+        train=None if train is None else _balanced(train, min(len(train), len(synthetic)), random),
         missing=missing,
     )
 
@@ -67,7 +70,12 @@ def draws(groups: Groups, count: int, seed: int = 0) -> Iterator[Groups]:
         parts = [_resampled(each, random) for each in (groups.real, groups.synthetic, groups.other) if each is not None]
         size = min(map(len, parts))
         parts = [part.take(random.permutation(len(part))[:size]) for part in parts]
-        yield Groups(real=parts[0], synthetic=parts[1], other=parts[2] if groups.other is not None else None)
+        yield Groups(
+            real=parts[0],
+            synthetic=parts[1],
+            other=parts[2] if groups.other is not None else None,
+            train=None if groups.train is None else _resampled(groups.train, random),
+        )
 
 
 def groups_by_label(groups: Groups, *, least: int) -> dict[str, Groups]:

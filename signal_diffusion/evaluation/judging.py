@@ -30,7 +30,8 @@ def judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Map
         Label → the groups of its windows.
     """
     whole = groups
-    if metric.against_train:  # whose values do not depend on the number of windows
+    if metric.against_train or (metric.floor_of_train and groups.train is not None):
+        # Values that do not depend on the number of windows, or on that of the training windows only.
         whole = replace(groups, real=groups.real.root, synthetic=groups.synthetic.root)
     for name, each in (("real", whole.real), ("synthetic", whole.synthetic)):
         if len(each) < metric.least:
@@ -41,6 +42,12 @@ def judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Map
         return Result(metric=metric, missing=str(reason))
     if not math.isfinite(value.value) or (floor and not math.isfinite(floor.value)):
         return Result(metric=metric, missing="not a number: an electrode is flat")
+    if floor and metric.least_floor is not None and floor.value < metric.least_floor:
+        return Result(
+            metric=metric,
+            missing=f"{metric.unit} is {floor.value:.2f} with real windows, which is too little to judge others by; at "
+            f"least {metric.least_floor:g} is needed",
+        )
     pairs = [_pair_or_none(metric, each) for each in drawn]
     ratios = [_ratio(metric, *pair) for pair in pairs if pair]
     total = _estimate(metric, value, floor)
@@ -64,7 +71,8 @@ def _pair(metric: Metric, groups: Groups) -> tuple[Measurement, Measurement | No
     value = metric.compute(groups.real, groups.synthetic)
     if metric.against_train:
         return value, metric.compute(groups.real, groups.real)
-    return value, None if groups.other is None else metric.compute(groups.real, groups.other)
+    other = groups.train if metric.floor_of_train and groups.train is not None else groups.other
+    return value, None if other is None else metric.compute(groups.real, other)
 
 
 def _pair_or_none(metric: Metric, groups: Groups) -> tuple[Measurement, Measurement | None] | None:

@@ -26,6 +26,7 @@ QUESTIONS = {
     "detection": "Can a classifier tell it from EEG?",
     "copies": "Does it repeat its training data?",
     "conditions": "Does it follow the conditions that were asked for?",
+    "use": "Is it of use to a classifier?",
 }
 """What metrics answer, in the order of a report."""
 
@@ -59,6 +60,12 @@ class Metric:
     against_train: Relate | None = None
     """Compares windows with the training data instead of real ones, whose own value is then the floor; raises
     `Unavailable` if it cannot."""
+    floor_of_train: bool = False
+    """Whether the floor is the metric between real and training windows, of all people; without them, as usual."""
+    chance: float | None = None
+    """Value of a guess: the ratio is of what is above it."""
+    least_floor: float | None = None
+    """A smaller floor is too little to judge others by."""
     offset: float = 0.0
     """Added to value and floor before their ratio: differences below it do not matter."""
     least: int = 10
@@ -70,6 +77,8 @@ class Metric:
         """How much worse a value is than its floor: 1 is as good as real; None if the floor is not positive."""
         if self.better == "half":
             value, floor = max(value, 0.5), max(floor, 0.5)
+        if self.chance is not None:
+            value, floor = (max(each - self.chance, 0.0) for each in (value, floor))
         value, floor = value + self.offset, floor + self.offset
         if self.better == "larger":
             value, floor = floor, value

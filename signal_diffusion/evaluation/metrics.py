@@ -15,6 +15,7 @@ from signal_diffusion.evaluation import (
     spatial,
     spectral,
     temporal,
+    usefulness,
 )
 from signal_diffusion.evaluation.measurement import Metric
 
@@ -22,7 +23,10 @@ __all__ = ["METRICS", "chosen_metrics"]
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for module in (hygiene, spectral, temporal, spatial, distribution, detection, copies, reidentification, adherence)
+    for module in (
+        *(hygiene, spectral, temporal, spatial, distribution, detection, copies, reidentification, adherence),
+        usefulness,
+    )
     for metric in module.METRICS
 }
 

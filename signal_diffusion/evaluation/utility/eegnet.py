@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,7 @@ def train_eegnet(train: Examples, task: Task, seed: int) -> Callable[[Features],
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = EEGNet(n_chans=signals.shape[1], n_outputs=max(1, len(task.classes)), n_times=length, sfreq=sfreq)
+        network.conv_temporal.forward = partial(_temporal, network.conv_temporal)
         network = _optimised(
             network,
             torch.from_numpy(signals / scale),
@@ -116,6 +118,18 @@ def _optimised(
     if len(held_out):
         network.load_state_dict(best)
     return network.eval()
+
+
+def _temporal(convolution: torch.nn.Conv2d, signals: torch.Tensor) -> torch.Tensor:
+    """The same convolution in time, (B, 1, C, L) → (B, F, C, L'), of each electrode as a signal of its own.
+
+    Its backward pass takes 0.1 s instead of 0.5 s on a CPU for 64 windows of 19 × 500, where that of the
+    two-dimensional convolution is most of the time of a step.
+    """
+    import torch.nn.functional as F  # noqa: N812 (the usual name)
+
+    found = F.conv1d(signals.flatten(0, 2)[:, None], convolution.weight[:, :, 0], padding=convolution.padding[1])
+    return found.unflatten(0, (len(signals), -1)).transpose(1, 2)
 
 
 def _loss(outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

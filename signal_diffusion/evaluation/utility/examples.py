@@ -28,7 +28,7 @@ class Examples:
     @classmethod
     def of(cls, features: Features, targets: np.ndarray) -> Examples:
         """All windows of one source, of weight 1."""
-        subjects, own = features.windows.subjects, _own_names(len(features))
+        subjects, own = features.subjects, _own_names(len(features))
         people = own if subjects is None else np.where(subjects == "", own, subjects)
         return cls(parts=(features,), targets=targets, people=people, weights=np.ones(len(targets)))
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.evaluation.features import Features
 from signal_diffusion.evaluation.windows import Windows
 
-__all__ = ["NUMBERS", "Task", "known_rows", "make_task"]
+__all__ = ["NUMBERS", "Task", "known_rows", "make_task", "rows_with"]
 
 NUMBERS = ("age",)
 """Columns that are predicted as numbers, by regression; all others are classes."""
@@ -28,7 +29,7 @@ class Task:
         """Whether the column is predicted by regression."""
         return not self.classes
 
-    def targets(self, windows: Windows) -> np.ndarray:
+    def targets(self, windows: Windows | Features) -> np.ndarray:
         """Number of the class of each window, or the number itself, (N,); raises `UserError` for an unknown class."""
         if self.is_number:
             return _numbers(windows, self.column)
@@ -67,18 +68,20 @@ def known_rows(windows: Windows, column: str) -> np.ndarray:
             f"{windows.name}: no column {column}; there are {listed(sorted(windows.columns), 12) or 'none'}; choose "
             "another --task"
         )
-    if column in NUMBERS:
-        known = np.isfinite(_numbers(windows, column))
-    else:
-        texts = windows.column(column)
-        assert texts is not None
-        known = texts != ""
-    if not known.any():
+    if not len(rows := rows_with(windows, column)):
         raise UserError(f"{windows.name}: {column} is not known of any window; choose another --task")
-    return np.flatnonzero(known)
+    return rows
 
 
-def _numbers(windows: Windows, column: str) -> np.ndarray:
+def rows_with(windows: Windows | Features, column: str) -> np.ndarray:
+    """Rows of the windows whose value in a column is known; none without the column."""
+    texts = windows.column(column)
+    if texts is None:
+        return np.arange(0)
+    return np.flatnonzero(np.isfinite(_numbers(windows, column)) if column in NUMBERS else texts != "")
+
+
+def _numbers(windows: Windows | Features, column: str) -> np.ndarray:
     try:
         return np.array([np.nan if each in ("", None) else float(each) for each in windows.columns[column]])
     except ValueError:
