@@ -32,7 +32,8 @@ from signal_diffusion.data.recordings.arrays import volts_per_unit, with_array_o
 from signal_diffusion.data.recordings.channels import channel_names, is_bipolar
 from signal_diffusion.data.recordings.headers import check_missing, read_headers, without_constant
 from signal_diffusion.data.recordings.personal import with_ages_and_sexes
-from signal_diffusion.data.recordings.reading import Reading, ReadOptions, eeg_and_other_columns, read_recording
+from signal_diffusion.data.recordings.read_options import ReadOptions
+from signal_diffusion.data.recordings.reading import Reading, eeg_and_other_columns, read_recording
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.representations.registry import representation_named
 from signal_diffusion.data.representations.representation import Representation

@@ -7,7 +7,8 @@ import mne
 import numpy as np
 
 from signal_diffusion.data.recordings.finding import find
-from signal_diffusion.data.recordings.reading import Reading, ReadOptions, read_recording
+from signal_diffusion.data.recordings.read_options import ReadOptions
+from signal_diffusion.data.recordings.reading import Reading, read_recording
 from signal_diffusion.data.recordings.recording import Recording
 
 OPTIONS = ReadOptions(

@@ -32,7 +32,7 @@ def test_every_recording_of_every_format_can_be_read_with_the_same_options(
         assert np.isfinite(signal).all()
         assert (signal.std(axis=1) > 0).all()
     # Only our own log records, none of MNE:
-    ours = {f"signal_diffusion.data.recordings.{name}" for name in ("reading", "finding", "identity")}
+    ours = {f"signal_diffusion.data.recordings.{name}" for name in ("reading", "source", "finding", "identity")}
     assert {record.name for record in caplog.records} <= ours
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from signal_diffusion.data.recordings import reading
+from signal_diffusion.data.recordings import source as sources
+from signal_diffusion.data.recordings.blocks import blocks, stretches_of
 from signal_diffusion.data.recordings.channels import TEN_TWENTY
 from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.reading import eeg_channels, read_recording
@@ -49,12 +50,12 @@ def test_reading_in_blocks_equals_reading_whole_despite_offset_and_drift(
     raw._data[1, 10_000 : 10_000 + round(3 * sfreq)] = raw._data[1, 10_000]
     path = write_fif(tmp_path / "a_raw.fif", raw)
     whole, expected = staged(path, output, notch=notch)
-    monkeypatch.setattr(reading, "_BLOCK_VALUES", 3)
-    blocks, made = staged(path, output, notch=notch)
+    monkeypatch.setattr(sources, "_BLOCK_VALUES", 3)
+    in_blocks, made = staged(path, output, notch=notch)
     assert num_blocks(path, notch) >= 3
     assert np.abs(whole).max() < 200
-    assert np.abs(blocks - whole).max() < 1e-4  # µV; float32 has steps of 8e-6 there
-    assert made.num_samples == expected.num_samples == blocks.shape[1] == np.ceil(raw.n_times * 125 / sfreq)
+    assert np.abs(in_blocks - whole).max() < 1e-4  # µV; float32 has steps of 8e-6 there
+    assert made.num_samples == expected.num_samples == in_blocks.shape[1] == np.ceil(raw.n_times * 125 / sfreq)
     assert made.flat.tolist() == expected.flat.tolist()
     assert len(made.flat) == 150
     assert made.flat.sum() in (2, 3)
@@ -62,9 +63,9 @@ def test_reading_in_blocks_equals_reading_whole_despite_offset_and_drift(
 
 def num_blocks(path: Path, notch: tuple[float, ...]) -> int:
     options = replace(OPTIONS, notch=notch)
-    source = reading._open_picked(the_recording(path), options)
-    stretches = reading._stretches(source, ())
-    return len(list(reading._blocks(the_recording(path), source, stretches, reading._design(options), options)))
+    source = sources.open_source(the_recording(path), options)
+    stretches = stretches_of(source, ())
+    return len(list(blocks(the_recording(path), source, stretches, options.kernel(), options)))
 
 
 def test_filtering_equals_mne(tmp_path: Path, output: Path):
@@ -93,7 +94,7 @@ def test_filtering_around_an_interruption_equals_mne(tmp_path: Path, output: Pat
 def test_filters_do_not_carry_an_offset_across_an_interruption(
     tmp_path: Path, output: Path, mark: str, sfreq: float, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reading, "_BLOCK_VALUES", 3)
+    monkeypatch.setattr(sources, "_BLOCK_VALUES", 3)
     time = 3000 / sfreq
     raw = noise(["Fz", "Cz", "Pz"], sfreq, seconds=90)
     before, after = raw.copy().crop(0, time, include_tmax=False), raw.copy().crop(time)
@@ -210,7 +211,7 @@ def test_preloaded_formats_are_not_scaled_twice_where_blocks_overlap(
             }
         },
     )
-    monkeypatch.setattr(reading, "_BLOCK_VALUES", 3)
+    monkeypatch.setattr(sources, "_BLOCK_VALUES", 3)
     signal, _ = staged(tmp_path / "a.set", output)
     expected, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output)
     assert np.allclose(signal, expected, atol=1e-3)

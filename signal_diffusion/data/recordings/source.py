@@ -1,0 +1,120 @@
+"""An opened recording, with the channels of a dataset and in microvolts, but at its own rate."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from signal_diffusion.data.recordings.channels import channel_names, find_channels, missing_channels
+from signal_diffusion.data.recordings.formats import format_of
+from signal_diffusion.data.recordings.opening import open_recording, with_one_rate
+from signal_diffusion.data.recordings.positions import interpolating
+from signal_diffusion.data.recordings.read_options import ReadOptions
+from signal_diffusion.errors import UserError
+
+if TYPE_CHECKING:
+    import mne
+
+    from signal_diffusion.data.recordings.recording import Recording
+
+__all__ = ["Source", "open_source"]
+
+logger = logging.getLogger(__name__)
+
+_BLOCK_VALUES = 2_000_000  # 16 MB of float64; several copies exist at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """An opened recording, and how its samples map to the dataset's."""
+
+    raw: mne.io.BaseRaw
+    annotated: mne.io.BaseRaw
+    """The same recording with all channels; `raw` may have fewer."""
+    names: tuple[str, ...]
+    """The dataset's channels, then references: the rows of `microvolts`."""
+    picks: list[int]
+    """Indices into the channels of `raw`: the dataset's channels and references, or what `mixing` makes them of."""
+    mixing: np.ndarray | None
+    """Weights (dataset's channels and references, picks) if some are interpolated; otherwise None."""
+    good: np.ndarray
+    """Channels of the dataset not marked as bad, (channels,) bool; the average reference uses these, as in MNE."""
+    ratio: Fraction
+    """Sampling rate of the dataset ÷ sampling rate of the file."""
+    volts_per_unit: float
+
+    @property
+    def sfreq(self) -> float:
+        """Sampling rate of the file, Hz."""
+        return float(self.raw.info["sfreq"])
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples, at the rate of the file."""
+        return self.raw.n_times
+
+    @property
+    def num_resampled(self) -> int:
+        """Number of samples, at the dataset's rate."""
+        return math.ceil(self.num_samples * self.ratio)
+
+    @property
+    def samples_at_once(self) -> int:
+        """Samples to read at a time, which bounds memory."""
+        return max(1, _BLOCK_VALUES // len(self.picks))
+
+    def microvolts(self, start: int, stop: int) -> np.ndarray:
+        """Read µV (names, samples) float64 from `start` to `stop`."""
+        ordered = sorted(set(self.picks))
+        data = self.raw.get_data(picks=ordered, start=start, stop=stop, verbose="ERROR")
+        # Not in place: MNE may return a view, and blocks overlap.
+        data = data * (1e6 * self.volts_per_unit)
+        data = data if ordered == self.picks else data[np.searchsorted(ordered, self.picks)]
+        return data if self.mixing is None else self.mixing @ data
+
+
+def open_source(recording: Recording, options: ReadOptions) -> Source:
+    """Open a recording and find its channels; raises a `UserError` if one is missing or the rate is too low."""
+    raw = open_recording(recording)
+    references = () if options.reference in ("average", "none") else channel_names(options.reference)
+    missing = missing_channels(options.channels, raw) if options.interpolate else []
+    present = [name for name in options.channels if name not in missing]
+    picks = [*find_channels(present, raw), *find_channels(references, raw, "--reference")]
+    names = [raw.ch_names[index] for index in picks]
+    bads = [name for name in names if name in raw.info["bads"]]
+    good = np.array([name not in bads for name in names[: len(present)]])
+    mixing = None
+    if missing:
+        picks, mixing = interpolating(options.channels, missing, picks, raw)
+        good = np.insert(good, [at - number for number, at in enumerate(map(options.channels.index, missing))], True)
+    if options.reference == "average" and not good.any():
+        raise UserError("all channels are marked as bad, so there is no average reference; use --reference none")
+    if bads:
+        used = "used, except for the average" if options.reference == "average" else "used"
+        logger.warning(
+            "%s: channels marked as bad, but %s: %s; exclude them with --channels",
+            recording.path,
+            used,
+            ", ".join(bads),
+        )
+    narrow, picks = with_one_rate(recording, raw, picks)
+    sfreq, rate = float(narrow.info["sfreq"]), options.sampling_rate
+    if sfreq < rate * (1 - 1e-4):
+        raise UserError(f"sampling rate {sfreq:g} Hz is below the dataset's {rate:g} Hz; use --rate {sfreq:g}")
+    known = format_of(recording.path)
+    ratio = Fraction(rate / sfreq).limit_denominator(10_000)
+    return Source(
+        raw=narrow,
+        annotated=raw,
+        names=(*options.channels, *references),
+        picks=picks,
+        mixing=mixing,
+        good=good,
+        ratio=ratio,
+        volts_per_unit=options.volts_per_unit or (1.0 if known is None else known.volts_per_unit),
+    )
