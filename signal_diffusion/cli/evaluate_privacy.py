@@ -49,7 +49,8 @@ def privacy(
     from signal_diffusion.evaluation.reading import split_of
     from signal_diffusion.experiment.dataset import dataset_of
     from signal_diffusion.experiment.loading import CONFIG_NAME, file_in_errors
-    from signal_diffusion.sampling.privacy import assess_privacy, checked_split, draw, options_for
+    from signal_diffusion.sampling.privacy import assess_privacy
+    from signal_diffusion.sampling.privacy_inputs import checked_split, draw, options_for, other_advice
     from signal_diffusion.sampling.processes import agreed_checkpoint
     from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
@@ -64,11 +65,8 @@ def privacy(
     found = checkpoint_at(run, overrides)
     checkpoint = agreed_checkpoint(found, experiment_at(found, overrides).compute)
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
-    try:
+    with other_advice("give the folder of the run's dataset with --real"):
         dataset = dataset_of(experiment.data, min_channels=card.min_channels)
-    except UserError as error:  # its advice after the first "; " is about training
-        lines = (line.partition("; ")[0] for line in error.lines)
-        raise UserError(*(f"{line}; give the folder of the run's dataset with --real" for line in lines)) from None
     split = checked_split(dataset, card, split)
     wanted = options_for(experiment, card, num, like)
     with file_in_errors(checkpoint / CONFIG_NAME):

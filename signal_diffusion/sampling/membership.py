@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.errors import UserError
@@ -22,10 +21,11 @@ from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.sampling.batch_size import BatchSize
 from signal_diffusion.sampling.processes import on_all_processes, processes_of
+from signal_diffusion.sampling.separation import CONFIDENCE, Separation, separations
 from signal_diffusion.sampling.trained import Trained
 from signal_diffusion.training.latents import Encoding
 
-__all__ = ["TIMES", "Candidates", "Membership", "Separation", "membership"]
+__all__ = ["TIMES", "Candidates", "Membership", "membership"]
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Times of the noise; 0 is data and 1 is noise."""
@@ -33,9 +33,6 @@ NOISES = 2
 """Draws of noise at each time, of which the mean loss counts."""
 MOST = 250
 """Largest number of examples of either kind."""
-DRAWS = 200
-"""Bootstrap draws of people."""
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +48,6 @@ class Candidates:
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.people)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Separation:
-    """AUC with which a small loss tells members from others: 0.5 is chance. Its interval is None for one person."""
-
-    auc: float
-    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +94,7 @@ def membership(
     people = np.concatenate(
         [candidates.people[rows] for candidates, rows in zip((members, others), chosen, strict=True)]
     )
-    total, *by_time = _separations(np.column_stack([scores.mean(1), scores]), is_member, people)
+    total, *by_time = separations(np.column_stack([scores.mean(1), scores]), is_member, people)
     return Membership(
         total=total,
         times=dict(zip(TIMES, by_time, strict=True)),
@@ -177,31 +166,3 @@ def _batch_losses(trained: Trained, examples: Examples, rows: np.ndarray, seed: 
             noise = torch.randn(x0.shape[1:], generator=random).to(device).expand_as(x0)
             losses.append(method.loss(model(method.add_noise(x0, noise, t), t, cond), x0, noise, t))
     return torch.stack(losses, 1).double().unflatten(1, (len(TIMES), NOISES)).mean(2).cpu().numpy()
-
-
-def _separations(scores: np.ndarray, is_member: np.ndarray, people: np.ndarray) -> list[Separation]:
-    """The separation by each column of scores (N, K)."""
-    aucs = _aucs(scores, is_member)
-    groups = [
-        [np.flatnonzero((is_member == kind) & (people == person)) for person in np.unique(people[is_member == kind])]
-        for kind in (True, False)
-    ]
-    least = min(map(len, groups))
-    if least < 2:
-        return [Separation(auc=auc, interval=None) for auc in aucs.tolist()]
-    drawn = []
-    for number in range(DRAWS):
-        random = np.random.default_rng(number)
-        rows = np.concatenate([own[i] for own in groups for i in random.integers(0, len(own), len(own))])
-        drawn.append(_aucs(scores[rows], is_member[rows]))
-    # Student's t with the people of the smaller set: percentiles of so few people are too narrow.
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, least - 1)) * np.std(drawn, axis=0, ddof=1)
-    low, high = np.maximum(0, aucs - half), np.minimum(1, aucs + half)
-    return [Separation(auc=a, interval=(b, c)) for a, b, c in np.stack([aucs, low, high], 1).tolist()]
-
-
-def _aucs(scores: np.ndarray, is_member: np.ndarray) -> np.ndarray:
-    """AUC of each column of scores (N, K), (K,): the Mann-Whitney statistic ÷ the number of pairs."""
-    members = np.count_nonzero(is_member)
-    ranks = stats.rankdata(scores, axis=0)[is_member].sum(0)
-    return (ranks - members * (members + 1) / 2) / (members * (len(scores) - members))

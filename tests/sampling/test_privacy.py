@@ -17,8 +17,9 @@ from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_sy
 from signal_diffusion.errors import UserError, report_user_errors
 from signal_diffusion.evaluation.comparison import compare_windows
 from signal_diffusion.evaluation.windows import Windows
-from signal_diffusion.sampling.membership import Membership, Separation
+from signal_diffusion.sampling.membership import Membership
 from signal_diffusion.sampling.privacy_report import METRICS, PrivacyReport, Verdict
+from signal_diffusion.sampling.separation import Separation
 from signal_diffusion.training.diffusion import train
 from tests import text_encoders
 from tests.evaluation.invented import people

@@ -30,6 +30,7 @@ __all__ = ["Picture", "RawImage", "image_dimensions", "read_image"]
 RawImage = Path | bytes | np.ndarray
 """A file, its content, or values in [-1, 1] as (H, W), (C, H, W) or (H, W, C), with C = 1 or 3."""
 
+NOT_FROM_SIGNALS = "representation: 'image' images cannot be made from signals; use db-only, db-iq or db-polar"
 _GREY, _COLOUR = {"1", "L", "LA"}, {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 
 
@@ -62,9 +63,7 @@ class Picture(Representation):
 
     def to_tensor(self, signal: Tensor) -> Tensor:
         """Raise a `UserError`: images are not made from signals."""
-        raise UserError(
-            f"representation: {self.name!r} images cannot be made from signals; use db-only, db-iq or db-polar"
-        )
+        raise UserError(NOT_FROM_SIGNALS)
 
     def to_signal(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Raise a `UserError`: limits and scales are unknown."""
@@ -90,9 +89,7 @@ class Picture(Representation):
         pictures: PictureOptions = DEFAULT_PICTURES,
     ) -> Self:
         """Raise a `UserError`: images are not made from signals."""
-        raise UserError(
-            f"representation: {cls.name!r} images cannot be made from signals; use db-only, db-iq or db-polar"
-        )
+        raise UserError(NOT_FROM_SIGNALS)
 
     def parameters(self) -> dict[str, Any]:
         """The fields, as JSON values."""

@@ -1,0 +1,108 @@
+"""What an assessment of privacy starts from: a split of people who were not trained on, and samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+
+from signal_diffusion.config import schema
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.errors import UserError, listed
+from signal_diffusion.experiment.changed_data import checked, different_files
+from signal_diffusion.experiment.conditions import attributes_of
+from signal_diffusion.experiment.dataset import Dataset
+from signal_diffusion.sampling.batch_size import BatchSize
+from signal_diffusion.sampling.drawing import generate_samples
+from signal_diffusion.sampling.processes import on_all_processes, processes_of
+from signal_diffusion.sampling.request_options import RequestOptions, request_options
+from signal_diffusion.sampling.requests import ELECTRODE, Request
+from signal_diffusion.sampling.samples import Samples
+from signal_diffusion.sampling.trained import Trained
+
+__all__ = ["OnProgress", "checked_split", "draw", "options_for", "other_advice"]
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with what is done, and how much of how much."""
+
+
+def options_for(experiment: schema.Experiment, card: DatasetCard, num: int, like: str | None) -> RequestOptions:
+    """A request for `num` samples, of whole windows if the model can, with conditions of a split: `like` or train."""
+    table = experiment.model.conditioning
+    if like is None and table.type != "none":
+        like = experiment.data.paths.train
+    attributes = attributes_of(table, card, experiment.data.columns) if table.type == "attributes" else ()
+    if card.representation["layout"] == ELECTRODE and any(each.name == ELECTRODE for each in attributes):
+        return request_options(like=like, windows=num)
+    return request_options(like=like, num=num)
+
+
+def checked_split(dataset: Dataset, card: DatasetCard, split: str) -> str:
+    """The card's name of the split of people who were not trained on.
+
+    Parameters
+    ----------
+    card
+        Card in the checkpoint: of the dataset that the model was trained on.
+
+    Raises
+    ------
+    UserError
+        If there is no such split, its people were trained on, or the training split is not that of the model.
+    """
+    splits = dataset.card.splits
+    name = {"val": "validation"}.get(split, split)
+    if name not in splits:
+        raise UserError(
+            f"--real {dataset.root}: has no split {split}, only {', '.join(splits)}; name one whose people were not "
+            f"trained on, such as --real {dataset.root}:validation"
+        )
+    train = dataset.split(dataset.data.paths.train)
+    with other_advice("restore the file, or make the dataset again"):
+        now = checked(dataset, [train, name], card)
+    changed = [each for each in different_files(card, now.card) if each.startswith(f"{train}/")] if card.files else []
+    if changed:
+        raise UserError(
+            f"--real {dataset.root}: {listed(changed)} is not what the model was trained on (another SHA-256), so that "
+            "nothing can be said about its training data; give the dataset of the run"
+        )
+    if shared := {*splits[train]["subjects"]} & {*splits[name]["subjects"]}:
+        raise UserError(
+            f"--real {dataset.root}:{name}: {listed(sorted(map(str, shared)))} are in the training split too; name a "
+            "split of other people"
+        )
+    return name
+
+
+def draw(trained: Trained, request: Request, on_progress: OnProgress = lambda what, done, total: None) -> Samples:
+    """Generate samples in batches that fit into memory; all processes share the batches, and have all samples."""
+    generator, total = trained.generator, len(request)
+    batch = BatchSize(None, shape=generator.shape, device=generator.device, most=total)
+
+    def generate(rows: slice) -> Samples:
+        on_progress("sampling", rows.start, total)
+        return batch.fit(partial(generate_samples, trained, request[rows]))
+
+    parts = on_all_processes(batch.shared(total), generate, processes_of(trained.experiment.compute))
+    on_progress("sampling", total, total)
+    signals = [part.signals for part in parts if part.signals is not None]
+    return dataclasses.replace(
+        parts[0],
+        tensors=torch.cat([part.tensors for part in parts]),
+        latents=None,
+        signals=torch.cat(signals) if signals else None,
+        columns={name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+    ).as_windows(request.electrodes)
+
+
+@contextmanager
+def other_advice(advice: str) -> Iterator[None]:
+    """Replace the advice in errors of data, which follows the first "; " and is about training."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(*(f"{line.partition('; ')[0]}; {advice}" for line in error.lines)) from None
