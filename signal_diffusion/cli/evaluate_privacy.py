@@ -49,11 +49,12 @@ def privacy(
     from signal_diffusion.evaluation.reading import split_of
     from signal_diffusion.experiment.dataset import dataset_of
     from signal_diffusion.experiment.loading import CONFIG_NAME, file_in_errors
+    from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
     from signal_diffusion.sampling.privacy import assess_privacy
     from signal_diffusion.sampling.privacy_inputs import checked_split, draw, options_for, other_advice
     from signal_diffusion.sampling.processes import agreed_checkpoint
     from signal_diffusion.sampling.request_options import build_request
-    from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
+    from signal_diffusion.sampling.trained import load_trained
     from signal_diffusion.training.launching import start_missing_processes
 
     start_missing_processes(MODULE)

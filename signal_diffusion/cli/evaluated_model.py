@@ -14,8 +14,8 @@ from signal_diffusion.evaluation.reading import MOST
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.experiment.dataset import dataset_of
 from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
 from signal_diffusion.sampling.requests import ELECTRODE
-from signal_diffusion.sampling.trained import checkpoint_at, experiment_at
 
 __all__ = ["dataset_of_model", "is_model", "windows_of_model"]
 

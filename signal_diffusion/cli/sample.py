@@ -134,12 +134,13 @@ def _sample(
     from signal_diffusion.data.export.file_formats import check_formats
     from signal_diffusion.experiment.loading import file_in_errors
     from signal_diffusion.paths import relative_to_cwd
+    from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
     from signal_diffusion.sampling.health import health_check
     from signal_diffusion.sampling.job import sample as sample_job
     from signal_diffusion.sampling.output_folder import check_output, default_output, unfinished_folder
     from signal_diffusion.sampling.processes import agreed_checkpoint
     from signal_diffusion.sampling.request_options import build_request
-    from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
+    from signal_diffusion.sampling.trained import load_trained
     from signal_diffusion.sampling.writing import SampleFiles
     from signal_diffusion.training.launching import start_missing_processes
 

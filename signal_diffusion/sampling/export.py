@@ -44,10 +44,11 @@ from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
 from signal_diffusion.paths import is_machine_path, last_part
 from signal_diffusion.sampling.attached_reports import FILES, read_reports, with_reports
+from signal_diffusion.sampling.choosing import is_exported
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.model_card import README, model_card, with_defaults
 from signal_diffusion.sampling.provenance import weight_hashes
-from signal_diffusion.sampling.trained import Trained, is_exported
+from signal_diffusion.sampling.trained import Trained
 
 __all__ = ["check_new", "export"]
 

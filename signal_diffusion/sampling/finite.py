@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from signal_diffusion.checkpoints import EMA_WEIGHTS
 from signal_diffusion.errors import UserError
+from signal_diffusion.sampling.choosing import is_exported
 from signal_diffusion.sampling.samples import Samples
-from signal_diffusion.sampling.trained import Trained, is_exported
+from signal_diffusion.sampling.trained import Trained
 
 __all__ = ["NotFiniteError", "finite_samples", "refusal"]
 

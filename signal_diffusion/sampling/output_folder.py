@@ -17,8 +17,8 @@ from accelerate.utils import broadcast_object_list
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.experiment.loading import RunPaths
+from signal_diffusion.sampling.choosing import is_exported
 from signal_diffusion.sampling.partial import kept_settings
-from signal_diffusion.sampling.trained import is_exported
 
 __all__ = ["check_output", "default_output", "job_folder", "unfinished_folder"]
 

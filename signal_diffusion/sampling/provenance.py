@@ -13,10 +13,11 @@ from typing import Any
 from signal_diffusion.checkpoints import MANIFEST
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.paths import without_paths
+from signal_diffusion.sampling.choosing import is_exported
 from signal_diffusion.sampling.drawing import requested_columns
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.requests import Request
-from signal_diffusion.sampling.trained import Trained, is_exported
+from signal_diffusion.sampling.trained import Trained
 
 __all__ = ["provenance_of", "settings_of", "weight_hashes"]
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
 from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.sampling.choosing import checkpoint_at
 from signal_diffusion.sampling.provenance import weight_hashes
-from signal_diffusion.sampling.trained import checkpoint_at
 
 METRIC = {"title": "LSD", "unit": "dB", "value": 1.234, "floor": 1.1, "ratio": 1.122}
 REPORT: dict[str, Any] = {

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
 from signal_diffusion.pipeline import SignalDiffusionPipeline
-from signal_diffusion.sampling.trained import checkpoint_at, experiment_at, load_trained
+from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
+from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 from tests import text_encoders
 

@@ -14,10 +14,11 @@ from signal_diffusion.checkpoints import MANIFEST, write_manifest
 from signal_diffusion.cli import app, main
 from signal_diffusion.data.export.file_formats import FORMATS
 from signal_diffusion.diffusion.samplers import SAMPLERS
+from signal_diffusion.sampling.choosing import experiment_at
 from signal_diffusion.sampling.export import export
 from signal_diffusion.sampling.output_folder import default_output, unfinished_folder
 from signal_diffusion.sampling.request_options import request_options
-from signal_diffusion.sampling.trained import experiment_at, load_trained
+from signal_diffusion.sampling.trained import load_trained
 
 
 def invoke(*words: str | Path) -> str:

@@ -24,10 +24,10 @@ from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.paths import without_folders
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling import export as exporting
+from signal_diffusion.sampling.choosing import experiment_at
 from signal_diffusion.sampling.model_card import model_card, with_defaults
 from signal_diffusion.sampling.output_folder import default_output
 from signal_diffusion.sampling.samples import Samples
-from signal_diffusion.sampling.trained import experiment_at
 from signal_diffusion.training.diffusion import train
 from tests import text_encoders
 from tests.latent_spaces import small_vae
