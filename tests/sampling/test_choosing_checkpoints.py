@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from signal_diffusion.checkpoints import MANIFEST, write_manifest
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
 from signal_diffusion.pipeline import SignalDiffusionPipeline
@@ -46,12 +47,10 @@ def test_generation_checkpoint_selects_the_newest_the_best_or_a_named_checkpoint
 
 def test_the_best_checkpoint_may_be_older_than_the_newest(validated: Path, tmp_path: Path) -> None:
     run = shutil.copytree(validated, tmp_path / "run")
-    progress = run / "checkpoint-3" / "progress.json"
-    text = json.dumps(json.loads(progress.read_text()) | {"best_step": 1})
-    manifest = json.loads((run / "checkpoint-3" / "manifest.json").read_text())
-    del manifest["files"]["progress.json"]  # its hash is outdated now
-    (run / "checkpoint-3" / "manifest.json").write_text(json.dumps(manifest))
-    progress.write_text(text)
+    newest = run / "checkpoint-3"
+    progress = json.loads((newest / "progress.json").read_text())
+    (newest / "progress.json").write_text(json.dumps(progress | {"best_step": 1}))
+    write_manifest(newest, 3, json.loads((newest / MANIFEST).read_text())["files"])
 
     assert checkpoint_at(run, ["generation.checkpoint=best"]) == run / "checkpoint-1"
 
