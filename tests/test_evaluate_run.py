@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
+from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation import reading
 from signal_diffusion.training.diffusion import train
+from tests import text_encoders
 
 
 @pytest.fixture
@@ -31,3 +34,59 @@ def test_a_run_is_judged_by_its_test_split_also_if_only_a_part_of_it_is_read(
     assert ":test, 2 of " in result.output
     report = json.loads((output / "report.json").read_text("utf-8"))
     assert report["metrics"]["lsd"]["value"] > 0
+
+
+def judged(run: Path, output: Path, *options: str) -> tuple[dict[str, Any], str]:
+    arguments = ["evaluate", str(run), "--num", "24", *options, "--output", str(output)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads((output / "report.json").read_text("utf-8")), result.output
+
+
+def test_several_guidance_scales_are_compared_and_the_first_is_judged(run: Path, tmp_path: Path) -> None:
+    metrics = ("--metrics", "lsd,acf,adherence-label")
+    report, text = judged(run, tmp_path / "several", "--guidance-scale", "3,1", *metrics)
+    alone, other = judged(run, tmp_path / "one", "--guidance-scale", "1", *metrics)
+
+    assert "run, guidance scale 3" in text and "by guidance scale" in text and "by guidance scale" not in other
+    assert list(report["guidance"]) == ["3", "1"] and alone["guidance"] == {}
+    assert list(report["guidance"]["1"]) == ["lsd", "adherence-label"]
+    for scale, judged_alone in (("3", report), ("1", alone)):
+        for key in ("value", "floor", "ratio", "interval"):
+            assert report["guidance"][scale]["lsd"][key] == judged_alone["metrics"]["lsd"][key]
+    assert "lsd,guidance scale,3," in (tmp_path / "several" / "report.csv").read_text("utf-8")
+    page = (tmp_path / "several" / "report.html").read_text("utf-8")
+    assert '<section id="guidance">' in page and "<h3>Guidance</h3>" in page
+    assert 'id="guidance"' not in (tmp_path / "one" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("scales", ["two", "-1", "1,,2", "inf"])
+def test_a_guidance_scale_is_a_number_of_at_least_0(run: Path, tmp_path: Path, scales: str) -> None:
+    result = CliRunner().invoke(
+        app, ["evaluate", str(run), f"--guidance-scale={scales}", "--output", str(tmp_path / "x")]
+    )
+
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception) == f"--guidance-scale {scales}: expected numbers of at least 0, such as 1,2,4"
+
+
+def test_only_a_model_has_a_guidance_scale(synthetic_dataset: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", str(synthetic_dataset), "--real", str(synthetic_dataset), "--guidance-scale", "2"]
+    result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "x")])
+
+    assert isinstance(result.exception, UserError) and "is no run or exported model" in str(result.exception)
+
+
+def test_a_model_of_captions_is_judged_by_what_its_captions_say(experiment_file: Path, tmp_path: Path) -> None:
+    encoder = text_encoders.clip(tmp_path / "clip")
+    overrides = (
+        "model.conditioning.type=caption",
+        f"model.conditioning.text_encoder={encoder}",
+        "training.max_steps=1",
+    )
+    train(experiment_file, overrides=overrides, output_dir=tmp_path / "run")
+    names = [f"adherence-{name}" for name in ("label", "gender", "age")]
+    report, text = judged(tmp_path / "run", tmp_path / "report", "--metrics", ",".join(names))
+
+    missing = [report["metrics"][name].get("missing", "") for name in names]
+    assert not any("known or asked for" in reason for reason in missing), text

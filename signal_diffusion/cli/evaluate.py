@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -12,6 +12,9 @@ from signal_diffusion.cli.evaluate_privacy import privacy
 from signal_diffusion.cli.evaluate_utility import utility
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.errors import UserError
+
+if TYPE_CHECKING:
+    from signal_diffusion.evaluation.windows import Windows
 
 __all__ = ["app"]
 
@@ -63,6 +66,15 @@ def windows(
     num: Annotated[
         int | None, typer.Option(min=1, help="Windows that a run generates.", show_default="as many as real ones")
     ] = None,
+    guidance_scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCALE,...",
+            help="Guidance scales that a run generates with (1 = no guidance). With several, the first is judged, and "
+            "a table compares adherence and fidelity by scale.",
+            show_default="as in the run",
+        ),
+    ] = None,
     metrics: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these metrics.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the metrics that take seconds.")] = False,
     controls: Annotated[
@@ -75,13 +87,25 @@ def windows(
         raise UserError(f"{output} already exists; choose another --output, or remove it")
     from signal_diffusion.cli.evaluated_model import dataset_of_model, is_model, windows_of_model
     from signal_diffusion.evaluation.evaluating import evaluate
+    from signal_diffusion.evaluation.guidance import parse_scales
 
+    scales = [] if guidance_scale is None else parse_scales(guidance_scale)
+    if scales and not is_model(synthetic):
+        raise UserError(
+            f"--guidance-scale {guidance_scale}: {synthetic} is no run or exported model that could generate with it; "
+            "leave it out"
+        )
     if real is None:
         if not is_model(synthetic):
             raise UserError("--real: missing; name the dataset to judge by: --real DATASET")
         real = str(dataset_of_model(synthetic))
     with progress_bars() as progress:
-        judged = windows_of_model(synthetic, real, num=num, seed=seed) if is_model(synthetic) else synthetic
+        by_scale = {
+            scale: windows_of_model(synthetic, real, num=num, seed=seed, guidance_scale=scale) for scale in scales
+        }
+        judged: Path | Windows = synthetic
+        if is_model(synthetic):
+            judged = windows_of_model(synthetic, real, num=num, seed=seed) if not scales else by_scale[scales[0]]
         report = evaluate(
             judged,
             real,
@@ -89,6 +113,7 @@ def windows(
             metrics=None if metrics is None else [name.strip() for name in metrics.split(",")],
             quick=quick,
             controls=controls,
+            guidance=by_scale if len(by_scale) > 1 else None,
             seed=seed,
             on_metric=lambda done, total: progress("judging", done, total),
         )

@@ -30,10 +30,13 @@ def dataset_of_model(path: Path) -> Path:
     return dataset_of(experiment_at(checkpoint_at(path), []).data).root
 
 
-def windows_of_model(path: Path, real: str, *, num: int | None, seed: int) -> Windows:
+def windows_of_model(
+    path: Path, real: str, *, num: int | None, seed: int, guidance_scale: float | None = None
+) -> Windows:
     """Generate windows with the conditions of examples from the real split; as many as real ones are read.
 
-    A model of single electrodes that is conditioned on the electrode generates whole windows.
+    A model of single electrodes that is conditioned on the electrode generates whole windows. `guidance_scale` is by
+    default that of the run.
 
     Raises
     ------
@@ -52,5 +55,12 @@ def windows_of_model(path: Path, real: str, *, num: int | None, seed: int) -> Wi
     card = DatasetCard.load(root)
     count = num or min(MOST, card.splits[split_name(card, split, root)]["windows"])
     whole = ELECTRODE in names
-    samples = pipeline(like=like, seed=seed, windows=count if whole else None, num=None if whole else count)
-    return samples.to_windows(path.resolve().name)
+    samples = pipeline(
+        like=like,
+        seed=seed,
+        windows=count if whole else None,
+        num=None if whole else count,
+        guidance_scale=guidance_scale,
+    )
+    scale = "" if guidance_scale is None else f", guidance scale {guidance_scale:g}"
+    return samples.to_windows(f"{path.resolve().name}{scale}")

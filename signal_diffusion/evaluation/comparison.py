@@ -15,6 +15,7 @@ from signal_diffusion.errors import UserError, listed
 from signal_diffusion.evaluation.controls import CONTROLS, OF_TRAINING
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.groups import Groups, draws, groups_by_label, matched_groups
+from signal_diffusion.evaluation.guidance import judged_by_scale
 from signal_diffusion.evaluation.judging import judged, total_or_none
 from signal_diffusion.evaluation.measurement import Metric, Relate
 from signal_diffusion.evaluation.metrics import chosen_metrics
@@ -41,6 +42,7 @@ def compare_windows(
     metrics: Sequence[str] | None = None,
     quick: bool = False,
     controls: bool = False,
+    guidance: Mapping[float, Windows] | None = None,
     notes: Sequence[str] = (),
     seed: int = 0,
     on_metric: OnMetric | None = None,
@@ -55,6 +57,8 @@ def compare_windows(
         Names from `metrics.METRICS`; None = all, or those of `quick`.
     controls
         Whether to judge `controls.CONTROLS` too.
+    guidance
+        Guidance scale → the same samples generated with it, for `guidance.judged_by_scale`.
     notes
         Sentences about the inputs that the report shows.
 
@@ -80,12 +84,12 @@ def compare_windows(
     additions, missing = _related(chosen, features)
     drawn = list(draws(groups, DRAWS, seed))
     classes = groups_by_label(groups, least=LEAST_OF_CLASS)
-    faulty = _controls(groups, additions, seed) if controls else {}
+    faulty = _controls(groups, list(additions.values()), seed) if controls else {}
     total = len(chosen) * (1 + len(faulty))
     results, done = [], 0
     estimates: dict[str, dict[str, Estimate | None]] = {name: {} for name in faulty}
     for metric in chosen:
-        reason = missing.get(metric.against_train)
+        reason = missing.get(metric.relate)
         results.append(Result(metric=metric, missing=reason) if reason else judged(metric, groups, drawn, classes))
         for name, made in faulty.items():
             found = None if reason else total_or_none(metric, replace(groups, synthetic=made))
@@ -93,26 +97,41 @@ def compare_windows(
         done += 1 + len(faulty)
         if on_metric:
             on_metric(done, total)
-    return Report(results=tuple(results), controls=estimates, notes=tuple(notes), groups=groups, features=features)
+
+    def add(metric: Metric, more: Features) -> str:
+        if metric.relate in additions:
+            additions[metric.relate](more)
+        return missing.get(metric.relate, "")
+
+    return Report(
+        results=tuple(results),
+        controls=estimates,
+        guidance=judged_by_scale(guidance or {}, groups, chosen, add, count=DRAWS, seed=seed),
+        notes=tuple(notes),
+        groups=groups,
+        features=features,
+    )
 
 
 def _related(
     chosen: Sequence[Metric], features: Mapping[str, Features]
-) -> tuple[list[Callable[[Features], None]], dict[Relate | None, str]]:
+) -> tuple[dict[Relate | None, Callable[[Features], None]], dict[Relate | None, str]]:
     """Add to the features how they relate to the training windows.
 
     Returns the functions that do so, for more features, and why others cannot.
     """
-    additions: list[Callable[[Features], None]] = []
+    additions: dict[Relate | None, Callable[[Features], None]] = {}
     missing: dict[Relate | None, str] = {}
-    for relate in dict.fromkeys(metric.against_train for metric in chosen if metric.against_train):
+    compared = {metric.fitted_to_train for metric in chosen}  # training windows are the floor's, and need them too
+    for relate in dict.fromkeys(metric.relate for metric in chosen if metric.relate):
         try:
             if "train" not in features:
                 raise Unavailable("no training data is given; use --train")
             add = relate(features["train"])
-            for name in ("real", "synthetic"):
-                add(features[name])
-            additions.append(add)
+            for name, each in features.items():
+                if name != "train" or relate in compared:
+                    add(each)
+            additions[relate] = add
         except Unavailable as reason:
             missing[relate] = str(reason)
     return additions, missing

@@ -6,6 +6,8 @@ first principal components, both fitted to the real windows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.spatial.distance import cdist, pdist
 from sklearn.decomposition import PCA
@@ -16,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.measurement import Measurement, Metric
 
-__all__ = ["EMBEDDING", "METRICS", "embedded", "frechet_distance", "second_order_features"]
+__all__ = ["COMPONENTS", "EMBEDDING", "METRICS", "embedded", "frechet", "frechet_distance", "second_order_features"]
 
 COMPONENTS = 32
 NEIGHBOURS = 5
@@ -31,14 +33,15 @@ def second_order_features(features: Features) -> np.ndarray:
     return np.concatenate([features.band_power.reshape(len(features), -1), features.log_covariance], 1)
 
 
-def embedded(real: Features, synthetic: Features) -> tuple[np.ndarray, np.ndarray]:
+def embedded(
+    real: Features, synthetic: Features, of: Callable[[Features], np.ndarray] = second_order_features
+) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of both sets, (n, 32) each, fitted to all real windows, also those that were not drawn."""
-    whitening = real.once("whitening", _whitening)
-    return tuple(whitening.transform(second_order_features(each)) for each in (real, synthetic))
+    whitening = real.once(f"whitening of {of.__name__}", lambda root: _whitening(of(root)))
+    return tuple(whitening.transform(of(each)) for each in (real, synthetic))
 
 
-def _whitening(real: Features) -> Pipeline:
-    fitted = second_order_features(real)
+def _whitening(fitted: np.ndarray) -> Pipeline:
     components = min(COMPONENTS, fitted.shape[1])
     if len(fitted) <= 2 * components:
         raise Unavailable(f"{len(fitted)} real windows; more than {2 * components} are needed")
@@ -61,9 +64,11 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(mean @ mean + np.trace(covariances[0] + covariances[1]) - 2 * np.sqrt(np.maximum(product, 0)).sum())
 
 
-def frechet(real: Features, synthetic: Features) -> Measurement:
-    """Fréchet distance of the embeddings."""
-    first, second = embedded(real, synthetic)
+def frechet(
+    real: Features, synthetic: Features, *, of: Callable[[Features], np.ndarray] = second_order_features
+) -> Measurement:
+    """Fréchet distance of the embeddings of the features `of` windows."""
+    first, second = embedded(real, synthetic, of)
     if min(len(first), len(second)) <= first.shape[1]:
         raise Unavailable(f"groups of {len(second)} windows; more than {first.shape[1]} are needed")
     return Measurement(value=frechet_distance(first, second))

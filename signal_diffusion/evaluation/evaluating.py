@@ -83,6 +83,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     quick: bool = False,
     controls: bool = False,
+    guidance: Mapping[float, Windows] | None = None,
     seed: int = 0,
     on_metric: OnMetric | None = None,
 ) -> Report:
@@ -96,6 +97,8 @@ def evaluate(
         The same for the training windows; None = the train split of `real`, "" = none.
     controls
         Whether to judge the `controls.CONTROLS` too.
+    guidance
+        Guidance scale → windows of the same model, for a table of adherence and fidelity by scale.
     """
     root, used = real_split(real)
     truth = read_dataset(root, used, seed=seed)
@@ -104,7 +107,15 @@ def evaluate(
     known = read_dataset(*split_of(train, "train"), seed=seed) if train else None
     judged = synthetic if isinstance(synthetic, Windows) else read_windows(synthetic, seconds=truth.seconds)
     return _harmonised_report(
-        truth, judged, known, metrics=metrics, quick=quick, controls=controls, seed=seed, on_metric=on_metric
+        truth,
+        judged,
+        known,
+        guidance,
+        metrics=metrics,
+        quick=quick,
+        controls=controls,
+        seed=seed,
+        on_metric=on_metric,
     )
 
 
@@ -119,12 +130,19 @@ def real_split(text: str) -> tuple[Path, str]:
     return root, split
 
 
-def _harmonised_report(real: Windows, synthetic: Windows, train: Windows | None, **options: Any) -> Report:
+def _harmonised_report(
+    real: Windows,
+    synthetic: Windows,
+    train: Windows | None,
+    guidance: Mapping[float, Windows] | None = None,
+    **options: Any,
+) -> Report:
     real, synthetic, notes = harmonised(real, synthetic)
     if train is not None:
         real, train, more = harmonised(real, train)
         notes += [note for note in more if note not in notes]
-    return compare_windows(real, synthetic, train=train, notes=notes, **options)
+    by_scale = {scale: harmonised(real, each)[1] for scale, each in (guidance or {}).items()}
+    return compare_windows(real, synthetic, train=train, guidance=by_scale, notes=notes, **options)
 
 
 def _as_windows(

@@ -15,7 +15,7 @@ from signal_diffusion.paths import cache_folder
 
 __all__ = ["from_cache", "key_of"]
 
-CODE = ("features.py", "per_window.py", "random_kernels.py")
+CODE = ("features.py", "learned.py", "per_window.py", "random_kernels.py", "utility/eegnet.py")
 
 
 def key_of(windows: Windows) -> str:

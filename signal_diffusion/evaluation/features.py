@@ -52,6 +52,11 @@ class Features(OfPeople):
         return self._windows
 
     @property
+    def key(self) -> str:
+        """Hash of the signals; "" if nothing is kept in the cache."""
+        return self._key
+
+    @property
     def sfreq(self) -> float:
         """Sampling rate, Hz."""
         return self.root.windows.sfreq
@@ -79,17 +84,18 @@ class Features(OfPeople):
     @property
     def columns(self) -> dict[str, np.ndarray]:
         """The columns of the windows."""
-        rows = self._rows_of_root
+        rows = self.rows_of_root
         return {name: np.asarray(values)[rows] for name, values in self.root.windows.columns.items()}
 
     def column(self, name: str) -> np.ndarray | None:
         """A column of texts, (N,), "" where unknown; None if there is none."""
         values = self.root.once(f"column {name}", lambda root: root.windows.column(name))
-        return None if values is None else values[self._rows_of_root]
+        return None if values is None else values[self.rows_of_root]
 
     @property
-    def _rows_of_root(self) -> np.ndarray:
-        return self._rows if self._parent is None else self._parent._rows_of_root[self._rows]
+    def rows_of_root(self) -> np.ndarray:
+        """Which of the windows of `root` these are, (N,)."""
+        return self._rows if self._parent is None else self._parent.rows_of_root[self._rows]
 
     def take(self, rows: np.ndarray) -> Features:
         """The features of some of the windows, without computing anything again."""

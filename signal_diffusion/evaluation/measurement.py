@@ -60,6 +60,9 @@ class Metric:
     against_train: Relate | None = None
     """Compares windows with the training data instead of real ones, whose own value is then the floor; raises
     `Unavailable` if it cannot."""
+    fitted_to_train: Relate | None = None
+    """Gives windows features by a model of the training data, which are then compared like others; raises
+    `Unavailable` if it cannot."""
     floor_of_train: bool = False
     """Whether the floor is the metric between real and training windows, of all people; without them, as usual."""
     chance: float | None = None
@@ -72,6 +75,11 @@ class Metric:
     """Windows that each group must have; fewer say nothing about a generator."""
     compute: Callable[[Features, Features], Measurement]
     """(real, synthetic) → value; raises `Unavailable` if these windows do not have it."""
+
+    @property
+    def relate(self) -> Relate | None:
+        """What the metric needs of the training data."""
+        return self.against_train or self.fitted_to_train
 
     def ratio(self, value: float, floor: float) -> float | None:
         """How much worse a value is than its floor: 1 is as good as real; None if the floor is not positive."""

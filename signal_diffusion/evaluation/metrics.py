@@ -11,6 +11,7 @@ from signal_diffusion.evaluation import (
     detection,
     distribution,
     hygiene,
+    learned,
     reidentification,
     spatial,
     spectral,
@@ -24,7 +25,8 @@ __all__ = ["METRICS", "chosen_metrics"]
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for module in (
-        *(hygiene, spectral, temporal, spatial, distribution, detection, copies, reidentification, adherence),
+        *(hygiene, spectral, temporal, spatial, distribution, learned),
+        *(detection, copies, reidentification, adherence),
         usefulness,
     )
     for metric in module.METRICS

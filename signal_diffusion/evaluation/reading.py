@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import MappedTensors, open_split, split_name
 from signal_diffusion.data.export.assembling import assemble_windows
 from signal_diffusion.data.overview import read_columns
+from signal_diffusion.data.preparing.captions import values_of
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.stored_signals import open_signals, signals_of
 from signal_diffusion.errors import UserError
@@ -72,20 +74,30 @@ def read_dataset(root: Path, split: str | None, *, most: int = MOST, seed: int =
 def windows_of_card(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame, *, name: str) -> Windows:
     """Windows of signals in µV that a dataset's card describes, (N, electrodes, samples) or, of one each, (N, samples).
 
-    Single electrodes are windows of one electrode, "EEG", with a column `electrode` if they are known.
+    Single electrodes are windows of one electrode, "EEG", with a column `electrode` if they are known. What captions
+    by the card's template say of windows, such as their label, becomes columns too, unless there are such columns.
     """
     single = signals.ndim == 2
     return Windows(
         signals=signals[:, None] if single else signals,
         sfreq=float(card.sampling_rate or 0),
         ch_names=("EEG",) if single else card.channels,
-        columns={str(column): frame[column].to_numpy() for column in frame},
+        columns=_of_captions(card, frame) | {str(column): frame[column].to_numpy() for column in frame},
         name=name,
         positions={} if single else card.positions,
         tmin=card.tmin,
         made={key: card.preprocessing[key] for key in ("reference", "band") if key in card.preprocessing}
         | {"inverse": card.representation["inverse"]},
     )
+
+
+def _of_captions(card: DatasetCard, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns that captions by the card's template were made from; "" where a caption does not say."""
+    if not card.captions or "caption" not in frame:
+        return {}
+    names = {name: column["names"] for name, column in card.columns.items() if "names" in column}
+    found = [values_of(card.captions, str(text), names) for text in frame["caption"]]
+    return {name: np.array([each.get(name, "") for each in found]) for name in dict.fromkeys(chain(*found))}
 
 
 def _read_split(root: Path, split: str, card: DatasetCard, most: int, seed: int) -> tuple[np.ndarray, pd.DataFrame]:

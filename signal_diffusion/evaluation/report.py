@@ -66,6 +66,8 @@ class Report:
     results: tuple[Result, ...]
     controls: Mapping[str, Mapping[str, Estimate | None]] = field(default_factory=dict)
     """Of sets with known faults: name → metric → estimate; None if the metric does not have it."""
+    guidance: Mapping[float, tuple[Result, ...]] = field(default_factory=dict)
+    """Guidance scale → results of the same samples generated with it."""
     notes: tuple[str, ...] = ()
     groups: Groups
     """The windows that were compared; not part of the files."""
@@ -113,6 +115,10 @@ class Report:
                 name: {metric: _numbers(each) for metric, each in row.items() if each is not None}
                 for name, row in self.controls.items()
             },
+            "guidance": {
+                f"{scale:g}": {result.metric.name: _measured(result) for result in results}
+                for scale, results in self.guidance.items()
+            },
             "metrics": {result.metric.name: _plain(result) for result in self.results},
         }
 
@@ -148,6 +154,12 @@ class Report:
             for part, estimates in parts.items():
                 for name, estimate in estimates.items():
                     writer.writerow([result.metric.name, part, name, *_cells(estimate), "", ""])
+        for scale, results in self.guidance.items():
+            for result in results:
+                if result.total is not None:
+                    low, high = result.interval or ("", "")
+                    name = result.metric.name
+                    writer.writerow([name, "guidance scale", f"{scale:g}", *_cells(result.total), low, high])
         return text.getvalue()
 
 
@@ -167,7 +179,7 @@ def _numbers(estimate: Estimate) -> dict[str, float | None]:
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    about = {
         "title": result.metric.title,
         "unit": result.metric.unit,
         "definition": result.metric.definition,
@@ -175,6 +187,11 @@ def _plain(result: Result) -> dict[str, Any]:
         "offset": result.metric.offset,
         "verdict": result.verdict,
     }
+    return about | _measured(result)
+
+
+def _measured(result: Result) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     if result.total is not None:
         found |= _numbers(result.total)
         found |= {"interval": result.interval, "value_sd": result.value_sd, "floor_sd": result.floor_sd}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from signal_diffusion.escaping import for_terminal
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from signal_diffusion.evaluation.features import Features
     from signal_diffusion.evaluation.report import Estimate, Report, Result
 
-__all__ = ["number", "text_of"]
+__all__ = ["by_scale", "number", "text_of"]
 
 WIDTH = 110  # columns
 
@@ -32,6 +33,8 @@ def text_of(report: Report) -> str:
     console.print(_table(report))
     if report.controls:
         console.print(_controls(report))
+    if report.guidance:
+        console.print(_guidance(report))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip("\n")
 
@@ -67,8 +70,7 @@ def _table(report: Report) -> Table:
     for name in ("metric", "value", "floor", "ratio", "95 %", "verdict"):
         table.add_column(name, justify="left" if name in ("metric", "verdict") else "right")
     for result in report.results:
-        title = f"{result.metric.title}, {result.metric.unit}" if result.metric.unit else result.metric.title
-        table.add_row(title, *_cells(result))
+        table.add_row(_title(result), *_cells(result))
     return table
 
 
@@ -92,6 +94,36 @@ def _controls(report: Report) -> Table:
         row = [controls[result.metric.name] for controls in report.controls.values()]
         table.add_row(result.metric.title, *(_ratio(each) for each in (*row, result.total)))
     return table
+
+
+def _guidance(report: Report) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title="the same samples by guidance scale (1 = no guidance)")
+    table.add_column("metric")
+    for name in ("floor", *(f"{scale:g}" for scale in report.guidance)):
+        table.add_column(name, justify="right")
+    for title, floor, values in by_scale(report):
+        table.add_row(for_terminal(title), number(floor), *map(number, values))
+    return table
+
+
+def by_scale(report: Report) -> Iterator[tuple[str, float | None, list[float | None]]]:
+    """Title, floor, and value at each guidance scale, of each metric that was judged by scale, and of its classes."""
+    for results in zip(*report.guidance.values(), strict=True):
+        totals = [result.total for result in results if result.total is not None]
+        if not totals:
+            continue
+        yield _title(results[0]), totals[0].floor, [each.total.value if each.total else None for each in results]
+        for name in dict.fromkeys(name for result in results for name in result.classes):
+            parts = [result.classes.get(name) for result in results]
+            floor = next(part.floor for part in parts if part)
+            yield f"– {name}", floor, [part.value if part else None for part in parts]
+
+
+def _title(result: Result) -> str:
+    return f"{result.metric.title}, {result.metric.unit}" if result.metric.unit else result.metric.title
 
 
 def _ratio(estimate: Estimate | None) -> str:

@@ -15,10 +15,11 @@ from typing import Any
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["caption_of", "check_template", "default_template"]
+__all__ = ["caption_of", "check_template", "default_template", "values_of"]
 
 _PART = re.compile(r"\[([^\[\]]*)\]")
 _ARTICLE = re.compile(r"\b([Aa])\(n\)(?=\s+(\S+))")
+_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 _VOWEL_SOUND = re.compile(r"[aeiou]|8|1[18](?!\d)", re.IGNORECASE)
 
 
@@ -52,6 +53,33 @@ def caption_of(template: str, values: Mapping[str, Any]) -> str:
     text = _PART.sub(part, template)
     text = " ".join(text.format_map(dict.fromkeys(_names(text), "") | known).split())
     return _ARTICLE.sub(lambda match: match[1] + ("n" if _VOWEL_SOUND.match(match[2]) else ""), text)
+
+
+def values_of(template: str, caption: str, names: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """The values that `caption_of` made a caption from, as text; {} if the caption is not of this template.
+
+    `names` are the values of each category, of which captions have no other; all other values are numbers.
+    """
+    parts = _PART.split(" ".join(template.split()))  # outside and inside of brackets in turn
+    patterns, seen = [], set[str]()
+    for number, part in enumerate(parts):
+        pattern = _pattern(part, names, seen)
+        patterns.append(f"(?:{pattern})?" if number % 2 else pattern)
+    match = re.fullmatch("".join(patterns), " ".join(caption.split()))
+    return {name: value for name, value in match.groupdict().items() if value} if match else {}
+
+
+def _pattern(part: str, names: Mapping[str, Collection[str]], seen: set[str]) -> str:
+    """A regular expression of a template without brackets; a value that comes again is the same."""
+    found = ""
+    for literal, name, _, _ in string.Formatter().parse(part):
+        literal = re.sub(r"\b([Aa])\\\(n\\\)", r"\1n?", re.escape(literal))
+        found += literal.replace(r"\ ", r"\s*")  # captions have no spaces where values are missing
+        if name is not None:
+            options = sorted(map(re.escape, names.get(name, ())), key=len, reverse=True)
+            found += f"(?P={name})" if name in seen else f"(?P<{name}>{'|'.join(options) or _NUMBER})?"
+            seen.add(name)
+    return found
 
 
 def _names(template: str) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from signal_diffusion.evaluation.features import Unavailable
-from signal_diffusion.evaluation.page import electrodes, examples, over_time, ratios, spectra
+from signal_diffusion.evaluation.page import by_guidance, electrodes, examples, over_time, ratios, spectra
 from signal_diffusion.evaluation.page.picture import STYLE, Picture, embedded
 from signal_diffusion.evaluation.report import Report
 
@@ -40,7 +40,8 @@ def pictures(report: Report) -> list[Picture]:
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the reader's fonts may have it
-        for title, draw in PICTURES.items():
+        shown = dict(PICTURES) | ({"Guidance": by_guidance.curves} if report.guidance else {})
+        for title, draw in shown.items():
             try:
                 figure, caption = draw(report)
             except Unavailable as reason:

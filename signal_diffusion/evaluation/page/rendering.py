@@ -14,7 +14,7 @@ from signal_diffusion.escaping import for_terminal
 from signal_diffusion.evaluation.measurement import QUESTIONS
 from signal_diffusion.evaluation.page.pictures import pictures
 from signal_diffusion.evaluation.report import AS_GOOD, Estimate, Report, Result, Verdict
-from signal_diffusion.evaluation.text import number
+from signal_diffusion.evaluation.text import by_scale, number
 
 __all__ = ["VERDICTS", "render"]
 
@@ -40,6 +40,7 @@ def render(report: Report) -> str:
     return template.render(
         report=report,
         sets=_sets(report),
+        by_scale=list(by_scale(report)),
         questions=QUESTIONS,
         verdicts=VERDICTS,
         as_good=AS_GOOD,

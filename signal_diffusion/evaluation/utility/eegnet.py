@@ -6,7 +6,7 @@ Lawhern et al., Journal of Neural Engineering 15, 2018; the network is that of b
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from signal_diffusion.evaluation.utility.tasks import Task
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["train_eegnet"]
+__all__ = ["TrainedEEGNet", "train_eegnet"]
 
 SECONDS = 4.0
 """Longest piece that the network sees; training takes a random one of each window, prediction averages over all."""
@@ -38,23 +38,57 @@ LEAST_PEOPLE = 4
 EPOCHS_WITHOUT = 10
 
 
-def train_eegnet(train: Examples, task: Task, seed: int) -> Callable[[Features], np.ndarray]:
-    """Train EEGNet on the signals divided by the standard deviation of each electrode; returns a function to predict.
+@dataclass(frozen=True, kw_only=True)
+class TrainedEEGNet:
+    """A trained network: called with windows, it predicts their targets."""
+
+    network: torch.nn.Module
+    scale: np.ndarray
+    """Standard deviation of each electrode of the training windows, µV, (1, C, 1)."""
+    length: int
+    """Samples of a piece that the network sees."""
+    mean: float
+    """Of the numbers to predict."""
+    spread: float
+    """Standard deviation of the numbers to predict; 0 for classes."""
+
+    def __call__(self, features: Features) -> np.ndarray:
+        """Probability of each class, (N, classes), or the number, (N,)."""
+        found = self._outputs(self.network, features)
+        return found[:, 0].numpy() * self.spread + self.mean if self.spread else found.softmax(-1).numpy()
+
+    def penultimate(self, features: Features) -> np.ndarray:
+        """What the last layer is given, averaged over the pieces of each window, (N, D)."""
+        from torch import nn
+
+        *layers, _ = self.network.children()
+        return self._outputs(nn.Sequential(*layers, nn.Flatten()), features).numpy()
+
+    def _outputs(self, network: torch.nn.Module, features: Features) -> torch.Tensor:
+        import torch
+
+        return _outputs(network, torch.from_numpy(features.windows.signals / self.scale), self.length)
+
+
+def train_eegnet(train: Examples, task: Task, seed: int) -> TrainedEEGNet:
+    """Train EEGNet on the signals divided by the standard deviation of each electrode.
 
     The same seed gives the same network on the same machine; the global random state is left as it was.
     """
+    import mne
     import torch
     from braindecode.models import EEGNet
 
     signals = train.stack(lambda features: features.windows.signals)
     fitted, held_out = _held_out_rows(train, task, seed)
     scale = signals[fitted].std((0, 2), keepdims=True) + 1e-6
-    mean, spread = (train.targets.mean(), train.targets.std() + 1e-6) if task.is_number else (0.0, 1.0)
+    mean, spread = (train.targets.mean(), train.targets.std() + 1e-6) if task.is_number else (0.0, 0.0)
     targets = (train.targets - mean) / spread if task.is_number else train.targets
     sfreq = train.parts[0].windows.sfreq
     length = min(signals.shape[-1], round(SECONDS * sfreq))
 
-    with torch.random.fork_rng(devices=[]):
+    # braindecode warns by way of MNE of a default that it will change
+    with torch.random.fork_rng(devices=[]), mne.use_log_level("ERROR"):
         torch.manual_seed(seed)
         network = EEGNet(n_chans=signals.shape[1], n_outputs=max(1, len(task.classes)), n_times=length, sfreq=sfreq)
         network.conv_temporal.forward = partial(_temporal, network.conv_temporal)
@@ -66,12 +100,7 @@ def train_eegnet(train: Examples, task: Task, seed: int) -> Callable[[Features],
             (fitted, held_out, length),
             np.random.default_rng(seed),
         )
-
-    def predict(features: Features) -> np.ndarray:
-        found = _outputs(network, torch.from_numpy(features.windows.signals / scale), length)
-        return found[:, 0].numpy() * spread + mean if task.is_number else found.softmax(-1).numpy()
-
-    return predict
+    return TrainedEEGNet(network=network, scale=scale, length=length, mean=float(mean), spread=float(spread))
 
 
 def _held_out_rows(train: Examples, task: Task, seed: int) -> tuple[np.ndarray, np.ndarray]:

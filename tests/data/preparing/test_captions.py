@@ -1,6 +1,6 @@
 import pytest
 
-from signal_diffusion.data.preparing.captions import caption_of, check_template, default_template
+from signal_diffusion.data.preparing.captions import caption_of, check_template, default_template, values_of
 from signal_diffusion.errors import UserError
 
 TEMPLATE = default_template("image")
@@ -51,3 +51,31 @@ def test_an_invalid_template_is_a_one_line_error(template: str, complaint: str):
 def test_the_default_template_is_valid():
     check_template(default_template("signal"), ["health", "age", "gender", "label"])
     assert caption_of(default_template("signal"), {"label": "rest"}) == "an EEG recording of a subject, rest"
+
+
+NAMES = {"health": ["healthy", "unwell"], "gender": ["female", "male"], "label": ["rest", "task, eyes (open)"]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"health": "healthy", "age": 73.0, "gender": "female", "label": "rest"},
+        {"health": "unwell", "label": "task, eyes (open)"},
+        {"age": 11.5, "gender": "male"},
+        {"age": 18.0},
+        {},
+    ],
+)
+@pytest.mark.parametrize("template", [TEMPLATE, "[{label}:] {gender}[ of {age}][ ({label}, {health})]"])
+def test_the_values_of_a_caption_are_those_that_it_was_made_from(template: str, values: dict):
+    caption = caption_of(template, values)
+    found = values_of(template, caption, NAMES)
+
+    assert caption_of(template, found) == caption
+    if template == TEMPLATE:
+        assert found == {name: f"{value:g}" if name == "age" else value for name, value in values.items()}
+
+
+@pytest.mark.parametrize("caption", ["", "a sleepy woman", "an EEG spectrogram of a furry subject, rest"])
+def test_other_captions_have_no_values(caption: str):
+    assert values_of(TEMPLATE, caption, NAMES) == {}
