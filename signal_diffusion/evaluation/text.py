@@ -102,7 +102,7 @@ def _guidance(report: Report) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, title="the same samples by guidance scale (1 = no guidance)")
     table.add_column("metric")
-    for name in ("floor", *(f"{scale:g}" for scale in report.guidance)):
+    for name in ("floor", *(f"scale {scale:g}" for scale in report.guidance)):
         table.add_column(name, justify="right")
     for title, floor, values in by_scale(report):
         table.add_row(for_terminal(title), number(floor), *map(number, values))
