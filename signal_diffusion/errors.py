@@ -62,10 +62,11 @@ def print_warning(line: str) -> None:
 
 
 @cache
-def log_once(logger: logging.Logger, line: str) -> None:
-    """Log a warning, once per line and process, and only in the first process of this machine."""
+def log_once(logger: logging.Logger, *lines: str) -> None:
+    """Log a warning of several lines, once per process, and only in the first process of this machine."""
     if _is_first_process():
-        logger.warning("%s", line)
+        for line in lines:  # one record each: control characters in a record are escaped
+            logger.warning("%s", line)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from signal_diffusion.config.loading import read_translation
 from signal_diffusion.experiment.loading import load_experiment
 from tests.config import older_files
 from tests.config.older_files import flat, lines_of, of_yaml
+
+LETTERS = "abcdefgh"
+ALIASES = "a: &a [1, 2, 3]\n" + "".join(
+    f"{letter}: &{letter} [{', '.join([f'*{last}'] * 9)}]\n" for last, letter in pairwise(LETTERS)
+)
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{letter}: &{letter} {{<<: [{', '.join([f'*{last}'] * 9)}]}}\n" for last, letter in pairwise(LETTERS)
+)
 
 
 def test_both_yaml_layouts_are_the_same_experiment(tmp_path: Path) -> None:
@@ -193,6 +202,8 @@ generation: {guidance_scale: 3.0}
         ("", "not valid YAML: expected tables, found NoneType"),
         ("a: &a [*a]", "not valid YAML: "),
         ("? [1, 2]\n: 3", "not valid YAML: "),
+        (ALIASES, "more than 10000 values, counting each use of an alias"),
+        (MERGES, "more than 10000 values, counting each use of an alias"),
         ("no: 3", "False: unknown key"),
         (
             "training: {epochs: 2020-01-01}",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 from signal_diffusion.config.legacy.rows import CURRENT
 from signal_diffusion.config.legacy.translation import Move, Translation
 from signal_diffusion.config.plain import shown
+from signal_diffusion.errors import log_once
 
 __all__ = ["silenced", "summary", "warn_of_older_keys"]
 
@@ -22,7 +21,7 @@ logger = logging.getLogger(__name__)
 def warn_of_older_keys(path: Path, translation: Translation) -> None:
     """Warn about the keys of older layouts in a file: once per file, from one process."""
     lines = summary(translation)
-    if not lines or os.environ.get("LOCAL_RANK", "0") != "0":
+    if not lines:
         return
     layout = (
         "has keys of older layouts" if translation.layout == CURRENT else f"has an older layout ({translation.layout})"
@@ -32,7 +31,7 @@ def warn_of_older_keys(path: Path, translation: Translation) -> None:
     about = f"{layout}; to rewrite it, run `{command}`"
     if len(lines) == sum(each.reason.startswith("--set") for each in translation.dropped):
         about = "ignored:"
-    _warn("\n".join([f"{path}: {about}", *lines]))
+    log_once(logger, f"{path}: {about}", *lines)
 
 
 @contextmanager
@@ -59,8 +58,3 @@ def _destination(move: Move) -> str:
     if list(move.new.values()) == [move.value]:
         return next(iter(move.new))
     return ", ".join(f"{key} = {shown(value)}" for key, value in move.new.items())
-
-
-@cache
-def _warn(text: str) -> None:
-    logger.warning("%s", text)

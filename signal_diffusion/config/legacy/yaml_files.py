@@ -11,8 +11,24 @@ import yaml  # type: ignore[import-untyped]
 __all__ = ["read_yaml"]
 
 
+MAX_VALUES = 10_000
+"""Most values in a file; aliases within aliases could otherwise stand for billions."""
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but duplicate keys are an error; PyYAML itself silently keeps the last."""
+    """PyYAML's safe loader, but duplicate keys are an error (PyYAML itself silently keeps the last), as are floods."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        todo, count = [node] if node else [], 0
+        while todo:
+            inside = todo.pop().value
+            if isinstance(inside, list):  # of nodes, or of pairs of nodes
+                count += len(inside)
+                todo += [each for part in inside for each in (part if isinstance(part, tuple) else (part,))]
+            if count > MAX_VALUES:
+                raise ValueError(f"more than {MAX_VALUES} values, counting each use of an alias")
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [each.value for each, _ in node.value if isinstance(each.value, str) and each.tag != _MERGE]
