@@ -16,9 +16,9 @@ from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.finite import finite_samples
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.request_options import build_request, request_options
-from signal_diffusion.sampling.requests import Noise
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, load_trained, with_captions, with_options
+from signal_diffusion.sampling.whole_windows import Noise
 
 __all__ = ["SignalDiffusionPipeline"]
 

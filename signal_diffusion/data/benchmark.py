@@ -26,14 +26,14 @@ CHANNELS = (*synthetic.POSITIONS, "A1")  # 20 channels: 19 electrodes and a refe
 
 # Step → functions (end of the file's path, name) whose cumulative time counts; they do not call each other.
 STEPS = {
-    "decoding EDF": (("reading.py", "microvolts"),),
-    "finding flat seconds": (("reading.py", "_flat"),),
+    "decoding EDF": (("source.py", "microvolts"),),
+    "finding flat seconds": (("blocks.py", "_flat"),),
     "resampling": (("", "upfirdn"),),
     "band-pass": (("", "fftconvolve"),),
     "cutting windows": (("windows.py", "cut"),),
     "fitting limits": (("spectrogram.py", "_measured"),),
     "computing tensors": (("", "to_tensor"),),
-    "writing Parquet": (("", "write_table"), ("dataset.py", "_table"), ("dataset.py", "_sha256")),
+    "writing Parquet": (("", "write_table"), ("writing_splits.py", "_table"), ("integrity.py", "sha256_of")),
     "flushing to disk": (("publishing.py", "_flush"),),
 }
 

@@ -17,9 +17,7 @@ For everything else it is a checkpoint, and is read as one. It contains no paths
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -29,7 +27,6 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from signal_diffusion.checkpoints import WEIGHTS, step_of, write_manifest
-from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import CARD_NAME
 from signal_diffusion.data.publishing import atomic_folder
@@ -42,17 +39,15 @@ from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
-from signal_diffusion.paths import is_machine_path, last_part
 from signal_diffusion.sampling.attached_reports import FILES, read_reports, with_reports
 from signal_diffusion.sampling.choosing import is_exported
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.model_card import README, model_card, with_defaults
+from signal_diffusion.sampling.portable import portable, remove_paths
 from signal_diffusion.sampling.provenance import weight_hashes
 from signal_diffusion.sampling.trained import Trained
 
 __all__ = ["check_new", "export"]
-
-_PATH_SETTINGS = re.compile(r"(path|file|dir)$")
 
 
 def export(trained: Trained, output: Path, *, name: str = "", report: Path | None = None) -> Path:
@@ -101,7 +96,7 @@ def _write_model(trained: Trained, folder: Path, name: str, reports: Mapping[str
     """Write all files of an exported model."""
     step = step_of(trained.checkpoint)
     index, texts = _write_parts(trained, folder)
-    texts |= {CONFIG_NAME: to_toml(_portable(trained)), CARD_NAME: trained.card.without_paths().to_json()}
+    texts |= {CONFIG_NAME: to_toml(portable(trained)), CARD_NAME: trained.card.without_paths().to_json()}
     _write_network(trained.model, texts, folder)
     if trained.guide is not None:
         index["guide"] = index["denoiser"]
@@ -138,7 +133,7 @@ def _write_parts(trained: Trained, folder: Path) -> tuple[dict[str, str | list[s
         vae, statistics = trained.autoencoder.vae, trained.autoencoder.statistics
         assert statistics is not None
         vae.save_pretrained(folder / VAE_FOLDER)
-        _remove_paths(folder / VAE_FOLDER / "config.json")
+        remove_paths(folder / VAE_FOLDER / "config.json")
         texts[LATENTS_NAME] = statistics.to_json()
         frozen["autoencoder"] = trained.autoencoder.fingerprint
         index["vae"] = ["diffusers", trained.autoencoder.kind]
@@ -157,63 +152,8 @@ def _copy_encoder(encoder: TextEncoder, folder: Path) -> TextEncoder:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
         if path.name.endswith("config.json"):
-            _remove_paths(copy)
+            remove_paths(copy)
     return text_encoder(str(folder), encoder.max_tokens)
-
-
-def _portable(trained: Trained) -> schema.Experiment:
-    """The experiment for another machine: datasets by their last name, parts by their folder in the export."""
-    experiment = trained.experiment
-    model, sampling = experiment.model, experiment.generation.sampling
-    autoencoder, conditioning = model.autoencoder, model.conditioning
-    if trained.autoencoder:
-        autoencoder = dataclasses.replace(autoencoder, path=VAE_FOLDER)
-    if trained.encoder:
-        conditioning = dataclasses.replace(conditioning, text_encoder=TEXT_ENCODER_FOLDER)
-    sampling = dataclasses.replace(sampling, use_ema=trained.averaged)
-    if trained.guide is not None:
-        sampling = dataclasses.replace(sampling, guidance_checkpoint=GUIDE_FOLDER)
-    elif sampling.guidance_type == "autoguidance":  # not guided, since the scale is 1
-        sampling = dataclasses.replace(sampling, guidance_type="classifier-free", guidance_checkpoint="")
-    return dataclasses.replace(
-        experiment,
-        compute=dataclasses.replace(experiment.compute, device="auto"),
-        data=dataclasses.replace(
-            experiment.data,
-            paths=_portable_paths(experiment.data.paths),
-            loading=dataclasses.replace(experiment.data.loading, cache_dir=""),
-        ),
-        model=dataclasses.replace(
-            model, pretrained="", autoencoder=autoencoder, conditioning=conditioning, lora=schema.Lora()
-        ),
-        training=dataclasses.replace(experiment.training, resume=schema.Resume()),
-        generation=dataclasses.replace(experiment.generation, sampling=sampling),
-        output=schema.Output(),
-        logging=schema.Logging(tensorboard=experiment.logging.tensorboard),  # without account names
-    )
-
-
-def _portable_paths(paths: schema.Paths) -> schema.Paths:
-    """The paths of a dataset without folders of this machine: the root, or else the training folder, by last name."""
-    default = schema.Paths()
-    root = paths.root or (paths.train if is_machine_path(paths.train) else "")
-    return schema.Paths(
-        root=last_part(root) if is_machine_path(root) else root,
-        train=default.train if is_machine_path(paths.train) else paths.train,
-        val=default.val if is_machine_path(paths.val) else paths.val,
-    )
-
-
-def _remove_paths(path: Path) -> None:
-    """Remove from a part's settings the path that it was loaded from, which libraries store there."""
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    kept = {name: value for name, value in settings.items() if not _is_path(name, value)}
-    if kept != settings:
-        _write(path, json.dumps(kept, indent=2) + "\n")
-
-
-def _is_path(name: str, value: object) -> bool:
-    return isinstance(value, str) and _PATH_SETTINGS.search(name) is not None and is_machine_path(value)
 
 
 def _readme(trained: Trained, name: str, step: int) -> str:

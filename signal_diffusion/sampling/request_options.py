@@ -15,14 +15,12 @@ from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling.dataset_conditions import values_like
 from signal_diffusion.sampling.options import option_text, requested_values, whole_number
 from signal_diffusion.sampling.requests import (
-    Noise,
     Request,
-    check_windows,
     request_rows,
     request_values,
-    request_windows,
-    untrained_values,
 )
+from signal_diffusion.sampling.untrained_values import untrained_values
+from signal_diffusion.sampling.whole_windows import Noise, check_windows, request_windows
 
 __all__ = ["RequestOptions", "build_request", "request_options"]
 

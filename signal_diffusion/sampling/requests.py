@@ -6,33 +6,24 @@ import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from signal_diffusion.config import schema
-from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError, listed
-from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning, Numeric
+from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
 
 __all__ = [
     "ELECTRODE",
-    "Noise",
     "Request",
     "Value",
-    "check_windows",
+    "encoded",
     "request_rows",
     "request_values",
-    "request_windows",
-    "untrained_values",
 ]
 
 ELECTRODE = "electrode"
 """The attribute that distinguishes the examples of a window."""
-Noise = Literal["shared", "independent"]
-FAR = 4.0
-"""Number of standard deviations from the mean beyond which a number is called untrained, if its range is unknown."""
 Value = str | float | None
 """Value of an attribute: a category, a caption or a number; None = left open."""
 
@@ -90,7 +81,7 @@ def request_values(
         values = {only.name: torch.arange(num) % len(only.names)}
     else:
         values = {
-            name: _encoded(attribute, [complete.get(name)], given.get(name, "")).expand(num)
+            name: encoded(attribute, [complete.get(name)], given.get(name, "")).expand(num)
             for name, attribute in known.items()
         }
     return Request(cond=Conditioning(values), noise=tuple(range(num)))
@@ -104,101 +95,8 @@ def request_rows(attributes: Sequence[Attribute], values: Mapping[str, Sequence[
     UserError
         If an attribute has no such value.
     """
-    cond = {each.name: _encoded(each, values[each.name], f"--like: {each.name} = ") for each in attributes}
+    cond = {each.name: encoded(each, values[each.name], f"--like: {each.name} = ") for each in attributes}
     return Request(cond=Conditioning(cond), noise=tuple(range(len(next(iter(values.values()))))))
-
-
-def check_windows(card: DatasetCard, attributes: Sequence[Attribute], requested: Mapping[str, str]) -> None:
-    """Raise a `UserError` unless the model generates single electrodes and is conditioned on which one."""
-    if card.representation["layout"] != ELECTRODE:
-        raise UserError(
-            f"--windows: an example of this model is a whole {card.representation['layout']}, not an electrode; use "
-            "--num"
-        )
-    if not any(attribute.name == ELECTRODE for attribute in attributes):
-        raise UserError(
-            "--windows: the model is not conditioned on the electrode; use --num, or a model trained with "
-            'model.conditioning.type = "attributes" and "electrode" in model.conditioning.attributes'
-        )
-    if ELECTRODE in requested:
-        raise UserError(
-            f"--attributes {ELECTRODE}={requested[ELECTRODE]}: --windows generates all electrodes; leave it out"
-        )
-
-
-def request_windows(windows: Request, attributes: Sequence[Attribute], card: DatasetCard, noise: Noise) -> Request:
-    """Request all electrodes of each of N windows, consecutively in the card's order: N · E samples.
-
-    Random phases are different for each electrode, even with shared noise: electrodes with the same phase would be
-    synchronous, which is not in the data.
-
-    Parameters
-    ----------
-    windows
-        One sample per window, with the conditions that its electrodes share.
-    attributes
-        Attributes of a model that passes `check_windows`.
-    noise
-        "shared" by all electrodes of a window, or "independent".
-
-    Raises
-    ------
-    UserError
-        If the model does not know one of the card's electrodes.
-    """
-    num, electrodes = len(windows), len(card.channels)
-    [attribute] = [each for each in attributes if each.name == ELECTRODE]
-    repeated = {name: values.repeat_interleave(electrodes) for name, values in windows.cond.attributes.items()}
-    repeated[ELECTRODE] = _encoded(attribute, card.channels, "--windows: electrode ").repeat(num)
-    own = tuple(range(num * electrodes))
-    shared = tuple(number for number in windows.noise for _ in range(electrodes))
-    return Request(
-        cond=Conditioning(repeated),
-        noise=shared if noise == "shared" else own,
-        phase=own,
-        electrodes=electrodes,
-    )
-
-
-def untrained_values(
-    request: Request, attributes: Sequence[Attribute], card: DatasetCard, data: schema.Data
-) -> list[str]:
-    """A line for each attribute of which a request has values that the card's training split has not.
-
-    These are categories without an example (a card lists all categories of its dataset, also those that occur in
-    validation only) and numbers outside of the range; of older cards, which state none, numbers more than
-    `FAR` standard deviations from the mean.
-    """
-    train = card.splits.get(card.preprocessing.get("splits", {}).get(data.paths.train, data.paths.train), {})
-    lines = []
-    for attribute in attributes:
-        column = getattr(data.columns, attribute.name, attribute.name)
-        values = request.cond.attributes[attribute.name].unique().tolist()
-        if isinstance(attribute, Categorical) and (counts := train.get("marginals", {}).get(column)) is not None:
-            names = [attribute.names[code] for code in values if code >= 0]
-            if missing := [name for name in names if not counts.get(name, {}).get("examples")]:
-                trained = [name for name in attribute.names if name in counts]
-                lines.append(
-                    f"{attribute.name} {listed(missing)}: requested, but the model was trained on no such example; its "
-                    f"samples mean nothing. It was trained on {listed(trained, most=20) or 'none'}"
-                )
-        elif isinstance(attribute, Numeric):
-            low, high, known = _trained_numbers(column, train, card)
-            if outside := [f"{value:g}" for value in values if value < low or value > high]:  # NaN is neither
-                lines.append(
-                    f"{attribute.name} {listed(outside)}: requested, but the model was trained on {known}; what it "
-                    "generates outside of that is a guess"
-                )
-    return lines
-
-
-def _trained_numbers(column: str, train: Mapping[str, Any], card: DatasetCard) -> tuple[float, float, str]:
-    """The range of numbers that a model was trained on, and that range in words."""
-    if limits := train.get("ranges", {}).get(column):
-        low, high = limits
-        return low, high, f"{low:g} to {high:g}"
-    mean, std = card.columns[column]["mean"], card.columns[column]["std"]
-    return mean - FAR * std, mean + FAR * std, f"numbers of mean {mean:.3g} and standard deviation {std:.3g}"
 
 
 def _complete(attribute: Attribute, text: str) -> str:
@@ -209,7 +107,7 @@ def _complete(attribute: Attribute, text: str) -> str:
     return found[0] if text and len(found) == 1 else text
 
 
-def _encoded(attribute: Attribute, values: Sequence[Value], given: str) -> Tensor:
+def encoded(attribute: Attribute, values: Sequence[Value], given: str) -> Tensor:
     """Encode values for the model, (N,); errors start with `given`, the option that set the values, and the value."""
     if not isinstance(attribute, Categorical | Caption):
         return torch.tensor([_number(value, given) for value in values])

@@ -14,11 +14,12 @@ import pytest
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.dataset import open_split, write_split
+from signal_diffusion.data.dataset import open_split
 from signal_diffusion.data.flat import find_flat
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.data.verification.checks import check_dataset
+from signal_diffusion.data.writing_splits import write_split
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.dataset import dataset_of
 

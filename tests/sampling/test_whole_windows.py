@@ -18,8 +18,9 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Categorical
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling.drawing import generate_samples
-from signal_diffusion.sampling.requests import Noise, Request, check_windows, request_values, request_windows
+from signal_diffusion.sampling.requests import Request, request_values
 from signal_diffusion.sampling.trained import Trained, load_trained
+from signal_diffusion.sampling.whole_windows import Noise, check_windows, request_windows
 
 
 @pytest.fixture(scope="module")

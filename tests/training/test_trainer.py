@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from signal_diffusion.checkpoints import list_checkpoints
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.dataset import as_array, nested
+from signal_diffusion.data.dataset import as_array
 from signal_diffusion.data.loaders import Batch
+from signal_diffusion.data.writing_splits import nested
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Conditioning

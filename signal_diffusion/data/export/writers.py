@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import torch
 
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.dataset import nested
 from signal_diffusion.data.export.edf_files import check_edf_values, save_edf
 from signal_diffusion.data.export.mne_objects import to_mne, to_raw
 from signal_diffusion.data.export.signals import electrode_names
 from signal_diffusion.data.foreign.image_folder import eight_bits, write_images
+from signal_diffusion.data.writing_splits import nested
 from signal_diffusion.errors import UserError
 
 __all__ = ["ExportedSamples", "write_edf", "write_fif", "write_npz", "write_parquet", "write_png"]

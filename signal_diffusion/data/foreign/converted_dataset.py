@@ -14,7 +14,6 @@ import torch
 
 from signal_diffusion.data.balancing import marginals_of_split, ranges
 from signal_diffusion.data.card import DatasetCard, write_readme
-from signal_diffusion.data.dataset import SOURCES, write_split
 from signal_diffusion.data.foreign.columns import described_columns
 from signal_diffusion.data.foreign.fitting import chunks, image_representation, signal_representation
 from signal_diffusion.data.foreign.folder_rows import folder_rows
@@ -25,6 +24,7 @@ from signal_diffusion.data.foreign.signal_metadata import signal_metadata
 from signal_diffusion.data.foreign.split_locations import SplitLocation
 from signal_diffusion.data.representations.pictures import Picture, read_image
 from signal_diffusion.data.representations.timeseries import TimeSeries
+from signal_diffusion.data.writing_splits import SOURCES, write_split
 from signal_diffusion.errors import UserError
 
 __all__ = ["write_converted"]

@@ -24,7 +24,6 @@ import torch
 
 from signal_diffusion.data.amplitudes import Amplitudes
 from signal_diffusion.data.card import CARD_NAME, SPLITS, DatasetCard, write_readme
-from signal_diffusion.data.dataset import write_split
 from signal_diffusion.data.preparing.captions import caption_of, check_template, default_template
 from signal_diffusion.data.preparing.describing import describe_columns, describe_splits, window_attributes
 from signal_diffusion.data.preparing.splitting import read_splits, split_groups, write_splits
@@ -35,6 +34,7 @@ from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import parse_number
 from signal_diffusion.data.recordings.windows import windows_in
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES, PictureOptions, Representation
+from signal_diffusion.data.writing_splits import write_split
 from signal_diffusion.errors import UserError, listed
 
 __all__ = ["Source", "WindowOptions", "build", "no_progress"]
