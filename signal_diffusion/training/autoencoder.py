@@ -34,6 +34,7 @@ from signal_diffusion.experiment.loading import CONFIG_NAME, load_autoencoder_ex
 from signal_diffusion.models.autoencoders.trainable import KlAutoencoder
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training import running
+from signal_diffusion.training.components import Components
 from signal_diffusion.training.jobs import Job, Kind, Start
 from signal_diffusion.training.reconstruction import (
     FRAMES,
@@ -42,7 +43,7 @@ from signal_diffusion.training.reconstruction import (
     ReconstructionValidation,
 )
 from signal_diffusion.training.running import command, suggest_command
-from signal_diffusion.training.trainer import Components, Trainer
+from signal_diffusion.training.trainer import Trainer
 
 __all__ = ["load", "main", "network_of", "outline", "train"]
 

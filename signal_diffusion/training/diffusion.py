@@ -39,13 +39,13 @@ from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.training import running
+from signal_diffusion.training.components import Components
 from signal_diffusion.training.jobs import Job, Kind, Start
 from signal_diffusion.training.latent_cache import cache_key, cached
 from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.running import command, suggest_command
-from signal_diffusion.training.trainer import Components
 from signal_diffusion.training.validation import Validation
 
 if TYPE_CHECKING:

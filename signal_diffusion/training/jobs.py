@@ -23,7 +23,8 @@ from signal_diffusion.experiment.inspection import findings_on
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.experiment.pretrained import Pretrained
 from signal_diffusion.models.conditioning.attributes import Attribute
-from signal_diffusion.training.trainer import Components, Trainer
+from signal_diffusion.training.components import Components
+from signal_diffusion.training.trainer import Trainer
 
 __all__ = ["AnyExperiment", "Job", "Kind", "Start"]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from signal_diffusion.config import schema
 
-__all__ = ["LearningRate", "SkippingStep", "build_optimizer", "learning_rate_schedule", "with_zero_momentum"]
+__all__ = ["LearningRate", "build_optimizer", "learning_rate_schedule", "with_zero_momentum"]
 
 WARMUP_START = 1e-3  # share of the highest learning rate
 WARMUP_SHARE = 0.1  # of the run, at most
@@ -139,28 +139,3 @@ def _plateau(scheduler: schema.Scheduler) -> ReduceLROnPlateau | None:
         return None
     factor = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     return ReduceLROnPlateau(factor, factor=scheduler.gamma, patience=scheduler.patience, min_lr=scheduler.min_lr_ratio)
-
-
-class SkippingStep:
-    """Skips optimizer steps with gradients that are not finite; decided on the device.
-
-    torch's fused optimizers have a `found_inf` tensor, with which GradScaler makes them skip a step. Setting it without
-    a scaler saves the host from waiting for the gradient's norm at each step.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-        self._optimizer = optimizer
-        self.num_skipped = torch.zeros((), device=device)
-        self.first_skipped = torch.full((), -1, dtype=torch.int64, device=device)
-
-    def guard(self, grad_norm: Tensor, step: int, *, by_scaler: bool = False) -> None:
-        """Make the next `optimizer.step()` skip if the norm of its gradient is not finite.
-
-        With fp16, the scaler skips the step itself (`by_scaler`), which is normal; it is only counted then.
-        """
-        bad = ~torch.isfinite(grad_norm)
-        self.num_skipped += bad
-        if by_scaler:
-            return
-        self._optimizer.found_inf = bad.to(torch.float32)  # type: ignore[attr-defined]
-        self.first_skipped = torch.where(bad & (self.first_skipped < 0), step, self.first_skipped)

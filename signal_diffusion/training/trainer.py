@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,64 +17,24 @@ from torch import Tensor, nn
 
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
-from signal_diffusion.data.loaders import Batch, ExampleOrder, Examples, batches
+from signal_diffusion.data.loaders import Batch, batches
 from signal_diffusion.errors import UserError, listed, raise_on_all_processes
 from signal_diffusion.experiment.dataset import steps_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.models.compilation import allow_many_shapes
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
 from signal_diffusion.training import state
+from signal_diffusion.training.components import Components
 from signal_diffusion.training.diagnostics import BlockGradients, traced
 from signal_diffusion.training.ema import Ema
-from signal_diffusion.training.optimizers import LearningRate, SkippingStep, build_optimizer
+from signal_diffusion.training.intervals import Intervals, in_steps
+from signal_diffusion.training.nonfinite import SkippingStep
+from signal_diffusion.training.optimizers import LearningRate, build_optimizer
 from signal_diffusion.training.saving import CheckpointWriter
 from signal_diffusion.training.stopping import Stopped, StopRequest
 from signal_diffusion.training.tracking import Tracker
 
-__all__ = ["Components", "Objective", "Trainable", "Trainer", "in_steps"]
-
-
-class Trainable(Protocol):
-    """What the loop needs of a network, apart from being an `nn.Module`."""
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """The units of compilation."""
-
-    def checkpoint_gradients(self) -> None:
-        """Turn gradient checkpointing on."""
-
-
-class Objective(Protocol):
-    """The training loss."""
-
-    def __call__(
-        self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
-    ) -> Tensor:
-        """The mean loss of a batch on the device, by one forward pass of `network`, the prepared model.
-
-        All randomness has to come from `generator`, which is seeded per step and process.
-        """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Components:
-    """What a trainer needs; built by the entry point, which is the only part that sees the whole experiment."""
-
-    model: Trainable
-    objective: Objective
-    examples: Examples
-    order: ExampleOrder
-    validation: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None
-    """Validation metrics, "loss" among them. The last argument is called before each batch and may raise."""
-    previews: Callable[[nn.Module, Accelerator, int, Callable[[], None]], dict[str, Path]] | None
-    """Draws the preview images of a step and returns their paths by name."""
-    attachments: Mapping[str, str]
-    """Text files to put into every checkpoint, such as the dataset's card."""
-    exported: Callable[[nn.Module], Mapping[str, checkpoints.Writer]] = lambda model: {}
-    """Further files of a checkpoint; called with the averaged weights in the model."""
-    comparison: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None = None
-    """Further validation metrics, like `validation`; with an average, only of the averaged weights."""
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -98,6 +56,7 @@ class Trainer:
         steps_per_epoch = components.order.steps_per_epoch
         self.num_steps = steps_of(training, steps_per_epoch)
         self.training = training = in_steps(training, steps_per_epoch)
+        self.intervals = Intervals(training, self.num_steps)
         assert isinstance(components.model, nn.Module)
         self.model = components.model
         if training.gradient_checkpointing:
@@ -155,7 +114,7 @@ class Trainer:
             grad_norm = self._step(step, stream)
             self.progress.step = step + 1
             trace_step()
-            if self._is_logged(step + 1):
+            if self.intervals.logs(step + 1):
                 elapsed, log_time = time.perf_counter() - log_time, time.perf_counter()
                 speed = (step + 1 - log_step) * self.components.order.examples_per_step / elapsed
                 log_step = step + 1
@@ -178,7 +137,7 @@ class Trainer:
             with sync:
                 self._backward(next(stream), generator)
         self.accelerator.unscale_gradients()
-        if self.gradients and self._is_logged(step + 1):
+        if self.gradients and self.intervals.logs(step + 1):
             self.gradients.measure()
         grad_norm = self._clip()
         self.skipping.guard(grad_norm, step + 1, by_scaler=accelerator.scaler is not None)
@@ -202,25 +161,15 @@ class Trainer:
         limit = self.training.optimizer.gradient_clip_norm or float("inf")
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
-    def _is_logged(self, step: int) -> bool:
-        return step % self.training.log_interval == 0 or step == self.num_steps
-
     # What is due after a step ---------------------------------------------------------------------------------------
 
     def _due_after_step(self, tracker: Tracker, stop: StopRequest) -> None:
         """Validate, draw previews and save, in this order; each if it is due at this step and not done yet."""
-        step, progress, training = self.progress.step, self.progress, self.training
-        at_end = step == self.num_steps
-
-        def due(interval: int) -> bool:
-            return step > 0 and interval > 0 and (step % interval == 0 or at_end)
-
-        first = step == 0 and training.validation.at_start
-        if self.components.validation and progress.validated != step and (first or due(training.validation.interval)):
+        if self.components.validation and self.intervals.validates(self.progress):
             self._validate(tracker, stop)
-        if self.components.previews and progress.pictured != step and due(training.visualization.interval):
+        if self.components.previews and self.intervals.draws(self.progress):
             self._preview(tracker, stop)
-        if due(training.checkpointing.interval) and not training.checkpointing.save_best_only:
+        if self.intervals.saves(self.progress.step):
             self._save(tracker)
 
     def _log(self, tracker: Tracker, grad_norm: Tensor, examples_per_second: float) -> None:
@@ -413,13 +362,3 @@ class Trainer:
 def _to_minimise(metric: str, value: float) -> float:
     """A validation metric, or 1 minus it if larger is better: coverage is a share."""
     return 1 - value if metric in schema.LARGER_IS_BETTER else value
-
-
-def in_steps(training: schema.Training, steps_per_epoch: int) -> schema.Training:
-    """[training] with all intervals in optimizer steps."""
-    tables = {}
-    for name in ("checkpointing", "validation", "visualization"):
-        table = getattr(training, name)
-        if table.unit == "epochs":
-            tables[name] = dataclasses.replace(table, interval=table.interval * steps_per_epoch, unit="steps")
-    return dataclasses.replace(training, **tables)

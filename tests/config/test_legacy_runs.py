@@ -17,8 +17,8 @@ from signal_diffusion.config.schema import Checkpointing, Experiment, Scheduler,
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.intervals import in_steps
 from signal_diffusion.training.optimizers import learning_rate_schedule
-from signal_diffusion.training.trainer import in_steps
 from tests import text_encoders
 from tests.config import older_files
 from tests.training.runs import metrics_of

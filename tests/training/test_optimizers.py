@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from signal_diffusion.config import schema
-from signal_diffusion.training.optimizers import SkippingStep, build_optimizer, learning_rate_schedule
+from signal_diffusion.training.nonfinite import SkippingStep
+from signal_diffusion.training.optimizers import build_optimizer, learning_rate_schedule
 
 
 def rates(num_steps: int = 1000, steps_per_epoch: int = 100, **config: object) -> list[float]:
