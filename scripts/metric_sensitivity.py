@@ -94,7 +94,7 @@ def table() -> dict[str, dict[str, float | None]]:
             for name, made in faults.items()
         }
         for metric in METRICS.values()
-        if metric.relate is None  # there is no training data
+        if metric.relate is None and not metric.of_spectrograms  # there are no training data, only signals
     }
 
 

@@ -27,13 +27,14 @@ def test_a_run_is_judged_by_its_test_split_also_if_only_a_part_of_it_is_read(
 ) -> None:
     monkeypatch.setitem(reading.read_dataset.__kwdefaults__, "most", 2)
     output = tmp_path / "report"
-    arguments = ["evaluate", str(run), "--num", "12", "--metrics", "lsd,unusable", "--output", str(output)]
+    arguments = ["evaluate", str(run), "--num", "12", "--metrics", "lsd,inconsistency", "--output", str(output)]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
 
     assert result.exit_code == 0, result.output
     assert ":test, 2 of " in result.output
     report = json.loads((output / "report.json").read_text("utf-8"))
     assert report["metrics"]["lsd"]["value"] > 0
+    assert report["metrics"]["inconsistency"]["value"] > 0  # its spectrograms are judged too
 
 
 def judged(run: Path, output: Path, *options: str) -> tuple[dict[str, Any], str]:

@@ -115,6 +115,11 @@ class MappedTensors:
         self._join(parts, shape)
         return self
 
+    @classmethod
+    def joined(cls, several: Sequence[MappedTensors]) -> Self:
+        """The rows of several columns with the same shape, one after the other."""
+        return cls.of_parts([part for each in several for part in each._parts], several[0].shape)
+
     def _join(self, parts: Sequence[np.ndarray], shape: Sequence[int]) -> None:
         self._parts, self.shape = parts, tuple(shape)
         self._starts = np.cumsum([0] + [len(part) for part in parts])

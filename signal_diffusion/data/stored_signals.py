@@ -52,6 +52,11 @@ class StoredSignals:
         """
         return _generated(self.root, self.card) if self.generated else _prepared(self.root, self.card)
 
+    def tensors(self) -> np.ndarray | None:
+        """The tensors of samples, (windows, C, H, W) or (windows, electrodes, C, H, W); None if they were not kept."""
+        with np.load(self.root / SAMPLES) as file:
+            return file.get("tensors")
+
 
 def open_signals(root: Path) -> StoredSignals:
     """Open a folder of samples or a dataset; raises a `UserError` if it is neither."""

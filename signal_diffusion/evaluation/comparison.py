@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from signal_diffusion.errors import UserError, listed
-from signal_diffusion.evaluation.controls import CONTROLS, OF_TRAINING
+from signal_diffusion.evaluation.controls import CONTROLS, OF_SPECTROGRAMS, OF_TRAINING
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.groups import Groups, draws, groups_by_label, matched_groups
 from signal_diffusion.evaluation.guidance import judged_by_scale
@@ -68,6 +68,8 @@ def compare_windows(
         If a metric is unknown. One that these windows do not have is in the report, with the reason.
     """
     chosen = chosen_metrics(metrics, quick=quick)
+    if metrics is None and any(each.spectrograms is None for each in (real, synthetic, train) if each is not None):
+        chosen = tuple(metric for metric in chosen if not metric.of_spectrograms)
     if train is not None and (shared := sorted({*real.people} & {*train.people})):
         raise UserError(
             f"{real.name} and {train.name} have the same people, {listed(shared)}; judge by people whom the model was "
@@ -141,7 +143,8 @@ def _controls(groups: Groups, additions: Sequence[Callable[[Features], None]], s
     if groups.other is None:
         return {}
     found = {}
-    for name, control in CONTROLS.items():
+    has_spectrograms = groups.real.root.windows.spectrograms is not None
+    for name, control in (CONTROLS | OF_SPECTROGRAMS if has_spectrograms else CONTROLS).items():
         base = groups.other if name in OF_TRAINING else groups.real
         found[name] = Features(control(base.windows, np.random.default_rng(seed)))
         for add in additions:

@@ -6,14 +6,17 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from scipy import fft, signal
 
 from signal_diffusion.evaluation.windows import Windows
 
-__all__ = ["CONTROLS", "OF_TRAINING"]
+__all__ = ["CONTROLS", "OF_SPECTROGRAMS", "OF_TRAINING"]
 
 NOISE = 0.1
-"""Standard deviation of the noise on copies, relative to that of each electrode."""
+"""Standard deviation of the noise on copies, relative to that of each electrode, and of that on spectrograms."""
+CHUNK = 32
+"""Windows whose spectrograms are changed at a time."""
 CUTOFF = 20.0  # Hz
 SCALE = 1.3
 
@@ -67,8 +70,29 @@ def white_noise(windows: Windows, random: np.random.Generator) -> Windows:
     return _with_signals(windows, noise * windows.signals.std(-1, keepdims=True))
 
 
+def noisy_spectrograms(windows: Windows, random: np.random.Generator) -> Windows:
+    """Spectrograms with noise of 10 % of the standard deviation of each plane, and the signals of their inverse."""
+    stored = windows.spectrograms
+    assert stored is not None
+    noisy, signals = [], []
+    for start in range(0, len(windows), CHUNK):
+        images = stored.read(start, start + CHUNK)
+        noise = torch.from_numpy(random.standard_normal(tuple(images.shape), np.float32))
+        images += NOISE * images.std((0, 2, 3), keepdim=True) * noise
+        noisy.append(images.numpy().astype(np.float16))  # as datasets store them
+        signals.append(stored.representation.to_signal(images).numpy())
+    examples, rows = np.concatenate(noisy), np.arange(stored.rows.size).reshape(stored.rows.shape)
+    return dataclasses.replace(
+        windows,
+        signals=np.concatenate(signals).reshape(windows.signals.shape),
+        spectrograms=dataclasses.replace(stored, examples=examples, rows=rows),
+    )
+
+
 def _with_signals(windows: Windows, signals: np.ndarray) -> Windows:
-    return dataclasses.replace(windows, signals=signals)
+    stored = windows.spectrograms
+    spectrograms = None if stored is None else stored.of_signals(np.asarray(signals, np.float32))
+    return dataclasses.replace(windows, signals=signals, spectrograms=spectrograms)
 
 
 def _randomised(windows: Windows, random: np.random.Generator, electrodes: int) -> Windows:
@@ -91,6 +115,8 @@ CONTROLS: dict[str, Control] = {
     "white noise": white_noise,
 }
 """Name → function of windows and a generator."""
+OF_SPECTROGRAMS: dict[str, Control] = {"noise in spectrograms": noisy_spectrograms}
+"""The same for windows with stored spectrograms: faults that their inverse may hide."""
 OF_TRAINING = ("copies + 10 % noise",)
 """Controls that are made of training windows; the others are made of the real windows that are judged by, so that a
 metric that does not see their fault is near 0."""

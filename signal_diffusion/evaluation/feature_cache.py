@@ -10,12 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
+from signal_diffusion.evaluation.stored_spectrograms import Spectrograms
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.paths import cache_folder
 
-__all__ = ["from_cache", "key_of"]
+__all__ = ["from_cache", "key_of", "key_of_spectrograms"]
 
-CODE = ("features.py", "learned.py", "per_window.py", "random_kernels.py", "utility/eegnet.py")
+CODE = (
+    *("features.py", "learned.py", "per_spectrogram.py", "per_window.py", "random_kernels.py"),
+    "utility/eegnet.py",
+)
+READ = 32
+"""Windows whose spectrograms are read at a time."""
 
 
 def key_of(windows: Windows) -> str:
@@ -23,6 +29,14 @@ def key_of(windows: Windows) -> str:
     found = hashlib.sha256(_code_digest().encode())
     found.update(f"{windows.sfreq!r} {windows.signals.shape}".encode())
     found.update(np.ascontiguousarray(windows.signals).data)
+    return found.hexdigest()[:32]
+
+
+def key_of_spectrograms(stored: Spectrograms, key: str) -> str:
+    """Hash of all that features of spectrograms depend on; `key` is that of the signals."""
+    found = hashlib.sha256(f"{key} {stored.representation!r} {stored.rows.shape}".encode())
+    for start in range(0, len(stored), READ):
+        found.update(np.ascontiguousarray(stored.read(start, start + READ).numpy()).data)
     return found.hexdigest()[:32]
 
 

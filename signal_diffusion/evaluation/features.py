@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from signal_diffusion.data.bands import BANDS
-from signal_diffusion.evaluation.feature_cache import from_cache, key_of
+from signal_diffusion.evaluation.feature_cache import from_cache, key_of, key_of_spectrograms
 from signal_diffusion.evaluation.people import OfPeople
+from signal_diffusion.evaluation.per_spectrogram import OF_SPECTROGRAMS
 from signal_diffusion.evaluation.per_window import COMPUTE, KEPT
+from signal_diffusion.evaluation.stored_spectrograms import Spectrograms
 from signal_diffusion.evaluation.windows import SEGMENT, Unavailable, Windows
 
 __all__ = ["BANDS", "Features", "Unavailable"]
@@ -82,6 +84,14 @@ class Features(OfPeople):
         return self.root.windows.seconds
 
     @property
+    def spectrograms(self) -> Spectrograms:
+        """The stored spectrograms of all windows that these are some of; raises `Unavailable` if there are none."""
+        stored = self.root.windows.spectrograms
+        if stored is None:
+            raise Unavailable(f"{self.name}: has no spectrograms, or others than the windows that it is compared with")
+        return stored
+
+    @property
     def columns(self) -> dict[str, np.ndarray]:
         """The columns of the windows."""
         rows = self.rows_of_root
@@ -107,14 +117,24 @@ class Features(OfPeople):
         if name not in self._known:
             if self._parent is not None:
                 self._known[name] = getattr(self._parent, name)[self._rows]
-            elif name in COMPUTE:
-                compute = partial(COMPUTE[name], self)
-                kept = self._key and name in KEPT
-                found = from_cache(self._key, name, compute) if kept else compute()
-                self._known[name] = np.ascontiguousarray(found)  # one order of sums, cached or not
+            elif name in COMPUTE or name in OF_SPECTROGRAMS:
+                self._known[name] = np.ascontiguousarray(self._computed(name))  # one order of sums, cached or not
             else:
                 raise AttributeError(name)
         return self._known[name]
+
+    def _computed(self, name: str) -> np.ndarray:
+        if name in COMPUTE:
+            compute, key = partial(COMPUTE[name], self), self._key if name in KEPT else ""
+        else:
+            compute, key = partial(OF_SPECTROGRAMS[name], self), self._key_of_spectrograms
+        return from_cache(key, name, compute) if key else compute()
+
+    @property
+    def _key_of_spectrograms(self) -> str:
+        if not self._key:
+            return ""
+        return self.once("key of spectrograms", lambda root: key_of_spectrograms(root.spectrograms, root._key))
 
     @property
     def root(self) -> Features:

@@ -10,6 +10,7 @@ from scipy import signal
 
 from signal_diffusion.data.recordings.channels import electrode_of
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.evaluation.comparable_spectrograms import comparable_spectrograms
 from signal_diffusion.evaluation.windows import Windows
 
 __all__ = ["harmonised"]
@@ -55,6 +56,7 @@ def harmonised(real: Windows, synthetic: Windows) -> tuple[Windows, Windows, lis
         if each.made.get("inverse") == "approximate"
     ]
     real, synthetic = (_usual_names(each) for each in (real, synthetic))
+    real, synthetic = comparable_spectrograms(real, synthetic, notes)
     real, synthetic = _electrodes(real, synthetic, notes)
     real, synthetic = _rate(real, synthetic, notes)
     real, synthetic = _length(real, synthetic, notes)
@@ -135,7 +137,13 @@ def _picked(windows: Windows, names: list[str]) -> Windows:
         return windows
     index = [windows.ch_names.index(name) for name in names]
     positions = {name: windows.positions[name] for name in names if name in windows.positions}
-    return dataclasses.replace(windows, signals=windows.signals[:, index], ch_names=tuple(names), positions=positions)
+    return dataclasses.replace(
+        windows,
+        signals=windows.signals[:, index],
+        ch_names=tuple(names),
+        positions=positions,
+        spectrograms=None if windows.spectrograms is None else windows.spectrograms.pick(index),
+    )
 
 
 def _single(windows: Windows, names: list[str]) -> Windows:
@@ -153,4 +161,5 @@ def _single(windows: Windows, names: list[str]) -> Windows:
         columns=columns | {"electrode": np.tile(names, len(windows))[rows]},
         positions={},
         name=name,
+        spectrograms=None if picked.spectrograms is None else picked.spectrograms.single().take(rows),
     )

@@ -19,6 +19,7 @@ Relate = Callable[[Features], Callable[[Features], None]]
 QUESTIONS = {
     "hygiene": "Is every window usable?",
     "spectrum": "Does it have the spectrum of EEG?",
+    "spectrogram": "Are its spectrograms like those of EEG?",
     "amplitude": "Does it have the amplitudes of EEG?",
     "rhythm": "Do its rhythms wax and wane like those of EEG?",
     "space": "Do its electrodes belong together like those of EEG?",
@@ -71,6 +72,8 @@ class Metric:
     """A smaller floor is too little to judge others by."""
     offset: float = 0.0
     """Added to value and floor before their ratio: differences below it do not matter."""
+    of_spectrograms: bool = False
+    """Whether it is of stored spectrograms; left out, unless it is named, if one of the sets has none."""
     least: int = 10
     """Windows that each group must have; fewer say nothing about a generator."""
     compute: Callable[[Features, Features], Measurement]

@@ -15,6 +15,7 @@ from signal_diffusion.evaluation import (
     reidentification,
     spatial,
     spectral,
+    spectrograms,
     temporal,
     usefulness,
 )
@@ -25,7 +26,7 @@ __all__ = ["METRICS", "chosen_metrics"]
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for module in (
-        *(hygiene, spectral, temporal, spatial, distribution, learned),
+        *(hygiene, spectral, spectrograms, temporal, spatial, distribution, learned),
         *(detection, copies, reidentification, adherence),
         usefulness,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from signal_diffusion.data.stored_signals import open_signals, signals_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.people import SUBJECT, spread_over_people
 from signal_diffusion.evaluation.recorded import read_recordings
+from signal_diffusion.evaluation.stored_spectrograms import Spectrograms, spectrograms_in, spectrograms_of
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.randomness import Purpose, generator_for
 
@@ -63,19 +65,38 @@ def read_dataset(root: Path, split: str | None, *, most: int = MOST, seed: int =
         raise UserError(f"{root}: its examples cannot be turned into microvolts; expected a dataset of signals")
     splits = list(card.splits) if split is None else [split_name(card, split, root)]
     parts = [_read_split(root, each, card, most, seed) for each in splits]
-    frame = pd.concat([columns for _, columns in parts], ignore_index=True)
+    frame = pd.concat([part.frame for part in parts], ignore_index=True)
     name = f"{root.resolve().name}:{split}" if split else root.resolve().name
     total = sum(card.splits[each]["windows"] for each in splits)
     if len(frame) < total:
         name += f", {len(frame)} of {total} windows"
-    return windows_of_card(np.concatenate([signals for signals, _ in parts]), card, frame, name=name)
+    starts = np.cumsum([0] + [len(part.examples) for part in parts[:-1]])
+    return windows_of_card(
+        np.concatenate([part.signals for part in parts]),
+        card,
+        frame,
+        name=name,
+        spectrograms=spectrograms_of(
+            card,
+            MappedTensors.joined([part.examples for part in parts]),
+            np.concatenate([start + part.rows for start, part in zip(starts, parts, strict=True)]),
+        ),
+    )
 
 
-def windows_of_card(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame, *, name: str) -> Windows:
+def windows_of_card(
+    signals: np.ndarray,
+    card: DatasetCard,
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    spectrograms: Spectrograms | None = None,
+) -> Windows:
     """Windows of signals in µV that a dataset's card describes, (N, electrodes, samples) or, of one each, (N, samples).
 
     Single electrodes are windows of one electrode, "EEG", with a column `electrode` if they are known. What captions
     by the card's template say of windows, such as their label, becomes columns too, unless there are such columns.
+    `spectrograms` are those that the signals were made from.
     """
     single = signals.ndim == 2
     return Windows(
@@ -88,6 +109,7 @@ def windows_of_card(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame,
         tmin=card.tmin,
         made={key: card.preprocessing[key] for key in ("reference", "band") if key in card.preprocessing}
         | {"inverse": card.representation["inverse"]},
+        spectrograms=spectrograms,
     )
 
 
@@ -100,7 +122,19 @@ def _of_captions(card: DatasetCard, frame: pd.DataFrame) -> dict[str, np.ndarray
     return {name: np.array([each.get(name, "") for each in found]) for name in dict.fromkeys(chain(*found))}
 
 
-def _read_split(root: Path, split: str, card: DatasetCard, most: int, seed: int) -> tuple[np.ndarray, pd.DataFrame]:
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Windows of one split."""
+
+    signals: np.ndarray
+    """µV, (N, electrodes, samples)."""
+    frame: pd.DataFrame
+    examples: MappedTensors
+    rows: np.ndarray
+    """Rows of `examples` that each window is made from, (N,) or (N, electrodes)."""
+
+
+def _read_split(root: Path, split: str, card: DatasetCard, most: int, seed: int) -> _Part:
     representation = representation_of(card)
     frame = read_columns(root, split, [name for name in card.columns if name != "caption"])
     keys = [name for name in WHOSE if name in frame]
@@ -116,7 +150,10 @@ def _read_split(root: Path, split: str, card: DatasetCard, most: int, seed: int)
     random = generator_for(Purpose.SIGNAL, seed)
     signals = signals_of(representation, tensors, rows, random)
     frame = frame.iloc[rows].reset_index(drop=True)
-    return assemble_windows(signals, card, frame) if representation.per_electrode else (signals, frame)
+    if representation.per_electrode:
+        order, frame = assemble_windows(np.arange(len(rows)), card, frame)
+        signals, rows = signals[order], rows[order]
+    return _Part(signals=signals, frame=frame, examples=tensors, rows=rows)
 
 
 def _evenly(frame: pd.DataFrame, number: np.ndarray, most: int, seed: int) -> np.ndarray:
@@ -135,5 +172,9 @@ def _read_samples(root: Path) -> Windows:
         raise UserError(f"{root}: has no samples; sample again")
     frame = pd.concat([columns for _, columns in parts], ignore_index=True)
     return windows_of_card(
-        np.concatenate([signals for signals, _ in parts]), stored.card, frame, name=root.resolve().name
+        np.concatenate([signals for signals, _ in parts]),
+        stored.card,
+        frame,
+        name=root.resolve().name,
+        spectrograms=spectrograms_in(stored.card, stored.tensors()),
     )

@@ -15,6 +15,8 @@ from signal_diffusion.evaluation.people import SUBJECT, OfPeople
 if TYPE_CHECKING:
     import mne
 
+    from signal_diffusion.evaluation.stored_spectrograms import Spectrograms
+
 __all__ = ["SEGMENT", "SUBJECT", "Unavailable", "Windows"]
 
 SEGMENT = 2.0
@@ -51,6 +53,8 @@ class Windows(OfPeople):
     """Time of the first sample relative to the window's event, s; None without events."""
     made: Mapping[str, Any] = field(default_factory=dict)
     """How it was made, as far as known: `reference`, `band` and `inverse` (of the representation)."""
+    spectrograms: Spectrograms | None = None
+    """The spectrograms that the signals were made from, as they are stored; None of signals that were not."""
 
     def __post_init__(self) -> None:
         if not np.issubdtype(np.asarray(self.signals).dtype, np.number) or np.iscomplexobj(self.signals):
@@ -80,6 +84,8 @@ class Windows(OfPeople):
         for column, values in self.columns.items():
             if len(values) != len(signals):
                 raise UserError(f"{self.name}: column {column} has {len(values)} values for {len(signals)} windows")
+        if self.spectrograms is not None and len(self.spectrograms) != len(signals):
+            raise UserError(f"{self.name}: {len(self.spectrograms)} spectrograms for {len(signals)} windows")
         object.__setattr__(self, "signals", signals)
         object.__setattr__(self, "ch_names", tuple(self.ch_names))
 
@@ -130,4 +136,5 @@ class Windows(OfPeople):
         """Some of the windows, in the given order."""
         rows = np.asarray(rows)
         columns = {key: np.asarray(values)[rows] for key, values in self.columns.items()}
-        return dataclasses.replace(self, signals=self.signals[rows], columns=columns)
+        spectrograms = None if self.spectrograms is None else self.spectrograms.take(rows)
+        return dataclasses.replace(self, signals=self.signals[rows], columns=columns, spectrograms=spectrograms)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.spectrogram import Spectrogram
 from signal_diffusion.figures.images import draw_image, image_axes
 from signal_diffusion.figures.trace_rows import WIDTH, draw_window, window_in_words
 from signal_diffusion.figures.traces import height_of_traces, spacing_of
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "panel_of"]
 
-_CHANNELS = {  # name and colour map of each channel of a spectrogram
-    "db-only": (("dB", "magma"),),
-    "db-iq": (("dB", "magma"), ("I", "RdBu_r"), ("Q", "RdBu_r")),
-    "db-polar": (("dB", "magma"), ("magnitude", "magma"), ("phase", "twilight")),
-}
+_COLOURS = {"I": "RdBu_r", "Q": "RdBu_r", "phase": "twilight"}  # of planes that are not levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +58,24 @@ def panel_of(card: DatasetCard, examples: Sequence[Tensor]) -> Panel:
             remark=f", {window_in_words(card)}",
             has_maps=True,
         )
-    known, named = image_axes(card), _CHANNELS.get(representation.name)
-    if known is None or named is None:
+    known = image_axes(card)
+    if known is None or not isinstance(representation, Spectrogram):
 
         def draw_picture(axis: Axes, tensor: Tensor, channel: int, leftmost: bool, lowest: bool) -> None:
             draw_image(axis, representation.picture(tensor), None, leftmost=leftmost, lowest=lowest)
 
         return Panel(channels=[""], width=1.7, height=1.7, draw=draw_picture)
 
+    planes = representation.planes
+
     def draw_spectrogram(axis: Axes, tensor: Tensor, channel: int, leftmost: bool, lowest: bool) -> None:
-        draw_image(axis, tensor[channel], known, colours=named[channel][1], leftmost=leftmost, lowest=lowest)
+        colours = _COLOURS.get(planes[channel], "magma")
+        draw_image(axis, tensor[channel], known, colours=colours, leftmost=leftmost, lowest=lowest)
 
     large = representation.layout == "mosaic"
     return Panel(
-        channels=[name for name, _ in named] if len(named) > 1 else [""],
+        channels=planes if len(planes) > 1 else [""],
         width=3.6 if large else 1.6,
-        height=(3.2 if large else 1.6) * (1.0 if len(named) == 1 else 0.8),
+        height=(3.2 if large else 1.6) * (1.0 if len(planes) == 1 else 0.8),
         draw=draw_spectrogram,
     )

@@ -107,10 +107,17 @@ class Samples:
         import pandas as pd
 
         from signal_diffusion.evaluation.reading import windows_of_card
+        from signal_diffusion.evaluation.stored_spectrograms import spectrograms_in
 
         if self.signals is None:
             raise UserError("samples: this representation has no signals; train a model of signals or spectrograms")
-        return windows_of_card(self.signals.numpy(), self.card, pd.DataFrame(self.columns), name=name)
+        return windows_of_card(
+            self.signals.numpy(),
+            self.card,
+            pd.DataFrame(self.columns),
+            name=name,
+            spectrograms=spectrograms_in(self.card, self.tensors.numpy()),
+        )
 
     def to_pictures(self) -> list[Image]:
         """Convert each sample, or each electrode of a window, to an 8-bit image to look at.

@@ -88,9 +88,10 @@ def test_the_page_names_every_metric_with_its_definition(page: str) -> None:
     from signal_diffusion.evaluation.metrics import METRICS
 
     text = Parsed(page).text
-    missing = [metric.name for metric in METRICS.values() if f"{metric.definition} " not in text]
+    metrics = [metric for metric in METRICS.values() if not metric.of_spectrograms]
+    missing = [metric.name for metric in metrics if f"{metric.definition} " not in text]
     assert missing == []
-    assert [name for name in METRICS if f'id="{name}"' not in page] == []
+    assert [metric.name for metric in metrics if f'id="{metric.name}"' not in page] == []
 
 
 def test_the_page_begins_with_a_verdict_for_each_question(report: Report, page: str) -> None:

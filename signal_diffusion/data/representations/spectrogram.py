@@ -27,14 +27,16 @@ from signal_diffusion.data.representations.representation import (
 from signal_diffusion.data.representations.stft import STFT, decibels, griffin_lim, power
 from signal_diffusion.errors import UserError
 
-__all__ = ["DbIq", "DbOnly", "DbPolar"]
+__all__ = ["DbIq", "DbOnly", "DbPolar", "Spectrogram", "WithPhase"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Spectrogram(Representation):
+class Spectrogram(Representation):
     """Base of all spectrograms: the transform, and the channel of decibels, [db_min, db_max] → [-1, 1], clipped."""
 
     column: ClassVar[str] = "image"
+    planes: ClassVar[tuple[str, ...]] = ("dB",)
+    """What the channels of an example are."""
 
     # The lower tail is long (the level of noise has no lower bound) and meaningless; the upper tail is blinks.
     percentiles: ClassVar[tuple[float, float]] = (0.5, 99.99)
@@ -55,8 +57,13 @@ class _Spectrogram(Representation):
 
     def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Mean decibels of (*, C, rows, columns): ascending frequencies, Hz, and dB re 1 µV."""
-        levels = self._levels(tensor)[..., : self.transform.columns]
+        levels = self.levels(tensor)[..., : self.transform.columns]
         return self.transform.frequencies.to(levels.device), levels.transpose(-1, -2).flatten(0, -2).mean(0)
+
+    def levels(self, tensor: Tensor) -> Tensor:
+        """Levels of (*, C, rows, columns), dB re 1 µV (*, rows, columns), the lowest frequency first."""
+        level = (tensor[..., 0, :, :].float().clamp(-1, 1) + 1) / 2 * (self.db_max - self.db_min) + self.db_min
+        return level.flip(-2)
 
     def picture(self, tensor: Tensor) -> Tensor:
         """The channel of decibels."""
@@ -109,10 +116,6 @@ class _Spectrogram(Representation):
         scaled = (decibels(spectrum) - self.db_min) / (self.db_max - self.db_min) * 2 - 1
         return scaled.clamp(-1, 1)
 
-    def _levels(self, tensor: Tensor) -> Tensor:  # (*, C, rows, columns) -> dB re 1 µV (*, rows, columns)
-        level = (tensor[..., 0, :, :].float().clamp(-1, 1) + 1) / 2 * (self.db_max - self.db_min) + self.db_min
-        return level.flip(-2)
-
     @classmethod
     def _measured(cls, signals: Iterable[Tensor], transform: STFT | Mosaic) -> tuple[tuple[float, float], float]:
         """Limits of the level, from a histogram with 0.01 dB bins, and the largest magnitude in µV."""
@@ -143,7 +146,7 @@ def _transform(pictures: PictureOptions, sampling_rate: float, window: int, elec
 
 
 @dataclass(frozen=True, kw_only=True)
-class DbOnly(_Spectrogram):
+class DbOnly(Spectrogram):
     """1 × rows × columns: only the level. The phase must be estimated, so the inverse is approximate."""
 
     name: ClassVar[str] = "db-only"
@@ -164,12 +167,12 @@ class DbOnly(_Spectrogram):
 
     def to_signal(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Turn images (*, 1, rows, columns) back into µV; the phase is estimated by fast Griffin-Lim."""
-        magnitude = 10 ** (self._levels(tensor) / 20)
+        magnitude = 10 ** (self.levels(tensor) / 20)
         return griffin_lim(self.transform, magnitude, generator or torch.Generator().manual_seed(0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WithPhase(_Spectrogram):
+class WithPhase(Spectrogram):
     """3 × rows × columns: the level, and two channels with the complete complex spectrum.
 
     EEG's spectrum falls as 1/f, so amplitudes are companded by a power law, |x / scale| ** exponent: otherwise all but
@@ -200,8 +203,12 @@ class _WithPhase(_Spectrogram):
 
     def to_signal(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Turn images (*, 3, rows, columns) back into µV, exactly; the decibels are not used."""
+        return self.transform.inverse(self.spectrum(tensor))
+
+    def spectrum(self, tensor: Tensor) -> Tensor:
+        """Complex amplitudes in µV of (*, 3, rows, columns), (*, rows, columns), the lowest frequency first."""
         _, first, second = tensor.float().clamp(-1, 1).flip(-2).unbind(-3)
-        return self.transform.inverse(self._spectrum(first, second))
+        return self._spectrum(first, second)
 
     @classmethod
     def _scaled(cls, largest: float) -> dict[str, float]:
@@ -222,10 +229,11 @@ class _WithPhase(_Spectrogram):
         return values.sign() * values.abs() ** (1 / self.exponent) * self.scale
 
 
-class DbIq(_WithPhase):
+class DbIq(WithPhase):
     """Level, in-phase and quadrature: the companded real and imaginary parts."""
 
     name: ClassVar[str] = "db-iq"
+    planes: ClassVar[tuple[str, ...]] = ("dB", "I", "Q")
 
     def _channels(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
         return self._companded(spectrum.real), self._companded(spectrum.imag)
@@ -234,10 +242,11 @@ class DbIq(_WithPhase):
         return torch.complex(self._expanded(first), self._expanded(second))
 
 
-class DbPolar(_WithPhase):
+class DbPolar(WithPhase):
     """Level, magnitude and phase: the magnitude companded from [0, scale] to [-1, 1], the phase in [-π, π) / π."""
 
     name: ClassVar[str] = "db-polar"
+    planes: ClassVar[tuple[str, ...]] = ("dB", "magnitude", "phase")
 
     def _channels(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
         phase = spectrum.angle() / torch.pi

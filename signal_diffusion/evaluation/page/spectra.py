@@ -9,6 +9,7 @@ from scipy import signal
 
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.page.examples import example_pairs
+from signal_diffusion.evaluation.page.images import stored_spectrograms
 from signal_diffusion.evaluation.page.picture import KINDS, by_label, in_figure, left_out, sizes
 from signal_diffusion.evaluation.report import Report
 from signal_diffusion.evaluation.windows import Windows
@@ -56,13 +57,15 @@ def spectrum(report: Report) -> tuple[Figure, str]:
 
 
 def spectrograms(report: Report) -> tuple[Figure, str]:
-    """Spectrograms of single windows, real above synthetic."""
+    """Spectrograms of single windows, real above synthetic: as they are stored, or of the signals."""
     from matplotlib.figure import Figure
 
     windows = report.groups.real.windows
+    electrode = next((name for name in PREFERRED if name in windows.ch_names), windows.ch_names[0])
+    if windows.spectrograms is not None and report.groups.synthetic.windows.spectrograms is not None:
+        return stored_spectrograms(report, windows.spectrograms, electrode)
     if windows.seconds < 2 * SEGMENT:
         raise Unavailable(f"windows of {windows.seconds:g} s; at least {2 * SEGMENT:g} s are needed")
-    electrode = next((name for name in PREFERRED if name in windows.ch_names), windows.ch_names[0])
     pairs = example_pairs(report.groups, SPECTROGRAMS)
     levels = [[_levels(each, electrode) for each in pair.windows.values()] for pair in pairs]
     low, high = np.quantile(np.concatenate([each[2].ravel() for both in levels for each in both]), [0.02, 0.995])

@@ -78,7 +78,9 @@ class Augmented:
             sources.append(np.stack([batch[each.numpy()] for each in places[:2]]))
             shares.append(places[2].numpy())
         self._train, self._share, self._sources = train, np.concatenate(shares), np.concatenate(sources, 1)
-        self._made = Features(dataclasses.replace(features.windows, signals=np.concatenate(signals), columns={}))
+        self._made = Features(
+            dataclasses.replace(features.windows, signals=np.concatenate(signals), columns={}, spectrograms=None)
+        )
 
     def first(self, count: int) -> Examples:
         """The first windows."""
