@@ -91,3 +91,44 @@ def test_a_model_of_captions_is_judged_by_what_its_captions_say(experiment_file:
 
     missing = [report["metrics"][name].get("missing", "") for name in names]
     assert not any("known or asked for" in reason for reason in missing), text
+
+
+def test_utility_generates_windows_like_the_training_split(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("braindecode")
+    output = tmp_path / "use"
+    arguments = ["evaluate", "utility", str(run), "--quick", "--seeds", "1", "--classifiers", "logreg", "--steps", "2"]
+    result = CliRunner().invoke(app, [*arguments, "--output", str(output)], catch_exceptions=False)
+
+    assert result.exit_code == 0, result.output
+    assert "training 7 × logreg\n" in result.output
+    windows = json.loads((output / "utility.json").read_text("utf-8"))["windows"]
+    assert windows["synthetic"]["windows"] == 2 * windows["train"]["windows"]
+
+
+@pytest.mark.parametrize("command", [[], ["utility"], ["privacy"]])
+def test_a_wrong_number_of_steps_names_its_option(run: Path, tmp_path: Path, command: list[str]) -> None:
+    arguments = ["evaluate", *command, str(run), "--steps", "0", "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments)
+
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith("--steps")
+
+
+@pytest.mark.parametrize("command", [[], ["utility"]])
+def test_options_that_generate_are_refused_for_files(tmp_path: Path, command: list[str]) -> None:
+    pytest.importorskip("braindecode")
+    arguments = [
+        "evaluate",
+        *command,
+        str(tmp_path),
+        "--real",
+        "data",
+        "--steps",
+        "9",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    result = CliRunner().invoke(app, arguments)
+
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith(f"--steps: {tmp_path} is no run or exported model")

@@ -9,8 +9,10 @@ import typer
 from typer.core import TyperGroup
 
 from signal_diffusion.cli.evaluate_privacy import privacy
-from signal_diffusion.cli.evaluate_utility import utility
+from signal_diffusion.cli.evaluate_utility import measured_utility, names_of, save_utility
+from signal_diffusion.cli.evaluate_utility import utility as utility_command
 from signal_diffusion.cli.progress import progress_bars
+from signal_diffusion.cli.sample import Sets, Steps
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class _Group(TyperGroup):
 
 
 app = typer.Typer(cls=_Group, help="Judge synthetic EEG by real EEG.", no_args_is_help=True)
-app.command()(utility)
+app.command("utility")(utility_command)
 app.command()(privacy)
 
 
@@ -64,7 +66,12 @@ def windows(
         ),
     ] = None,
     num: Annotated[
-        int | None, typer.Option(min=1, help="Windows that a run generates.", show_default="as many as real ones")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Windows that a run generates.",
+            show_default="as many as real ones; for --utility, twice the training windows",
+        ),
     ] = None,
     guidance_scale: Annotated[
         str | None,
@@ -80,13 +87,28 @@ def windows(
     controls: Annotated[
         bool, typer.Option("--controls", help="Also judge copies, surrogates and noise: what each metric can see.")
     ] = False,
+    utility: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASSIFIER,...",
+            help="Also run `evaluate utility` on the label, with these of logreg, riemann and eegnet: its gains are "
+            "the verdict on use, and its curves are on the page.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of windows and of the draws of people.")] = 0,
+    steps: Steps = None,
+    sets: Sets = None,
 ) -> None:
     """Judge synthetic windows by real ones: values, floors, ratios and intervals, and a page to read."""
     if output.exists():
         raise UserError(f"{output} already exists; choose another --output, or remove it")
-    from signal_diffusion.cli.evaluated_model import dataset_of_model, is_model, windows_of_model
-    from signal_diffusion.evaluation.evaluating import evaluate
+    if utility is not None:
+        from signal_diffusion.evaluation.utility.classifiers import check_classifiers, require_extra
+
+        check_classifiers(names_of(utility), "--utility")
+        require_extra()
+    from signal_diffusion.cli.evaluated_model import check_not_for_files, is_model, real_of, windows_of_model
+    from signal_diffusion.evaluation.evaluating import evaluate, real_split
     from signal_diffusion.evaluation.guidance import parse_scales
 
     scales = [] if guidance_scale is None else parse_scales(guidance_scale)
@@ -95,28 +117,38 @@ def windows(
             f"--guidance-scale {guidance_scale}: {synthetic} is no run or exported model that could generate with it; "
             "leave it out"
         )
-    if real is None:
-        if not is_model(synthetic):
-            raise UserError("--real: missing; name the dataset to judge by: --real DATASET")
-        real = str(dataset_of_model(synthetic))
+    check_not_for_files(synthetic, num=num, steps=steps, set=sets)
+    real = real_of(synthetic, real)
+    how: dict[str, Any] = {"num": num, "steps": steps, "sets": sets}
+    found = None
+    if utility is not None:  # first, since it is what can go wrong for reasons of its own
+        scale = scales[0] if scales else None
+        found = measured_utility(synthetic, real, train, names_of(utility), quick=quick, guidance_scale=scale, **how)
     with progress_bars() as progress:
         by_scale = {
-            scale: windows_of_model(synthetic, real, num=num, seed=seed, guidance_scale=scale) for scale in scales
+            scale: windows_of_model(synthetic, *real_split(real), seed=seed, guidance_scale=scale, **how)
+            for scale in scales
         }
         judged: Path | Windows = synthetic
         if is_model(synthetic):
-            judged = windows_of_model(synthetic, real, num=num, seed=seed) if not scales else by_scale[scales[0]]
+            judged = by_scale[scales[0]] if scales else windows_of_model(synthetic, *real_split(real), seed=seed, **how)
         report = evaluate(
             judged,
             real,
             train=train,
-            metrics=None if metrics is None else [name.strip() for name in metrics.split(",")],
+            metrics=None if metrics is None else names_of(metrics),
             quick=quick,
             controls=controls,
             guidance=by_scale if len(by_scale) > 1 else None,
             seed=seed,
             on_metric=lambda done, total: progress("judging", done, total),
         )
-    files = report.save(output)
+    files = []
+    if found is not None:
+        from signal_diffusion.evaluation.utility.verdicts import with_utility
+
+        report = with_utility(report, found)
+        files = save_utility(found, output)
+    files = [*report.save(output), *files]
     print(report.to_text())
     print(f"{output}: {', '.join(file.name for file in files)}")

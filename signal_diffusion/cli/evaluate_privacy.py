@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from signal_diffusion.cli.progress import progress_bars
-from signal_diffusion.cli.sample import MODULE, Run
+from signal_diffusion.cli.sample import MODULE, Run, Sets, Steps, sampling_overrides
 from signal_diffusion.errors import UserError
 
 __all__ = ["privacy"]
@@ -35,10 +35,8 @@ def privacy(
             show_default="train",
         ),
     ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as generation.sampling.steps=20."),
-    ] = None,
+    steps: Steps = None,
+    sets: Sets = None,
 ) -> None:
     """Look for copies of training data in samples, for training people, and for membership in the model's loss."""
     if output.exists():
@@ -50,6 +48,7 @@ def privacy(
     from signal_diffusion.experiment.dataset import dataset_of
     from signal_diffusion.experiment.loading import CONFIG_NAME, file_in_errors
     from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
+    from signal_diffusion.sampling.options import named_in_errors
     from signal_diffusion.sampling.privacy import assess_privacy
     from signal_diffusion.sampling.privacy_inputs import checked_split, draw, options_for, other_advice
     from signal_diffusion.sampling.processes import agreed_checkpoint
@@ -59,13 +58,14 @@ def privacy(
 
     start_missing_processes(MODULE)
 
-    overrides, split = [*(sets or ()), f"generation.sampling.num_samples={num}"], "test"
+    overrides, split = [*sampling_overrides(sets, steps), f"generation.sampling.num_samples={num}"], "test"
     if real is not None:
         root, split = split_of(real, split)
         overrides += [f"data.paths.root={json.dumps(str(root))}", "data.source=dataset"]
-    found = checkpoint_at(run, overrides)
-    checkpoint = agreed_checkpoint(found, experiment_at(found, overrides).compute)
-    experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
+    with named_in_errors({} if steps is None else {"steps": "--steps"}):
+        found = checkpoint_at(run, overrides)
+        checkpoint = agreed_checkpoint(found, experiment_at(found, overrides).compute)
+        experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
     with other_advice("give the folder of the run's dataset with --real"):
         dataset = dataset_of(experiment.data, min_channels=card.min_channels)
     split = checked_split(dataset, card, split)

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from signal_diffusion.cli.progress import progress_bars
+from signal_diffusion.cli.sample import Sets, Steps
 from signal_diffusion.errors import UserError
 
-__all__ = ["utility"]
+if TYPE_CHECKING:
+    from signal_diffusion.evaluation.utility.result import Utility
+    from signal_diffusion.evaluation.windows import Windows
+
+__all__ = ["measured_utility", "names_of", "save_utility", "utility"]
 
 
 def utility(
     synthetic: Annotated[
         Path,
         typer.Argument(
-            metavar="SAMPLES",
-            help="Synthetic windows: a folder that `sample` wrote, a dataset, or a folder of FIF or EDF files.",
+            metavar="SAMPLES|RUN",
+            help="Synthetic windows: a folder that `sample` wrote, a dataset, or a folder of FIF or EDF files; or a "
+            "run or an exported model, which generates them with the conditions of the training windows.",
         ),
     ],
-    real: Annotated[
-        str,
-        typer.Option(metavar="DATASET[:SPLIT]", help="Real windows to test on; its test split.", show_default=False),
-    ],
     output: Annotated[Path, typer.Option(help="Folder to write to; must not exist yet.", show_default=False)],
+    real: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET[:SPLIT]",
+            help="Real windows to test on.",
+            show_default="the test split; of a run, that of its dataset",
+        ),
+    ] = None,
     train: Annotated[
         str | None,
         typer.Option(
@@ -42,10 +52,19 @@ def utility(
         str,
         typer.Option(
             metavar="NAME,...",
-            help="logreg, riemann or eegnet. EEGNet takes about a minute for each of 65 trainings per seed.",
+            help="logreg, riemann or eegnet. EEGNet takes seconds for each of 33 trainings per seed.",
         ),
     ] = "logreg,riemann",
     seeds: Annotated[int, typer.Option(help="Repetitions with other people, windows and augmentations.")] = 5,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Only 25 and 100 % of the people, k = 1, and FTSurrogate: 7 trainings per seed."),
+    ] = False,
+    num: Annotated[
+        int | None, typer.Option(min=1, help="Windows that a run generates.", show_default="twice the training windows")
+    ] = None,
+    steps: Steps = None,
+    sets: Sets = None,
 ) -> None:
     """Train classifiers with and without synthetic windows, and test them on people they were not trained on.
 
@@ -54,18 +73,73 @@ def utility(
     """
     if output.exists():
         raise UserError(f"{output} already exists; choose another --output, or remove it")
-    from signal_diffusion.evaluation.utility.evaluating import evaluate_utility, save_figure
+    found = measured_utility(
+        synthetic,
+        real,
+        train,
+        names_of(classifiers),
+        task=task,
+        seeds=seeds,
+        quick=quick,
+        num=num,
+        steps=steps,
+        sets=sets,
+    )
+    files = save_utility(found, output)
+    print(found.to_text())
+    print(f"{output}: {', '.join(file.name for file in files)}")
 
+
+def names_of(text: str) -> list[str]:
+    """The names in a list with commas."""
+    return [name.strip() for name in text.split(",")]
+
+
+def measured_utility(
+    synthetic: Path,
+    real: str | None,
+    train: str | None,
+    classifiers: list[str],
+    *,
+    task: str = "label",
+    seeds: int = 5,
+    quick: bool = False,
+    num: int | None = None,
+    steps: int | None = None,
+    sets: list[str] | None = None,
+    guidance_scale: float | None = None,
+) -> Utility:
+    """Measure the utility of what a folder contains or a model generates; the options are those of `utility`."""
+    from signal_diffusion.evaluation.utility.classifiers import check_classifiers, require_extra
+
+    require_extra()
+    check_classifiers(classifiers)
+    from signal_diffusion.cli.evaluated_model import check_not_for_files, is_model, real_of, windows_of_model
+    from signal_diffusion.evaluation.utility.evaluating import evaluate_utility, train_split
+
+    check_not_for_files(synthetic, num=num, steps=steps, set=sets)
+    real = real_of(synthetic, real)
+    made: Path | Windows = synthetic
+    if is_model(synthetic):
+        split = train_split(real, train)
+        how: dict[str, Any] = {"num": num, "steps": steps, "sets": sets, "guidance_scale": guidance_scale}
+        made = windows_of_model(synthetic, *split, to_train=True, seed=0, **how)
     with progress_bars() as progress:
-        found = evaluate_utility(
-            synthetic,
+        return evaluate_utility(
+            made,
             real,
             train=train,
             task=task,
-            classifiers=[name.strip() for name in classifiers.split(",")],
+            classifiers=classifiers,
             seeds=seeds,
+            quick=quick,
+            on_plan=lambda line: print(line, flush=True),
             on_fit=lambda done, total: progress("training classifiers", done, total),
         )
-    files = [*found.save(output), save_figure(found, output)]
-    print(found.to_text())
-    print(f"{output}: {', '.join(file.name for file in files)}")
+
+
+def save_utility(found: Utility, folder: Path) -> list[Path]:
+    """Write `utility.json`, `utility.csv` and `utility.png`."""
+    from signal_diffusion.evaluation.utility.evaluating import save_figure
+
+    return [*found.save(folder), save_figure(found, folder)]

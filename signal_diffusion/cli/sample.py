@@ -17,7 +17,7 @@ from signal_diffusion.errors import UserError
 if TYPE_CHECKING:
     from signal_diffusion.sampling.samples import Samples
 
-__all__ = ["Run", "SampleCommand", "sample"]
+__all__ = ["Run", "SampleCommand", "Sets", "Steps", "sample", "sampling_overrides"]
 
 MODULE = "signal_diffusion.cli"
 Run = Annotated[
@@ -26,6 +26,11 @@ Run = Annotated[
         help="Folder of a run (uses its generation.checkpoint, by default the newest), of a checkpoint or of an "
         "exported model; or owner/name on the Hub."
     ),
+]
+Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as generation.sampling.use_ema=false."),
 ]
 
 
@@ -62,7 +67,7 @@ def sample(
         str | None, typer.Option(help="Noise of a window's electrodes: shared or independent.", show_default="shared")
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="One of {samplers}.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    steps: Steps = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 = no guidance.")] = None,
     seed: Annotated[int | None, typer.Option(help="Sample i depends only on (seed, i).")] = None,
     batch_size: Annotated[
@@ -85,10 +90,7 @@ def sample(
         str | None,
         typer.Option(metavar="gif", help="Also write an animation of the first samples, from noise to data."),
     ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as generation.sampling.use_ema=false."),
-    ] = None,
+    sets: Sets = None,
 ) -> None:
     """Generate synthetic EEG with a trained model, as files in microvolts and images.
 
@@ -118,6 +120,11 @@ def sample(
     given = {key: f"--{key.replace('_', '-')}" for key, value in options.items() if value is not None}
     with named_in_errors(given | ({"num_samples": "--num"} if num is not None else {})):
         _sample(run, overrides, wanted, _batch_size(batch_size), output, animate=trajectory is not None)
+
+
+def sampling_overrides(sets: Sequence[str] | None, steps: int | None) -> list[str]:
+    """Overrides of the experiment by `--set` and `--steps`."""
+    return [*(sets or ()), *([] if steps is None else [f"generation.sampling.steps={steps}"])]
 
 
 def _sample(

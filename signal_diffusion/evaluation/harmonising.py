@@ -13,7 +13,7 @@ from signal_diffusion.errors import UserError, listed
 from signal_diffusion.evaluation.comparable_spectrograms import comparable_spectrograms
 from signal_diffusion.evaluation.windows import Windows
 
-__all__ = ["harmonised"]
+__all__ = ["MOST_SINGLE", "harmonised"]
 
 FACTOR = 100.0
 """Amplitudes that differ by more than this factor are in another unit."""

@@ -14,6 +14,7 @@ from signal_diffusion.evaluation.features import Features
 from signal_diffusion.evaluation.groups import Groups
 from signal_diffusion.evaluation.measurement import QUESTIONS, Metric
 from signal_diffusion.evaluation.text import text_of
+from signal_diffusion.evaluation.utility.result import Utility
 
 __all__ = ["AS_GOOD", "Estimate", "Report", "Result", "Verdict"]
 
@@ -47,11 +48,15 @@ class Result:
     electrodes: Mapping[str, Estimate] = field(default_factory=dict)
     classes: Mapping[str, Estimate] = field(default_factory=dict)
     missing: str = ""
-    """Why there is no value, or no floor."""
+    """Why there is no value, or no floor; or the verdict's reason."""
+    decided: Verdict | None = None
+    """The verdict, if the ratio does not decide; it then counts instead of those of the question's other metrics."""
 
     @property
     def verdict(self) -> Verdict:
-        """ "as real" if the ratio is at most 1.2, "differs" if all of its interval is above, else "unclear"."""
+        """`decided`; else "as real" if the ratio is at most 1.2, "differs" if its interval is above, else "unclear"."""
+        if self.decided is not None:
+            return self.decided
         if self.total is None or self.total.ratio is None:
             return "missing"
         if self.total.ratio <= AS_GOOD:
@@ -69,6 +74,8 @@ class Report:
     guidance: Mapping[float, tuple[Result, ...]] = field(default_factory=dict)
     """Guidance scale → results of the same samples generated with it."""
     notes: tuple[str, ...] = ()
+    utility: Utility | None = None
+    """What adding the synthetic windows to the training of classifiers does; its files are its own."""
     groups: Groups
     """The windows that were compared; not part of the files."""
     features: Mapping[str, Features]
@@ -86,6 +93,7 @@ class Report:
             results = [result for result in self.results if result.metric.question == question]
             if not results:
                 continue
+            results = [result for result in results if result.decided] or results
             verdict = min((result.verdict for result in results), key=order.index)
             found[question] = verdict, [result for result in results if result.verdict == verdict]
         return found

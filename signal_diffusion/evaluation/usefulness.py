@@ -1,7 +1,7 @@
-"""TSTR: what a cheap classifier learns from synthetic windows, tested on real people (Esteban et al., arXiv:1706.02633).
+"""TSTR: what a classifier learns from synthetic windows, tested on real people (Esteban et al., arXiv:1706.02633).
 
-The floor is the same classifier trained on training windows, as many as synthetic ones if there are so many (TRTR). Trained on real and tested on synthetic
-windows (TRTS) is `adherence`. `utility` measures more, with other classifiers and with gains.
+The floor is the same classifier trained on training windows, at most as many as synthetic ones (TRTR). Trained on real
+and tested on synthetic windows (TRTS) is `adherence`. `utility` measures more: other classifiers, and gains.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def trained_on(real: Features, synthetic: Features, *, column: str) -> Measureme
     tested, trained = (_known(each, column) for each in (real, synthetic))
     task = _task(tested, column)
     if not task.is_number:  # classes that nobody tested has
-        trained = trained.take(np.flatnonzero(np.isin(trained.column(column), task.classes)))
+        trained = trained.take(np.flatnonzero(np.isin(np.asarray(trained.column(column)), task.classes)))
         _check_classes(trained, column)
     examples, test = (Examples.of(each, task.targets(each)) for each in (trained, tested))
     people, codes = np.unique(test.people, return_inverse=True)
@@ -67,7 +67,7 @@ def _task(tested: Features, column: str) -> Task:
 
 def _check_classes(features: Features, column: str) -> list[str]:
     """The classes, at least two with enough windows each."""
-    classes, counts = np.unique(features.column(column), return_counts=True)
+    classes, counts = np.unique(np.asarray(features.column(column)), return_counts=True)
     if len(classes) < 2:
         found = f"only {column} {classes[0]}" if len(classes) else f"no {column} that real windows have"
         raise Unavailable(f"{features.name}: {found}; a classifier needs at least two classes")
@@ -93,10 +93,10 @@ METRICS = (
             chance=0.5,
             least_floor=0.55,
             offset=0.05,
-            definition=f"AUC of logistic regression (C = 0.01) on z-scored log10 band power and log-covariance that is "
+            definition="AUC of logistic regression (C = 0.01) on z-scored log10 band power and log-covariance that is "
             f"trained on the {column} of synthetic windows and tested on real people who were not trained on; its "
-            f"floor is that of the same trained on training windows, at most as many (TRTR). Trained on real and tested on "
-            f"synthetic windows (TRTS) is the adherence to {column}.",
+            "floor is that of the same trained on training windows, at most as many (TRTR). Trained on real and tested "
+            f"on synthetic windows (TRTS) is the adherence to {column}.",
             compute=partial(trained_on, column=column),
         )
         for column in ("label", "gender")
@@ -114,7 +114,8 @@ METRICS = (
         offset=0.1,
         definition="Spearman's correlation over people of their age and the mean prediction for their windows by ridge "
         "regression (α = 100) on z-scored log10 band power and log-covariance that is trained on synthetic windows; "
-        "the people were not trained on. Its floor is that of the same trained on training windows, at most as many (TRTR).",
+        "the people were not trained on. Its floor is that of the same trained on training windows, at most as many "
+        "(TRTR).",
         compute=partial(trained_on, column="age"),
     ),
 )

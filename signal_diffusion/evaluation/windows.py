@@ -128,9 +128,9 @@ class Windows(OfPeople):
     def column(self, name: str) -> np.ndarray | None:
         """A column of texts, (N,), "" where unknown; None if there is none."""
         values = self.columns.get(name)
-        return (
-            None if values is None else np.array(["" if each is None or each != each else str(each) for each in values])
-        )
+        if values is None:
+            return None
+        return np.array(["" if each is None or each != each else str(each) for each in values])  # NaN is not itself
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Self:
         """Some of the windows, in the given order."""

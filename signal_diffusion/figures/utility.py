@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signal_diffusion.escaping import for_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["Curve", "draw_utility"]
+__all__ = ["Curve", "utility_figure"]
 
 Curve = Sequence[tuple[float, float | None, tuple[float, float] | None]]
 """(share of the people, value, its interval), one for each share; None where there is none."""
@@ -21,10 +21,10 @@ _WIDTH, _HEIGHT = 4.6, 3.2  # of a panel, inches
 _APART = 0.012  # in x, so that intervals do not hide each other
 
 
-def draw_utility(
-    path: Path, panels: Mapping[str, tuple[Mapping[str, Curve], Mapping[str, Curve]]], *, title: str, score: str
-) -> None:
-    """Write a PNG with a column per classifier: scores above, and below how much is gained by what was added.
+def utility_figure(
+    panels: Mapping[str, tuple[Mapping[str, Curve], Mapping[str, Curve]]], *, title: str = "", score: str
+) -> Figure:
+    """A column per classifier: scores above, and below how much is gained by what was added.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def draw_utility(
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False
     )
-    figure.suptitle(for_figure(title), fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    if title:
+        figure.suptitle(for_figure(title), fontsize=10)
+    return figure
 
 
 def _draw(axis: Axes, curves: Mapping[str, Curve]) -> None:

@@ -60,7 +60,7 @@ def test_other_people_are_as_real_within_their_intervals(report: Report):
     within = []
     for result in report.results:
         if result.total is None:
-            assert result.metric.question in ("copies", "conditions") and result.missing
+            assert result.metric.question in ("copies", "conditions", "use") and result.missing
         elif result.interval is not None:
             within.append(result.interval[0] <= 1 <= result.interval[1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,12 +13,19 @@ from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.comparison import compare_windows
 from signal_diffusion.evaluation.controls import CONTROLS
 from signal_diffusion.evaluation.reading import read_dataset
+from signal_diffusion.evaluation.utility.arms import Plan
 from signal_diffusion.evaluation.utility.evaluating import evaluate_utility
 from signal_diffusion.evaluation.utility.measuring import measure_utility
+from signal_diffusion.evaluation.utility.result import Row, Utility
+from signal_diffusion.evaluation.utility.verdicts import with_utility
+from tests.evaluation.invented import people
 
 pytest.importorskip("braindecode")
+TRAIN, REAL = people(0, 10), people(10, 8)
+ONE = Plan(shares=(1.0,), ratios=(1.0,), augmentations=())
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +80,27 @@ def test_a_score_that_the_people_tested_do_not_have_is_a_reason(eeg: Path) -> No
     assert "–" in found.to_text()
 
 
+@pytest.mark.parametrize(("labels", "verdict", "words"), [("right", "as real", "help"), ("swapped", "differs", "harm")])
+def test_a_gain_is_the_verdict_on_use_and_its_curves_are_on_the_page(
+    tmp_path: Path, labels: str, verdict: str, words: str
+) -> None:
+    report = compare_windows(TRAIN, REAL, metrics=["tstr-label", "unusable"])
+    gain = {"right": (0.1, 0.05, 0.2), "swapped": (-0.1, -0.2, -0.05)}[labels]
+    row = Row(classifier="logreg", arm="T + 1 S", added="S", ratio=1, score="auc", value=0.8, gain=gain[0])
+    row = dataclasses.replace(row, gain_interval=gain[1:])
+    alone = Row(classifier="logreg", arm="T", score="auc", value=0.8, interval=(0.7, 0.9))
+    found = Utility(task="label", classes=("rest", "work"), about={"seeds": 5}, rows=[alone, row])
+    both = with_utility(report, found)
+
+    assert both.verdicts()["use"] == (verdict, f"Gain, label, {found.sentences()[0]}")
+    assert f"{gain[0]:+.3f}" in both.to_text() and f"synthetic data {words}" in both.to_text()
+    both.save(tmp_path)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert f"</span> {words}s</span>" in page
+    assert "<h3>Use to classifiers</h3>\n<img" in page
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))["metrics"]["gain-label-logreg"]["value"] == gain[0]
+
+
 def prepared(real_data: Path, output: Path, *options: str) -> Path:
     words = ["prepare", str(real_data / "eegmat"), "--output", str(output), "--representation", "timeseries"]
     result = CliRunner().invoke(app, [*words, "--label", "task", *options], catch_exceptions=False)
@@ -84,8 +113,7 @@ def prepared(real_data: Path, output: Path, *options: str) -> Path:
 def test_rest_and_arithmetic_of_people_not_trained_on_are_told_apart_as_published(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, few in {"SHARES": (1.0,), "RATIOS": (1.0,), "AUGMENTATIONS": {}}.items():
-        monkeypatch.setattr(f"signal_diffusion.evaluation.utility.arms.{name}", few)
+    monkeypatch.setattr("signal_diffusion.evaluation.utility.measuring.FULL", ONE)
     root = prepared(real_data, tmp_path / "eegmat", "--rate", "125", "--window", "2048", "--overlap", "0.5")
     everybody = read_dataset(root, None)
     found = measure_utility(everybody, everybody, everybody, classifiers=["logreg"])
@@ -101,8 +129,7 @@ def test_rest_and_arithmetic_of_people_not_trained_on_are_told_apart_as_publishe
 def test_the_subject_lists_of_open_eeg_bench_are_those_of_a_dataset(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, few in {"SHARES": (1.0,), "RATIOS": (1.0,), "AUGMENTATIONS": {}}.items():
-        monkeypatch.setattr(f"signal_diffusion.evaluation.utility.arms.{name}", few)
+    monkeypatch.setattr("signal_diffusion.evaluation.utility.measuring.FULL", ONE)
     lists = {"train": range(28), "validation": range(28, 32), "test": range(32, 36)}
     people = {split: [f"sub-{number:02}" for number in numbers] for split, numbers in lists.items()}
     (tmp_path / "splits.json").write_text(json.dumps(people))

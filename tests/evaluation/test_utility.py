@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.features import Features
-from signal_diffusion.evaluation.utility.augmentations import AUGMENTATIONS
+from signal_diffusion.evaluation.utility.arms import FULL, Plan
 from signal_diffusion.evaluation.utility.classifiers import CLASSIFIERS
 from signal_diffusion.evaluation.utility.examples import Examples
 from signal_diffusion.evaluation.utility.measuring import measure_utility
@@ -55,10 +55,8 @@ def without_people(found: Windows, **columns: np.ndarray) -> Windows:
 @pytest.fixture
 def few_arms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer classifiers to train."""
-    for module in ("arms", "measuring"):
-        name = f"signal_diffusion.evaluation.utility.{module}"
-        monkeypatch.setattr(f"{name}.AUGMENTATIONS", {"SignFlip": AUGMENTATIONS["SignFlip"]})
-        monkeypatch.setattr(f"{name}.SHARES", (0.25, 1.0))
+    few = Plan(shares=(0.25, 1.0), ratios=FULL.ratios, augmentations=("SignFlip",))
+    monkeypatch.setattr("signal_diffusion.evaluation.utility.measuring.FULL", few)
 
 
 @pytest.mark.parametrize("classifier", ["logreg", "riemann"])

@@ -8,8 +8,9 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, mean_absolute_error, roc_auc_score
 
 from signal_diffusion.evaluation.features import Features
+from signal_diffusion.evaluation.utility.arms import FULL, QUICK
 from signal_diffusion.evaluation.utility.augmentations import AUGMENTATIONS, Augmented
-from signal_diffusion.evaluation.utility.eegnet import train_eegnet
+from signal_diffusion.evaluation.utility.eegnet import _temporal, train_eegnet
 from signal_diffusion.evaluation.utility.examples import Examples
 from signal_diffusion.evaluation.utility.scores import Predictions, draws_of_people, scores_of
 from signal_diffusion.evaluation.utility.tasks import Task
@@ -141,3 +142,22 @@ def test_eegnet_learns_from_people_and_repeats_itself_with_the_same_seed(monkeyp
     assert (first == again).all() and (first != other).any()
     assert first.sum(1) == pytest.approx(np.ones(60), abs=1e-5)
     assert roc_auc_score(train.targets, first[:, 1]) > 0.8
+
+
+def test_the_convolution_in_time_of_each_electrode_is_that_of_braindecode() -> None:
+    import torch
+    from braindecode.models import EEGNet
+
+    x = torch.randn(3, 1, 4, 128, generator=torch.Generator().manual_seed(0))
+    convolution = EEGNet(n_chans=4, n_outputs=2, n_times=128, sfreq=64.0).conv_temporal
+    expected, found = convolution(x), _temporal(convolution, x)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(each.square().sum(), convolution.weight)[0] for each in (found, expected)),
+        rtol=1e-4,
+        atol=1e-3,
+    )
+
+
+def test_a_plan_counts_the_classifiers_that_are_trained() -> None:
+    assert (FULL.fits("logreg"), FULL.fits("eegnet"), QUICK.fits("eegnet")) == (65, 33, 7)

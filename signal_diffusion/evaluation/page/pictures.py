@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from signal_diffusion.evaluation.features import Unavailable
-from signal_diffusion.evaluation.page import by_guidance, electrodes, examples, over_time, ratios, spectra
+from signal_diffusion.evaluation.page import by_guidance, electrodes, examples, over_time, ratios, spectra, use
 from signal_diffusion.evaluation.page.picture import STYLE, Picture, embedded
 from signal_diffusion.evaluation.report import Report
 
@@ -26,6 +26,7 @@ PICTURES: Mapping[str, Callable[[Report], tuple[Figure, str]]] = {
     "Spectrograms": spectra.spectrograms,
     "Responses to events": over_time.evoked,
     "Nearest training windows": examples.nearest_training,
+    "Use to classifiers": use.curves,
 }
 """Title → (figure, caption); a function raises `Unavailable` if these windows do not have the figure."""
 

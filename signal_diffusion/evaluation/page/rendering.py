@@ -26,6 +26,8 @@ VERDICTS: Mapping[Verdict, tuple[str, str]] = {
     "missing": ("–", "not available"),
 }
 """Verdict → a mark and words, so that it does not depend on colour."""
+GAINS: Mapping[Verdict, str] = {"as real": "helps", "unclear": "no effect shown", "differs": "harms"}
+"""The words for a gain."""
 
 
 def render(report: Report) -> str:
@@ -43,6 +45,7 @@ def render(report: Report) -> str:
         by_scale=list(by_scale(report)),
         questions=QUESTIONS,
         verdicts=VERDICTS,
+        gains=GAINS,
         as_good=AS_GOOD,
         pictures=pictures(report),
     )

@@ -13,14 +13,33 @@ from signal_diffusion.evaluation.utility.examples import Examples
 from signal_diffusion.evaluation.utility.people import Fold, class_of_people, people_of_share
 from signal_diffusion.evaluation.utility.tasks import Task
 
-__all__ = ["RATIOS", "SHARES", "Arm", "Fit", "Sources"]
+__all__ = ["FULL", "QUICK", "Arm", "Fit", "Plan", "Sources"]
 
-RATIOS = (0.5, 1.0, 2.0)
-"""Windows added ÷ training windows."""
-SHARES = (0.1, 0.25, 0.5, 1.0)
-"""Shares of the training people."""
+SLOW = ("eegnet",)
+"""Classifiers that augmentations are only measured with at a ratio of 1, as tables and figures show them."""
 MOST_TESTED = 1000
 """Synthetic windows that TRTS tests on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which arms are measured."""
+
+    shares: tuple[float, ...]
+    """Shares of the training people."""
+    ratios: tuple[float, ...]
+    """Windows added ÷ training windows."""
+    augmentations: tuple[str, ...]
+    """Names in `AUGMENTATIONS`."""
+
+    def fits(self, classifier: str) -> int:
+        """Classifiers to train in a fold."""
+        augmented = len(self.augmentations) * (1 if classifier in SLOW else len(self.ratios))
+        return 1 + len(self.shares) * (1 + len(self.ratios) + augmented)
+
+
+FULL = Plan(shares=(0.1, 0.25, 0.5, 1.0), ratios=(0.5, 1.0, 2.0), augmentations=tuple(AUGMENTATIONS))
+QUICK = Plan(shares=(0.25, 1.0), ratios=(1.0,), augmentations=("FTSurrogate",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +69,11 @@ class Fit:
     """Training people."""
     tests: tuple[tuple[Arm, Examples], ...]
 
+    def is_for(self, classifier: str) -> bool:
+        """Whether a classifier is measured with it."""
+        arm = self.tests[0][0]
+        return classifier not in SLOW or arm.added in ("", "S") or arm.ratio == 1
+
 
 class Sources:
     """Training, real and synthetic windows, and what is drawn from them."""
@@ -78,14 +102,14 @@ class Sources:
         whole = self._tested if tested.parts[0].root is self._tested.parts[0].root else self.real
         return np.searchsorted(np.unique(whole.people), tested.people)
 
-    def fits(self, fold: Fold, seed: int) -> Iterator[Fit]:
+    def fits(self, fold: Fold, seed: int, plan: Plan) -> Iterator[Fit]:
         """Yield all classifiers to train in a fold."""
         train = self.train.of_people(fold.train)
         yield self._of_synthetic(fold, len(train), seed)
         class_of = class_of_people(train.people, train.targets, self.task)
-        for share in SHARES:
+        for share in plan.shares:
             chosen = people_of_share(class_of, share, seed)
-            yield from self._of_share(train.of_people(chosen), chosen, share, fold, seed)
+            yield from self._of_share(train.of_people(chosen), chosen, share, fold, seed, plan)
 
     def _of_synthetic(self, fold: Fold, count: int, seed: int) -> Fit:
         pool = self._synthetic_of(fold.train)
@@ -93,7 +117,9 @@ class Sources:
             pool.take(_drawn(len(pool), count, seed)), 0, [(Arm(name="TSTR"), self.real.of_people(fold.test))]
         )
 
-    def _of_share(self, train: Examples, people: list[str], share: float, fold: Fold, seed: int) -> Iterator[Fit]:
+    def _of_share(
+        self, train: Examples, people: list[str], share: float, fold: Fold, seed: int, plan: Plan
+    ) -> Iterator[Fit]:
         real = self.real.of_people(fold.test)
         tests = [(Arm(name="T", share=share), real)]
         if share == 1:
@@ -102,9 +128,9 @@ class Sources:
         yield self._fit(train, len(people), tests)
         pool = self._synthetic_of(people)
         extra = {"S": pool} | {
-            name: Augmented(train, name, round(max(RATIOS) * len(train)), seed) for name in AUGMENTATIONS
+            name: Augmented(train, name, round(max(plan.ratios) * len(train)), seed) for name in plan.augmentations
         }
-        for ratio in RATIOS:
+        for ratio in plan.ratios:
             count = round(ratio * len(train))
             for name, source in extra.items():
                 arm = Arm(name=f"T + {ratio:g} {name}", added=name, ratio=ratio, share=share)

@@ -64,10 +64,10 @@ CLASSIFIERS: dict[str, Classifier] = {"logreg": logreg, "riemann": riemann, "eeg
 """Name on the command line → classifier."""
 
 
-def check_classifiers(names: Sequence[str]) -> None:
+def check_classifiers(names: Sequence[str], option: str = "--classifiers") -> None:
     """Raise `UserError` for an unknown name."""
     if unknown := [name for name in names if name not in CLASSIFIERS]:
-        raise UserError(f"--classifiers: unknown classifier {unknown[0]!r}; use some of: {', '.join(CLASSIFIERS)}")
+        raise UserError(f"{option}: unknown classifier {unknown[0]!r}; use some of: {', '.join(CLASSIFIERS)}")
 
 
 def require_extra() -> None:

@@ -8,21 +8,20 @@ same training people with nothing added. Folds, people and seeds are the same fo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.features import Features
-from signal_diffusion.evaluation.utility.arms import RATIOS, SHARES, Arm, Fit, Sources
-from signal_diffusion.evaluation.utility.augmentations import AUGMENTATIONS
+from signal_diffusion.evaluation.utility.arms import FULL, QUICK, Arm, Fit, Sources
 from signal_diffusion.evaluation.utility.classifiers import CLASSIFIERS, check_classifiers, require_extra
 from signal_diffusion.evaluation.utility.examples import Examples
 from signal_diffusion.evaluation.utility.outcomes import Outcome, rows_of
 from signal_diffusion.evaluation.utility.people import make_folds
 from signal_diffusion.evaluation.utility.result import Utility
 from signal_diffusion.evaluation.utility.scores import Predictions
-from signal_diffusion.evaluation.utility.tasks import known_rows, make_task
+from signal_diffusion.evaluation.utility.tasks import Task, known_rows, make_task
 from signal_diffusion.evaluation.windows import Windows
 
 __all__ = ["measure_utility"]
@@ -32,6 +31,7 @@ FEW_PEOPLE = 10
 FEW_SEEDS = 5
 OnFit = Callable[[int, int], None]
 """Called with the number of classifiers that are trained, and of all."""
+OnPlan = Callable[[str], None]
 Outcomes = defaultdict[tuple[str, Arm], Outcome]
 
 
@@ -43,7 +43,9 @@ def measure_utility(
     task: str = "label",
     classifiers: Sequence[str] = ("logreg", "riemann"),
     seeds: int = 5,
+    quick: bool = False,
     notes: Sequence[str] = (),
+    on_plan: OnPlan | None = None,
     on_fit: OnFit | None = None,
 ) -> Utility:
     """Measure what synthetic windows are worth to classifiers that are tested on people they were not trained on.
@@ -60,8 +62,12 @@ def measure_utility(
         Names in `CLASSIFIERS`.
     seeds
         Repetitions with other folds, people, synthetic windows and augmentations.
+    quick
+        Whether to measure only the arms of `QUICK`, not all of `FULL`.
     notes
         Sentences that the result repeats.
+    on_plan
+        Called with a sentence on what is going to be trained, before that.
 
     Raises
     ------
@@ -80,13 +86,16 @@ def measure_utility(
     folds = [make_folds(train, real, what, seed) for seed in range(seeds)]
     trained, tested, added = (Examples.of(Features(each), what.targets(each)) for each in (train, real, synthetic))
     sources = Sources(trained, tested, added, what)
-    arms_of_fold = 1 + len(SHARES) * (1 + len(RATIOS) * (1 + len(AUGMENTATIONS)))
-    done, total = 0, seeds * len(folds[0]) * arms_of_fold * len(classifiers)
+    plan = QUICK if quick else FULL
+    fits = {name: seeds * len(folds[0]) * plan.fits(name) for name in classifiers}
+    if on_plan:
+        on_plan(_planned(fits, trained, what))
+    done, total = 0, sum(fits.values())
     outcomes: Outcomes = defaultdict(Outcome)
     for seed in range(seeds):
         for number, fold in enumerate(folds[seed]):
-            for fit in sources.fits(fold, seed):
-                for name in classifiers:
+            for fit in sources.fits(fold, seed, plan):
+                for name in filter(fit.is_for, classifiers):
                     _train_and_test(name, fit, sources, outcomes, seed, number)
                     done += 1
                     if on_fit:
@@ -98,6 +107,18 @@ def measure_utility(
         rows=rows_of(outcomes, what),
         notes=[*notes, *_notes(task, known, sources, seeds)],
     )
+
+
+def _planned(fits: Mapping[str, int], train: Examples, task: Task) -> str:
+    """How many classifiers are trained, and how long EEGNet takes at most."""
+    words = "training " + ", ".join(f"{count} × {name}" for name, count in fits.items())
+    if "eegnet" not in fits:
+        return words
+    from signal_diffusion.evaluation.utility.eegnet import longest_seconds
+
+    seconds = longest_seconds(train, task)
+    minutes = max(1, round(seconds * fits["eegnet"] / 60))
+    return f"{words}; eegnet takes up to {max(1, seconds):.0f} s each on this machine, {minutes} min in all"
 
 
 def _train_and_test(name: str, fit: Fit, sources: Sources, outcomes: Outcomes, seed: int, fold: int) -> None:

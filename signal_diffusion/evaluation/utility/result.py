@@ -8,13 +8,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from signal_diffusion.evaluation.utility.scores import SCORES
 
-__all__ = ["Row", "Utility"]
+__all__ = ["Curve", "Effect", "Row", "Utility", "effect_of", "sentence_of"]
 
 Interval = tuple[float, float]
+Curve = list[tuple[float, float | None, Interval | None]]
+"""(share of the people, value, its interval), one for each share; None where there is none."""
+Effect = Literal["synthetic data help", "synthetic data harm", "no effect shown", "no interval"]
 UNCHANGED = 0.0005
 """Gains below this are 0 in print."""
 
@@ -81,9 +84,28 @@ class Utility:
         arms = sorted({row.arm: row for row in wanted}.values(), key=lambda row: row.added not in ("", "S"))
         return {arm.arm: [row for row in wanted if row.arm == arm.arm] for arm in arms}
 
+    def panels(self) -> dict[str, tuple[dict[str, Curve], dict[str, Curve]]]:
+        """Of each classifier, its scores and its gains by arm, as figures draw them."""
+        found = {}
+        for name in self.classifiers:
+            curves = self.curves(name)
+            scores = {arm: [(row.share, row.value, row.interval) for row in rows] for arm, rows in curves.items()}
+            gains = {arm: [(row.share, row.gain, row.gain_interval) for row in rows] for arm, rows in curves.items()}
+            found[name] = scores, gains
+        return found
+
+    @property
+    def score_title(self) -> str:
+        """Name of the first score in print."""
+        return SCORES[self.scores[0]].title
+
     def sentences(self) -> list[str]:
         """What adding synthetic windows does, of each classifier with all training people."""
-        return [_sentence(self.row(name, "T + 1 S")) for name in self.classifiers]
+        return [sentence_of(self.gain(name)) for name in self.classifiers]
+
+    def gain(self, classifier: str) -> Row:
+        """With all training people, and as many synthetic windows as real ones."""
+        return self.row(classifier, "T + 1 S")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -126,17 +148,24 @@ class Utility:
         return [folder / name for name in files]
 
 
-def _sentence(row: Row) -> str:
+def effect_of(row: Row) -> Effect:
+    """What the interval of a gain shows."""
+    if row.gain_interval is None:
+        return "no interval"
+    low, high = row.gain_interval
+    return "synthetic data help" if low > 0 else "synthetic data harm" if high < 0 else "no effect shown"
+
+
+def sentence_of(row: Row) -> str:
+    """The gain of a row in words."""
     title = SCORES[row.score].title
     if row.gain is None:
         return f"{row.classifier}: the gain in {title} could not be measured: {row.missing}"
     size = f"{abs(row.gain):.3f} {'better' if row.gain > 0 else 'worse'}" if abs(row.gain) >= UNCHANGED else "unchanged"
-    between, verdict = "", "no interval"
+    between = ""
     if row.gain_interval is not None:
-        low, high = row.gain_interval
-        between = f", 95 % interval {low:+.3f} to {high:+.3f}"
-        verdict = "synthetic data help" if low > 0 else "synthetic data harm" if high < 0 else "no effect shown"
+        between = f", 95 % interval {row.gain_interval[0]:+.3f} to {row.gain_interval[1]:+.3f}"
     return (
         f"{row.classifier}: with as many synthetic windows as real ones, {title} is {size} "
-        f"({row.gain:+.3f}{between}): {verdict}"
+        f"({row.gain:+.3f}{between}): {effect_of(row)}"
     )
