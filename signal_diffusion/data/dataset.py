@@ -53,10 +53,7 @@ def split_name(card: DatasetCard, split: str, root: Path) -> str:
     aliases = {"val": "validation"} | card.preprocessing.get("splits", {})
     name = split if split in card.splits else aliases.get(split, split)
     if name not in card.splits:
-        raise UserError(
-            f"[data.paths] the dataset {root} has no split {split!r}; it has {', '.join(card.splits)} "
-            "(to train without validation, set training.validation.enabled = false)"
-        )
+        raise UserError(f"{root}: has no split {split!r}, only {', '.join(card.splits)}")
     return name
 
 

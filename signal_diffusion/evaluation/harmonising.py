@@ -17,6 +17,8 @@ __all__ = ["MOST_SINGLE", "harmonised"]
 
 FACTOR = 100.0
 """Amplitudes that differ by more than this factor are in another unit."""
+CONSTANT = 1e-7
+"""µV, range up to which a signal is constant to rounding; that of EEG in volts is larger."""
 MOST_SINGLE = 8000
 """Largest number of single electrodes that are judged, at random."""
 SINGLE = "EEG"
@@ -32,7 +34,8 @@ def harmonised(real: Windows, synthetic: Windows) -> tuple[Windows, Windows, lis
     Raises
     ------
     UserError
-        If no electrode is common, or the reference, the filter, the time of events or the unit differ.
+        If no electrode is common, the reference, the filter, the time of events or the unit differ, or all windows of
+        a set are constant.
     """
     for key, option in (("reference", "--reference"), ("band", "--band")):
         first, second = (each.made.get(key) for each in (real, synthetic))
@@ -124,6 +127,11 @@ def _length(real: Windows, synthetic: Windows, notes: list[str]) -> tuple[Window
 
 
 def _check_unit(real: Windows, synthetic: Windows) -> None:
+    for windows in (real, synthetic):
+        if np.ptp(windows.signals, axis=-1).max() < CONSTANT:
+            raise UserError(
+                f"{windows.name}: all windows are constant, so no metric can be computed; expected EEG in µV"
+            )
     sizes = [float(np.median(each.signals.std(-1))) for each in (real, synthetic)]
     if min(sizes) > 0 and not 1 / FACTOR < sizes[1] / sizes[0] < FACTOR:
         raise UserError(

@@ -33,9 +33,8 @@ def judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Map
     if metric.against_train or (metric.floor_of_train and groups.train is not None):
         # Values that do not depend on the number of windows, or on that of the training windows only.
         whole = replace(groups, real=groups.real.root, synthetic=groups.synthetic.root)
-    for name, each in (("real", whole.real), ("synthetic", whole.synthetic)):
-        if len(each) < metric.least:
-            return Result(metric=metric, missing=f"{len(each)} {name} windows; at least {metric.least} are needed")
+    if too_few := _too_few(metric, whole):
+        return Result(metric=metric, missing=too_few)
     try:
         value, floor = _pair(metric, whole)
     except Unavailable as reason:
@@ -64,6 +63,16 @@ def judged(metric: Metric, groups: Groups, drawn: Sequence[Groups], classes: Map
         or {name: _estimate(metric, *pair) for name, pair in by_class.items() if pair},
         missing="" if floor else f"no floor: {groups.missing}",
     )
+
+
+def _too_few(metric: Metric, groups: Groups) -> str:
+    """Why there are too few windows for a metric: those of the smallest set, since all groups have its size."""
+    sets = {"real": groups.real, "synthetic": groups.synthetic, "training": groups.other}
+    size = min(len(groups.real), len(groups.synthetic))
+    if size >= metric.least:
+        return ""
+    name = next((name for name, each in sets.items() if each is not None and len(each.root) == size), "")
+    return f"{size} {name or 'comparable'} window{'s' * (size != 1)}; at least {metric.least} are needed"
 
 
 def _pair(metric: Metric, groups: Groups) -> tuple[Measurement, Measurement | None]:

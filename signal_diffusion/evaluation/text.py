@@ -27,9 +27,9 @@ def text_of(report: Report) -> str:
     lines = [*_groups(report), *(f"note: {note}" for note in report.notes), ""]
     for question, (verdict, why) in report.verdicts().items():
         lines.append(f"{QUESTIONS[question]} {verdict}: {why}")
-    console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+    console = Console(file=io.StringIO(), width=WIDTH, highlight=False, markup=False, emoji=False)
     for line in lines:
-        console.print(for_terminal(line), markup=False, emoji=False)
+        console.print(for_terminal(line))
     console.print(_table(report))
     if report.controls:
         console.print(_controls(report))
@@ -50,7 +50,8 @@ def number(value: float | None, digits: int = 3) -> str:
 def _groups(report: Report) -> list[str]:
     def size(features: Features) -> str:
         people = len(features.windows.people)
-        return f"{len(features)} windows" + (f" of {people} people" if people else "")
+        whose = f" of {people} {'person' if people == 1 else 'people'}" if people else ""
+        return f"{len(features)} window{'s' * (len(features) != 1)}{whose}"
 
     groups = report.groups
     lines = [f"real: {size(groups.real)} ({groups.real.windows.name})"]

@@ -62,7 +62,11 @@ class Dataset:
 
     def split(self, name: str) -> str:
         """The card's name of the split that `data.paths` calls `name`; a `UserError` if there is no such split."""
-        return split_name(self.card, name, self.root)
+        try:
+            return split_name(self.card, name, self.root)
+        except UserError as error:
+            advice = "to train without validation, set training.validation.enabled = false"
+            raise UserError(f"[data.paths] {error} ({advice})") from None
 
     def files(self, name: str) -> list[Path]:
         """The Parquet files of a split; a `UserError` if they are missing."""

@@ -128,7 +128,7 @@ def test_few_windows_have_reasons_instead_of_numbers(count: int):
     report = compare_windows(real, fake)
 
     missing = {result.metric.name: result.missing for result in report.results if result.total is None}
-    assert {"eeg-fd"} <= missing.keys()
+    assert missing["eeg-fd"] == f"{count} synthetic window{'s' * (count > 1)}; at least 65 are needed"
     assert all(missing.values())
     json.dumps(report.to_dict(), allow_nan=False)
 
@@ -140,6 +140,28 @@ def test_constant_windows_have_reasons_instead_of_numbers(train: Windows):
 
     assert "flat" in report["amp-w1"].missing and "flat" in report["bp-w1"].missing
     json.dumps(report.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("which", ["real", "synthetic", "train"])
+def test_a_constant_set_is_refused_by_name(which: str):
+    sets = {
+        name: eeg(range(first, first + 4), name=name) for name, first in (("real", 0), ("synthetic", 9), ("train", 20))
+    }
+    sets[which] = dataclasses.replace(sets[which], signals=np.full_like(sets[which].signals, 3.3))
+    with pytest.raises(UserError, match=f"^{which}: all windows are constant, so no metric can be computed"):
+        compare(**sets)
+
+
+def test_one_person_has_no_intervals(train: Windows):
+    report = compare_windows(eeg([0]), eeg([20]), train=train, metrics=["lsd"])
+
+    assert report["lsd"].total is not None and report["lsd"].interval is None
+    assert any("one person; there are no intervals" in note for note in report.notes)
+
+
+def test_names_of_sets_are_printed_as_they_are():
+    text = compare_windows(eeg(range(8), name="a:train:[b]"), eeg(range(20, 24)), metrics=["lsd"]).to_text()
+    assert "(a:train:[b])" in text
 
 
 def test_the_same_input_gives_the_same_report(report: Report, train: Windows):

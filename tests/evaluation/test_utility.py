@@ -208,7 +208,7 @@ def test_what_cannot_be_measured_is_one_line(what: str) -> None:
 
 
 def test_a_missing_column_and_a_wrong_classifier_are_one_line() -> None:
-    with pytest.raises(UserError, match=r"train: no column gender; there are label, subject; choose another --task"):
+    with pytest.raises(UserError, match=r"train: no column gender, only label, subject; choose another --task"):
         measure_utility(TRAIN, REAL, TRAIN, task="gender")
     with pytest.raises(UserError, match="unknown classifier 'svm'; use some of: logreg, riemann, eegnet"):
         measure_utility(TRAIN, REAL, TRAIN, classifiers=["svm"])

@@ -66,7 +66,9 @@ def find(
             found = replace(found, recordings=with_participants(root, with_bids_paths(root, found.recordings)))
     if not found.recordings:
         left = f"; left out: {listed(found.left_out)}" if found.left_out else ""
-        raise UserError(f"{root}: no recordings found; supported formats are {', '.join(SUFFIXES)}, and arrays{left}")
+        raise UserError(
+            f"{root}: no recordings found; supported formats are {', '.join(dict.fromkeys(SUFFIXES))}, and arrays{left}"
+        )
     return found
 
 

@@ -88,8 +88,12 @@ def _row(
         interval=interval,
         gain=gain,
         gain_interval=gain_interval,
-        missing=outcome.missing or ("" if value is not None else "the test windows do not have this score"),
+        missing=outcome.missing or ("" if value is not None else f"{SCORES[score].title} needs test {_needed(score)}"),
     )
+
+
+def _needed(score: str) -> str:
+    return "people who differ in it" if score == "spearman" else "windows of every class"
 
 
 def _estimate(values: np.ndarray) -> tuple[float | None, Interval | None]:

@@ -65,7 +65,7 @@ def known_rows(windows: Windows, column: str) -> np.ndarray:
     """Rows of the windows whose value in a column is known; raises `UserError` if there are none."""
     if column not in windows.columns:
         raise UserError(
-            f"{windows.name}: no column {column}; there are {listed(sorted(windows.columns), 12) or 'none'}; choose "
+            f"{windows.name}: no column {column}, only {listed(sorted(windows.columns), 12) or 'signals'}; choose "
             "another --task"
         )
     if not len(rows := rows_with(windows, column)):

@@ -26,7 +26,7 @@ def text_of(found: Utility) -> str:
     """Two tables for each classifier, notes, and sentences on what the synthetic windows are worth."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=WIDTH, highlight=False)
+    console = Console(file=io.StringIO(), width=WIDTH, highlight=False, markup=False, emoji=False)
     what = "a number" if not found.classes else f"one of {', '.join(found.classes)}"
     lines = [f"predicted: {found.task}, {what}"]
     for name, about in found.about["windows"].items():
@@ -36,13 +36,13 @@ def text_of(found: Utility) -> str:
     people = "other people" if folds == 1 else f"people of the same set, in {folds} folds by person"
     lines.append(f"tested on {people}; {found.about['seeds']} seeds; intervals of 95 % over people and seeds")
     for line in [*lines, *(f"note: {note}" for note in found.notes)]:
-        console.print(for_terminal(line), markup=False)
+        console.print(for_terminal(line))
     for name in found.classifiers:
         console.print(_totals(found, name))
         console.print(_gains(found, name))
     reasons = {row.missing: row for row in reversed(found.rows) if row.missing}
     for line in [*(f"–: {row.arm}: {reason}" for reason, row in reasons.items()), *found.sentences()]:
-        console.print(for_terminal(line), markup=False)
+        console.print(for_terminal(line))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip("\n")
 
