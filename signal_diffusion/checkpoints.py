@@ -13,16 +13,20 @@ import shutil
 import stat
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.lora import frozen_state, is_lora_weight
+from signal_diffusion.untrusted import is_within, read_json, read_tensors
 
 __all__ = [
+    "DAMAGED",
     "EMA_WEIGHTS",
     "MANIFEST",
     "WEIGHTS",
@@ -47,11 +51,32 @@ FORMAT = 1
 WEIGHTS = "model.safetensors"
 EMA_WEIGHTS = "ema.safetensors"
 PREFIX = "checkpoint-"
-UNFINISHED = ".unfinished-"
-INCOMPLETE = "missing or unreadable, so the checkpoint is incomplete; use another checkpoint"
+UNFINISHED, RETIRED = ".unfinished-", "retired-"
+INCOMPLETE = "the checkpoint is incomplete, so use another one"
+DAMAGED = "use another checkpoint"
+"""Advice for whatever is wrong with a file of a checkpoint."""
 READ_SUFFIXES = (".json", ".pt", ".safetensors", ".toml")
 """Of the files of a checkpoint that are read."""
 MAX_REASON = 200  # characters of torch's list of mismatched tensors
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What a manifest of any version has."""
+
+    format: int
+
+
+@dataclass(frozen=True)
+class _File:
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    step: Annotated[int, Field(ge=0)]
+    files: Annotated[dict[str, _File], Field(min_length=1)]
 
 
 def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> Path:
@@ -89,7 +114,7 @@ def write_manifest(folder: Path, step: int, names: Iterable[str]) -> None:
 
     The files get the permissions of any new file; safetensors makes them readable by their owner only.
     """
-    files = {name: _fingerprint(folder / name) for name in names}
+    files = {name: asdict(_fingerprint(folder / name)) for name in names}
     manifest = {"format": FORMAT, "step": step, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)  # the umask itself can only be read by changing it
@@ -99,10 +124,7 @@ def write_manifest(folder: Path, step: int, names: Iterable[str]) -> None:
 
 def step_of(checkpoint: Path) -> int:
     """The step in a checkpoint's manifest; a `UserError` if there is no readable manifest."""
-    try:
-        return int(json.loads((checkpoint / MANIFEST).read_text())["step"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{checkpoint / MANIFEST}: {INCOMPLETE}") from None
+    return read_json(checkpoint / MANIFEST, _Manifest, INCOMPLETE).step
 
 
 def verify(checkpoint: Path) -> int:
@@ -118,36 +140,31 @@ def verify(checkpoint: Path) -> int:
         raise UserError(f"{checkpoint}: no such checkpoint{_available(checkpoint.parent)}")
     if not manifest.exists() and (available := _available(checkpoint)):
         raise UserError(f"{checkpoint}: a run, not a checkpoint{available}; use one of these, or 'latest'")
-    try:
-        contents = json.loads(manifest.read_text())
-        if contents["format"] != FORMAT:
-            raise UserError(
-                f"{manifest}: has format {contents['format']!r}, but this version of signal-diffusion reads {FORMAT}; "
-                "use a newer version"
-            )
-        files, step = dict(contents["files"]), int(contents["step"])
-        if not files:
-            raise ValueError("no files")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{manifest}: {INCOMPLETE}") from None
+    if (found := read_json(manifest, _Format, INCOMPLETE).format) != FORMAT:
+        raise UserError(
+            f"{manifest}: has format {found}, but this version of signal-diffusion reads {FORMAT}; use a newer version"
+        )
+    contents = read_json(manifest, _Manifest, INCOMPLETE)
     if checkpoint.resolve() in _numbered(checkpoint.resolve().parent):
-        _check_names(checkpoint, step, files)
-    for name, expected in files.items():
+        _check_names(checkpoint, contents)
+    for name, expected in contents.files.items():
+        if not is_within(name):
+            raise UserError(f"{manifest}: lists {name!r}, which is outside of the checkpoint; {DAMAGED}")
         path = checkpoint / name
         if not path.is_file():
-            raise UserError(f"{path}: missing from the checkpoint; use another checkpoint")
-        if _fingerprint(path) != expected:
-            raise UserError(f"{path}: truncated or changed since it was written; use another checkpoint")
-    return step
+            raise UserError(f"{path}: missing from the checkpoint; {DAMAGED}")
+        if path.stat().st_size != expected.size or _fingerprint(path) != expected:
+            raise UserError(f"{path}: truncated or changed since it was written; {DAMAGED}")
+    return contents.step
 
 
-def _check_names(checkpoint: Path, step: int, files: Mapping[str, object]) -> None:
+def _check_names(checkpoint: Path, contents: _Manifest) -> None:
     """Check that the manifest of a `checkpoint-<step>` is of that step and lists all files that are read."""
-    manifest, name = checkpoint / MANIFEST, checkpoint.resolve().name
-    if name != f"{PREFIX}{step}":
-        raise UserError(f"{manifest}: is of step {step}, so the folder was renamed; expected {PREFIX}{step}")
+    manifest, expected = checkpoint / MANIFEST, f"{PREFIX}{contents.step}"
+    if checkpoint.resolve().name != expected:
+        raise UserError(f"{manifest}: is of step {contents.step}, so the folder was renamed; expected {expected}")
     present = {path.name for path in checkpoint.iterdir() if path.suffix in READ_SUFFIXES} - {MANIFEST}
-    if unlisted := sorted(({WEIGHTS} | present) - files.keys()):
+    if unlisted := sorted(({WEIGHTS} | present) - contents.files.keys()):
         raise UserError(f"{manifest}: does not list {listed(unlisted)}, so nothing tells whether it is whole")
 
 
@@ -162,9 +179,13 @@ def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> bool:
     UserError
         If names or sizes are of another architecture, or only one of checkpoint and model has LoRA.
     """
-    weights = load_file(checkpoint / WEIGHTS)
+    weights = read_tensors(checkpoint / WEIGHTS, DAMAGED)
     if averaged := use_ema and (checkpoint / EMA_WEIGHTS).is_file():
-        weights |= load_file(checkpoint / EMA_WEIGHTS)
+        averages = read_tensors(checkpoint / EMA_WEIGHTS, DAMAGED)
+        trained = {name for name, weight in model.named_parameters() if weight.requires_grad and name in weights}
+        if lacking := sorted(trained - averages.keys()):
+            raise UserError(f"{checkpoint / EMA_WEIGHTS}: lacks the average of {lacking[0]}; {DAMAGED}")
+        weights |= averages
     frozen = frozen_state(model)
     if any(map(is_lora_weight, weights)) != bool(frozen):
         raise UserError(
@@ -211,7 +232,8 @@ def find_checkpoint(
         verify(folder)
         return folder
     for path in sorted({*parent.glob(f"{PREFIX}*")} - {*_numbered(parent)}):
-        warn(f"{path}: is not named {PREFIX}<step>, so it is left alone")
+        reason = "is a link" if path.is_symlink() else f"is not named {PREFIX}<step>"
+        warn(f"{path}: {reason}, so it is left alone")
     others: dict[Path, str] = {}
     for checkpoint in reversed(_numbered(parent)):
         try:
@@ -271,12 +293,13 @@ def set_aside(parent: Path, check: Callable[[Path], None]) -> list[str]:
 def remove_unfinished(parent: Path) -> None:
     """Remove what a killed run left partly written or partly removed."""
     for path in parent.glob(f"{UNFINISHED}{PREFIX}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        if _is_step(path.name.removeprefix(f"{UNFINISHED}{PREFIX}").removeprefix(RETIRED)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _retire(checkpoint: Path) -> None:
     """Rename a checkpoint before its files are deleted, so that a kill cannot leave half a checkpoint."""
-    retired = checkpoint.with_name(f"{UNFINISHED}{PREFIX}retired-{checkpoint.name.removeprefix(PREFIX)}")
+    retired = checkpoint.with_name(f"{UNFINISHED}{PREFIX}{RETIRED}{checkpoint.name.removeprefix(PREFIX)}")
     shutil.rmtree(retired, ignore_errors=True)
     checkpoint.rename(retired)
 
@@ -296,10 +319,13 @@ def _keep(path: Path) -> Path:
 
 
 def _numbered(parent: Path) -> list[Path]:
-    """What is named like a checkpoint in `parent`, sorted by step."""
-    named = {path: path.name.removeprefix(PREFIX) for path in parent.glob(f"{PREFIX}*")}
-    found = [path for path, step in named.items() if step.isascii() and step.isdigit() and str(int(step)) == step]
-    return sorted(found, key=_step)
+    """What is named like a checkpoint in `parent`, sorted by step, without links: they may lead to another run."""
+    named = [path for path in parent.glob(f"{PREFIX}*") if _is_step(path.name.removeprefix(PREFIX))]
+    return sorted((path for path in named if not path.is_symlink()), key=_step)
+
+
+def _is_step(text: str) -> bool:
+    return text.isascii() and text.isdigit() and str(int(text)) == text
 
 
 def _is_own(path: Path) -> bool:
@@ -321,10 +347,10 @@ def _available(parent: Path) -> str:
     return f"; there are {', '.join(names)}" if names else ""
 
 
-def _fingerprint(path: Path) -> dict[str, int | str]:
+def _fingerprint(path: Path) -> _File:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"size": path.stat().st_size, "sha256": digest}
+    return _File(path.stat().st_size, digest)
 
 
 def _flush(path: Path) -> None:

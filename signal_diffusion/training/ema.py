@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from signal_diffusion.config import schema
+from signal_diffusion.errors import listed
 
 __all__ = ["Ema"]
 
@@ -69,11 +70,11 @@ class Ema:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor], num_updates: int) -> None:
-        """Load saved averages; raise a `KeyError` for a missing or surplus name."""
-        if state.keys() != set(self._names):
-            raise KeyError(
-                f"the averages do not match the model's parameters: {sorted(state.keys() ^ set(self._names))[:4]}"
-            )
+        """Load saved averages; raise a `KeyError` for a missing or surplus name, or another shape."""
+        own = self.state_dict()
+        wrong = sorted(own.keys() ^ state.keys()) or [name for name in own if state[name].shape != own[name].shape]
+        if wrong:
+            raise KeyError(f"the averages do not match the model's parameters: {listed(wrong)}")
         torch._foreach_copy_(self._average, [state[name].to(self._average[0].device) for name in self._names])
         self.num_updates = num_updates
 

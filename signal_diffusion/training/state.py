@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
+from pydantic import Field
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from signal_diffusion import checkpoints
-from signal_diffusion.errors import UserError, listed
+from signal_diffusion.errors import UserError, listed, one_line
 from signal_diffusion.models.lora import trained_state
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.optimizers import with_zero_momentum
+from signal_diffusion.untrusted import read_json, read_torch
 
 __all__ = ["OPTIMIZER", "PROGRESS", "Progress", "resume_optimizer", "writers"]
 
@@ -29,11 +31,11 @@ PROGRESS = "progress.json"
 class Progress:
     """Progress of a run; saved with each checkpoint, so that a resumed run has bit-identical metrics."""
 
-    step: int = 0
+    step: Annotated[int, Field(ge=0)] = 0
     """Optimizer steps done."""
-    steps_per_epoch: int = 0
+    steps_per_epoch: Annotated[int, Field(ge=0)] = 0
     """Optimizer steps per epoch; 0 = written by an older version, which did not save it."""
-    losses: list[list[float]] = field(default_factory=list)
+    losses: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = field(default_factory=list)
     """Per process: sum and number of the finite losses since the last row of metrics."""
     optimizer: str = ""
     """Type of the optimizer that `optimizer.pt` is the state of."""
@@ -57,15 +59,15 @@ class Progress:
         Raises
         ------
         UserError
-            If a newer version wrote keys that this one does not know.
+            If it is damaged, or a newer version wrote keys that this one does not know.
         """
         path = checkpoint / PROGRESS
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if unknown := saved.keys() - {each.name for each in fields(cls)}:
+        names = read_json(path, dict[str, Any], checkpoints.DAMAGED).keys()
+        if unknown := names - {each.name for each in fields(cls)}:
             raise UserError(
                 f"{path}: unknown {listed(sorted(unknown))}, written by a newer version of signal-diffusion; use that"
             )
-        return cls(**saved)
+        return read_json(path, cls, checkpoints.DAMAGED)
 
 
 def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Path, saved_kind: str) -> None:
@@ -91,13 +93,37 @@ def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Pa
             f"same, or {advice}"
         )
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    saved = read_torch(path, checkpoints.DAMAGED)
     try:
-        optimizer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path}: is the state of another model: {error}") from None
+        optimizer.load_state_dict(saved)
+        _check_moments(optimizer)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # whatever a file may contain
+        raise UserError(f"{path}: is the state of another model: {one_line(error)}; {advice}") from None
     for group, setting in zip(optimizer.param_groups, settings, strict=True):
         group.update(setting)
     with_zero_momentum(optimizer)
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Check that each parameter has all moments of its optimizer or none, of its own shape, and copy them.
+
+    torch checks nothing, and its fused step reads and writes beyond a tensor that is shorter than its parameter, or
+    that repeats its values in memory.
+    """
+    expected = {"momentum_buffer"} if isinstance(optimizer, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        moments = optimizer.state.get(parameter, {})
+        if moments and moments.keys() != expected:
+            raise ValueError(f"has {listed(sorted(moments))}, expected {listed(sorted(expected))}")
+        for name, value in moments.items():
+            if value is None and name == "momentum_buffer":  # of a step that was skipped
+                continue
+            shape = () if name == "step" else parameter.shape
+            if not isinstance(value, Tensor) or value.shape != shape:
+                found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"{name} has shape {found}, expected {tuple(shape)}")
+            like = torch.zeros((), device=parameter.device) if name == "step" else parameter
+            moments[name] = torch.empty_like(like, requires_grad=False).copy_(value.detach())
 
 
 def writers(

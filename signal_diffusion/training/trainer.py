@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from signal_diffusion import checkpoints
@@ -33,6 +32,7 @@ from signal_diffusion.training.optimizers import LearningRate, build_optimizer
 from signal_diffusion.training.saving import CheckpointWriter
 from signal_diffusion.training.stopping import Stopped, StopRequest
 from signal_diffusion.training.tracking import Tracker
+from signal_diffusion.untrusted import read_tensors
 
 __all__ = ["Trainer"]
 
@@ -343,7 +343,11 @@ class Trainer:
             return
         path = checkpoint / checkpoints.EMA_WEIGHTS
         if path.is_file():
-            self.ema.load_state_dict(load_file(path), self.progress.ema_updates)
+            averages = read_tensors(path, checkpoints.DAMAGED)
+            try:
+                self.ema.load_state_dict(averages, self.progress.ema_updates)
+            except KeyError as error:
+                raise UserError(f"{path}: {error.args[0]}; {checkpoints.DAMAGED}") from None
         else:
             self.ema.restart()
 

@@ -96,7 +96,7 @@ def test_a_run_may_have_the_name_of_a_checkpoint(validated: Path, tmp_path: Path
 def test_a_checkpoint_without_its_manifest_is_not_taken_for_a_run(validated: Path, tmp_path: Path) -> None:
     checkpoint = shutil.copytree(validated / "checkpoint-3", tmp_path / "checkpoint-3")
     (checkpoint / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"manifest.json: missing or unreadable, so the checkpoint is incomplete"):
+    with pytest.raises(UserError, match=r"manifest.json: missing; the checkpoint is incomplete"):
         load_trained(checkpoint)
 
 

@@ -404,7 +404,7 @@ def test_a_damaged_file_is_a_one_line_error(name: str, exported: Path) -> None:
 
 def test_a_folder_without_its_manifest_is_not_taken_for_a_run(exported: Path) -> None:
     (exported / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"manifest.json: missing or unreadable, so the checkpoint is incomplete"):
+    with pytest.raises(UserError, match=r"manifest.json: missing; the checkpoint is incomplete"):
         SignalDiffusionPipeline.from_pretrained(exported)
 
 
