@@ -7,6 +7,7 @@ line, "<path>: <what is wrong>; <advice>", for whatever is wrong.
 from __future__ import annotations
 
 import reprlib
+import shlex
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from torch import Tensor
 
-__all__ = ["is_within", "parse_json", "read_arrays", "read_json", "read_tensors", "read_torch"]
+__all__ = ["is_within", "parse_json", "pickled_weights", "read_arrays", "read_json", "read_tensors", "read_torch"]
 
 MAX_JSON = 64 * 2**20
 """Bytes; the card of a dataset of 10 000 subjects has 2 MiB."""
@@ -87,6 +88,16 @@ def read_arrays(path: Path, advice: str) -> dict[str, np.ndarray]:
         if other := [name for name, each in arrays.items() if not isinstance(each, np.ndarray)]:
             raise ValueError(f"{other[0]!r} is not an array")
         return arrays
+
+
+def pickled_weights(path: Path, library: str, model: str) -> UserError:
+    """The error for a file with the weights of a `library.model` as a pickle, which may be code; with what to do."""
+    folder = str(path.parent)
+    command = f"from {library} import {model} as M; M.from_pretrained({folder!r}).save_pretrained({folder!r})"
+    return UserError(
+        f"{path}: a pickle, which can run code; if you trust it, convert it to safetensors: "
+        f"python -c {shlex.quote(command)}"
+    )
 
 
 def is_within(name: str) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from signal_diffusion.checkpoints import MANIFEST
+from signal_diffusion.checkpoints import DAMAGED, MANIFEST
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import CONFIG_NAME, load_autoencoder_experiment, load_experiment
 from signal_diffusion.models.autoencoders.frozen import LatentStatistics
+from signal_diffusion.untrusted import read_json
 
 __all__ = ["FROZEN_NAME", "LATENTS_NAME", "Checkpoint"]
 
@@ -65,7 +65,7 @@ class Checkpoint:
     def frozen(self) -> dict[str, str]:
         """SHA-256 of the frozen weights that the checkpoint does not contain, by the names of `pretrained.KEYS`."""
         path = self.folder / FROZEN_NAME
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_json(path, dict[str, str], DAMAGED) if path.is_file() else {}
 
     def latent_statistics(self, advice: str) -> LatentStatistics:
         """The statistics that normalise its network's latents; a `UserError` ending in `advice` if they are unknown."""
@@ -75,4 +75,4 @@ class Checkpoint:
                 f"{self.folder}: has no {LATENTS_NAME} (an earlier version wrote it), so the normalisation of its "
                 f"latents is unknown; {advice}"
             )
-        return LatentStatistics.from_json(path.read_text(encoding="utf-8"))
+        return read_json(path, LatentStatistics, DAMAGED)

@@ -6,9 +6,9 @@ folder contains `model_index.json` and a folder for each of its models.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from signal_diffusion.errors import MissingError, UserError
 from signal_diffusion.hub import download, is_hub_id
 from signal_diffusion.models.attention import attention_kernel
 from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.untrusted import is_within, pickled_weights, read_json
 
 __all__ = [
     "CONFIG",
@@ -30,13 +31,23 @@ __all__ = [
     "find_model_folder",
     "load_tensors",
     "read_config",
+    "refuse_pickles",
 ]
 
 CONFIG = "config.json"
 PIPELINE = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SHARDS = f"{WEIGHTS}.index.json"
+PICKLE = "diffusion_pytorch_model.bin"
 Architecture = TypeVar("Architecture")
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """The index of weights in several files."""
+
+    weight_map: dict[str, str]
+    """Tensor → file in the same folder."""
 
 
 class DiffusersDenoiser(Denoiser):
@@ -136,12 +147,8 @@ def read_config(folder: Path, class_name: str) -> dict[str, Any]:
         If the file is missing or unreadable, or for another class.
     """
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        found = config["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: missing or unreadable; expected the settings of a {class_name}") from None
-    if found != class_name:
+    config = read_json(path, dict[str, Any], f"expected the settings of a {class_name}")
+    if (found := config.get("_class_name")) != class_name:
         raise UserError(f"{path}: describes a {found}; expected a {class_name}")
     return config
 
@@ -174,6 +181,7 @@ def load_tensors(network: nn.Module, folder: Path, adapt: Callable[[str, Tensor]
     UserError
         Names the file that is missing or cut short, or the first tensor that is missing, unknown or of another size.
     """
+    refuse_pickles(folder, type(network).__name__)
     wanted = network.state_dict()
     files = _files(folder)
     if unknown := sorted(files.keys() - wanted.keys()):
@@ -198,18 +206,21 @@ def load_tensors(network: nn.Module, folder: Path, adapt: Callable[[str, Tensor]
                     wanted[name].copy_(tensor)
 
 
+def refuse_pickles(folder: Path, class_name: str) -> None:
+    """Raise a `UserError` if a folder has the weights of a diffusers class only as a pickle, which may be code."""
+    if (folder / PICKLE).is_file() and not any(folder.glob("*.safetensors")):
+        raise pickled_weights(folder / PICKLE, "diffusers", class_name)
+
+
 def _files(folder: Path) -> dict[str, Path]:
     """The file of each tensor, by the tensor's name."""
     index = folder / SHARDS
     if not index.is_file():
         with _opened(folder / WEIGHTS) as file:
             return dict.fromkeys(file.keys(), folder / WEIGHTS)
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            f"{index}: unreadable; expected the names of the files with the weights; copy or download it again"
-        ) from None
+    names = sorted(set(read_json(index, _Shards, "copy or download it again").weight_map.values()))
+    if outside := [name for name in names if not is_within(name)]:
+        raise UserError(f"{index}: names {outside[0]!r}, which is outside of its folder; use other weights")
     files: dict[str, Path] = {}
     for name in names:
         with _opened(folder / name) as file:

@@ -11,15 +11,17 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from pydantic import Field
 from torch import Tensor
 
 from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.models.fingerprint import fingerprint
-from signal_diffusion.models.pretrained import find_model_folder
+from signal_diffusion.models.pretrained import CONFIG, find_model_folder, refuse_pickles
+from signal_diffusion.untrusted import read_json
 
 __all__ = ["LOG_VARIANCES", "Autoencoder", "LatentStatistics", "load_vae", "pad_to_multiple", "padding_to_multiple"]
 
@@ -43,18 +45,12 @@ class LatentStatistics:
     """
 
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
     """Above zero; 1 for a constant channel."""
 
     def to_json(self) -> str:
-        """Write them as text from which `from_json` reads the same values."""
+        """Write them as text; `untrusted.read_json` reads the same values."""
         return json.dumps(asdict(self), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read the text of `to_json`."""
-        entries = json.loads(text)
-        return cls(tuple(entries["mean"]), tuple(entries["std"]))
 
 
 class Autoencoder:
@@ -190,6 +186,11 @@ class Autoencoder:
     def normalise(self, statistics: LatentStatistics) -> None:
         """Normalise latents by these statistics, to mean 0 and standard deviation 1 in each channel."""
         mean, std = (torch.tensor(values, dtype=torch.float64) for values in (statistics.mean, statistics.std))
+        if not len(mean) == len(std) == self.latent_shape[0]:
+            raise UserError(
+                f"the checkpoint's statistics are of {len(mean)} and {len(std)} latent channels, but the autoencoder "
+                f"has {self.latent_shape[0]}; use another checkpoint"
+            )
         # One subtraction and one product in each direction, to lose as little as possible to rounding.
         self._offset = (self.shift + mean / self.scaling).float()[:, None, None].to(self._device)
         self._gain = (self.scaling / std).float()[:, None, None].to(self._device)
@@ -287,16 +288,18 @@ def load_vae(source: str) -> Any:
     import diffusers  # takes seconds to import, and most runs do not need it
     from diffusers.utils import logging
 
+    advice = "copy or download it again"
     try:
         folder = find_model_folder(source, "vae")
+        config = read_json(folder / CONFIG, dict[str, Any], advice)
+        if (kind := config.get("_class_name")) not in KINDS:
+            raise UserError(f"{folder} contains a {kind}; expected {' or '.join(KINDS)}")
+        refuse_pickles(folder, kind)
     except UserError as error:
         raise type(error)(f"{_KEY} {error}") from None
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if (kind := config.get("_class_name")) not in KINDS:
-        raise UserError(f"{_KEY} {folder} contains a {kind}; expected {' or '.join(KINDS)}")
     if unsupported := [name for name in ("latents_mean", "latents_std") if config.get(name) is not None]:
         raise UserError(
-            f"{_KEY} {folder / 'config.json'} has {' and '.join(unsupported)}, but scaling latents per channel is not "
+            f"{_KEY} {folder / CONFIG} has {' and '.join(unsupported)}, but scaling latents per channel is not "
             "supported; use an autoencoder with only scaling_factor and shift_factor"
         )
     verbosity = logging.get_verbosity()
@@ -304,11 +307,11 @@ def load_vae(source: str) -> Any:
     try:
         # not `load_tensors`: the weights of Stable Diffusion 1 have older names, which diffusers converts
         vae, loading = getattr(diffusers, kind).from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
+            folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True, use_safetensors=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a damaged folder makes diffusers raise errors without a common base class
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{_KEY} cannot read the weights in {folder}: {reason}") from None
+        raise UserError(f"{_KEY} cannot read the weights in {folder}: {reason}; {advice}") from None
     finally:
         logging.set_verbosity(verbosity)
     if lacking := loading["missing_keys"]:

@@ -8,14 +8,13 @@ trained with: two CLIPs side by side in the channels, then the tokens of a T5.
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -23,11 +22,14 @@ from torch import Tensor
 
 from signal_diffusion.errors import MissingError, UserError, one_line
 from signal_diffusion.hub import download, is_hub_id
+from signal_diffusion.untrusted import pickled_weights, read_json
 
 __all__ = ["KEY", "TextEncoder", "text_encoder"]
 
 KEY = "[model.conditioning] text_encoder"
 """The key in an experiment file, for errors."""
+
+T = TypeVar("T")
 
 PIPELINE = "model_index.json"
 FORMAT = 1  # version of cached embeddings: increase it whenever the computation changes
@@ -45,6 +47,13 @@ _WANTED = [*_SETTINGS, _SAFETENSORS, PIPELINE, "transformer/config.json"]
 _WANTED += ["text_encoder/*", "text_encoder_2/*", "text_encoder_3/*"]
 _UNWANTED = [_HALF_PRECISION, "*.bin", "*.msgpack", "*.h5"]
 _WEIGHTS = ["*.safetensors*"]
+
+
+@dataclass(frozen=True)
+class _Transformer:
+    """The settings of a pipeline's transformer, of which one is read."""
+
+    joint_attention_dim: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,10 +246,11 @@ class _StableDiffusion3(TextEncoder):
 
     def _encoder_names(self) -> list[str]:
         """Names of the text encoders that the pipeline has, which are also their folders."""
-        index = json.loads((self.folder / PIPELINE).read_text(encoding="utf-8"))
+        index = _json(self.folder / PIPELINE, dict[str, Any])
         expected = {"text_encoder": "CLIPTextModelWithProjection", "text_encoder_2": "CLIPTextModelWithProjection"}
         expected |= {"text_encoder_3": "T5EncoderModel"}
-        found = {name: (index.get(name) or [None, None])[1] for name in expected}
+        parts = {name: index.get(name) for name in expected}  # name → [library, class]
+        found = {name: part[1] if isinstance(part, list) and len(part) == 2 else None for name, part in parts.items()}
         if {**found, "text_encoder_3": found["text_encoder_3"] or "T5EncoderModel"} != expected:
             raise UserError(
                 f"{KEY}: {self.folder} has other text encoders than Stable Diffusion 3 "
@@ -249,8 +259,7 @@ class _StableDiffusion3(TextEncoder):
         return [name for name, kind in found.items() if kind]
 
     def _joint_width(self) -> int:
-        config = json.loads((self.folder / "transformer" / "config.json").read_text(encoding="utf-8"))
-        return config["joint_attention_dim"]
+        return _json(self.folder / "transformer" / "config.json", _Transformer).joint_attention_dim
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -267,7 +276,6 @@ def _folder(source: str, *, weights: bool) -> Path:
 @contextmanager
 def _readable(folder: Path) -> Iterator[None]:
     """Report an error of transformers in one line, and silence its log and progress bars."""
-    from safetensors import SafetensorError
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -277,12 +285,19 @@ def _readable(folder: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, SafetensorError) as error:
+    except Exception as error:  # a damaged folder makes transformers raise errors without a common base class
         raise UserError(f"{KEY}: {folder}: not a text encoder that transformers can read ({one_line(error)})") from None
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _json(path: Path, kind: type[T]) -> T:
+    try:
+        return read_json(path, kind, "copy or download it again")
+    except UserError as error:
+        raise UserError(f"{KEY}: {error}") from None
 
 
 def _config(folder: Path) -> Any:
@@ -305,9 +320,11 @@ def _tokenizer(folder: Path) -> Any:
 
 def _model(folder: Path, device: str) -> tuple[Any, bool]:
     """The encoder in eval mode, and whether its pooler, if it has one, was trained."""
+    if not _weights(folder):
+        raise ValueError("it has no weights in safetensors")
     dtype = torch.float32 if device == "cpu" else "auto"
     model, info = _model_class(folder).from_pretrained(
-        folder, local_files_only=True, dtype=dtype, output_loading_info=True
+        folder, local_files_only=True, dtype=dtype, output_loading_info=True, use_safetensors=True
     )
     missing = [name for name in info["missing_keys"] if "decoder" not in name]
     if strange := [name for name in missing if "pooler" not in name]:
@@ -355,9 +372,18 @@ def _tokenizer_name(name: str) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files that transformers reads in a folder: settings, and weights (pickles only without safetensors)."""
-    weights = _matching(folder, _SAFETENSORS) or _matching(folder, _PICKLES)
-    return sorted({*weights, *(path for pattern in _SETTINGS for path in _matching(folder, pattern))})
+    """The files that transformers reads in a folder: settings, and weights in safetensors."""
+    return sorted({*_weights(folder), *(path for pattern in _SETTINGS for path in _matching(folder, pattern))})
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files with weights; a `UserError` if there are only pickles, which may be code."""
+    weights = _matching(folder, _SAFETENSORS)
+    if not weights and (pickles := sorted(_matching(folder, _PICKLES))):
+        with _readable(folder):
+            name = _model_class(folder).__name__
+        raise UserError(f"{KEY}: {pickled_weights(pickles[0], 'transformers', name)}")
+    return weights
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:

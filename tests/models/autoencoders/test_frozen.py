@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import weakref
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.autoencoders import frozen as autoencoders
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics, load_vae
+from signal_diffusion.untrusted import read_json
 
 
 def kl(channels: int = 3, levels: int = 4, **factors: Any) -> AutoencoderKL:
@@ -135,9 +137,16 @@ def test_statistics_apply_on_top_of_the_vaes_own_factors_in_both_directions() ->
     torch.testing.assert_close(normalised.variances(normalised.moments(x)), variances)
 
 
-def test_statistics_are_the_same_after_json() -> None:
+def test_statistics_are_the_same_after_json(tmp_path: Path) -> None:
     statistics = LatentStatistics((0.1, -1 / 3), (1e-9, 2.0))
-    assert LatentStatistics.from_json(statistics.to_json()) == statistics
+    (tmp_path / "latents.json").write_text(statistics.to_json())
+    assert read_json(tmp_path / "latents.json", LatentStatistics, "") == statistics
+
+
+def test_statistics_of_another_number_of_channels_are_refused() -> None:
+    autoencoder = Autoencoder(kl(), (3, 64, 64))
+    with pytest.raises(UserError, match="statistics are of 2 and 2 latent channels, but the autoencoder has 16"):
+        autoencoder.normalise(LatentStatistics((0.0, 0.0), (1.0, 1.0)))
 
 
 def test_a_tiny_autoencoder_has_no_posterior_to_draw_from() -> None:
@@ -400,6 +409,42 @@ def test_an_unusable_vae_is_reported_in_one_line(folder: Path, tmp_path: Path) -
         with pytest.raises(UserError, match=r"^\[model.autoencoder\] path: ") as caught:
             load_vae(source)
         assert len(caught.value.lines) == 1 and "\n" not in str(caught.value) and expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"[]", "should be an object"),
+        (b"\xff", "Invalid JSON"),
+        (b"[" * 200_000, "recursion limit exceeded"),
+        (b'{"_class_name": "AutoencoderKL", "block_out_channels": "x"}', "cannot read the weights"),
+        (b'{"_class_name": "AutoencoderKL", "block_out_channels": [1000000000]}', "cannot read the weights"),
+        (b'{"_class_name": ["AutoencoderKL"]}', "contains a "),
+        (b'{"_class_name": "os.system"}', "contains a os.system"),
+    ],
+)
+def test_damaged_settings_are_one_line(text: bytes, reason: str, folder: Path, tmp_path: Path) -> None:
+    copied(folder, tmp_path / "vae")
+    (tmp_path / "vae" / "config.json").write_bytes(text)
+    with pytest.raises(UserError, match=rf"^\[model.autoencoder\] path: .*{reason}") as caught:
+        load_vae(str(tmp_path / "vae"))
+    assert len(caught.value.lines) == 1 and "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_refused_with_the_command_that_converts_them(folder: Path, tmp_path: Path) -> None:
+    vae = Path(copied(folder, tmp_path / "a vae"))
+    weights = load_file(vae / "diffusion_pytorch_model.safetensors")
+    torch.save(weights, vae / "diffusion_pytorch_model.bin")
+    (vae / "diffusion_pytorch_model.safetensors").unlink()
+
+    with pytest.raises(UserError, match=r"diffusion_pytorch_model.bin: a pickle, which can run code") as caught:
+        load_vae(str(vae))
+
+    *_, python, option, code = shlex.split(str(caught.value).partition("convert it to safetensors: ")[2])
+    assert (python, option) == ("python", "-c")
+    exec(code)
+    converted = load_vae(str(vae)).state_dict()
+    assert all(torch.equal(value, converted[name]) for name, value in weights.items())
 
 
 @pytest.mark.real_data

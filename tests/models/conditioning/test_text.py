@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shlex
 import shutil
 import weakref
 from pathlib import Path
@@ -12,6 +13,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
+from safetensors.torch import load_file, save_file
 from transformers import (
     BartConfig,
     BartModel,
@@ -289,10 +291,30 @@ def test_unread_files_do_not_change_the_fingerprint(tmp_path: Path, name):
     assert text_encoder(str(tmp_path), 16).fingerprint == before
 
 
-def test_pickled_weights_count_if_there_are_no_safetensors(tmp_path: Path):
-    (tiny.clip(tmp_path) / "model.safetensors").unlink()
-    (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
-    assert tmp_path / "pytorch_model.bin" in text_encoder(str(tmp_path), 16).files()
+def test_pickled_weights_are_refused_with_the_command_that_converts_them(tmp_path: Path):
+    encoder = text_encoder(str(tiny.clip(tmp_path)), 16)
+    expected = encoder.encode(TEXTS, "cpu")
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+
+    for use in (encoder.files, lambda: encoder.encode(TEXTS, "cpu")):
+        with pytest.raises(UserError, match=r"text_encoder: .*pytorch_model.bin: a pickle, which can run") as caught:
+            use()
+
+    *_, python, option, code = shlex.split(str(caught.value).partition("convert it to safetensors: ")[2])
+    assert (python, option) == ("python", "-c")
+    exec(code)
+    assert all(map(torch.equal, text_encoder(str(tmp_path), 16).encode(TEXTS, "cpu"), expected))
+
+
+def test_code_in_a_folder_is_not_run(tmp_path: Path):
+    settings = json.loads((tiny.clip(tmp_path) / "config.json").read_text())
+    code = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}}
+    (tmp_path / "config.json").write_text(json.dumps(settings | code))
+    (tmp_path / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'made')!r})\nclass Evil: pass\n")
+    with pytest.raises(UserError, match="not a text encoder that transformers can read"):
+        text_encoder(str(tmp_path), 16).encode(TEXTS, "cpu")
+    assert not (tmp_path / "made").exists()
 
 
 def test_moving_an_encoder_keeps_its_fingerprint(tmp_path: Path):
@@ -327,7 +349,7 @@ def test_a_caption_that_one_encoder_reads_whole_is_not_truncated(tmp_path: Path)
 
 def damaged(folder: Path, name: str, content: bytes | None) -> Path:
     tiny.clip(folder)
-    (folder / name).unlink()
+    (folder / name).unlink(missing_ok=True)
     if content is not None:
         (folder / name).write_bytes(content)
     return folder
@@ -345,6 +367,11 @@ def damaged(folder: Path, name: str, content: bytes | None) -> Path:
         (lambda to: damaged(to, "model.safetensors", None), "not a text encoder that transformers can read"),
         (lambda to: damaged(to, "model.safetensors", b"\x00" * 64), "not a text encoder that transformers can read"),
         (lambda to: damaged(to, "config.json", b"{"), "not a text encoder that transformers can read"),
+        (lambda to: damaged(to, "config.json", b"[]"), "not a text encoder that transformers can read"),
+        (lambda to: damaged(to, "config.json", b"[" * 99_999), "not a text encoder that transformers can read"),
+        (lambda to: damaged(to, "tokenizer.json", b"[" * 99_999), "not a text encoder that transformers can read"),
+        (lambda to: damaged(to, "model_index.json", b"[]"), "model_index.json: cannot be read"),
+        (lambda to: damaged(to, "model_index.json", b'{"text_encoder": 1}'), "has other text encoders"),
         (lambda to: damaged(to, "tokenizer.json", b"{"), "not a text encoder that transformers can read"),
         (lambda to: tiny.saved(to, BertForMaskedLM(BERT)), "not a text encoder that transformers can read"),
     ],
@@ -355,6 +382,11 @@ def damaged(folder: Path, name: str, content: bytes | None) -> Path:
         "no weights",
         "broken weights",
         "broken config",
+        "config of another type",
+        "nested config",
+        "nested tokenizer",
+        "pipeline of another type",
+        "pipeline with a number",
         "broken tokenizer",
         "no tokenizer",
     ],
@@ -420,8 +452,6 @@ def test_no_weights_are_downloaded_if_sizes_are_enough(monkeypatch: pytest.Monke
 
 
 def test_missing_weights_are_an_error_and_not_random(tmp_path: Path):
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(tiny.clip(tmp_path) / "model.safetensors")
     weights.pop("text_projection.weight")
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
