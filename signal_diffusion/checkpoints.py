@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -254,15 +254,15 @@ def find_checkpoint(
     raise UserError(f"{parent}: no complete checkpoint to resume from; start without resuming")
 
 
-def prune(parent: Path, limit: int | None, *, newest: int, keep: int | None) -> None:
-    """Remove all of `list_checkpoints` except the last `limit` (None = keep all) and the one of step `keep`.
+def prune(parent: Path, limit: int | None, *, newest: int, keep: Collection[int | None]) -> None:
+    """Remove all of `list_checkpoints` except the last `limit` (None = keep all) and those of the steps `keep`.
 
     Those after step `newest`, which was just written, are removed too: they are from before the run resumed from an
     earlier step.
     """
     remove_later(parent, newest)
     for checkpoint in list_checkpoints(parent)[: -limit if limit else 0]:
-        if _step(checkpoint) != keep:
+        if _step(checkpoint) not in keep:
             _retire(checkpoint)
     remove_unfinished(parent)
 

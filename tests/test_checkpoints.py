@@ -124,13 +124,13 @@ def test_a_checkpoint_whose_writing_was_killed_is_not_listed(tmp_path: Path) -> 
 def test_prune_keeps_the_newest_and_the_best_checkpoints(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4, 5):
         write(tmp_path, step)
-    checkpoints.prune(tmp_path, 2, newest=5, keep=1)
+    checkpoints.prune(tmp_path, 2, newest=5, keep=[1])
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == [
         "checkpoint-1",
         "checkpoint-4",
         "checkpoint-5",
     ]
-    checkpoints.prune(tmp_path, None, newest=5, keep=None)
+    checkpoints.prune(tmp_path, None, newest=5, keep=[])
     assert len(checkpoints.list_checkpoints(tmp_path)) == 3
 
 
@@ -138,7 +138,7 @@ def test_prune_never_removes_the_checkpoint_just_written(tmp_path: Path) -> None
     for step in (10, 20, 30, 40):
         write(tmp_path, step)
     write(tmp_path, 25)
-    checkpoints.prune(tmp_path, 2, newest=25, keep=None)
+    checkpoints.prune(tmp_path, 2, newest=25, keep=[])
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["checkpoint-20", "checkpoint-25"]
 
 
@@ -206,7 +206,7 @@ def test_what_a_user_made_is_never_removed_even_if_a_checkpoint_needs_its_name(
     assert os.path.lexists(odd)
     for _ in range(2):
         write(tmp_path, 20)
-        checkpoints.prune(tmp_path, 1, newest=20, keep=None)
+        checkpoints.prune(tmp_path, 1, newest=20, keep=[])
     kept = tmp_path / f"kept-{odd.name}"
     kept = kept if os.path.lexists(kept) else odd
     assert (sorted(path.name for path in kept.iterdir()) if kept.is_dir() else []) == contents

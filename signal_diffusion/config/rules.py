@@ -292,6 +292,11 @@ def _checkpoints(experiment: AnyExperiment, written: Collection[str]) -> Iterato
             "training.checkpointing.save_best_only",
             "finding the best checkpoint needs validation, but training.validation.enabled is false",
         )
+    if training.on_nonfinite == "rollback" and not training.checkpointing.save_optimizer:
+        yield (
+            "training.on_nonfinite",
+            "'rollback' resumes from a checkpoint, but training.checkpointing.save_optimizer is false",
+        )
 
 
 def _followed_metric(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:

@@ -260,8 +260,10 @@ class Training:
     """Recompute each block in the backward pass, to save memory."""
     log_interval: Count = 10
     """Optimizer steps between two lines of metrics; the logged loss is the mean over these steps."""
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-    """What to do when a gradient is not finite: that step is always skipped, and the run stops or continues."""
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    """What to do when a gradient is not finite: that step is always skipped, and the run stops; continues, unless more
+    than 20 steps in a row were skipped; or goes back to its last good checkpoint (weights and last validation finite),
+    to go on from there with other noise, at most three times."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     scheduler: Scheduler = field(default_factory=Scheduler)
     ema: Ema = field(default_factory=Ema)

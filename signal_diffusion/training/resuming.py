@@ -20,9 +20,13 @@ from signal_diffusion.experiment.compatibility import changed_metric_keys, check
 from signal_diffusion.experiment.dataset import dataset_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.training import state
+from signal_diffusion.training.nonfinite import DivergedError
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = ["checkpoint_to_resume", "origin_check", "resume_from", "set_aside_others", "without_resume"]
+__all__ = ["checkpoint_to_resume", "origin_check", "resume_from", "roll_back", "set_aside_others", "without_resume"]
+
+MAX_ROLLBACKS = 3
+"""Of a run, over all its commands."""
 
 AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
 
@@ -119,6 +123,27 @@ def resume_from(
             f"because these changed: {', '.join(changed)}"
         )
     return lines
+
+
+def roll_back(trainer: Trainer, error: DivergedError) -> tuple[Checkpoint, str]:
+    """Resume from the run's last good checkpoint, but with other noise; return it, and a line that says so.
+
+    Raises
+    ------
+    UserError
+        The `error`, unless the run may go back: `training.on_nonfinite` says so, there is a good checkpoint, the run
+        has not gone back three times, and nobody has stopped it.
+    """
+    number, good = trainer.progress.rollbacks + 1, trainer.last_good
+    if trainer.training.on_nonfinite != "rollback" or good is None or trainer.was_stopped:
+        raise error
+    if number > MAX_ROLLBACKS:
+        raise UserError(f"{error} (the run went back {MAX_ROLLBACKS} times)")
+    checkpoints.verify(good)
+    trainer.resume(good)
+    trainer.progress.rollbacks = number
+    times = f"rollback {number} of at most {MAX_ROLLBACKS}"
+    return Checkpoint(good), f"warning: {error.problem}; going on from {good} with other noise ({times})"
 
 
 def _length(trainer: Trainer, checkpoint: Path, before: state.Progress) -> list[str]:

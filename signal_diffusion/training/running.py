@@ -23,7 +23,14 @@ from signal_diffusion.training.device import accelerator_of
 from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.locking import lock_run
-from signal_diffusion.training.resuming import checkpoint_to_resume, resume_from, set_aside_others, without_resume
+from signal_diffusion.training.nonfinite import DivergedError
+from signal_diffusion.training.resuming import (
+    checkpoint_to_resume,
+    resume_from,
+    roll_back,
+    set_aside_others,
+    without_resume,
+)
 from signal_diffusion.training.tracking import METRICS_NAME, Tracker, wandb_module
 from signal_diffusion.training.trainer import Trainer
 
@@ -163,14 +170,29 @@ def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Se
     accelerator, experiment, paths = trainer.accelerator, job.experiment, trainer.paths
     if experiment.logging.wandb_project:
         wandb_module()  # on every process, before anything is written
-    later, aside = list[str](), list[str]()
+    lines = [*messages]
     with raise_on_all_processes():
         if accelerator.is_main_process:
             _start_run_directory(paths, experiment)
-            aside = set_aside_others(checkpoint, paths, experiment) if checkpoint else []
-            later = checkpoints.remove_later(
-                paths.checkpoints, trainer.progress.step
-            )  # before the tracker drops their metrics
+            lines += set_aside_others(checkpoint, paths, experiment) if checkpoint else []
+    try:
+        while True:
+            try:
+                return _train_from(trainer, job, checkpoint, lines, module)
+            except DivergedError as error:
+                checkpoint, line = roll_back(trainer, error)
+                lines = [line]
+    finally:
+        accelerator.end_training()
+
+
+def _train_from(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, lines: Sequence[str], module: str) -> bool:
+    """Train a trainer that has resumed from `checkpoint`, if any; return whether the run reached its last step."""
+    accelerator, experiment, paths = trainer.accelerator, job.experiment, trainer.paths
+    later = list[str]()
+    with raise_on_all_processes():
+        if accelerator.is_main_process:  # before the tracker drops their metrics
+            later = checkpoints.remove_later(paths.checkpoints, trainer.progress.step)
     tracker = Tracker(
         paths.base,
         paths.logs if experiment.logging.tensorboard else None,
@@ -181,7 +203,7 @@ def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Se
         wandb=experiment.logging if experiment.logging.wandb_project else None,
     )
     try:
-        for line in (*messages, *aside):
+        for line in lines:
             tracker.message(line)
         if checkpoint:
             removed = f"; removed the later {listed(later)}" if later else ""
@@ -189,22 +211,12 @@ def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Se
         else:
             tracker.hyperparameters(_flattened(dataclasses.asdict(experiment)), to_toml(experiment))
         finished = trainer.run(tracker)
-        train_again = [
-            "uv",
-            "run",
-            "python",
-            "-m",
-            module,
-            str(paths.base / CONFIG_NAME),
-            "--output-dir",
-            str(paths.base),
-        ]
-        resume = shlex.join([*train_again, "--resume-from-checkpoint", "latest"])
+        command = ["uv", "run", "python", "-m", module, str(paths.base / CONFIG_NAME), "--output-dir", str(paths.base)]
+        resume = shlex.join([*command, "--resume-from-checkpoint", "latest"])
         closing = job.closing(trainer) if finished else f"resume      {resume}"
         tracker.conclude([*_conclusion(trainer, finished=finished), closing])
     finally:
         tracker.close()
-        accelerator.end_training()
     return finished
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -33,8 +33,8 @@ class CheckpointWriter:
         if error is None or isinstance(error, Exception):  # a KeyboardInterrupt does not wait
             self._join()
 
-    def start(self, step: int, writers: Mapping[str, checkpoints.Writer], *, keep: int | None) -> None:
-        """Start to write `checkpoint-<step>`, and then to remove old ones except that of step `keep`.
+    def start(self, step: int, writers: Mapping[str, checkpoints.Writer], *, keep: Collection[int | None]) -> None:
+        """Start to write `checkpoint-<step>`, and then to remove old ones except those of the steps `keep`.
 
         `writers` must not read anything that training changes. The checkpoint before must have been `collect`ed.
         """
@@ -66,7 +66,7 @@ class CheckpointWriter:
         if self._thread:
             self._thread.join()
 
-    def _write(self, step: int, writers: Mapping[str, checkpoints.Writer], keep: int | None) -> None:
+    def _write(self, step: int, writers: Mapping[str, checkpoints.Writer], keep: Collection[int | None]) -> None:
         try:
             written = checkpoints.write_checkpoint(self._parent, step, writers)
             checkpoints.prune(self._parent, self._limit, newest=step, keep=keep)

@@ -40,6 +40,8 @@ class Progress:
     optimizer: str = ""
     """Type of the optimizer that `optimizer.pt` is the state of."""
     skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    """The last of them, without one between that was not skipped."""
     ema_updates: int = 0
     validated: int = -1
     """Step of the last validation."""
@@ -47,6 +49,12 @@ class Progress:
     """Step of the last preview."""
     schedule_start: int = 0
     """Step at which the learning-rate schedule started."""
+    rollbacks: int = 0
+    """How often the run went back to its last good checkpoint; part of the key of the noise of later steps."""
+    is_finite: bool = True
+    """Whether the last validation was finite."""
+    good_step: int | None = None
+    """Step of the last good checkpoint: one whose weights and last validation were finite."""
     best_step: int | None = None
     best_value: float | None = None
     plateau: dict[str, Any] | None = None

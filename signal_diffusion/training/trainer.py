@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -17,17 +15,18 @@ from torch import Tensor, nn
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Batch, batches
-from signal_diffusion.errors import UserError, listed, raise_on_all_processes
+from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.experiment.dataset import steps_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.models.compilation import allow_many_shapes
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
 from signal_diffusion.training import state
+from signal_diffusion.training.best import chosen_metric, to_minimise
 from signal_diffusion.training.components import Components
 from signal_diffusion.training.diagnostics import BlockGradients, traced
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.intervals import Intervals, in_steps
-from signal_diffusion.training.nonfinite import SkippingStep
+from signal_diffusion.training.nonfinite import MAX_SKIPPED, SkippingStep, diverged, not_finite_weights
 from signal_diffusion.training.optimizers import LearningRate, build_optimizer
 from signal_diffusion.training.saving import CheckpointWriter
 from signal_diffusion.training.stopping import Stopped, StopRequest
@@ -71,6 +70,7 @@ class Trainer:
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64  # MPS has no float64
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
         self.saved_step = -1
+        self.was_stopped = False
         self.writer = CheckpointWriter(paths.checkpoints, training.checkpointing.total_limit)
         wanted = debug.log_gradients and accelerator.is_main_process  # gradients are the same on all processes
         self.gradients = BlockGradients(self.model, components.model.blocks, accelerator.device) if wanted else None
@@ -82,8 +82,10 @@ class Trainer:
 
         Raises
         ------
+        DivergedError
+            If gradients or weights are not finite, unless the steps may be skipped.
         UserError
-            If a gradient is not finite, or a checkpoint cannot be written.
+            If a checkpoint cannot be written, or examples are not finite.
         """
         finished = False
         with StopRequest() as stop, self.writer:
@@ -94,6 +96,7 @@ class Trainer:
                     self._train(tracker, stop, trace_step)
                 finished = True
             except Stopped:
+                self.was_stopped = True
                 tracker.message(f"stopped by {stop.cause} at step {self.progress.step}")
             self._save(tracker)
             self._finish_saving(tracker)
@@ -128,10 +131,14 @@ class Trainer:
     def _step(self, step: int, stream: Iterator[Batch]) -> Tensor:
         """Take one optimizer step; return its gradient norm, still on the device."""
         accelerator, accumulation = self.accelerator, self.components.order.accumulation
-        generator = generator_for(Purpose.STEP, self.seed, step, accelerator.process_index, device=accelerator.device)
-        torch.manual_seed(derived_seed(Purpose.DROPOUT, self.seed, step, accelerator.process_index))
+        key = [self.seed, step, accelerator.process_index]
+        if self.progress.rollbacks:
+            key.append(self.progress.rollbacks)
+        generator = generator_for(Purpose.STEP, *key, device=accelerator.device)
+        torch.manual_seed(derived_seed(Purpose.DROPOUT, *key))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
+        finite_before = self.losses[1].clone()
         for micro in range(accumulation):
             sync = nullcontext() if micro + 1 == accumulation else accelerator.no_sync(self.wrapped)
             with sync:
@@ -139,8 +146,7 @@ class Trainer:
         self.accelerator.unscale_gradients()
         if self.gradients and self.intervals.logs(step + 1):
             self.gradients.measure()
-        grad_norm = self._clip()
-        self.skipping.guard(grad_norm, step + 1, by_scaler=accelerator.scaler is not None)
+        grad_norm = self._clip(step + 1, bad_losses=accumulation - (self.losses[1] - finite_before))
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
@@ -157,9 +163,15 @@ class Trainer:
         finite = torch.isfinite(loss.detach())
         self.losses += torch.stack([torch.where(finite, loss.detach(), 0.0), finite.float()])
 
-    def _clip(self) -> Tensor:
+    def _clip(self, step: int, *, bad_losses: Tensor) -> Tensor:
+        """Clip the gradient, and have the step skipped if it is not finite; return its norm before."""
+        weights = {name: weight for name, weight in self.model.named_parameters() if weight.grad is not None}
+        gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+        by_scaler = self.accelerator.scaler is not None
+        grad_norm = self.skipping.guard(gradients, step, bad_losses=bad_losses, by_scaler=by_scaler)
         limit = self.training.optimizer.gradient_clip_norm or float("inf")
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        torch.nn.utils.clip_grads_with_norm_(weights.values(), limit, grad_norm)
+        return grad_norm
 
     # What is due after a step ---------------------------------------------------------------------------------------
 
@@ -176,12 +188,8 @@ class Trainer:
         """Log metrics; the only part of a step that waits for the device."""
         total, count = self.accelerator.reduce(self.losses, reduction="sum").tolist()
         self.losses.zero_()
-        self._stop_if_not_finite()
+        self._stop_if_not_finite(tracker)
         loss, step = total / count if count else math.nan, self.progress.step
-        if not count and self.training.on_nonfinite == "stop":  # fp16: the scaler has skipped these steps itself
-            raise UserError(
-                f"no loss was finite in the {self.training.log_interval} steps up to {step}; {self._advice(step)}"
-            )
         row = {
             "epoch": step / self.components.order.steps_per_epoch,
             "train/loss": loss,
@@ -198,26 +206,20 @@ class Trainer:
         tracker.metrics(step, row)
         tracker.progress(step, loss, examples_per_second)
 
-    def _stop_if_not_finite(self) -> None:
-        bad = int(self.skipping.first_skipped.item())
-        if bad < 0 or self.training.on_nonfinite == "skip":
+    def _stop_if_not_finite(self, tracker: Tracker, *, weights: bool = False) -> None:
+        """Raise on all processes if a gradient, or with `weights` a weight, is not finite and the run cannot go on."""
+        step, in_a_row = self.progress.step, int(self.skipping.in_a_row.item())
+        first = int(self.skipping.first_skipped.item())
+        if first >= 0 and self.training.on_nonfinite != "skip":
+            step, problem = first, self.skipping.described(self.accelerator, self.components.order.accumulation)
+        elif in_a_row > MAX_SKIPPED:
+            problem = f"the last {in_a_row} steps up to step {step} were skipped, as no gradient was finite"
+        elif weights and (found := not_finite_weights(self.model, self.ema)):
+            problem = f"after step {step}, weights are not finite: {found}"
+        else:
             return
-        raise UserError(f"the gradient of step {bad} was not finite, so the step was skipped; {self._advice(bad)}")
-
-    def _advice(self, step: int) -> str:
-        """What to do about a loss that was not finite at `step`."""
-        order, examples = self.components.order, self.components.examples
-        processes = (dataclasses.replace(order, process_index=rank) for rank in range(order.num_processes))
-        indices = np.concatenate([batch for each in processes for batch in each.indices(step - 1)])
-        if bad := examples.not_finite(indices):
-            return (
-                f"examples of its batch have values that are not finite: {listed(bad)}; run `signal-diffusion data "
-                "check` on the dataset, and make it again without them"
-            )
-        self.writer.collect(wait=True)
-        saved = checkpoints.list_checkpoints(self.paths.checkpoints)
-        last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
-        return f'{last}; lower training.optimizer.learning_rate, or set training.on_nonfinite = "skip"'
+        self._finish_saving(tracker)
+        raise diverged(problem, self.components, self.training, step=step, good=self.last_good)
 
     def _validate(self, tracker: Tracker, stop: StopRequest) -> None:
         assert self.components.validation is not None
@@ -236,16 +238,16 @@ class Trainer:
         self.saved_step = -1  # a checkpoint of this step from before a stop does not include this validation
         tracker.metrics(step, {f"validation/{name}": value for name, value in losses.items()})
         metric = self.training.validation.metric
-        is_loss = not metric.startswith(schema.GENERATED)
-        value = losses.get(metric, losses["loss"] if is_loss else math.nan)
-        name = "loss" if is_loss else metric
+        name, value = chosen_metric(losses, metric)
+        progress.is_finite = all(map(math.isfinite, (value, losses["loss"], losses.get("ema_loss", 0.0))))
         tracker.message(f"step {step}  validation {name} {value:.4f}")
         if step == 0:
             return
-        self.learning_rate.validated(_to_minimise(metric, value))
+        self.learning_rate.validated(to_minimise(metric, value))
         if not math.isfinite(value):
-            tracker.message(f"warning: the validation {name} of step {step} is not finite; it cannot be the best")
-        elif progress.best_value is None or _to_minimise(metric, value) < _to_minimise(metric, progress.best_value):
+            no_good = "it cannot be the best, and no checkpoint counts as good until it is finite again"
+            tracker.message(f"warning: the validation {name} of step {step} is not finite; {no_good}")
+        elif progress.best_value is None or to_minimise(metric, value) < to_minimise(metric, progress.best_value):
             progress.best_step, progress.best_value = step, value
             self._save(tracker)
 
@@ -265,10 +267,13 @@ class Trainer:
         step, progress = self.progress.step, self.progress
         if step == self.saved_step:
             return
-        self._stop_if_not_finite()
+        self._stop_if_not_finite(tracker, weights=True)
+        if progress.is_finite:
+            progress.good_step = step
         progress.losses = self.accelerator.gather(self.losses[None]).tolist()
         progress.optimizer = self.training.optimizer.type
         progress.skipped_steps = int(self.skipping.num_skipped.item())
+        progress.skipped_in_a_row = int(self.skipping.in_a_row.item())
         progress.ema_updates = self.ema.num_updates if self.ema else 0
         progress.plateau = self.learning_rate.state_dict()
         scaler = self.accelerator.scaler
@@ -279,7 +284,7 @@ class Trainer:
             with self.ema.applied() if self.ema else nullcontext():
                 exported = self.components.exported(self.model)
             writers = state.writers(self.model, self.ema, optimizer, progress, self.components.attachments)
-            self.writer.start(step, {**writers, **exported}, keep=progress.best_step)
+            self.writer.start(step, {**writers, **exported}, keep=(progress.best_step, progress.good_step))
         self.saved_step = step
 
     def _finish_saving(self, tracker: Tracker) -> None:
@@ -307,7 +312,7 @@ class Trainer:
         Raises
         ------
         UserError
-            If the checkpoint is of another model, or has no state for this optimizer.
+            If the checkpoint is of another model, has no state for this optimizer, or weights that are not finite.
         """
         checkpoints.load_weights(self.model, checkpoint, use_ema=False)
         progress = self.progress = state.Progress.of(checkpoint)
@@ -317,6 +322,8 @@ class Trainer:
                 self.optimizer.optimizer, self.training.optimizer.type, checkpoint, progress.optimizer
             )
         self._resume_ema(checkpoint)
+        if found := not_finite_weights(self.model, self.ema):
+            raise UserError(f"{checkpoint}: weights are not finite: {found}; resume from an earlier checkpoint")
         if reset_scheduler:
             progress.schedule_start, progress.plateau = progress.step, None
         self.learning_rate.resume(progress.schedule_start, progress.plateau)
@@ -326,12 +333,20 @@ class Trainer:
         same = len(saved) == self.accelerator.num_processes
         own = saved[self.accelerator.process_index] if same else saved.sum(0) / self.accelerator.num_processes
         self.losses.copy_(own)
-        self.skipping.num_skipped.fill_(progress.skipped_steps)
+        self.skipping.resume(progress.skipped_steps, progress.skipped_in_a_row)
         if checkpoint.resolve().parent == self.paths.checkpoints.resolve():
             self.saved_step = progress.step
+            if progress.is_finite:  # an older version has not saved the step
+                progress.good_step = progress.step
         best = self.paths.checkpoints / f"checkpoint-{progress.best_step}"
         if not best.is_dir():  # it is in another run directory, or was removed for a better one later than this step
             progress.best_step = progress.best_value = None
+
+    @property
+    def last_good(self) -> Path | None:
+        """The newest checkpoint whose weights and last validation were finite, as far as it is written."""
+        path = self.paths.checkpoints / f"checkpoint-{self.progress.good_step}"
+        return path if path.is_dir() else None
 
     def forget_best(self) -> None:
         """Forget the best validation loss, so that the next one becomes the best."""
@@ -361,8 +376,3 @@ class Trainer:
         allow_many_shapes()
         for block in self.components.model.blocks:
             block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=False)
-
-
-def _to_minimise(metric: str, value: float) -> float:
-    """A validation metric, or 1 minus it if larger is better: coverage is a share."""
-    return 1 - value if metric in schema.LARGER_IS_BETTER else value

@@ -16,15 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from signal_diffusion.checkpoints import list_checkpoints
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import as_array
-from signal_diffusion.data.loaders import Batch
 from signal_diffusion.data.writing_splits import nested
-from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.training import device
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.trainer import Trainer
 from signal_diffusion.training.validation import Validation
+from tests.training.poison import poison
 from tests.training.runs import metrics_of, tensors_of
 
 
@@ -142,20 +141,6 @@ def test_a_validation_loss_that_is_not_finite_is_never_the_best(
     progress = json.loads((tmp_path / "checkpoint-4" / "progress.json").read_text())
     assert (progress["best_step"], progress["best_value"]) == (4, 1.0)
     assert capsys.readouterr().err.count("is not finite; it cannot be the best") == 2
-
-
-def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
-    """Make the loss of some steps (from 0) NaN."""
-    original = Trainer._backward
-
-    def poisoned(self: Trainer, batch: Batch, generator: torch.Generator) -> None:
-        loss = Method.loss
-        if self.progress.step in steps:
-            monkeypatch.setattr(Method, "loss", lambda *arguments: loss(*arguments) * float("nan"))
-        original(self, batch, generator)
-        monkeypatch.setattr(Method, "loss", loss)
-
-    monkeypatch.setattr(Trainer, "_backward", poisoned)
 
 
 def test_a_nan_loss_stops_the_run_and_names_the_step_and_the_last_checkpoint(
@@ -315,7 +300,7 @@ def test_a_loss_that_is_not_finite_names_the_examples_of_its_batch(
         train(experiment_file, output_dir=tmp_path / "run", overrides=overrides, accept_changed_data=True)
     name = f"{tables.column('recording')[9]}, window 0, electrode {DatasetCard.load(root).channels[9]}"
     assert caught.value.lines == (
-        "the gradient of step 1 was not finite, so the step was skipped; examples of its batch have values that are "
-        f"not finite: {name}; run `signal-diffusion data check` on the "
-        "dataset, and make it again without them",
+        "the gradient of step 1 was not finite (35 of 35 tensors, first patch_embedding.weight; the loss of 1 of 2 "
+        f"batches), so the step was skipped; examples of its batch have values that are not finite: {name}; run "
+        "`signal-diffusion data check` on the dataset, and make it again without them",
     )
