@@ -40,7 +40,7 @@ class Progress:
     optimizer: str = ""
     """Type of the optimizer that `optimizer.pt` is the state of."""
     skipped_steps: int = 0
-    skipped_in_a_row: int = 0
+    skipped_in_a_row: Annotated[int, Field(ge=0)] = 0
     """The last of them, without one between that was not skipped."""
     ema_updates: int = 0
     validated: int = -1
@@ -49,7 +49,7 @@ class Progress:
     """Step of the last preview."""
     schedule_start: int = 0
     """Step at which the learning-rate schedule started."""
-    rollbacks: int = 0
+    rollbacks: Annotated[int, Field(ge=0)] = 0
     """How often the run went back to its last good checkpoint; part of the key of the noise of later steps."""
     is_finite: bool = True
     """Whether the last validation was finite."""
