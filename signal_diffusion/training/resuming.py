@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,10 +18,11 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import changed_metric_keys, check_same_origin
-from signal_diffusion.experiment.dataset import dataset_of
+from signal_diffusion.experiment.dataset import dataset_of, steps_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.training import state
 from signal_diffusion.training.nonfinite import DivergedError
+from signal_diffusion.training.optimizers import LearningRate
 from signal_diffusion.training.trainer import Trainer
 
 __all__ = ["checkpoint_to_resume", "origin_check", "resume_from", "roll_back", "set_aside_others", "without_resume"]
@@ -116,6 +118,7 @@ def resume_from(
     resets = {"the optimizer's state": table.reset_optimizer, "the learning-rate schedule": table.reset_scheduler}
     if names := [name for name, is_reset in resets.items() if is_reset]:
         lines.append(f"reset at step {before.step}: {' and '.join(names)}")
+    lines += _learning_rate(trainer, checkpoint, before, experiment)
     if before.validated > 0 and (changed := changed_metric_keys(checkpoint, experiment)):
         trainer.forget_best()
         lines.append(
@@ -123,6 +126,26 @@ def resume_from(
             f"because these changed: {', '.join(changed)}"
         )
     return lines
+
+
+def _learning_rate(
+    trainer: Trainer,
+    checkpoint: Checkpoint,
+    before: state.Progress,
+    experiment: schema.Experiment | AutoencoderExperiment,
+) -> list[str]:
+    """A line with the learning rates before and after the checkpoint, if the schedule or the run's length changed."""
+    is_diffusion, step, num_steps = isinstance(experiment, schema.Experiment), before.step, trainer.num_steps
+    then = (checkpoint.experiment if is_diffusion else checkpoint.autoencoder_experiment).training
+    steps_per_epoch = before.steps_per_epoch or trainer.components.order.steps_per_epoch
+    length = steps_of(then, steps_per_epoch)
+    rate = LearningRate(then, num_steps=length, steps_per_epoch=steps_per_epoch)
+    rate.resume(before.schedule_start, before.plateau)
+    if length == num_steps and math.isclose(rate(step), trainer.learning_rate(step)):
+        return []
+    last, following = rate(max(0, step - 1)), trainer.learning_rate(step)
+    now = f"{num_steps}" if length == num_steps else f"now {num_steps}"
+    return [f"learning rate: {last:.2e} in step {step} of {length}, {following:.2e} in step {step + 1} of {now}"]
 
 
 def roll_back(trainer: Trainer, error: DivergedError) -> tuple[Checkpoint, str]:

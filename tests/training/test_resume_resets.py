@@ -115,6 +115,32 @@ def test_a_run_with_resets_is_bit_identical_after_the_next_resume(
     assert steps_of_optimizer(again / "checkpoint-15") == {10.0}
 
 
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (("training.max_steps=30",), ["learning rate: 1.05e-03 in step 5 of 5, 9.87e-03 in step 6 of now 30"]),
+        (
+            ("training.optimizer.learning_rate=2e-3", "training.max_steps=6"),
+            ["learning rate: 1.05e-03 in step 5 of 5, 1.53e-04 in step 6 of now 6"],
+        ),
+        (("training.max_steps=5",), []),
+    ],
+    ids=["longer", "another rate", "as before"],
+)
+def test_a_longer_run_or_another_schedule_says_the_learning_rate_before_and_after(
+    changed: tuple[str, ...],
+    expected: list[str],
+    run: Path,
+    experiment_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By hand: peak × (0.01 + 0.99 (1 + cos πp) / 2), at p = 4/5 before, and 2/27 (after 3 steps of warm-up) or 5/6."""
+    train(experiment_file, output_dir=tmp_path, resume=str(run / "checkpoint-5"), overrides=(*QUIET, *changed))
+    printed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("learning rate: ")]
+    assert printed == expected
+
+
 def test_config_check_compares_the_experiment_with_the_checkpoint_to_resume_from(
     run: Path, experiment_file: Path
 ) -> None:
