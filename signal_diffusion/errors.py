@@ -1,9 +1,10 @@
-"""`UserError`, the exception for mistakes of the user, and how commands turn it into a message and an exit code."""
+"""`UserError`, the exception for mistakes of the user, and how commands end: with a message and an exit code."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from typing import ClassVar
 from signal_diffusion.escaping import for_terminal
 
 __all__ = [
+    "SIGNALS",
     "MissingError",
     "UserError",
+    "exit_on_signals",
     "listed",
     "log_once",
     "one_line",
@@ -22,6 +25,13 @@ __all__ = [
     "raise_on_all_processes",
     "report_user_errors",
 ]
+
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)  # Windows lacks the last three
+]
+"""Ctrl-C, a scheduler's end of time, a closed terminal, and the warnings that SLURM can be told to send before."""
 
 
 class UserError(Exception):
@@ -106,6 +116,16 @@ def report_user_errors() -> Iterator[None]:
             for line in lines:
                 print(f"error: {for_terminal(line)}", file=sys.stderr)
         raise SystemExit(error.exit_code if isinstance(error, UserError) else UserError.exit_code) from None
+
+
+def exit_on_signals() -> None:
+    """Exit on `SIGNALS` as on Ctrl-C, by an exception, so that temporary files are removed.
+
+    A signal that this process was told to ignore stays ignored, such as SIGHUP under `nohup`.
+    """
+    for number in set(SIGNALS) - {signal.SIGINT}:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
 
 def _is_first_process() -> bool:

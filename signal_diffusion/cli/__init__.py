@@ -4,8 +4,6 @@ Slow libraries are imported inside the functions that need them, so that `--help
 
 from __future__ import annotations
 
-import signal
-import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -16,7 +14,7 @@ from signal_diffusion.cli.export import export
 from signal_diffusion.cli.export_bids import export_bids
 from signal_diffusion.cli.prepare import prepare
 from signal_diffusion.cli.sample import SampleCommand, sample
-from signal_diffusion.errors import report_user_errors
+from signal_diffusion.errors import exit_on_signals, report_user_errors
 
 __all__ = ["app", "main"]
 
@@ -58,7 +56,6 @@ def _root(
 
 def main() -> None:
     """Run the command; a `UserError` is printed without a traceback, with exit code 2."""
-    # Batch systems send SIGTERM before they kill: exit with cleanup, as on Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    exit_on_signals()
     with report_user_errors():
         app()

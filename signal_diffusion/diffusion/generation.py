@@ -15,7 +15,7 @@ from torch import Tensor
 from signal_diffusion.config import schema
 from signal_diffusion.diffusion.guidance import Droppable, Network, guided, rectified_cfg_plus_plus, unguided
 from signal_diffusion.diffusion.methods import Method
-from signal_diffusion.diffusion.samplers import SAMPLERS, Denoise, Sampler, ddim
+from signal_diffusion.diffusion.samplers import SAMPLERS, Denoise, Sampler, Step, ddim
 from signal_diffusion.diffusion.time_grids import TIME_GRIDS, shifted
 from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
@@ -90,7 +90,7 @@ class SampleGenerator:
         *,
         guide: Network[C] | None = None,
         batch_size: int = 64,
-        on_batch: Callable[[int], None] = lambda done: None,
+        on_evaluation: Callable[[], None] = lambda: None,
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Samples (N, *network_shape) on the CPU, in float32, before any decoding.
@@ -107,23 +107,22 @@ class SampleGenerator:
             Numbers of the N samples, which together with the seed determine their noise.
         guide
             The weaker network of autoguidance.
-        on_batch
-            Called with the number of finished samples before each batch and after the last; may raise.
+        on_evaluation
+            Called before each evaluation of the network, and after the last; may raise.
         on_step
             Called after each step of a batch, see `OnStep`.
         """
         sampler, times, parts = sampler_of(self.sampling), times_of(self.method, self.sampling), []
         scale = self.method.data_std
         for start in range(0, len(indices), batch_size):
-            on_batch(start)
             rows = slice(start, start + batch_size)
             generators = [generator_for(Purpose.SAMPLE, self.sampling.seed, i) for i in indices[rows]]
             noise = noise_for(generators, self.network_shape).to(self.device)
-            denoise = self._denoise(model, cond[rows].to(self.device), guide, noise)
+            denoise = _announced(self._denoise(model, cond[rows].to(self.device), guide, noise), on_evaluation)
             report = partial(_report, on_step, rows, scale) if on_step else None
             x0 = sampler(denoise, self.method.schedule, noise, times, generators, on_step=report)
             parts.append(x0.cpu() * scale)
-        on_batch(len(indices))
+        on_evaluation()
         return torch.cat(parts) if parts else torch.empty(0, *self.network_shape)
 
     def decode(self, samples: Tensor) -> Tensor:
@@ -208,6 +207,14 @@ class TrajectoryRecorder:
         if step in self._steps:
             self.frames.append((self._xt.float().cpu(), x0[:count].float().cpu()))
         self._xt = x[:count]
+
+
+def _announced(denoise: Denoise, on_evaluation: Callable[[], None]) -> Denoise:
+    def announced(x: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        on_evaluation()
+        return denoise(x, t, step)
+
+    return announced
 
 
 def _report(on_step: OnStep, rows: slice, scale: float, step: int, x: Tensor, x0: Tensor) -> None:

@@ -93,12 +93,12 @@ class Comparison:
     def __call__(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
         """Return `spectral_distance` in dB, and the metrics and floors of `window_metrics`, on every process.
 
-        {} after a warning if the VAE cannot be reloaded. `poll` is called before each batch and may raise. Neither the
-        global random state nor the model's mode changes.
+        {} after a warning if the VAE cannot be reloaded. `poll` is called before each evaluation of the network and may
+        raise. Neither the global random state nor the model's mode changes.
         """
         own = own_numbers(self._count, accelerator)
         with in_eval_mode(model):
-            samples = self._generator.generate(model, self._cond[torch.tensor(own)], own, on_batch=lambda done: poll())
+            samples = self._generator.generate(model, self._cond[torch.tensor(own)], own, on_evaluation=poll)
         try:
             with self._generator.decoder_in_memory():
                 examples = gathered(self._generator, own, samples, accelerator, count=self._count)

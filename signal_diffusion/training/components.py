@@ -49,7 +49,7 @@ class Components:
     examples: Examples
     order: ExampleOrder
     validation: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None
-    """Validation metrics, "loss" among them. The last argument is called before each batch and may raise."""
+    """Validation metrics, "loss" among them. The last argument is called before each evaluation, and may raise."""
     previews: Callable[[nn.Module, Accelerator, int, Callable[[], None]], dict[str, Path]] | None
     """Draws the preview images of a step and returns their paths by name."""
     attachments: Mapping[str, str]

@@ -116,7 +116,7 @@ class Previews:
     def __call__(
         self, model: nn.Module, accelerator: Accelerator, step: int, poll: Callable[[], None]
     ) -> dict[str, Path]:
-        """Generate and draw; the images by name. `poll` is called before each batch and may raise."""
+        """Generate and draw; the images by name. `poll` is called before each evaluation and may raise."""
         with in_eval_mode(model):
             shares = [self._generate(model, accelerator, group, poll) for group in self._groups]
         try:
@@ -151,7 +151,7 @@ class Previews:
         animated = self._num_animated and accelerator.is_main_process
         recorder = self._generator.recorder(own[: self._num_animated]) if animated else None
         samples = self._generator.generate(
-            model, group.cond[torch.tensor(own)], own, on_batch=lambda done: poll(), on_step=recorder
+            model, group.cond[torch.tensor(own)], own, on_evaluation=poll, on_step=recorder
         )
         return _Share(numbers=own, samples=samples, frames=recorder.frames if recorder else [])
 

@@ -10,14 +10,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from signal_diffusion.errors import SIGNALS
+
 __all__ = ["StopRequest", "Stopped"]
 
-SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-    if hasattr(signal, name)  # Windows lacks the last three
-]
-"""Ctrl-C, a scheduler's end of time, a closed terminal, and the warnings that SLURM can be told to send before."""
 SECONDS_TO_REPEAT = 5.0
 """A repeated signal within this time is ignored: a launcher passes on signals that the terminal has sent already."""
 

@@ -65,3 +65,18 @@ def test_intermediate_states_have_the_size_of_the_data() -> None:
     assert noise.std() == pytest.approx(0.04, rel=0.2)
     # the first of four Euler steps along the straight line from the noise to the network's estimate of x0
     assert torch.allclose(seen[0][0], 0.75 * noise + 0.25 * seen[0][1], atol=1e-6)
+
+
+def test_a_stop_is_noticed_between_two_evaluations_of_the_network() -> None:
+    method, evaluations, stopped = METHODS["rectified_flow"](), [0], 3
+    network = perfect(method, 1.0)
+    network.register_forward_pre_hook(lambda module, arguments: evaluations.append(evaluations[-1] + 1))
+    generator = SampleGenerator(method=method, sampling=schema.Sampling(steps=100), shape=(1, 1, LENGTH))
+
+    def poll() -> None:
+        if evaluations[-1] == stopped:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        generator.generate(network, Conditioning(), range(4), on_evaluation=poll)
+    assert evaluations[-1] == stopped

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from signal_diffusion import checkpoints
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import SIGNALS, UserError
 from signal_diffusion.training.diffusion import train
-from signal_diffusion.training.stopping import SIGNALS, StopRequest
+from signal_diffusion.training.stopping import StopRequest
 from signal_diffusion.training.trainer import Trainer
 from tests.training.processes import two_processes
 from tests.training.runs import largest_difference, metrics_of
