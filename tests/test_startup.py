@@ -90,6 +90,16 @@ def test_a_command_loads_no_library(arguments: list[str], code: int, experiment_
     assert fresh(COMMAND, *words) == [code, []]
 
 
+def test_a_file_of_todays_layout_loads_nothing_for_older_ones(experiment_file: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from signal_diffusion.config.loading import check_keys; "
+        "check_keys(Path(sys.argv[1]), ['training.epochs=3', 'model.architecture.num_layers=2']); "
+        "print([name for name in ('signal_diffusion.config.legacy', 'yaml', 'tomlkit') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(experiment_file)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "code", "loaded"),
     [

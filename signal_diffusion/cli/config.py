@@ -1,4 +1,4 @@
-"""`signal-diffusion config`: create, show, check and compare experiment files."""
+"""`signal-diffusion config`: create, show, check, migrate and compare experiment files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
 ]
 
-app = typer.Typer(help="Create, show, check and compare experiment files.", no_args_is_help=True)
+app = typer.Typer(help="Create, show, check, migrate and compare experiment files.", no_args_is_help=True)
 
 
 @app.command()
@@ -80,6 +80,26 @@ def new(
     partial.write_text(text, encoding="utf-8")
     partial.replace(output)
     print(f"wrote {output}", file=sys.stderr)
+
+
+@app.command()
+def migrate(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="File of an older layout, .toml, .yaml or .yml.")],
+    new: Annotated[
+        Path | None, typer.Argument(metavar="[NEW]", help="File to write; default: OLD.toml or OLD-migrated.toml.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the new file instead of writing it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Rewrite an experiment file of an older layout in today's, and list what becomes of its keys."""
+    from signal_diffusion.cli.config_migrate import migrated, write_new
+
+    text = migrated(old, "signal-diffusion config migrate")
+    if text is not None and dry_run:
+        print(text, end="")
+    elif text is not None:
+        last = f"{old.stem}-migrated.toml" if old.suffix == ".toml" else f"{old.stem}.toml"
+        write_new(new or old.with_name(last), text, option="NEW", force=force)
 
 
 @app.command()

@@ -35,7 +35,7 @@ def report(path: Path, overrides: Sequence[str]) -> str:
 
 def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrides: Sequence[str]) -> str:
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-    from signal_diffusion.config.loading import read_translation, written_keys
+    from signal_diffusion.config.loading import expectations, written_keys
     from signal_diffusion.experiment.compatibility import check_same_run
     from signal_diffusion.experiment.inspection import findings_on, inspect
 
@@ -50,9 +50,7 @@ def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrid
     from signal_diffusion.experiment.resolving import resolve
 
     checkpoint = _checkpoint_of(experiment)
-    resolved = resolve(
-        experiment, written_keys(file, overrides), read_translation(file).expected, checkpoint=checkpoint
-    )
+    resolved = resolve(experiment, written_keys(file, overrides), expectations(file), checkpoint=checkpoint)
     if checkpoint:
         check_same_run(checkpoint, resolved.experiment, resolved.dataset.card)
     found, gib = inspect(resolved), 2**30

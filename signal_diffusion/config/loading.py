@@ -1,6 +1,6 @@
 """Reads an experiment from a TOML file and overrides; reports all mistakes of a file at once, one line each.
 
-Files of older layouts, in TOML or YAML, are first translated to the current one (`legacy`), with one warning.
+Files of older layouts, in TOML or YAML, are first translated to today's (`legacy`), with one warning.
 """
 
 from __future__ import annotations
@@ -9,27 +9,30 @@ import copy
 import dataclasses
 import difflib
 import json
+import logging
+import shlex
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.config import rules, schema
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
-from signal_diffusion.config.dotted import dotted
-from signal_diffusion.config.legacy.report import warn_of_older_keys
-from signal_diffusion.config.legacy.rows import ROWS
-from signal_diffusion.config.legacy.translation import Translation, translated
-from signal_diffusion.config.legacy.yaml_files import read_yaml
-from signal_diffusion.config.plain import MAX_DEPTH, is_plain
+from signal_diffusion.config.dotted import dotted, nested
+from signal_diffusion.config.expectations import Expectation
+from signal_diffusion.config.layouts import is_older
+from signal_diffusion.config.plain import MAX_DEPTH, is_plain, plain
 from signal_diffusion.config.removed import REMOVED, drop_removed_keys
 from signal_diffusion.config.schema import Experiment
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, log_once
+
+if TYPE_CHECKING:
+    from signal_diffusion.config.legacy.translation import Translation
 
 __all__ = [
     "CONFIG_NAME",
@@ -37,6 +40,7 @@ __all__ = [
     "Problem",
     "WrongKindError",
     "check_keys",
+    "expectations",
     "is_autoencoder_file",
     "known_keys",
     "located_lines",
@@ -49,6 +53,8 @@ __all__ = [
 
 CONFIG_NAME = "config.toml"
 """Name of the experiment file in a run and in a checkpoint."""
+
+logger = logging.getLogger(__name__)
 
 Location = tuple[str, ...]
 AnyExperiment = TypeVar("AnyExperiment", Experiment, AutoencoderExperiment)
@@ -146,7 +152,7 @@ def read_autoencoder_experiment(
         return experiment, [*problems, *_unknown(tables, {("data", "representation"): representations})]
 
     def check(experiment: AutoencoderExperiment) -> Iterator[tuple[str, str]]:
-        for each in source.translation.expected:
+        for each in source.translation.expected if source.translation else ():
             yield each.key, "is determined by the dataset; remove it"
 
     return _checked(source, parse, check)
@@ -165,10 +171,9 @@ def check_keys(path: Path, overrides: Sequence[str] = ()) -> None:
     """
     source = _source(path, overrides)
     kind = AutoencoderExperiment if _name(source.tables) == AUTOENCODER else Experiment
-    problems = [Problem(tuple(key.split(".")), message) for key, message in source.translation.problems]
-    problems += _validate(kind, _without(source.tables, problems), ())[1]
+    problems = [*source.problems, *_validate(kind, _without(source.tables, source.problems), ())[1]]
     if problems:
-        warn_of_older_keys(source.path, source.translation)
+        source.warn()
         raise UserError(*(_line(source, problem) for problem in problems))
 
 
@@ -184,18 +189,26 @@ def _name(tables: Mapping[str, Any]) -> str | None:
     return name if name is None or isinstance(name, str) else ""
 
 
-def read_translation(path: Path, overrides: Mapping[str, Any] | None = None) -> Translation:
-    """Translate a file to the current layout; a file in the current layout stays as it is.
-
-    `overrides` are tables whose values replace those of the file, and whatever would be derived from these.
+def read_translation(path: Path) -> Translation | None:
+    """Translate a file of an older layout, or with older keys, to today's; None if it has only today's keys.
 
     Raises
     ------
     UserError
         If it is neither valid TOML nor, by its extension, valid YAML. Other problems are listed in the translation.
     """
-    yaml = path.suffix in (".yaml", ".yml")
-    return translated(_read(path, yaml=yaml), known_keys(), yaml=yaml, overrides=overrides)
+    source = _source(path, ())
+    if source.translation or not source.older_keys:
+        return source.translation
+    from signal_diffusion.config.legacy.translation import translated
+
+    return translated(_read(path, yaml=False), known_keys(), is_older=False)
+
+
+def expectations(path: Path) -> tuple[Expectation, ...]:
+    """The sizes that a file of an older layout states, and that its dataset must have."""
+    translation = _source(path, ()).translation
+    return translation.expected if translation else ()
 
 
 @cache
@@ -206,23 +219,74 @@ def known_keys() -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """A file after translation, with the overrides applied."""
+    """A file in today's layout, with the overrides applied."""
 
     path: Path
-    translation: Translation
     tables: dict[str, Any]
     overridden: Collection[Location]
+    problems: Sequence[Problem]
+    translation: Translation | None
+    """None for a file in today's layout."""
+    older_keys: Collection[str]
+    """Keys of older layouts in a file of today's, which are among the problems."""
+
+    def warn(self) -> None:
+        """Warn about what changed in a file of an older layout."""
+        if self.translation:
+            from signal_diffusion.config.legacy.report import warn_of_older_keys
+
+            warn_of_older_keys(self.path, self.translation)
 
 
 def _source(path: Path, overrides: Sequence[str]) -> _Source:
-    override_tables: dict[str, Any] = {}
-    overridden = {_override(override_tables, override) for override in overrides}
-    translation = read_translation(path, override_tables)
-    tables = copy.deepcopy(translation.tables)
-    drop_removed_keys(tables, path, quiet=path.name == CONFIG_NAME)  # an earlier version wrote the file of a run
-    for override in overrides:
-        _override(tables, override)
-    return _Source(path=path, translation=translation, tables=tables, overridden=overridden)
+    given = dict(map(_parsed_override, overrides))
+    units = {unit: "steps" for unit in map(_unit_of, given) if unit and unit not in given}
+    given |= units  # an interval of --set counts steps, whatever the unit of the one that it replaces
+    yaml = path.suffix in (".yaml", ".yml")
+    tables, translation = _read(path, yaml=yaml), None
+    older_keys: dict[str, str] = {}
+    if yaml or is_older(tables):
+        from signal_diffusion.config.legacy.translation import translated
+
+        translation = translated(tables, known_keys(), given, yaml=yaml)
+        tables, problems = copy.deepcopy(translation.tables), list(translation.problems)
+    else:
+        tables, problems = plain(tables)
+        drop_removed_keys(tables, path, quiet=path.name == CONFIG_NAME)  # an earlier version wrote the file of a run
+        if older_keys := _older_keys(tables, path):
+            tables = nested({key: value for key, value in dotted(tables) if key not in older_keys})
+            problems += older_keys.items()
+    for key, value in given.items():
+        before = _override(tables, key, value)
+        if key in units and before not in (None, value):
+            table = key.removesuffix(".unit")
+            line = f"{path}: [{table}] unit: {before!r} does not apply to --set {table}.interval, which counts steps"
+            log_once(logger, line)
+    return _Source(
+        path=path,
+        tables=tables,
+        overridden={tuple(key.split(".")) for key in given},
+        problems=[Problem(tuple(key.split(".")), message) for key, message in problems],
+        translation=translation,
+        older_keys=older_keys,
+    )
+
+
+def _older_keys(tables: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """The keys of older layouts in a file of today's, with messages that name today's."""
+    strange = [key for key, _ in dotted(tables) if not _is_todays(key)]
+    found = {key: names for key in strange if (names := _destinations(key)) is not None}
+    command = f"`signal-diffusion config migrate {shlex.quote(str(path))}`"
+    return {
+        key: f"is now {names[0]}; {command} writes it" if names else f"has no effect any more; {command} removes it"
+        for key, names in found.items()
+    }
+
+
+def _unit_of(key: str) -> str:
+    """The key of the unit of an interval, which --set counts in steps; "" if there is none."""
+    unit = f"{key.removesuffix('.interval')}.unit"
+    return unit if key.endswith(".interval") and unit in known_keys() else ""
 
 
 def _checked(
@@ -232,8 +296,8 @@ def _checked(
 ) -> AnyExperiment:
     """The experiment, or a `UserError` with all problems: those of single keys, of combinations, and of `check`."""
     tables = source.tables
-    warn_of_older_keys(source.path, source.translation)
-    problems = [Problem(tuple(key.split(".")), message) for key, message in source.translation.problems]
+    source.warn()
+    problems = [*source.problems]
     experiment, found_here = parse(_without(tables, problems))
     problems += found_here
     if problems:  # without these keys, the rest of the file may have further mistakes
@@ -291,7 +355,7 @@ def _resolved(tables: dict[str, Any], prefix: str, without_effect: Collection[st
 
 
 def _read(path: Path, *, yaml: bool) -> dict[str, Any]:
-    form, parse = ("YAML", read_yaml) if yaml else ("TOML", tomllib.loads)
+    form, parse = ("YAML", _read_yaml) if yaml else ("TOML", tomllib.loads)
     try:
         return parse(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
@@ -302,7 +366,14 @@ def _read(path: Path, *, yaml: bool) -> dict[str, Any]:
         raise UserError(f"{path}: cannot read the experiment file: {error.strerror}") from None
 
 
-def _override(tables: dict[str, Any], override: str) -> Location:
+def _read_yaml(text: str) -> dict[str, Any]:
+    from signal_diffusion.config.legacy.yaml_files import read_yaml  # only older layouts are in YAML
+
+    return read_yaml(text)
+
+
+def _parsed_override(override: str) -> tuple[str, Any]:
+    """The dotted key and the value of `table.key=value`."""
     key, equals, text = override.partition("=")
     location = tuple(part.strip() for part in key.split("."))
     if not equals or not all(location):
@@ -310,22 +381,46 @@ def _override(tables: dict[str, Any], override: str) -> Location:
     if any("\ud800" <= letter <= "\udfff" for letter in override) or len(location) > MAX_DEPTH:
         raise UserError(f"--set {override!r}: expected UTF-8 text, and a key in at most {MAX_DEPTH - 1} nested tables")
     name = ".".join(location)
-    if name not in known_keys() and (current := next((row.new[0] for row in ROWS if row.old == name and row.new), "")):
-        raise UserError(f"--set {override}: is a key of an older layout; use {current}")
+    if not _is_todays(name) and (names := _destinations(name)):
+        raise UserError(f"--set {override}: is a key of an older layout; use {names[0]}")
     if name in REMOVED:
         raise UserError(f"--set {override}: was removed: {REMOVED[name]}; leave it out")
     try:
         value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except (ValueError, RecursionError):
         value = text
-    value = value if is_plain(value) else text  # a date, say: then the type check reports it as it was typed
+    return name, value if is_plain(value) else text  # a date, say: then the type check reports it as it was typed
+
+
+def _is_todays(key: str) -> bool:
+    """Whether a file of today's layout may have a key; those of a network are checked with its architecture."""
+    return key in _keys_with_values() or key.startswith("model.architecture.")
+
+
+@cache
+def _keys_with_values() -> frozenset[str]:
+    """The keys of both kinds of experiments, without tables."""
+    known = {*known_keys(), *(".".join(location) for location in _known_keys(AutoencoderExperiment, ()))}
+    return frozenset(known - {key.rpartition(".")[0] for key in known})
+
+
+def _destinations(key: str) -> tuple[str, ...] | None:
+    """The names today of a key of an older layout; None if it is none."""
+    from signal_diffusion.config.legacy.translation import destinations
+
+    return destinations(key)
+
+
+def _override(tables: dict[str, Any], key: str, value: Any) -> Any:
+    """Set a key of the tables of a file to the value of --set, and return the value before, or None."""
+    *above, last = key.split(".")
     table = tables
-    for part in location[:-1]:
+    for part in above:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise UserError(f"--set {override}: {part} is a value, not a table")
-    table[location[-1]] = value
-    return location
+            raise UserError(f"--set {key}: {part} is a value, not a table")
+    before, table[last] = table.get(last), value
+    return before
 
 
 def _parse(tables: dict[str, Any], offer: Offer) -> tuple[Experiment | None, list[Problem]]:
@@ -420,6 +515,6 @@ def _line(source: _Source, problem: Problem) -> str:
         index, key = f"[{key}]{index}", tables.pop()
     overridden = (*tables, key) in source.overridden
     table = f" [{'.'.join(tables)}]" if tables else ""
-    old = None if overridden else source.translation.origins.get(".".join((*tables, key)))
+    old = source.translation.origins.get(".".join((*tables, key))) if source.translation and not overridden else None
     here = f" (in this file {old})" if old else ""
     return f"{'--set' if overridden else source.path}:{table} {key}{index}{here}: {problem.message}"

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from signal_diffusion.config import schema
-from signal_diffusion.config.loading import read_translation, to_toml, written_keys
+from signal_diffusion.config.loading import expectations, to_toml, written_keys
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests
@@ -68,7 +68,7 @@ def _build(start: Start[schema.Experiment]) -> Job:
         resolved = resolve(
             start.experiment,
             written_keys(start.config, start.overrides),
-            read_translation(start.config).expected,
+            expectations(start.config),
             checkpoint=checkpoint,
         )
         experiment = resolved.experiment

@@ -189,6 +189,12 @@ def of_yaml(text: str) -> Translation:
     return translated(yaml.safe_load(text), known_keys(), yaml=True)
 
 
+def said(translation: Translation) -> dict[str, Any]:
+    """What the file itself says, in today's keys."""
+    implied = {key for default in translation.implied for key in default.values}
+    return {key: value for key, value in flat(translation.tables).items() if key not in implied}
+
+
 def flat(tables: dict[str, Any]) -> dict[str, Any]:
     return dict(dotted(tables))
 

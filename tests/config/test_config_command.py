@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
-from signal_diffusion.config.legacy.comments import comments_in
+from signal_diffusion.config.legacy.migrating import notes_in
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.templates import template
 from signal_diffusion.errors import UserError
@@ -61,7 +61,7 @@ def test_a_backbone_without_a_shipped_file_gets_its_defaults(tmp_path: Path) -> 
 
 
 def test_a_comment_above_each_key_gives_its_meaning_and_values() -> None:
-    comments = comments_in(new("sd35", "timeseries")[1])
+    comments = notes_in(new("sd35", "timeseries")[1])
     assert all(lines for lines in comments.above.values())
     assert comments.above["data.loading.batch_size"] == [
         "# Examples per process and forward pass.",

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from signal_diffusion.config.layouts import is_older
 from signal_diffusion.config.legacy.report import summary
-from signal_diffusion.config.legacy.rows import CURRENT, ROWS
+from signal_diffusion.config.legacy.translation import STEPS, destinations
 from signal_diffusion.config.loading import known_keys, read_translation
-from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.dataset import check_expected
 from signal_diffusion.experiment.loading import load_experiment
@@ -56,14 +56,14 @@ generation: {samples_per_class: 4}
         (("data.paths.val=/v",), {"training.validation.enabled": True}),
         (("data.paths.root=/r",), {"training.validation.enabled": True}),
         (("training.optimizer.type=adamw",), {"training.optimizer.weight_decay": 0.01}),
-        (("training.optimizer.learning_rate=0.01",), {"training.scheduler.min_lr_ratio": 0.01}),
+        (("training.optimizer.learning_rate=0.01",), {"training.scheduler.min_lr_ratio": 0.1}),
         (("training.optimizer.learning_rate=1e-5", "training.scheduler.min_lr_ratio=0"), {}),
-        (("training.epochs=20",), {"training.scheduler.T_max": 10}),
-        (("model.conditioning.num_classes=3",), {"training.visualization.num_samples": 12}),
+        (("training.epochs=20",), {"training.scheduler.T_max": None}),
+        (("model.conditioning.num_classes=3",), {"training.visualization.num_samples": 8}),
         (("model.conditioning.type=none",), {"training.visualization.guidance_scale": 1.0}),
     ],
 )
-def test_an_override_wins_over_what_is_translated_and_implied(
+def test_an_override_replaces_what_is_translated_and_then_defaults_are_implied(
     overrides: tuple[str, ...], expected: dict[str, Any], tmp_path: Path
 ) -> None:
     (tmp_path / "old.yaml").write_text(OVERRIDDEN)
@@ -77,8 +77,8 @@ def test_an_overridden_interval_counts_steps_in_the_current_layout_too(
     path = tmp_path / "new.toml"
     path.write_text('[data]\nsource = "synthetic"\n[training.validation]\ninterval = 2\nunit = "epochs"')
     assert load_experiment(path, ("training.validation.interval=7",)).training.validation.unit == "steps"
-    line = '  training.validation.unit = "epochs": dropped: --set counts steps'
-    assert caplog.messages == [f"{path}: ignored:", line]
+    line = "unit: 'epochs' does not apply to --set training.validation.interval, which counts steps"
+    assert caplog.messages == [f"{path}: [training.validation] {line}"]
 
 
 def test_an_overridden_dataset_path_is_a_local_folder(tmp_path: Path) -> None:
@@ -114,9 +114,8 @@ def test_an_override_of_an_older_key_names_the_current_one(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_file_of_the_current_layout_is_not_changed(path: Path) -> None:
-    translation = read_translation(path)
-    assert translation.tables == tomllib.loads(path.read_text())
-    assert translation.layout == CURRENT and summary(translation) == []
+    assert not is_older(tomllib.loads(path.read_text()))
+    assert read_translation(path) is None
 
 
 def test_a_single_current_table_does_not_make_an_older_file_current() -> None:
@@ -128,47 +127,61 @@ def test_a_single_current_table_does_not_make_an_older_file_current() -> None:
         )
 
 
-def test_no_current_key_is_translated_in_the_current_layout() -> None:
-    current = flat(dataclasses.asdict(Experiment()))
-    everywhere = [row for row in ROWS if not row.only or CURRENT in row.only]
-    assert [row.old for row in everywhere if row.old in current and row.new != (row.old,)] == []
-
-
 def test_each_older_key_becomes_existing_keys() -> None:
-    new = {key for row in ROWS for key in row.new}
+    old = {row.old for steps in STEPS.values() for rows in steps for row in rows}
+    new = {key for each in old for key in destinations(each) or ()}
     architecture = {key for key in new if key.startswith("model.architecture.")}  # of a backbone, which checks them
-    assert new - architecture - set(known_keys()) == {"training.optimizer.*"}
+    assert new - architecture - set(known_keys()) == {"training.optimizer.*", "training.scheduler.*"}
 
 
-def test_older_keys_work_in_a_file_of_the_current_layout() -> None:
-    text = (
-        '[data.paths]\nroot = "/a"\n[compute]\nseed = 1\n[dataset]\nbatch_size = 3\n[training]\ncheckpoint_interval = 4'
-    )
-    translation = of_toml(text)
-    assert translation.layout == CURRENT
-    assert flat(translation.tables) == {
-        "data.paths.root": "/a",
-        "compute.seed": 1,
-        "data.loading.batch_size": 3,
-        "training.checkpointing.interval": 4,
+MIXED = """
+[data.paths]
+root = "/a"
+[compute]
+seed = 1
+[output]
+base_dir = "r"
+[training.ema]
+decay = 0.9
+[dataset]
+batch_size = 3  # small
+[settings]
+config = "a.toml"
+[model]
+conditioning = "classes"
+[training]
+checkpoint_interval = 4
+"""
+
+
+def test_an_older_key_in_a_file_of_todays_layout_is_an_error_that_names_the_new_one(tmp_path: Path) -> None:
+    command = f"`signal-diffusion config migrate {tmp_path / 'mixed.toml'}`"
+    assert set(lines_of(tmp_path / "mixed.toml", MIXED)) == {
+        f"[dataset] batch_size: is now data.loading.batch_size; {command} writes it",
+        f"[settings] config: has no effect any more; {command} removes it",
+        f"[model] conditioning: is now model.conditioning.type; {command} writes it",
+        f"[training] checkpoint_interval: is now training.checkpointing.interval; {command} writes it",
     }
 
 
 # Warnings -------------------------------------------------------------------------------------------------------------
 
 
-def test_one_warning_lists_every_changed_key_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_warning_names_every_changed_key_once_and_counts_the_new_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "old.toml"
     path.write_text(older_files.FLAT_TOML.format(root="/a"))
     with caplog.at_level(logging.WARNING):
         load_experiment(path)
         load_experiment(path)
-    message = "\n".join(caplog.messages)
-    assert message.count("has an older layout") == 1
-    assert message.startswith(f"{path}: has an older layout (flat TOML); to rewrite it, run `uv run python scripts/")
+    first, *lines, last = caplog.messages
+    assert first == f"{path}: has an older layout (flat TOML)"
+    assert last == f"  21 keys have new names: `signal-diffusion config migrate {path}` writes them"
+    told = "\n".join([*lines, *summary(of_toml(path.read_text()))[1]])
     written = set(flat(tomllib.loads(path.read_text())))
     same = {"model.name", "training.mixed_precision", "logging.tensorboard"}
-    assert [key for key in written - same if message.count(f"\n  {key} ") != 1] == []
+    assert [key for key in written - same if told.count(f"  {key} ") != 1] == []
 
 
 def card(name: str, *shape: int) -> SimpleNamespace:
@@ -196,4 +209,4 @@ def test_sizes_in_an_older_file_are_checked_against_the_dataset() -> None:
 def test_the_size_of_a_latent_model_is_determined_by_its_autoencoder() -> None:
     translation = of_toml("[model]\nlatent_space = true\nsample_size = 8\n[model.extras]\nin_channels = 16")
     assert not translation.expected
-    assert [each.reason for each in translation.dropped] == ["determined by the autoencoder"] * 2
+    assert [each.reason for each in translation.left.values()] == ["determined by the autoencoder"] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,12 +12,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from signal_diffusion.config.legacy.comments import Comments, comments_in
-from signal_diffusion.config.legacy.report import summary
+from signal_diffusion.cli import app
+from signal_diffusion.config.dotted import dotted
+from signal_diffusion.config.legacy.migrating import notes_in
 from signal_diffusion.config.loading import read_translation
+from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train
 from tests.config import older_files
+from tests.config.test_legacy import MIXED
 from tests.training.runs import metrics_of
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +58,7 @@ def test_a_migrated_file_is_the_same_experiment(name: str, command: typer.Typer,
     code, _, messages = migrated(command, tmp_path / name, tmp_path / "new.toml")
     assert code == 0 and messages.endswith(f"wrote {tmp_path / 'new.toml'}\n") and "to rewrite it" not in messages
     assert load_experiment(tmp_path / "new.toml") == load_experiment(tmp_path / name)
-    assert summary(read_translation(tmp_path / "new.toml")) == []
+    assert read_translation(tmp_path / "new.toml") is None
 
 
 def test_a_migrated_file_trains_to_the_same_losses(
@@ -101,11 +105,11 @@ max_train_examples = 48
 name = "dit"
 
 [model.architecture]
-patch_size = [16, 16]
 # One is enough.
 num_layers = 1
 num_attention_heads = 2
 attention_head_dim = 8
+patch_size = [16, 16]
 
 [model.diffusion]
 method = "rectified_flow"
@@ -123,9 +127,11 @@ log_interval = 1
 
 [training.optimizer]
 type = "adamw"
-learning_rate = 0.001
-# momentum
-betas = [0.9, 0.95]  # both
+learning_rate = 1e-3
+betas = [
+    0.9,                   # momentum
+    0.95,
+]  # both
 
 [training.scheduler]
 type = "constant"
@@ -160,6 +166,44 @@ tensorboard = false
 """
 
 
+def test_older_keys_in_a_file_of_todays_layout_are_rewritten_without_defaults_of_an_older_one(
+    command: typer.Typer, tmp_path: Path
+) -> None:
+    (tmp_path / "mixed.toml").write_text(MIXED)
+    code, printed, messages = migrated(command, tmp_path / "mixed.toml", tmp_path / "new.toml", "--dry-run")
+    assert code == 0, messages
+    assert dict(dotted(tomllib.loads(printed))) == {
+        "compute.seed": 1,
+        "data.paths.root": "/a",
+        "data.loading.batch_size": 3,
+        "model.conditioning.type": "class",
+        "training.checkpointing.interval": 4,
+        "training.ema.decay": 0.9,
+        "output.base_dir": "r",
+    }
+    assert "batch_size = 3  # small" in printed
+    assert '  settings.config = "a.toml": the file is given on the command line' in messages.splitlines()
+
+
+@pytest.mark.parametrize(("old", "new"), [("a.yaml", "a.toml"), ("b.toml", "b-migrated.toml")])
+def test_config_migrate_writes_next_to_the_file_and_never_over_another(old: str, new: str, tmp_path: Path) -> None:
+    (tmp_path / old).write_text(
+        {"a.yaml": older_files.FLAT_YAML, "b.toml": older_files.FLAT_TOML}[old].format(root="/a")
+    )
+    result = CliRunner().invoke(app, ["config", "migrate", str(tmp_path / old)])
+    assert result.exit_code == 0 and (tmp_path / new).read_text().count("signal-diffusion config migrate") == 1
+    assert load_experiment(tmp_path / new) == load_experiment(tmp_path / old)
+    again = CliRunner().invoke(app, ["config", "migrate", str(tmp_path / old)])
+    assert isinstance(again.exception, UserError) and "already exists; choose another name" in str(again.exception)
+
+
+def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "new.toml").write_text("[data]\nsource = 'synthetic'  # mine")
+    result = CliRunner().invoke(app, ["config", "migrate", str(tmp_path / "new.toml")])
+    assert (result.exit_code, result.stderr) == (0, f"{tmp_path / 'new.toml'}: already has today's layout\n")
+    assert list(tmp_path.iterdir()) == [tmp_path / "new.toml"]
+
+
 def test_comments_are_distinguished_from_strings() -> None:
     text = """# head
 
@@ -174,24 +218,23 @@ d = [ # of d
 ]
 "e.f" = 1
 # tail"""
-    assert comments_in(text) == Comments(
-        head=["# head"],
-        above={
-            "a.b": ["# of the table", "# on the line of the table"],
-            "a.c": [],
-            "a.d": ["# of d", "# of one"],
-            "a.e.f": [],
-        },
-        inline={"a.b": "# yes # all of it", "a.c": "# of c", "a.d": "", "a.e.f": ""},
-        tail=["# tail"],
-    )
+    notes = notes_in(text)
+    assert (notes.head, notes.tail) == (["# head"], ["# tail"])
+    assert notes.above == {"a.b": ["# of the table", "# on the line of the table"], "a.c": [], "a.d": [], "a.e.f": []}
+    assert notes.inline == {
+        "a.b": "# yes # all of it",
+        "a.c": "# of c",
+        "a.d": "",
+        "a.e.f": "",
+    }
+    assert "# of d" in notes.items["a.d"].as_string() and "# of one" in notes.items["a.d"].as_string()
 
 
 def test_comments_of_merged_keys_are_all_kept(command: typer.Typer, tmp_path: Path) -> None:
     text = "[dataset]\nname = '/a'  # a\n# above\x0bit\nidentifier = '/a'  # b\n"
     (tmp_path / "old.toml").write_text(text.replace("\x0b", "\u2028"))
     _, printed, _ = migrated(command, tmp_path / "old.toml", tmp_path / "new.toml", "--dry-run")
-    assert '# above\u2028it\nroot = "/a"  # a  # b\n' in printed
+    assert "# above\u2028it\nroot = '/a'  # a  # b\n" in printed
 
 
 def test_no_partial_file_remains_if_the_target_cannot_be_replaced(command: typer.Typer, tmp_path: Path) -> None:
@@ -216,7 +259,7 @@ def test_a_file_is_only_overwritten_with_force(command: typer.Typer, tmp_path: P
     ("source", "target", "message"),
     [
         ("dataset = 3", "new.toml", "error: {old}: dataset: unknown key"),
-        ("[dataset]\nname = '/a'", "new.yaml", "the current layout is TOML; expected a name that ends in .toml"),
+        ("[dataset]\nname = '/a'", "new.yaml", "today's layout is TOML; expected a name that ends in .toml"),
         ("a = [", "new.toml", "not valid TOML"),
     ],
 )

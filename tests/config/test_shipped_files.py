@@ -17,7 +17,7 @@ from signal_diffusion.config.autoencoder_tables import AUTOENCODER
 from signal_diffusion.config.documentation import tables_of
 from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
-from signal_diffusion.config.legacy.comments import comments_in
+from signal_diffusion.config.legacy.migrating import notes_in
 from signal_diffusion.experiment.loading import offer
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -50,7 +50,7 @@ def written(path: Path) -> dict[str, Any]:
 
 
 def uncommented(path: Path) -> set[str]:
-    inline = comments_in(path.read_text(encoding="utf-8")).inline
+    inline = notes_in(path.read_text(encoding="utf-8")).inline
     return {key for key in written(path) if not inline[key]}
 
 

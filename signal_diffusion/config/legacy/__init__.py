@@ -1,4 +1,4 @@
-"""Older layouts of experiment files, and their translation to the current one.
+"""Older layouts of experiment files, and their translation to today's; imported only for such a file.
 
-`rows` is the table of older keys; `translation` applies it, `report` prints what changed, `comments` writes the result
-as a file. `outcomes`, `toml_values` and `yaml_values` convert values that are not just renamed."""
+`flat_toml` and `yaml_layouts` are the tables of keys and defaults, `engine` applies them, `translation` does it all;
+`report` prints what changed, `migrating` writes the result as a file."""

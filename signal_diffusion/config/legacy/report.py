@@ -1,15 +1,16 @@
-"""The warning about a file in an older layout: every key that was moved, implied or dropped."""
+"""The warning about a file in an older layout: what becomes of every key, the most important first."""
 
 from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from signal_diffusion.config.legacy.rows import CURRENT
-from signal_diffusion.config.legacy.translation import Move, Translation
+from signal_diffusion.config.dotted import dotted
+from signal_diffusion.config.legacy.translation import Translation
 from signal_diffusion.config.plain import shown
 from signal_diffusion.errors import log_once
 
@@ -19,19 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 def warn_of_older_keys(path: Path, translation: Translation) -> None:
-    """Warn about the keys of older layouts in a file: once per file, from one process."""
-    lines = summary(translation)
-    if not lines:
-        return
-    layout = (
-        "has keys of older layouts" if translation.layout == CURRENT else f"has an older layout ({translation.layout})"
-    )
-    script = "scripts/migrate_config_v1_to_v2.py"
-    command = shlex.join(["uv", "run", "python", script, "--input", str(path), "--output", "NEW.toml"])
-    about = f"{layout}; to rewrite it, run `{command}`"
-    if len(lines) == sum(each.reason.startswith("--set") for each in translation.dropped):
-        about = "ignored:"
-    log_once(logger, f"{path}: {about}", *lines)
+    """Warn about a file of an older layout: once per file, from one process."""
+    lines, renamed = summary(translation)
+    keys = f"{len(renamed)} key has a new name" if len(renamed) == 1 else f"{len(renamed)} keys have new names"
+    lines.append(f"  {keys}: `signal-diffusion config migrate {shlex.quote(str(path))}` writes them")
+    log_once(logger, f"{path}: has an older layout ({translation.layout})", *lines)
 
 
 @contextmanager
@@ -44,17 +37,26 @@ def silenced() -> Iterator[None]:
         logger.disabled = before
 
 
-def summary(translation: Translation) -> list[str]:
-    """A line for each key that was moved, implied, derived or dropped; empty if there is none."""
-    lines = [f"  {move.old} → {_destination(move)}" for move in translation.moved if move.new]
-    lines += [
-        f"  {key} = {shown(value)}: implied by the {translation.layout}" for key, value in translation.implied.items()
-    ]
-    lines += [f"  {each.key} = {shown(each.value)}: derived from the dataset" for each in translation.expected]
-    return lines + [f"  {each.old} = {shown(each.value)}: dropped: {each.reason}" for each in translation.dropped]
+def summary(translation: Translation) -> tuple[list[str], list[str]]:
+    """A line for each key that changed (lost or implied, to be decided, with another value), and for each new name."""
+    written, values = translation.written, dict(dotted(translation.tables))
+    lost, implied, decisions, changed, neutral, renamed = (list[str]() for _ in range(6))
+    moves = {old: [key for key, sources in translation.sources.items() if old in sources] for old in written}
+    for old, keys in moves.items():
+        new = {key: values[key] for key in keys}
+        if left := translation.left.get(old):
+            line = f"  {old} = {shown(written[old])}: {left.reason}{'; now ' if new else ''}{_pairs(new)}"
+            (lost if left.is_lost else neutral).append(line)
+        elif new and list(map(shown, new.values())) != [shown(written[old])]:
+            changed.append(f"  {old} = {shown(written[old])} → {_pairs(new)}")
+        elif new and keys != [old]:
+            renamed.append(f"  {old} → {keys[0]}")
+    for default in translation.implied:
+        line = f"  this layout {default.phrase}: {_pairs(default.values)}"
+        (decisions if default.needs_decision else implied).append(line)
+    neutral += [f"  {each.key} = {shown(each.value)}: checked against the dataset" for each in translation.expected]
+    return [*lost, *implied, *decisions, *changed, *neutral], renamed
 
 
-def _destination(move: Move) -> str:
-    if list(move.new.values()) == [move.value]:
-        return next(iter(move.new))
-    return ", ".join(f"{key} = {shown(value)}" for key, value in move.new.items())
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {shown(value)}" for key, value in values.items())

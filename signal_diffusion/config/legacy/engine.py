@@ -1,0 +1,184 @@
+"""Translates the dotted keys of an older file by tables of rows, one layout after the other.
+
+A conversion takes the value and the file before the step, since the meaning of some values depends on others. It never
+fails on a value of a wrong type: it passes the value on to the new key, whose own check reports what was expected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from signal_diffusion.config.expectations import Expectation
+
+__all__ = ["Convert", "Default", "Expected", "File", "Left", "Refused", "Row", "Several", "defaults", "rows"]
+
+
+class Refused(ValueError):  # noqa: N818  # not an error of the program: a result of a conversion
+    """The value is invalid in the older layout, or today's layout cannot express it."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """The result of a conversion that leaves the value behind, or a part of it."""
+
+    reason: str
+    is_lost: bool = False
+    """Whether the experiment changes by that."""
+    instead: Any = None
+    """The value of the row's first new key; None = not set."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The result of a conversion whose value is only checked against the dataset: `Expectation.quantity`."""
+
+    quantity: str
+
+
+class Several(dict[str, Any]):
+    """The result of a conversion that sets these keys."""
+
+
+Convert = Callable[[Any, "File"], Any]
+"""(value, file) → the value of the row's first new key, or one of the above; raises `Refused`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An older key, and the keys that replace it."""
+
+    old: str
+    """Dotted; * as the last part stands for every other key of the table."""
+    new: tuple[str, ...]
+    """Keys that it may set; () = derived or left behind."""
+    note: str
+    """How the value changes, for docs/migration.md."""
+    convert: Convert | None
+    """None = same value, under the only new key."""
+
+
+def rows(text: str, conversions: Mapping[str, Convert]) -> tuple[Row, ...]:
+    """Rows from lines "old | new keys | note | conversion"; {a, b} stands for one row per name, with {} as the name."""
+    made = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        old, new, note, name, *_ = [*map(str.strip, line.split("|")), "", "", ""]
+        names = re.search(r"\{(.+?)\}", old)
+        for each in names[1].split(", ") if names else [""]:
+            one = old.replace(names[0], each) if names else old
+            made.append(Row(one, tuple(new.replace("{}", each).split()), note, conversions[name] if name else None))
+    return tuple(made)
+
+
+@dataclass(frozen=True)
+class Default:
+    """A default of an older layout that differs from today's."""
+
+    phrase: str
+    """What the layout does, such as "trains one epoch"."""
+    values: Mapping[str, Any]
+    """By today's key; they are set together, unless the file gives one of them another value."""
+    needs_decision: bool = False
+
+
+def defaults(text: str) -> tuple[Default, ...]:
+    """Defaults from lines "phrase | key = value; key = value", with values as in TOML."""
+    made = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        phrase, _, values = line.partition(" | ")
+        pairs = (each.split(" = ") for each in values.split("; "))
+        made.append(Default(phrase, {key: tomllib.loads(f"x = {value}")["x"] for key, value in pairs}))
+    return tuple(made)
+
+
+@dataclass
+class File:
+    """An older file during translation."""
+
+    values: dict[str, Any]
+    """By dotted key of the layout that was reached so far; None = null."""
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Keys in the file, by the key that they became."""
+    left: dict[str, Left] = field(default_factory=dict)
+    """By key in the file."""
+    expected: list[Expectation] = field(default_factory=list)
+    problems: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
+    """(Key, message, keys that would be set)."""
+
+    def get(self, *keys: str, default: Any = None) -> Any:
+        """The first value that is not None for these keys."""
+        return next((self.values[key] for key in keys if self.values.get(key) is not None), default)
+
+    def step(self, table: Iterable[Row]) -> None:
+        """Translate by one table of rows."""
+        exact = {row.old: row for row in table}
+        found = {key: exact.get(key) or exact.get(f"{key.rpartition('.')[0]}.*") for key in self.values}
+        before = File(self.values, {key: self.sources.get(key, (key,)) for key in self.values})
+        self.values = {key: value for key, value in before.values.items() if found[key] is None}
+        self.sources = {key: before.sources[key] for key in self.values}
+        for key, row in found.items():
+            if row is not None:
+                self._apply(row, key, before)
+
+    def _apply(self, row: Row, key: str, before: File) -> None:
+        value, sources = before.values[key], before.sources[key]
+        try:
+            new = row.convert(value, before) if row.convert else value
+        except Refused as error:
+            self.problems.append((sources[0], str(error), row.new))
+            return
+        if isinstance(new, Left):
+            self.left |= dict.fromkeys(sources, new)
+            if new.instead is not None:
+                self._set(row.new[0], new.instead, sources)
+        elif isinstance(new, Expected):
+            self.expected += [Expectation(source, new.quantity, value) for source in sources]
+        else:
+            last = key.rpartition(".")[2]
+            for name, each in (new if isinstance(new, Several) else {row.new[0]: new}).items():
+                self._set(name.replace("*", last), each, sources)
+
+    def _set(self, key: str, value: Any, sources: tuple[str, ...]) -> None:
+        """Set a new key; a conflict with another value there is a problem."""
+        found = self.values.get(key)
+        others = self.sources.get(key, ()) if found is not None else ()
+        if found is not None and value is None:
+            return
+        if found not in (None, value):
+            sides = f"{found!r} as {others[0]} and {value!r} as {sources[0]}"
+            self.problems.append((key, f"{sides} conflict; remove one of the two", (key,)))
+            return
+        self.values[key] = value
+        self.sources[key] = tuple(dict.fromkeys((*others, *sources)))
+
+    def report_unknown_keys(self, table: Iterable[Row], known: Collection[str]) -> None:
+        """Report the keys that remain in tables which today's layout does not have, and remove them."""
+        exact = [row.old for row in table if not row.old.endswith("*")]
+        tables = {key.rpartition(".")[0] for key in exact} - {"", *known}
+        for key in [key for key in self.values if key.rpartition(".")[0] in tables and key not in known]:
+            names = {old.rpartition(".")[2]: old for old in exact if old.rpartition(".")[0] == key.rpartition(".")[0]}
+            close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            self.problems.append((self.sources[key][0], f"unknown key{hint}", ()))
+            del self.values[key], self.sources[key]
+
+    def imply(self, implied: Iterable[Default]) -> list[Default]:
+        """Set defaults that the file leaves unsaid, and return those that were set."""
+        made = []
+        for default in implied:
+            given = {key: self.values[key] for key in default.values if self.values.get(key) is not None}
+            missing = {key: value for key, value in default.values.items() if key not in given}
+            if missing and all(default.values[key] == value for key, value in given.items()):
+                self.values |= missing
+                made.append(Default(default.phrase, missing, default.needs_decision))
+        return made
+
+    def leave(self, key: str, reason: str) -> None:
+        """Leave a key behind that has no effect."""
+        for source in self.sources.pop(key, ()):
+            self.left.setdefault(source, Left(reason))
+        del self.values[key]
