@@ -85,8 +85,8 @@ def compare_windows(
     )
     additions, missing = _related(chosen, features)
     drawn = list(draws(groups, DRAWS, seed))
-    if len(groups.real.windows.people) == 1:
-        drawn, notes = [], [*notes, f"{real.name}: one person; there are no intervals over people"]
+    if not drawn:
+        notes = [*notes, f"{real.name}: one person; there are no intervals over people"]
     classes = groups_by_label(groups, least=LEAST_OF_CLASS)
     faulty = _controls(groups, list(additions.values()), seed) if controls else {}
     total = len(chosen) * (1 + len(faulty))

@@ -63,9 +63,10 @@ def draws(groups: Groups, count: int, seed: int = 0) -> Iterator[Groups]:
     """Yield bootstrap draws of people: each person as often as drawn with replacement, with a share of the windows.
 
     A person who is drawn k times has k shares, each of half of the person's windows, but no window twice, which would
-    be its own nearest neighbour. Sets without people are halved at random; both give the spread of the whole set.
+    be its own nearest neighbour. Sets without people are halved at random; both give the spread of the whole set. There
+    are none of one real person, which would say nothing about others.
     """
-    for number in range(count):
+    for number in range(0 if len(groups.real.people) == 1 else count):
         random = np.random.default_rng([seed, number])
         parts = [_resampled(each, random) for each in (groups.real, groups.synthetic, groups.other) if each is not None]
         size = min(map(len, parts))

@@ -86,4 +86,4 @@ def test_without_braindecode_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_too_few_windows_have_no_distance() -> None:
-    assert judged(NEW.take(np.arange(40))).missing == "40 real windows; at least 65 are needed"
+    assert judged(NEW.take(np.arange(40))).missing == "40 synthetic windows; at least 65 are needed"

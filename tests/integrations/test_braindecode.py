@@ -87,7 +87,7 @@ def test_the_probability_is_the_share_of_windows_replaced_and_a_seed_repeats_it(
         (lambda: SyntheticAugmentation(1.0, windows(), target="age"), "target 'age': windows with the same target"),
         (
             lambda: to_braindecode(windows(), target="gender"),
-            "samples: no column gender; there are age, label, subject",
+            "samples: no column gender, only age, label, subject",
         ),
         (lambda: to_braindecode(windows(), classes=["a", "c"]), "samples: label b is not one of classes: a, c"),
         (lambda: to_braindecode(windows(label=[*"baab", "", ""])), "samples: label is not known of 2 windows"),
