@@ -6,14 +6,14 @@ All other tables are shared with diffusion experiments; `rules` lists those of t
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from signal_diffusion.config.data_tables import Data
 from signal_diffusion.config.schema import Compute, Debug, Logging, Output, Training, ValidationRules
-from signal_diffusion.config.types import TABLE, Count, NotNegative
+from signal_diffusion.config.types import LEVELS, TABLE, Layers, NotNegative, Width
 
 __all__ = ["AUTOENCODER", "AutoencoderExperiment", "AutoencoderModel", "KlArchitecture", "Loss"]
 
@@ -25,13 +25,13 @@ AUTOENCODER = "autoencoder_kl"
 class KlArchitecture:
     """[model.architecture]: a diffusers AutoencoderKL, convolutions only."""
 
-    block_out_channels: tuple[Count, ...] = Field(default=(16, 32, 64, 128), strict=False, min_length=1)
+    block_out_channels: Annotated[tuple[Width, ...], LEVELS] = Field(default=(16, 32, 64, 128), strict=False)
     """Channels at each resolution, full resolution first; n entries shrink latents 2 ** (n - 1) times per side."""
-    layers_per_block: Count = 1
+    layers_per_block: Layers = 1
     """Residual blocks per resolution in the encoder; the decoder has one more."""
-    latent_channels: Count = 16
+    latent_channels: Width = 16
     """Channels of the latents; sd35 expects 16."""
-    norm_num_groups: Count = 1
+    norm_num_groups: Width = 1
     """Groups of the group norms; must divide every entry of `block_out_channels`."""
 
 

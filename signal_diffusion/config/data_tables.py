@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from signal_diffusion.config.types import TABLE, Count, CountOrNone, Fraction, Name, NotNegative, Positive
+from signal_diffusion.config.types import (
+    TABLE,
+    BatchSize,
+    Examples,
+    Fraction,
+    Mebibytes,
+    Name,
+    NotNegative,
+    Positive,
+    Side,
+    Workers,
+)
 
 __all__ = ["Augmentation", "Balancing", "ColorJitter", "Columns", "Data", "Loading", "Paths"]
 
@@ -50,9 +61,9 @@ class Columns:
 class Loading:
     """[data.loading]: how examples are loaded and batched."""
 
-    batch_size: Count = 32
+    batch_size: BatchSize = 32
     """Examples per process and forward pass."""
-    num_workers: CountOrNone = 0
+    num_workers: Workers = 0
     """Worker processes that read ahead from a memory-mapped split; a split in memory needs none."""
     pin_memory: bool = True
     """Use page-locked host memory, for faster copies to a CUDA device."""
@@ -60,11 +71,11 @@ class Loading:
     """Shuffle the training examples again for each epoch."""
     drop_last: bool = True
     """Drop the incomplete last step of an epoch; false fills it up with examples from the start of the epoch."""
-    max_train_examples: Count | None = None
+    max_train_examples: Examples | None = None
     """Train on this many examples, spread evenly over the split; absent = all."""
-    max_val_examples: Count | None = None
+    max_val_examples: Examples | None = None
     """Let validation choose from this many examples, spread evenly over the split; absent = all."""
-    memory_limit_mb: CountOrNone = 4096
+    memory_limit_mb: Mebibytes = 4096
     """A split larger than this, in MiB, is memory-mapped instead of loaded into memory."""
     cache_dir: str = ""
     """Folder for data that can be recreated: built-in and converted datasets, memory-mapped copies of splits, embedded
@@ -114,7 +125,7 @@ class Data:
     source: Literal["dataset", "synthetic", "hub"] = "dataset"
     """"dataset" reads `data.paths.root`; "synthetic" generates the built-in EEG once and keeps it in the cache; "hub"
     downloads `data.paths.root` from the Hugging Face Hub, into its cache."""
-    image_size: Count | None = None
+    image_size: Side | None = None
     """Width and height in pixels that images are resized to, for datasets not made by `prepare`; absent = original
     size."""
     sampling_rate: Positive | None = None

@@ -145,12 +145,12 @@ def _range(node: Node) -> str:
     if node["type"] == "integer" and "exclusiveMinimum" in node:
         node = {"minimum": node["exclusiveMinimum"] + 1} | node
         del node["exclusiveMinimum"]
-    least, most = node.get("minimum"), node.get("maximum")
-    if least is not None and most is not None:
-        return f" from {least} to {most}"
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "exclusiveMaximum": "<", "maximum": "≤"}
-    limits = [f"{sign} {node[key]}" for key, sign in signs.items() if key in node]
-    text = f" {' and '.join(limits)}" if limits else ""
+    if {"minimum", "maximum"} <= node.keys():
+        text = f" from {node['minimum']:,} to {node['maximum']:,}"
+    else:
+        signs = {"minimum": "≥", "exclusiveMinimum": ">", "exclusiveMaximum": "<", "maximum": "≤"}
+        limits = [f"{sign} {node[key]:,}" for key, sign in signs.items() if key in node]
+        text = f" {' and '.join(limits)}" if limits else ""
     text += f", a multiple of {node['multipleOf']}" if "multipleOf" in node else ""
     return text + (", not empty" if node.get("minLength") else "")
 

@@ -8,7 +8,17 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from signal_diffusion.config.types import TABLE, Count, Fraction, Name, NotNegative, Positive, Seed
+from signal_diffusion.config.types import (
+    TABLE,
+    Fraction,
+    Name,
+    NotNegative,
+    PerRow,
+    Positive,
+    Samples,
+    SamplingSteps,
+    Seed,
+)
 
 __all__ = ["CHECKPOINT", "Generation", "GenerationOutput", "Sampling"]
 
@@ -20,11 +30,11 @@ CHECKPOINT = r"latest|best|checkpoint-\d+"
 class Sampling:
     """[generation.sampling]: defaults for previews and for `signal-diffusion sample`."""
 
-    num_samples: Count = 64
+    num_samples: Samples = 64
     """Samples to generate."""
     sampler: Name = "euler"
     """Sampler; docs/sampling.md compares them."""
-    steps: Count = 50
+    steps: SamplingSteps = 50
     """Steps of the sampler. Each evaluates the network once, with heun twice and with rk4 four times; the last step of
     both takes one evaluation less. Guidance doubles the count, and cfg++ triples it."""
     eta: Fraction = 0.0
@@ -66,7 +76,7 @@ class GenerationOutput:
     """Also write one PNG per sample, and metadata.csv."""
     save_grid: bool = False
     """Also write one PNG with all samples."""
-    grid_nrow: Count = 10
+    grid_nrow: PerRow = 10
     """Samples per row of that PNG."""
 
 

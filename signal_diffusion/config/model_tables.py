@@ -11,10 +11,13 @@ from pydantic.dataclasses import dataclass
 from signal_diffusion.config.types import (
     TABLE,
     BelowOne,
-    Count,
+    Classes,
     Finite,
     Name,
     Positive,
+    Timesteps,
+    Tokens,
+    Width,
 )
 
 __all__ = ["Autoencoder", "Conditioning", "Diffusion", "Lora", "Model"]
@@ -28,7 +31,7 @@ class Diffusion:
     """"ddpm" (discrete beta schedules) or "rectified_flow" (straight paths)."""
     prediction: Name | None = None
     """"epsilon", "sample", "v" or "velocity"; absent = epsilon for ddpm, velocity for rectified_flow."""
-    num_timesteps: Annotated[int, Field(ge=2)] = 1000
+    num_timesteps: Timesteps = 1000
     """ddpm: number of noise levels."""
     beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "cosine"
     """ddpm: shape of the noise schedule; cosine has an offset of 0.008 and ignores the betas."""
@@ -54,7 +57,7 @@ class Conditioning:
 
     type: Literal["none", "class", "caption", "attributes"] = "none"
     """"class" conditions on the label, "caption" on the caption, "attributes" on the columns named in `attributes`."""
-    num_classes: Count | None = None
+    num_classes: Classes | None = None
     """Number of classes; absent = the dataset's. A different number is an error."""
     attributes: tuple[Name, ...] | None = Field(default=None, strict=False, min_length=1)
     """Attributes for type "attributes", any that the dataset's card lists; absent = those of gender, health, age,
@@ -68,7 +71,7 @@ class Conditioning:
     text_encoder: str = ""
     """Folder, or Hub id, of a transformers text encoder, or of a diffusers pipeline with text encoders; "" = those of
     `model.pretrained`."""
-    max_caption_tokens: Annotated[int, Field(ge=1, le=512)] = 77
+    max_caption_tokens: Tokens = 77
     """Longest caption in tokens; longer captions are truncated."""
 
 
@@ -97,7 +100,7 @@ class Lora:
 
     enabled: bool = False
     """Freeze the pretrained weights, and train low-rank updates and the layers that embed the conditions."""
-    rank: Count = 16
+    rank: Width = 16
     """Rank of the updates."""
     alpha: Positive = 16.0
     """The updates are scaled by alpha / rank."""

@@ -16,14 +16,19 @@ from signal_diffusion.config.generation_tables import CHECKPOINT, Generation, Ge
 from signal_diffusion.config.model_tables import Autoencoder, Conditioning, Diffusion, Lora, Model
 from signal_diffusion.config.types import (
     TABLE,
+    Batches,
+    BatchSize,
     BelowOne,
-    Count,
-    CountOrNone,
+    Examples,
     Fraction,
     Name,
     NotNegative,
     Positive,
+    Samples,
+    SamplesOrNone,
     Seed,
+    Steps,
+    StepsOrNone,
 )
 
 __all__ = [
@@ -97,20 +102,20 @@ class Scheduler:
 
     type: Literal["constant", "linear", "cosine", "step", "plateau"] = "cosine"
     """Shape after warm-up."""
-    warmup_steps: CountOrNone = 2000
+    warmup_steps: StepsOrNone = 2000
     """Steps of linear warm-up from 0.1 % of the learning rate; at most a tenth of the run."""
     min_lr_ratio: Fraction = 0.01
     """Lowest learning rate, as a fraction of the peak."""
-    num_cycles: Count = 1
+    num_cycles: Steps = 1
     """cosine: number of cosine cycles; each restarts from the peak."""
-    T_max: Count | None = None
+    T_max: Steps | None = None
     """cosine: epochs from the peak down to the lowest learning rate, then as many back up, as in PyTorch; absent = down
     once, until the end of the run."""
-    step_size: Count = 30
+    step_size: Steps = 30
     """step: epochs between two decays."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """step and plateau: factor of a decay."""
-    patience: CountOrNone = 10
+    patience: StepsOrNone = 10
     """plateau: validations without improvement before a decay."""
 
 
@@ -122,9 +127,9 @@ class Ema:
     """Keep an average."""
     decay: BelowOne = 0.9999
     """Decay per update, after its warm-up."""
-    update_every: Count = 10
+    update_every: Steps = 10
     """Optimizer steps between two updates."""
-    update_after_step: CountOrNone = 0
+    update_after_step: StepsOrNone = 0
     """Until this step, the average is a copy of the weights."""
     warmup: bool = True
     """Start with a smaller decay: at most 1 - (1 + updates / inv_gamma) ** -power."""
@@ -138,11 +143,11 @@ class Ema:
 class Checkpointing:
     """[training.checkpointing]"""
 
-    interval: CountOrNone = 1000
+    interval: StepsOrNone = 1000
     """Steps or epochs between two checkpoints; 0 = only at the end, or when the run is stopped."""
     unit: Literal["steps", "epochs"] = "steps"
     """Unit of `interval`: optimizer steps, or passes through the training split."""
-    total_limit: Count | None = 3
+    total_limit: Steps | None = 3
     """Number of newest checkpoints to keep, in addition to the best; absent = all."""
     save_best_only: bool = False
     """Write only checkpoints that are the best so far, and the last."""
@@ -163,15 +168,15 @@ class Validation:
 
     enabled: bool = True
     """Validate during training."""
-    interval: Count = 500
+    interval: Steps = 500
     """Steps or epochs between two validations."""
     unit: Literal["steps", "epochs"] = "steps"
     """Unit of `interval`: optimizer steps, or passes through the training split."""
     at_start: bool = False
     """Also validate before the first step; that result never counts as the best."""
-    batch_size: Count | None = None
+    batch_size: BatchSize | None = None
     """Examples per process and forward pass; absent = `data.loading.batch_size`. It does not change the result."""
-    num_examples: Count = 512
+    num_examples: Examples = 512
     """Number of examples, spread evenly over the split; all of them if the split has fewer."""
     metric: Literal[
         "loss",
@@ -184,7 +189,7 @@ class Validation:
     ] = "ema_loss"
     """Metric that is lowest for the best checkpoint ("generated/coverage": highest); without EMA, "ema_loss" means
     "loss"; the others need `num_generated`."""
-    num_generated: CountOrNone = 0
+    num_generated: SamplesOrNone = 0
     """Samples to generate at each validation, with the settings of `[generation.sampling]` and the guidance of
     `[training.visualization]`, to be compared with the validation examples: `validation/spectral_distance` in dB, and
     five metrics of EEG in microvolts, `validation/generated/…`, with their floors (docs/training.md); 0 = none. EEG-FD
@@ -197,11 +202,11 @@ class Visualization:
 
     enabled: bool = True
     """Write previews."""
-    interval: Count = 1000
+    interval: Steps = 1000
     """Steps or epochs between two previews."""
     unit: Literal["steps", "epochs"] = "steps"
     """Unit of `interval`: optimizer steps, or passes through the training split."""
-    num_samples: Count = 16
+    num_samples: Samples = 16
     """Samples per preview, divided evenly among the classes."""
     guidance_scale: NotNegative = 1.0
     """Guidance scale of the samples; 1 = conditional only."""
@@ -247,18 +252,18 @@ class Resume:
 class Training:
     """[training]"""
 
-    epochs: Count = 100
+    epochs: Steps = 100
     """Passes through the training split, unless `max_steps` is given."""
-    max_steps: Count | None = None
+    max_steps: Steps | None = None
     """Optimizer steps of the whole run; overrides `epochs`, whether more or fewer."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
     """Autocast type of the forward pass; weights, optimizer state and EMA stay in fp32. A CPU without bf16 instructions
     computes in fp32."""
-    gradient_accumulation_steps: Count = 1
+    gradient_accumulation_steps: Batches = 1
     """Batches per process whose gradients are accumulated for one optimizer step."""
     gradient_checkpointing: bool = False
     """Recompute each block in the backward pass, to save memory."""
-    log_interval: Count = 10
+    log_interval: Steps = 10
     """Optimizer steps between two lines of metrics; the logged loss is the mean over these steps."""
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     """What to do when a gradient is not finite: that step is always skipped, and the run stops; continues, unless more

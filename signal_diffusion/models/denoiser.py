@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from signal_diffusion.config.types import MAX_WIDTH
+from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Caption, Conditioning
 from signal_diffusion.models.conditioning.embeddings import HasCaptions
 
-__all__ = ["Denoiser"]
+__all__ = ["Denoiser", "check_heads"]
 
 
 class Denoiser(nn.Module, ABC):
@@ -63,3 +65,12 @@ class Denoiser(nn.Module, ABC):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
+
+
+def check_heads(num_heads: int, head_dim: int) -> None:
+    """Raise a `UserError` if a transformer cannot be as wide as its heads together."""
+    if (width := num_heads * head_dim) % 4 or width > MAX_WIDTH:
+        raise UserError(
+            f"num_attention_heads × attention_head_dim = {width}: expected a multiple of 4, for the sines and cosines "
+            f"of rows and columns, of at most {MAX_WIDTH}"
+        )

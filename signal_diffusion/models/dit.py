@@ -13,16 +13,15 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from signal_diffusion.config.schema import TABLE
-from signal_diffusion.errors import UserError
+from signal_diffusion.config.types import TABLE, Layers, Side, Width
 from signal_diffusion.models.attention import attention, attention_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
-from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.denoiser import Denoiser, check_heads
 from signal_diffusion.models.hierarchy import token_grids
 
 __all__ = ["DiT", "DiTArchitecture"]
@@ -32,13 +31,13 @@ __all__ = ["DiT", "DiTArchitecture"]
 class DiTArchitecture:
     """`[model.architecture]` of a `dit`."""
 
-    num_layers: PositiveInt = 12
+    num_layers: Layers = 12
     """Transformer blocks, 1 or more."""
-    num_attention_heads: PositiveInt = 16
+    num_attention_heads: Width = 16
     """Attention heads, 1 or more; the width is heads × head dimension, a multiple of 4."""
-    attention_head_dim: PositiveInt = 72
+    attention_head_dim: Width = 72
     """Channels of each head, 1 or more."""
-    patch_size: tuple[PositiveInt, PositiveInt] = (4, 4)
+    patch_size: tuple[Side, Side] = (4, 4)
     """Rows and columns of a patch, which becomes a token; they divide the example's. One row if rows are electrodes."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
     """Hidden width of the feed-forward divided by the model's width, 0.25 to 64."""
@@ -90,11 +89,7 @@ class DiT(Denoiser):
     @staticmethod
     def check(architecture: DiTArchitecture) -> None:
         """See `Denoiser.check`."""
-        if (width := _width(architecture)) % 4:
-            raise UserError(
-                f"num_attention_heads × attention_head_dim = {width}: expected a multiple of 4, "
-                "for the sines and cosines of rows and columns"
-            )
+        check_heads(architecture.num_attention_heads, architecture.attention_head_dim)
 
     @property
     def blocks(self) -> nn.ModuleList:

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from signal_diffusion.config.schema import TABLE
+from signal_diffusion.config.types import LEVELS, TABLE, Layers, LayersOrNone, Side, SideOrNone, Width
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.attention import attention, attention_kernel, neighbourhood_attention, neighbourhood_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute
@@ -34,24 +34,24 @@ __all__ = ["Hourglass", "HourglassArchitecture"]
 class HourglassArchitecture:
     """`[model.architecture]` of an `hourglass`. Levels go from the outermost, with most tokens, to the middle."""
 
-    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 2, 3)
+    depths: Annotated[tuple[Layers, ...], LEVELS] = (2, 2, 3)
     """Layers of each level; all levels but the middle have as many again on the way up."""
-    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 256)
+    widths: Annotated[tuple[Width, ...], LEVELS] = (64, 128, 256)
     """Channels of each level, multiples of `attention_head_dim`."""
-    kernel_sizes: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (7, 7, 0)
+    kernel_sizes: Annotated[tuple[SideOrNone, ...], LEVELS] = (7, 7, 0)
     """Rows and columns of tokens that a token attends to in each level, odd and at least 3; 0 = all. If rows are
     electrodes, only columns."""
-    attention_head_dim: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    attention_head_dim: Annotated[Width, Field(ge=8, multiple_of=8)] = 64
     """Channels of each attention head, a multiple of 8."""
-    patch_size: tuple[PositiveInt, PositiveInt] = (2, 2)
+    patch_size: tuple[Side, Side] = (2, 2)
     """Rows and columns of a patch, which becomes a token of the outermost level; doubled for every merge, they divide
     the example's. If rows are electrodes, [1, n], and only columns are merged."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 3.0
     """Hidden width of the feed-forward layers divided by the width of their level or of the mapping, 0.25 to 64."""
-    mapping_depth: NonNegativeInt = 2
+    mapping_depth: LayersOrNone = 2
     """Layers of the mapping network, from the embedding of time and conditions to what modulates the norms, 0 or
     more."""
-    mapping_width: PositiveInt = 256
+    mapping_width: Width = 256
     """Channels of the mapping network."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the outputs of attention and of the hidden feed-forward layers, 0 ≤ p < 1."""

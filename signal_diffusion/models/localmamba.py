@@ -16,11 +16,11 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from signal_diffusion.config.schema import TABLE
+from signal_diffusion.config.types import LEVELS, TABLE, Layers, Side, Width
 from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels
 from signal_diffusion.models.levels import AdaRMSNorm
@@ -38,11 +38,11 @@ SHORTEST_STEP, LONGEST_STEP = 1e-3, 0.1
 class LocalMambaArchitecture:
     """`[model.architecture]` of a `localmamba`. Levels go from the outermost, with most tokens, to the middle."""
 
-    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 2, 6, 2)
+    depths: Annotated[tuple[Layers, ...], LEVELS] = (2, 2, 6, 2)
     """Blocks of each level; all levels but the middle have as many again on the way up."""
-    dims: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1)] = (64, 128, 256, 512)
+    dims: Annotated[tuple[Annotated[Width, Field(ge=4)], ...], LEVELS] = (64, 128, 256, 512)
     """Channels of each level, 4 or more."""
-    d_state: PositiveInt = 16
+    d_state: Width = 16
     """Size of the state of each channel of a scan, 1 or more."""
     ssm_ratio: Annotated[float, Field(ge=0.25, le=8)] = 1.0
     """Channels of a scan divided by those of its level, 0.25 to 8. VMamba's final networks have 1, half the scanning of
@@ -55,7 +55,7 @@ class LocalMambaArchitecture:
     )
     """Orders of the scans: by rows (h), columns (v), windows of 2 × 2 or 7 × 7 tokens (w2, w7), or reversed (_flip). A
     block scans in four of them, or in all if there are fewer; the next block continues with the next four."""
-    patch_size: tuple[PositiveInt, PositiveInt] = (2, 2)
+    patch_size: tuple[Side, Side] = (2, 2)
     """Rows and columns of a patch, which becomes a token of the outermost level; doubled for every merge, they divide
     the example's. If rows are electrodes, [1, n], and only columns are merged."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0

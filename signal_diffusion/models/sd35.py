@@ -14,14 +14,15 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from signal_diffusion.config.schema import TABLE
+from signal_diffusion.config.types import TABLE, Layers, LayersOrNone, Side, Width
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Conditioning
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, HasCaptions
+from signal_diffusion.models.denoiser import check_heads
 from signal_diffusion.models.pretrained import DiffusersDenoiser, build_architecture, read_config
 
 __all__ = ["SD35", "SD35Architecture", "architecture_of"]
@@ -33,27 +34,27 @@ CLASS = "SD3Transformer2DModel"
 class SD35Architecture:
     """`[model.architecture]` of an `sd35`."""
 
-    num_layers: PositiveInt = 24
+    num_layers: Layers = 24
     """Transformer blocks, 1 or more."""
-    num_attention_heads: PositiveInt = 24
+    num_attention_heads: Width = 24
     """Attention heads, 1 or more; the width is heads × head dimension, a multiple of 4."""
-    attention_head_dim: PositiveInt = 64
+    attention_head_dim: Width = 64
     """Channels of each head, 1 or more."""
-    dual_attention_layers: tuple[Annotated[int, Field(ge=0)], ...] = tuple(range(13))
+    dual_attention_layers: Annotated[tuple[LayersOrNone, ...], Field(max_length=256)] = tuple(range(13))
     """Blocks, counted from 0, with a second attention among the example's own tokens; numbers beyond the last block
     have no effect."""
     qk_norm: Literal["rms_norm", "none"] = "rms_norm"
     """Norm of queries and keys; Stable Diffusion 3 has "none"."""
-    patch_size: PositiveInt = 2
+    patch_size: Side = 2
     """Rows and columns of a patch, which becomes a token; examples that it does not divide are padded with zeros."""
-    joint_attention_dim: PositiveInt = 4096
+    joint_attention_dim: Width = 4096
     """Channels of a condition's token, at least as many as the text encoder's."""
-    pooled_projection_dim: PositiveInt = 2048
+    pooled_projection_dim: Width = 2048
     """Channels of the pooled embedding of the conditions, at least as many as the text encoder's."""
-    sample_size: PositiveInt = 128
+    sample_size: Side = 128
     """Rows and columns of the examples that the positions of the whole table are scaled to, at least `patch_size`;
     examples may be larger or smaller."""
-    pos_embed_max_size: PositiveInt = 384
+    pos_embed_max_size: Side = 384
     """Rows and columns of the table of positions, in tokens; an example uses its centre."""
 
     @property
@@ -108,11 +109,7 @@ class SD35(DiffusersDenoiser):
     @staticmethod
     def check(architecture: SD35Architecture) -> None:
         """See `Denoiser.check`."""
-        if architecture.width % 4:
-            raise UserError(
-                f"num_attention_heads × attention_head_dim = {architecture.width}: expected a multiple of 4, for the "
-                "sines and cosines of rows and columns"
-            )
+        check_heads(architecture.num_attention_heads, architecture.attention_head_dim)
         if architecture.sample_size < architecture.patch_size:
             raise UserError(f"sample_size: {architecture.sample_size}, expected at least the patch_size")
 

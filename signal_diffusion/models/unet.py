@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch.nn.functional as F  # noqa: N812
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from signal_diffusion.config.schema import TABLE
+from signal_diffusion.config.types import LEVELS, MAX_WIDTH, TABLE, Layers, Width
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding
@@ -30,15 +30,15 @@ EXAMPLE_SETTINGS = ("sample_size", "in_channels", "out_channels", "class_embed_t
 class UNetArchitecture:
     """`[model.architecture]` of a `unet`."""
 
-    model_channels: Annotated[int, Field(ge=4, multiple_of=4)] = 64
+    model_channels: Annotated[Width, Field(ge=4, multiple_of=4)] = 64
     """Channels of the first level, a multiple of 4."""
-    channel_multipliers: tuple[PositiveInt, ...] = Field(default=(1, 2, 4), min_length=1)
+    channel_multipliers: Annotated[tuple[Width, ...], LEVELS] = (1, 2, 4)
     """Channels of each level, divided by `model_channels`; each level after the first has half the rows and columns."""
     use_attention: tuple[bool, ...] = (False, False, True)
     """Whether each level has self-attention, one value per level; the middle block always has it."""
-    layers_per_block: PositiveInt = 2
+    layers_per_block: Layers = 2
     """Residual layers of each level."""
-    attention_head_dim: PositiveInt = 8
+    attention_head_dim: Width = 8
     """Channels of each attention head, a divisor of the channels of every level with attention and of the last."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout in the residual layers, 0 ≤ p < 1."""
@@ -83,6 +83,10 @@ class UNet(DiffusersDenoiser):
             raise UserError(
                 f"use_attention has {len(attention)} levels and channel_multipliers {len(widths)}; expected the same "
                 "number in both"
+            )
+        if max(widths) > MAX_WIDTH:
+            raise UserError(
+                f"model_channels × channel_multipliers = {max(widths)} in one level: expected at most {MAX_WIDTH}"
             )
         with_attention = [width for width, each in zip(widths, attention, strict=True) if each]
         for width in (*with_attention, widths[-1]):

@@ -102,12 +102,12 @@ def key_of(dotted: str, backbone: str = "") -> Key:
         ("model.diffusion.beta_end", "", "number > 0 and < 1", 0.02),
         ("model.diffusion.prediction", "", '"epsilon", "sample", "v", "velocity"', None),
         ("model.conditioning.attributes", "", "list of strings, not empty; at least one", None),
-        ("training.max_steps", "", "integer ≥ 1", None),
+        ("training.max_steps", "", "integer from 1 to 1,000,000,000", None),
         ("training.optimizer.betas", "", "list of 2 numbers ≥ 0 and < 1", [0.9, 0.999]),
         ("training.ema.enabled", "", "true, false", True),
         ("generation.output.formats", "", 'list of "npz", "parquet", "fif", "edf"', ["npz"]),
-        ("model.architecture.patch_size", "dit", "list of 2 integers ≥ 1", [4, 4]),
-        ("model.architecture.attention_head_dim", "hourglass", "integer ≥ 8, a multiple of 8", 64),
+        ("model.architecture.patch_size", "dit", "list of 2 integers from 1 to 8,192", [4, 4]),
+        ("model.architecture.attention_head_dim", "hourglass", "integer from 8 to 16,384, a multiple of 8", 64),
     ],
 )
 def test_the_values_of_a_key_are_described_in_words(dotted: str, backbone: str, values: str, default: Any) -> None:
