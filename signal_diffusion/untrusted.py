@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from torch import Tensor
 
-__all__ = ["is_within", "parse_json", "pickled_weights", "read_arrays", "read_json", "read_tensors", "read_torch"]
+__all__ = [
+    "is_within",
+    "parse_json",
+    "pickled_weights",
+    "read_arrays",
+    "read_content",
+    "read_json",
+    "read_tensors",
+    "read_torch",
+]
 
 MAX_JSON = 64 * 2**20
 """Bytes; the card of a dataset of 10 000 subjects has 2 MiB."""
@@ -36,7 +45,7 @@ T = TypeVar("T")
 def read_json(path: Path, kind: type[T], advice: str) -> T:
     """Read a JSON file whose content is of type `kind`, such as `dict[str, int]` or a dataclass."""
     with _reported(path, advice):
-        return parse_json(_content(path, MAX_JSON), kind)
+        return parse_json(read_content(path, MAX_JSON), kind)
 
 
 def parse_json(text: str | bytes, kind: type[T]) -> T:
@@ -100,6 +109,21 @@ def pickled_weights(path: Path, library: str, model: str) -> UserError:
     )
 
 
+def read_content(path: Path, limit: int) -> bytes:
+    """The bytes of a file, without a byte-order mark, which some programs write.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read; if it is a pipe or a device, or larger than `limit` bytes.
+    """
+    with _regular(path).open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"larger than {limit / 2**20:g} MiB")
+    return content.removeprefix(b"\xef\xbb\xbf")
+
+
 def is_within(name: str) -> bool:
     """Whether a path in a card or a manifest stays in the folder of that file, by its text."""
     path = PurePosixPath(name)
@@ -123,14 +147,6 @@ def _regular(path: Path) -> Path:
         raise ValueError("not a regular file")
     path.stat()
     return path
-
-
-def _content(path: Path, limit: int) -> bytes:
-    with _regular(path).open("rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"larger than {limit / 2**20:.0f} MiB")
-    return content.removeprefix(b"\xef\xbb\xbf")  # some programs write a byte-order mark
 
 
 def _check_sizes(path: Path, *, most: int) -> None:

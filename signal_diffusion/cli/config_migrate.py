@@ -39,7 +39,7 @@ def migrated(source: Path, command: str) -> str | None:
             load_any_experiment(source)
     changed, renamed = summary(translation)
     print("\n".join([f"{source}: {translation.layout}; changes:", *changed, *renamed]), file=sys.stderr)
-    notes = notes_in(source.read_text(encoding="utf-8")) if source.suffix == ".toml" else Notes()
+    notes = notes_in(source.read_text(encoding="utf-8-sig")) if source.suffix == ".toml" else Notes()
     text = rewritten(translation, known_keys(), notes, f"{command} from {source.name} ({translation.layout})")
     with tempfile.TemporaryDirectory() as folder:
         new = Path(folder, "new.toml")

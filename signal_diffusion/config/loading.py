@@ -11,7 +11,6 @@ import difflib
 import json
 import logging
 import shlex
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,10 +25,12 @@ from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderE
 from signal_diffusion.config.dotted import dotted, nested
 from signal_diffusion.config.expectations import Expectation
 from signal_diffusion.config.layouts import is_older
-from signal_diffusion.config.plain import MAX_DEPTH, is_plain, plain
+from signal_diffusion.config.plain import MAX_DEPTH, is_plain, num_values, plain
 from signal_diffusion.config.removed import REMOVED, drop_removed_keys
 from signal_diffusion.config.schema import Experiment
+from signal_diffusion.config.toml_files import read_toml
 from signal_diffusion.errors import UserError, log_once
+from signal_diffusion.untrusted import read_content
 
 if TYPE_CHECKING:
     from signal_diffusion.config.legacy.translation import Translation
@@ -53,6 +54,10 @@ __all__ = [
 
 CONFIG_NAME = "config.toml"
 """Name of the experiment file in a run and in a checkpoint."""
+MAX_SIZE = 2**18
+"""Bytes of an experiment file; the longest that `config new` writes has 20 KiB."""
+MAX_VALUES = 2000
+"""Values in an experiment file, which has about 150 keys; each unknown one is compared with all known ones."""
 
 logger = logging.getLogger(__name__)
 
@@ -355,15 +360,21 @@ def _resolved(tables: dict[str, Any], prefix: str, without_effect: Collection[st
 
 
 def _read(path: Path, *, yaml: bool) -> dict[str, Any]:
-    form, parse = ("YAML", _read_yaml) if yaml else ("TOML", tomllib.loads)
+    form, parse = ("YAML", _read_yaml) if yaml else ("TOML", read_toml)
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        text = read_content(path, MAX_SIZE).decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected a {form} file in UTF-8, found something else") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot read the experiment file: {reason}") from None
+    try:
+        tables = parse(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid {form}: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the experiment file: {error.strerror}") from None
+    if (count := num_values(tables)) > MAX_VALUES:
+        raise UserError(f"{path}: has {count:,} values; expected an experiment file, with at most {MAX_VALUES:,}")
+    return tables
 
 
 def _read_yaml(text: str) -> dict[str, Any]:
@@ -386,7 +397,7 @@ def _parsed_override(override: str) -> tuple[str, Any]:
     if name in REMOVED:
         raise UserError(f"--set {override}: was removed: {REMOVED[name]}; leave it out")
     try:
-        value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
+        value = read_toml(f"value = {text}")["value"] if "\n" not in text else text
     except (ValueError, RecursionError):
         value = text
     return name, value if is_plain(value) else text  # a date, say: then the type check reports it as it was typed

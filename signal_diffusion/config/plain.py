@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "is_plain", "plain", "shown"]
+__all__ = ["MAX_DEPTH", "is_plain", "num_values", "plain", "shown"]
 
 MAX_DEPTH = 16
 """Most levels of nested tables and lists."""
@@ -37,6 +37,13 @@ def is_plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, int):
         return -(2**63) <= value < 2**64
     return value is None or isinstance(value, str | float)
+
+
+def num_values(value: Any) -> int:
+    """Number of values in tables and lists, these included."""
+    if isinstance(value, list | tuple | Mapping):
+        return 1 + sum(num_values(each) for each in (value.values() if isinstance(value, Mapping) else value))
+    return 1
 
 
 def shown(value: Any) -> str:

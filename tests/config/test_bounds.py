@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.loading import check_keys
 from signal_diffusion.config.schema import Experiment
+from signal_diffusion.errors import UserError
 from signal_diffusion.models.registry import BACKBONES
 
 TABLES = [Experiment, AutoencoderExperiment, *(backbone.architecture for backbone in BACKBONES.values())]
@@ -33,3 +37,38 @@ def unbounded(node: Any, where: str) -> Iterator[str]:
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
 def test_every_integer_of_every_table_has_a_maximum(table: type) -> None:
     assert list(unbounded(TypeAdapter(table).json_schema(), table.__name__)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a" + ".b" * 100_000 + " = 1", "not valid TOML: a key of more than 64 parts"),
+        ("[a" + ".b" * 100_000 + "]", "not valid TOML: a key of more than 64 parts"),
+        ('"a" . ' * 1000 + "b = 1", "not valid TOML: a key of more than 64 parts"),
+        ("a = " + "[" * 200_000, "not valid TOML: maximum recursion depth exceeded"),
+        ("".join(f"k{i} = 1\n" for i in range(10_000)), "has 10,001 values; expected an experiment file, with at most"),
+        ("#" * 300_000, "cannot read the experiment file: larger than 0.25 MiB"),
+    ],
+    ids=["dots", "table", "spaces", "brackets", "keys", "size"],
+)
+def test_a_file_that_would_take_minutes_is_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "experiment.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        check_keys(path)
+    [line] = caught.value.lines
+    assert line.startswith(f"{path}: {expected}")
+
+
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "experiment.toml"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(UserError, match="cannot read the experiment file: not a regular file"):
+            check_keys(path)
+
+
+def test_many_words_with_dots_in_a_string_are_not_a_key(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.toml"
+    path.write_text(f'[output]\nbase_dir = "{"../" * 100}runs/{"v1.2 " * 100}"\n')
+    check_keys(path)

@@ -65,7 +65,7 @@ def test_a_comment_above_each_key_gives_its_meaning_and_values() -> None:
     assert all(lines for lines in comments.above.values())
     assert comments.above["data.loading.batch_size"] == [
         "# Examples per process and forward pass.",
-        "#     integer ≥ 1; default 32",
+        "#     integer from 1 to 65,536; default 32",
     ]
     assert max(map(len, [line for lines in comments.above.values() for line in lines] + comments.head)) <= 120
 
