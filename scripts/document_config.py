@@ -62,12 +62,15 @@ ROWS = {FLAT_TOML: TO_TODAY, FLAT_YAML: V1_TO_V2, GROUPED_YAML: V2_TO_TODAY}
 DEFAULTS = {FLAT_TOML: flat_toml.IMPLIED, GROUPED_YAML: yaml_layouts.IMPLIED}
 MORE_DEFAULTS = {
     FLAT_TOML: """\
-If they apply: `training.ema.update_every = 10`, and `data.source = "hub"` for a name that is no folder.
+If they apply: pictures (`data.representation = "image"`) where `[data] output_type` is missing, the noise as
+prediction, `training.epochs = 1` without a number of steps, a constant learning rate without warm-up,
+`min_lr_ratio = 0` for a linear one, previews at each validation, `data.source = "hub"` for a name that is no folder,
+and the autoencoder of `stabilityai/stable-diffusion-3.5-medium` for a latent space without `vae`.
 """,
     GROUPED_YAML: """\
 Also: no `training.optimizer.weight_decay` with adam, no validation without a split for it, at most as many
-`generation.sampling.steps` as there are timesteps, `training.ema.update_every = 10` if there is a table for the EMA, a
-guidance scale of 3 for class-conditional models, and previews of 16 samples; in the flat YAML 2 per class, or 8.
+`generation.sampling.steps` as there are timesteps, no warm-up of the EMA, `training.ema.update_every = 10`, a guidance
+scale of 3 for class-conditional models, and previews of 16 samples; in the flat YAML 2 per class, or 8.
 """,
 }
 

@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 
+PICTURES = " (in a flat TOML, [data] output_type: without it, the file is of pictures)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """The dataset of an experiment: its folder on this machine and its card, each resolved once."""
@@ -126,6 +129,7 @@ def _root(data: schema.Data, min_channels: int) -> Path:
         return _converted_root(data, root, min_channels)
     for key in ("image_size", "sampling_rate"):
         if getattr(data, key) is not None:
+            _card(data, root)  # another representation is the better error
             raise UserError(f"[data] {key}: has no effect on {root}: its {CARD_NAME} states it; leave the key out")
     return root
 
@@ -184,7 +188,7 @@ def _card(data: schema.Data, root: Path) -> DatasetCard:
     if found != data.representation:
         raise UserError(
             f"[data] representation: {data.representation!r}, but {root} contains {found!r}; change "
-            "data.representation or data.paths.root"
+            f"data.representation or data.paths.root{PICTURES if data.representation == 'image' else ''}"
         )
     return card
 

@@ -190,15 +190,14 @@ def card(name: str, *shape: int) -> SimpleNamespace:
 
 def test_sizes_in_an_older_file_are_checked_against_the_dataset() -> None:
     images, series = card("db-iq", 3, 64, 64), card("timeseries", 1, 19, 2048)
-    right = (
-        "[dataset]\nresolution = 64\n[model]\nsample_size = [64, 64]\n[model.extras]\nin_channels = 3\nout_channels = 3"
-    )
-    check_expected(of_toml(right).expected, images)
+    iq, signals = '[data]\noutput_type = "db-iq"\n', '[data]\ndata_type = "timeseries"\n'
+    right = "[dataset]\nresolution = 64\n[model]\nsample_size = [64, 64]\n[model.extras]\n"
+    check_expected(of_toml(f"{iq}{right}in_channels = 3\nout_channels = 3").expected, images)
     right = "[dataset]\nresolution = 2048\n[dataset.extras]\nn_eeg_channels = 19\nsequence_length = 2048"
-    check_expected(of_toml(right).expected, series)
+    check_expected(of_toml(signals + right).expected, series)
     wrong = "[dataset]\nresolution = 32\n[model.extras]\nin_channels = 1\n[dataset.extras]\nn_eeg_channels = 20"
     with pytest.raises(UserError) as caught:
-        check_expected(of_toml(wrong).expected, images)
+        check_expected(of_toml(iq + wrong).expected, images)
     assert [line.split(", but the dataset has ")[0] for line in caught.value.lines] == [
         "[dataset] resolution: 32",
         "[dataset.extras] n_eeg_channels: 20",

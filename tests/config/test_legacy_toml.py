@@ -13,7 +13,13 @@ from signal_diffusion.experiment.loading import load_experiment
 from tests.config.older_files import lines_of, of_toml, said
 
 FLOW = {"model.diffusion.method": "rectified_flow"}
+EMPTY = ("caption_column", "class_column", "val_split", "train_split", "image_column")
+NEUTRAL = (
+    *("mapping_cond_dim = 0", "augment_wrapper = false", "augment_prob = 0.0", "mapping_dropout_rate = 0.0"),
+    *("skip_t5 = false", "train_text_encoder = false"),
+)
 CONDITIONED = '[model]\nconditioning = "classes"\n'
+TIMESERIES = {"data.representation": "timeseries"}
 SERIES = '[data]\ndata_type = "timeseries"\n'
 
 
@@ -180,7 +186,7 @@ SERIES = '[data]\ndata_type = "timeseries"\n'
         ),
         ("[dataset]\n[training]\nmax_train_steps = 0", {}),
         ('[dataset]\ncache_dir = "/scratch"', {"data.loading.cache_dir": "/scratch"}),
-        ("[dataset]\n[training]\neval_mmd_samples = 9", {"training.validation.num_generated": 9}),
+        (SERIES + "[training]\neval_mmd_samples = 9", TIMESERIES | {"training.validation.num_generated": 9}),
         (
             '[dataset]\n[logging]\nwandb_project = "a"\nwandb_entity = "b"\nrun_name = "c"',
             {"logging.wandb_project": "a", "logging.wandb_entity": "b", "logging.run_name": "c"},
@@ -241,6 +247,7 @@ SERIES = '[data]\ndata_type = "timeseries"\n'
                 "model.conditioning.type": "class",
                 "generation.sampling.steps": 30,
                 "generation.sampling.guidance_scale": 2.0,
+                "training.visualization.guidance_scale": 2.0,
             },
         ),
     ],
@@ -265,6 +272,12 @@ def test_the_flat_toml_is_translated(text: str, expected: dict[str, Any]) -> Non
         ('[dataset]\n[logging]\nrun_name = "a"', "logging.run_name"),
         ("[model.extras]\ncfg_dropout = 0.1", "model.extras.cfg_dropout"),
         ("[inference]\ncfg_scale = 2.0", "inference.cfg_scale"),
+        *((f'[dataset]\n{key} = ""', f"dataset.{key}") for key in EMPTY),
+        *((f"[dataset]\nnum_classes = {number}", "dataset.num_classes") for number in (0, 4, 5, 102)),
+        ('[dataset]\nnum_classes = 5\n[model]\nconditioning = "caption"', "dataset.num_classes"),
+        *((f"[model.extras]\n{line}", f"model.extras.{line.split()[0]}") for line in NEUTRAL),
+        ("[dataset]\n[model]\ntrain_text_encoder = false", "model.train_text_encoder"),
+        ("[dataset]\n[training]\ntrain_text_encoder = false", "training.train_text_encoder"),
     ],
 )
 def test_a_dropped_key_is_reported_with_the_reason(text: str, key: str) -> None:
@@ -295,7 +308,12 @@ def test_a_dropped_key_is_reported_with_the_reason(text: str, key: str) -> None:
             "[dataset]\neval_batch_size = 3\n[training]\neval_batch_size = 4",
             "3 as dataset.eval_batch_size and 4 as training.eval_batch_size",
         ),
-        ("[dataset]\nrandom_flip = true", "reverses time in EEG"),
+        (SERIES + "[dataset]\nrandom_flip = true", "reverses time in EEG"),
+        ('[dataset]\n[model.lora]\nbias = "all"', "[model.lora] bias: expected 'none', found 'all': LoRA never trains"),
+        ("[model.extras]\ntrain_text_encoder = true", "train_text_encoder: expected False, found True: text encoders"),
+        ("[model.extras]\nmapping_cond_dim = 8", "mapping_cond_dim: expected 0, found 8"),
+        ("[model.extras]\naugment_wrapper = true", "augment_wrapper: expected 0, found True"),
+        ("[model.extras]\nmapping_dropout_rate = 0.1", "mapping_dropout_rate: expected 0.0, found 0.1"),
         ("[model.extras]\nd_ffs = [1, 2, 3]", "expected the same multiple of each of the widths"),
         ("[dataset]\n[training]\nema_decay = 0.9\nema = 3", "[training] ema: expected a table, found 3"),
         ("dataset = 3", "dataset: unknown key"),
@@ -323,3 +341,64 @@ def test_equal_values_under_the_old_and_new_name_are_accepted(tmp_path: Path) ->
     path = tmp_path / "both.toml"
     path.write_text("[dataset]\nname = '/a'\nbatch_size = 3\n[data.loading]\nbatch_size = 3\n")
     assert load_experiment(path).data.loading.batch_size == 3
+
+
+# What the layout leaves unsaid ----------------------------------------------------------------------------------------
+
+UNSAID = {
+    "compute.seed": 42,
+    "data.representation": "image",
+    "data.loading.drop_last": False,
+    "model.diffusion.method": "rectified_flow",
+    "model.diffusion.prediction": "epsilon",
+    "training.epochs": 1,
+    "training.ema.update_every": 1,
+    "training.scheduler.type": "constant",
+    "training.scheduler.warmup_steps": 0,
+    "training.validation.at_start": True,
+    "training.visualization.interval": 500,
+    "training.visualization.unit": "steps",
+}
+
+
+def implied(text: str) -> dict[str, Any]:
+    return {key: value for default in of_toml(text).implied for key, value in default.values.items()}
+
+
+def test_what_the_flat_toml_leaves_unsaid_is_implied() -> None:
+    assert implied("[dataset]") == UNSAID
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[model.lora]\nenabled = true", {"model.lora.rank": 4}),
+        ('[scheduler]\nname = "linear"', {"training.scheduler.min_lr_ratio": 0.0}),
+        ("[dataset]\n[training]\neval_num_steps = 70", {"training.visualization.interval": 70}),
+        (
+            '[dataset]\n[training]\neval_strategy = "epoch"',
+            {"training.visualization.interval": 1, "training.visualization.unit": "epochs"},
+        ),
+        ('[dataset]\n[training]\neval_strategy = "no"', {"training.visualization.enabled": False}),
+        ('[dataset]\nname = "someone/eeg"', {"data.source": "hub"}),
+        (
+            "[dataset]\n[model]\nlatent_space = true",
+            {"model.autoencoder.path": "stabilityai/stable-diffusion-3.5-medium"},
+        ),
+    ],
+)
+def test_some_defaults_depend_on_what_the_file_says(text: str, expected: dict[str, Any]) -> None:
+    assert implied(f"[dataset]\n{text.removeprefix('[dataset]')}").items() >= expected.items()
+
+
+def test_the_default_autoencoder_is_told_after_what_the_layout_implies() -> None:
+    lines = summary(of_toml("[model.extras]\nlatent_space = true"))[0]
+    [place] = [number for number, line in enumerate(lines) if "model.autoencoder.path" in line]
+    assert all("this layout" in line for line in lines[:place]) and "this layout" not in "".join(lines[place + 1 :])
+
+
+def test_pictures_are_resized_to_the_resolution_and_may_be_mirrored(tmp_path: Path) -> None:
+    text = "[dataset]\nname = 'someone/flowers'\nresolution = 64\nrandom_flip = true\n[model]\nsample_size = [64, 64]"
+    (tmp_path / "old.toml").write_text(text)
+    data = load_experiment(tmp_path / "old.toml").data
+    assert (data.image_size, data.augmentation.horizontal_flip, data.source) == (64, True, "hub")

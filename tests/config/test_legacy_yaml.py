@@ -78,6 +78,7 @@ def test_the_flat_yaml_is_translated() -> None:
         "training.ema.enabled": True,
         "training.ema.decay": 0.99,
         "training.ema.update_every": 10,
+        "training.ema.warmup": False,
         "training.checkpointing.interval": 1,
         "training.checkpointing.unit": "epochs",
         "training.checkpointing.save_best_only": False,

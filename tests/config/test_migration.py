@@ -99,6 +99,7 @@ label = "label"
 
 [data.loading]
 batch_size = 8  # Reduce for smaller GPU, increase for larger GPU
+drop_last = false
 max_train_examples = 48
 
 [model]
@@ -139,7 +140,7 @@ warmup_steps = 0
 
 [training.ema]
 decay = 0.9
-update_every = 10
+update_every = 1
 warmup = true
 
 [training.checkpointing]
@@ -147,6 +148,7 @@ interval = 2
 
 [training.validation]
 interval = 2
+at_start = true
 num_generated = 16  # some
 
 [training.visualization]

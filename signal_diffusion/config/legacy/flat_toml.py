@@ -52,6 +52,10 @@ def _named(names: Mapping[str, str], *, other: bool = False) -> Convert:
     return convert
 
 
+def _text(value: Any, file: File) -> Any:
+    return Left("empty, so as if absent") if value == "" else value
+
+
 def _positive(otherwise: str) -> Convert:
     return lambda value, file: Left(otherwise) if is_number(value) and value <= 0 else value
 
@@ -65,6 +69,15 @@ def _is_latent(file: File) -> bool:
 
 def _is_series(file: File) -> bool:
     return bool(file.get("data.representation", "data.data_type") == "timeseries")
+
+
+def _size(value: Any, file: File, *, of_the_model: bool = False) -> Any:
+    """The side of a square: of pictures, which are resized to it, or of a dataset, which must have it."""
+    if of_the_model and _is_latent(file):
+        return Left("determined by the autoencoder")
+    is_pictures = file.get("data.output_type", "data.data_type", "data.representation") in (None, "image")
+    side = value[0] if isinstance(value, list) and value and value.count(value[0]) == len(value) else value
+    return Several({"data.image_size": side}) if is_pictures and type(side) is int else Expected("size")
 
 
 def _expected(quantity: str, *, of_the_model: bool = False) -> Convert:
@@ -88,6 +101,8 @@ def _data_type(value: Any, file: File) -> Any:
 
 
 def _image_column(value: Any, file: File) -> Any:
+    if value == "":
+        return _text(value, file)
     return Several({f"data.columns.{'signal' if _is_series(file) else 'image'}": value})
 
 
@@ -103,7 +118,9 @@ def _model_name(value: Any, file: File) -> Any:
 
 
 def _num_classes(value: Any, file: File) -> Any:
-    return Left("no classes") if value in (None, 0) else value
+    if file.get("model.conditioning", "dataset.conditioning", "model.conditioning.type") not in ("classes", "class"):
+        return Left("the model is not conditioned on classes")
+    return value or Left("no classes")
 
 
 def _conditioning(value: Any, file: File) -> Any:
@@ -209,6 +226,10 @@ def _eval_strategy(value: Any, file: File) -> Any:
     raise Refused(f"expected 'steps', 'epoch' or 'no', found {value!r}")
 
 
+def _cfg_scale(value: Any, file: File) -> Any:
+    return Several({f"{table}.guidance_scale": value for table in ("generation.sampling", "training.visualization")})
+
+
 def _eval_num_steps(value: Any, file: File) -> Any:
     if file.get("training.eval_strategy") in ("epoch", "no", "none"):
         return Left("overridden by training.eval_strategy")
@@ -233,40 +254,43 @@ TO_TODAY = rows(
     data.output_type | data.representation | db-only, db-iq, db-polar | output_type
     data.data_type | data.representation | "timeseries"; with "spectrogram", output_type decides | data_type
     dataset.{name, identifier} | data.paths.root | a folder, or owner/name on the Hub
-    dataset.train_split | data.paths.train
-    dataset.val_split | data.paths.val
+    dataset.{train, val}_split | data.paths.{} | "": none | text
     dataset.{batch_size, num_workers, cache_dir} | data.loading.{}
     {dataset, training}.eval_batch_size | training.validation.batch_size
-    dataset.resolution | | derived from the dataset, and checked against it | size
-    model.sample_size | | derived from the dataset, and checked against it | model_size
+    dataset.resolution | data.image_size | of pictures; otherwise derived from the dataset, and checked | size
+    model.sample_size | data.image_size | of pictures; otherwise derived from the dataset, and checked | model_size
     dataset.extras.n_eeg_channels | | derived from the dataset, and checked against it | electrodes
     dataset.extras.sequence_length | | derived from the dataset, and checked against it | samples
     dataset.center_crop | | true: always the case now | center_crop
     dataset.random_flip | data.augmentation.horizontal_flip | an error for EEG: it reverses time
     dataset.image_column | data.columns.image data.columns.signal | the second for time series | image_column
-    dataset.class_column | data.columns.label
-    dataset.{caption, gender, health, age}_column | data.columns.{}
-    {dataset, model, model.extras}.num_classes | model.conditioning.num_classes | 0: none | num_classes
+    dataset.class_column | data.columns.label | "": none | text
+    {dataset, model}.caption_column | data.columns.caption | "": none | text
+    dataset.{gender, health, age}_column | data.columns.{} | "": none | text
+    {dataset, model, model.extras}.num_classes | model.conditioning.num_classes | only with "classes" | num_classes
     dataset.max_train_samples | data.loading.max_train_examples
     dataset.max_eval_samples | data.loading.max_val_examples
     dataset.extras.gaussian_noise_std | data.augmentation.gaussian_noise_std
     model.name | model.name | stable-diffusion-3.5-medium, stable-diffusion-35 → sd35 | model_name
-    model.conditioning | model.conditioning.type model.conditioning.attributes | classes → class, gend_hlth_age → \
-attributes | conditioning
+    {dataset, model}.conditioning | model.conditioning.type model.conditioning.attributes | classes → class, \
+gend_hlth_age → attributes | conditioning
     model.{pretrained, revision} | model.pretrained | name@revision | pretrained
     {model, model.extras}.latent_space | model.autoencoder.enabled
     model.vae_tiling | model.autoencoder.tiling
     model.extras.vae | model.autoencoder.path
     model.extras.cfg_dropout | model.conditioning.cfg_dropout
+    model.extras.{mapping_cond_dim, augment_prob, augment_wrapper} | | 0 and false; others are errors | augmented
+    {model, model.extras, training}.train_text_encoder | | false; true is an error | text_encoder
+    model.extras.skip_t5 | | false; true is an error | skip_t5
     model.extras.{in, out}_channels | | derived from the dataset, and checked against it | channels
     model.extras.patch_size | model.architecture.patch_size | n → [n, n]; for time series [1, n] | patch_size
     model.extras.d_ffs | model.architecture.mlp_ratio | d_ffs / widths, which must be one ratio | d_ffs
     model.extras.self_attns | model.architecture.kernel_sizes model.architecture.attention_head_dim | global → kernel \
 size 0 | self_attentions
     model.extras.mapping_d_ff | | always mapping_width × mlp_ratio | mapping_d_ff
-    model.extras.mapping_dropout_rate | | the mapping network has no dropout | mapping_dropout
+    model.extras.mapping_dropout_rate | | 0; others are errors | mapping_dropout
     model.extras.* | model.architecture.* | all others, under the same names
-    model.lora.bias | | "none": always the case now | bias
+    model.lora.bias | | "none"; others are errors | bias
     objective.prediction_type | model.diffusion.prediction model.diffusion.method | vector_field → velocity | prediction
     objective.{num_timesteps, flow_match_timesteps} | | times are continuous | continuous
     optimizer.name | training.optimizer.type | adamw_8bit → adamw: 8-bit states are not supported | optimizer
@@ -301,15 +325,16 @@ eval_num_examples
     training.output_dir | output.base_dir
     logging.log_dir | output.subdirs.logs | inside the run directory | log_dir
     inference.denoising_steps | generation.sampling.steps
-    inference.cfg_scale | generation.sampling.guidance_scale
+    inference.cfg_scale | generation.sampling.guidance_scale training.visualization.guidance_scale | both | cfg_scale
     """,
     {
         "on_command_line": _ignored("the file is given on the command line"),
         "trainer": _only("diffusion", why="determined by the command"),
         "output_type": _output_type,
         "data_type": _data_type,
-        "size": _expected("size"),
-        "model_size": _expected("size", of_the_model=True),
+        "text": _text,
+        "size": _size,
+        "model_size": lambda value, file: _size(value, file, of_the_model=True),
         "channels": _expected("channels", of_the_model=True),
         "electrodes": _expected("electrodes"),
         "samples": _expected("samples"),
@@ -321,10 +346,13 @@ eval_num_examples
         "pretrained": _pretrained,
         "patch_size": _patch_size,
         "d_ffs": _feed_forward_widths,
-        "mapping_d_ff": _ignored("always mapping_width × mlp_ratio"),
-        "mapping_dropout": _ignored("the mapping network has no dropout"),
+        "mapping_d_ff": lambda value, file: Left("always mapping_width × mlp_ratio", is_lost=True),
+        "mapping_dropout": _only(0.0, 0, why="the mapping network has no dropout"),
+        "augmented": _only(0, 0.0, False, why="no network has it"),
+        "text_encoder": _only(False, why="text encoders are never trained"),
+        "skip_t5": _only(False, why="captions are always read by all encoders of the pipeline"),
         "self_attentions": _self_attentions,
-        "bias": lambda value, file: Left("LoRA never trains biases", is_lost=value != "none"),
+        "bias": _only("none", why="LoRA never trains biases"),
         "prediction": _prediction,
         "continuous": _ignored("times are continuous"),
         "optimizer": _optimizer,
@@ -334,6 +362,7 @@ eval_num_examples
         "no_limit": _positive("no limit"),
         "unweighted": _positive("unweighted"),
         "resume": _resume,
+        "cfg_scale": _cfg_scale,
         "eval_strategy": _eval_strategy,
         "eval_num_steps": _eval_num_steps,
         "eval_num_examples": _eval_num_examples,
@@ -344,20 +373,46 @@ eval_num_examples
 
 IMPLIED = defaults(
     """
+    uses the seed 42 | compute.seed = 42
+    keeps the last batch of an epoch | data.loading.drop_last = false
     trains a rectified flow | model.diffusion.method = "rectified_flow"
+    adds LoRA of rank 4 | model.lora.rank = 4
+    updates the EMA at every step | training.ema.update_every = 1
+    evaluates before training | training.validation.at_start = true
     """
 )
+VAE = "stabilityai/stable-diffusion-3.5-medium"
 
 
 def implied(values: Mapping[str, Any]) -> list[Default]:
     """Defaults of the layout, some of which depend on other `values`, including those of `--set`."""
     found = File(dict(values)).get
-    made: list[tuple[str, str, Any]] = []
-    if any(key.startswith("training.ema.") for key in values) and found("training.ema.enabled", default=True) is True:
-        made.append(("updates the EMA every 10 steps", "training.ema.update_every", schema.Ema().update_every))
+    made: list[tuple[str, dict[str, Any]]] = []
+    if found("data.representation") is None:
+        made.append(("means pictures where [data] output_type is missing", {"data.representation": "image"}))
     if _is_on_the_hub(found("data.paths.root")):
-        made.append(("finds the dataset on the Hub", "data.source", "hub"))
-    return [*IMPLIED, *(Default(phrase, {key: value}) for phrase, key, value in made)]
+        made.append(("finds the dataset on the Hub", {"data.source": "hub"}))
+    if found("model.diffusion.method", default="rectified_flow") == "rectified_flow":
+        made.append(("predicts the noise", {"model.diffusion.prediction": "epsilon"}))
+    if found("training.max_steps") is None:
+        made.append(("trains for one epoch", {"training.epochs": 1}))
+    if found("training.scheduler.type") is None:
+        made.append(("keeps the learning rate constant", {"training.scheduler.type": "constant"}))
+        made.append(("has no warm-up", {"training.scheduler.warmup_steps": 0}))
+    if found("training.scheduler.type") == "linear":
+        made.append(("lowers the learning rate to 0", {"training.scheduler.min_lr_ratio": 0.0}))
+    if found("training.visualization.enabled", default=True) is not True:
+        pass
+    elif found("training.validation.enabled", default=True) is True:
+        interval = found("training.validation.interval", default=schema.Validation().interval)
+        with_unit = {"interval": interval, "unit": found("training.validation.unit", default="steps")}
+        previews = {f"training.visualization.{key}": value for key, value in with_unit.items()}
+        made.append(("draws previews at each evaluation", previews))
+    else:
+        made.append(("draws previews only at evaluations", {"training.visualization.enabled": False}))
+    needed = found("model.autoencoder.enabled") is True and not found("model.pretrained")
+    vae = Default("takes this autoencoder", {"model.autoencoder.path": VAE}, needs_decision=True)
+    return [*IMPLIED, *(Default(*each) for each in made), *([vae] if needed else [])]
 
 
 def _is_on_the_hub(root: Any) -> bool:

@@ -299,6 +299,8 @@ def implied(values: Mapping[str, Any], *, is_flat: bool) -> list[Default]:
         made.append(("has no weight decay with Adam", "training.optimizer.weight_decay", 0.0))
     if type(levels) is int and levels < steps:
         made.append(("samples in at most as many steps as there are levels", "generation.sampling.steps", levels))
+    if found("training.ema.enabled", default=True) is True:
+        made.append(("has no warm-up of the EMA", "training.ema.warmup", False))
     if any(key.startswith("training.ema.") for key in values) and found("training.ema.enabled", default=True) is True:
         made.append(("updates the EMA every 10 steps", "training.ema.update_every", 10))
     if conditional and found("model.conditioning.cfg_dropout") != 0:
