@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import json
 import logging
 import shlex
@@ -24,6 +23,7 @@ from signal_diffusion.config import rules, schema
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
 from signal_diffusion.config.dotted import dotted, nested
 from signal_diffusion.config.expectations import Expectation
+from signal_diffusion.config.hints import did_you_mean, nearest_key
 from signal_diffusion.config.layouts import is_older
 from signal_diffusion.config.plain import MAX_DEPTH, is_plain, num_values, plain
 from signal_diffusion.config.removed import REMOVED, drop_removed_keys
@@ -41,6 +41,7 @@ __all__ = [
     "Problem",
     "WrongKindError",
     "check_keys",
+    "check_trains",
     "expectations",
     "is_autoencoder_file",
     "known_keys",
@@ -77,6 +78,8 @@ class Offer:
     time_grids: Collection[str]
     check: Callable[[Experiment], Iterable[tuple[str, str]]]
     """Further checks of an experiment, which need the other subpackages; yields (dotted key, message)."""
+    check_schedule: Callable[[Experiment], Iterable[tuple[str, str]]]
+    """The same, but in a file of an older layout they are only warnings."""
 
     @property
     def names(self) -> dict[str, Collection[str]]:
@@ -129,7 +132,15 @@ def read_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
     def parse(tables: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
         return _parse(tables, offer)
 
-    return _checked(source, parse, offer.check)
+    def check(experiment: Experiment) -> Iterator[tuple[str, str]]:
+        yield from offer.check(experiment)
+        yield from offer.check_schedule(experiment) if source.translation is None else ()
+
+    experiment = _checked(source, parse, check)
+    if source.translation:
+        for key, message in offer.check_schedule(experiment):
+            log_once(logger, _line(source, Problem(tuple(key.split(".")), message)))
+    return experiment
 
 
 def read_autoencoder_experiment(
@@ -208,6 +219,20 @@ def read_translation(path: Path) -> Translation | None:
     from signal_diffusion.config.legacy.translation import translated
 
     return translated(_read(path, yaml=False), known_keys(), is_older=False)
+
+
+def check_trains(path: Path) -> None:
+    """Refuse to train what a file of an older layout only generates from.
+
+    Raises
+    ------
+    UserError
+        With the command that generates, if the file says `mode: generate`.
+    """
+    translation = _source(path, ()).translation
+    mode = translation.left.get("mode") if translation else None
+    if mode and mode.is_lost:
+        raise UserError(f"{path}: mode: generate: {mode.reason}, or set mode: train")
 
 
 def expectations(path: Path) -> tuple[Expectation, ...]:
@@ -466,12 +491,12 @@ def _validate(kind: type, table: object, location: Location) -> tuple[Any, list[
 def _message(kind: type, root: Location, item: Mapping[str, Any]) -> str:
     where = tuple(map(str, item["loc"]))
     if item["type"] == "unexpected_keyword_argument":
-        return "unknown key" + _nearest_key((*root, *where), _known_keys(kind, root))
+        return "unknown key" + nearest_key((*root, *where), _known_keys(kind, root))
     expected = item["msg"].replace("Input should be ", "expected ").replace("Field required", "expected a value")
     expected = expected.replace("an object", "a table").replace("expected greater", "expected a number greater")
     expected = expected.replace("expected less", "expected a number less").replace("instance of Any", "value")
     if item["type"] == "literal_error":
-        return f"{expected}, found {item['input']!r}" + _did_you_mean(
+        return f"{expected}, found {item['input']!r}" + did_you_mean(
             str(item["input"]), [name.strip(" '") for name in expected[9:].replace(" or ", ",").split(",")]
         )
     return f"{expected}, found {item['input']!r}"
@@ -487,27 +512,9 @@ def _unknown(tables: Mapping[str, Any], choices: Mapping[Location, Collection[st
         if isinstance(value, str) and value and value not in names:
             expected = ", ".join(map(repr, names))
             more = (AUTOENCODER,) if location == ("model", "name") else ()  # trained by another command
-            hint = _did_you_mean(value, (*names, *more))
+            hint = did_you_mean(value, (*names, *more))
             problems.append(Problem(location, f"expected one of {expected}, found {value!r}{hint}"))
     return problems
-
-
-def _did_you_mean(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _nearest_key(location: Location, known: Collection[Location]) -> str:
-    """Suggest a similar key of the same table, else the same key in another table, else a similar path."""
-    *table, key = location
-    siblings = {known_key[-1] for known_key in known if list(known_key[:-1]) == table}
-    if close := difflib.get_close_matches(key, siblings, n=1):
-        return f" (did you mean {close[0]!r}?)"
-    if elsewhere := [".".join(known_key) for known_key in known if known_key[-1] == key]:
-        return f" (did you mean {elsewhere[0]}?)"
-    paths = [".".join(known_key) for known_key in known]
-    close = difflib.get_close_matches(".".join(location), paths, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _known_keys(kind: type, root: Location) -> list[Location]:

@@ -86,6 +86,7 @@ def offer() -> Offer:
         samplers=SAMPLERS,
         time_grids=TIME_GRIDS,
         check=_check,
+        check_schedule=_check_schedule,
     )
 
 
@@ -139,7 +140,11 @@ def _check_method(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
         times_of(method, experiment.generation.sampling)
     except UserError as error:
         yield "generation.sampling.steps", str(error)
-    if (terminal_alpha := method.schedule.terminal_alpha) > MAX_TERMINAL_ALPHA:
+
+
+def _check_schedule(experiment: schema.Experiment) -> Iterator[tuple[str, str]]:
+    """A schedule that never reaches pure noise."""
+    if (terminal_alpha := method_of(experiment.model.diffusion).schedule.terminal_alpha) > MAX_TERMINAL_ALPHA:
         yield (
             "model.diffusion.beta_schedule",
             f"leaves {terminal_alpha:.2f} of the data at the last step, but sampling starts from noise; expected "

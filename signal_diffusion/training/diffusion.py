@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from signal_diffusion.config import schema
-from signal_diffusion.config.loading import expectations, to_toml, written_keys
+from signal_diffusion.config.loading import check_trains, expectations, to_toml, written_keys
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests
@@ -58,6 +58,7 @@ MAX_SHOWN = 8
 
 
 def _load(config: Path, overrides: Sequence[str]) -> schema.Experiment:
+    check_trains(config)
     with suggest_command("signal_diffusion.training.autoencoder", config):
         return load_experiment(config, overrides)
 

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from signal_diffusion.cli import app
 from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.translation import FLAT_YAML, GROUPED_YAML
 from signal_diffusion.config.loading import read_translation
+from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.training.diffusion import train
 from tests.config import older_files
 from tests.config.older_files import flat, lines_of, of_yaml
 
@@ -255,10 +259,11 @@ def test_a_checkpoint_path_becomes_its_name(written: str, name: str) -> None:
     assert flat(translation.tables)["generation.checkpoint"] == name
 
 
-def test_a_checkpoint_without_a_valid_name_is_dropped_with_a_hint_at_sample() -> None:
+def test_a_checkpoint_without_a_valid_name_is_left_behind_with_what_to_do() -> None:
     lines = summary(of_yaml("generation: {checkpoint: runs/a/epoch_7.pt}\nmodel: {num_classes: 3}"))[0]
-
-    assert lines[0].startswith('  generation.checkpoint = "runs/a/epoch_7.pt": pass it to')
+    assert lines[0].startswith('  generation.checkpoint = "runs/a/epoch_7.pt": weights of an older project cannot be')
+    lines = summary(of_yaml("generation: {checkpoint: runs/a}\nmodel: {num_classes: 3}"))[0]
+    assert lines[0].startswith('  generation.checkpoint = "runs/a": pass it to `signal-diffusion sample`')
 
 
 def test_mode_generate_is_dropped_with_the_command_that_generates() -> None:
@@ -267,3 +272,26 @@ def test_mode_generate_is_dropped_with_the_command_that_generates() -> None:
     )
     message = summary(of_yaml(text))[0][0]
     assert "`signal-diffusion sample runs/a --num 9 --guidance-scale 2.0`" in message
+
+
+def test_training_refuses_a_file_that_generates_with_the_command_that_does(tmp_path: Path) -> None:
+    text = older_files.FLAT_YAML.format(root=tmp_path).replace("mode: train", "mode: generate")
+    (tmp_path / "old.yaml").write_text(text.replace("checkpoint: null", "checkpoint: best.pt"))
+    with pytest.raises(
+        UserError, match=r"mode: generate: .* `signal-diffusion sample RUN --num 4 --guidance-scale 3.0`"
+    ):
+        train(tmp_path / "old.yaml", output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_schedule_that_leaves_data_is_a_warning_in_an_older_layout_and_an_error_in_todays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("model: {num_timesteps: 100, beta_schedule: linear}\ndata: {train_path: /t}")
+    load_experiment(path)
+    [line] = [line for line in caplog.messages if "of the data at the last step" in line]
+    assert line.startswith(f"{path}: [model.diffusion] beta_schedule (in this file model.beta_schedule): leaves 0.6")
+    result = CliRunner().invoke(app, ["config", "migrate", str(path)])
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith(f"{path}, in today's layout: [model.diffusion] beta_schedule: leaves 0.6")

@@ -67,6 +67,12 @@ def test_all_mistakes_are_reported_at_once_with_table_key_and_expectation(tmp_pa
         ("[training]\nmax_steps = 0", "expected a number greater than or equal to 1, found 0"),
         ("[training.ema]\ndecay = 1.0", "expected a number less than 1, found 1.0"),
         ("data = 3", "data: expected a table, found 3"),
+        ("lr = 1e-3", "lr: unknown key (did you mean training.optimizer.learning_rate?)"),
+        ("[training]\nlr = 1e-3", "[training] lr: unknown key (did you mean training.optimizer.learning_rate?)"),
+        ("[training.optimizer]\nlr = 1e-3", "[training.optimizer] lr: unknown key (did you mean 'learning_rate'?)"),
+        ("[optimizer]\nlr = 1e-3", "[optimizer] lr: unknown key (did you mean 'learning_rate'?)"),
+        ("[training]\nbs = 3", "(did you mean data.loading.batch_size?)"),
+        ("[training.foo]\nx = 3", "[training] foo: unknown key"),
         ("[training]\nepochs = 1\nepochs = 2", "not valid TOML"),
     ],
 )

@@ -6,7 +6,6 @@ fails on a value of a wrong type: it passes the value on to the new key, whose o
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from signal_diffusion.config.expectations import Expectation
+from signal_diffusion.config.hints import did_you_mean
 
 __all__ = ["Convert", "Default", "Expected", "File", "Left", "Refused", "Row", "Several", "defaults", "rows"]
 
@@ -161,8 +161,7 @@ class File:
         tables = {key.rpartition(".")[0] for key in exact} - {"", *known}
         for key in [key for key in self.values if key.rpartition(".")[0] in tables and key not in known]:
             names = {old.rpartition(".")[2]: old for old in exact if old.rpartition(".")[0] == key.rpartition(".")[0]}
-            close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            hint = did_you_mean(key.rpartition(".")[2], names)
             self.problems.append((self.sources[key][0], f"unknown key{hint}", ()))
             del self.values[key], self.sources[key]
 

@@ -25,6 +25,7 @@ from signal_diffusion.config.legacy.engine import (
 
 __all__ = ["IMPLIED", "V1_TO_V2", "V2_TO_TODAY", "implied", "is_number", "lower", "sampling_command"]
 
+WEIGHTS = (".pt", ".pth", ".ckpt")
 EPOCHS = 200
 """Default of `training.epochs` in both layouts."""
 
@@ -123,8 +124,9 @@ V1_TO_V2 = rows(
 
 def sampling_command(value: Any, file: File) -> str:
     """The command that does what `mode: generate` did."""
-    source = file.get("generation.checkpoint", default="CHECKPOINT")
-    command = ["signal-diffusion", "sample", "RUN" if source in ("latest", "best") else str(source)]
+    source = str(file.get("generation.checkpoint", default="CHECKPOINT"))
+    is_ours = source not in ("latest", "best") and not source.endswith(WEIGHTS)
+    command = ["signal-diffusion", "sample", source if is_ours else "RUN"]
     for option, key in {"num": "num_samples", "guidance-scale": "guidance_scale"}.items():
         number = file.get(f"generation.sampling.{key}")
         command += [f"--{option}", str(number)] if number is not None else []
@@ -139,7 +141,7 @@ def _experiment(value: Any, file: File) -> Any:
 
 def _mode(value: Any, file: File) -> Any:
     if value == "generate":
-        return Left(f"determined by the command; to generate, run `{sampling_command(value, file)}`", is_lost=True)
+        return Left(f"sampling is a command of its own: run `{sampling_command(value, file)}`", is_lost=True)
     if value != "train":
         raise Refused(f"expected 'train', found {value!r}")
     return Left("determined by the command")
@@ -156,6 +158,8 @@ def _checkpoint(value: Any, file: File) -> Any:
     name = PurePosixPath(value).stem if isinstance(value, str) and value else value
     if not isinstance(name, str) or re.fullmatch(CHECKPOINT, name):
         return name
+    if value.endswith(WEIGHTS):
+        return Left("weights of an older project cannot be read; train again", is_lost=True)
     return Left("pass it to `signal-diffusion sample`", is_lost=True)
 
 
