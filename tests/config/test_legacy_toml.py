@@ -313,7 +313,7 @@ def test_a_dropped_key_is_reported_with_the_reason(text: str, key: str) -> None:
         ("[model.extras]\ntrain_text_encoder = true", "train_text_encoder: expected False, found True: text encoders"),
         ("[model.extras]\nmapping_cond_dim = 8", "mapping_cond_dim: expected 0, found 8"),
         ("[model.extras]\naugment_wrapper = true", "augment_wrapper: expected 0, found True"),
-        ("[model.extras]\nmapping_dropout_rate = 0.1", "mapping_dropout_rate: expected 0.0, found 0.1"),
+        ("[model.extras]\nmapping_dropout_rate = 0.1", "mapping_dropout_rate: expected 0, found 0.1"),
         ("[model.extras]\nd_ffs = [1, 2, 3]", "expected the same multiple of each of the widths"),
         ("[dataset]\n[training]\nema_decay = 0.9\nema = 3", "[training] ema: expected a table, found 3"),
         ("dataset = 3", "dataset: unknown key"),

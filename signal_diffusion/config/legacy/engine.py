@@ -8,17 +8,31 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from signal_diffusion.config.expectations import Expectation
 from signal_diffusion.config.hints import did_you_mean
 
-__all__ = ["Convert", "Default", "Expected", "File", "Left", "Refused", "Row", "Several", "defaults", "rows"]
+__all__ = [
+    "Convert",
+    "Default",
+    "Expected",
+    "File",
+    "Left",
+    "Refused",
+    "Row",
+    "Several",
+    "cases",
+    "defaults",
+    "keep",
+    "lower",
+    "rows",
+]
 
 
-class Refused(ValueError):  # noqa: N818  # not an error of the program: a result of a conversion
+class Refused(ValueError):  # noqa: N818  # a result of a conversion, like those below
     """The value is invalid in the older layout, or today's layout cannot express it."""
 
 
@@ -48,6 +62,32 @@ Convert = Callable[[Any, "File"], Any]
 """(value, file) → the value of the row's first new key, or one of the above; raises `Refused`."""
 
 
+def keep(value: Any, file: File) -> Any:
+    """The value as it is."""
+    return value
+
+
+def lower(value: Any, file: File) -> Any:
+    """A name, ignoring case."""
+    return value.lower() if isinstance(value, str) else value
+
+
+def cases(results: Mapping[Any, Any], *, other: Convert | None = None) -> Convert:
+    """The result for each value, ignoring the case of texts; `other` converts other values, None = they are errors."""
+
+    def convert(value: Any, file: File) -> Any:
+        name = lower(value, file)
+        if isinstance(name, Hashable) and name in results:
+            return results[name]
+        if other:
+            return other(value, file)
+        names, reasons = [*map(repr, results)], [each.reason for each in results.values() if isinstance(each, Left)]
+        expected = f"one of {', '.join(names)}" if names[1:] else names[0]
+        raise Refused(f"expected {expected}, found {value!r}" + (f": {reasons[0]}" if len(names) == 1 else ""))
+
+    return convert
+
+
 @dataclass(frozen=True)
 class Row:
     """An older key, and the keys that replace it."""
@@ -57,13 +97,13 @@ class Row:
     new: tuple[str, ...]
     """Keys that it may set; () = derived or left behind."""
     note: str
-    """How the value changes, for docs/migration.md."""
+    """How the value changes, for docs/migration.md; the reason for a key without new keys and conversion."""
     convert: Convert | None
     """None = same value, under the only new key."""
 
 
-def rows(text: str, conversions: Mapping[str, Convert]) -> tuple[Row, ...]:
-    """Rows from lines "old | new keys | note | conversion"; {a, b} stands for one row per name, with {} as the name."""
+def rows(text: str, conversions: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Rows from lines "old | new | note | conversion"; {a, b} stands for one row per name, with {} as the name."""
     made = []
     for line in filter(None, map(str.strip, text.splitlines())):
         old, new, note, name, *_ = [*map(str.strip, line.split("|")), "", "", ""]
@@ -85,13 +125,13 @@ class Default:
     needs_decision: bool = False
 
 
-def defaults(text: str) -> tuple[Default, ...]:
-    """Defaults from lines "phrase | key = value; key = value", with values as in TOML."""
+def defaults(lines: Iterable[str]) -> tuple[Default, ...]:
+    """Defaults from lines "phrase | key = value; key = value", with values as in TOML; "decide" after a third |."""
     made = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        phrase, _, values = line.partition(" | ")
+    for line in filter(None, map(str.strip, lines)):
+        phrase, values, *decide = line.split(" | ")
         pairs = (each.split(" = ") for each in values.split("; "))
-        made.append(Default(phrase, {key: tomllib.loads(f"x = {value}")["x"] for key, value in pairs}))
+        made.append(Default(phrase, {key: tomllib.loads(f"x = {value}")["x"] for key, value in pairs}, bool(decide)))
     return tuple(made)
 
 
@@ -127,20 +167,20 @@ class File:
     def _apply(self, row: Row, key: str, before: File) -> None:
         value, sources = before.values[key], before.sources[key]
         try:
-            new = row.convert(value, before) if row.convert else value
+            new = row.convert(value, before) if row.convert else value if row.new else Left(row.note)
         except Refused as error:
             self.problems.append((sources[0], str(error), row.new))
             return
         if isinstance(new, Left):
-            self.left |= dict.fromkeys(sources, new)
-            if new.instead is not None:
-                self._set(row.new[0], new.instead, sources)
+            self.left |= dict.fromkeys(sources, new if new.reason else replace(new, reason=row.note))
+            new = {} if new.instead is None else {row.new[0]: new.instead}
         elif isinstance(new, Expected):
             self.expected += [Expectation(source, new.quantity, value) for source in sources]
-        else:
-            last = key.rpartition(".")[2]
-            for name, each in (new if isinstance(new, Several) else {row.new[0]: new}).items():
-                self._set(name.replace("*", last), each, sources)
+            new = {}
+        elif not isinstance(new, Several):
+            new = {row.new[0]: new} if row.new else {}
+        for name, each in new.items():
+            self._set(name.replace("*", key.rpartition(".")[2]), each, sources)
 
     def _set(self, key: str, value: Any, sources: tuple[str, ...]) -> None:
         """Set a new key; a conflict with another value there is a problem."""
@@ -157,11 +197,11 @@ class File:
 
     def report_unknown_keys(self, table: Iterable[Row], known: Collection[str]) -> None:
         """Report the keys that remain in tables which today's layout does not have, and remove them."""
-        exact = [row.old for row in table if not row.old.endswith("*")]
-        tables = {key.rpartition(".")[0] for key in exact} - {"", *known}
+        keys = [tuple(row.old.rpartition(".")[::2]) for row in table if not row.old.endswith("*")]
+        tables = {name for name, _ in keys} - {"", *known}
         for key in [key for key in self.values if key.rpartition(".")[0] in tables and key not in known]:
-            names = {old.rpartition(".")[2]: old for old in exact if old.rpartition(".")[0] == key.rpartition(".")[0]}
-            hint = did_you_mean(key.rpartition(".")[2], names)
+            name, _, last = key.rpartition(".")
+            hint = did_you_mean(last, [each for table_name, each in keys if table_name == name])
             self.problems.append((self.sources[key][0], f"unknown key{hint}", ()))
             del self.values[key], self.sources[key]
 
@@ -173,7 +213,7 @@ class File:
             missing = {key: value for key, value in default.values.items() if key not in given}
             if missing and all(default.values[key] == value for key, value in given.items()):
                 self.values |= missing
-                made.append(Default(default.phrase, missing, default.needs_decision))
+                made.append(replace(default, values=missing))
         return made
 
     def leave(self, key: str, reason: str) -> None:

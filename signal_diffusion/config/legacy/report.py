@@ -22,19 +22,24 @@ logger = logging.getLogger(__name__)
 def warn_of_older_keys(path: Path, translation: Translation) -> None:
     """Warn about a file of an older layout: once per file, from one process."""
     lines, renamed = summary(translation)
-    keys = f"{len(renamed)} key has a new name" if len(renamed) == 1 else f"{len(renamed)} keys have new names"
-    lines.append(f"  {keys}: `signal-diffusion config migrate {shlex.quote(str(path))}` writes them")
+    keys, them = (
+        ("1 key has a new name", "it") if len(renamed) == 1 else (f"{len(renamed)} keys have new names", "them")
+    )
+    lines.append(f"  {keys}: `signal-diffusion config migrate {shlex.quote(str(path))}` writes {them}")
     log_once(logger, f"{path}: has an older layout ({translation.layout})", *lines)
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Suppress this warning in the block, for callers that print the summary themselves."""
-    logger.disabled, before = True, logger.disabled
+    """Suppress warnings about a file in the block, for callers that print the summary themselves."""
+    loggers = logger, logging.getLogger("signal_diffusion.config.loading")
     try:
+        for each in loggers:
+            each.disabled = True
         yield
     finally:
-        logger.disabled = before
+        for each in loggers:
+            each.disabled = False
 
 
 def summary(translation: Translation) -> tuple[list[str], list[str]]:

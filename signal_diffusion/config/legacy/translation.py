@@ -129,9 +129,9 @@ def _renamed(key: str, rows: Iterable[Row]) -> tuple[str, ...]:
     return (key,)
 
 
-def _implied(layout: str, values: Mapping[str, Any]) -> list[Default]:
+def _implied(layout: str, values: Mapping[str, Any]) -> tuple[Default, ...]:
     if layout == TODAYS:
-        return []
+        return ()
     if layout == FLAT_TOML:
         return flat_toml.implied(values)
     return yaml_layouts.implied(values, is_flat=layout == FLAT_YAML)

@@ -11,6 +11,7 @@ from typing import Any
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.generation_tables import CHECKPOINT
+from signal_diffusion.config.legacy import engine
 from signal_diffusion.config.legacy.engine import (
     Convert,
     Default,
@@ -19,28 +20,21 @@ from signal_diffusion.config.legacy.engine import (
     Left,
     Refused,
     Several,
-    defaults,
-    rows,
+    cases,
+    keep,
+    lower,
 )
 
-__all__ = ["IMPLIED", "V1_TO_V2", "V2_TO_TODAY", "implied", "is_number", "lower", "sampling_command"]
+__all__ = ["IMPLIED", "V1_TO_V2", "V2_TO_TODAY", "implied", "is_number"]
 
-WEIGHTS = (".pt", ".pth", ".ckpt")
 EPOCHS = 200
 """Default of `training.epochs` in both layouts."""
+WEIGHTS = (".pt", ".pth", ".ckpt")
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a number and not a boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def lower(value: Any, file: File) -> Any:
-    """A name, ignoring case."""
-    return value.lower() if isinstance(value, str) else value
-
-
-# From V1 to V2 --------------------------------------------------------------------------------------------------------
 
 
 def _classes(value: Any, file: File) -> Any:
@@ -54,16 +48,15 @@ def _folder(name: str) -> Convert:
     def convert(value: Any, file: File) -> Any:
         keys = ("output.log_dir", "training.checkpoint_dir", "generation.output_dir")
         folders = [each for each in map(file.get, keys) if isinstance(each, str) and each]
-        if value is None:
-            return None
         try:
             base = PurePosixPath(os.path.commonpath(folders))
         except ValueError:  # no folder, or relative and absolute ones
             base = PurePosixPath()
         base = base.parent if len(set(folders)) == 1 else base
+        if value is None:
+            return None
         if str(base) in (".", "/") or value not in folders:
-            last = PurePosixPath(str(value)).name or name
-            return Several({f"output.subdirs.{name}": last})
+            return Several({f"output.subdirs.{name}": PurePosixPath(str(value)).name or name})
         within = PurePosixPath(value).relative_to(base)
         return Several({"output.base_dir": str(base), f"output.subdirs.{name}": str(within)})
 
@@ -76,75 +69,23 @@ def _per_class(value: Any, file: File) -> Any:
 
 
 def _guidance(value: Any, file: File) -> Any:
-    new = {"generation.sampling.guidance_scale": value}
+    tables = ["generation.sampling"]
     if file.get("training.visualization.guidance_scale") is None:
-        new["training.visualization.guidance_scale"] = value
-    return Several(new)
+        tables.append("training.visualization")
+    return Several({f"{table}.guidance_scale": value for table in tables})
 
 
-V1_TO_V2 = rows(
-    """
-    device | compute.device
-    seed | compute.seed
-    model.{image_size, in_channels, model_channels, channel_multipliers, use_attention} | model.architecture.{}
-    model.{num_timesteps, beta_schedule, beta_start, beta_end} | model.diffusion.{}
-    model.num_classes | model.conditioning.type model.conditioning.num_classes | null → type none, else class | classes
-    model.class_dropout_prob | model.conditioning.class_dropout_prob
-    data.{train, val}_path | data.paths.{}
-    data.{batch_size, num_workers, pin_memory, shuffle_train, drop_last} | data.loading.{}
-    data.{horizontal_flip, rotation_degrees} | data.augmentation.{}
-    data.color_jitter | data.augmentation.color_jitter.enabled
-    data.color_jitter_strength | data.augmentation.color_jitter.strength
-    output.log_dir | output.base_dir output.subdirs.logs | the common parent and the rest of the path | logs
-    training.checkpoint_dir | output.base_dir output.subdirs.checkpoints | split in the same way | checkpoints
-    generation.output_dir | output.base_dir output.subdirs.generated | split in the same way | generated
-    training.optimizer | training.optimizer.type
-    training.{learning_rate, gradient_clip_norm} | training.optimizer.{}
-    training.optimizer_kwargs.* | training.optimizer.*
-    training.scheduler | training.scheduler.type
-    training.scheduler_kwargs.* | training.scheduler.*
-    training.use_ema | training.ema.enabled
-    training.ema_decay | training.ema.decay
-    training.{save_frequency, save_best_only} | training.checkpointing.{}
-    training.use_amp | training.performance.use_amp
-    validation.{frequency, metric, enabled} | training.validation.{}
-    {generation, training.visualization}.sample_images | training.visualization.enabled
-    {generation, training.visualization}.sample_interval | training.visualization.interval
-    {generation, training.visualization}.samples_per_class | training.visualization.num_samples | × num_classes | each
-    generation.{num_samples, use_ema} | generation.sampling.{}
-    generation.guidance_scale | generation.sampling.guidance_scale training.visualization.guidance_scale | both | both
-    generation.{save_grid, grid_nrow} | generation.output.{}
-    """,
-    {"classes": _classes, "each": _per_class, "both": _guidance}
-    | {name: _folder(name) for name in ("logs", "checkpoints", "generated")},
-)
-
-# From V2 to today's ---------------------------------------------------------------------------------------------------
-
-
-def sampling_command(value: Any, file: File) -> str:
-    """The command that does what `mode: generate` did."""
+def _mode(value: Any, file: File) -> Any:
+    """Sampling is another command, which the training command names."""
+    if value != "generate":
+        return cases({"train": Left("determined by the command")})(value, file)
     source = str(file.get("generation.checkpoint", default="CHECKPOINT"))
     is_ours = source not in ("latest", "best") and not source.endswith(WEIGHTS)
     command = ["signal-diffusion", "sample", source if is_ours else "RUN"]
     for option, key in {"num": "num_samples", "guidance-scale": "guidance_scale"}.items():
         number = file.get(f"generation.sampling.{key}")
         command += [f"--{option}", str(number)] if number is not None else []
-    return shlex.join(command)
-
-
-def _experiment(value: Any, file: File) -> Any:
-    if value != "diffusion":
-        raise Refused(f"expected 'diffusion', found {value!r}")
-    return Left("determined by the command")
-
-
-def _mode(value: Any, file: File) -> Any:
-    if value == "generate":
-        return Left(f"sampling is a command of its own: run `{sampling_command(value, file)}`", is_lost=True)
-    if value != "train":
-        raise Refused(f"expected 'train', found {value!r}")
-    return Left("determined by the command")
+    return Left(f"sampling is a command of its own: run `{shlex.join(command)}`", is_lost=True)
 
 
 def _return_labels(value: Any, file: File) -> Any:
@@ -169,9 +110,9 @@ def _t_max(value: Any, file: File) -> Any:
 
 
 def _lowest_rate(value: Any, file: File) -> Any:
+    peak = file.get("training.optimizer.learning_rate", default=schema.Optimizer().learning_rate)
     if value is None:
         return None
-    peak = file.get("training.optimizer.learning_rate", default=schema.Optimizer().learning_rate)
     if not (is_number(value) and is_number(peak)) or peak == 0:
         raise Refused(f"expected a learning rate, found {value!r}")
     if not 0 <= value <= peak:
@@ -181,85 +122,104 @@ def _lowest_rate(value: Any, file: File) -> Any:
 
 def _in_epochs(table: str) -> Convert:
     def convert(value: Any, file: File) -> Any:
-        if value is None:
-            return None
         steps = file.get(f"{table}.interval") if table != "training.visualization" else None
-        if steps is not None and file.get(f"{table}.unit") is None:
-            raise Refused(
-                f"{value!r} (epochs) and {table}.interval = {steps!r} (steps) conflict; remove one of the two"
-            )
-        return Several({f"{table}.interval": value, f"{table}.unit": "epochs"})
+        if None not in (value, steps) and file.get(f"{table}.unit") is None:
+            raise Refused(f"{value!r} (epochs) and {table}.interval = {steps!r} (steps) conflict; remove one")
+        return None if value is None else Several({f"{table}.interval": value, f"{table}.unit": "epochs"})
 
     return convert
 
 
 def _validation(value: Any, file: File) -> Any:
-    if value is True and file.get("data.paths.val", "data.paths.root") is None:
-        return Left("there is no validation split")
-    return value
-
-
-def _use_amp(value: Any, file: File) -> Any:
-    return "fp16" if value is True else value or "no"
+    is_split = file.get("data.paths.val", "data.paths.root") is not None
+    return Left("there is no validation split") if value is True and not is_split else value
 
 
 def _threshold(value: Any, file: File) -> Any:
     return value > 0 if is_number(value) else value
 
 
-def _null_is(default: Any) -> Convert:
-    return lambda value, file: default if value is None else value
+def _channels(value: Any, file: File) -> Any:
+    return None if value is None else Expected("channels")
 
 
-V2_TO_TODAY = rows(
+_logs, _checkpoints, _generated = map(_folder, ("logs", "checkpoints", "generated"))
+_saving, _validating = _in_epochs("training.checkpointing"), _in_epochs("training.validation")
+_previewing = _in_epochs("training.visualization")
+_experiment = cases({"diffusion": Left("determined by the command")})
+_zero, _no_clipping = cases({None: 0}, other=keep), cases({None: 0.0}, other=keep)
+_none = cases({None: "none"}, other=keep)
+_constant = cases({None: "constant", "none": "constant"}, other=lower)
+_use_amp = cases({True: "fp16", False: "no", None: "no"}, other=keep)
+
+V1_TO_V2 = engine.rows(
     """
-    experiment | | other than "diffusion": an error | experiment
-    mode | | determined by the command; generate is now `signal-diffusion sample` | mode
-    data.return_labels | | derived from model.conditioning.type; another value is an error | return_labels
-    compute.seed | compute.seed | null → 0 | zero
-    model.architecture.image_size | data.image_size
-    model.architecture.in_channels | | derived from the dataset, and checked against it | channels
-    model.conditioning.type | model.conditioning.type | null → none | none
-    model.conditioning.class_dropout_prob | model.conditioning.cfg_dropout
-    training.optimizer.type | training.optimizer.type | adam, adamw | lower
-    training.optimizer.gradient_clip_norm | training.optimizer.gradient_clip_norm | null → 0, no clipping | no_clipping
-    training.scheduler.type | training.scheduler.type | null → constant | constant
-    training.scheduler.T_max | training.scheduler.T_max | auto and epochs: the whole run | t_max
-    training.scheduler.{eta_min, min_lr} | training.scheduler.min_lr_ratio | divided by learning_rate | lowest_rate
-    training.scheduler.factor | training.scheduler.gamma
-    training.checkpointing.save_frequency | training.checkpointing.interval training.checkpointing.unit | in epochs | s
-    training.validation.enabled | training.validation.enabled | false without a validation split | validation
-    training.validation.frequency | training.validation.interval training.validation.unit | in epochs | v
-    training.visualization.interval | training.visualization.interval training.visualization.unit | in epochs | p
-    training.performance.use_amp | training.mixed_precision | true → fp16, false → no | use_amp
-    generation.checkpoint | generation.checkpoint | a path → latest, best or checkpoint-<step> | checkpoint
-    validation_rules.warn_if_batch_size_small | validation_rules.warn_if_batch_size_small | n > 0 → true | threshold
+    device | compute.device
+    seed | compute.seed
+    model.{image_size, in_channels, model_channels, channel_multipliers, use_attention} | model.architecture.{}
+    model.{num_timesteps, beta_schedule, beta_start, beta_end} | model.diffusion.{}
+    model.num_classes | model.conditioning.type model.conditioning.num_classes | null → none | _classes
+    model.class_dropout_prob | model.conditioning.class_dropout_prob
+    data.{train, val}_path | data.paths.{}
+    data.{batch_size, num_workers, pin_memory, shuffle_train, drop_last} | data.loading.{}
+    data.{horizontal_flip, rotation_degrees} | data.augmentation.{}
+    data.color_jitter | data.augmentation.color_jitter.enabled
+    data.color_jitter_strength | data.augmentation.color_jitter.strength
+    output.log_dir | output.base_dir output.subdirs.logs | parent, and rest of the path | _logs
+    training.checkpoint_dir | output.base_dir output.subdirs.checkpoints | split in the same way | _checkpoints
+    generation.output_dir | output.base_dir output.subdirs.generated | split in the same way | _generated
+    training.optimizer | training.optimizer.type
+    training.{learning_rate, gradient_clip_norm} | training.optimizer.{}
+    training.optimizer_kwargs.* | training.optimizer.*
+    training.scheduler | training.scheduler.type
+    training.scheduler_kwargs.* | training.scheduler.*
+    training.use_ema | training.ema.enabled
+    training.ema_decay | training.ema.decay
+    training.{save_frequency, save_best_only} | training.checkpointing.{}
+    training.use_amp | training.performance.use_amp
+    validation.{frequency, metric, enabled} | training.validation.{}
+    {generation, training.visualization}.sample_images | training.visualization.enabled
+    {generation, training.visualization}.sample_interval | training.visualization.interval
+    {generation, training.visualization}.samples_per_class | training.visualization.num_samples | × classes | _per_class
+    generation.{num_samples, use_ema} | generation.sampling.{}
+    generation.guidance_scale | generation.sampling.guidance_scale training.visualization.guidance_scale | both | \
+_guidance
+    generation.{save_grid, grid_nrow} | generation.output.{}
     """,
-    {
-        "experiment": _experiment,
-        "mode": _mode,
-        "return_labels": _return_labels,
-        "zero": _null_is(0),
-        "channels": lambda value, file: None if value is None else Expected("channels"),
-        "none": _null_is("none"),
-        "lower": lower,
-        "no_clipping": _null_is(0.0),
-        "constant": lambda value, file: lower(value, file) if value not in (None, "none") else "constant",
-        "t_max": _t_max,
-        "lowest_rate": _lowest_rate,
-        "s": _in_epochs("training.checkpointing"),
-        "v": _in_epochs("training.validation"),
-        "p": _in_epochs("training.visualization"),
-        "validation": _validation,
-        "use_amp": _use_amp,
-        "checkpoint": _checkpoint,
-        "threshold": _threshold,
-    },
+    globals(),
 )
 
-# What both layouts leave unsaid ---------------------------------------------------------------------------------------
+V2_TO_TODAY = engine.rows(
+    """
+    experiment | | other than "diffusion": an error | _experiment
+    mode | | determined by the command; generate is now `signal-diffusion sample` | _mode
+    data.return_labels | | derived from model.conditioning.type; another value is an error | _return_labels
+    compute.seed | compute.seed | null → 0 | _zero
+    model.architecture.image_size | data.image_size
+    model.architecture.in_channels | | derived from the dataset, and checked against it | _channels
+    model.conditioning.type | model.conditioning.type | null → none | _none
+    model.conditioning.class_dropout_prob | model.conditioning.cfg_dropout
+    training.optimizer.type | training.optimizer.type | adam, adamw | lower
+    training.optimizer.gradient_clip_norm | training.optimizer.gradient_clip_norm | null → 0: off | _no_clipping
+    training.scheduler.type | training.scheduler.type | null → constant | _constant
+    training.scheduler.T_max | training.scheduler.T_max | auto and epochs: the whole run | _t_max
+    training.scheduler.{eta_min, min_lr} | training.scheduler.min_lr_ratio | divided by learning_rate | _lowest_rate
+    training.scheduler.factor | training.scheduler.gamma
+    training.checkpointing.save_frequency | training.checkpointing.interval training.checkpointing.unit | in epochs | \
+_saving
+    training.validation.enabled | training.validation.enabled | false without a validation split | _validation
+    training.validation.frequency | training.validation.interval training.validation.unit | in epochs | _validating
+    training.visualization.interval | training.visualization.interval training.visualization.unit | in epochs | \
+_previewing
+    training.performance.use_amp | training.mixed_precision | true → fp16, false → no | _use_amp
+    generation.checkpoint | generation.checkpoint | a path → latest, best or checkpoint-<step> | _checkpoint
+    validation_rules.warn_if_batch_size_small | validation_rules.warn_if_batch_size_small | n > 0 → true | \
+_threshold
+    """,
+    globals(),
+)
 
-IMPLIED = defaults(
+IMPLIED = engine.defaults(
     """
     trains a U-Net | model.name = "unet"
     is of pictures | data.representation = "image"
@@ -272,7 +232,7 @@ IMPLIED = defaults(
     trains with Adam | training.optimizer.type = "adam"
     clips no gradients | training.optimizer.gradient_clip_norm = 0.0
     keeps the learning rate constant | training.scheduler.type = "constant"
-    has no warm-up | training.scheduler.warmup_steps = 0
+    has no warm-up of the learning rate | training.scheduler.warmup_steps = 0
     lowers the learning rate to 0 | training.scheduler.min_lr_ratio = 0.0
     saves every 10 epochs | training.checkpointing.interval = 10; training.checkpointing.unit = "epochs"
     validates every epoch | training.validation.interval = 1; training.validation.unit = "epochs"
@@ -281,33 +241,28 @@ IMPLIED = defaults(
     generates 100 samples | generation.sampling.num_samples = 100
     writes each sample | generation.output.save_individual = true
     writes a grid of the samples | generation.output.save_grid = true
-    """
+    """.splitlines()
 )
 
 
-def implied(values: Mapping[str, Any], *, is_flat: bool) -> list[Default]:
+def implied(values: Mapping[str, Any], *, is_flat: bool) -> tuple[Default, ...]:
     """Defaults of both layouts, some of which depend on other `values`, including those of `--set`."""
     found = File(dict(values)).get
     conditional, classes = found("model.conditioning.type") == "class", found("model.conditioning.num_classes")
     levels, steps = found("model.diffusion.num_timesteps"), schema.Sampling().steps
-    made: list[tuple[str, str, Any]] = []
-    if not is_flat:
-        made.append(("previews 16 samples", "training.visualization.num_samples", 16))
-    elif conditional and type(classes) is int:
-        made.append(("previews 2 samples per class", "training.visualization.num_samples", 2 * classes))
-    else:
-        made.append(("previews 8 samples", "training.visualization.num_samples", 8))
-    if found("data.paths.val", "data.paths.root") is None:
-        made.append(("validates only on a split that is named", "training.validation.enabled", False))
-    if found("training.optimizer.type", default="adam") == "adam":
-        made.append(("has no weight decay with Adam", "training.optimizer.weight_decay", 0.0))
-    if type(levels) is int and levels < steps:
-        made.append(("samples in at most as many steps as there are levels", "generation.sampling.steps", levels))
-    if found("training.ema.enabled", default=True) is True:
-        made.append(("has no warm-up of the EMA", "training.ema.warmup", False))
-    if any(key.startswith("training.ema.") for key in values) and found("training.ema.enabled", default=True) is True:
-        made.append(("updates the EMA every 10 steps", "training.ema.update_every", 10))
-    if conditional and found("model.conditioning.cfg_dropout") != 0:
-        made.append(("guides previews by 3", "training.visualization.guidance_scale", 3.0))
-        made.append(("guides samples by 3", "generation.sampling.guidance_scale", 3.0))
-    return [*IMPLIED, *(Default(phrase, {key: value}) for phrase, key, value in made)]
+    ema, adam = found("training.ema.enabled", default=True) is True, found("training.optimizer.type") in (None, "adam")
+    is_set = any(key.startswith("training.ema.") for key in values)
+    guided = conditional and found("model.conditioning.cfg_dropout") != 0
+    unsplit, few = found("data.paths.val", "data.paths.root") is None, type(levels) is int and levels < steps
+    previews = (2 * classes if conditional and type(classes) is int else 8) if is_flat else 16
+    lines = [
+        (True, f"previews {previews} samples | training.visualization.num_samples = {previews}"),
+        (unsplit, "validates only on a split that is named | training.validation.enabled = false"),
+        (adam, "has no weight decay with Adam | training.optimizer.weight_decay = 0.0"),
+        (few, f"samples in no more steps than there are levels | generation.sampling.steps = {levels}"),
+        (ema, "has no warm-up of the EMA | training.ema.warmup = false"),
+        (ema and is_set, "updates the EMA every 10 steps | training.ema.update_every = 10"),
+        (guided, "guides previews by 3 | training.visualization.guidance_scale = 3.0"),
+        (guided, "guides samples by 3 | generation.sampling.guidance_scale = 3.0"),
+    ]
+    return (*IMPLIED, *engine.defaults(line for is_so, line in lines if is_so))
