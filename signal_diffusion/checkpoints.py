@@ -31,6 +31,7 @@ __all__ = [
     "MANIFEST",
     "WEIGHTS",
     "Writer",
+    "digests",
     "find_checkpoint",
     "list_checkpoints",
     "load_weights",
@@ -125,6 +126,11 @@ def write_manifest(folder: Path, step: int, names: Iterable[str]) -> None:
 def step_of(checkpoint: Path) -> int:
     """The step in a checkpoint's manifest; a `UserError` if there is no readable manifest."""
     return read_json(checkpoint / MANIFEST, _Manifest, INCOMPLETE).step
+
+
+def digests(checkpoint: Path) -> dict[str, str]:
+    """The SHA-256 of each file in a checkpoint's manifest; a `UserError` if there is no readable manifest."""
+    return {name: each.sha256 for name, each in read_json(checkpoint / MANIFEST, _Manifest, INCOMPLETE).files.items()}
 
 
 def verify(checkpoint: Path) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import reprlib
 import shlex
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -86,14 +86,14 @@ def read_torch(path: Path, advice: str) -> Any:
             raise ValueError("contains more than tensors and plain values, which may be code") from None
 
 
-def read_arrays(path: Path, advice: str) -> dict[str, np.ndarray]:
-    """Read the arrays of an .npz file."""
+def read_arrays(path: Path, advice: str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file; only those of these `names` that it has, if given."""
     import numpy as np
 
     with _reported(path, advice):
         _check_sizes(path, most=MAX_EXPANSION)
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+            arrays = {name: file[name] for name in file.files if names is None or name in names}
         if other := [name for name, each in arrays.items() if not isinstance(each, np.ndarray)]:
             raise ValueError(f"{other[0]!r} is not an array")
         return arrays

@@ -15,6 +15,7 @@ from signal_diffusion.data.card_entries import check_entries
 from signal_diffusion.errors import UserError
 from signal_diffusion.escaping import for_markdown, markdown_code
 from signal_diffusion.paths import without_paths
+from signal_diffusion.untrusted import parse_json, read_json
 
 __all__ = [
     "CARD_NAME",
@@ -95,10 +96,14 @@ class DatasetCard:
     def from_json(cls, text: str) -> Self:
         """Parse the output of `to_json`; raises `UserError` if it is not a valid card."""
         try:
-            entries = json.loads(text)
+            return cls.of(parse_json(text, dict[str, Any]))
         except ValueError as error:
             raise UserError(f"not JSON ({error})") from error
-        if not isinstance(entries, dict) or not isinstance(entries.get("format_version"), int):
+
+    @classmethod
+    def of(cls, entries: dict[str, Any]) -> Self:
+        """The card of these entries of a JSON file; raises `UserError` if it is not valid."""
+        if not isinstance(entries.get("format_version"), int):
             raise UserError("has no format_version")
         if entries["format_version"] != FORMAT_VERSION:
             raise UserError(
@@ -140,14 +145,14 @@ class DatasetCard:
         path = root / CARD_NAME
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; expected a dataset")
+        if not path.exists():
+            raise UserError(f"{root}: not a dataset, {CARD_NAME} is missing")
+        advice = "make the dataset again"
+        entries = read_json(path, dict[str, Any], advice)
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError(f"{root}: not a dataset, {CARD_NAME} is missing") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from error
-        except (UserError, TypeError) as error:
-            raise UserError(f"{path}: {error}; make the dataset again") from error
+            return cls.of(entries)
+        except UserError as error:
+            raise UserError(f"{path}: {error}; {advice}") from None
 
 
 # Licences as EEG datasets write them → the Hub's identifiers.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.untrusted import is_within
 
 __all__ = ["check_entries", "shown"]
 
@@ -28,7 +28,7 @@ def check_entries(entries: Mapping[str, Any]) -> None:
     for name in entries["splits"]:
         _check_split(name, entries["splits"][name])
     for name, digest in entries.get("files", {}).items():
-        if not _is_text(digest) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        if not _is_text(digest) or not is_within(name):
             raise UserError(f"files: {name}: expected a path within the dataset and its SHA-256, found {shown(digest)}")
 
 

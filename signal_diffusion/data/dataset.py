@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from signal_diffusion.data.arrow_copy import arrow_copy
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.integrity import check_rows, digest_of
+from signal_diffusion.data.integrity import check_rows, digest_of, leads_out
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,10 +66,13 @@ def split_files(root: Path, split: str, card: DatasetCard | None = None) -> list
     files = [root / name for name in sorted(card.files) if name.startswith(f"{split}/")]
     if not files:
         raise UserError(f"{root}: no split {split!r}, only {', '.join(card.splits)}")
-    missing = [path for path in files if not path.exists()]
-    if missing:
+    if missing := [path for path in files if not path.is_file()]:
         raise UserError(f"{missing[0]}: listed in the card, but missing; make the dataset again")
-    check_rows(files, card.splits[split]["examples"])
+    if links := [path for path in files if leads_out(path, root)]:
+        raise UserError(
+            f"{links[0]}: a link to {links[0].resolve()}, which is not in the dataset; copy that file into the dataset"
+        )
+    check_rows(files, split, card)
     return files
 
 

@@ -8,6 +8,7 @@ starts or resumes, or where samples or a model refer to the dataset, and it is r
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -20,31 +21,48 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.paths import cache_folder, is_readable
 
-__all__ = ["changed_files", "check_rows", "digest_of", "file_version", "sha256_of"]
+__all__ = ["changed_files", "check_rows", "digest_of", "file_version", "leads_out", "sha256_of"]
 
 
-def check_rows(files: Sequence[Path], expected: int) -> None:
-    """Check that the Parquet files of a split have as many rows together as the card says.
+def check_rows(files: Sequence[Path], split: str, card: DatasetCard) -> None:
+    """Check that the Parquet files of a split have the card's number of rows together, and tensors of its shape.
 
     Raises
     ------
     UserError
         If they do not, or one of them was cut.
     """
-    found = 0
+    found, expected = 0, card.splits[split]["examples"]
     for path in files:
         try:
-            found += pq.read_metadata(path).num_rows
+            metadata = pq.read_metadata(path)
         except (pa.ArrowException, OSError):
             raise UserError(
                 f"{path}: a file is damaged or cut: not a whole Parquet file ({path.stat().st_size:,} bytes); copy it "
                 "again, or make the dataset again"
             ) from None
+        found += metadata.num_rows
+        num_values = _num_values(metadata, card.representation["column"])
+        if num_values != metadata.num_rows * math.prod(card.shape):
+            raise UserError(
+                f"{path}: its tensors have {num_values:,} values, but the card says {metadata.num_rows} of shape "
+                f"{card.shape}; make the dataset again"
+            )
     if found != expected:
         raise UserError(
             f"{files[0].parent}: its files have {found} examples, but the card says {expected}; copy the dataset "
             "again, or make it again"
         )
+
+
+def leads_out(path: Path, root: Path) -> bool:
+    """Whether a path in a dataset is a link to a file that is not in its folder, nor in a store of files by content.
+
+    Those stores are that of git-annex, and that of the Hub's cache.
+    """
+    target, root = path.resolve(), root.resolve()
+    stores = "/annex/objects/" in target.as_posix() or target.is_relative_to(root.parent.parent / "blobs")
+    return not (target.is_relative_to(root) or stores)
 
 
 def changed_files(root: Path, card: DatasetCard, splits: Collection[str], cache_dir: str = "") -> dict[str, str]:
@@ -78,6 +96,14 @@ def file_version(path: Path) -> tuple[str | int, ...]:
     """
     status = path.stat()
     return str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _num_values(metadata: pq.FileMetaData, column: str) -> int:
+    """The number of values in the tensors of a column."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    paths = [groups[0].column(number).path_in_schema for number in range(metadata.num_columns)] if groups else []
+    own = [number for number, path in enumerate(paths) if path.split(".")[0] == column]
+    return sum(group.column(number).num_values for group in groups for number in own)
 
 
 def sha256_of(path: Path) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
 
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import MappedTensors, open_split
@@ -22,6 +22,7 @@ from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.randomness import Purpose, generator_for
+from signal_diffusion.untrusted import read_arrays, read_json
 
 __all__ = ["StoredSignals", "open_signals", "signals_of"]
 
@@ -29,6 +30,16 @@ SAMPLES, ABOUT = "samples.npz", "samples.json"
 _NOT_METADATA = ("tensors", "signals", "sampling_rate", "ch_names")
 _EXAMPLES_AT_ONCE = 256  # that are turned into signals; limits memory
 _WHOSE = ("subject", "recording", "window")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """What is read of a samples.json."""
+
+    checkpoint: str
+    num_samples: Annotated[int, Field(ge=0)]
+    electrodes: Annotated[int, Field(ge=0)]
+    dataset: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +65,7 @@ class StoredSignals:
 
     def tensors(self) -> np.ndarray | None:
         """The tensors of samples, (windows, C, H, W) or (windows, electrodes, C, H, W); None if they were not kept."""
-        with np.load(self.root / SAMPLES) as file:
-            return file.get("tensors")
+        return read_arrays(self.root / SAMPLES, "sample again", ("tensors",)).get("tensors")
 
 
 def open_signals(root: Path) -> StoredSignals:
@@ -93,16 +103,12 @@ def signals_of(
 
 def _about_samples(root: Path) -> tuple[DatasetCard, int]:
     """The card in samples.json, or that of the checkpoint for older versions, which wrote none; number of windows."""
-    try:
-        about = json.loads((root / ABOUT).read_text(encoding="utf-8"))
-        card, checkpoint = about.get("dataset"), Path(about["checkpoint"])
-        num_windows = about["num_samples"] // max(1, about["electrodes"])
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{root / ABOUT}: not as `sample` writes it ({error!r}); sample again") from None
-    if card is not None:
+    about = read_json(root / ABOUT, _About, "sample again")
+    checkpoint, num_windows = Path(about.checkpoint), about.num_samples // max(1, about.electrodes)
+    if about.dataset is not None:
         try:
-            return DatasetCard.from_json(json.dumps(card)), num_windows
-        except (UserError, TypeError) as error:
+            return DatasetCard.of(about.dataset), num_windows
+        except UserError as error:
             raise UserError(f"{root / ABOUT}: dataset {error}; sample again") from None
     if not (checkpoint / CARD_NAME).is_file():
         raise UserError(
@@ -116,14 +122,13 @@ def _generated(root: Path, card: DatasetCard) -> Iterator[tuple[np.ndarray, pd.D
     path = root / SAMPLES
     if not path.exists():
         raise UserError(f"{path}: missing; sample again with --format npz")
-    try:
-        with np.load(path) as file:
-            arrays = dict(file)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged ({error}); sample again") from None
+    arrays = read_arrays(path, "sample again")
     if "signals" not in arrays:
         raise UserError(f"{path}: has no signals, only {', '.join(arrays)}; sample again")
     columns = {name: values for name, values in arrays.items() if name not in _NOT_METADATA}
+    shapes = [values.shape[:1] for values in (arrays["signals"], *columns.values())]
+    if arrays["signals"].dtype.kind != "f" or arrays["signals"].ndim not in (2, 3) or len({*shapes}) > 1:
+        raise UserError(f"{path}: expected signals as numbers, and as many rows of each column; sample again")
     frame = pd.DataFrame({name: with_names(pd.Series(list(values)), None) for name, values in columns.items()})
     for number, signals in enumerate(arrays["signals"]):
         yield signals[None], frame.iloc[number : number + 1].reset_index(drop=True)

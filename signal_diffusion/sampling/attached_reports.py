@@ -12,6 +12,7 @@ from typing import Any
 from signal_diffusion.errors import UserError, one_line
 from signal_diffusion.escaping import for_markdown
 from signal_diffusion.paths import without_paths
+from signal_diffusion.untrusted import read_json
 
 __all__ = ["FILES", "PRIVACY", "read_reports", "with_reports"]
 
@@ -45,7 +46,7 @@ def read_reports(folder: Path, weights: Mapping[str, str] | None = None) -> dict
     found = {}
     for name in names:
         try:
-            values = without_paths(json.loads((folder / name).read_bytes()))
+            values = without_paths(read_json(folder / name, dict[str, Any], "evaluate again"))
             "".join(_lines(name, values))
             about = values.get("about", {})
         except (ValueError, KeyError, AttributeError, TypeError) as error:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.untrusted import read_json
 
 __all__ = ["KeptBatches", "kept_settings"]
 
@@ -38,11 +39,11 @@ def kept_settings(folder: Path, settings: Mapping[str, Any], *, adopted: Collect
     """
     wanted = json.loads(json.dumps(settings))  # as read back from JSON: lists for tuples
     path = folder / SETTINGS
-    if not path.is_file():
+    if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _replace(path, json.dumps(wanted, indent=2).encode())
         return wanted
-    there = json.loads(path.read_text(encoding="utf-8"))
+    there = read_json(path, dict[str, Any], "remove the folder, or choose another --output")
     for name in sorted((there.keys() | wanted.keys()) - set(adopted)):
         then, now = there.get(name), wanted.get(name)
         if then != now:
@@ -62,7 +63,7 @@ class KeptBatches:
 
     def missing(self) -> list[range]:
         """The batches without a complete file, as ranges of rows."""
-        return [rows for rows in self.ranges if not self._is_complete(rows)]
+        return [rows for rows in self.ranges if self._layout(rows) is None]
 
     def num_done(self) -> int:
         """Number of rows with a file."""
@@ -89,6 +90,9 @@ class KeptBatches:
 
     def assembled(self) -> tuple[dict[str, Tensor], int]:
         """All rows of every tensor, and all evaluations; needs memory for all rows and one part."""
+        layouts = [self._layout(rows) for rows in self.ranges]
+        if None in layouts or any(layout != layouts[0] for layout in layouts):
+            raise UserError(f"{self._folder}: its parts have different tensors; remove the folder, and sample again")
         whole: dict[str, Tensor] = {}
         evaluations = 0
         for rows in self.ranges:
@@ -101,14 +105,22 @@ class KeptBatches:
                     whole[name][rows.start : rows.stop] = values
         return whole, evaluations
 
-    def _is_complete(self, rows: range) -> bool:
+    def _layout(self, rows: range) -> dict[str, tuple[str, list[int]]] | None:
+        """Type and shape (without rows) of each tensor of a part; None if it is missing or not complete."""
+        path = self._path(rows)
+        if not path.is_file():
+            return None
         try:
-            with safetensors.safe_open(self._path(rows), framework="pt") as file:
-                shapes: Sequence[list[int]] = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-                is_checked = NOT_FINITE in (file.metadata() or {})  # older versions did not check
-                return is_checked and bool(shapes) and all(shape[0] == len(rows) for shape in shapes)
-        except (OSError, safetensors.SafetensorError):
-            return False
+            with safetensors.safe_open(path, framework="pt") as file:
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+                shapes = {name: each.get_shape() for name, each in slices.items()}
+                metadata = file.metadata() or {}
+                _ = [int(number) for number in (metadata["evaluations"], *metadata[NOT_FINITE].split())]
+        except (OSError, safetensors.SafetensorError, KeyError, ValueError):  # older versions lack NOT_FINITE
+            return None
+        if not shapes or any(shape[:1] != [len(rows)] for shape in shapes.values()):
+            return None
+        return {name: (str(slices[name].get_dtype()), shape[1:]) for name, shape in shapes.items()}
 
     def _path(self, rows: range) -> Path:
         return self._folder / f"part-{rows.start:08d}.safetensors"

@@ -6,11 +6,13 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from signal_diffusion.config import schema
 from signal_diffusion.experiment.network import GUIDE_FOLDER, TEXT_ENCODER_FOLDER, VAE_FOLDER
 from signal_diffusion.paths import is_machine_path, last_part
 from signal_diffusion.sampling.trained import Trained
+from signal_diffusion.untrusted import read_json
 
 __all__ = ["portable", "remove_paths"]
 
@@ -62,7 +64,7 @@ def _portable_paths(paths: schema.Paths) -> schema.Paths:
 
 def remove_paths(path: Path) -> None:
     """Remove from a part's settings the path that it was loaded from, which libraries store there."""
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = read_json(path, dict[str, Any], "export again")
     kept = {name: value for name, value in settings.items() if not _is_path(name, value)}
     if kept != settings:
         path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")

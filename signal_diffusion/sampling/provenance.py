@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from signal_diffusion.checkpoints import MANIFEST
+from signal_diffusion.checkpoints import digests
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.paths import without_paths
 from signal_diffusion.sampling.choosing import is_exported
@@ -53,8 +52,7 @@ def provenance_of(trained: Trained, settings: Mapping[str, Any], requested: Mapp
 
 def weight_hashes(checkpoint: Path) -> dict[str, str]:
     """SHA-256 of the weight files of a checkpoint, by name."""
-    manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-    return {name: each["sha256"] for name, each in manifest.items() if name.endswith(".safetensors")}
+    return {name: digest for name, digest in digests(checkpoint).items() if name.endswith(".safetensors")}
 
 
 def _checkpoint_name(trained: Trained) -> str:

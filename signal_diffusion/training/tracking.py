@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError, one_line
+from signal_diffusion.untrusted import parse_json
 
 __all__ = ["METRICS_NAME", "Histogram", "Tracker", "read_rows", "wandb_module"]
 
@@ -204,17 +205,17 @@ def wandb_module() -> ModuleType:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; [] if there is no file. Warns about rows damaged by a kill or a full disk."""
-    if not path.exists():
+    if not path.is_file():
         return []
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            float(row["step"])
-        except (ValueError, KeyError, TypeError):
-            print(f"warning: dropped a damaged row of {METRICS_NAME}", file=sys.stderr)
-        else:
+        row: dict[str, Any] = {}
+        with suppress(ValueError):
+            row = parse_json(line, dict[str, int | float])
+        if isinstance(row.get("step"), int):
             rows.append(row)
+        else:
+            print(f"warning: dropped a damaged row of {METRICS_NAME}", file=sys.stderr)
     return rows
 
 

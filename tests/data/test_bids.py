@@ -192,7 +192,7 @@ def test_windows_that_do_not_follow_each_other_have_a_boundary(tmp_path: Path) -
     [
         ({"signals": None}, "samples.npz: has no signals, only tensors, "),
         (
-            {"signals": np.full((1, 19, 2048), np.nan)},
+            {"signals": np.full((3, 19, 2048), np.nan)},
             "sub-synth0001_task-generated_desc-synth: the samples have values that are not finite",
         ),
     ],
@@ -209,12 +209,12 @@ def test_samples_without_usable_signals_are_refused(
     ("change", "complaint"),
     [
         (lambda root: (root / "samples.npz").unlink(), "samples.npz: missing; sample again with --format npz"),
-        (lambda root: (root / "samples.npz").write_bytes(b"PK"), "samples.npz: damaged"),
+        (lambda root: (root / "samples.npz").write_bytes(b"PK"), "samples.npz: cannot be read"),
         (
             lambda root: (root / "samples.json").write_text(json.dumps(ABOUT | {"dataset": {"format_version": 3}})),
             "samples.json: dataset missing or unknown entries: ",
         ),
-        (lambda root: (root / "samples.json").write_text("[]"), "samples.json: not as `sample` writes it"),
+        (lambda root: (root / "samples.json").write_text("[]"), "samples.json: cannot be read .should be an object"),
         (
             lambda root: (root / "samples.json").unlink(),
             r"neither a folder that `sample` wrote \(samples.json is missing\)",

@@ -28,8 +28,9 @@ def test_the_card_rebuilds_the_representation(synthetic_dataset: Path):
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (lambda text: text[:-20], "not JSON"),
-        (lambda text: "[]", "format_version"),
+        (lambda text: text[:-20], "Invalid JSON"),
+        (lambda text: "[]", "should be an object"),
+        (lambda text: "{}", "format_version"),
         (lambda text: text.replace('"format_version": 3', '"format_version": 99'), "format version 99"),
         (lambda text: text.replace('"channels"', '"chanels"'), "chanels, channels"),
     ],

@@ -203,7 +203,7 @@ def test_a_damaged_manifest_is_named_and_passed_over(name: str, two: Path) -> No
     assert checkpoints.find_checkpoint(two, "latest", warnings.append) == two / "checkpoint-1"
     [line] = warnings
     assert line.startswith(f"{manifest}: cannot be read (") and line.endswith("; trying an earlier one")
-    checkpoints.prune(two, 1, newest=9, keep=None)  # nobody knows what it is, so it stays
+    checkpoints.prune(two, 1, newest=9, keep=set())  # nobody knows what it is, so it stays
     assert (two / "checkpoint-2").is_dir()
 
 
@@ -239,7 +239,7 @@ def test_a_link_to_a_checkpoint_of_another_run_is_left_alone(
     warnings: list[str] = []
     assert checkpoints.find_checkpoint(two, "latest", warnings.append) == two / "checkpoint-2"
     assert warnings == [f"{two / 'checkpoint-50'}: is a link, so it is left alone"]
-    checkpoints.prune(two, 1, newest=2, keep=None)
+    checkpoints.prune(two, 1, newest=2, keep=set())
     assert (two / "checkpoint-50" / "manifest.json").is_file()
     assert checkpoints.find_checkpoint(two, "checkpoint-50", warnings.append)  # by its name it is taken
 

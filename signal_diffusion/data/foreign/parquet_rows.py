@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from signal_diffusion.data.foreign.parquet_cells import image_or_signal
 from signal_diffusion.data.foreign.rows import Rows, text_or_none
 from signal_diffusion.data.foreign.signal_metadata import SIGNAL_METADATA
 from signal_diffusion.errors import UserError
+from signal_diffusion.untrusted import parse_json
 
 __all__ = ["parquet_rows"]
 
@@ -122,6 +122,6 @@ def _json(schema: pa.Schema, key: str) -> Any:
     """Read an entry of a file's metadata (as `export` and Hugging Face write them); text if it is not JSON."""
     text = (schema.metadata or {}).get(key.encode(), b"null").decode(errors="replace")
     try:
-        return json.loads(text)
+        return parse_json(text, object)
     except ValueError:
         return text

@@ -15,6 +15,7 @@ import numpy as np
 
 from signal_diffusion.data.card import SPLITS
 from signal_diffusion.errors import UserError
+from signal_diffusion.untrusted import read_json
 
 __all__ = ["SPLITS_NAME", "read_splits", "split_groups", "split_subjects", "write_splits"]
 
@@ -82,21 +83,9 @@ def read_splits(path: Path) -> dict[str, str]:
     Raises `UserError` if the file is missing or invalid, or a subject is in two splits.
     """
     path = path / SPLITS_NAME if path.is_dir() else path
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: no such file; expected a dataset made by `signal-diffusion prepare`, or its {SPLITS_NAME}"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}); expected a dataset made by `signal-diffusion prepare`, "
-            f"or its {SPLITS_NAME}"
-        ) from error
-    if not isinstance(entries, dict) or not all(
-        split in SPLITS and isinstance(members, list) and all(isinstance(member, str) for member in members)
-        for split, members in entries.items()
-    ):
+    advice = f"expected a dataset made by `signal-diffusion prepare`, or its {SPLITS_NAME}"
+    entries = read_json(path, dict[str, list[str]], advice)
+    if not entries.keys() <= set(SPLITS):
         raise UserError(f"{path}: expected lists of subjects under {', '.join(SPLITS)}")
     split_of = [(subject, split) for split, members in entries.items() for subject in members]
     twice = [subject for subject, count in Counter(subject for subject, _ in split_of).items() if count > 1]

@@ -5,7 +5,6 @@ Formats: `formats.FORMATS` in plain folders, and those of BIDS, through MNE-BIDS
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import warnings
@@ -22,6 +21,7 @@ from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.unread import refuse_unread, unread_in, warning_about
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.paths import is_broken_link
+from signal_diffusion.untrusted import read_json
 
 __all__ = ["Found", "find", "source_of"]
 
@@ -75,11 +75,8 @@ def find(
 def source_of(root: Path) -> dict[str, Any]:
     """Describe an input: `name`, `license` and `description`, None if not stated."""
     path = root / "dataset_description.json"
-    try:
-        description = json.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); fix it or remove it") from error
-    if not isinstance(description, dict) or not isinstance(description.get("License"), str | None):
+    description = read_json(path, dict[str, Any], "fix it or remove it") if path.exists() else {}
+    if not isinstance(description.get("License"), str | None):
         raise UserError(f"{path}: expected a JSON object in which License is text; fix it or remove it")
     return {
         "name": _dataset_name(root),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 from signal_diffusion.data.ages_and_sexes import MISSING, SEX_COLUMNS, SEXES
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError
+from signal_diffusion.untrusted import read_json
 
 __all__ = [
     "ID_COLUMNS",
@@ -154,11 +154,8 @@ def _declared_sexes(path: Path, columns: Sequence[str]) -> dict[str, dict[str, s
     sidecar = path.with_suffix(".json")
     if path.suffix.lower() != ".tsv" or not sidecar.exists():
         return {}
-    try:
-        described = json.loads(sidecar.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{sidecar}: not JSON ({error}); fix it or remove it") from error
-    about = {name: described.get(name) for name in columns} if isinstance(described, dict) else {}
+    described = read_json(sidecar, dict[str, Any], "fix it or remove it")
+    about = {name: described.get(name) for name in columns}
     levels = {name: each.get("Levels") for name, each in about.items() if isinstance(each, dict)}
     return {
         name: {code: _meaning(code, text) for code, text in each.items()}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
-from signal_diffusion.data.integrity import sha256_of
+from signal_diffusion.data.integrity import leads_out, sha256_of
 
 __all__ = ["compare_files", "first_line", "readable_files"]
 
@@ -23,6 +23,8 @@ def compare_files(root: Path, card: DatasetCard) -> Iterator[str]:
         if not path.is_file():
             yield f"{name}: listed in the card, but missing"
             continue
+        if leads_out(path, root):
+            yield f"{name}: a link to {path.resolve()}, which is not in the dataset"
         actual = sha256_of(path)
         if actual != digest:
             yield f"{name}: the card says SHA-256 {digest[:12]}…, found {actual[:12]}…"

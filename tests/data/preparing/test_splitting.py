@@ -65,11 +65,11 @@ def test_splits_file_round_trips(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (None, "no such file"),
+        (None, "missing; expected a dataset made by"),
         ("{", "cannot be read"),
-        ("[]", "expected lists of subjects under train, validation, test"),
-        (json.dumps({"train": ["a"], "dev": ["b"]}), "expected lists"),
-        (json.dumps({"train": ["a", 3]}), "expected lists"),
+        ("[]", "cannot be read .should be an object"),
+        (json.dumps({"train": ["a"], "dev": ["b"]}), "expected lists of subjects under train, validation, test"),
+        (json.dumps({"train": ["a", 3]}), "train.1: should be a valid string, found 3"),
         (json.dumps({"train": ["a", "b"], "test": ["b"]}), "b listed twice"),
     ],
 )

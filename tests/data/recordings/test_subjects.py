@@ -93,7 +93,7 @@ def test_codes_that_the_json_file_declares_are_replaced(tmp_path: Path):
     table = write(tmp_path / "participants.tsv", "participant_id\tsex\tage\na\t0\t1\nb\t1\t1\nc\tD\t0\nd\tF\t0\n")
     assert [row["sex"] for row in read_subjects(table).values()] == ["Male", "girl", "D", "F"]
     (tmp_path / "participants.json").write_text("{")
-    with pytest.raises(UserError, match=r"participants\.json: not JSON"):
+    with pytest.raises(UserError, match=r"participants\.json: cannot be read .*; fix it"):
         read_subjects(table)
 
 
