@@ -19,11 +19,13 @@ from signal_diffusion.config.schema import (
     Visualization,
 )
 
-__all__ = ["TRACED_STEPS", "Extent", "Finding", "findings_in"]
+__all__ = ["DEAD_LEARNING_RATE", "TRACED_STEPS", "Extent", "Finding", "findings_in"]
 
 Finding = tuple[str, str]
 """A warning: dotted key and message."""
 FEW_EXAMPLES = 8
+DEAD_LEARNING_RATE = 1e-9
+"""Adam changes each weight by about the learning rate; weights are about 0.01 to 1, and fp32 rounds 0.01 by 1e-9."""
 USUAL_CLIP_NORMS = (0.01, 100.0)
 WARMUP_SHARE = 10  # warm-up takes at most 1 / WARMUP_SHARE of the run
 TRACED_STEPS = 9
@@ -55,7 +57,7 @@ def findings_in(experiment: Experiment | AutoencoderExperiment, extent: Extent) 
             found += _batch_size(extent)
     if rules.warn_if_suspicious:
         training = experiment.training
-        found += [*_clip_norm(training), *_best_only(training.checkpointing)]
+        found += [*_learning_rate(training), *_clip_norm(training), *_best_only(training.checkpointing)]
         found += [*_intervals(training, extent), *_warmup(training.scheduler, extent)]
         found += [*_average(training.ema, extent), *_profile(experiment, extent)]
     return found
@@ -77,6 +79,15 @@ def _batch_size(extent: Extent) -> Iterator[Finding]:
             f"{extent.examples_per_step} examples per optimizer step (batch × accumulation × processes), each with one "
             f"time and one noise: gradients of fewer than {FEW_EXAMPLES} are mostly noise; raise it, or "
             "training.gradient_accumulation_steps",
+        )
+
+
+def _learning_rate(training: Training) -> Iterator[Finding]:
+    if (rate := training.optimizer.learning_rate) < DEAD_LEARNING_RATE:
+        yield (
+            "training.optimizer.learning_rate",
+            f"{rate:g} is dead: steps below {DEAD_LEARNING_RATE:g} are lost in the rounding of fp32 weights; usual "
+            "values are 1e-5 to 1e-3",
         )
 
 

@@ -11,11 +11,13 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from signal_diffusion.config import schema
+from signal_diffusion.config.warnings import DEAD_LEARNING_RATE
 
 __all__ = ["LearningRate", "build_optimizer", "learning_rate_schedule", "with_zero_momentum"]
 
 WARMUP_START = 1e-3  # share of the highest learning rate
 WARMUP_SHARE = 0.1  # of the run, at most
+DEAD_SHARE = 0.05  # of the run, at least; a schedule that ends at 0 is dead for less
 PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 """The part of torch's schedule state that depends on the losses; the rest is settings."""
 
@@ -102,6 +104,13 @@ class LearningRate:
         """The learning rate of optimizer step `step` of the run (from 0)."""
         decay = self._plateau.optimizer.param_groups[0]["lr"] if self._plateau else 1.0
         return self._training.optimizer.learning_rate * self._share(step - self._first) * decay
+
+    def is_dead(self, step: int) -> bool:
+        """Whether decays have left rates that change no weight: in all steps from `step` on, over 5 % of the run."""
+        left = self._num_steps - step
+        if left < DEAD_SHARE * self._num_steps or self._training.optimizer.learning_rate < DEAD_LEARNING_RATE:
+            return False  # of a rate that is too low without decays, a warning before training speaks
+        return all(self(later) < DEAD_LEARNING_RATE for later in range(step, self._num_steps, max(1, left // 100)))
 
     def validated(self, loss: float) -> None:
         """Pass a validation loss on to "plateau"."""

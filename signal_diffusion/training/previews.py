@@ -15,11 +15,13 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError
+from signal_diffusion.escaping import for_terminal
 from signal_diffusion.figures.grids import draw_animation
 from signal_diffusion.figures.groups import ExampleSet, SampleGroup
 from signal_diffusion.figures.latents import draw_latents
 from signal_diffusion.figures.samples import draw_samples
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
+from signal_diffusion.training.preview_checks import fault_of
 from signal_diffusion.training.sampling import gathered, own_numbers
 from signal_diffusion.training.validation import in_eval_mode
 
@@ -129,6 +131,9 @@ class Previews:
         except UserError as error:  # raised on all processes
             accelerator.print(f"warning: no preview at step {step}: {error}")
             return {}
+        for group, values in zip(self._groups, samples, strict=True):
+            if fault := fault_of(values, group.real):
+                accelerator.print(f"warning: preview of step {step}: {for_terminal(group.title)}: {fault}")
         images = {"samples": self._folder / f"step-{step:08d}.png"}
         latents = torch.cat([share.samples for share in shares]) if self._generator.autoencoder else None
         if latents is not None:

@@ -70,7 +70,7 @@ class Trainer:
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64  # MPS has no float64
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
         self.saved_step = -1
-        self.was_stopped = False
+        self.was_stopped = self.has_died = False
         self.writer = CheckpointWriter(paths.checkpoints, training.checkpointing.total_limit)
         wanted = debug.log_gradients and accelerator.is_main_process  # gradients are the same on all processes
         self.gradients = BlockGradients(self.model, components.model.blocks, accelerator.device) if wanted else None
@@ -204,6 +204,12 @@ class Trainer:
             for name, histogram in self.gradients.histograms().items():
                 tracker.histogram(step, name, histogram)
         tracker.metrics(step, row)
+        if not self.has_died and self.learning_rate.is_dead(step):
+            self.has_died = True
+            tracker.message(
+                f"warning: the learning rate is {self.learning_rate(step):.1e} at step {step} and stays too low to "
+                "change weights; end the run, or raise training.scheduler.min_lr_ratio"
+            )
         tracker.progress(step, loss, examples_per_second)
 
     def _stop_if_not_finite(self, tracker: Tracker, *, weights: bool = False) -> None:

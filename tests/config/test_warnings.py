@@ -44,6 +44,7 @@ RUN = Extent(num_steps=1000, steps_per_epoch=100, examples_per_step=32, num_exam
             "optimizer.gradient_clip_norm",
             "0.005 clips every gradient",
         ),
+        ({"optimizer": Optimizer(learning_rate=1e-10)}, "optimizer.learning_rate", "1e-10 is dead: steps below 1e-09"),
         ({"optimizer": Optimizer(gradient_clip_norm=500.0)}, "optimizer.gradient_clip_norm", "500.0 practically never"),
         ({"checkpointing": Checkpointing(interval=1001)}, "checkpointing.interval", "1001 steps is longer than the"),
         ({"checkpointing": Checkpointing(interval=11, unit="epochs")}, "checkpointing.interval", "1100 steps is"),
@@ -73,6 +74,7 @@ def test_a_suspicious_setting_is_reported_with_its_key(tables: dict[str, Any], k
     "tables",
     [
         {"optimizer": Optimizer(gradient_clip_norm=0.0)},
+        {"optimizer": Optimizer(learning_rate=1e-9)},
         {"optimizer": Optimizer(gradient_clip_norm=0.01)},
         {"optimizer": Optimizer(gradient_clip_norm=100.0)},
         {"checkpointing": Checkpointing(interval=0)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from signal_diffusion.config import schema
 from signal_diffusion.training.nonfinite import SkippingStep
-from signal_diffusion.training.optimizers import build_optimizer, learning_rate_schedule
+from signal_diffusion.training.optimizers import LearningRate, build_optimizer, learning_rate_schedule
 
 
 def rates(num_steps: int = 1000, steps_per_epoch: int = 100, **config: object) -> list[float]:
@@ -120,6 +121,28 @@ def test_momentum_starts_at_zero_and_steps_stay_bit_identical_to_torch() -> None
             model(torch.ones(2, 4)).square().sum().backward()
             each.step()
     assert torch.equal(ours.weight, plain.weight)
+
+
+@pytest.mark.parametrize(
+    ("rate", "scheduler", "first_dead"),
+    [
+        (1e-4, {"type": "step", "gamma": 0.1, "step_size": 10, "min_lr_ratio": 0.0}, 60),  # 1e-10 from epoch 6 × 10 on
+        (1e-4, {"type": "step", "gamma": 0.1, "step_size": 10, "min_lr_ratio": 0.01}, None),
+        (1e-4, {"type": "cosine", "min_lr_ratio": 0.0}, None),
+        (1e-4, {"type": "linear", "min_lr_ratio": 0.0}, None),
+        (1e-7, {"type": "constant", "warmup_steps": 10}, None),  # begins at 1e-10
+        (1e-12, {"type": "constant"}, None),  # `config check` warns of it
+    ],
+)
+def test_a_learning_rate_is_dead_if_decays_leave_nothing_for_the_rest_of_the_run(
+    rate: float, scheduler: dict[str, Any], first_dead: int | None
+) -> None:
+    training = schema.Training(
+        scheduler=schema.Scheduler(**scheduler), optimizer=schema.Optimizer(learning_rate=rate), max_steps=100
+    )
+    learning_rate = LearningRate(training, num_steps=100, steps_per_epoch=1)
+    dead = [step for step in range(101) if learning_rate.is_dead(step)]
+    assert dead == (list(range(first_dead, 96)) if first_dead else [])
 
 
 def test_steps_that_a_scaler_skips_are_only_counted() -> None:

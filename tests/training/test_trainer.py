@@ -203,6 +203,17 @@ def test_a_step_without_logging_does_not_wait_for_the_device(
 WAITS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
 
 
+def test_a_learning_rate_that_has_decayed_to_nothing_is_told_once(
+    experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheduler = {"type": "step", "gamma": 1e-5, "step_size": 1, "min_lr_ratio": 0}
+    overrides = [f"training.scheduler.{key}={value}" for key, value in scheduler.items()]
+    train(experiment_file, output_dir=tmp_path, overrides=(*overrides, "training.log_interval=1"))
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "learning rate" in line]
+    [warning] = warnings
+    assert warning.startswith("warning: the learning rate is 1.0e-12 at step 12 and stays too low to change weights; ")
+
+
 def test_conditions_are_dropped_at_the_rate_of_cfg_dropout(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
