@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from signal_diffusion.config.types import MAX_BATCH_SIZE, MAX_SAMPLES
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling import export as exporting
@@ -109,7 +110,7 @@ class SignalDiffusionPipeline:
             If some samples have values that are not finite; its `samples` are the others.
         """
         fitting = batch_size is None or (isinstance(batch_size, str) and batch_size == "auto")
-        size = None if fitting else whole_number("batch_size", batch_size)
+        size = None if fitting else whole_number("batch_size", batch_size, MAX_BATCH_SIZE)
         if "num_samples" in sampling:
             raise UserError("num_samples: use the argument num instead")
         with named_as_arguments():
@@ -122,7 +123,8 @@ class SignalDiffusionPipeline:
                 windows=windows,
                 noise=noise,
             )
-            trained = self._with_options(sampling | {"num_samples": 1 if num is None else whole_number("num", num)})
+            count = 1 if num is None else whole_number("num", num, MAX_SAMPLES)
+            trained = self._with_options(sampling | {"num_samples": count})
             request, captions = build_request(wanted, trained.experiment, trained.card)
             trained = self._with_captions(trained, captions)
             generator = trained.generator

@@ -194,11 +194,14 @@ def _sample(
 
 
 def _batch_size(text: str) -> int | None:
+    from signal_diffusion.config.types import MAX_BATCH_SIZE
+    from signal_diffusion.sampling.options import whole_number
+
     if text.strip() == "auto":
         return None
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise UserError(f"--batch-size {text}: expected a number of at least 1, or auto")
-    return int(text)
+    if not text.strip().isdecimal():
+        raise UserError(f"--batch-size {text}: expected a number, or auto")
+    return whole_number("--batch-size", int(text), MAX_BATCH_SIZE)
 
 
 def _pairs(text: str) -> dict[str, str]:

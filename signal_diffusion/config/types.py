@@ -11,10 +11,10 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 __all__ = [
-    "LEVELS", "MAX_WIDTH", "TABLE", "BatchSize", "Batches", "BelowOne", "Classes", "Examples", "Finite",
-    "Fraction", "Layers", "LayersOrNone", "Mebibytes", "Name", "NotNegative", "PerRow", "Positive", "Samples",
-    "SamplesOrNone", "SamplingSteps", "Seed", "Side", "SideOrNone", "Steps", "StepsOrNone", "Timesteps", "Tokens",
-    "Width", "Workers",
+    "LEVELS", "MAX_BATCH_SIZE", "MAX_SAMPLES", "MAX_WIDTH", "TABLE", "BatchSize", "Batches", "BelowOne",
+    "Classes", "Examples", "Finite", "Fraction", "Layers", "LayersOrNone", "Mebibytes", "Name", "NotNegative",
+    "PerRow", "Positive", "Samples", "SamplesOrNone", "SamplingSteps", "Seed", "Side", "SideOrNone", "Steps",
+    "StepsOrNone", "Timesteps", "Tokens", "Width", "Workers",
 ]  # fmt: skip
 
 TABLE = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -25,10 +25,12 @@ StepsOrNone = Annotated[int, Field(ge=0, le=10**9)]
 # Examples of a split: 10⁹ examples of 64 × 64 are 15 TiB.
 Examples = Annotated[int, Field(ge=1, le=10**9)]
 # Samples of one command, all of them in memory at once: 10⁷ samples of 64 × 64 are 150 GiB.
-Samples = Annotated[int, Field(ge=1, le=10**7)]
-SamplesOrNone = Annotated[int, Field(ge=0, le=10**7)]
+MAX_SAMPLES = 10**7
+Samples = Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
+SamplesOrNone = Annotated[int, Field(ge=0, le=MAX_SAMPLES)]
 # Examples per forward pass: LAMB's 65,536 (arXiv 1904.00962) is among the largest batches that were ever trained with.
-BatchSize = Annotated[int, Field(ge=1, le=2**16)]
+MAX_BATCH_SIZE = 2**16
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)]
 # Batches per optimizer step: 4,096 of them are a large step even with one example each.
 Batches = Annotated[int, Field(ge=1, le=2**12)]
 # Steps of a sampler: DDPM (arXiv 2006.11239) takes 1,000, and 50 usually suffice.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -48,14 +49,14 @@ def override(key: str, value: Any) -> str:
     return f"{_TABLE}.{key}={text}"
 
 
-def whole_number(name: str, value: object) -> int:
-    """A whole number of at least 1, from Python or NumPy; for anything else a `UserError` that names the argument."""
+def whole_number(name: str, value: object, most: int) -> int:
+    """A whole number from 1 to `most`, from Python or NumPy; a `UserError` that names the argument if it is not one."""
     try:
         number = 0 if isinstance(value, bool) else value.__index__()  # type: ignore[attr-defined]
     except (AttributeError, TypeError):
         number = 0
-    if number < 1:
-        raise UserError(f"{name}: {value!r}; expected a whole number of at least 1")
+    if not 1 <= number <= most:
+        raise UserError(f"{name}: {reprlib.repr(value)}; expected a whole number from 1 to {most}")
     return number
 
 

@@ -25,6 +25,8 @@ from signal_diffusion.sampling.whole_windows import Noise, check_windows, reques
 __all__ = ["RequestOptions", "build_request", "request_options"]
 
 CAPTION = "caption"
+MAX_WINDOWS = 10**5
+"""Windows of 100 electrodes are then as many samples as `generation.sampling.num_samples` may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ def request_options(
         If a value is invalid or options conflict; it names options, which `options.named_as_arguments` changes.
     """
     if windows is not None:
-        windows = whole_number("--windows", windows)
+        windows = whole_number("--windows", windows, MAX_WINDOWS)
         if num is not None:
             raise UserError(
                 f"--windows {windows}: determines the number of samples, one per electrode; leave out --num {num}"

@@ -113,7 +113,7 @@ def test_the_pipeline_and_the_command_generate_the_same_windows(trained: Trained
     ("arguments", "expected"),
     [
         ({"windows": 2, "num": 3}, "windows 2: determines the number of samples, one per electrode; leave out num 3"),
-        ({"windows": 0}, "windows: 0; expected a whole number of at least 1"),
+        ({"windows": 0}, "windows: 0; expected a whole number from 1 to 100000"),
         ({"noise": "shared"}, "noise shared: only applies to windows; leave it out"),
         ({"windows": 1, "noise": "loud"}, "noise loud: expected shared or independent"),
         (
