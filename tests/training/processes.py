@@ -18,7 +18,13 @@ from torch.distributed import TCPStore
 TIMEOUT = 300  # s
 
 _processes = multiprocessing.get_context("forkserver")
-_LATER = ("torch._dynamo", "datasets", "matplotlib.figure", "scipy.io")  # which a run imports where it needs them
+_LATER = (
+    "torch._dynamo",
+    "datasets",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "matplotlib.figure",
+    "scipy.io",
+)  # which a run imports where it needs them
 _processes.set_forkserver_preload(["signal_diffusion.training.diffusion", *_LATER])
 
 

@@ -1,0 +1,59 @@
+"""Signals at random moments: a run saves and loses no step, whatever asks it to stop."""
+
+from __future__ import annotations
+
+import random
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from signal_diffusion.errors import SIGNALS
+from tests.chaos.faults import command, events_of, faulty, stopped_twice
+from tests.chaos.records import Injection, injections, line_of
+from tests.chaos.trainings import INTERVAL, assert_same, resumed, steps_lost, training
+
+pytestmark = [pytest.mark.chaos, pytest.mark.processes]
+
+
+@pytest.fixture(scope="module")
+def events(experiment_file: Path, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """Changes of files in the folder of an undisturbed run."""
+    run = tmp_path_factory.mktemp("chaos") / "counted"
+    return events_of(run, *training(experiment_file, run))
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_run_saves_when_it_is_asked_to_stop_and_goes_on_with_the_same_bits(
+    number: signal.Signals, times: int, events: int, experiment_file: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(f"{number} {times}")
+    with injections(f"{number.name}: train") as injected:
+        for attempt in range(times):
+            run = tmp_path / str(attempt)
+            event = chance.randrange(10, events)  # the first ones are before training has started
+            finished = faulty(partial(signal.raise_signal, number), event, run, *training(experiment_file, run))
+            assert finished.exit_codes == [0], finished.output
+            injected.append(Injection(line_of(finished.output, run), steps_lost(run)))
+            assert steps_lost(run) == 0 and resumed(run) > 0
+            assert command(*training(experiment_file, run)).exit_codes == [0]
+            assert_same(run, undisturbed)
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_second_signal_ends_a_run_at_once_and_the_next_one_goes_on_with_the_same_bits(
+    times: int, events: int, experiment_file: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(times)
+    with injections("SIGTERM twice: train") as injected:
+        for attempt in range(times):
+            run = tmp_path / str(attempt)
+            fault = partial(stopped_twice, signal.SIGTERM)
+            finished = faulty(fault, chance.randrange(10, events), run, *training(experiment_file, run))
+            assert finished.exit_codes == [-signal.SIGTERM], finished.output
+            injected.append(Injection("Terminated", steps_lost(run)))
+            assert injected[-1].steps_lost < 2 * INTERVAL
+            assert command(*training(experiment_file, run)).exit_codes == [0]
+            assert_same(run, undisturbed)
