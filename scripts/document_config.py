@@ -75,6 +75,42 @@ scale of 3 for class-conditional models, and previews of 16 samples; in the flat
 }
 
 
+CHANGES = """\
+## What changed from the flat to the grouped YAML
+
+Each item has a test in `tests/config/test_change_items.py`, `test_change[ITEM]`; most have values in
+`test_legacy_yaml.py` too.
+
+| item | changed in the grouped YAML | today |
+|---|---|---|
+| `image size` | said once | `data.image_size`; a second, different value is an error |
+| `optimizer` | one table | `training.optimizer` |
+| `scheduler` | one table, `T_max: auto` | `training.scheduler`; absent `T_max` = the whole run |
+| `ema` | one table | `training.ema` |
+| `output` | one folder with subfolders | `output.base_dir`, `output.subdirs` |
+| `conditioning` | one table | `model.conditioning`; whether labels are returned follows from `type` |
+| `checkpointing` | one table | `training.checkpointing`, with `unit = "epochs"` |
+| `validation` | one table, below `training` | `training.validation`, with `unit = "epochs"` |
+| `visualization` | one table, below `training` | `training.visualization`, with the total `num_samples` |
+| `resume` | new | `training.resume` |
+| `compute` | new, with `training.performance` | `compute`, `training.performance`, `training.mixed_precision` |
+| `validation rules` | new, with `debug` | `validation_rules`, `debug` |
+| `data` | paths, loading, augmentation | `data.paths`, `data.loading`, `data.augmentation` |
+| `model` | architecture, diffusion, conditioning | `model.architecture`, `model.diffusion`, `model.conditioning` |
+| `generation` | sampling, output | `generation.sampling`, `generation.output` |
+
+Its validation rules, `test_rule…[RULE]` in the same file:
+
+| rule | then | today |
+|---|---|---|
+| `classes` | type "class" needs `num_classes` | absent = the number that the dataset has; another number is an error |
+| `T_max` | "auto" = `training.epochs` | absent, which means the whole run |
+| `device` | one of the known | the same, or "auto" |
+| `type` | null or "class" | "none", "class", "caption" or "attributes" |
+| `seed` | a number | an integer of at least 0 |
+"""
+
+
 def main(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file is out of date.")] = False,
 ) -> None:
@@ -110,7 +146,7 @@ def migration() -> str:
             lines = "".join(f"- {each.phrase}: {_pairs(each)}\n" for each in defaults)
             about = "What this layout leaves unsaid, where today's default differs:"
             parts.append(f"{about}\n\n{lines}\n{MORE_DEFAULTS[layout]}")
-    return "\n".join(parts)
+    return "\n".join([*parts, CHANGES])
 
 
 def _sort_key(row: Row) -> tuple[bool, str]:
