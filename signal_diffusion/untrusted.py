@@ -79,7 +79,7 @@ def read_torch(path: Path, advice: str) -> Any:
     import torch
 
     with _reported(path, advice):
-        _check_sizes(path, most=1)  # torch.save does not compress
+        check_expansion(path, most=1)  # torch.save does not compress
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # torch's message has eleven lines, and advises to run the code
@@ -91,12 +91,21 @@ def read_arrays(path: Path, advice: str, names: Collection[str] | None = None) -
     import numpy as np
 
     with _reported(path, advice):
-        _check_sizes(path, most=MAX_EXPANSION)
+        check_expansion(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if names is None or name in names}
         if other := [name for name, each in arrays.items() if not isinstance(each, np.ndarray)]:
             raise ValueError(f"{other[0]!r} is not an array")
         return arrays
+
+
+def check_expansion(path: Path, *, most: int = MAX_EXPANSION) -> None:
+    """Raise a `ValueError` if the files in a zip archive have more than `most` times the archive's size together."""
+    limit = max(most * _regular(path).stat().st_size, _ALWAYS_ALLOWED)
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > limit:
+        raise ValueError(f"expands from {path.stat().st_size / 2**20:.0f} MiB to {size / 2**20:.0f} MiB")
 
 
 def pickled_weights(path: Path, library: str, model: str) -> UserError:
@@ -147,15 +156,6 @@ def _regular(path: Path) -> Path:
         raise ValueError("not a regular file")
     path.stat()
     return path
-
-
-def _check_sizes(path: Path, *, most: int) -> None:
-    """Check that the files in a zip archive have at most `most` times the archive's size together."""
-    limit = max(most * _regular(path).stat().st_size, _ALWAYS_ALLOWED)
-    with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > limit:
-        raise ValueError(f"expands from {path.stat().st_size / 2**20:.0f} MiB to {size / 2**20:.0f} MiB")
 
 
 @cache

@@ -49,6 +49,8 @@ def _check_column(name: str, column: Any) -> None:
 
 
 def _check_split(name: str, split: Any) -> None:
+    if not is_within(name) or "/" in name:
+        raise UserError(f"splits: expected names of folders in the dataset, found {shown(name)}")
     if not (isinstance(split, dict) and _SPLIT.keys() <= split.keys()):
         raise UserError(f"splits: {name}: expected {', '.join(_SPLIT)}")
     for key, (fits, expected) in _SPLIT.items():

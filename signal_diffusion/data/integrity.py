@@ -23,6 +23,8 @@ from signal_diffusion.paths import cache_folder, is_readable
 
 __all__ = ["changed_files", "check_rows", "digest_of", "file_version", "leads_out", "sha256_of"]
 
+_DIGITS = 64  # of a SHA-256
+
 
 def check_rows(files: Sequence[Path], split: str, card: DatasetCard) -> None:
     """Check that the Parquet files of a split have the card's number of rows together, and tensors of its shape.
@@ -77,8 +79,8 @@ def digest_of(path: Path, cache_dir: str = "") -> str:
     before = file_version(path)
     name = hashlib.sha256(repr(before).encode()).hexdigest()[:32]
     remembered = cache_folder(cache_dir, "digests", holds=lambda folder: is_readable(folder / name)) / name
-    if remembered.is_file():
-        return remembered.read_text(encoding="ascii")
+    if remembered.is_file() and len(digest := remembered.read_text(encoding="ascii", errors="replace")) == _DIGITS:
+        return digest  # otherwise it is of a power failure
     digest = sha256_of(path)
     if file_version(path) == before:
         with suppress(OSError):  # a full disk: the file is hashed again next time

@@ -18,8 +18,11 @@ import pytest
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files
 from signal_diffusion.data.foreign.parquet_rows import _json
+from signal_diffusion.data.integrity import digest_of
 from signal_diffusion.data.preparing.splitting import read_splits
+from signal_diffusion.data.recordings.arrays import open_array
 from signal_diffusion.data.recordings.finding import source_of
+from signal_diffusion.data.recordings.opening import errors_naming
 from signal_diffusion.data.stored_signals import open_signals
 from signal_diffusion.data.verification.checks import check_dataset
 from signal_diffusion.errors import UserError
@@ -58,6 +61,31 @@ def test_a_card_lists_no_file_outside_of_its_folder(name: str, root: Path) -> No
     changed_card(root, lambda entries: entries["files"].update({name: "0" * 64}))
     with pytest.raises(UserError, match="expected a path within the dataset"):
         DatasetCard.load(root)
+
+
+@pytest.mark.parametrize("name", ["../other", "a/b", "", "/etc"])
+def test_names_of_splits_are_names_of_folders(name: str, root: Path) -> None:
+    changed_card(root, lambda entries: entries["splits"].update({name: entries["splits"]["test"]}))
+    with pytest.raises(UserError, match=f"splits: expected names of folders in the dataset, found '{name}'"):
+        DatasetCard.load(root)
+
+
+def test_a_remembered_digest_that_a_power_failure_emptied_is_computed_again(root: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    expected = digest_of(root / FILE, str(cache))
+    [remembered] = [path for path in cache.rglob("*") if path.is_file()]
+    for content in (b"", b"\xff" * 10):
+        remembered.write_bytes(content)
+        assert digest_of(root / FILE, str(cache)) == expected
+
+
+def test_a_bomb_among_recordings_is_refused_by_its_size(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(bomb())
+    with (
+        pytest.raises(UserError, match=r"a.npz: cannot be read as .npz \(expands from 0 MiB to 100 MiB\)"),
+        errors_naming(tmp_path / "a.npz"),
+    ):
+        open_array(tmp_path / "a.npz", 250.0, ("Fz",))
 
 
 def test_a_shape_that_the_tensors_do_not_have_is_refused_before_anything_is_allocated(root: Path) -> None:

@@ -17,6 +17,7 @@ from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.signal_tables import TABLES, SignalTable, holds_signals, read_table
 from signal_diffusion.data.recordings.table_columns import electrode_columns
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.untrusted import check_expansion
 
 if TYPE_CHECKING:
     import mne
@@ -140,6 +141,7 @@ def _load(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         found = {path.name: np.load(path, allow_pickle=False)}
     elif path.suffix.lower() == ".npz":
+        check_expansion(path)
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
     else:
