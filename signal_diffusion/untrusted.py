@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import reprlib
 import shlex
+import warnings
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def read_torch(path: Path, advice: str) -> Any:
 
     import torch
 
-    with _reported(path, advice):
+    with _reported(path, advice), warnings.catch_warnings(action="ignore"):
         check_expansion(path, most=1)  # torch.save does not compress
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
