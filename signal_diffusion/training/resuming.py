@@ -21,14 +21,11 @@ from signal_diffusion.experiment.compatibility import changed_metric_keys, check
 from signal_diffusion.experiment.dataset import dataset_of, steps_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.training import state
-from signal_diffusion.training.nonfinite import DivergedError
 from signal_diffusion.training.optimizers import LearningRate
+from signal_diffusion.training.restoring import forget_best, restore
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = ["checkpoint_to_resume", "origin_check", "resume_from", "roll_back", "set_aside_others", "without_resume"]
-
-MAX_ROLLBACKS = 3
-"""Of a run, over all its commands."""
+__all__ = ["checkpoint_to_resume", "origin_check", "resume_from", "set_aside_others", "without_resume"]
 
 AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
 
@@ -114,13 +111,13 @@ def resume_from(
         return []
     before = state.Progress.of(checkpoint.folder)
     lines = [*_length(trainer, checkpoint.folder, before)]
-    trainer.resume(checkpoint.folder, reset_optimizer=table.reset_optimizer, reset_scheduler=table.reset_scheduler)
+    restore(trainer, checkpoint.folder, reset_optimizer=table.reset_optimizer, reset_scheduler=table.reset_scheduler)
     resets = {"the optimizer's state": table.reset_optimizer, "the learning-rate schedule": table.reset_scheduler}
     if names := [name for name, is_reset in resets.items() if is_reset]:
         lines.append(f"reset at step {before.step}: {' and '.join(names)}")
     lines += _learning_rate(trainer, checkpoint, before, experiment)
     if before.validated > 0 and (changed := changed_metric_keys(checkpoint, experiment)):
-        trainer.forget_best()
+        forget_best(trainer)
         lines.append(
             f"the best checkpoint so far is forgotten at step {before.step}: its validation loss is not comparable, "
             f"because these changed: {', '.join(changed)}"
@@ -146,27 +143,6 @@ def _learning_rate(
     last, following = rate(max(0, step - 1)), trainer.learning_rate(step)
     now = f"{num_steps}" if length == num_steps else f"now {num_steps}"
     return [f"learning rate: {last:.2e} in step {step} of {length}, {following:.2e} in step {step + 1} of {now}"]
-
-
-def roll_back(trainer: Trainer, error: DivergedError) -> tuple[Checkpoint, str]:
-    """Resume from the run's last good checkpoint, but with other noise; return it, and a line that says so.
-
-    Raises
-    ------
-    UserError
-        The `error`, unless the run may go back: `training.on_nonfinite` says so, there is a good checkpoint, the run
-        has not gone back three times, and nobody has stopped it.
-    """
-    number, good = trainer.progress.rollbacks + 1, trainer.last_good
-    if trainer.training.on_nonfinite != "rollback" or good is None or trainer.was_stopped:
-        raise error
-    if number > MAX_ROLLBACKS:
-        raise UserError(f"{error} (the run went back {MAX_ROLLBACKS} times)")
-    checkpoints.verify(good)
-    trainer.resume(good)
-    trainer.progress.rollbacks = number
-    times = f"rollback {number} of at most {MAX_ROLLBACKS}"
-    return Checkpoint(good), f"warning: {error.problem}; going on from {good} with other noise ({times})"
 
 
 def _length(trainer: Trainer, checkpoint: Path, before: state.Progress) -> list[str]:

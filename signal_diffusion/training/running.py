@@ -24,10 +24,10 @@ from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.locking import lock_run
 from signal_diffusion.training.nonfinite import DivergedError
+from signal_diffusion.training.restoring import roll_back
 from signal_diffusion.training.resuming import (
     checkpoint_to_resume,
     resume_from,
-    roll_back,
     set_aside_others,
     without_resume,
 )

@@ -12,10 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Batch, batches
-from signal_diffusion.errors import UserError, raise_on_all_processes
+from signal_diffusion.errors import raise_on_all_processes
 from signal_diffusion.experiment.dataset import steps_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.models.compilation import allow_many_shapes
@@ -31,7 +30,6 @@ from signal_diffusion.training.optimizers import LearningRate, build_optimizer
 from signal_diffusion.training.saving import CheckpointWriter
 from signal_diffusion.training.stopping import Stopped, StopRequest
 from signal_diffusion.training.tracking import Tracker
-from signal_diffusion.untrusted import read_tensors
 
 __all__ = ["Trainer"]
 
@@ -306,71 +304,11 @@ class Trainer:
         elif saved := self.writer.collect(wait=False):
             tracker.message(f"saved {saved}")
 
-    def resume(self, checkpoint: Path, *, reset_optimizer: bool = False, reset_scheduler: bool = False) -> None:
-        """Resume from a verified checkpoint as if the run had not been interrupted, except for what is reset.
-
-        `reset_optimizer` starts with a fresh optimizer state: the type may change, and the checkpoint needs no state;
-        fp16's loss scale is kept. `reset_scheduler` restarts the learning-rate schedule, plateaus included, over the
-        remaining steps. Everything else continues from the checkpoint's step in either case: the step counter, the
-        weights and their average, the order of examples, the noise, and the best value so far if its checkpoint still
-        exists.
-
-        Raises
-        ------
-        UserError
-            If the checkpoint is of another model, has no state for this optimizer, or weights that are not finite.
-        """
-        checkpoints.load_weights(self.model, checkpoint, use_ema=False)
-        progress = self.progress = state.Progress.of(checkpoint)
-        progress.steps_per_epoch = self.components.order.steps_per_epoch
-        if not reset_optimizer:
-            state.resume_optimizer(
-                self.optimizer.optimizer, self.training.optimizer.type, checkpoint, progress.optimizer
-            )
-        self._resume_ema(checkpoint)
-        if found := not_finite_weights(self.model, self.ema):
-            raise UserError(f"{checkpoint}: weights are not finite: {found}; resume from an earlier checkpoint")
-        if reset_scheduler:
-            progress.schedule_start, progress.plateau = progress.step, None
-        self.learning_rate.resume(progress.schedule_start, progress.plateau)
-        if self.accelerator.scaler and progress.scaler:
-            self.accelerator.scaler.load_state_dict(progress.scaler)
-        saved = torch.tensor(progress.losses, dtype=self.losses.dtype)
-        same = len(saved) == self.accelerator.num_processes
-        own = saved[self.accelerator.process_index] if same else saved.sum(0) / self.accelerator.num_processes
-        self.losses.copy_(own)
-        self.skipping.resume(progress.skipped_steps, progress.skipped_in_a_row)
-        if checkpoint.resolve().parent == self.paths.checkpoints.resolve():
-            self.saved_step = progress.step
-            if progress.is_finite:  # an older version has not saved the step
-                progress.good_step = progress.step
-        best = self.paths.checkpoints / f"checkpoint-{progress.best_step}"
-        if not best.is_dir():  # it is in another run directory, or was removed for a better one later than this step
-            progress.best_step = progress.best_value = None
-
     @property
     def last_good(self) -> Path | None:
         """The newest checkpoint whose weights and last validation were finite, as far as it is written."""
         path = self.paths.checkpoints / f"checkpoint-{self.progress.good_step}"
         return path if path.is_dir() else None
-
-    def forget_best(self) -> None:
-        """Forget the best validation loss, so that the next one becomes the best."""
-        self.progress.best_step = self.progress.best_value = None
-        self.learning_rate.forget_best()
-
-    def _resume_ema(self, checkpoint: Path) -> None:
-        if self.ema is None:
-            return
-        path = checkpoint / checkpoints.EMA_WEIGHTS
-        if path.is_file():
-            averages = read_tensors(path, checkpoints.DAMAGED)
-            try:
-                self.ema.load_state_dict(averages, self.progress.ema_updates)
-            except KeyError as error:
-                raise UserError(f"{path}: {error.args[0]}; {checkpoints.DAMAGED}") from None
-        else:
-            self.ema.restart()
 
     # Set-up ---------------------------------------------------------------------------------------------------------
 
