@@ -13,6 +13,7 @@ import shutil
 import stat
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from torch import nn
 
+from signal_diffusion.disks import size_of, writing
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.lora import frozen_state, is_lora_weight
 from signal_diffusion.untrusted import is_within, read_json, read_tensors
@@ -90,23 +92,26 @@ def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> 
     """
     final = parent / f"{PREFIX}{step}"
     unfinished = parent / f"{UNFINISHED}{PREFIX}{step}"
+    kept = "earlier ones are untouched"
+    advice = f"{kept}; free some space and resume"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        for name, write in writers.items():
-            write(unfinished / name)
-        write_manifest(unfinished, step, writers)
-        for name in (*writers, MANIFEST):
-            _flush(unfinished / name)
-        _flush(unfinished)
-        _make_way(final)  # left over if the run resumed from an earlier step
-        unfinished.rename(final)
-        _flush(parent)
-        remove_unfinished(parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises RuntimeError if the disk is full
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise UserError(f"{final}: cannot write the checkpoint: {error}; earlier ones are untouched") from error
+        with writing(final, "the checkpoint", needs=size_of(writers), advice=advice), ExitStack() as stack:
+            stack.callback(shutil.rmtree, unfinished, ignore_errors=True)
+            parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            for name, write in writers.items():
+                write(unfinished / name)
+            write_manifest(unfinished, step, writers)
+            for name in (*writers, MANIFEST):
+                _flush(unfinished / name)
+            _flush(unfinished)
+            _make_way(final)  # left over if the run resumed from an earlier step
+            unfinished.rename(final)
+            _flush(parent)
+            remove_unfinished(parent)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{final}: cannot write the checkpoint: {error}; {kept}") from error
     return final
 
 

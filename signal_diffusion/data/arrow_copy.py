@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import filelock
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from signal_diffusion.data.integrity import file_version
+from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError
 from signal_diffusion.paths import cache_folder, is_readable
 
@@ -41,16 +43,13 @@ def arrow_copy(files: Sequence[Path], cache_dir: str = "") -> Path:
     with filelock.FileLock(copy.with_suffix(".wait")):  # another run may start now
         if not copy.exists():
             partial = copy.with_suffix(".partial")
-            try:
+            needs, advice = sum(path.stat().st_size for path in files), "free some space, or set data.loading.cache_dir"
+            with writing(copy, f"a copy of {files[0].parent}", needs=needs, advice=advice), ExitStack() as stack:
+                stack.callback(partial.unlink, missing_ok=True)
                 with pa.ipc.new_stream(str(partial), pq.read_schema(files[0])) as writer:
                     for group in _row_groups(files):
                         writer.write_table(group)
                 partial.replace(copy)
-            except OSError as error:  # a full disk; the error does not name the file
-                raise UserError(
-                    f"{copy.parent}: cannot copy {files[0].parent} there ({error.strerror or error}); free some space, "
-                    "or set data.loading.cache_dir to another folder"
-                ) from None
     return copy
 
 

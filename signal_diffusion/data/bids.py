@@ -68,7 +68,7 @@ def export_bids(
         raise UserError(f"{output} already exists; choose another --output, or remove it")
     signals = open_signals(source)
     check_edf(signals.card, where=str(source), advice="BIDS stores EEG as EDF")
-    with atomic_folder(output, replaces=False) as root:
+    with atomic_folder(output, "the BIDS dataset", replaces=False) as root:
         summary = _write_recordings(root, signals, progress)
         write_json(root / "dataset_description.json", _dataset_description(signals))
         _write_participants(root, summary, signals.card)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import filelock
 
+from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError
 
 __all__ = ["atomic_folder"]
 
 
 @contextmanager
-def atomic_folder(output: Path, *, replaces: bool = True) -> Iterator[Path]:
+def atomic_folder(output: Path, what: str = "the folder", *, needs: int = 0, replaces: bool = True) -> Iterator[Path]:
     """Yield a temporary folder to write to, and move it to `output` on success.
+
+    If the disk is full, the error says that `what` cannot be written, and how many bytes it `needs`; 0 = not known.
 
     An existing `output` stays until then, and stays for good if an error is raised. If the process is killed between
     the two renames that exchange them, the next call restores the old folder. Raises `UserError` if another process
@@ -33,7 +36,11 @@ def atomic_folder(output: Path, *, replaces: bool = True) -> Iterator[Path]:
         raise UserError(
             f"{output}: another process is writing it; wait until it is done or choose another --output"
         ) from None
-    try:
+    with writing(output, what, needs=needs, advice="free some space and repeat the command"), ExitStack() as stack:
+        stack.callback(lock.release)
+        # still locked: after the release this could delete another process's lock
+        stack.callback(lock_file.unlink, missing_ok=True)
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
         if old.exists() and not output.exists():
             old.rename(output)
         shutil.rmtree(partial, ignore_errors=True)
@@ -44,10 +51,6 @@ def atomic_folder(output: Path, *, replaces: bool = True) -> Iterator[Path]:
             _exchange(partial, output, old)
         else:
             _move(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        lock_file.unlink(missing_ok=True)  # still locked: after the release this could delete another process's lock
-        lock.release()
 
 
 def _exchange(partial: Path, output: Path, old: Path) -> None:

@@ -30,6 +30,7 @@ from signal_diffusion.checkpoints import WEIGHTS, step_of, write_manifest
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import CARD_NAME
 from signal_diffusion.data.publishing import atomic_folder
+from signal_diffusion.disks import size_of
 from signal_diffusion.errors import UserError, print_warning
 from signal_diffusion.experiment.changed_data import changed_since
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
@@ -68,12 +69,10 @@ def export(trained: Trained, output: Path, *, name: str = "", report: Path | Non
     for line in changed_since(trained.experiment.data, trained.card):
         print_warning(line)
     try:
-        with atomic_folder(output, replaces=False) as folder:
+        with atomic_folder(output, "the model", needs=_size(trained), replaces=False) as folder:
             _write_model(trained, folder, name or output.name, reports)
-    except SafetensorError as error:  # not an OSError, even if the disk is full
-        raise UserError(
-            f"{output}: cannot write the weights: {error}; check the path, its permissions and the space left"
-        ) from error
+    except SafetensorError as error:  # not an OSError
+        raise UserError(f"{output}: cannot write the weights: {error}; check the path and its permissions") from error
     return output
 
 
@@ -81,6 +80,15 @@ def check_new(output: Path) -> None:
     """Raise a `UserError` if `output` already exists."""
     if output.exists():
         raise UserError(f"{output} already exists; choose another folder, or remove it")
+
+
+def _size(trained: Trained) -> int:
+    """Bytes of the weights and the text encoder's files."""
+    encoder = trained.encoder.files() if trained.encoder else []
+    vae = trained.autoencoder.vae.state_dict() if trained.autoencoder else {}
+    networks = [trained.model, *([trained.guide] if trained.guide else [])]
+    numbers = sum(parameter.numel() for network in networks for parameter in network.parameters())
+    return 4 * numbers + size_of(vae) + sum(path.stat().st_size for path in encoder)
 
 
 def _reports(trained: Trained, report: Path | None) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from signal_diffusion.data.export.file_formats import check_formats
 from signal_diffusion.data.publishing import atomic_folder
+from signal_diffusion.disks import size_of
 from signal_diffusion.errors import raise_on_all_processes
 from signal_diffusion.sampling.batch_size import BatchSize
 from signal_diffusion.sampling.drawing import (
@@ -142,7 +143,7 @@ def _write(
     samples, evaluations = _assembled(trained, request, parts)
     samples = samples.take(kept) if len(kept) < len(request) else samples
     first = partial(_first_frames, trained, request.take(kept))
-    with atomic_folder(output, replaces=False) as new:
+    with atomic_folder(output, "the samples", needs=size_of([samples.tensors, samples.signals]), replaces=False) as new:
         names = write_samples(
             new,
             samples,

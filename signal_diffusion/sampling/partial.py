@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError
 from signal_diffusion.untrusted import read_json
 
@@ -41,7 +43,7 @@ def kept_settings(folder: Path, settings: Mapping[str, Any], *, adopted: Collect
     path = folder / SETTINGS
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(path, json.dumps(wanted, indent=2).encode())
+        _replace(path, json.dumps(wanted, indent=2).encode(), "the settings of unfinished samples")
         return wanted
     there = read_json(path, dict[str, Any], "remove the folder, or choose another --output")
     for name in sorted((there.keys() | wanted.keys()) - set(adopted)):
@@ -78,7 +80,7 @@ class KeptBatches:
         """
         contiguous = {name: values.contiguous() for name, values in tensors.items()}
         header = {"evaluations": str(evaluations), NOT_FINITE: " ".join(map(str, not_finite))}
-        _replace(self._path(rows), safetensors.torch.save(contiguous, header))
+        _replace(self._path(rows), safetensors.torch.save(contiguous, header), "samples")
 
     def not_finite(self) -> list[int]:
         """The rows of all batches that have values that are not finite."""
@@ -126,11 +128,14 @@ class KeptBatches:
         return self._folder / f"part-{rows.start:08d}.safetensors"
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is complete or absent, even after a kill or a power failure."""
+def _replace(path: Path, content: bytes, what: str) -> None:
+    """Write a file so that it is complete or absent, even after a kill or a power failure; `what` is for errors."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    advice = "free some space and repeat the command, which keeps the samples before"
+    with writing(path, what, needs=len(content), advice=advice), ExitStack() as stack:
+        stack.callback(partial.unlink, missing_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)

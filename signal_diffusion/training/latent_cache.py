@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from accelerate.utils import gather_object
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import MappedTensors
 from signal_diffusion.data.loaders import Examples
+from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError, listed, raise_on_all_processes
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.paths import cache_folder, is_readable
@@ -42,6 +43,9 @@ SECONDS_TO_WAIT = 5.0
 if one waited for minutes."""
 DIGEST = 32  # bytes of a SHA-256
 KEY_NAME = "key.json"
+ADVICE = (
+    "free some space, set data.loading.cache_dir to another folder, or set model.autoencoder.cache_latents to false"
+)
 
 
 def cache_key(
@@ -141,7 +145,8 @@ class _Shard:
     def write(self, parts: Iterable[np.ndarray]) -> None:
         """Write the moments, a few examples at a time, to a temporary file, and rename it into place."""
         digest, partial = self._digest(), self.path.with_name(f".{self.path.name}.partial")
-        try:
+        with writing(self.path, "latents", needs=self._size, advice=ADVICE), ExitStack() as stack:
+            stack.callback(partial.unlink, missing_ok=True)
             with partial.open("wb") as file:
                 file.write(bytes(DIGEST))
                 for part in parts:
@@ -151,8 +156,6 @@ class _Shard:
                 file.seek(0)
                 file.write(digest.digest())
             partial.replace(self.path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def mapped(self) -> np.ndarray:
         """The moments (n, 2c or c, h, w), memory-mapped."""
@@ -248,14 +251,11 @@ def _acquired(lock: filelock.BaseFileLock) -> bool:
 
 @contextmanager
 def _reported_to_user(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` into a `UserError` with the folder: the error of a full disk names no path."""
+    """Turn an `OSError` into a `UserError` with the folder."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot cache latents there ({error.strerror or error}); free some space, set "
-            "data.loading.cache_dir to another folder, or set model.autoencoder.cache_latents to false"
-        ) from None
+        raise UserError(f"{folder}: cannot cache latents there ({error.strerror or error}); {ADVICE}") from None
 
 
 def _text(key: dict[str, Any]) -> str:

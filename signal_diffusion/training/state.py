@@ -145,17 +145,14 @@ def writers(
 
     They write copies in the host's memory of what all this is now.
     """
-    weights, progress_text = _copied(trained_state(model)), json.dumps(asdict(progress), indent=2) + "\n"
     files: dict[str, checkpoints.Writer] = {
-        checkpoints.WEIGHTS: lambda path: save_file(weights, path),
-        PROGRESS: partial(_write_text, text=progress_text),
+        checkpoints.WEIGHTS: partial(save_file, _copied(trained_state(model))),
+        PROGRESS: partial(_write_text, text=json.dumps(asdict(progress), indent=2) + "\n"),
     }
     if ema:
-        averages = _copied(ema.state_dict())
-        files[checkpoints.EMA_WEIGHTS] = lambda path: save_file(averages, path)
+        files[checkpoints.EMA_WEIGHTS] = partial(save_file, _copied(ema.state_dict()))
     if optimizer:
-        moments = _copied(optimizer.state_dict())
-        files[OPTIMIZER] = lambda path: torch.save(moments, path)
+        files[OPTIMIZER] = partial(torch.save, _copied(optimizer.state_dict()))
     for name, text in attachments.items():
         files[name] = partial(_write_text, text=text)
     return files

@@ -68,6 +68,6 @@ def convert(
     with filelock.FileLock(cache / f".{digest}.wait"):  # a second process waits, and uses the result of the first
         if not (root / CARD_NAME).exists():
             logger.info("converting %s into %s", name, root)
-            with atomic_folder(root) as partial:
+            with atomic_folder(root, f"the conversion of {name}") as partial:
                 write_converted(partial, places, wanted, name, aliases)
     return root

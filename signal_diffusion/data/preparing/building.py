@@ -113,7 +113,7 @@ def build(
     fixed = read_splits(options.splits_from) if options.splits_from else None
     # Fail now instead of after hours of reading.
     kind.check(options.pictures, sampling_rate=options.rate, window=options.window, electrodes=len(source.channels))
-    with atomic_folder(output) as root:
+    with atomic_folder(output, "the dataset") as root:
         _check_replaceable(output, source.made_from)
         # A unique name: a worker that outlives its parent must not write into the next command's folder.
         folder = Path(tempfile.mkdtemp(prefix="staging-", dir=root))

@@ -37,6 +37,7 @@ from signal_diffusion.data.recordings.reading import Reading, eeg_and_other_colu
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.representations.registry import representation_named
 from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError, listed
 
 __all__ = ["PrepareOptions", "SyntheticOptions", "prepare", "prepare_synthetic"]
@@ -157,7 +158,8 @@ def prepare_synthetic(
     def read(recording: Recording, output: Path) -> Reading:
         _, label, who, number = jobs[recording.recording]
         signal, _ = synthetic.simulate(label, who, num_samples, options.rate, seed=options.seed, recording=number)
-        np.save(output, signal)
+        with writing(output, f"the signals of {recording.recording}", needs=signal.nbytes):
+            np.save(output, signal)
         return Reading(num_samples=num_samples, flat=np.zeros(0, dtype=bool), spans=())
 
     kind = representation_named(representation)

@@ -30,6 +30,7 @@ from signal_diffusion.data.recordings.events import rows_without_onset
 from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording, names_of
 from signal_diffusion.data.recordings.windows import kept_windows, longest, window_starts, windows_in
+from signal_diffusion.disks import FullDiskError
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.paths import without_folders
 
@@ -207,6 +208,8 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         starts, named, rejected = _candidates(recording, reading, staging)
         uses_table = staging.events is not None or (staging.labelling.by_window and recording.bids is not None)
         lost_rows = rows_without_onset(recording) if uses_table else ()
+    except FullDiskError:
+        raise  # unlike a recording that cannot be read, it must not be skipped
     except UserError as error:
         path.unlink(missing_ok=True)
         return error

@@ -25,6 +25,7 @@ from signal_diffusion.data.recordings.opening import errors_naming, open_recordi
 from signal_diffusion.data.recordings.read_options import ReadOptions
 from signal_diffusion.data.recordings.source import Source, open_source
 from signal_diffusion.data.recordings.spans import Span, spans_of
+from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
     kernel = np.ones(1) if epochs else options.kernel()
     flat, medians, digest = [], [], hashlib.blake2b(digest_size=16)
     try:
-        with output.open("wb") as file:
-            shape = (len(options.channels), source.num_resampled)
+        shape = (len(options.channels), source.num_resampled)
+        needs = 4 * shape[0] * shape[1]
+        with writing(output, f"the signals of {recording.path}", needs=needs), output.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
             data_start = file.tell()
             stretches = stretches_of(source, spans)

@@ -8,6 +8,7 @@ a part of an example is encoded as it is in the whole.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class KlAutoencoder(nn.Module):
         weights = {name: value.detach().cpu().clone() for name, value in self.vae.state_dict().items()}
         return {
             "config.json": lambda path: path.write_text(text, encoding="utf-8"),
-            "diffusion_pytorch_model.safetensors": lambda path: save_file(weights, path, metadata={"format": "pt"}),
+            "diffusion_pytorch_model.safetensors": partial(save_file, weights, metadata={"format": "pt"}),
         }
 
 
