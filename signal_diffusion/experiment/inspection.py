@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
@@ -27,6 +24,7 @@ from signal_diffusion.experiment.dataset import (
     order_of,
     steps_of,
 )
+from signal_diffusion.experiment.measuring import kept_bytes, measured
 from signal_diffusion.experiment.network import model_of
 from signal_diffusion.experiment.pretrained import Pretrained
 from signal_diffusion.experiment.resolving import Resolved
@@ -38,8 +36,6 @@ from signal_diffusion.models.lora import add_lora
 __all__ = ["Inspection", "findings_on", "inspect"]
 
 FP32 = 4  # bytes per value
-MAX_PARAMETERS, MAX_MULTIPLY_ADDS = 2e7, 2e10
-"""Largest network and forward pass of a batch that are computed, not simulated: about a second on a laptop's CPU."""
 COPIES = {"adamw": 2, "adam": 2, "sgd": 1}  # values of optimizer state per trained weight
 
 
@@ -72,7 +68,7 @@ def inspect(resolved: Resolved) -> Inspection:
     """
     experiment, dataset, autoencoder = resolved.experiment, resolved.dataset, resolved.autoencoder
     training = experiment.training
-    model, activations, flops = _measured(resolved, captions_in(experiment, dataset))
+    model, (activations, flops) = _measured(resolved, captions_in(experiment, dataset))
     if resolved.pretrained:
         resolved.pretrained.check(model, experiment)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -144,27 +140,19 @@ def _num_unlabelled(experiment: schema.Experiment, dataset: Dataset) -> int:
     return sum(labels[row] is None for row in evenly_spaced(len(labels), data.loading.max_train_examples))
 
 
-def _measured(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, int, int]:
-    """The network, the bytes that its forward pass of a batch keeps, and the FLOPs of its forward pass of one example.
+def _measured(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, tuple[int, int]]:
+    """The network, and the bytes that its forward pass of a batch keeps and the FLOPs of one example."""
+    batch_size = resolved.experiment.data.loading.batch_size
+    attributes: list[Attribute] = []
 
-    Small networks compute their forward pass, in about a second. Larger ones are simulated with PyTorch's fake tensors,
-    which take no memory and no time, but importing them takes longer than a second and would double the time of
-    `config check`.
-    """
-    try:
-        with torch.random.fork_rng(devices=[]), _Limit(MAX_PARAMETERS):
-            model, attributes = _model(resolved, texts)
-        num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        multiply_adds = num_parameters * model.num_tokens * resolved.experiment.data.loading.batch_size
-        if multiply_adds <= MAX_MULTIPLY_ADDS:
-            return model, *_costs(resolved, model, attributes)
-    except _TooLargeError:
-        pass
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    def build() -> Denoiser:
+        model, attributes[:] = _model(resolved, texts)
+        return model
 
-    with FakeTensorMode():
-        model, attributes = _model(resolved, texts)
-        return model, *_costs(resolved, model, attributes)
+    def positions(model: Denoiser) -> int:
+        return model.num_tokens * batch_size
+
+    return measured(build, positions, lambda model: _costs(resolved, model, attributes))
 
 
 def _model(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, Sequence[Attribute]]:
@@ -193,43 +181,5 @@ def _costs(resolved: Resolved, model: Denoiser, attributes: Sequence[Attribute])
     )
     x = torch.zeros(batch_size, *(autoencoder.latent_shape if autoencoder else resolved.dataset.card.shape))
     bf16 = resolved.experiment.training.mixed_precision != "no"
-    return _kept_bytes(model, x, cond, bf16=bf16), forward_flops(model, x[:1], cond[:1])
-
-
-class _TooLargeError(Exception):
-    """The network has too many parameters to be built in memory."""
-
-
-class _Limit(TorchFunctionMode):
-    """Stop building a network once its tensors have more than `limit` values, before they are initialised."""
-
-    def __init__(self, limit: float) -> None:
-        super().__init__()
-        self._left = limit
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is torch.empty:
-            self._left -= result.numel()
-            if self._left < 0:
-                raise _TooLargeError
-        return result
-
-
-def _kept_bytes(model: Denoiser, x: Tensor, cond: Conditioning, *, bf16: bool) -> int:
-    """Bytes that autograd keeps after a forward pass, without the parameters."""
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage
-        return tensor
-
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with hooks, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        model(x, torch.empty(len(x)), cond)
-    return sum(storage.nbytes() for storage in kept.values())
+    kept = kept_bytes(model, x, torch.empty(batch_size), cond, bf16=bf16)
+    return kept, forward_flops(model, x[:1], cond[:1])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from signal_diffusion.experiment import inspection
+from signal_diffusion.experiment import measuring
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.experiment.resolving import resolve
@@ -33,9 +34,26 @@ def test_a_computed_and_a_simulated_forward_pass_cost_the_same(
     resolved = resolve(load_experiment(file, ["training.mixed_precision=bf16"]))
 
     computed = inspect(resolved)
-    monkeypatch.setattr(inspection, "MAX_PARAMETERS", 0)
+    monkeypatch.setattr(measuring, "MAX_PARAMETERS", 0)
     simulated = inspect(resolved)
 
     # a norm of bf16 keeps its statistics in bf16 in the simulation, in fp32 on a CPU
     assert simulated.activation_bytes == pytest.approx(computed.activation_bytes, rel=0.01)
     assert replace(simulated, activation_bytes=computed.activation_bytes) == computed
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.loading.batch_size=65536", "data.loading.drop_last=false"],
+        ["model.architecture.num_layers=64", "model.architecture.attention_head_dim=2048"],
+        ["model.architecture.patch_size=[1, 1]", "model.architecture.attention_head_dim=4096"],
+    ],
+    ids=["batch", "layers", "tokens"],
+)
+def test_a_large_experiment_is_measured_in_little_memory(overrides: list[str], experiment_file: Path) -> None:
+    resolved = resolve(load_experiment(experiment_file, overrides))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+    found = inspect(resolved)
+    assert found.state_bytes + found.activation_bytes > 2**32
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19
