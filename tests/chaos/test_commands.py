@@ -10,41 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.faults import KILL, command, events_of, faulty
+from tests.chaos.conftest import COMMANDS, Made
+from tests.chaos.faults import KILL, command, faulty
 from tests.chaos.records import Injection, injections, line_of
-from tests.data.preparing.test_prepare import contents, ten_subjects
-
-__all__ = ["ten_subjects"]
+from tests.data.preparing.test_prepare import contents
 
 pytestmark = [pytest.mark.chaos, pytest.mark.processes]
-COMMANDS = ("prepare", "sample", "export")
-
-
-@pytest.fixture(scope="module")
-def arguments(undisturbed: Path, ten_subjects: Path) -> dict[str, list[object]]:
-    """The words of each command, without its output."""
-    few = ["--channels", "Fz,Cz,Pz", "--reference", "none", "--window", "256"]
-    return {
-        "prepare": ["prepare", ten_subjects, *few],
-        "sample": ["sample", undisturbed, "--num", "6", "--batch-size", "1"],
-        "export": ["export", undisturbed],
-    }
-
-
-@pytest.fixture(scope="module")
-def made(arguments: dict[str, list[object]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int]]:
-    """What each command makes undisturbed, and how often it changes files."""
-    folders = {name: tmp_path_factory.mktemp("chaos") for name in COMMANDS}
-    return {
-        name: (folder / "out", events_of(folder, *arguments[name], "--output", folder / "out"))
-        for name, folder in folders.items()
-    }
 
 
 @pytest.mark.parametrize("times", [6, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_that_is_killed_leaves_no_output_and_makes_the_same_bytes_later(
-    name: str, times: int, made: dict[str, tuple[Path, int]], arguments: dict[str, list[object]], tmp_path: Path
+    name: str, times: int, made: Made, arguments: dict[str, list[object]], tmp_path: Path
 ) -> None:
     (expected, events), folder, chance = made[name], tmp_path / "folder", random.Random(times)
     words = [*arguments[name], "--output", folder / "out"]
@@ -66,7 +43,7 @@ def test_a_command_that_is_killed_leaves_no_output_and_makes_the_same_bytes_late
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_that_is_stopped_cleans_up_and_makes_the_same_bytes_later(
-    name: str, times: int, made: dict[str, tuple[Path, int]], arguments: dict[str, list[object]], tmp_path: Path
+    name: str, times: int, made: Made, arguments: dict[str, list[object]], tmp_path: Path
 ) -> None:
     (expected, events), chance = made[name], random.Random(times)
     with injections("SIGTERM: export, prepare and sample") as injected:
