@@ -339,7 +339,8 @@ def _checked(
         mistaken = {".".join(problem.location) for problem in problems}
         found += rules.check(experiment, written, mistaken, {".".join(key) for key in source.overridden})
         found += () if problems else check(experiment)
-    problems += [Problem(tuple(key.split(".")), message) for key, message in found]
+    first = dict(reversed(found))  # one line per key
+    problems += [Problem(tuple(key.split(".")), first.pop(key)) for key, _ in found if key in first]
     if experiment is None or problems:
         raise UserError(*(_line(source, problem) for problem in problems))
     return experiment
