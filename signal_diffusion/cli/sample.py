@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from signal_diffusion.cli.progress import progress_bars
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, print_warning
 
 if TYPE_CHECKING:
     from signal_diffusion.sampling.samples import Samples
@@ -131,7 +131,8 @@ def _sample(
     run: Path, overrides: list[str], wanted: Any, batch_size: int | None, output: Path | None, *, animate: bool
 ) -> None:
     """Check everything, then load the model and sample."""
-    from signal_diffusion.config.loading import CONFIG_NAME, check_keys
+    from signal_diffusion.config.loading import CONFIG_NAME, check_keys, located_lines
+    from signal_diffusion.config.warnings import sampling_findings
 
     if (run / CONFIG_NAME).is_file():
         check_keys(run / CONFIG_NAME, overrides)  # before the next imports, which take seconds
@@ -156,6 +157,8 @@ def _sample(
     checkpoint = agreed_checkpoint(found, experiment_at(found, overrides).compute)
     config = checkpoint / CONFIG_NAME
     experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
+    for line in located_lines(config, overrides, sampling_findings(experiment)):
+        print_warning(line)
     table = experiment.generation.output
     formats = (*table.formats, *(("png",) if table.save_individual else ()))
     folder = output or relative_to_cwd(default_output(checkpoint, experiment, wanted.named()))

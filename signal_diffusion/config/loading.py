@@ -343,7 +343,21 @@ def _checked(
     problems += [Problem(tuple(key.split(".")), first.pop(key)) for key, _ in found if key in first]
     if experiment is None or problems:
         raise UserError(*(_line(source, problem) for problem in problems))
+    _warn_of_unused_epochs(source, experiment.training)
     return experiment
+
+
+def _warn_of_unused_epochs(source: _Source, training: schema.Training) -> None:
+    """Warn if `epochs` is given next to `max_steps`, which decides; not if only `max_steps` is from --set: a trial."""
+    overridden = {key for key in ("epochs", "max_steps") if ("training", key) in source.overridden}
+    if source.translation:
+        in_file = "training.epochs" in source.translation.sources
+    else:
+        in_file = source.path.name != CONFIG_NAME and "epochs" in source.tables.get("training", {})
+    if training.max_steps is None or overridden == {"max_steps"} or not (in_file or overridden):
+        return
+    message = f"{training.epochs} has no effect, because max_steps = {training.max_steps} decides; remove one of them"
+    log_once(logger, _line(source, Problem(("training", "epochs"), message)))
 
 
 def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, Any]:

@@ -338,8 +338,8 @@ class ValidationRules:
     warn_if_batch_size_small: bool = True
     """Warn if an optimizer step of a diffusion model has fewer than 8 examples."""
     warn_if_suspicious: bool = True
-    """Warn about settings that are legal but suspicious: gradient clipping far too low or high, or intervals, a
-    warm-up, an EMA or a profile that is longer than the run."""
+    """Warn about settings that are legal but suspicious: gradient clipping far too low or high, intervals, a warm-up,
+    an EMA or a profile that is longer than the run, or the sampler ddpm on a rectified flow."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

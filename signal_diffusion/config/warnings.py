@@ -19,7 +19,7 @@ from signal_diffusion.config.schema import (
     Visualization,
 )
 
-__all__ = ["DEAD_LEARNING_RATE", "TRACED_STEPS", "Extent", "Finding", "findings_in"]
+__all__ = ["DEAD_LEARNING_RATE", "TRACED_STEPS", "Extent", "Finding", "findings_in", "sampling_findings"]
 
 Finding = tuple[str, str]
 """A warning: dotted key and message."""
@@ -60,7 +60,22 @@ def findings_in(experiment: Experiment | AutoencoderExperiment, extent: Extent) 
         found += [*_learning_rate(training), *_clip_norm(training), *_best_only(training.checkpointing)]
         found += [*_intervals(training, extent), *_warmup(training.scheduler, extent)]
         found += [*_average(training.ema, extent), *_profile(experiment, extent)]
-    return found
+    return found + (sampling_findings(experiment) if isinstance(experiment, Experiment) else [])
+
+
+def sampling_findings(experiment: Experiment) -> list[Finding]:
+    """Warnings about the sampler that do not depend on the dataset, which `signal-diffusion sample` prints too.
+
+    On a flow, ancestral sampling has infinite noise at t = 1 (`samplers.py` has the formulas).
+    """
+    method, sampler = experiment.model.diffusion.method, experiment.generation.sampling.sampler
+    if not experiment.validation_rules.warn_if_suspicious or (method, sampler) != ("rectified_flow", "ddpm"):
+        return []
+    message = (
+        "'ddpm' on a rectified flow replaces all of the noise in its first step and much of it in later ones, so it "
+        "needs about twice as many steps as 'euler' for the same error; 'euler-stochastic' replaces less"
+    )
+    return [("generation.sampling.sampler", message)]
 
 
 def _labels(extent: Extent) -> Iterator[Finding]:

@@ -214,3 +214,27 @@ def test_an_override_cannot_set_two_keys(tmp_path: Path) -> None:
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the experiment file"):
         load_experiment(tmp_path / "none.toml")
+
+
+BOTH = "[data]\nsource = 'synthetic'\n[training]\nepochs = 50\nmax_steps = 7"
+ONE = "[data]\nsource = 'synthetic'\n[training]\nmax_steps = 7"
+EPOCHS = "[training] epochs: {} has no effect, because max_steps = {} decides; remove one of them"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "overrides", "expected"),
+    [
+        ("mine.toml", BOTH, (), "{path}: " + EPOCHS.format(50, 7)),
+        ("mine.toml", ONE, ("training.epochs=3",), "--set: " + EPOCHS.format(3, 7)),
+        ("mine.toml", ONE, ("training.epochs=3", "training.max_steps=8"), "--set: " + EPOCHS.format(3, 8)),
+        ("mine.toml", BOTH, ("training.max_steps=8",), ""),  # a trial of the file
+        ("mine.toml", ONE, (), ""),
+        ("config.toml", BOTH, (), ""),  # of a run, which has all keys
+    ],
+)
+def test_epochs_next_to_max_steps_are_reported(
+    name: str, text: str, overrides: tuple[str, ...], expected: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / name).write_text(text)
+    load_experiment(tmp_path / name, overrides)
+    assert caplog.messages == ([expected.format(path=tmp_path / name)] if expected else [])

@@ -16,9 +16,13 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.schema import (
     Checkpointing,
     Debug,
+    Diffusion,
     Ema,
     Experiment,
+    Generation,
+    Model,
     Optimizer,
+    Sampling,
     Scheduler,
     Training,
     Validation,
@@ -115,6 +119,18 @@ def test_small_steps_give_a_warning_only_for_diffusion_models() -> None:
     assert key == "data.loading.batch_size" and message.startswith("7 examples per optimizer step")
     assert not findings_in(AutoencoderExperiment(), few)
     assert not findings_in(Experiment(validation_rules=ValidationRules(warn_if_batch_size_small=False)), few)
+
+
+def test_the_ancestral_sampler_on_a_flow_says_what_it_does_and_what_to_use() -> None:
+    sampling, flow = Generation(sampling=Sampling(sampler="ddpm")), Model(diffusion=Diffusion(method="rectified_flow"))
+    experiment = Experiment(model=flow, generation=sampling)
+
+    [(key, message)] = findings_in(experiment, RUN)
+
+    assert key == "generation.sampling.sampler" and message.startswith("'ddpm' on a rectified flow replaces all of the")
+    assert message.endswith("'euler-stochastic' replaces less")
+    assert not findings_in(Experiment(generation=sampling), RUN) and not findings_in(Experiment(model=flow), RUN)
+    assert not findings_in(replace(experiment, validation_rules=ValidationRules(warn_if_suspicious=False)), RUN)
 
 
 def test_a_profile_needs_at_least_nine_steps() -> None:

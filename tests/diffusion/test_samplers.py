@@ -128,6 +128,24 @@ def test_stochastic_samplers_reproduce_mean_and_deviation(name, method):
     assert abs(torch.corrcoef(torch.stack([samples.flatten(), noise.flatten()]))[0, 1]) < 0.9  # noise was added
 
 
+@pytest.mark.parametrize("steps", [25, 50])
+def test_ancestral_sampling_of_a_flow_has_about_twice_the_error_of_euler(steps):
+    noise, std = normal(2, 20_000, dtype=torch.float64), 0.3
+    one = {"weights": torch.ones(1), "means": torch.zeros(1, 1), "stds": torch.full((1, 1), std)}
+    flow = rectified_flow()
+
+    def denoise(xt, t, step):
+        alpha, sigma = (value[:, None, None] for value in flow.schedule(t))
+        x0, eps = mixture(xt[..., None], alpha, sigma, k=0, **one)
+        return x0[..., 0], eps[..., 0]
+
+    ends = [SAMPLERS[n](denoise, flow.schedule, noise, uniform(flow, steps), generators(2)) for n in ("ddpm", "euler")]
+    ancestral, euler = (1 - end.std().item() / std for end in ends)
+
+    assert 1.7 < ancestral / euler < 2.5
+    assert abs(torch.corrcoef(torch.stack([ends[0].flatten(), noise.flatten()]))[0, 1]) < 0.02  # nothing of it is left
+
+
 def test_a_short_step_of_euler_stochastic_is_euler_maruyama():
     x, t, dt, schedule = normal(1, 1000, dtype=torch.float64), 0.5, 1e-4, LinearSchedule()
     x0, eps = 0.3 * x, (x - (1 - t) * 0.3 * x) / t
