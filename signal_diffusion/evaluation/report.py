@@ -85,6 +85,11 @@ class Report:
         """The result of a metric, by its name."""
         return next(result for result in self.results if result.metric.name == name)
 
+    def of_controls(self) -> list[Result]:
+        """The results that the controls have too: not the gains, for which classifiers would be trained again."""
+        known = set().union(*self.controls.values())
+        return [result for result in self.results if result.metric.name in known]
+
     def deciding(self) -> dict[str, tuple[Verdict, list[Result]]]:
         """Of each question: the worst verdict of its metrics, and the metrics that have it."""
         order: tuple[Verdict, ...] = ("differs", "unclear", "as real", "missing")

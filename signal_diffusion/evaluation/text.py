@@ -91,7 +91,7 @@ def _controls(report: Report) -> Table:
     table.add_column("metric")
     for name in (*report.controls, "synthetic"):
         table.add_column(name, justify="right")
-    for result in report.results:
+    for result in report.of_controls():
         row = [controls[result.metric.name] for controls in report.controls.values()]
         table.add_row(result.metric.title, *(_ratio(each) for each in (*row, result.total)))
     return table

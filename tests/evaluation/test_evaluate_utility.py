@@ -101,6 +101,17 @@ def test_a_gain_is_the_verdict_on_use_and_its_curves_are_on_the_page(
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["metrics"]["gain-label-logreg"]["value"] == gain[0]
 
 
+def test_gains_are_no_rows_of_the_controls(tmp_path: Path) -> None:
+    report = compare_windows(TRAIN, REAL, metrics=["lsd"], controls=True, train=people(20, 8))
+    row = Row(classifier="logreg", arm="T + 1 S", added="S", ratio=1, score="auc", value=0.8, gain=0.1)
+    both = with_utility(report, Utility(task="label", classes=("rest", "work"), about={"seeds": 5}, rows=[row]))
+    assert [result.metric.name for result in both.of_controls()] == ["lsd"]
+    both.save(tmp_path)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Gain, label" not in page.split('<section id="controls">')[1].split("</section>")[0]
+    assert "Gain, label, logreg" in both.to_text()
+
+
 def prepared(real_data: Path, output: Path, *options: str) -> Path:
     words = ["prepare", str(real_data / "eegmat"), "--output", str(output), "--representation", "timeseries"]
     result = CliRunner().invoke(app, [*words, "--label", "task", *options], catch_exceptions=False)
