@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,8 +140,13 @@ def _harmonised_report(
 ) -> Report:
     real, synthetic, notes = harmonised(real, synthetic)
     if train is not None:
+        if real.spectrograms is None:  # nothing to compare those of the training windows with
+            train = dataclasses.replace(train, spectrograms=None)
         real, train, more = harmonised(real, train)
-        notes += [note for note in more if note not in notes]
+        if real.spectrograms is None:
+            synthetic = dataclasses.replace(synthetic, spectrograms=None)
+        real, synthetic, again = harmonised(real, synthetic)  # real windows may have become like the training windows
+        notes = list(dict.fromkeys([*notes, *more, *again]))
     by_scale = {scale: harmonised(real, each)[1] for scale, each in (guidance or {}).items()}
     return compare_windows(real, synthetic, train=train, guidance=by_scale, notes=notes, **options)
 

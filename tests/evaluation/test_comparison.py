@@ -302,6 +302,16 @@ def test_rate_and_length_are_harmonised_and_said():
     assert notes == ["fake: resampled from 128 to 64 Hz", "fake: windows of 7.8125 s were cut to 5 s"]
 
 
+def test_synthetic_windows_become_like_the_training_windows_too():
+    """Otherwise windows of 5 s are compared with real ones of 4 s, or three electrodes with two."""
+    real, fake, train = eeg(range(8)), eeg(range(20, 28), name="fake"), eeg(range(10, 18), samples=256, name="train")
+    train = dataclasses.replace(train, signals=train.signals[:, :2], ch_names=CH_NAMES[:2])
+    report = compare(real, fake, train=train, metrics=["lsd", "corrf", "copies"])
+    assert {each.windows.signals.shape[1:] for each in report.features.values()} == {(2, 256)}
+    assert {"fake: windows of 5 s were cut to 4 s", "fake: left out C4, which eeg lacks"} <= {*report.notes}
+    assert not any(result.missing for result in report.results)
+
+
 def test_single_electrodes_are_compared_with_single_electrodes():
     real = eeg(range(2))
     single = Windows(

@@ -19,6 +19,7 @@ from signal_diffusion.data.representations.spectrogram import DbIq, Spectrogram
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.comparison import compare_windows
 from signal_diffusion.evaluation.controls import noisy_spectrograms, scaled
+from signal_diffusion.evaluation.evaluating import compare
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.harmonising import harmonised
 from signal_diffusion.evaluation.metrics import METRICS
@@ -206,6 +207,14 @@ def test_another_representation_or_another_scale_leaves_only_the_signals_and_say
         first, second, notes = harmonised(REAL, other)
         assert first.spectrograms is None and second.spectrograms is None
         assert any(note in each and "only the signals are compared" in each for each in notes)
+
+
+def test_training_windows_are_not_said_to_differ_if_the_synthetic_ones_did():
+    train = dataclasses.replace(stored(people(40, 8), IQ), name="train")
+    report = compare(REAL, stored(OTHERS, representation_named("db-only")), train=train, metrics=["unusable"])
+    assert [note for note in report.notes if "only the signals" in note] == [
+        "fake: has spectrograms of db-only, but real has spectrograms of db-iq; only the signals are compared"
+    ]
 
 
 def test_electrodes_are_brought_into_the_same_order_with_their_spectrograms():
