@@ -17,6 +17,8 @@ __all__ = ["MOST_SINGLE", "harmonised"]
 
 FACTOR = 100.0
 """Amplitudes that differ by more than this factor are in another unit."""
+SMALLEST = 1e-3
+"""µV, median standard deviation of real windows, below which they are in volts."""
 CONSTANT = 1e-7
 """µV, range up to which a signal is constant to rounding; that of EEG in volts is larger."""
 MOST_SINGLE = 8000
@@ -133,6 +135,8 @@ def _check_unit(real: Windows, synthetic: Windows) -> None:
                 f"{windows.name}: all windows are constant, so no metric can be computed; expected EEG in µV"
             )
     sizes = [float(np.median(each.signals.std(-1))) for each in (real, synthetic)]
+    if 0 < sizes[0] < SMALLEST:
+        raise UserError(f"{real.name}: the median standard deviation is {sizes[0]:.3g} µV; expected µV, not volts")
     if min(sizes) > 0 and not 1 / FACTOR < sizes[1] / sizes[0] < FACTOR:
         raise UserError(
             f"{synthetic.name}: the median standard deviation is {sizes[1]:.3g} µV, but {sizes[0]:.3g} µV in "

@@ -312,6 +312,12 @@ def test_synthetic_windows_become_like_the_training_windows_too():
     assert not any(result.missing for result in report.results)
 
 
+def test_real_windows_in_volts_are_refused():
+    volts = dataclasses.replace(eeg(range(2)), signals=1e-6 * eeg(range(2)).signals)
+    with pytest.raises(UserError, match=r"eeg: the median standard deviation is \S+ µV; expected µV, not volts"):
+        harmonised(volts, dataclasses.replace(volts, name="fake"))
+
+
 def test_single_electrodes_are_compared_with_single_electrodes():
     real = eeg(range(2))
     single = Windows(
