@@ -15,6 +15,7 @@ def correlation_difference(real: Features, synthetic: Features) -> Measurement:
     size = len(real.ch_names)
     if size < 2:
         raise Unavailable("one electrode; at least two are needed")
+    _check_phases(real)
     squared = (synthetic.correlation.mean(0) - real.correlation.mean(0)) ** 2  # (C, C), 0 on the diagonal
     np.fill_diagonal(squared, 0)
     electrodes = np.sqrt(squared.sum(1) / (size - 1))
@@ -25,8 +26,18 @@ def correlation_difference(real: Features, synthetic: Features) -> Measurement:
 
 def coherence_difference(real: Features, synthetic: Features) -> Measurement:
     """Mean over pairs and bands of the absolute difference of mean magnitude-squared coherences."""
+    _check_phases(real)
     found = np.abs(synthetic.coherence.mean(0) - real.coherence.mean(0)).mean(0)  # (bands,)
     return Measurement(value=float(found.mean()), bands=dict(zip(BANDS, found.tolist(), strict=True)))
+
+
+def _check_phases(real: Features) -> None:
+    """Real electrodes without phases of their own do not belong together, so that anything would be as good as they."""
+    if real.root.windows.made.get("inverse") == "approximate":
+        raise Unavailable(
+            f"{real.name}: the phases of each electrode are estimated, which loses how electrodes belong together; "
+            "judge by real windows with phases, such as those of db-iq or timeseries"
+        )
 
 
 METRICS = (

@@ -217,6 +217,16 @@ def test_training_windows_are_not_said_to_differ_if_the_synthetic_ones_did():
     ]
 
 
+def test_electrodes_with_estimated_phases_are_no_measure_of_space():
+    """Without phases, electrodes are not correlated, and those of any generator are as little as the real ones."""
+    without = representation_named("db-only")
+    made = {"inverse": without.inverse}
+    real, fake = (dataclasses.replace(stored(each, without), made=made) for each in (SIGNALS, OTHERS))
+    report = compare_windows(real, fake, metrics=["corrf", "coherence"])
+    assert all("the phases of each electrode are estimated" in result.missing for result in report.results)
+    assert report.verdicts()["space"][0] == "missing"
+
+
 def test_electrodes_are_brought_into_the_same_order_with_their_spectrograms():
     order = [2, 0, 3]
     names = tuple(CH_NAMES[each] for each in order)
