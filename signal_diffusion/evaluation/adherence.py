@@ -68,7 +68,9 @@ def accuracy(real: Features, synthetic: Features, *, column: str) -> Measurement
             f"windows ({100 * chance:.0f} % by chance), which is too little to judge others by"
         )
     return Measurement(
-        value=100 * float(np.mean(list(shares.values()))), classes={name: 100 * each for name, each in shares.items()}
+        value=100 * float(np.mean(list(shares.values()))),
+        classes={name: 100 * each for name, each in shares.items()},
+        chance=100 * chance,
     )
 
 
@@ -151,11 +153,13 @@ METRICS = (
             question="conditions",
             least=20,
             better="larger",
+            offset=5.0,
             quick=column == "label",
             against_train=Prediction(column),
             definition=f"Logistic regression (C = 0.1) on log10 band power and log-covariance, trained on the {column} "
             f"of training windows: share of windows of which it predicts the {column} that was asked for, mean over "
-            "classes; its floor is that of real windows of people who were not trained on.",
+            "classes; its floor is that of real windows of people who were not trained on. The ratio is of what is "
+            "above chance.",
             compute=partial(accuracy, column=column),
         )
         for column in ("label", "gender", "health")
@@ -166,7 +170,8 @@ METRICS = (
         question="conditions",
         least=20,
         better="larger",
-        offset=1.0,
+        chance=0.0,
+        offset=0.1,
         against_train=Prediction("age"),
         definition="Ridge regression on log10 band power and log-covariance, trained on the age of training windows: "
         "Spearman's correlation of predicted age and the age that was asked for; its floor is that of real windows of "

@@ -105,7 +105,7 @@ def _parts(metric: Metric, values: Mapping[str, float], floors: Mapping[str, flo
 
 
 def _ratio(metric: Metric, value: Measurement, floor: Measurement | None) -> float | None:
-    return None if floor is None else metric.ratio(value.value, floor.value)
+    return None if floor is None else metric.ratio(value.value, floor.value, value.chance)
 
 
 def _interval(ratio: float | None, drawn: Sequence[float | None]) -> tuple[float, float] | None:

@@ -40,6 +40,8 @@ class Measurement:
     bands: Mapping[str, float] = field(default_factory=dict)
     electrodes: Mapping[str, float] = field(default_factory=dict)
     classes: Mapping[str, float] = field(default_factory=dict)
+    chance: float | None = None
+    """Value of a guess, if it depends on the windows; the ratio is of what is above it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +86,16 @@ class Metric:
         """What the metric needs of the training data."""
         return self.against_train or self.fitted_to_train
 
-    def ratio(self, value: float, floor: float) -> float | None:
-        """How much worse a value is than its floor: 1 is as good as real; None if the floor is not positive."""
+    def ratio(self, value: float, floor: float, chance: float | None = None) -> float | None:
+        """How much worse a value is than its floor: 1 is as good as real; None if the floor is not positive.
+
+        `chance` is that of a measurement, None = the metric's own.
+        """
+        chance = self.chance if chance is None else chance
         if self.better == "half":
             value, floor = max(value, 0.5), max(floor, 0.5)
-        if self.chance is not None:
-            value, floor = (max(each - self.chance, 0.0) for each in (value, floor))
+        if chance is not None:
+            value, floor = (max(each - chance, 0.0) for each in (value, floor))
         value, floor = value + self.offset, floor + self.offset
         if self.better == "larger":
             value, floor = floor, value

@@ -45,6 +45,19 @@ def test_shuffled_labels_adhere_by_chance() -> None:
     assert result.verdict == "differs"
 
 
+def test_the_ratio_of_adherence_is_of_what_is_above_chance() -> None:
+    """Real windows that are hard to tell, 58 %, do not make labels at random, 50 %, as good as real."""
+    hard, half = REAL.columns["label"].copy(), NEW.columns["label"].copy()
+    for labels, share in ((hard, 0.4), (half, 0.5)):
+        swapped = np.random.default_rng(0).permutation(len(labels))[: round(share * len(labels))]
+        labels[swapped] = np.where(labels[swapped] == "rest", "task", "rest")
+    result = judged("adherence-label", with_column(NEW, label=half), with_column(REAL, label=hard))
+    total = result.total
+    assert total is not None and total.floor is not None and total.ratio is not None
+    assert total.ratio == pytest.approx((total.floor - 50 + 5) / (max(total.value - 50, 0) + 5))
+    assert result.verdict != "as real"
+
+
 def test_swapped_labels_never_adhere() -> None:
     swapped = with_column(NEW, label=np.where(NEW.columns["label"] == "rest", "task", "rest"))
 
