@@ -71,6 +71,15 @@ def test_a_guidance_scale_is_a_number_of_at_least_0(run: Path, tmp_path: Path, s
     assert str(result.exception) == f"--guidance-scale {scales}: expected numbers of at least 0, such as 1,2,4"
 
 
+def test_a_misspelt_metric_is_refused_before_anything_is_generated(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal_diffusion.cli.evaluated_model.windows_of_model", lambda *args, **options: pytest.fail())
+    result = CliRunner().invoke(app, ["evaluate", str(run), "--metrics", "lsdd", "--output", str(tmp_path / "x")])
+
+    assert isinstance(result.exception, UserError) and "unknown metric 'lsdd'" in str(result.exception)
+
+
 def test_only_a_model_has_a_guidance_scale(synthetic_dataset: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", str(synthetic_dataset), "--real", str(synthetic_dataset), "--guidance-scale", "2"]
     result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "x")])

@@ -110,7 +110,10 @@ def windows(
     from signal_diffusion.cli.evaluated_model import check_not_for_files, is_model, real_of, windows_of_model
     from signal_diffusion.evaluation.evaluating import evaluate, real_split
     from signal_diffusion.evaluation.guidance import parse_scales
+    from signal_diffusion.evaluation.metrics import chosen_metrics
 
+    chosen = None if metrics is None else names_of(metrics)
+    chosen_metrics(chosen)  # a misspelt one is refused before hours of sampling
     scales = [] if guidance_scale is None else parse_scales(guidance_scale)
     if scales and not is_model(synthetic):
         raise UserError(
@@ -136,7 +139,7 @@ def windows(
             judged,
             real,
             train=train,
-            metrics=None if metrics is None else names_of(metrics),
+            metrics=chosen,
             quick=quick,
             controls=controls,
             guidance=by_scale if len(by_scale) > 1 else None,
