@@ -78,7 +78,11 @@ def _auc(found: Predictions, times: np.ndarray) -> np.ndarray:
 
 
 def _auc_of_class(found: Predictions, each: int, times: np.ndarray) -> np.ndarray:
-    """Share of pairs of windows (one of the class, one not) that are in the right order; a tie counts half."""
+    """Share of pairs of windows (one of the class, one not) that are in the right order; a tie counts half.
+
+    The copies of a person who is drawn k times are not paired with each other. Otherwise pairs of one person, which are
+    easier, would count k² instead of k times, and the draws would be better than everybody once.
+    """
     size = times.shape[1]
     right, all_ = np.zeros((size, size)), np.zeros((size, size))
     for fold in np.unique(found.folds):
@@ -88,7 +92,9 @@ def _auc_of_class(found: Predictions, each: int, times: np.ndarray) -> np.ndarra
         of_class, of_rest = (np.eye(size)[people[which]] for which in (is_class, ~is_class))
         right += of_class.T @ order @ of_rest  # pairs by the two people they are of
         all_ += of_class.sum(0)[:, None] * of_rest.sum(0)[None]
-    return _ratio(((times @ right) * times).sum(-1), ((times @ all_) * times).sum(-1))
+    again = times**2 - times
+    found_right, found_all = (((times @ pairs) * times).sum(-1) - again @ pairs.diagonal() for pairs in (right, all_))
+    return _ratio(found_right, found_all)
 
 
 def _of_numbers(found: Predictions, drawn: np.ndarray) -> dict[str, np.ndarray]:
