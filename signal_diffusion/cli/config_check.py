@@ -53,10 +53,9 @@ def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrid
     resolved = resolve(experiment, written_keys(file, overrides), expectations(file), checkpoint=checkpoint)
     if checkpoint:
         check_same_run(checkpoint, resolved.experiment, resolved.dataset.card)
-    found, gib = inspect(resolved), 2**30
+    found = inspect(resolved)
     pretrained = None if experiment.training.resume.enabled else resolved.pretrained
     _warn(file, overrides, findings_on(resolved.experiment, resolved.dataset, pretrained))
-    memory = (found.state_bytes + found.activation_bytes) / gib
     return (
         f"  parameters       {found.parameters:,}\n"
         f"  tokens           {found.tokens:,} per example\n"
@@ -64,8 +63,7 @@ def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrid
         f"{3 * found.flops / 1e9:,.2f} to train on it\n"
         f"  steps            {found.steps_per_epoch:,} per epoch of {found.train_examples:,} examples, "
         f"{found.num_steps:,} in all\n"
-        f"  memory           about {memory:.2f} GiB per process: {found.state_bytes / gib:.2f} for weights, "
-        f"gradients, optimizer and EMA, {found.activation_bytes / gib:.2f} for activations\n"
+        f"  memory           {found.memory}\n"
         f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items()) or 'PyTorch'}"
     )
 

@@ -25,6 +25,7 @@ from signal_diffusion.experiment.dataset import (
     steps_of,
 )
 from signal_diffusion.experiment.measuring import kept_bytes, measured
+from signal_diffusion.experiment.memory import Memory, state_bytes
 from signal_diffusion.experiment.network import model_of
 from signal_diffusion.experiment.pretrained import Pretrained
 from signal_diffusion.experiment.resolving import Resolved
@@ -34,9 +35,6 @@ from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.lora import add_lora
 
 __all__ = ["Inspection", "findings_on", "inspect"]
-
-FP32 = 4  # bytes per value
-COPIES = {"adamw": 2, "adam": 2, "sgd": 1}  # values of optimizer state per trained weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +46,8 @@ class Inspection:
     train_examples: int
     steps_per_epoch: int
     num_steps: int
-    state_bytes: int
-    """Bytes in fp32 of all weights, the lookup tables (of captions), the autoencoder if it stays in memory, and the
-    gradients, optimizer state and average of the trained weights."""
-    activation_bytes: int
-    """Bytes of activations that the forward pass of one batch keeps for the backward pass."""
+    memory: Memory
+    """With the lookup tables (of captions), and the autoencoder if it stays in memory."""
     flops: int
     """Floating-point operations of a forward pass of one example; a training step takes about three times as many."""
     kernels: dict[str, str]
@@ -79,15 +74,15 @@ def inspect(resolved: Resolved) -> Inspection:
     examples = num_train_examples(experiment, dataset)
     grouping_of(dataset)
     order = order_of(experiment, examples)
-    copies = 1 + COPIES[training.optimizer.type] + training.ema.enabled
     return Inspection(
         parameters=parameters,
         tokens=model.num_tokens,
         train_examples=examples,
         steps_per_epoch=order.steps_per_epoch,
         num_steps=steps_of(training, order.steps_per_epoch),
-        state_bytes=(parameters + tables + frozen + trained * copies) * FP32,
-        activation_bytes=activations,
+        memory=Memory(
+            state=state_bytes(training, weights=parameters + tables + frozen, trained=trained), activations=activations
+        ),
         flops=flops,
         kernels=model.kernels,
     )

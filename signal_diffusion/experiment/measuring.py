@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
@@ -31,13 +32,11 @@ def measured(
     of a batch that each weight is applied to, are simulated with PyTorch's fake tensors, which take no memory and no
     time, but importing them takes longer than a second and would double the time of `config check`.
     """
-    try:
-        with torch.random.fork_rng(devices=[]), _Limit(MAX_PARAMETERS):
+    with torch.random.fork_rng(devices=[]), suppress(_TooLargeError):
+        with _Limit(MAX_PARAMETERS):
             network = build()
         if _is_fast(network, positions(network)):
             return network, measure(network)
-    except _TooLargeError:
-        pass
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():

@@ -32,6 +32,7 @@ from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.compatibility import check_same_run
 from signal_diffusion.experiment.conditions import attributes_of, caption_of
 from signal_diffusion.experiment.dataset import Dataset, captions_in, grouping_of
+from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import CONFIG_NAME, load_experiment
 from signal_diffusion.experiment.network import Assembly, assemble, method_on
 from signal_diffusion.experiment.resolving import Resolved, resolve
@@ -76,6 +77,7 @@ def _build(start: Start[schema.Experiment]) -> Job:
         dataset = start.checked(resolved.dataset, held_out=experiment.training.validation.enabled)
         resolved = dataclasses.replace(resolved, dataset=dataset)
         start.warn(experiment, dataset, resolved.pretrained)
+        start.check_memory(lambda: inspect(resolved).memory)
         caption = caption_of(experiment, captions_in(experiment, dataset))
         if checkpoint:
             check_same_run(checkpoint, experiment, dataset.card, files_advice=start.files_advice)

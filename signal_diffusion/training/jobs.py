@@ -21,6 +21,7 @@ from signal_diffusion.experiment.compatibility import RESUME_ON_CHANGED
 from signal_diffusion.experiment.dataset import Dataset, order_of
 from signal_diffusion.experiment.inspection import findings_on
 from signal_diffusion.experiment.loading import RunPaths
+from signal_diffusion.experiment.memory import Memory, check_memory
 from signal_diffusion.experiment.pretrained import Pretrained
 from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.training.components import Components
@@ -45,6 +46,8 @@ class Start(Generic[AnyExperiment]):
     """The checkpoint to resume from; None for a new run."""
     accept_changed_data: bool = False
     """Train on files that are not those of the dataset's card, or of the checkpoint."""
+    force: bool = False
+    """Train even if the estimated memory exceeds that of the machine."""
 
     def checked(self, dataset: Dataset, *, held_out: bool) -> Dataset:
         """The dataset, after comparing the files that training reads with its card and with the checkpoint's.
@@ -78,6 +81,12 @@ class Start(Generic[AnyExperiment]):
         if self.accelerator.is_main_process:
             for line in located_lines(self.config, self.overrides, found):
                 print_warning(line)
+
+    def check_memory(self, estimate: Callable[[], Memory]) -> None:
+        """Raise a `UserError` if training takes more memory than this machine has, unless `force`."""
+        if not self.force:
+            checkpoints_gradients = self.experiment.training.gradient_checkpointing
+            check_memory(estimate(), self.accelerator.device, checkpoints_gradients=checkpoints_gradients)
 
     def splits(
         self, dataset: Dataset, attributes: Sequence[Attribute] = (), *, held_out: bool

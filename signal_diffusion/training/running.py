@@ -45,11 +45,12 @@ def train(
     resume: str | None = None,
     overrides: tuple[str, ...] = (),
     accept_changed_data: bool = False,
+    force: bool = False,
 ) -> bool:
     """Train as `config` says; return whether the run reached its last step.
 
     Files of the dataset that have changed since it was made, or since the checkpoint, are an error unless
-    `accept_changed_data`.
+    `accept_changed_data`; an estimate of more memory than the machine has, unless `force`.
 
     Raises
     ------
@@ -71,6 +72,7 @@ def train(
                 accelerator=accelerator,
                 checkpoint=checkpoint_to_resume(experiment, paths, accelerator),
                 accept_changed_data=accept_changed_data,
+                force=force,
             )
             job: Job = kind.build(start)
             trainer = Trainer(
@@ -106,6 +108,9 @@ def command(description: str, kind: Kind[Any]) -> None:
                 help="Train on files that have changed since the dataset was made, or since the checkpoint.",
             ),
         ] = False,
+        force: Annotated[
+            bool, typer.Option("--force", help="Train even if the estimated memory exceeds that of the machine.")
+        ] = False,
     ) -> None:
         kind.load(config, overrides or ())  # before other processes start, so that mistakes are reported once
         start_missing_processes(kind.module)
@@ -116,6 +121,7 @@ def command(description: str, kind: Kind[Any]) -> None:
             resume=resume_from_checkpoint,
             overrides=tuple(overrides or ()),
             accept_changed_data=accept_changed_data,
+            force=force,
         )
 
     with report_user_errors():

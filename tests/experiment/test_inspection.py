@@ -38,8 +38,9 @@ def test_a_computed_and_a_simulated_forward_pass_cost_the_same(
     simulated = inspect(resolved)
 
     # a norm of bf16 keeps its statistics in bf16 in the simulation, in fp32 on a CPU
-    assert simulated.activation_bytes == pytest.approx(computed.activation_bytes, rel=0.01)
-    assert replace(simulated, activation_bytes=computed.activation_bytes) == computed
+    assert simulated.memory.activations == pytest.approx(computed.memory.activations, rel=0.01)
+    assert simulated.memory.state == computed.memory.state
+    assert replace(simulated, memory=computed.memory) == computed
 
 
 @pytest.mark.parametrize(
@@ -55,5 +56,5 @@ def test_a_large_experiment_is_measured_in_little_memory(overrides: list[str], e
     resolved = resolve(load_experiment(experiment_file, overrides))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
     found = inspect(resolved)
-    assert found.state_bytes + found.activation_bytes > 2**32
+    assert found.memory.state + found.memory.activations > 2**32
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19

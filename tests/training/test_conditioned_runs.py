@@ -202,7 +202,7 @@ def test_a_caption_experiment_is_checked_without_the_text_encoders_weights(
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     plain = inspect(resolve(load_experiment(experiment_file, ("model.conditioning.type=none",))))
     captions = (8 + 1) * 12  # with the empty caption; this backbone keeps only pooled embeddings
-    assert found.state_bytes - plain.state_bytes == 4 * (captions + 5 * (found.parameters - plain.parameters))
+    assert found.memory.state - plain.memory.state == 4 * (captions + 5 * (found.parameters - plain.parameters))
 
 
 @pytest.mark.parametrize(

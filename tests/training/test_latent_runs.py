@@ -188,7 +188,7 @@ def test_config_check_uses_the_latent_size(
     found = inspect(resolve(load_experiment(experiment_file, overrides(vae))))
     of_vae = sum(parameter.numel() for parameter in load_vae(str(vae)).parameters())
     positions, frequencies = 4 * 16, 128
-    assert found.state_bytes == 4 * (of_vae + 5 * found.parameters + positions + frequencies)
+    assert found.memory.state == 4 * (of_vae + 5 * found.parameters + positions + frequencies)
     with pytest.raises(UserError, match=r"\[model.architecture\] patch_size .* does not divide examples of 8 × 8"):
         inspect(resolve(load_experiment(experiment_file, (*overrides(vae), "model.architecture.patch_size=[16, 16]"))))
 
@@ -461,7 +461,7 @@ def test_with_the_cache_the_vae_takes_no_memory_during_training(experiment_file:
     experiments = [load_experiment(experiment_file, (*overrides(vae), *more)) for more in ((), (CACHED,))]
     on_the_fly, from_cache = (inspect(resolve(each)) for each in experiments)
     of_vae = sum(parameter.numel() for parameter in load_vae(str(vae)).parameters())
-    assert on_the_fly.state_bytes - from_cache.state_bytes == 4 * of_vae
+    assert on_the_fly.memory.state - from_cache.memory.state == 4 * of_vae
 
 
 @pytest.mark.parametrize("data", ["db-only", "db-iq", "db-polar", "timeseries"])

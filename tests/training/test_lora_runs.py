@@ -158,4 +158,4 @@ def test_frozen_weights_take_no_memory_for_gradients_optimizer_or_average(experi
     added = changes.parameters - whole.parameters
     embedding, tables = 3 * 16, 16 * 16 + 128  # positions, and the frequencies of time
     assert added == 2 * 2 * ((16 + 48) + (16 + 16) + (16 + 64) + (64 + 16))  # layers × rank × (inputs + outputs)
-    assert changes.state_bytes == 4 * (changes.parameters + 4 * (added + embedding) + tables)
+    assert changes.memory.state == 4 * (changes.parameters + 4 * (added + embedding) + tables)

@@ -1,0 +1,66 @@
+"""Whether a run fits into the memory of this machine, by the estimate that `config check` prints."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from signal_diffusion.config import schema
+from signal_diffusion.errors import UserError
+
+__all__ = ["Memory", "check_memory", "state_bytes"]
+
+FP32 = 4  # bytes per value
+COPIES = {"adamw": 2, "adam": 2, "sgd": 1}  # values of optimizer state per trained weight
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Memory that training takes on each process, in bytes."""
+
+    state: int
+    """Weights and lookup tables in fp32, and the gradients, optimizer state and average of the trained weights."""
+    activations: int
+    """What the forward pass of one batch keeps for the backward pass."""
+
+    def __str__(self) -> str:
+        """The sum and its parts."""
+        return (
+            f"about {(self.state + self.activations) / GIB:.2f} GiB per process: {self.state / GIB:.2f} for weights, "
+            f"gradients, optimizer and EMA, {self.activations / GIB:.2f} for activations"
+        )
+
+
+def state_bytes(training: schema.Training, *, weights: int, trained: int) -> int:
+    """`Memory.state` of a network with so many weights, and values in tables, of which some are trained."""
+    return (weights + trained * (1 + COPIES[training.optimizer.type] + training.ema.enabled)) * FP32
+
+
+def check_memory(needed: Memory, device: torch.device, *, checkpoints_gradients: bool) -> None:
+    """Check that the accelerator, or for a CPU the machine, has the memory that training takes.
+
+    Raises
+    ------
+    UserError
+        If it has less, also with nothing else in it: with the estimate, and what to change.
+    """
+    if device.type == "cuda":
+        processes, name, size = 1, "the GPU", torch.cuda.get_device_properties(device).total_memory
+    else:
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun and accelerate
+        name, size = "the machine", psutil.virtual_memory().total
+    if processes * (needed.state + needed.activations) <= size:
+        return
+    for_all = f" for {processes} processes" if processes > 1 else ""
+    if needed.activations < needed.state:
+        key, advice = "[model] architecture", "use a smaller network"
+    else:
+        key, advice = "[data.loading] batch_size", "use a smaller one with more training.gradient_accumulation_steps"
+        advice += "" if checkpoints_gradients else ", or training.gradient_checkpointing = true"
+    raise UserError(
+        f"{key}: training takes {needed}, but {name} has {size / GIB:.2f} GiB{for_all}; {advice}, or --force"
+    )
