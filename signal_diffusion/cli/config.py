@@ -137,7 +137,7 @@ def _in_effect(path: Path) -> dict[str, Any]:
 
 def _in_order(keys: Iterable[str]) -> list[str]:
     """Sort keys by table, in the order of the experiment file."""
-    from signal_diffusion.config.loading import known_keys
+    from signal_diffusion.config.keys import known_keys
 
     tables = {key: place for place, key in enumerate(known_keys())}
     return sorted(keys, key=lambda key: tables.get(key.rpartition(".")[0], len(tables)))

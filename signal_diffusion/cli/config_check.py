@@ -35,7 +35,7 @@ def report(path: Path, overrides: Sequence[str]) -> str:
 
 def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrides: Sequence[str]) -> str:
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-    from signal_diffusion.config.loading import expectations, written_keys
+    from signal_diffusion.config.sources import expectations, written_keys
     from signal_diffusion.experiment.compatibility import check_same_run
     from signal_diffusion.experiment.inspection import findings_on, inspect
 
@@ -82,7 +82,7 @@ def _checkpoint_of(experiment: Experiment) -> Checkpoint | None:
 
 def _warn(file: Path, overrides: Sequence[str], findings: Sequence[Finding]) -> None:
     """Print warnings about an experiment to standard error, as a run of it would."""
-    from signal_diffusion.config.loading import located_lines
+    from signal_diffusion.config.sources import located_lines
 
     for line in located_lines(file, overrides, findings):
         print_warning(line)

@@ -21,7 +21,8 @@ def migrated(source: Path, command: str) -> str | None:
     UserError
         With one line per mistake, of the older file or of what it says in today's layout.
     """
-    from signal_diffusion.config.loading import known_keys, read_translation
+    from signal_diffusion.config.keys import known_keys
+    from signal_diffusion.config.sources import read_translation
 
     translation = read_translation(source)
     from signal_diffusion.experiment.loading import load_any_experiment

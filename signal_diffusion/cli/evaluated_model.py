@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from signal_diffusion.cli.sample import sampling_overrides
-from signal_diffusion.config.loading import CONFIG_NAME
+from signal_diffusion.config.sources import CONFIG_NAME
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import split_name
 from signal_diffusion.data.representations.registry import representation_of

@@ -28,7 +28,7 @@ def loaded(path: Path, overrides: Sequence[str] = ()) -> Experiment | Autoencode
 
 def file_of(path: Path) -> Path:
     """The path itself or, for the folder of a run or a checkpoint, its experiment file."""
-    from signal_diffusion.config.loading import CONFIG_NAME
+    from signal_diffusion.config.sources import CONFIG_NAME
 
     file = path / CONFIG_NAME if path.is_dir() else path
     if path.is_dir() and not file.is_file():

@@ -131,7 +131,8 @@ def _sample(
     run: Path, overrides: list[str], wanted: Any, batch_size: int | None, output: Path | None, *, animate: bool
 ) -> None:
     """Check everything, then load the model and sample."""
-    from signal_diffusion.config.loading import CONFIG_NAME, check_keys, located_lines
+    from signal_diffusion.config.loading import check_keys
+    from signal_diffusion.config.sources import CONFIG_NAME, located_lines
     from signal_diffusion.config.warnings import sampling_findings
 
     if (run / CONFIG_NAME).is_file():

@@ -42,5 +42,6 @@ def nearest_key(location: Collection[str], known: Collection[tuple[str, ...]]) -
     tables = {each[:-1] for each in known}
     paths = {".".join(each): each[-1] for each in known if each not in tables}
     elsewhere = [path for path, last in paths.items() if last == NICKNAMES.get(key.lower(), key)]
-    close = elsewhere or difflib.get_close_matches(".".join(location), paths, n=1)
+    is_table = tuple(table) in tables
+    close = elsewhere or ([] if is_table else difflib.get_close_matches(".".join(location), paths, n=1))
     return f" (did you mean {close[0]}?)" if close else ""

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import located_lines
+from signal_diffusion.config.sources import located_lines
 from signal_diffusion.data.loaders import ExampleOrder, Examples
 from signal_diffusion.errors import listed, print_warning
 from signal_diffusion.experiment.changed_data import checked, different_files

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from signal_diffusion.config.dotted import dotted
+from signal_diffusion.config.keys import known_keys
 from signal_diffusion.config.legacy.translation import Translation, translated
-from signal_diffusion.config.loading import known_keys
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.documentation import Key, configuration_markdown, tables_of
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
-from signal_diffusion.config.loading import known_keys, to_toml
+from signal_diffusion.config.keys import known_keys
+from signal_diffusion.config.loading import to_toml
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_any_experiment, load_experiment, offer
 from tests.config.json_schemas import refused

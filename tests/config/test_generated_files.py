@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from signal_diffusion.cli.config_migrate import migrated
 from signal_diffusion.config.dotted import dotted, nested
 from signal_diffusion.config.legacy.report import summary
-from signal_diffusion.config.loading import read_translation
+from signal_diffusion.config.sources import read_translation
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 from tests.config import older_values

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from signal_diffusion.config.keys import known_keys
 from signal_diffusion.config.layouts import is_older
 from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.translation import STEPS, destinations
-from signal_diffusion.config.loading import known_keys, read_translation
+from signal_diffusion.config.sources import read_translation
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.dataset import check_expected
 from signal_diffusion.experiment.loading import load_experiment

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from signal_diffusion.cli import app
 from signal_diffusion.config.legacy.report import summary
 from signal_diffusion.config.legacy.translation import FLAT_YAML, GROUPED_YAML
-from signal_diffusion.config.loading import read_translation
+from signal_diffusion.config.sources import read_translation
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train

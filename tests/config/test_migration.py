@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from signal_diffusion.cli import app
 from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.legacy.migrating import notes_in
-from signal_diffusion.config.loading import read_translation
+from signal_diffusion.config.sources import read_translation
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import SD3Transformer2DModel, UNet2DModel
 
-from signal_diffusion.config.loading import written_keys
+from signal_diffusion.config.sources import written_keys
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment

@@ -32,7 +32,7 @@ def warn_of_older_keys(path: Path, translation: Translation) -> None:
 @contextmanager
 def silenced() -> Iterator[None]:
     """Suppress warnings about a file in the block, for callers that print the summary themselves."""
-    loggers = logger, logging.getLogger("signal_diffusion.config.loading")
+    loggers = logger, *(logging.getLogger(f"signal_diffusion.config.{name}") for name in ("loading", "sources"))
     try:
         for each in loggers:
             each.disabled = True
