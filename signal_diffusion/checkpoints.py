@@ -25,7 +25,7 @@ from torch import nn
 from signal_diffusion.disks import size_of, writing
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.lora import frozen_state, is_lora_weight
-from signal_diffusion.untrusted import is_within, read_json, read_tensors
+from signal_diffusion.untrusted import is_within, read_json, read_tensors, weights_file_problem
 
 __all__ = [
     "DAMAGED",
@@ -238,6 +238,8 @@ def find_checkpoint(
     """
     if name != "latest":
         folder = Path(name)
+        if not folder.is_dir() and (problem := weights_file_problem(name)):
+            raise UserError(f"{name}: {problem}")
         if len(folder.parts) == 1 and not folder.is_dir():
             folder = parent / name
         verify(folder)

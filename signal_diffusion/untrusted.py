@@ -32,6 +32,7 @@ __all__ = [
     "read_json",
     "read_tensors",
     "read_torch",
+    "weights_file_problem",
 ]
 
 MAX_JSON = 64 * 2**20
@@ -116,6 +117,16 @@ def pickled_weights(path: Path, library: str, model: str) -> UserError:
     return UserError(
         f"{path}: a pickle, which can run code; if you trust it, convert it to safetensors: "
         f"python -c {shlex.quote(command)}"
+    )
+
+
+def weights_file_problem(path: str) -> str:
+    """Why a path cannot be that of a checkpoint: it is a file of weights, such as `epoch_7.pt`; "" if it is not."""
+    if PurePosixPath(path).suffix not in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
+        return ""
+    return (
+        "a file of weights; expected the folder of a checkpoint. Weights of other projects cannot be read: train "
+        'again, or convert them to our names (docs/models.md, "Weights of other projects")'
     )
 
 

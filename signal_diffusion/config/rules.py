@@ -9,6 +9,7 @@ from operator import attrgetter
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.schema import CHECKPOINT, GENERATED, Augmentation, Experiment, Paths
 from signal_diffusion.hub import is_hub_id
+from signal_diffusion.untrusted import weights_file_problem
 
 __all__ = ["check", "without_effect"]
 
@@ -173,9 +174,27 @@ def _guidance(experiment: Experiment, written: Collection[str]) -> Iterator[Find
             )
 
 
+def _resumed_checkpoint(experiment: AnyExperiment, written: Collection[str]) -> Iterator[Finding]:
+    resume = experiment.training.resume
+    if resume.enabled and (problem := weights_file_problem(resume.checkpoint)):
+        yield "training.resume.checkpoint", f"{resume.checkpoint!r} is {problem}"
+
+
+def _checkpoint_folders(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
+    """Files of weights where the folder of a checkpoint is expected."""
+    values = {
+        "model.pretrained": experiment.model.pretrained,
+        "generation.checkpoint": experiment.generation.checkpoint,
+        "generation.sampling.guidance_checkpoint": experiment.generation.sampling.guidance_checkpoint,
+    }
+    for key, value in values.items():
+        if problem := weights_file_problem(value):
+            yield key, f"{value!r} is {problem}"
+
+
 def _sampled_checkpoint(experiment: Experiment, written: Collection[str]) -> Iterator[Finding]:
     name = experiment.generation.checkpoint
-    if not re.fullmatch(CHECKPOINT, name):
+    if not re.fullmatch(CHECKPOINT, name) and not weights_file_problem(name):
         yield "generation.checkpoint", f"expected 'latest', 'best' or 'checkpoint-<step>', found {name!r}"
 
 
@@ -353,11 +372,13 @@ SHARED_RULES: tuple[Callable[[AnyExperiment, Collection[str]], Iterator[Finding]
     _augmentation,
     _precision,
     _learning_rate,
+    _resumed_checkpoint,
     _checkpoints,
     _followed_metric,
 )
 DIFFUSION_RULES: tuple[Callable[[Experiment, Collection[str]], Iterator[Finding]], ...] = (
     _guidance,
+    _checkpoint_folders,
     _sampled_checkpoint,
     _sampling,
     _balancing,

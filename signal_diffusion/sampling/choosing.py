@@ -17,6 +17,7 @@ from signal_diffusion.hub import download, is_hub_id
 from signal_diffusion.models.pretrained import PIPELINE
 from signal_diffusion.paths import expand_path
 from signal_diffusion.training.state import Progress
+from signal_diffusion.untrusted import weights_file_problem
 
 __all__ = ["checkpoint_at", "experiment_at", "is_exported"]
 
@@ -35,6 +36,8 @@ def checkpoint_at(path: Path, overrides: Sequence[str] = ()) -> Path:
         If there is no checkpoint.
     """
     if not path.is_dir():
+        if problem := weights_file_problem(path.as_posix()):
+            raise UserError(f"{path}: {problem}")
         # "runs/nam" is probably misspelt, and not on the Hub, if there is a folder "runs"
         if not is_hub_id(path.as_posix()) or path.parent.is_dir():
             raise UserError(f"{path}: no such folder; expected that of a run, a checkpoint or an exported model")

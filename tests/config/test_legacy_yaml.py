@@ -261,7 +261,9 @@ def test_a_checkpoint_path_becomes_its_name(written: str, name: str) -> None:
 
 def test_a_checkpoint_without_a_valid_name_is_left_behind_with_what_to_do() -> None:
     lines = summary(of_yaml("generation: {checkpoint: runs/a/epoch_7.pt}\nmodel: {num_classes: 3}"))[0]
-    assert lines[0].startswith('  generation.checkpoint = "runs/a/epoch_7.pt": weights of an older project cannot be')
+    assert lines[0].startswith(
+        '  generation.checkpoint = "runs/a/epoch_7.pt": a file of weights; expected the folder of'
+    )
     lines = summary(of_yaml("generation: {checkpoint: runs/a}\nmodel: {num_classes: 3}"))[0]
     assert lines[0].startswith('  generation.checkpoint = "runs/a": pass it to `signal-diffusion sample`')
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from signal_diffusion.config.schema import (
     Training,
     Validation,
 )
+from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_experiment
 
 
 @pytest.mark.parametrize("entry", rules.READ_ONLY_WITH, ids=lambda entry: f"{entry[0]}.{entry[1]} with {entry[2]}")
@@ -77,6 +80,27 @@ def test_the_checkpoint_to_sample_from_is_latest_best_or_a_step() -> None:
     assert findings_for("runs/a") == [
         ("generation.checkpoint", "expected 'latest', 'best' or 'checkpoint-<step>', found 'runs/a'")
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "needed"),
+    [
+        ("training.resume.checkpoint", ("training.resume.enabled=true",)),
+        ("model.pretrained", ()),
+        ("generation.checkpoint", ()),
+        ("generation.sampling.guidance_checkpoint", ("generation.sampling.guidance_type=autoguidance",)),
+    ],
+)
+def test_a_file_of_weights_is_explained_once_wherever_a_checkpoint_is_named(
+    key: str, needed: tuple[str, ...], experiment_file: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load_experiment(experiment_file, (*needed, f"{key}=old/epoch_7.pt"))
+
+    table, _, name = key.rpartition(".")
+    [line] = caught.value.lines
+    assert line.startswith(f"--set: [{table}] {name}: 'old/epoch_7.pt' is a file of weights; expected the folder of a")
+    assert line.endswith('(docs/models.md, "Weights of other projects")')
 
 
 def test_samples_of_image_datasets_cannot_be_compared_by_spectra() -> None:

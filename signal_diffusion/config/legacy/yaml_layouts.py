@@ -24,12 +24,12 @@ from signal_diffusion.config.legacy.engine import (
     keep,
     lower,
 )
+from signal_diffusion.untrusted import weights_file_problem
 
 __all__ = ["IMPLIED", "V1_TO_V2", "V2_TO_TODAY", "implied", "is_number"]
 
 EPOCHS = 200
 """Default of `training.epochs` in both layouts."""
-WEIGHTS = (".pt", ".pth", ".ckpt")
 
 
 def is_number(value: Any) -> bool:
@@ -80,7 +80,7 @@ def _mode(value: Any, file: File) -> Any:
     if value != "generate":
         return cases({"train": Left("determined by the command")})(value, file)
     source = str(file.get("generation.checkpoint", default="CHECKPOINT"))
-    is_ours = source not in ("latest", "best") and not source.endswith(WEIGHTS)
+    is_ours = source not in ("latest", "best") and not weights_file_problem(source)
     command = ["signal-diffusion", "sample", source if is_ours else "RUN"]
     for option, key in {"num": "num_samples", "guidance-scale": "guidance_scale"}.items():
         number = file.get(f"generation.sampling.{key}")
@@ -99,8 +99,8 @@ def _checkpoint(value: Any, file: File) -> Any:
     name = PurePosixPath(value).stem if isinstance(value, str) and value else value
     if not isinstance(name, str) or re.fullmatch(CHECKPOINT, name):
         return name
-    if value.endswith(WEIGHTS):
-        return Left("weights of an older project cannot be read; train again", is_lost=True)
+    if problem := weights_file_problem(value):
+        return Left(problem, is_lost=True)
     return Left("pass it to `signal-diffusion sample`", is_lost=True)
 
 
