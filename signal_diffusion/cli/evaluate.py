@@ -33,7 +33,11 @@ class _Group(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_Group, help="Judge synthetic EEG by real EEG.", no_args_is_help=True)
+app = typer.Typer(
+    cls=_Group,
+    help="Judge synthetic EEG by real EEG. `evaluate SAMPLES` means `evaluate windows SAMPLES`.",
+    no_args_is_help=True,
+)
 app.command("utility")(utility_command)
 app.command()(privacy)
 

@@ -172,7 +172,10 @@ def prepare(
     reject_flat: Annotated[
         float, _windows(help="Reject windows with a flat second: peak-to-peak amplitude below this, µV.")
     ] = 0.1,
-    splits: Annotated[tuple[float, float, float], _splits(help="Fractions of subjects in train, validation, test.")] = (
+    splits: Annotated[
+        tuple[float, float, float],
+        _splits(help="Fractions of subjects in train, validation, test: 0.8 0.1 0.1."),
+    ] = (
         0.8,
         0.1,
         0.1,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 from signal_diffusion.evaluation.comparison import OnMetric, compare_windows
 from signal_diffusion.evaluation.harmonising import harmonised
 from signal_diffusion.evaluation.reading import read_dataset, read_windows, split_of
@@ -65,6 +65,8 @@ def compare(
     UserError
         If windows are not finite, or the sets cannot be compared.
     """
+    if unknown := (labels or {}).keys() - {"real", "synthetic", "train"}:
+        raise UserError(f"labels: unknown {listed(sorted(unknown))}; expected some of real, synthetic, train")
     people = {"real": subjects, "train": train_subjects}
     sets = {
         name: _as_windows(source, name, sfreq, ch_names, people.get(name), (labels or {}).get(name))

@@ -87,9 +87,15 @@ def _controls(report: Report) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title="ratios of sets with known faults, and of the synthetic windows")
+    numbered = {str(number): name for number, name in enumerate(report.controls, 1)}
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="ratios of sets with known faults, and of the synthetic windows",
+        caption=" · ".join(f"{number} {name}" for number, name in numbered.items()),
+        caption_justify="left",
+    )
     table.add_column("metric")
-    for name in (*report.controls, "synthetic"):
+    for name in (*numbered, "synthetic"):
         table.add_column(name, justify="right")
     for result in report.of_controls():
         row = [controls[result.metric.name] for controls in report.controls.values()]

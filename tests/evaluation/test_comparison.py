@@ -344,3 +344,8 @@ def test_what_cannot_be_harmonised_is_refused_by_name(changes: dict, complaint: 
 
     with pytest.raises(UserError, match=complaint):
         harmonised(real, eeg(range(2), name="fake", **changes))
+
+
+def test_labels_of_an_unknown_set_are_refused() -> None:
+    with pytest.raises(UserError, match="labels: unknown fake; expected some of real, synthetic, train"):
+        compare(np.zeros((1, 1, 8)), np.zeros((1, 1, 8)), sfreq=8, labels={"fake": ["a"]})

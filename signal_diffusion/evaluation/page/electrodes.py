@@ -9,7 +9,7 @@ import numpy as np
 from signal_diffusion.evaluation.features import BANDS, Unavailable
 from signal_diffusion.evaluation.page.picture import in_figure, sizes
 from signal_diffusion.evaluation.report import Report
-from signal_diffusion.figures.topomaps import FEWEST, draw_topomap, located
+from signal_diffusion.figures.topomaps import COLOURS, FEWEST, draw_topomap, located
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +18,8 @@ __all__ = ["band_maps", "correlations"]
 
 NAMED = 32
 """Names of electrodes at most beside a matrix."""
+DIFFERENCES = "RdBu_r"
+"""Colours of values around 0: blue, white, red."""
 
 
 def band_maps(report: Report) -> tuple[Figure, str]:
@@ -43,6 +45,7 @@ def band_maps(report: Report) -> tuple[Figure, str]:
                 ch_names=windows.ch_names,
                 positions=windows.positions,
                 limits=limits[name],
+                colours=DIFFERENCES if name == "synthetic − real" else COLOURS,
             )
         low, high = limits["real"]
         axes[0, column].set_title(f"{band}, {BANDS[band][0]}–{BANDS[band][1]} Hz\n{low:.1f} to {high:.1f} dB")
@@ -52,7 +55,7 @@ def band_maps(report: Report) -> tuple[Figure, str]:
     return figure, (
         "Band power over the head in dB re 1 µV², mean over windows; seen from above, the nose is at the top. Real and "
         "synthetic maps of a band have the same scale, from dark (the first number above them) to bright (the second). "
-        f"In the differences, dark is less and bright is more power in synthetic windows. {sizes(report.groups)}"
+        f"In the differences, blue is less and red is more power in synthetic windows. {sizes(report.groups)}"
     )
 
 
@@ -69,7 +72,7 @@ def correlations(report: Report) -> tuple[Figure, str]:
     axes = figure.subplots(1, 3)
     matrices = {"real": (real, 1.0), "synthetic": (synthetic, 1.0), "synthetic − real": (synthetic - real, most)}
     for axis, (title, (matrix, limit)) in zip(axes, matrices.items(), strict=True):
-        image = axis.imshow(matrix, vmin=-limit, vmax=limit, cmap="viridis", interpolation="nearest")
+        image = axis.imshow(matrix, vmin=-limit, vmax=limit, cmap=DIFFERENCES, interpolation="nearest")
         axis.set_title(title)
         named = range(0, len(names), -(-len(names) // NAMED))
         texts = [in_figure(names[index]) for index in named]
