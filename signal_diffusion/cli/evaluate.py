@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from signal_diffusion.cli.evaluate_privacy import privacy
-from signal_diffusion.cli.evaluate_utility import measured_utility, names_of, save_utility
+from signal_diffusion.cli.evaluate_utility import check_start, measured_utility, names_of, save_utility
 from signal_diffusion.cli.evaluate_utility import utility as utility_command
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.cli.sample import Sets, Steps
@@ -104,8 +104,7 @@ def windows(
     sets: Sets = None,
 ) -> None:
     """Judge synthetic windows by real ones: values, floors, ratios and intervals, and a page to read."""
-    if output.exists():
-        raise UserError(f"{output} already exists; choose another --output, or remove it")
+    check_start(output)
     if utility is not None:
         from signal_diffusion.evaluation.utility.classifiers import check_classifiers, require_extra
 

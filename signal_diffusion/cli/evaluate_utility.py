@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from signal_diffusion.evaluation.utility.result import Utility
     from signal_diffusion.evaluation.windows import Windows
 
-__all__ = ["measured_utility", "names_of", "save_utility", "utility"]
+__all__ = ["check_start", "measured_utility", "names_of", "save_utility", "utility"]
 
 
 def utility(
@@ -71,8 +72,7 @@ def utility(
     TRTR, TSTR and TRTS, and what is gained by adding 0.5, 1 or 2 synthetic windows per training window, for 10, 25, 50
     and 100 % of the training people, next to augmentations of braindecode. Needs the extra `evaluation`.
     """
-    if output.exists():
-        raise UserError(f"{output} already exists; choose another --output, or remove it")
+    check_start(output)
     found = measured_utility(
         synthetic,
         real,
@@ -88,6 +88,16 @@ def utility(
     files = save_utility(found, output)
     print(found.to_text())
     print(f"{output}: {', '.join(file.name for file in files)}")
+
+
+def check_start(output: Path) -> None:
+    """Check that nothing is overwritten, and that no launcher started several processes to do all of it."""
+    if output.exists():
+        raise UserError(f"{output} already exists; choose another --output, or remove it")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "evaluate works in one process; run it without a launcher (sample and evaluate privacy share their work)"
+        )
 
 
 def names_of(text: str) -> list[str]:

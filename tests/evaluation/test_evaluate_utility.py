@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
+from signal_diffusion.cli.evaluate_utility import check_start
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.comparison import compare_windows
 from signal_diffusion.evaluation.controls import CONTROLS
@@ -152,3 +153,9 @@ def test_the_subject_lists_of_open_eeg_bench_are_those_of_a_dataset(
     found = measure_utility(train, test, train, classifiers=["logreg"], seeds=1)
     assert found.about["folds"] == 1
     assert 0.5 < found.row("logreg", "TRTR").value < 1
+
+
+def test_evaluate_refuses_to_do_everything_once_per_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="evaluate works in one process"):
+        check_start(tmp_path / "report")
