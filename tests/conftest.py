@@ -81,6 +81,15 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return roots
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB that is really full when it is; skipped for users who cannot mount one."""
+    from tests.small_disk import mounted
+
+    with mounted(tmp_path / "disk") as disk:
+        yield disk
+
+
 TINY = """
 [compute]
 device = "cpu"

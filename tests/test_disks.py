@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,22 +18,11 @@ import torch
 from signal_diffusion import checkpoints
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.disks import FullDiskError, size_of, writing
+from tests.small_disk import SIZE
 
-SIZE = 64 * 1024  # bytes of the disk
 VALUES = np.random.default_rng(0).normal(size=20_000)  # 156 KiB
 TENSORS = {"x": torch.from_numpy(VALUES)}
 TABLE = pa.table({"x": VALUES})
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)]
-    if os.name != "posix" or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this user cannot mount a disk")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {

@@ -21,8 +21,8 @@ from signal_diffusion.models.lora import is_lora_weight
 from signal_diffusion.paths import last_part
 from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.trained import Trained
+from signal_diffusion.training.metrics_file import METRICS_NAME, read_rows
 from signal_diffusion.training.state import Progress
-from signal_diffusion.training.tracking import METRICS_NAME, read_rows
 
 __all__ = ["README", "model_card", "with_defaults"]
 

@@ -21,6 +21,7 @@ from signal_diffusion.figures.groups import ExampleSet, SampleGroup
 from signal_diffusion.figures.latents import draw_latents
 from signal_diffusion.figures.samples import draw_samples
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning
+from signal_diffusion.training.images import draw_or_warn
 from signal_diffusion.training.preview_checks import fault_of
 from signal_diffusion.training.sampling import gathered, own_numbers
 from signal_diffusion.training.validation import in_eval_mode
@@ -138,17 +139,22 @@ class Previews:
         latents = torch.cat([share.samples for share in shares]) if self._generator.autoencoder else None
         if latents is not None:
             images["latents"] = self._folder / f"step-{step:08d}-latents.png"
-        if accelerator.is_main_process:
-            rows = [
-                SampleGroup(title=group.title, samples=ExampleSet(tensors=values, card=self._card), real=real)
-                for group, values, real in zip(self._groups, samples, self._real, strict=True)
-            ]
-            draw_samples(images["samples"], rows, title=f"step {step}")
-            if latents is not None:
-                draw_latents(images["latents"], latents, title=f"step {step}")
-            if frames:
-                draw_animation(images["samples"].with_suffix(".gif"), frames, self._card)
-        return images
+        if not accelerator.is_main_process:
+            return images
+        rows = [
+            SampleGroup(title=group.title, samples=ExampleSet(tensors=values, card=self._card), real=real)
+            for group, values, real in zip(self._groups, samples, self._real, strict=True)
+        ]
+        title = f"step {step}"
+        draws: dict[Path, Callable[[Path], object]] = {
+            images["samples"]: lambda path: draw_samples(path, rows, title=title)
+        }
+        if latents is not None:
+            draws[images["latents"]] = lambda path: draw_latents(path, latents, title=title)
+        if frames:
+            animation = images["samples"].with_suffix(".gif")
+            draws[animation] = lambda path: draw_animation(path, frames, self._card)
+        return images if draw_or_warn(draws, step, accelerator.print) else {}
 
     def _generate(self, model: nn.Module, accelerator: Accelerator, group: Group, poll: Callable[[], None]) -> _Share:
         """Generate this process's share of a group."""

@@ -25,6 +25,7 @@ from signal_diffusion.evaluation.reconstruction import mean_over_electrodes, rou
 from signal_diffusion.figures.groups import ExampleSet
 from signal_diffusion.figures.images import COLUMNS
 from signal_diffusion.figures.reconstructions import draw_reconstructions
+from signal_diffusion.training.images import draw_or_warn
 from signal_diffusion.training.validation import for_each_example, in_eval_mode
 
 __all__ = ["FRAMES", "Reconstruction", "ReconstructionPreviews", "ReconstructionValidation", "stft_loss"]
@@ -155,10 +156,14 @@ class ReconstructionPreviews:
     ) -> dict[str, Path]:
         """Draw on the first process; return the image by name."""
         poll()
-        path = self._folder / f"step-{step:08d}.png"
-        if accelerator.is_main_process:
-            with in_eval_mode(model):
-                after = model(self._originals.tensors.to(accelerator.device))[0].float().cpu()
-            reconstructions = ExampleSet(tensors=after, card=self._originals.card)
-            draw_reconstructions(path, self._originals, reconstructions, title=f"step {step}")
-        return {"reconstructions": path}
+        images = {"reconstructions": self._folder / f"step-{step:08d}.png"}
+        if not accelerator.is_main_process:
+            return images
+        with in_eval_mode(model):
+            after = model(self._originals.tensors.to(accelerator.device))[0].float().cpu()
+        reconstructions, title = ExampleSet(tensors=after, card=self._originals.card), f"step {step}"
+        draws = {
+            path: lambda path: draw_reconstructions(path, self._originals, reconstructions, title=title)
+            for path in images.values()
+        }
+        return images if draw_or_warn(draws, step, accelerator.print) else {}

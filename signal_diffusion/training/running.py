@@ -23,7 +23,9 @@ from signal_diffusion.training.device import accelerator_of
 from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.locking import lock_run
+from signal_diffusion.training.metrics_file import METRICS_NAME
 from signal_diffusion.training.nonfinite import DivergedError
+from signal_diffusion.training.outputs import wandb_module
 from signal_diffusion.training.restoring import roll_back
 from signal_diffusion.training.resuming import (
     checkpoint_to_resume,
@@ -31,7 +33,7 @@ from signal_diffusion.training.resuming import (
     set_aside_others,
     without_resume,
 )
-from signal_diffusion.training.tracking import METRICS_NAME, Tracker, wandb_module
+from signal_diffusion.training.tracking import Tracker
 from signal_diffusion.training.trainer import Trainer
 
 __all__ = ["command", "suggest_command", "train"]
