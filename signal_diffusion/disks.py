@@ -49,9 +49,9 @@ def writing(path: Path, what: str, *, needs: int = 0, advice: str = "free some s
         full = "the quota is used up" if number == errno.EDQUOT or QUOTA in str(error) else "the disk is full"
         _close_files(error)
         existing = next(folder for folder in path.absolute().parents if folder.is_dir())
-        needed = f"needs {_amount(needs)}, " if needs else ""
-        free = f"{_amount(shutil.disk_usage(existing).free)} free"
-        raise FullDiskError(f"{path}: cannot write {what}: {full} ({needed}{free}); {advice}") from error
+        free = _amount(shutil.disk_usage(existing).free)
+        space = f"needs {_amount(needs)}, {free} free" if needs else f"needs more than the {free} that are free"
+        raise FullDiskError(f"{path}: cannot write {what}: {full} ({space}); {advice}") from error
 
 
 def _close_files(error: BaseException | None) -> None:

@@ -42,6 +42,8 @@ class UserError(Exception):
 
     exit_code: ClassVar[int] = 2
     """Exit code of a command that ends with this error."""
+    every_process_prints: ClassVar[bool] = False
+    """Whether a process that is not the first one of this machine prints it too."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -112,7 +114,7 @@ def report_user_errors() -> Iterator[None]:
         yield
     except (UserError, OSError) as error:
         lines = error.lines if isinstance(error, UserError) else (_os_error_line(error),)
-        if _is_first_process():
+        if _is_first_process() or getattr(error, "every_process_prints", False):
             for line in lines:
                 print(f"error: {for_terminal(line)}", file=sys.stderr)
         raise SystemExit(error.exit_code if isinstance(error, UserError) else UserError.exit_code) from None

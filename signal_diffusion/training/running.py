@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.locking import lock_run
 from signal_diffusion.training.metrics_file import METRICS_NAME
+from signal_diffusion.training.neighbours import Neighbours
 from signal_diffusion.training.nonfinite import DivergedError
 from signal_diffusion.training.outputs import wandb_module
 from signal_diffusion.training.restoring import roll_back
@@ -64,8 +66,8 @@ def train(
     with file_in_errors(config):
         experiment = _with_options(experiment, config, output_dir, resume)
         accelerator = accelerator_of(experiment)
-        with lock_run(Path(experiment.output.base_dir), accelerator):
-            paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
+        paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
+        with Neighbours(accelerator, partial(_how_to_go_on, paths, kind.module)), lock_run(paths.base, accelerator):
             start = Start(
                 experiment=without_resume(experiment),
                 config=config,
@@ -219,13 +221,24 @@ def _train_from(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, lines
         else:
             tracker.hyperparameters(_flattened(dataclasses.asdict(experiment)), to_toml(experiment))
         finished = trainer.run(tracker)
-        command = ["uv", "run", "python", "-m", module, str(paths.base / CONFIG_NAME), "--output-dir", str(paths.base)]
-        resume = shlex.join([*command, "--resume-from-checkpoint", "latest"])
-        closing = job.closing(trainer) if finished else f"resume      {resume}"
+        closing = job.closing(trainer) if finished else f"resume      {_resume_command(paths, module)}"
         tracker.conclude([*_conclusion(trainer, finished=finished), closing])
     finally:
         tracker.close()
     return finished
+
+
+def _resume_command(paths: RunPaths, module: str) -> str:
+    command = ["uv", "run", "python", "-m", module, str(paths.base / CONFIG_NAME), "--output-dir", str(paths.base)]
+    return shlex.join([*command, "--resume-from-checkpoint", "latest"])
+
+
+def _how_to_go_on(paths: RunPaths, module: str) -> str:
+    """What to do after a process of the run was lost."""
+    saved = checkpoints.list_checkpoints(paths.checkpoints)
+    if not saved:
+        return "there is no checkpoint yet; start the run again"
+    return f"the last checkpoint is {saved[-1]}; go on with as many processes and `{_resume_command(paths, module)}`"
 
 
 def _start_run_directory(paths: RunPaths, experiment: schema.Experiment | AutoencoderExperiment) -> None:
