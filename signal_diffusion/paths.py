@@ -44,7 +44,12 @@ def expand_path(text: str, key: str) -> Path:
     path = os.path.expandvars(text)
     if "$" in path:
         raise UserError(f"{key}: {path!r} contains an environment variable that is not set")
-    return Path(path).expanduser()
+    try:
+        found = Path(path).expanduser()
+        found.is_dir()  # fails for a name that is too long, or in a folder that this user may not read
+    except (OSError, RuntimeError) as error:  # RuntimeError: the home of a user who does not exist
+        raise UserError(f"{key}: {path!r}: {getattr(error, 'strerror', None) or error}; use another path") from None
+    return found
 
 
 def is_readable(path: Path) -> bool:

@@ -81,6 +81,7 @@ def test_config_check_reports_the_size_of_an_autoencoder(synthetic_dataset: Path
     assert result.stdout.startswith(f"{AUTOENCODER}: ok\n  parameters ")
     assert "  latents          1 × 64 × 64 become 16 × 8 × 8 latents, 4.0 : 1\n" in result.stdout
     assert "  steps            28 per epoch of 228 examples, 20,000 in all\n" in result.stdout
+    assert "  memory           about " in result.stdout
 
 
 def test_config_check_reports_the_mistakes_of_all_files(tmp_path: Path, synthetic_dataset: Path, experiment_file: Path):

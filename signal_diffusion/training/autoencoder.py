@@ -31,6 +31,8 @@ from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_dataset, compare
 from signal_diffusion.experiment.dataset import Dataset, dataset_of, num_train_examples, order_of, steps_of
 from signal_diffusion.experiment.loading import CONFIG_NAME, load_autoencoder_experiment
+from signal_diffusion.experiment.measuring import kept_bytes, measured
+from signal_diffusion.experiment.memory import Memory, state_bytes
 from signal_diffusion.models.autoencoders.trainable import KlAutoencoder
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training import running
@@ -45,7 +47,7 @@ from signal_diffusion.training.reconstruction import (
 from signal_diffusion.training.running import command, suggest_command
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = ["load", "main", "network_of", "outline", "train"]
+__all__ = ["load", "main", "memory_of", "network_of", "outline", "train"]
 
 MEASURED_VALUES = 2**22
 """Values in the training examples that the scaling and shift of latents are measured on: 341 images of 3 × 64 × 64."""
@@ -82,15 +84,44 @@ def outline(experiment: AutoencoderExperiment, dataset: Dataset) -> str:
         If training would refuse the experiment.
     """
     _check_loss(experiment, dataset.card)
-    network = network_of(experiment, dataset.card)
+    network, memory = _measured(experiment, dataset.card)
     examples = num_train_examples(experiment, dataset)
     order = order_of(experiment, examples)
     num_steps = steps_of(experiment.training, order.steps_per_epoch)
     return (
         f"  parameters       {_num_parameters(network):,}\n"
         f"  latents          {_compression(network)}\n"
-        f"  steps            {order.steps_per_epoch:,} per epoch of {examples:,} examples, {num_steps:,} in all"
+        f"  steps            {order.steps_per_epoch:,} per epoch of {examples:,} examples, {num_steps:,} in all\n"
+        f"  memory           {memory}"
     )
+
+
+def memory_of(experiment: AutoencoderExperiment, card: DatasetCard) -> Memory:
+    """The memory that training takes."""
+    return _measured(experiment, card)[1]
+
+
+def _measured(experiment: AutoencoderExperiment, card: DatasetCard) -> tuple[KlAutoencoder, Memory]:
+    """The network with random weights, and the memory of training it, from forward passes of one and two examples."""
+    training, (channels, height, width) = experiment.training, card.shape
+
+    def build() -> KlAutoencoder:
+        network = KlAutoencoder(experiment.model.architecture, (channels, height, width))
+        if training.gradient_checkpointing:
+            network.checkpoint_gradients()
+        return network
+
+    def kept(network: KlAutoencoder) -> list[int]:
+        bf16 = training.mixed_precision != "no"
+        return [kept_bytes(network, torch.zeros(n, *network.shape), bf16=bf16) for n in (1, 2)]
+
+    def positions(network: KlAutoencoder) -> int:
+        return 2 * (height + network.padding[0]) * (width + network.padding[1])
+
+    network, (one, two) = measured(build, positions, kept)
+    weights = _num_parameters(network)
+    activations = one + (experiment.data.loading.batch_size - 1) * (two - one)
+    return network, Memory(state=state_bytes(training, weights=weights, trained=weights), activations=activations)
 
 
 def _build(start: Start[AutoencoderExperiment]) -> Job:
@@ -99,6 +130,7 @@ def _build(start: Start[AutoencoderExperiment]) -> Job:
         dataset = start.checked(dataset_of(experiment.data), held_out=_reads_validation(experiment))
         _check_loss(experiment, dataset.card)
         start.warn(experiment, dataset)
+        start.check_memory(partial(memory_of, experiment, dataset.card))
         if start.checkpoint:
             _check_same_run(start, start.checkpoint, dataset.card)
 

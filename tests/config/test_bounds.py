@@ -15,6 +15,7 @@ from signal_diffusion.config.loading import check_keys
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.registry import BACKBONES
+from signal_diffusion.paths import expand_path
 
 TABLES = [Experiment, AutoencoderExperiment, *(backbone.architecture for backbone in BACKBONES.values())]
 
@@ -72,3 +73,12 @@ def test_many_words_with_dots_in_a_string_are_not_a_key(tmp_path: Path) -> None:
     path = tmp_path / "experiment.toml"
     path.write_text(f'[output]\nbase_dir = "{"../" * 100}runs/{"v1.2 " * 100}"\n')
     check_keys(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [("x" * 300, "File name too long"), ("~nobody-here/x", "Could not determine home directory.")]
+)
+def test_an_impossible_path_is_one_line(path: str, reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        expand_path(path, "[data.paths] root")
+    assert caught.value.lines == (f"[data.paths] root: {path!r}: {reason}; use another path",)

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.dataset import dataset_of
+from signal_diffusion.experiment.loading import load_autoencoder_experiment
+from signal_diffusion.experiment.measuring import kept_bytes
 from signal_diffusion.experiment.memory import Memory, check_memory
-from signal_diffusion.training import diffusion
+from signal_diffusion.training import autoencoder, diffusion
 
 GIB = 2**30
 CPU = torch.device("cpu")
@@ -56,3 +59,23 @@ def test_processes_on_one_cpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(UserError, match=r"but the machine has 100\.00 GiB for 2 processes"):
         check_memory(needed, CPU, checkpoints_gradients=False)
+
+
+def test_the_memory_of_an_autoencoder_is_that_of_a_pass_of_the_whole_batch(synthetic_dataset: Path) -> None:
+    file = Path(__file__).parents[2] / "config" / "autoencoder" / "eeg-db-only-x4.toml"
+    overrides = [f"data.paths.root={synthetic_dataset}", "data.loading.batch_size=3", "training.mixed_precision=no"]
+    experiment = load_autoencoder_experiment(file, overrides)
+    card = dataset_of(experiment.data).card
+    needed, network = autoencoder.memory_of(experiment, card), autoencoder.network_of(experiment, card)
+    assert needed.activations == kept_bytes(network, torch.zeros(3, *card.shape), bf16=False)
+    assert needed.state == 4 * 5 * sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_an_autoencoder_that_does_not_fit_is_refused(
+    synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=2**10, available=2**30))
+    file = Path(__file__).parents[2] / "config" / "autoencoder" / "eeg-db-only-x4.toml"
+    overrides = (f"data.paths.root={synthetic_dataset}", "data.loading.batch_size=1")
+    with pytest.raises(UserError, match=r"training takes about .* but the machine has 0\.00 GiB"):
+        autoencoder.train(file, output_dir=tmp_path / "run", overrides=overrides)
