@@ -292,6 +292,12 @@ def test_a_dropped_key_is_reported_with_the_reason(text: str, key: str) -> None:
         ('[objective]\nprediction_type = "eps"', "expected one of 'vector_field', 'epsilon', 'sample', found 'eps'"),
         ("[dataset]\nbtach_size = 3", "[dataset] btach_size: unknown key (did you mean 'batch_size'?)"),
         ("[dataset.extras]\nnoise = 3", "[dataset.extras] noise: unknown key"),
+        ("[dataset.paths]\nroot = 3", "[dataset] paths: unknown key"),
+        ("[dataset]\n'a.b' = 3", "[dataset] a: unknown key"),
+        (
+            "'training.epochs' = 3\n[dataset]\n[training]\nepochs = 4",
+            "[training] epochs: is given twice, once in quotes",
+        ),
         (
             "[model.extras]\nnum_layer = 3",
             "[model.architecture] num_layer (in this file model.extras.num_layer): unknown key (d",

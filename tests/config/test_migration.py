@@ -232,6 +232,38 @@ d = [ # of d
     assert "# of d" in notes.items["a.d"].as_string() and "# of one" in notes.items["a.d"].as_string()
 
 
+UNUSUAL = """
+dataset.name = "/a" # dotted of one
+dataset.extras = { gaussian_noise_std = 0.1 } # inline of one
+data.output_type = 'db-iq'
+[optimizer]
+betas = [0.9, # array of one
+ 0.95]
+[model]
+name = "hourglass"
+[model.extras]
+widths = [64, 128, 256]
+[[model.extras.self_attns]]
+type = "neighborhood"
+[[model.extras.self_attns]]
+type = "global"
+[[model.extras.self_attns]]
+type = "global"
+[training]
+"seed" = 0x3
+ema_decay = 9_99e-3
+output_dir = '''a'''
+"""
+
+
+def test_comments_of_unusual_toml_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "old.toml").write_bytes(UNUSUAL.replace("\n", "\r\n").encode())
+    result = CliRunner().invoke(app, ["config", "migrate", str(tmp_path / "old.toml"), "--dry-run"])
+    assert [f"# {what} of one" in result.stdout for what in ("inline", "dotted", "array")] == [True] * 3
+    (tmp_path / "new.toml").write_text(result.stdout)
+    assert load_experiment(tmp_path / "new.toml") == load_experiment(tmp_path / "old.toml")
+
+
 def test_comments_of_merged_keys_are_all_kept(command: typer.Typer, tmp_path: Path) -> None:
     text = "[dataset]\nname = '/a'  # a\n# above\x0bit\nidentifier = '/a'  # b\n"
     (tmp_path / "old.toml").write_text(text.replace("\x0b", "\u2028"))

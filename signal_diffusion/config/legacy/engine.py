@@ -199,11 +199,15 @@ class File:
         """Report the keys that remain in tables which today's layout does not have, and remove them."""
         keys = [tuple(row.old.rpartition(".")[::2]) for row in table if not row.old.endswith("*")]
         tables = {name for name, _ in keys} - {"", *known}
-        for key in [key for key in self.values if key.rpartition(".")[0] in tables and key not in known]:
-            name, _, last = key.rpartition(".")
-            hint = did_you_mean(last, [each for table_name, each in keys if table_name == name])
-            self.problems.append((self.sources[key][0], f"unknown key{hint}", ()))
-            del self.values[key], self.sources[key]
+        for key in [key for key in self.values if key not in known]:
+            parts = key.split(".")
+            within = [end for end in range(1, len(parts)) if ".".join(parts[:end]) in tables]
+            if within:
+                name, last = ".".join(parts[: within[-1]]), parts[within[-1]]
+                hint = did_you_mean(last, [each for table_name, each in keys if table_name == name])
+                problem = (f"{name}.{last}", f"unknown key{hint}", ())
+                self.problems += [problem] if problem not in self.problems else []
+                del self.values[key], self.sources[key]
 
     def imply(self, implied: Iterable[Default]) -> list[Default]:
         """Set defaults that the file leaves unsaid, and return those that were set."""

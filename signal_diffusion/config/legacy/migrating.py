@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tomlkit
-from tomlkit.items import Array, Comment, Item, Table, Whitespace
+from tomlkit.items import Array, Comment, InlineTable, Item, Table, Whitespace
 
 from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.legacy.translation import Translation
@@ -47,7 +47,7 @@ def notes_in(text: str) -> Notes:
                 if waiting and not (prefix or notes.items or notes.head):
                     notes.head = [*waiting]
                     waiting.clear()
-            elif isinstance(item, Table):
+            elif isinstance(item, Table | InlineTable):
                 waiting.extend(filter(None, [item.trivia.comment]))
                 walk(item.value.body, f"{prefix}{key.key}.")
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
@@ -82,7 +83,11 @@ def translated(
         False for a file of today's layout with some older keys, which gets no defaults of an older layout.
     """
     kept, problems = plain(tables)
-    written, layout = dict(dotted(kept)), _layout(kept, yaml=yaml) if is_older else TODAYS
+    pairs, layout = list(dotted(kept)), _layout(kept, yaml=yaml) if is_older else TODAYS
+    problems += [
+        (key, "is given twice, once in quotes") for key, count in Counter(key for key, _ in pairs).items() if count > 1
+    ]
+    written = dict(pairs)
     file = File(dict(written), problems=[(*each, ()) for each in problems])
     values = set(known) - {key.rpartition(".")[0] for key in known}
     steps = [[row for row in rows if is_older or row.old not in values] for rows in STEPS[layout]]
