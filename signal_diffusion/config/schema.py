@@ -6,20 +6,21 @@ Pydantic checks types and ranges when a file is read; `config/loading.py` report
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from signal_diffusion.config.data_tables import Augmentation, Balancing, ColorJitter, Columns, Data, Loading, Paths
 from signal_diffusion.config.generation_tables import CHECKPOINT, Generation, GenerationOutput, Sampling
 from signal_diffusion.config.model_tables import Autoencoder, Conditioning, Diffusion, Lora, Model
 from signal_diffusion.config.types import (
+    MAX_BATCH_SIZE,
     TABLE,
     Batches,
     BatchSize,
     BelowOne,
-    Examples,
+    ExamplesOrNone,
     Fraction,
     Name,
     NotNegative,
@@ -147,8 +148,8 @@ class Checkpointing:
     """Steps or epochs between two checkpoints; 0 = only at the end, or when the run is stopped."""
     unit: Literal["steps", "epochs"] = "steps"
     """Unit of `interval`: optimizer steps, or passes through the training split."""
-    total_limit: Steps | None = 3
-    """Number of newest checkpoints to keep, in addition to the best; absent = all."""
+    total_limit: StepsOrNone = 3
+    """Number of newest checkpoints to keep, in addition to the best; 0 = all."""
     save_best_only: bool = False
     """Write only checkpoints that are the best so far, and the last."""
     save_optimizer: bool = True
@@ -176,8 +177,8 @@ class Validation:
     """Also validate before the first step; that result never counts as the best."""
     batch_size: BatchSize | None = None
     """Examples per process and forward pass; absent = `data.loading.batch_size`. It does not change the result."""
-    num_examples: Examples = 512
-    """Number of examples, spread evenly over the split; all of them if the split has fewer."""
+    num_examples: ExamplesOrNone = 512
+    """Number of examples, spread evenly over the split; 0 = all, and all if the split has fewer."""
     metric: Literal[
         "loss",
         "ema_loss",
@@ -329,14 +330,23 @@ class Debug:
     """Report the operation that produced a NaN gradient; several times slower."""
 
 
+FEW_EXAMPLES = 8
+"""Examples per optimizer step below which gradients are mostly noise: each has a single time and noise."""
+
+
+def _threshold(value: Any) -> Any:
+    """The threshold of version 0.1.0, which was true or false."""
+    return FEW_EXAMPLES * value if isinstance(value, bool) else value
+
+
 @dataclass(frozen=True, kw_only=True, config=TABLE)
 class ValidationRules:
     """[validation_rules]: warnings before training; settings that cannot work are always errors."""
 
     require_labels_if_conditional: bool = True
     """Warn if training examples have no label although the model is conditioned on it."""
-    warn_if_batch_size_small: bool = True
-    """Warn if an optimizer step of a diffusion model has fewer than 8 examples."""
+    warn_if_batch_size_small: Annotated[int, Field(ge=0, le=MAX_BATCH_SIZE), BeforeValidator(_threshold)] = FEW_EXAMPLES
+    """Warn if an optimizer step of a diffusion model has fewer examples than this; 0 = never."""
     warn_if_suspicious: bool = True
     """Warn about settings that are legal but suspicious: gradient clipping far too low or high, intervals, a warm-up,
     an EMA or a profile that is longer than the run, or the sampler ddpm on a rectified flow."""

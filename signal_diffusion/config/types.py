@@ -12,7 +12,8 @@ from pydantic import ConfigDict, Field
 
 __all__ = [
     "LEVELS", "MAX_BATCH_SIZE", "MAX_SAMPLES", "MAX_WIDTH", "TABLE", "BatchSize", "Batches", "BelowOne",
-    "Classes", "Examples", "Finite", "Fraction", "Layers", "LayersOrNone", "Mebibytes", "Name", "NotNegative",
+    "Classes", "Examples", "ExamplesOrNone", "Finite", "Fraction",
+    "Layers", "LayersOrNone", "Mebibytes", "Name", "NotNegative",
     "PerRow", "Positive", "Samples", "SamplesOrNone", "SamplingSteps", "Seed", "Side", "SideOrNone", "Steps",
     "StepsOrNone", "Timesteps", "Tokens", "Width", "Workers",
 ]  # fmt: skip
@@ -24,6 +25,7 @@ Steps = Annotated[int, Field(ge=1, le=10**9)]
 StepsOrNone = Annotated[int, Field(ge=0, le=10**9)]
 # Examples of a split: 10⁹ examples of 64 × 64 are 15 TiB.
 Examples = Annotated[int, Field(ge=1, le=10**9)]
+ExamplesOrNone = Annotated[int, Field(ge=0, le=10**9)]
 # Samples of one command, all of them in memory at once: 10⁷ samples of 64 × 64 are 150 GiB.
 MAX_SAMPLES = 10**7
 Samples = Annotated[int, Field(ge=1, le=MAX_SAMPLES)]

@@ -23,7 +23,6 @@ __all__ = ["DEAD_LEARNING_RATE", "TRACED_STEPS", "Extent", "Finding", "findings_
 
 Finding = tuple[str, str]
 """A warning: dotted key and message."""
-FEW_EXAMPLES = 8
 DEAD_LEARNING_RATE = 1e-9
 """Adam changes each weight by about the learning rate; weights are about 0.01 to 1, and fp32 rounds 0.01 by 1e-9."""
 USUAL_CLIP_NORMS = (0.01, 100.0)
@@ -53,8 +52,7 @@ def findings_in(experiment: Experiment | AutoencoderExperiment, extent: Extent) 
     if isinstance(experiment, Experiment):
         if rules.require_labels_if_conditional:
             found += _labels(extent)
-        if rules.warn_if_batch_size_small:
-            found += _batch_size(extent)
+        found += _batch_size(extent, rules.warn_if_batch_size_small)
     if rules.warn_if_suspicious:
         training = experiment.training
         found += [*_learning_rate(training), *_clip_norm(training), *_best_only(training.checkpointing)]
@@ -87,13 +85,13 @@ def _labels(extent: Extent) -> Iterator[Finding]:
         )
 
 
-def _batch_size(extent: Extent) -> Iterator[Finding]:
-    if extent.examples_per_step < FEW_EXAMPLES:
+def _batch_size(extent: Extent, least: int) -> Iterator[Finding]:
+    if extent.examples_per_step < least:
         yield (
             "data.loading.batch_size",
             f"{extent.examples_per_step} examples per optimizer step (batch × accumulation × processes), each with one "
-            f"time and one noise: gradients of fewer than {FEW_EXAMPLES} are mostly noise; raise it, or "
-            "training.gradient_accumulation_steps",
+            f"time and one noise: gradients of fewer than {least} are noisy; raise it, or "
+            "training.gradient_accumulation_steps (threshold: validation_rules.warn_if_batch_size_small)",
         )
 
 

@@ -131,8 +131,8 @@ def _attribute(split: Any, column: str, names: Sequence[str] | Mapping[Any, int]
 
 
 def evenly_spaced(total: int, limit: int | None) -> list[int]:
-    """Pick `limit` indices evenly spaced over `total`; all of them if `limit` is None or not smaller."""
-    if limit is None or limit >= total:
+    """Pick `limit` indices evenly spaced over `total`; all of them if `limit` is None, 0 or not smaller."""
+    if not limit or limit >= total:
         return list(range(total))
     return np.linspace(0, total, limit, endpoint=False).astype(int).tolist()
 

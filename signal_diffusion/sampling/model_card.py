@@ -205,12 +205,13 @@ def _evaluation(trained: Trained, step: int) -> str:
         return f"The model was not validated. {closing}"
     lines = []
     source = "subjects who are not in the training split" if _has_new_subjects(trained) else "the validation split"
+    count = f"up to {table.num_examples}" if table.num_examples else "all"
     if row := _last_validation(trained.run / METRICS_NAME, step):
         losses = f"{row['validation/loss']:.4f} with the last weights"
         if "validation/ema_loss" in row:
             losses = f"{row['validation/ema_loss']:.4f} with the averaged weights and {losses}"
         lines.append(
-            f"Validation loss at step {row['step']}: {losses}, on up to {table.num_examples} examples of {source}, "
+            f"Validation loss at step {row['step']}: {losses}, on {count} examples of {source}, "
             "with fixed times and noise."
         )
     progress = Progress.of(trained.checkpoint)

@@ -69,7 +69,7 @@ class Trainer:
         self.losses = torch.zeros(2, dtype=exact, device=accelerator.device)
         self.saved_step = -1
         self.was_stopped = self.has_died = False
-        self.writer = CheckpointWriter(paths.checkpoints, training.checkpointing.total_limit)
+        self.writer = CheckpointWriter(paths.checkpoints, training.checkpointing.total_limit or None)
         wanted = debug.log_gradients and accelerator.is_main_process  # gradients are the same on all processes
         self.gradients = BlockGradients(self.model, components.model.blocks, accelerator.device) if wanted else None
 

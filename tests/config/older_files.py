@@ -110,7 +110,7 @@ generation:
   checkpoint: null
   sampling: {{num_samples: 4, guidance_scale: 3.0, use_ema: true}}
   output: {{save_individual: true, save_grid: true, grid_nrow: 2}}
-validation_rules: {{require_labels_if_conditional: true, warn_if_batch_size_small: 16}}
+validation_rules: {{require_labels_if_conditional: true, warn_if_batch_size_small: 8}}
 debug: {{profile: false, log_gradients: false, detect_anomaly: false}}
 """
 

@@ -362,6 +362,7 @@ UNSAID = {
     "training.scheduler.type": "constant",
     "training.scheduler.warmup_steps": 0,
     "training.validation.at_start": True,
+    "training.validation.num_examples": 0,
     "training.visualization.interval": 500,
     "training.visualization.unit": "steps",
 }

@@ -86,6 +86,7 @@ def test_the_flat_yaml_is_translated() -> None:
         "training.checkpointing.interval": 1,
         "training.checkpointing.unit": "epochs",
         "training.checkpointing.save_best_only": False,
+        "training.checkpointing.total_limit": 0,
         "training.validation.interval": 1,
         "training.validation.unit": "epochs",
         "training.validation.metric": "loss",
@@ -144,7 +145,7 @@ def test_the_flat_yaml_is_translated() -> None:
         ("model: {num_timesteps: 20}", {"generation.sampling.steps": 20}),
         ("model: {name: dit}", {"model.name": "dit"}),
         ("training: {optimizer: {type: AdamW}}", {"training.optimizer.type": "adamw"}),
-        ("validation_rules: {warn_if_batch_size_small: 1}", {"validation_rules.warn_if_batch_size_small": True}),
+        ("validation_rules: {warn_if_batch_size_small: 16}", {"validation_rules.warn_if_batch_size_small": 16}),
         (
             "device: cpu",
             {

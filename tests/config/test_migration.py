@@ -149,6 +149,7 @@ interval = 2
 [training.validation]
 interval = 2
 at_start = true
+num_examples = 0
 num_generated = 16  # some
 
 [training.visualization]

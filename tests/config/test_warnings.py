@@ -118,7 +118,17 @@ def test_small_steps_give_a_warning_only_for_diffusion_models() -> None:
 
     assert key == "data.loading.batch_size" and message.startswith("7 examples per optimizer step")
     assert not findings_in(AutoencoderExperiment(), few)
-    assert not findings_in(Experiment(validation_rules=ValidationRules(warn_if_batch_size_small=False)), few)
+    for never in (0, False):  # false was written by version 0.1.0
+        assert not findings_in(Experiment(validation_rules=ValidationRules(warn_if_batch_size_small=never)), few)
+    assert findings_in(Experiment(validation_rules=ValidationRules(warn_if_batch_size_small=True)), few)
+
+
+def test_the_threshold_of_small_steps_is_the_number_in_the_file() -> None:
+    experiment = Experiment(validation_rules=ValidationRules(warn_if_batch_size_small=33))
+
+    [(_, message)] = findings_in(experiment, RUN)
+
+    assert "fewer than 33" in message and not findings_in(experiment, replace(RUN, examples_per_step=33))
 
 
 def test_the_ancestral_sampler_on_a_flow_says_what_it_does_and_what_to_use() -> None:

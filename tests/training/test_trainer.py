@@ -56,6 +56,12 @@ def test_total_limit_keeps_the_latest_checkpoints_and_the_best(experiment_file: 
     assert steps == sorted({best, 14, 15})
 
 
+def test_total_limit_0_keeps_all_checkpoints(experiment_file: Path, tmp_path: Path) -> None:
+    overrides = ("training.max_steps=5", "training.checkpointing.interval=1", "training.checkpointing.total_limit=0")
+    train(experiment_file, output_dir=tmp_path, overrides=overrides)
+    assert len(list_checkpoints(tmp_path)) == 5
+
+
 def test_epochs_set_the_length_without_max_steps(experiment_file: Path, tmp_path: Path) -> None:
     text = experiment_file.read_text().replace("max_steps = 15\n", "epochs = 2\n")
     (tmp_path / "epochs.toml").write_text(text)

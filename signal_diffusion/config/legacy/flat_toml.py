@@ -274,6 +274,7 @@ IMPLIED = engine.defaults(
     adds LoRA of rank 4 | model.lora.rank = 4
     updates the EMA at every step | training.ema.update_every = 1
     evaluates before training | training.validation.at_start = true
+    evaluates on the whole validation split | training.validation.num_examples = 0
     """.splitlines()
 )
 

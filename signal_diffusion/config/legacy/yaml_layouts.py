@@ -135,10 +135,6 @@ def _validation(value: Any, file: File) -> Any:
     return Left("there is no validation split") if value is True and not is_split else value
 
 
-def _threshold(value: Any, file: File) -> Any:
-    return value > 0 if is_number(value) else value
-
-
 def _channels(value: Any, file: File) -> Any:
     return None if value is None else Expected("channels")
 
@@ -213,8 +209,6 @@ _saving
 _previewing
     training.performance.use_amp | training.mixed_precision | true → fp16, false → no | _use_amp
     generation.checkpoint | generation.checkpoint | a path → latest, best or checkpoint-<step> | _checkpoint
-    validation_rules.warn_if_batch_size_small | validation_rules.warn_if_batch_size_small | n > 0 → true | \
-_threshold
     """,
     globals(),
 )
@@ -235,6 +229,7 @@ IMPLIED = engine.defaults(
     has no warm-up of the learning rate | training.scheduler.warmup_steps = 0
     lowers the learning rate to 0 | training.scheduler.min_lr_ratio = 0.0
     saves every 10 epochs | training.checkpointing.interval = 10; training.checkpointing.unit = "epochs"
+    keeps all checkpoints | training.checkpointing.total_limit = 0
     validates every epoch | training.validation.interval = 1; training.validation.unit = "epochs"
     chooses the best by the loss | training.validation.metric = "loss"
     draws previews every 10 epochs | training.visualization.interval = 10; training.visualization.unit = "epochs"
