@@ -67,7 +67,7 @@ def train(
         experiment = _with_options(experiment, config, output_dir, resume)
         accelerator = accelerator_of(experiment)
         paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
-        with Neighbours(accelerator, partial(_how_to_go_on, paths, kind.module)), lock_run(paths.base, accelerator):
+        with Neighbours(accelerator, partial(_how_to_go_on, paths.checkpoints)), lock_run(paths.base, accelerator):
             start = Start(
                 experiment=without_resume(experiment),
                 config=config,
@@ -221,24 +221,21 @@ def _train_from(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, lines
         else:
             tracker.hyperparameters(_flattened(dataclasses.asdict(experiment)), to_toml(experiment))
         finished = trainer.run(tracker)
-        closing = job.closing(trainer) if finished else f"resume      {_resume_command(paths, module)}"
+        command = ["uv", "run", "python", "-m", module, str(paths.base / CONFIG_NAME), "--output-dir", str(paths.base)]
+        resume = shlex.join([*command, "--resume-from-checkpoint", "latest"])
+        closing = job.closing(trainer) if finished else f"resume      {resume}"
         tracker.conclude([*_conclusion(trainer, finished=finished), closing])
     finally:
         tracker.close()
     return finished
 
 
-def _resume_command(paths: RunPaths, module: str) -> str:
-    command = ["uv", "run", "python", "-m", module, str(paths.base / CONFIG_NAME), "--output-dir", str(paths.base)]
-    return shlex.join([*command, "--resume-from-checkpoint", "latest"])
-
-
-def _how_to_go_on(paths: RunPaths, module: str) -> str:
+def _how_to_go_on(folder: Path) -> str:
     """What to do after a process of the run was lost."""
-    saved = checkpoints.list_checkpoints(paths.checkpoints)
+    saved = checkpoints.list_checkpoints(folder)
     if not saved:
-        return "there is no checkpoint yet; start the run again"
-    return f"the last checkpoint is {saved[-1]}; go on with as many processes and `{_resume_command(paths, module)}`"
+        return "there is no checkpoint yet; repeat the command"
+    return f"the last checkpoint is {saved[-1]}; repeat the command with --resume-from-checkpoint latest"
 
 
 def _start_run_directory(paths: RunPaths, experiment: schema.Experiment | AutoencoderExperiment) -> None:

@@ -45,8 +45,10 @@ def test_a_killed_process_ends_the_other_with_one_line(lost: int, experiment_fil
     finished = two_processes(train_until, lost, experiment_file, run)
     assert finished.exit_codes[lost] == -signal.SIGKILL and finished.exit_codes[1 - lost] == 2, finished.output
     assert "Traceback" not in finished.output
-    [line] = [line for line in finished.output.splitlines() if line.startswith("error: ")]
-    assert f"error: process {lost} of 2 has ended; the last checkpoint is {run / 'checkpoint-6'}; go on with" in line
+    assert [line for line in finished.output.splitlines() if line.startswith("error: ")] == [
+        f"error: process {lost} of 2 has ended; the last checkpoint is {run / 'checkpoint-6'}; repeat the command with "
+        "--resume-from-checkpoint latest"
+    ]
     assert verify(list_checkpoints(run)[-1]) == 6
     assert train(experiment_file, output_dir=run, resume="latest", overrides=FEW)
 
