@@ -49,13 +49,12 @@ def kept_bytes(network: nn.Module, *inputs: Any, bf16: bool) -> int:
     own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> None:  # a graph that kept a tensor which refers to it would never be freed
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
             kept[storage._cdata] = storage
-        return tensor
 
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing)
     with hooks, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         network(*inputs)
     return sum(storage.nbytes() for storage in kept.values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,3 +84,25 @@ def test_an_impossible_path_is_one_line(path: str, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         expand_path(path, "[data.paths] root")
     assert caught.value.lines == (f"[data.paths] root: {path!r}: {reason}; use another path",)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "generation.sampling.steps=1000000000",
+        "model.diffusion.num_timesteps=1000000000",
+        pytest.param("model.architecture.num_layers=1000000", marks=pytest.mark.slow),
+        pytest.param("model.architecture.attention_head_dim=16384", marks=pytest.mark.slow),
+    ],
+)
+def test_a_number_that_is_too_large_is_one_line_in_one_gib(override: str, experiment_file: Path) -> None:
+    """One GiB of data: the private memory of the process, without the libraries that it maps."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30)); "
+        "from signal_diffusion.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "config", "check", str(experiment_file), "--set", override]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ") and " expected a" in line

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import resource
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from signal_diffusion.experiment import measuring
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.measuring import kept_bytes
 from signal_diffusion.experiment.resolving import resolve
 from tests.models.tiny import IMAGES
 
@@ -58,3 +62,12 @@ def test_a_large_experiment_is_measured_in_little_memory(overrides: list[str], e
     found = inspect(resolved)
     assert found.memory.state + found.memory.activations > 2**32
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19
+
+
+def test_the_activations_that_were_counted_are_freed() -> None:
+    outputs: list[weakref.ref[Tensor]] = []
+    network = nn.Sequential(nn.Linear(8, 16), nn.Sigmoid())  # whose gradient needs its output
+    network.register_forward_hook(lambda module, inputs, output: outputs.append(weakref.ref(output)))
+    assert kept_bytes(network, torch.zeros(4, 8), bf16=False) == 4 * 4 * (8 + 16)
+    [output] = outputs
+    assert output() is None
