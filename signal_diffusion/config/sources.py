@@ -25,7 +25,7 @@ from signal_diffusion.errors import UserError, log_once
 from signal_diffusion.untrusted import read_content
 
 if TYPE_CHECKING:
-    from signal_diffusion.config.legacy.translation import Translation
+    from signal_diffusion.config.legacy.engine import File
 
 __all__ = [
     "CONFIG_NAME",
@@ -66,7 +66,7 @@ class Source:
     tables: dict[str, Any]
     overridden: Collection[tuple[str, ...]]
     problems: Sequence[Problem]
-    translation: Translation | None
+    translation: File | None
     """None for a file in today's layout."""
     older_keys: Collection[str]
     """Keys of older layouts in a file of today's, which are among the problems."""
@@ -91,7 +91,7 @@ def source_of(path: Path, overrides: Sequence[str] = ()) -> Source:
         from signal_diffusion.config.legacy.translation import translated
 
         translation = translated(tables, known_keys(), given, yaml=yaml)
-        tables, problems = copy.deepcopy(translation.tables), list(translation.problems)
+        tables, problems = copy.deepcopy(translation.tables), translation.problems
     else:
         tables, problems = plain(tables)
         drop_removed_keys(tables, path, quiet=path.name == CONFIG_NAME)  # an earlier version wrote the file of a run
@@ -114,7 +114,7 @@ def source_of(path: Path, overrides: Sequence[str] = ()) -> Source:
     )
 
 
-def read_translation(path: Path) -> Translation | None:
+def read_translation(path: Path) -> File | None:
     """Translate a file of an older layout, or with older keys, to today's; None if it has only today's keys.
 
     Raises
@@ -147,7 +147,7 @@ def check_trains(path: Path) -> None:
 def expectations(path: Path) -> tuple[Expectation, ...]:
     """The sizes that a file of an older layout states, and that its dataset must have."""
     translation = source_of(path).translation
-    return translation.expected if translation else ()
+    return tuple(translation.expected) if translation else ()
 
 
 def written_keys(path: Path, overrides: Sequence[str] = ()) -> set[str]:

@@ -11,7 +11,8 @@ import yaml
 
 from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.keys import known_keys
-from signal_diffusion.config.legacy.translation import Translation, translated
+from signal_diffusion.config.legacy.engine import File
+from signal_diffusion.config.legacy.translation import translated
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 
@@ -181,15 +182,15 @@ wandb_entity = "lab"
 """
 
 
-def of_toml(text: str) -> Translation:
+def of_toml(text: str) -> File:
     return translated(tomllib.loads(text), known_keys())
 
 
-def of_yaml(text: str) -> Translation:
+def of_yaml(text: str) -> File:
     return translated(yaml.safe_load(text), known_keys(), yaml=True)
 
 
-def said(translation: Translation) -> dict[str, Any]:
+def said(translation: File) -> dict[str, Any]:
     """What the file itself says, in today's keys."""
     implied = {key for default in translation.implied for key in default.values}
     return {key: value for key, value in flat(translation.tables).items() if key not in implied}

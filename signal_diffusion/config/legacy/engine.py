@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from signal_diffusion.config.dotted import nested
 from signal_diffusion.config.expectations import Expectation
 from signal_diffusion.config.hints import did_you_mean
 
@@ -137,17 +138,40 @@ def defaults(lines: Iterable[str]) -> tuple[Default, ...]:
 
 @dataclass
 class File:
-    """An older file during translation."""
+    """An older file, translated so far, and what the translation changed."""
 
     values: dict[str, Any]
-    """By dotted key of the layout that was reached so far; None = null."""
+    """By dotted key of the layout that was reached; None = null."""
+    layout: str = ""
+    written: Mapping[str, Any] = field(default_factory=dict)
+    """The values of the file, by its own dotted keys."""
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Keys in the file, by the key that they became."""
     left: dict[str, Left] = field(default_factory=dict)
-    """By key in the file."""
+    """Keys in the file that are left behind."""
+    implied: list[Default] = field(default_factory=list)
+    """Defaults of the older layout that differ from today's."""
     expected: list[Expectation] = field(default_factory=list)
-    problems: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
+    """Sizes that the dataset must have; today they are derived from it."""
+    mistakes: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
     """(Key, message, keys that would be set)."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Values of `--set`, by today's keys."""
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The values as tables."""
+        return nested(self.values)
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """(Key, message) of each mistake that `--set` does not correct."""
+        return [(key, message) for key, message, new in self.mistakes if not set(new).intersection(self.given)]
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """The file's own key for each key that has another name there."""
+        return {key: sources[0] for key, sources in self.sources.items() if sources[0] != key}
 
     def get(self, *keys: str, default: Any = None) -> Any:
         """The first value that is not None for these keys."""
@@ -157,7 +181,7 @@ class File:
         """Translate by one table of rows."""
         exact = {row.old: row for row in table}
         found = {key: exact.get(key) or exact.get(f"{key.rpartition('.')[0]}.*") for key in self.values}
-        before = File(self.values, {key: self.sources.get(key, (key,)) for key in self.values})
+        before = File(self.values, sources={key: self.sources.get(key, (key,)) for key in self.values})
         self.values = {key: value for key, value in before.values.items() if found[key] is None}
         self.sources = {key: before.sources[key] for key in self.values}
         for key, row in found.items():
@@ -169,7 +193,7 @@ class File:
         try:
             new = row.convert(value, before) if row.convert else value if row.new else Left(row.note)
         except Refused as error:
-            self.problems.append((sources[0], str(error), row.new))
+            self.mistakes.append((sources[0], str(error), row.new))
             return
         if isinstance(new, Left):
             self.left |= dict.fromkeys(sources, new if new.reason else replace(new, reason=row.note))
@@ -190,7 +214,7 @@ class File:
             return
         if found not in (None, value):
             sides = f"{found!r} as {others[0]} and {value!r} as {sources[0]}"
-            self.problems.append((key, f"{sides} conflict; remove one of the two", (key,)))
+            self.mistakes.append((key, f"{sides} conflict; remove one of the two", (key,)))
             return
         self.values[key] = value
         self.sources[key] = tuple(dict.fromkeys((*others, *sources)))
@@ -206,22 +230,23 @@ class File:
                 name, last = ".".join(parts[: within[-1]]), parts[within[-1]]
                 hint = did_you_mean(last, [each for table_name, each in keys if table_name == name])
                 problem = (f"{name}.{last}", f"unknown key{hint}", ())
-                self.problems += [problem] if problem not in self.problems else []
+                self.mistakes += [problem] if problem not in self.mistakes else []
                 del self.values[key], self.sources[key]
 
-    def imply(self, implied: Iterable[Default]) -> list[Default]:
-        """Set defaults that the file leaves unsaid, and return those that were set."""
-        made = []
+    def imply(self, implied: Iterable[Default]) -> None:
+        """Set the defaults that the file leaves unsaid."""
         for default in implied:
-            given = {key: self.values[key] for key in default.values if self.values.get(key) is not None}
-            missing = {key: value for key, value in default.values.items() if key not in given}
-            if missing and all(default.values[key] == value for key, value in given.items()):
+            said = {key: self.values[key] for key in default.values if self.values.get(key) is not None}
+            missing = {key: value for key, value in default.values.items() if key not in said}
+            if missing and all(default.values[key] == value for key, value in said.items()):
                 self.values |= missing
-                made.append(replace(default, values=missing))
-        return made
+                self.implied.append(replace(default, values=missing))
 
-    def leave(self, key: str, reason: str) -> None:
-        """Leave a key behind that has no effect."""
-        for source in self.sources.pop(key, ()):
-            self.left.setdefault(source, Left(reason))
-        del self.values[key]
+    def leave(self, reasons: Mapping[str, str]) -> None:
+        """Leave keys behind that have no effect, and are not from `--set`."""
+        for key in [key for key in reasons if key in self.values and key not in self.given]:
+            del self.values[key]
+            for source in self.sources.pop(key, ()):
+                self.left.setdefault(source, Left(reasons[key]))
+        kept = [{key: value for key, value in each.values.items() if key in self.values} for each in self.implied]
+        self.implied = [replace(each, values=values) for each, values in zip(self.implied, kept, strict=True) if values]

@@ -10,7 +10,7 @@ import tomlkit
 from tomlkit.items import Array, Comment, InlineTable, Item, Table, Whitespace
 
 from signal_diffusion.config.dotted import dotted
-from signal_diffusion.config.legacy.translation import Translation
+from signal_diffusion.config.legacy.engine import File
 from signal_diffusion.config.plain import shown
 
 __all__ = ["Notes", "notes_in", "rewritten"]
@@ -59,7 +59,7 @@ def notes_in(text: str) -> Notes:
     return notes
 
 
-def rewritten(translation: Translation, known: Iterable[str], notes: Notes, command: str) -> str:
+def rewritten(translation: File, known: Iterable[str], notes: Notes, command: str) -> str:
     """The text of a file in today's layout, which is read as the same experiment as the older file.
 
     Parameters
@@ -104,7 +104,7 @@ def _entry(value: Any, sources: Iterable[str], notes: Notes) -> tuple[list[str],
     return above, f"{text}{behind}"
 
 
-def _left_behind(translation: Translation, notes: Notes, used: set[str]) -> list[str]:
+def _left_behind(translation: File, notes: Notes, used: set[str]) -> list[str]:
     """Comments for the end of the new file: the older keys that it lacks, with their reasons and own comments."""
     reasons = {old: left.reason for old, left in translation.left.items()}
     reasons |= {each.key: "derived from the dataset" for each in translation.expected}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.config.dotted import dotted
-from signal_diffusion.config.legacy.translation import Translation
+from signal_diffusion.config.legacy.engine import File
 from signal_diffusion.config.plain import shown
 from signal_diffusion.errors import log_once
 
@@ -19,7 +19,7 @@ __all__ = ["silenced", "summary", "warn_of_older_keys"]
 logger = logging.getLogger(__name__)
 
 
-def warn_of_older_keys(path: Path, translation: Translation) -> None:
+def warn_of_older_keys(path: Path, translation: File) -> None:
     """Warn about a file of an older layout: once per file, from one process."""
     lines, renamed = summary(translation)
     keys, them = (
@@ -42,7 +42,7 @@ def silenced() -> Iterator[None]:
             each.disabled = False
 
 
-def summary(translation: Translation) -> tuple[list[str], list[str]]:
+def summary(translation: File) -> tuple[list[str], list[str]]:
     """A line for each key that changed (lost or implied, to be decided, with another value), and for each new name."""
     written, values = translation.written, dict(dotted(translation.tables))
     lost, implied, decisions, changed, neutral, renamed = (list[str]() for _ in range(6))

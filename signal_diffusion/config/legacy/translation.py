@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from signal_diffusion.config import rules, schema
 from signal_diffusion.config.dotted import dotted, nested
-from signal_diffusion.config.expectations import Expectation
 from signal_diffusion.config.legacy import flat_toml, yaml_layouts
-from signal_diffusion.config.legacy.engine import Default, File, Left, Row
+from signal_diffusion.config.legacy.engine import Default, File, Row
 from signal_diffusion.config.plain import plain
 from signal_diffusion.config.removed import REMOVED
 
-__all__ = ["FLAT_TOML", "FLAT_YAML", "GROUPED_YAML", "STEPS", "TODAYS", "Translation", "destinations", "translated"]
+__all__ = ["FLAT_TOML", "FLAT_YAML", "GROUPED_YAML", "STEPS", "TODAYS", "destinations", "translated"]
 
 FLAT_TOML = "flat TOML"
 FLAT_YAML = "flat YAML"
@@ -35,32 +33,6 @@ STEPS: Mapping[str, tuple[tuple[Row, ...], ...]] = {
 _GUIDANCE = ("training.visualization.guidance_scale", "generation.sampling.guidance_scale")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Translation:
-    """A file in today's layout, and what the translation changed."""
-
-    layout: str
-    tables: dict[str, Any]
-    """With the values of `--set`."""
-    written: Mapping[str, Any]
-    """The values of the file, by its own dotted keys."""
-    sources: Mapping[str, tuple[str, ...]]
-    """The file's own keys for each key of today's that they became."""
-    implied: tuple[Default, ...]
-    """Defaults of the older layout that differ from today's."""
-    left: Mapping[str, Left]
-    """Keys of the file that are left behind."""
-    expected: tuple[Expectation, ...]
-    """Sizes that the dataset must have; today they are derived from it."""
-    problems: tuple[tuple[str, str], ...]
-    """(Dotted key, message)."""
-
-    @property
-    def origins(self) -> dict[str, str]:
-        """The file's own key for each key that has another name there."""
-        return {key: sources[0] for key, sources in self.sources.items() if sources[0] != key}
-
-
 def translated(
     tables: Mapping[str, Any],
     known: Collection[str],
@@ -68,7 +40,7 @@ def translated(
     *,
     yaml: bool = False,
     is_older: bool = True,
-) -> Translation:
+) -> File:
     """Translate the tables of an older file.
 
     Parameters
@@ -84,35 +56,25 @@ def translated(
     """
     kept, problems = plain(tables)
     pairs, layout = list(dotted(kept)), _layout(kept, yaml=yaml) if is_older else TODAYS
-    problems += [
-        (key, "is given twice, once in quotes") for key, count in Counter(key for key, _ in pairs).items() if count > 1
-    ]
-    written = dict(pairs)
-    file = File(dict(written), problems=[(*each, ()) for each in problems])
-    values = set(known) - {key.rpartition(".")[0] for key in known}
-    steps = [[row for row in rows if is_older or row.old not in values] for rows in STEPS[layout]]
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    problems += [(key, "is given twice, once in quotes") for key in twice]
+    file = File(dict(pairs), layout, dict(pairs), mistakes=[(*each, ()) for each in problems], given=given)
+    leaves = set(known) - {key.rpartition(".")[0] for key in known}
+    steps = [[row for row in rows if is_older or row.old not in leaves] for rows in STEPS[layout]]
     for rows in steps:
         file.step(rows)
     file.report_unknown_keys([row for rows in steps for row in rows], known)
-    unset = {key for key, value in file.values.items() if value is None and _may_be_null(key, file, known)}
-    file.values = {key: value for key, value in file.values.items() if key not in unset}
-    sources = {key: file.sources[key] for key in file.values if key not in given}
-    file.values, file.sources = {**file.values, **given}, dict(sources)
-    implied = file.imply(_implied(layout, file.values))
-    for key, reason in _without_effect(file.values).items() if is_older else ():
-        if key in file.values and key not in given:
-            file.leave(key, reason)
-    tables = nested(file.values)
-    return Translation(
-        layout=layout,
-        tables=tables,
-        written=written,
-        sources={key: file.sources[key] for key, _ in dotted(tables) if key in file.sources},
-        implied=tuple(_effective(implied, file.values)),
-        left=file.left,
-        expected=tuple(file.expected),
-        problems=tuple((key, why) for key, why, new in file.problems if not set(new).intersection(given)),
-    )
+    unset = [key for key, value in file.values.items() if value is None and _may_be_null(key, file, known)]
+    for key in {*unset, *given}:
+        file.values.pop(key, None)
+        file.sources.pop(key, None)
+    file.values |= given
+    file.imply(_implied(layout, file.values))
+    if is_older:
+        file.leave(_without_effect(file.values))
+    file.values = dict(dotted(file.tables))
+    file.sources = {key: file.sources[key] for key in file.values if key in file.sources}
+    return file
 
 
 def destinations(key: str) -> tuple[str, ...] | None:
@@ -169,10 +131,3 @@ def _namespace(tables: Mapping[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(
         **{key: _namespace(value) if isinstance(value, dict) else value for key, value in tables.items()}
     )
-
-
-def _effective(implied: Iterable[Default], values: Mapping[str, Any]) -> Iterable[Default]:
-    """The defaults without those that have no effect."""
-    for default in implied:
-        if kept := {key: value for key, value in default.values.items() if key in values}:
-            yield dataclasses.replace(default, values=kept)
