@@ -86,7 +86,7 @@ def new(
 def migrate(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="File of an older layout, .toml, .yaml or .yml.")],
     new: Annotated[
-        Path | None, typer.Argument(metavar="[NEW]", help="File to write; default: OLD.toml or OLD-migrated.toml.")
+        Path | None, typer.Argument(metavar="NEW", help="File to write; default: OLD.toml or OLD-migrated.toml.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the new file instead of writing it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,

@@ -31,6 +31,7 @@ other keys is an error, reported in one line when the file is read.
     uv run signal-diffusion config show FILE                                     # all keys, with defaults
     uv run signal-diffusion config check FILE                                    # check it; show model size and memory
     uv run signal-diffusion config diff A B                                      # compare files, runs or checkpoints
+    uv run signal-diffusion config migrate OLD [NEW]                             # rewrite a file of an older layout
 
 `--set training.optimizer.learning_rate=3e-4` overrides any key on the command line. Older layouts can be read too:
 [migration.md](migration.md).
