@@ -10,6 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -19,7 +20,9 @@ from signal_diffusion.models.conditioning.embeddings import ConditioningEmbeddin
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.levels import PositionEmbedding, TokenMerge, TokenSplit, split_tokens
 
-__all__ = ["Grid", "Hierarchy", "check_levels", "token_grids"]
+__all__ = ["Grid", "Hierarchy", "check_levels", "check_mapping", "of_level", "token_grids"]
+
+T = TypeVar("T")
 
 Grid = tuple[int, int]
 """Rows and columns of tokens."""
@@ -115,11 +118,24 @@ class Hierarchy(Denoiser):
         return tokens
 
 
-def check_levels(**numbers: Sequence[object]) -> None:
-    """Raise a `UserError` if keys of an architecture have values for different numbers of levels."""
-    if len({len(each) for each in numbers.values()}) > 1:
-        found = ", ".join(f"{name} {len(each)}" for name, each in numbers.items())
+def check_levels(**values: Sequence[object] | None) -> None:
+    """Raise a `UserError` if keys of an architecture have values for different numbers of levels; None = absent."""
+    numbers = {name: len(each) for name, each in values.items() if each is not None}
+    if len({*numbers.values()}) > 1:
+        found = ", ".join(f"{name} {number}" for name, number in numbers.items())
         raise UserError(f"numbers of levels differ: {found}; expected the same number in each")
+
+
+def of_level(values: Sequence[T] | None, level: int, default: T) -> T:
+    """The value of a level, from a key of an architecture that may be absent."""
+    return default if values is None else values[level]
+
+
+def check_mapping(mapping_depth: int, mapping_ff_width: int | None, mapping_dropout_rate: float | None) -> None:
+    """Raise a `UserError` if keys are for layers of a mapping network that has none."""
+    given = {"mapping_ff_width": mapping_ff_width, "mapping_dropout_rate": mapping_dropout_rate}
+    if found := [name for name, value in given.items() if value is not None and not mapping_depth]:
+        raise UserError(f"{found[0]} has no effect, because mapping_depth = 0; set mapping_depth, or remove it")
 
 
 def token_grids(

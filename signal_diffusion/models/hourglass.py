@@ -20,12 +20,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from signal_diffusion.config.types import LEVELS, TABLE, Layers, LayersOrNone, Side, SideOrNone, Width
+from signal_diffusion.config.types import LEVELS, TABLE, BelowOne, Layers, LayersOrNone, Side, SideOrNone, Width
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.attention import attention, attention_kernel, neighbourhood_attention, neighbourhood_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute
-from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels
-from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, RMSNorm
+from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, check_mapping, of_level
+from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, MappingNetwork, RMSNorm
 
 __all__ = ["Hourglass", "HourglassArchitecture"]
 
@@ -48,13 +48,21 @@ class HourglassArchitecture:
     the example's. If rows are electrodes, [1, n], and only columns are merged."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 3.0
     """Hidden width of the feed-forward layers divided by the width of their level or of the mapping, 0.25 to 64."""
+    ff_widths: Annotated[tuple[Width, ...], LEVELS] | None = None
+    """Hidden width of the feed-forward layers of each level; absent = `widths` × `mlp_ratio`."""
     mapping_depth: LayersOrNone = 2
     """Layers of the mapping network, from the embedding of time and conditions to what modulates the norms, 0 or
     more."""
     mapping_width: Width = 256
     """Channels of the mapping network."""
-    dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mapping_ff_width: Width | None = None
+    """Hidden width of the feed-forward layers of the mapping network; absent = `mapping_width` × `mlp_ratio`."""
+    mapping_dropout_rate: BelowOne | None = None
+    """Dropout on the hidden layers of the mapping network, 0 ≤ p < 1; absent = `dropout_rate`."""
+    dropout_rate: BelowOne = 0.0
     """Dropout on the outputs of attention and of the hidden feed-forward layers, 0 ≤ p < 1."""
+    dropout_rates: Annotated[tuple[BelowOne, ...], LEVELS] | None = None
+    """The same for each level; absent = `dropout_rate` in all of them."""
 
 
 class Hourglass(Hierarchy):
@@ -78,7 +86,7 @@ class Hourglass(Hierarchy):
             return (grid[0] if electrode_rows else columns, columns) if columns else None
 
         def layer(level: int, grid: Grid, _: int) -> nn.Module:
-            return _Layer(architecture, widths[level], kernel(level, grid))
+            return _Layer(architecture, level, kernel(level, grid))
 
         super().__init__(
             layer,
@@ -92,7 +100,13 @@ class Hourglass(Hierarchy):
         )
         self.neighbourhoods = [(grid, kernel(level, grid)) for level, grid in enumerate(self.grids)]
         self.head_dim = architecture.attention_head_dim
-        self.mapping = _Mapping(architecture)
+        given = architecture.mapping_dropout_rate
+        self.mapping = MappingNetwork(
+            mapping_width,
+            architecture.mapping_depth,
+            architecture.mapping_ff_width or round(mapping_width * architecture.mlp_ratio),
+            architecture.dropout_rate if given is None else given,
+        )
         self.rotations = nn.ModuleList(
             _Rotation(architecture, width, grid, shape, electrode_rows)
             for width, grid in zip(widths, self.grids, strict=True)
@@ -105,7 +119,14 @@ class Hourglass(Hierarchy):
     def check(architecture: HourglassArchitecture) -> None:
         """See `Denoiser.check`."""
         depths, widths, kernel_sizes = architecture.depths, architecture.widths, architecture.kernel_sizes
-        check_levels(depths=depths, widths=widths, kernel_sizes=kernel_sizes)
+        check_levels(
+            depths=depths,
+            widths=widths,
+            kernel_sizes=kernel_sizes,
+            ff_widths=architecture.ff_widths,
+            dropout_rates=architecture.dropout_rates,
+        )
+        check_mapping(architecture.mapping_depth, architecture.mapping_ff_width, architecture.mapping_dropout_rate)
         if wrong := [width for width in widths if width % architecture.attention_head_dim]:
             raise UserError(
                 f"widths has {wrong[0]}: expected multiples of attention_head_dim = {architecture.attention_head_dim}"
@@ -138,19 +159,21 @@ class _Layer(nn.Module):
     Attention scores are cosines (Henry et al., https://arxiv.org/abs/2010.04245) times a learnt scale per head.
     """
 
-    def __init__(self, architecture: HourglassArchitecture, width: int, kernel: tuple[int, int] | None) -> None:
+    def __init__(self, architecture: HourglassArchitecture, level: int, kernel: tuple[int, int] | None) -> None:
         super().__init__()
+        width = architecture.widths[level]
+        hidden = of_level(architecture.ff_widths, level, round(width * architecture.mlp_ratio))
+        dropout_rate = of_level(architecture.dropout_rates, level, architecture.dropout_rate)
         self.head_dim, self.kernel = architecture.attention_head_dim, kernel
         self.attention_norm = AdaRMSNorm(width, architecture.mapping_width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         # the logarithm, because a scale that training makes negative would have no square root
         self.log_scale = nn.Parameter(torch.full((width // self.head_dim,), math.log(10.0)))
-        self.dropout = nn.Dropout(architecture.dropout_rate)
+        self.dropout = nn.Dropout(dropout_rate)
         self.attention_output = nn.Linear(width, width, bias=False)
         nn.init.zeros_(self.attention_output.weight)
         self.feed_forward_norm = AdaRMSNorm(width, architecture.mapping_width)
-        hidden = round(width * architecture.mlp_ratio)
-        self.feed_forward = GatedFeedForward(width, hidden, architecture.dropout_rate)
+        self.feed_forward = GatedFeedForward(width, hidden, dropout_rate)
 
     def forward(self, x: Tensor, condition: Tensor, rotation: Tensor) -> Tensor:
         x = x + self._attention(self.attention_norm(x, condition), rotation)
@@ -220,22 +243,3 @@ class _Rotation(nn.Module):
 
     def forward(self) -> Tensor:
         return self.table
-
-
-class _Mapping(nn.Module):
-    """The mapping network, from the sum of all embeddings (B, D) to the condition that modulates the norms (B, D)."""
-
-    def __init__(self, architecture: HourglassArchitecture) -> None:
-        super().__init__()
-        width, depth = architecture.mapping_width, architecture.mapping_depth
-        hidden = round(width * architecture.mlp_ratio)
-        self.input_norm = RMSNorm(width)
-        self.norms = nn.ModuleList(RMSNorm(width) for _ in range(depth))
-        self.layers = nn.ModuleList(GatedFeedForward(width, hidden, architecture.dropout_rate) for _ in range(depth))
-        self.output_norm = RMSNorm(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.input_norm(x)
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            x = x + layer(norm(x))
-        return self.output_norm(x)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 __all__ = [
     "AdaRMSNorm",
     "GatedFeedForward",
+    "MappingNetwork",
     "PositionEmbedding",
     "RMSNorm",
     "TokenMerge",
@@ -63,6 +64,24 @@ class GatedFeedForward(nn.Module):
         """(…, D) → (…, D)."""
         x, gate = self.up(x).chunk(2, dim=-1)
         return self.down(self.dropout(x * F.gelu(gate)))
+
+
+class MappingNetwork(nn.Module):
+    """From the sum of all embeddings (B, D) to the condition that modulates the norms (B, D)."""
+
+    def __init__(self, width: int, depth: int, hidden: int, dropout_rate: float) -> None:
+        super().__init__()
+        self.input_norm = RMSNorm(width)
+        self.norms = nn.ModuleList(RMSNorm(width) for _ in range(depth))
+        self.layers = nn.ModuleList(GatedFeedForward(width, hidden, dropout_rate) for _ in range(depth))
+        self.output_norm = RMSNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) → (B, D)."""
+        x = self.input_norm(x)
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            x = x + layer(norm(x))
+        return self.output_norm(x)
 
 
 class PositionEmbedding(nn.Module):

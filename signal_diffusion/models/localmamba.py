@@ -20,10 +20,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from signal_diffusion.config.types import LEVELS, TABLE, Layers, Side, Width
+from signal_diffusion.config.types import LEVELS, TABLE, BelowOne, Layers, LayersOrNone, Side, Width
 from signal_diffusion.models.conditioning.attributes import Attribute
-from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels
-from signal_diffusion.models.levels import AdaRMSNorm
+from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, check_mapping, of_level
+from signal_diffusion.models.levels import AdaRMSNorm, MappingNetwork
 from signal_diffusion.models.scan_orders import Direction, inverse_order, scan, scan_order, unscan
 from signal_diffusion.models.selective_scan import selective_scan, selective_scan_kernel
 
@@ -48,7 +48,9 @@ class LocalMambaArchitecture:
     """Channels of a scan divided by those of its level, 0.25 to 8. VMamba's final networks have 1, half the scanning of
     LocalMamba's 2, and more blocks; ours has more blocks too, on the way up."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
-    """Hidden width of the feed-forward divided by its level's width, 0.25 to 64."""
+    """Hidden width of the feed-forward divided by the width of its level or of the mapping, 0.25 to 64."""
+    ff_widths: Annotated[tuple[Width, ...], LEVELS] | None = None
+    """Hidden width of the feed-forward of each level; absent = `dims` × `mlp_ratio`."""
     scan_directions: Annotated[tuple[Direction, ...], Field(min_length=1)] = (
         *("h", "h_flip", "v", "v_flip"),
         *("w2", "w2_flip", "w7", "w7_flip"),
@@ -58,8 +60,19 @@ class LocalMambaArchitecture:
     patch_size: tuple[Side, Side] = (2, 2)
     """Rows and columns of a patch, which becomes a token of the outermost level; doubled for every merge, they divide
     the example's. If rows are electrodes, [1, n], and only columns are merged."""
-    dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mapping_depth: LayersOrNone = 0
+    """Layers of the mapping network, from the embedding of time and conditions to what modulates the norms; 0 = only a
+    SiLU."""
+    mapping_width: Width | None = None
+    """Channels of that embedding and of the mapping network; absent = those of the middle level."""
+    mapping_ff_width: Width | None = None
+    """Hidden width of the feed-forward layers of the mapping network; absent = its width × `mlp_ratio`."""
+    mapping_dropout_rate: BelowOne | None = None
+    """Dropout on the hidden layers of the mapping network, 0 ≤ p < 1; absent = `dropout_rate`."""
+    dropout_rate: BelowOne = 0.0
     """Dropout on the outputs of scans and feed-forward, 0 ≤ p < 1."""
+    dropout_rates: Annotated[tuple[BelowOne, ...], LEVELS] | None = None
+    """The same for each level; absent = `dropout_rate` in all of them."""
 
 
 class LocalMamba(Hierarchy):
@@ -85,22 +98,31 @@ class LocalMamba(Hierarchy):
     ) -> None:
         dims, directions = architecture.dims, architecture.scan_directions
         self.check(architecture)
+        mapping_width = architecture.mapping_width or dims[-1]
 
         def layer(level: int, grid: Grid, number: int) -> nn.Module:
-            return _Block(architecture, dims[level], grid, _directions_of_block(directions, number), electrode_rows)
+            return _Block(architecture, level, grid, _directions_of_block(directions, number), electrode_rows)
 
         super().__init__(
             layer,
             depths=architecture.depths,
             widths=dims,
-            condition_width=dims[-1],
+            condition_width=mapping_width,
             patch_size=architecture.patch_size,
             shape=shape,
             attributes=attributes,
             electrode_rows=electrode_rows,
         )
         self.mapping = nn.SiLU()
-        self.output_norm = AdaRMSNorm(dims[0], dims[-1])
+        if architecture.mapping_depth:
+            given = architecture.mapping_dropout_rate
+            self.mapping = MappingNetwork(
+                mapping_width,
+                architecture.mapping_depth,
+                architecture.mapping_ff_width or round(mapping_width * architecture.mlp_ratio),
+                architecture.dropout_rate if given is None else given,
+            )
+        self.output_norm = AdaRMSNorm(dims[0], mapping_width)
         self.output = nn.Linear(dims[0], shape[0] * math.prod(self.patch_size))
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
@@ -108,7 +130,13 @@ class LocalMamba(Hierarchy):
     @staticmethod
     def check(architecture: LocalMambaArchitecture) -> None:
         """See `Denoiser.check`."""
-        check_levels(depths=architecture.depths, dims=architecture.dims)
+        check_levels(
+            depths=architecture.depths,
+            dims=architecture.dims,
+            ff_widths=architecture.ff_widths,
+            dropout_rates=architecture.dropout_rates,
+        )
+        check_mapping(architecture.mapping_depth, architecture.mapping_ff_width, architecture.mapping_dropout_rate)
 
     @property
     def kernels(self) -> dict[str, str]:
@@ -132,13 +160,14 @@ class _Block(nn.Module):
     def __init__(
         self,
         architecture: LocalMambaArchitecture,
-        width: int,
+        level: int,
         grid: Grid,
         directions: Sequence[Direction],
         electrode_rows: bool,
     ) -> None:
         super().__init__()
-        hidden, condition_width = round(width * architecture.mlp_ratio), architecture.dims[-1]
+        width, condition_width = architecture.dims[level], architecture.mapping_width or architecture.dims[-1]
+        hidden = of_level(architecture.ff_widths, level, round(width * architecture.mlp_ratio))
         self.scan_norm = AdaRMSNorm(width, condition_width)
         self.ss2d = _SS2D(
             width,
@@ -152,7 +181,7 @@ class _Block(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), last)
-        self.dropout = nn.Dropout(architecture.dropout_rate)
+        self.dropout = nn.Dropout(of_level(architecture.dropout_rates, level, architecture.dropout_rate))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         x = x + self.dropout(self.ss2d(self.scan_norm(x, condition)))
