@@ -73,6 +73,9 @@ class Conditioning:
     `model.pretrained`."""
     max_caption_tokens: Tokens = 77
     """Longest caption in tokens; longer captions are truncated."""
+    skip_t5: bool = False
+    """Embed captions only with the two CLIPs of a Stable Diffusion 3 pipeline, not with its T5, whose tokens are then
+    zeros: T5-XXL is a download of 9 GB and reads long sentences, which captions of EEG seldom are."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

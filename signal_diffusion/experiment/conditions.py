@@ -63,7 +63,9 @@ def encoder_of(experiment: schema.Experiment, *, weights: bool = True) -> TextEn
         return None
     key = "[model.conditioning] text_encoder" if conditioning.text_encoder else "[model] pretrained"
     source = expand_path(conditioning.text_encoder or experiment.model.pretrained, key)
-    return text_encoder(source.as_posix(), conditioning.max_caption_tokens, weights=weights)
+    return text_encoder(
+        source.as_posix(), conditioning.max_caption_tokens, weights=weights, skip_t5=conditioning.skip_t5
+    )
 
 
 def caption_by(encoder: TextEncoder, texts: Sequence[str], experiment: schema.Experiment) -> Caption:

@@ -17,6 +17,7 @@ For everything else it is a checkpoint, and is read as one. It contains no paths
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ from signal_diffusion.experiment.changed_data import changed_since
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.loading import CONFIG_NAME
 from signal_diffusion.experiment.network import GUIDE_FOLDER, TEXT_ENCODER_FOLDER, VAE_FOLDER
-from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
+from signal_diffusion.models.conditioning.text import TextEncoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE
@@ -161,7 +162,7 @@ def _copy_encoder(encoder: TextEncoder, folder: Path) -> TextEncoder:
         shutil.copyfile(path, copy)
         if path.name.endswith("config.json"):
             remove_paths(copy)
-    return text_encoder(str(folder), encoder.max_tokens)
+    return dataclasses.replace(encoder, folder=folder)
 
 
 def _readme(trained: Trained, name: str, step: int) -> str:

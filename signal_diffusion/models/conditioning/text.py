@@ -47,6 +47,7 @@ _WANTED = [*_SETTINGS, _SAFETENSORS, PIPELINE, "transformer/config.json"]
 _WANTED += ["text_encoder/*", "text_encoder_2/*", "text_encoder_3/*"]
 _UNWANTED = [_HALF_PRECISION, "*.bin", "*.msgpack", "*.h5"]
 _WEIGHTS = ["*.safetensors*"]
+_T5 = ["text_encoder_3/*", "tokenizer_3/*"]
 
 
 @dataclass(frozen=True)
@@ -105,23 +106,29 @@ class TextEncoder(ABC):
         return digest.hexdigest()
 
 
-def text_encoder(source: str, max_tokens: int, *, weights: bool = True) -> TextEncoder:
+def text_encoder(source: str, max_tokens: int, *, weights: bool = True, skip_t5: bool = False) -> TextEncoder:
     """The text encoder in a folder, or on the Hub ("owner/name" or "owner/name@revision"); it is downloaded first.
 
-    With `weights=False` the weights are not downloaded; the encoder then has its `sizes`, but cannot encode.
+    With `weights=False` the weights are not downloaded; the encoder then has its `sizes`, but cannot encode. With
+    `skip_t5` the T5 of a Stable Diffusion 3 pipeline is neither downloaded nor used.
 
     Raises
     ------
     UserError
-        If there is no text encoder.
+        If there is no text encoder, or there is a single one and `skip_t5`.
     """
-    folder = _folder(source, weights=weights)
+    folder = _folder(source, unwanted=[*_UNWANTED, *([] if weights else _WEIGHTS), *(_T5 if skip_t5 else [])])
     if (folder / PIPELINE).is_file():
-        return _StableDiffusion3(folder=folder, max_tokens=max_tokens)
+        return _StableDiffusion3(folder=folder, max_tokens=max_tokens, skip_t5=skip_t5)
     if not (folder / "config.json").is_file():
         raise UserError(
             f"{KEY}: {source} has neither config.json nor {PIPELINE}; expected a transformers text encoder with its "
             "tokenizer, or a diffusers pipeline with its text encoders"
+        )
+    if skip_t5:
+        raise UserError(
+            f"[model.conditioning] skip_t5: {source} is a single text encoder; only Stable Diffusion 3 pipelines have a "
+            "T5 among its encoders; remove the key, or use such a pipeline"
         )
     return _Single(folder=folder, max_tokens=max_tokens)
 
@@ -174,12 +181,16 @@ class _Single(TextEncoder):
         return tokens, tokens[mask[0].bool()].mean(0) if pooled is None else pooled[0].float().cpu()
 
 
+@dataclass(frozen=True, kw_only=True)
 class _StableDiffusion3(TextEncoder):
     """The text encoders of a Stable Diffusion 3 pipeline.
 
     Tokens are the last but one hidden states of both CLIPs, side by side and padded with zeros to the width of T5,
-    followed by T5's tokens, or zeros if the pipeline has no T5. The pooled embedding is both projections, side by side.
+    followed by T5's tokens, or zeros without a T5. The pooled embedding is both projections, side by side.
     """
+
+    skip_t5: bool = False
+    """Do as if the pipeline had no T5."""
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -245,7 +256,7 @@ class _StableDiffusion3(TextEncoder):
         return tokens
 
     def _encoder_names(self) -> list[str]:
-        """Names of the text encoders that the pipeline has, which are also their folders."""
+        """Names of the text encoders that are used, which are also their folders."""
         index = _json(self.folder / PIPELINE, dict[str, Any])
         expected = {"text_encoder": "CLIPTextModelWithProjection", "text_encoder_2": "CLIPTextModelWithProjection"}
         expected |= {"text_encoder_3": "T5EncoderModel"}
@@ -256,7 +267,7 @@ class _StableDiffusion3(TextEncoder):
                 f"{KEY}: {self.folder} has other text encoders than Stable Diffusion 3 "
                 f"({', '.join(str(name) for name in found.values())}); set it to the folder of a single text encoder"
             )
-        return [name for name, kind in found.items() if kind]
+        return [name for name, kind in found.items() if kind and not (self.skip_t5 and name == "text_encoder_3")]
 
     def _joint_width(self) -> int:
         return _json(self.folder / "transformer" / "config.json", _Transformer).joint_attention_dim
@@ -265,12 +276,12 @@ class _StableDiffusion3(TextEncoder):
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
-def _folder(source: str, *, weights: bool) -> Path:
+def _folder(source: str, *, unwanted: list[str]) -> Path:
     if Path(source).is_dir():
         return Path(source)
     if not is_hub_id(source):
         raise MissingError(f"{KEY}: {source}: no such folder")
-    return download(source, key=KEY, allow=_WANTED, ignore=_UNWANTED if weights else [*_UNWANTED, *_WEIGHTS])
+    return download(source, key=KEY, allow=_WANTED, ignore=unwanted)
 
 
 @contextmanager

@@ -86,6 +86,26 @@ def test_the_empty_caption_equals_the_negative_prompt_of_diffusers(tmp_path: Pat
     torch.testing.assert_close(pooled, negative_pooled, rtol=1e-4, atol=3e-5)
 
 
+def test_without_its_t5_a_pipeline_gives_the_embeddings_of_one_that_has_none(tmp_path: Path):
+    for name in ("whole", "without"):
+        tiny.stable_diffusion_3(tmp_path / name, t5=name == "whole")
+    for part in ("text_encoder", "text_encoder_2"):
+        shutil.copytree(tmp_path / "without" / part, tmp_path / "whole" / part, dirs_exist_ok=True)
+    expected = text_encoder(str(tmp_path / "without"), 32)
+    whole, skipping = (text_encoder(str(tmp_path / "whole"), 32, skip_t5=skip) for skip in (False, True))
+
+    assert all(map(torch.equal, skipping.encode(TEXTS, "cpu"), expected.encode(TEXTS, "cpu")))
+    assert skipping.fingerprint != whole.fingerprint
+    shutil.rmtree(tmp_path / "whole" / "text_encoder_3")
+    shutil.rmtree(tmp_path / "whole" / "tokenizer_3")
+    assert skipping.sizes == expected.sizes and len(skipping.tokenizers()) == 2
+
+
+def test_a_single_encoder_has_no_t5_to_skip(tmp_path: Path):
+    with pytest.raises(UserError, match=r"\[model.conditioning\] skip_t5: .* is a single text encoder"):
+        text_encoder(str(tiny.clip(tmp_path)), 16, skip_t5=True)
+
+
 def test_a_pipeline_with_other_encoders_is_refused(tmp_path: Path):
     (tmp_path / "model_index.json").write_text(json.dumps({"text_encoder": ["transformers", "CLIPTextModel"]}))
     with pytest.raises(UserError, match=r"other text encoders than Stable Diffusion 3 \(CLIPTextModel, None, None\)"):
@@ -449,6 +469,22 @@ def test_no_weights_are_downloaded_if_sizes_are_enough(monkeypatch: pytest.Monke
     encoder = text_encoder("someone/encoder", 16, weights=False)
     assert encoder.sizes == text_encoder(str(tiny.clip(tmp_path / "whole")), 16).sizes
     assert downloaded == ["config.json", "tokenizer.json", "tokenizer/merges.txt", "text_encoder/config.json"]
+
+
+def test_a_t5_that_is_skipped_is_not_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    tiny.stable_diffusion_3(tmp_path)
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    downloaded: list[str] = []
+
+    def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str], **options: object) -> str:
+        downloaded.extend(filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    text_encoder("someone/pipeline", 16, skip_t5=True)
+    folders = {name.partition("/")[0] for name in downloaded}
+    assert {"text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer"} <= folders
+    assert not {"text_encoder_3", "tokenizer_3"} & folders
 
 
 def test_missing_weights_are_an_error_and_not_random(tmp_path: Path):
