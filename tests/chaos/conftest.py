@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.faults import command, events_of
+from tests.chaos.faults import events_of, succeed
 from tests.chaos.trainings import training
 from tests.data.preparing.test_prepare import ten_subjects
 from tests.training.test_latent_runs import save_vae
@@ -20,16 +20,16 @@ Made = dict[str, tuple[Path, int]]
 def undisturbed(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with validation and rotation of checkpoints."""
     run = tmp_path_factory.mktemp("chaos") / "undisturbed"
-    finished = command(*training(experiment_file, run))
-    assert finished.exit_codes == [0], finished.output
+    succeed(*training(experiment_file, run))
     return run
 
 
 @pytest.fixture(scope="session")
 def latent(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """Overrides for a run in the latent space of a small VAE."""
+    """Overrides for a run in the latent space of a small VAE, with the cache of latents."""
     vae = save_vae(tmp_path_factory.mktemp("chaos") / "vae")
-    return ("model.autoencoder.enabled=true", "model.architecture.patch_size=[4, 4]", f"model.autoencoder.path={vae}")
+    table = {"enabled": "true", "cache_latents": "true", "path": str(vae)}
+    return tuple(f"model.autoencoder.{key}={value}" for key, value in table.items())
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.training.processes import Finished, another_process
 
-__all__ = ["KILL", "command", "events_of", "faulty", "stopped_twice", "with_fault"]
+__all__ = ["KILL", "command", "events_of", "faulty", "run", "stopped_twice", "succeed", "with_fault"]
 
 KILL = partial(signal.raise_signal, signal.SIGKILL)
 
@@ -28,7 +28,13 @@ COUNT = ".events"
 
 def command(*words: object) -> Finished:
     """Run `train …` or a subcommand of signal-diffusion, as from a terminal."""
-    return another_process(_run, [str(word) for word in words])
+    return another_process(run, [str(word) for word in words])
+
+
+def succeed(*words: object) -> None:
+    """Run a command, which must succeed."""
+    finished = command(*words)
+    assert finished.exit_codes == [0], finished.output
 
 
 def events_of(folder: Path, *words: object) -> int:
@@ -43,7 +49,7 @@ def faulty(fault: Callable[[], object] | None, event: int, folder: Path, *words:
 
     `fault` is called in the command's process.
     """
-    return another_process(with_fault, fault, event, folder, partial(_run, [str(word) for word in words]))
+    return another_process(with_fault, fault, event, folder, partial(run, [str(word) for word in words]))
 
 
 def with_fault(fault: Callable[[], object] | None, event: int, folder: Path, function: Callable[[], object]) -> None:
@@ -78,7 +84,7 @@ def _is_inside(prefix: str, path: object, *others: object) -> bool:
     return os.fspath(path).startswith(prefix) or (isinstance(others[-1], int) and not Path(path).is_absolute())
 
 
-def _run(words: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> None:
     from signal_diffusion import cli
     from signal_diffusion.training import diffusion
 

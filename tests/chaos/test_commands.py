@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.conftest import COMMANDS, Made
-from tests.chaos.faults import KILL, command, faulty
+from tests.chaos.faults import KILL, faulty, succeed
 from tests.chaos.records import Injection, injections, line_of
 from tests.data.preparing.test_prepare import contents
 
@@ -56,6 +56,6 @@ def test_a_command_that_is_stopped_cleans_up_and_makes_the_same_bytes_later(
             assert finished.exit_codes == [128 + signal.SIGTERM], finished.output
             injected.append(Injection(line_of(finished.output, folder)))
             assert not (folder / "out").exists()
-            assert command(*words).exit_codes == [0]
+            succeed(*words)
             assert contents(folder / "out") == contents(expected)
             assert [path.name for path in folder.iterdir()] == ["out"]
