@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from signal_diffusion.disks import size_of, writing
-from signal_diffusion.errors import UserError, listed
+from signal_diffusion.errors import MissingError, UserError, listed
 from signal_diffusion.models.lora import frozen_state, is_lora_weight
 from signal_diffusion.untrusted import is_within, read_json, read_tensors, weights_file_problem
 
@@ -148,7 +148,8 @@ def verify(checkpoint: Path) -> int:
     """
     manifest = checkpoint / MANIFEST
     if not checkpoint.is_dir():
-        raise UserError(f"{checkpoint}: no such checkpoint{_available(checkpoint.parent)}")
+        others = _available(checkpoint.parent)
+        raise (UserError if others else MissingError)(f"{checkpoint}: no such checkpoint{others}")
     if not manifest.exists() and (available := _available(checkpoint)):
         raise UserError(f"{checkpoint}: a run, not a checkpoint{available}; use one of these, or 'latest'")
     if (found := read_json(manifest, _Format, INCOMPLETE).format) != FORMAT:

@@ -51,7 +51,7 @@ class UserError(Exception):
 
 
 class MissingError(UserError):
-    """Something that an experiment names is not on this machine: a dataset, or weights that cannot be downloaded.
+    """Something that an experiment names is not on this machine: a dataset, a checkpoint, or weights of the Hub.
 
     The experiment file itself may be right.
     """

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import MissingError, UserError
 
 __all__ = [
     "cache_folder",
@@ -43,7 +43,7 @@ def expand_path(text: str, key: str) -> Path:
     """
     path = os.path.expandvars(text)
     if "$" in path:
-        raise UserError(f"{key}: {path!r} contains an environment variable that is not set")
+        raise MissingError(f"{key}: {path!r} contains an environment variable that is not set")
     try:
         found = Path(path).expanduser()
         found.is_dir()  # fails for a name that is too long, or in a folder that this user may not read

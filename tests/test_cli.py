@@ -103,7 +103,9 @@ def test_inspection_agrees_with_the_model(synthetic_dataset: Path, experiment_fi
     found = inspect(resolve(experiment))
     model = model_of(experiment.model, DatasetCard.load(synthetic_dataset), experiment.data.columns)
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (found.tokens, found.train_examples, found.steps_per_epoch, found.num_steps) == (16, 100, 6, 15)
+    assert found.extent is not None
+    extent = found.extent
+    assert (found.tokens, extent.num_examples, extent.steps_per_epoch, extent.num_steps) == (16, 100, 6, 15)
     tables = sum(buffer.numel() for buffer in model.buffers())
     assert found.memory.state == 4 * (5 * found.parameters + tables)
     assert found.flops == 507_392  # two layers 229,376; patches in and out 262,144; time embedding 15,872

@@ -38,7 +38,11 @@ def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Experiment files, runs or checkpoints.")],
     overrides: Overrides = None,
 ) -> None:
-    """Check experiment files against their datasets, and print the size of the model, the steps and the memory."""
+    """Check experiment files against their datasets, and print the size of the model, the steps and the memory.
+
+    What is not on this machine, such as the dataset, is assumed, and listed as what a run needs. The exit code is 2
+    only if a file is wrong.
+    """
     errors: list[str] = []
     for file in files:
         try:

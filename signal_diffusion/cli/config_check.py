@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,9 @@ from signal_diffusion.errors import print_warning
 
 if TYPE_CHECKING:
     from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-    from signal_diffusion.config.schema import Experiment
-    from signal_diffusion.config.warnings import Finding
+    from signal_diffusion.config.schema import Experiment, Training
+    from signal_diffusion.config.warnings import Extent, Finding
+    from signal_diffusion.experiment.assumed import Assumptions
     from signal_diffusion.experiment.checkpoint import Checkpoint
 
 __all__ = ["report"]
@@ -21,51 +24,95 @@ __all__ = ["report"]
 def report(path: Path, overrides: Sequence[str]) -> str:
     """What is known about an experiment of either kind, one line each; warnings go to standard error.
 
+    What is not on this machine, such as the dataset, is assumed; the last lines say so, and what a run still needs.
+
     Raises
     ------
     UserError
-        If the experiment is wrong, or something that it names is missing.
+        If the experiment is wrong.
     """
     experiment = loaded(path, overrides)
+    from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+    from signal_diffusion.experiment.assumed import Assumptions
     from signal_diffusion.experiment.loading import file_in_errors
 
+    file, assumptions = file_of(path), Assumptions()
     with file_in_errors(path):
-        return _figures(file_of(path), experiment, overrides)
+        if isinstance(experiment, AutoencoderExperiment):
+            lines = _autoencoder(file, experiment, overrides, assumptions)
+        else:
+            lines = _diffusion(file, experiment, overrides, assumptions)
+    lines += [f"  assumed          {line}" for line in assumptions.assumed]
+    return "\n".join([*lines, *(f"  a run needs      {line}" for line in assumptions.missing)])
 
 
-def _figures(file: Path, experiment: Experiment | AutoencoderExperiment, overrides: Sequence[str]) -> str:
-    from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+def _autoencoder(
+    file: Path, experiment: AutoencoderExperiment, overrides: Sequence[str], assumptions: Assumptions
+) -> list[str]:
+    from signal_diffusion.config.schema import Conditioning
+    from signal_diffusion.experiment.assumed import assumed_dataset
+    from signal_diffusion.experiment.dataset import dataset_of
+    from signal_diffusion.experiment.inspection import extent_of, findings_on
+    from signal_diffusion.training.autoencoder import outline  # imports diffusers, which takes seconds
+
+    data = experiment.data
+    dataset = assumptions.look_up(partial(dataset_of, data), partial(assumed_dataset, data, Conditioning()))
+    parameters, latents, memory = outline(experiment, dataset.card)
+    extent = None if dataset.is_assumed else extent_of(experiment, dataset)
+    if extent:
+        _warn(file, overrides, findings_on(experiment, dataset))
+    return [
+        f"  parameters       {parameters}",
+        f"  latents          {latents}",
+        _steps(experiment.training, extent),
+        f"  memory           {memory}",
+    ]
+
+
+def _diffusion(file: Path, experiment: Experiment, overrides: Sequence[str], assumptions: Assumptions) -> list[str]:
     from signal_diffusion.config.sources import expectations, written_keys
+    from signal_diffusion.config.warnings import sampling_findings
     from signal_diffusion.experiment.compatibility import check_same_run
     from signal_diffusion.experiment.inspection import findings_on, inspect
-
-    if isinstance(experiment, AutoencoderExperiment):
-        from signal_diffusion.experiment.dataset import dataset_of
-        from signal_diffusion.training.autoencoder import outline  # imports diffusers, which takes seconds
-
-        dataset = dataset_of(experiment.data)
-        lines = outline(experiment, dataset)
-        _warn(file, overrides, findings_on(experiment, dataset))
-        return lines
     from signal_diffusion.experiment.resolving import resolve
 
-    checkpoint = _checkpoint_of(experiment)
-    resolved = resolve(experiment, written_keys(file, overrides), expectations(file), checkpoint=checkpoint)
-    if checkpoint:
+    checkpoint = assumptions.look_up(partial(_checkpoint_of, experiment), lambda: (None, "a run from the start"))
+    written, expected = written_keys(file, overrides), expectations(file)
+    resolved = resolve(experiment, written, expected, checkpoint=checkpoint, assumptions=assumptions)
+    if checkpoint and not resolved.dataset.is_assumed:
         check_same_run(checkpoint, resolved.experiment, resolved.dataset.card)
+    resumes = experiment.training.resume.enabled
+    if resumes and not experiment.model.lora.enabled:
+        resolved = replace(resolved, pretrained=None)  # its weights are in the checkpoint
     found = inspect(resolved)
-    pretrained = None if experiment.training.resume.enabled else resolved.pretrained
-    _warn(file, overrides, findings_on(resolved.experiment, resolved.dataset, pretrained))
-    return (
-        f"  parameters       {found.parameters:,}\n"
-        f"  tokens           {found.tokens:,} per example\n"
-        f"  compute          {found.flops / 1e9:,.2f} GFLOP per example and forward pass, about "
-        f"{3 * found.flops / 1e9:,.2f} to train on it\n"
-        f"  steps            {found.steps_per_epoch:,} per epoch of {found.train_examples:,} examples, "
-        f"{found.num_steps:,} in all\n"
-        f"  memory           {found.memory}\n"
-        f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items()) or 'PyTorch'}"
+    pretrained = None if resumes else resolved.pretrained
+    experiment, dataset = resolved.experiment, resolved.dataset
+    _warn(
+        file,
+        overrides,
+        findings_on(experiment, dataset, pretrained) if found.extent else sampling_findings(experiment),
     )
+    return [
+        f"  parameters       {found.parameters:,}",
+        f"  tokens           {found.tokens:,} per example",
+        f"  compute          {found.flops / 1e9:,.2f} GFLOP per example and forward pass, about "
+        f"{3 * found.flops / 1e9:,.2f} to train on it",
+        _steps(experiment.training, found.extent),
+        f"  memory           {found.memory}",
+        f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items()) or 'PyTorch'}",
+    ]
+
+
+def _steps(training: Training, extent: Extent | None) -> str:
+    if extent:
+        length = (
+            f"{extent.steps_per_epoch:,} per epoch of {extent.num_examples:,} examples, {extent.num_steps:,} in all"
+        )
+    elif training.max_steps:
+        length = f"{training.max_steps:,} in all"
+    else:
+        length = f"{training.epochs:,} epochs, whose length depends on the dataset"
+    return f"  steps            {length}"
 
 
 def _checkpoint_of(experiment: Experiment) -> Checkpoint | None:

@@ -54,6 +54,11 @@ class Dataset:
     card: DatasetCard
 
     @property
+    def is_assumed(self) -> bool:
+        """Whether it stands in for a dataset that is missing, and has no files."""
+        return not self.card.splits
+
+    @property
     def representation(self) -> Representation:
         """The representation of its examples."""
         return representation_of(self.card)

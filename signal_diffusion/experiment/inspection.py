@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 import torch
@@ -34,7 +34,7 @@ from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.lora import add_lora
 
-__all__ = ["Inspection", "findings_on", "inspect"]
+__all__ = ["Inspection", "extent_of", "findings_on", "inspect"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,8 @@ class Inspection:
 
     parameters: int
     tokens: int
-    train_examples: int
-    steps_per_epoch: int
-    num_steps: int
+    extent: Extent | None
+    """The length of the run; None if the dataset is missing."""
     memory: Memory
     """With the lookup tables (of captions), and the autoencoder if it stays in memory."""
     flops: int
@@ -54,7 +53,7 @@ class Inspection:
 
 
 def inspect(resolved: Resolved) -> Inspection:
-    """Build and measure the model, and read the dataset's card and the columns that balance it.
+    """Build and measure the model, and read the dataset's card and the columns that balance it, if it is not assumed.
 
     Raises
     ------
@@ -63,7 +62,8 @@ def inspect(resolved: Resolved) -> Inspection:
     """
     experiment, dataset, autoencoder = resolved.experiment, resolved.dataset, resolved.autoencoder
     training = experiment.training
-    model, (activations, flops) = _measured(resolved, captions_in(experiment, dataset))
+    texts = () if dataset.is_assumed else captions_in(experiment, dataset)
+    model, (activations, flops) = _measured(resolved, texts)
     if resolved.pretrained:
         resolved.pretrained.check(model, experiment)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -71,20 +71,38 @@ def inspect(resolved: Resolved) -> Inspection:
     tables = sum(buffer.numel() for buffer in model.buffers())
     stays = not experiment.model.autoencoder.cache_latents
     frozen = autoencoder.num_parameters if autoencoder and stays else 0
-    examples = num_train_examples(experiment, dataset)
-    grouping_of(dataset)
-    order = order_of(experiment, examples)
+    extent = None if dataset.is_assumed else extent_of(experiment, dataset)
+    if extent:
+        grouping_of(dataset)
     return Inspection(
         parameters=parameters,
         tokens=model.num_tokens,
-        train_examples=examples,
-        steps_per_epoch=order.steps_per_epoch,
-        num_steps=steps_of(training, order.steps_per_epoch),
+        extent=extent,
         memory=Memory(
             state=state_bytes(training, weights=parameters + tables + frozen, trained=trained), activations=activations
         ),
         flops=flops,
         kernels=model.kernels,
+    )
+
+
+def extent_of(
+    experiment: schema.Experiment | AutoencoderExperiment, dataset: Dataset, *, num_processes: int = 1
+) -> Extent:
+    """The length of a run on this dataset, without `num_unlabelled`, which takes reading it.
+
+    Raises
+    ------
+    UserError
+        If a split is missing or too small for one step.
+    """
+    examples = num_train_examples(experiment, dataset)
+    order = order_of(experiment, examples, num_processes=num_processes)
+    return Extent(
+        num_steps=steps_of(experiment.training, order.steps_per_epoch),
+        steps_per_epoch=order.steps_per_epoch,
+        examples_per_step=order.examples_per_step,
+        num_examples=examples,
     )
 
 
@@ -102,15 +120,9 @@ def findings_on(
     UserError
         If a split is missing or too small for one step.
     """
-    examples = num_train_examples(experiment, dataset)
-    order = order_of(experiment, examples, num_processes=num_processes)
-    extent = Extent(
-        num_steps=steps_of(experiment.training, order.steps_per_epoch),
-        steps_per_epoch=order.steps_per_epoch,
-        examples_per_step=order.examples_per_step,
-        num_examples=examples,
-        num_unlabelled=_num_unlabelled(experiment, dataset) if isinstance(experiment, schema.Experiment) else 0,
-    )
+    extent = extent_of(experiment, dataset, num_processes=num_processes)
+    if isinstance(experiment, schema.Experiment):
+        extent = replace(extent, num_unlabelled=_num_unlabelled(experiment, dataset))
     found = list(findings_in(experiment, extent))
     if (
         isinstance(experiment, schema.Experiment)
@@ -154,7 +166,7 @@ def _model(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, Sequence
     """The network that would be trained, with fresh weights, and its attributes."""
     experiment, card, autoencoder = resolved.experiment, resolved.dataset.card, resolved.autoencoder
     columns, table = experiment.data.columns, experiment.model
-    caption = caption_of(experiment, texts, embed=False)
+    caption = resolved.caption or caption_of(experiment, texts, embed=False)
     model = model_of(table, card, columns, autoencoder.latent_shape if autoencoder else None, caption)
     if table.lora.enabled:
         add_lora(model, table.lora)

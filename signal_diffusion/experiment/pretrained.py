@@ -18,7 +18,7 @@ import torch
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.errors import UserError, listed
+from signal_diffusion.errors import MissingError, UserError, listed
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_network, other_conditions
 from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
@@ -35,6 +35,7 @@ KEYS = {
     "text_encoder": "[model.conditioning] text_encoder",
 }
 """Names of frozen weights in `Checkpoint.frozen`, and the key that says where they are, as errors show it."""
+NOT_A_CHECKPOINT = "not a checkpoint; use the checkpoint-<step> folder of an earlier run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,15 @@ class Pretrained:
 
         Raises
         ------
+        MissingError
+            If the weights do not exist.
         UserError
-            If the weights do not exist, are of another kind of network, or contradict `written` keys.
+            If they are of another kind of network, or contradict `written` keys.
         """
         model = self.table
         if self.checkpoint:
+            if resumed is None and not self.source.exists():
+                raise MissingError(f"[model] pretrained: {self.source}: {NOT_A_CHECKPOINT}")
             return model.architecture
         with _named_in_errors(self._advice_without_hub()):
             if resumed:
@@ -97,7 +102,7 @@ class Pretrained:
                 model.check_channels(self._folder(weights=False))
                 return
             if not self.checkpoint.exists:
-                raise UserError(f"{self.source}: not a checkpoint; use the checkpoint-<step> folder of an earlier run")
+                raise UserError(f"{self.source}: {NOT_A_CHECKPOINT}")
             checkpoints.verify(self.source)
             check_same_network(self.checkpoint, experiment)
 

@@ -29,7 +29,7 @@ from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_dataset, compare
-from signal_diffusion.experiment.dataset import Dataset, dataset_of, num_train_examples, order_of, steps_of
+from signal_diffusion.experiment.dataset import Dataset, dataset_of
 from signal_diffusion.experiment.loading import CONFIG_NAME, load_autoencoder_experiment
 from signal_diffusion.experiment.measuring import kept_bytes, measured
 from signal_diffusion.experiment.memory import Memory, state_bytes
@@ -75,25 +75,17 @@ def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoen
         return KlAutoencoder(experiment.model.architecture, (channels, height, width))
 
 
-def outline(experiment: AutoencoderExperiment, dataset: Dataset) -> str:
-    """Lines with the network's size, its latents and the number of steps, without reading an example.
+def outline(experiment: AutoencoderExperiment, card: DatasetCard) -> tuple[str, str, Memory]:
+    """The network's number of parameters and its latents in words, and the memory of a run.
 
     Raises
     ------
     UserError
         If training would refuse the experiment.
     """
-    _check_loss(experiment, dataset.card)
-    network, memory = _measured(experiment, dataset.card)
-    examples = num_train_examples(experiment, dataset)
-    order = order_of(experiment, examples)
-    num_steps = steps_of(experiment.training, order.steps_per_epoch)
-    return (
-        f"  parameters       {_num_parameters(network):,}\n"
-        f"  latents          {_compression(network)}\n"
-        f"  steps            {order.steps_per_epoch:,} per epoch of {examples:,} examples, {num_steps:,} in all\n"
-        f"  memory           {memory}"
-    )
+    _check_loss(experiment, card)
+    network, memory = _measured(experiment, card)
+    return f"{_num_parameters(network):,}", _compression(network), memory
 
 
 def memory_of(experiment: AutoencoderExperiment, card: DatasetCard) -> Memory:

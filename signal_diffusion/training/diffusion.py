@@ -78,7 +78,8 @@ def _build(start: Start[schema.Experiment]) -> Job:
         dataset = start.checked(resolved.dataset, held_out=experiment.training.validation.enabled)
         resolved = dataclasses.replace(resolved, dataset=dataset)
         start.warn(experiment, dataset, resolved.pretrained)
-        start.check_memory(lambda: inspect(resolved).memory)
+        # without the pretrained weights, which `assemble` checks if it needs them
+        start.check_memory(lambda: inspect(dataclasses.replace(resolved, pretrained=None)).memory)
         caption = caption_of(experiment, captions_in(experiment, dataset))
         if checkpoint:
             check_same_run(checkpoint, experiment, dataset.card, files_advice=start.files_advice)

@@ -73,7 +73,8 @@ def test_a_lora_run_from_pretrained_weights_of_other_conditions_can_be_loaded(
 
     train(experiment_file, output_dir=tmp_path / "run", overrides=overrides)
 
-    assert inspect(resolve(load_experiment(experiment_file, overrides))).num_steps == 1
+    extent = inspect(resolve(load_experiment(experiment_file, overrides))).extent
+    assert extent is not None and extent.num_steps == 1
     found, saved = load_trained(tmp_path / "run").model.state_dict(), tmp_path / "run/checkpoint-1/ema.safetensors"
     name = "conditioning.embeddings.0.table.weight"
     assert torch.equal(found[name], load_file(saved)[name])
