@@ -80,6 +80,7 @@ def test_config_check_reports_the_size_of_an_autoencoder(synthetic_dataset: Path
     result = run("config", "check", str(AUTOENCODER), "--set", f"data.paths.root={synthetic_dataset}")
     assert result.stdout.startswith(f"{AUTOENCODER}: ok\n  parameters ")
     assert "  latents          1 × 64 × 64 become 16 × 8 × 8 latents, 4.0 : 1\n" in result.stdout
+    assert "  compute          0.90 GFLOP per example and forward pass, about 2.69 to train on it\n" in result.stdout
     assert "  steps            28 per epoch of 228 examples, 20,000 in all\n" in result.stdout
     assert "  memory           about " in result.stdout
 

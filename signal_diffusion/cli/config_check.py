@@ -57,13 +57,14 @@ def _autoencoder(
 
     data = experiment.data
     dataset = assumptions.look_up(partial(dataset_of, data), partial(assumed_dataset, data, Conditioning()))
-    parameters, latents, memory = outline(experiment, dataset.card)
+    parameters, latents, flops, memory = outline(experiment, dataset.card)
     extent = None if dataset.is_assumed else extent_of(experiment, dataset)
     if extent:
         _warn(file, overrides, findings_on(experiment, dataset))
     return [
-        f"  parameters       {parameters}",
+        f"  parameters       {parameters:,}",
         f"  latents          {latents}",
+        _compute(flops),
         _steps(experiment.training, extent),
         f"  memory           {memory}",
     ]
@@ -95,12 +96,16 @@ def _diffusion(file: Path, experiment: Experiment, overrides: Sequence[str], ass
     return [
         f"  parameters       {found.parameters:,}",
         f"  tokens           {found.tokens:,} per example",
-        f"  compute          {found.flops / 1e9:,.2f} GFLOP per example and forward pass, about "
-        f"{3 * found.flops / 1e9:,.2f} to train on it",
+        _compute(found.flops),
         _steps(experiment.training, found.extent),
         f"  memory           {found.memory}",
         f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items()) or 'PyTorch'}",
     ]
+
+
+def _compute(flops: int) -> str:
+    forward, training = (f"{factor * flops / 1e9:,.2f}" for factor in (1, 3))
+    return f"  compute          {forward} GFLOP per example and forward pass, about {training} to train on it"
 
 
 def _steps(training: Training, extent: Extent | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
@@ -15,18 +15,23 @@ from signal_diffusion.models import attention, selective_scan  # noqa: F401  (re
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 
-__all__ = ["forward_flops"]
+__all__ = ["counted_flops", "forward_flops"]
 
 
 def forward_flops(model: Denoiser, x: Tensor, cond: Conditioning) -> int:
-    """FLOPs of a forward pass for x (B, C, H, W); a training step takes about three times as many.
+    """FLOPs of a forward pass of a denoiser for x (B, C, H, W), by `counted_flops`."""
+    return counted_flops(model, x, torch.zeros(len(x)), cond)
+
+
+def counted_flops(network: nn.Module, *inputs: object) -> int:
+    """FLOPs of a forward pass of a network; a training step takes about three times as many.
 
     Only matrix products, convolutions, attention and selective scans are counted: elementwise operations are bound by
-    memory. The model and x must be on the CPU or fake tensors, because the formulas do not cover all CUDA kernels. With
-    fake tensors, nothing is computed.
+    memory. The network and its inputs must be on the CPU or fake tensors, because the formulas do not cover all CUDA
+    kernels. With fake tensors, nothing is computed.
     """
     with torch.no_grad(), _Counter() as counter:
-        model(x, torch.zeros(len(x)), cond)
+        network(*inputs)
     return counter.total
 
 

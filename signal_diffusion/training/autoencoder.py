@@ -34,6 +34,7 @@ from signal_diffusion.experiment.loading import CONFIG_NAME, load_autoencoder_ex
 from signal_diffusion.experiment.measuring import kept_bytes, measured
 from signal_diffusion.experiment.memory import Memory, state_bytes
 from signal_diffusion.models.autoencoders.trainable import KlAutoencoder
+from signal_diffusion.models.flops import counted_flops
 from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training import running
 from signal_diffusion.training.components import Components
@@ -75,8 +76,8 @@ def network_of(experiment: AutoencoderExperiment, card: DatasetCard) -> KlAutoen
         return KlAutoencoder(experiment.model.architecture, (channels, height, width))
 
 
-def outline(experiment: AutoencoderExperiment, card: DatasetCard) -> tuple[str, str, Memory]:
-    """The network's number of parameters and its latents in words, and the memory of a run.
+def outline(experiment: AutoencoderExperiment, card: DatasetCard) -> tuple[int, str, int, Memory]:
+    """The network's parameters, its latents in words, the FLOPs of a forward pass of an example, and a run's memory.
 
     Raises
     ------
@@ -84,8 +85,8 @@ def outline(experiment: AutoencoderExperiment, card: DatasetCard) -> tuple[str, 
         If training would refuse the experiment.
     """
     _check_loss(experiment, card)
-    network, memory = _measured(experiment, card)
-    return f"{_num_parameters(network):,}", _compression(network), memory
+    network, memory, flops = _measured(experiment, card)
+    return _num_parameters(network), _compression(network), flops, memory
 
 
 def memory_of(experiment: AutoencoderExperiment, card: DatasetCard) -> Memory:
@@ -93,8 +94,9 @@ def memory_of(experiment: AutoencoderExperiment, card: DatasetCard) -> Memory:
     return _measured(experiment, card)[1]
 
 
-def _measured(experiment: AutoencoderExperiment, card: DatasetCard) -> tuple[KlAutoencoder, Memory]:
-    """The network with random weights, and the memory of training it, from forward passes of one and two examples."""
+def _measured(experiment: AutoencoderExperiment, card: DatasetCard) -> tuple[KlAutoencoder, Memory, int]:
+    """The network with random weights, the memory of training it, from forward passes of one and two examples, and the
+    FLOPs of the former."""
     training, (channels, height, width) = experiment.training, card.shape
 
     def build() -> KlAutoencoder:
@@ -103,17 +105,18 @@ def _measured(experiment: AutoencoderExperiment, card: DatasetCard) -> tuple[KlA
             network.checkpoint_gradients()
         return network
 
-    def kept(network: KlAutoencoder) -> list[int]:
-        bf16 = training.mixed_precision != "no"
-        return [kept_bytes(network, torch.zeros(n, *network.shape), bf16=bf16) for n in (1, 2)]
+    def costs(network: KlAutoencoder) -> list[int]:
+        bf16, examples = training.mixed_precision != "no", [torch.zeros(n, *network.shape) for n in (1, 2)]
+        return [*(kept_bytes(network, each, bf16=bf16) for each in examples), counted_flops(network, examples[0])]
 
     def positions(network: KlAutoencoder) -> int:
         return 2 * (height + network.padding[0]) * (width + network.padding[1])
 
-    network, (one, two) = measured(build, positions, kept)
+    network, (one, two, flops) = measured(build, positions, costs)
     weights = _num_parameters(network)
     activations = one + (experiment.data.loading.batch_size - 1) * (two - one)
-    return network, Memory(state=state_bytes(training, weights=weights, trained=weights), activations=activations)
+    memory = Memory(state=state_bytes(training, weights=weights, trained=weights), activations=activations)
+    return network, memory, flops
 
 
 def _build(start: Start[AutoencoderExperiment]) -> Job:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
@@ -17,8 +19,9 @@ from signal_diffusion.data.representations.registry import REPRESENTATIONS, repr
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.assumed import SAMPLING_RATE, WINDOW, Assumptions, assumed_dataset, assumed_vae
 from signal_diffusion.experiment.inspection import inspect
-from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.loading import load_autoencoder_experiment, load_experiment
 from signal_diffusion.experiment.resolving import resolve
+from signal_diffusion.training.autoencoder import network_of, outline
 
 CONFIG = Path(__file__).parents[2] / "config"
 SHIPPED = [path for path in sorted(CONFIG.glob("*/*.toml")) if path.stem != "quickstart"]  # it makes its own dataset
@@ -47,8 +50,7 @@ def test_a_shipped_file_is_checked_without_dataset_and_hub(path: Path) -> None:
 
     names = [line[2:16].strip() for line in printed.splitlines()]
     needs = [line.split()[3:5] for line in printed.splitlines() if line.startswith("  a run needs")]
-    assert code == 0 and names[1] == "parameters" and "assumed" in names
-    assert "compute" in names or path.parent.name == "autoencoder"
+    assert code == 0 and names[1] == "parameters" and {"compute", "memory", "steps", "assumed"} <= {*names}
     weights = [["[model]", "pretrained:"]] if path.stem.startswith("sd35") else []
     assert needs == [*weights, ["[data.paths]", "root:"]]
 
@@ -89,6 +91,17 @@ def test_the_assumed_vae_has_the_weights_of_stable_diffusion_3_5() -> None:
     vae, _ = assumed_vae()
 
     assert sum(parameter.numel() for parameter in vae.parameters()) == 83_819_683
+
+
+def test_the_flops_of_an_autoencoder_are_those_that_torch_counts() -> None:
+    experiment = load_autoencoder_experiment(CONFIG / "autoencoder" / "eeg-db-only.toml")
+    card = assumed_dataset(experiment.data, Conditioning())[0].card
+    network = network_of(experiment, card)
+
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, *card.shape))
+
+    assert outline(experiment, card)[2] == counter.get_total_flops()
 
 
 @pytest.mark.parametrize(
