@@ -207,6 +207,8 @@ class Visualization:
     """Steps or epochs between two previews."""
     unit: Literal["steps", "epochs"] = "steps"
     """Unit of `interval`: optimizer steps, or passes through the training split."""
+    at_start: bool = False
+    """Also draw a preview before the first step, of new or pretrained weights."""
     num_samples: Samples = 16
     """Samples per preview, divided evenly among the classes."""
     guidance_scale: NotNegative = 1.0

@@ -26,18 +26,19 @@ class Intervals:
 
     def validates(self, progress: Progress) -> bool:
         """Whether a validation is due at this progress and not done yet."""
-        table, step = self.training.validation, progress.step
-        first = step == 0 and table.at_start
-        return progress.validated != step and (first or self._is_due(step, table.interval))
+        return progress.validated != progress.step and self._is_due_or_first(progress.step, self.training.validation)
 
     def draws(self, progress: Progress) -> bool:
         """Whether previews are due at this progress and not done yet."""
-        return progress.pictured != progress.step and self._is_due(progress.step, self.training.visualization.interval)
+        return progress.pictured != progress.step and self._is_due_or_first(progress.step, self.training.visualization)
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint is due after `step`, whether it is the best or not."""
         table = self.training.checkpointing
         return not table.save_best_only and self._is_due(step, table.interval)
+
+    def _is_due_or_first(self, step: int, table: schema.Validation | schema.Visualization) -> bool:
+        return table.at_start if step == 0 else self._is_due(step, table.interval)
 
     def _is_due(self, step: int, interval: int) -> bool:
         return step > 0 and interval > 0 and (step % interval == 0 or step == self.num_steps)

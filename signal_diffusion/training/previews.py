@@ -133,7 +133,7 @@ class Previews:
             accelerator.print(f"warning: no preview at step {step}: {error}")
             return {}
         for group, values in zip(self._groups, samples, strict=True):
-            if fault := fault_of(values, group.real):
+            if step and (fault := fault_of(values, group.real)):  # at step 0, a new network predicts zero
                 accelerator.print(f"warning: preview of step {step}: {for_terminal(group.title)}: {fault}")
         images = {"samples": self._folder / f"step-{step:08d}.png"}
         latents = torch.cat([share.samples for share in shares]) if self._generator.autoencoder else None

@@ -134,6 +134,17 @@ def test_the_validation_at_start_is_never_the_best(experiment_file: Path, tmp_pa
     assert progress["best_step"] == 4
 
 
+def test_a_preview_at_start_shows_the_network_before_training(experiment_file: Path, tmp_path: Path) -> None:
+    overrides = ("training.max_steps=2", "training.visualization.interval=2", "training.visualization.num_samples=2")
+    for at_start, expected in (("true", [0, 2]), ("false", [2])):
+        changes = (*overrides, f"training.visualization.at_start={at_start}", "training.visualization.enabled=true")
+        train(experiment_file, output_dir=tmp_path / at_start, overrides=changes)
+        found = sorted((tmp_path / at_start / "samples").glob("step-*.png"))
+        assert [int(path.stem.removeprefix("step-")) for path in found] == expected
+    first, second = (tensors_of(tmp_path / name / "checkpoint-2") for name in ("true", "false"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_a_validation_loss_that_is_not_finite_is_never_the_best(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

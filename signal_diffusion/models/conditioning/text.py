@@ -127,8 +127,8 @@ def text_encoder(source: str, max_tokens: int, *, weights: bool = True, skip_t5:
         )
     if skip_t5:
         raise UserError(
-            f"[model.conditioning] skip_t5: {source} is a single text encoder; only Stable Diffusion 3 pipelines have a "
-            "T5 among its encoders; remove the key, or use such a pipeline"
+            f"[model.conditioning] skip_t5: {source} is a single text encoder; only pipelines of Stable Diffusion 3 "
+            "have a T5; remove the key, or use such a pipeline"
         )
     return _Single(folder=folder, max_tokens=max_tokens)
 
