@@ -14,10 +14,7 @@ from tests.config.older_files import lines_of, of_toml, said
 
 FLOW = {"model.diffusion.method": "rectified_flow"}
 EMPTY = ("caption_column", "class_column", "val_split", "train_split", "image_column")
-NEUTRAL = (
-    *("mapping_cond_dim = 0", "augment_wrapper = false", "augment_prob = 0.0", "mapping_dropout_rate = 0.0"),
-    *("skip_t5 = false", "train_text_encoder = false"),
-)
+NEUTRAL = (*("mapping_cond_dim = 0", "augment_wrapper = false", "augment_prob = 0.0", "train_text_encoder = false"),)
 CONDITIONED = '[model]\nconditioning = "classes"\n'
 TIMESERIES = {"data.representation": "timeseries"}
 SERIES = '[data]\ndata_type = "timeseries"\n'
@@ -111,8 +108,31 @@ SERIES = '[data]\ndata_type = "timeseries"\n'
             {"model.name": "sd35", "model.architecture.patch_size": 4},
         ),
         (
-            "[model.extras]\nwidths = [64, 128]\nd_ffs = [192, 384]",
-            {"model.architecture.widths": [64, 128], "model.architecture.mlp_ratio": 3.0},
+            "[model.extras]\nwidths = [64, 128, 256]\nd_ffs = [512, 512, 512]\ndropout_rate = [0.05, 0.05, 0.05]",
+            {
+                "model.architecture.widths": [64, 128, 256],
+                "model.architecture.ff_widths": [512, 512, 512],
+                "model.architecture.dropout_rates": [0.05, 0.05, 0.05],
+            },
+        ),
+        (
+            '[model]\nname = "localmamba"\n[model.extras]\nmapping_width = 512\nmapping_d_ff = 768\n'
+            "mapping_dropout_rate = 0.1\ndropout_rate = 0.2",
+            {
+                "model.name": "localmamba",
+                "model.architecture.mapping_width": 512,
+                "model.architecture.mapping_ff_width": 768,
+                "model.architecture.mapping_dropout_rate": 0.1,
+                "model.architecture.dropout_rate": 0.2,
+            },
+        ),
+        (
+            '[model]\nname = "hourglass"\n[model.extras]\nmapping_depth = 0\nmapping_d_ff = 768',
+            {"model.name": "hourglass", "model.architecture.mapping_depth": 0},
+        ),
+        (
+            '[model]\nname = "sd35"\nconditioning = "caption"\n[model.extras]\nskip_t5 = true',
+            {"model.name": "sd35", "model.conditioning.type": "caption", "model.conditioning.skip_t5": True},
         ),
         (
             '[model.extras]\nself_attns = [{type = "neighborhood", d_head = 32, kernel_size = 5}, '
@@ -319,8 +339,10 @@ def test_a_dropped_key_is_reported_with_the_reason(text: str, key: str) -> None:
         ("[model.extras]\ntrain_text_encoder = true", "train_text_encoder: expected False, found True: text encoders"),
         ("[model.extras]\nmapping_cond_dim = 8", "mapping_cond_dim: expected 0, found 8"),
         ("[model.extras]\naugment_wrapper = true", "augment_wrapper: expected 0, found True"),
-        ("[model.extras]\nmapping_dropout_rate = 0.1", "mapping_dropout_rate: expected 0, found 0.1"),
-        ("[model.extras]\nd_ffs = [1, 2, 3]", "expected the same multiple of each of the widths"),
+        (
+            '[model]\nname = "hourglass"\n[model.extras]\nd_ffs = [1, 2]',
+            "architecture: numbers of levels differ: depths 3, widths 3, kernel_sizes 3, ff_widths 2",
+        ),
         ("[dataset]\n[training]\nema_decay = 0.9\nema = 3", "[training] ema: expected a table, found 3"),
         ("dataset = 3", "dataset: unknown key"),
         (
@@ -363,6 +385,7 @@ UNSAID = {
     "training.scheduler.warmup_steps": 0,
     "training.validation.at_start": True,
     "training.validation.num_examples": 0,
+    "training.visualization.at_start": True,
     "training.visualization.interval": 500,
     "training.visualization.unit": "steps",
 }
@@ -380,6 +403,11 @@ def test_what_the_flat_toml_leaves_unsaid_is_implied() -> None:
     ("text", "expected"),
     [
         ("[model.lora]\nenabled = true", {"model.lora.rank": 4}),
+        (
+            '[model]\nname = "localmamba"\n[model.extras]\nmapping_width = 256',
+            {"model.architecture.mapping_depth": 2},
+        ),
+        ("[dataset]\n[training]\neval_num_steps = 70", {"training.visualization.at_start": True}),
         ('[scheduler]\nname = "linear"', {"training.scheduler.min_lr_ratio": 0.0}),
         ("[dataset]\n[training]\neval_num_steps = 70", {"training.visualization.interval": 70}),
         (
@@ -409,3 +437,8 @@ def test_pictures_are_resized_to_the_resolution_and_may_be_mirrored(tmp_path: Pa
     (tmp_path / "old.toml").write_text(text)
     data = load_experiment(tmp_path / "old.toml").data
     assert (data.image_size, data.augmentation.horizontal_flip, data.source) == (64, True, "hub")
+
+
+def test_without_an_evaluation_before_training_there_is_no_preview_before_it() -> None:
+    found = implied("[dataset]\n[training]\ninitial_eval = false")
+    assert "training.visualization.at_start" not in found and found["training.visualization.interval"] == 500

@@ -73,16 +73,14 @@ def _patch_size(value: Any, file: File) -> Any:
     return value
 
 
-def _d_ffs(value: Any, file: File) -> Any:
-    """Today's models have one ratio for all levels."""
-    widths = file.get("model.architecture.widths", "model.extras.widths", default=[64, 128, 256])
-    numbers = [isinstance(each, list) and all(map(is_number, each)) for each in (value, widths)]
-    if not all(numbers) or len(value) != len(widths) or not value:
-        raise Refused(f"expected one number per entry of widths, found {value!r}")
-    ratios = {each / width for each, width in zip(value, widths, strict=True) if width}
-    if len(ratios) != 1:
-        raise Refused(f"{value!r}: expected the same multiple of each of the widths {widths!r}")
-    return ratios.pop()
+def _dropout_rate(value: Any, file: File) -> Any:
+    """A number for all levels, or a list with one per level."""
+    return Several({"model.architecture.dropout_rates": value}) if isinstance(value, list) else value
+
+
+def _of_mapping(value: Any, file: File) -> Any:
+    is_none = file.get("model.extras.mapping_depth", "model.architecture.mapping_depth") == 0
+    return Left("the mapping network has no layers") if is_none else value
 
 
 def _self_attentions(value: Any, file: File) -> Any:
@@ -163,9 +161,6 @@ _model_name = cases(dict.fromkeys(("stable-diffusion-3.5-medium", "stable-diffus
 _conditioning = cases({"none": "none", "classes": "class", "caption": "caption", "gend_hlth_age": Several(_ATTRIBUTES)})
 _augmented = cases({0: Left("no network has it")})
 _text_encoder = cases({False: Left("text encoders are never trained")})
-_skip_t5 = cases({False: Left("captions are always read by all encoders of the pipeline")})
-_mapping_dropout = cases({0: Left("the mapping network has no dropout")})
-_mapping_d_ff = cases({}, other=lambda value, file: Left("always mapping_width × mlp_ratio", is_lost=True))
 _bias = cases({"none": Left("LoRA never trains biases")})
 _prediction = cases(
     {
@@ -215,14 +210,16 @@ gend_hlth_age → attributes | _conditioning
     model.extras.cfg_dropout | model.conditioning.cfg_dropout
     model.extras.{mapping_cond_dim, augment_prob, augment_wrapper} | | 0 and false; others are errors | _augmented
     {model, model.extras, training}.train_text_encoder | | false; true is an error | _text_encoder
-    model.extras.skip_t5 | | false; true is an error | _skip_t5
+    model.extras.skip_t5 | model.conditioning.skip_t5
     model.extras.{in, out}_channels | | derived from the dataset, and checked against it | _channels
     model.extras.patch_size | model.architecture.patch_size | n → [n, n]; for time series [1, n] | _patch_size
-    model.extras.d_ffs | model.architecture.mlp_ratio | d_ffs / widths, which must be one ratio | _d_ffs
+    model.extras.d_ffs | model.architecture.ff_widths
+    model.extras.dropout_rate | model.architecture.dropout_rate model.architecture.dropout_rates \
+| a list → dropout_rates | _dropout_rate
     model.extras.self_attns | model.architecture.kernel_sizes model.architecture.attention_head_dim | global → kernel \
 size 0 | _self_attentions
-    model.extras.mapping_d_ff | | always mapping_width × mlp_ratio | _mapping_d_ff
-    model.extras.mapping_dropout_rate | | 0; others are errors | _mapping_dropout
+    model.extras.mapping_d_ff | model.architecture.mapping_ff_width | | _of_mapping
+    model.extras.mapping_dropout_rate | model.architecture.mapping_dropout_rate | | _of_mapping
     model.extras.* | model.architecture.* | all others, under the same names
     model.lora.bias | | "none"; others are errors | _bias
     objective.prediction_type | model.diffusion.prediction model.diffusion.method | vector_field → velocity | \
@@ -291,6 +288,9 @@ def implied(values: Mapping[str, Any]) -> tuple[Default, ...]:
     each = shown(interval or schema.Validation().interval)
     unit = shown(found("training.validation.unit", default="steps"))
     previews = f"training.visualization.interval = {each}; training.visualization.unit = {unit}"
+    if found("training.validation.at_start", default=True) is True:
+        previews += "; training.visualization.at_start = true"
+    maps = found("model.name") == "localmamba" and any(key.startswith("model.architecture.mapping_") for key in values)
     lines = [
         (pictures, 'means pictures where [data] output_type is missing | data.representation = "image"'),
         (hub, 'finds the dataset on the Hub | data.source = "hub"'),
@@ -301,6 +301,7 @@ def implied(values: Mapping[str, Any]) -> tuple[Default, ...]:
         (kind == "linear", "lowers the learning rate to 0 | training.scheduler.min_lr_ratio = 0.0"),
         (draws and validates, f"draws previews at each evaluation | {previews}"),
         (draws and not validates, "draws previews only at evaluations | training.visualization.enabled = false"),
+        (maps, "has a mapping network of two layers | model.architecture.mapping_depth = 2"),
         (latent, f'takes this autoencoder | model.autoencoder.path = "{VAE}" | decide'),
     ]
     return (*IMPLIED, *engine.defaults(line for is_so, line in lines if is_so))
