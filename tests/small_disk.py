@@ -1,4 +1,4 @@
-"""A disk of 64 KiB, which can be full."""
+"""Small disks that are full or read-only, for real."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from pathlib import Path
 import pytest
 
 SIZE = 64 * 1024  # bytes
+ENOUGH = 64 * 2**20  # bytes
 
 
 @contextmanager
-def mounted(disk: Path) -> Iterator[Path]:
-    """Mount a disk of `SIZE` on a new folder; skips the test if this user cannot."""
+def mounted(disk: Path, size: int = SIZE) -> Iterator[Path]:
+    """Mount a disk of so many bytes on a new folder; skips the test if this user cannot."""
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
     if os.name != "posix" or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("this user cannot mount a disk")
     try:
         yield disk
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def remount(disk: Path, option: str = f"size={ENOUGH}") -> None:
+    """Change a mounted disk: by default, it gets enough space."""
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
 
 
 def fill(disk: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -71,8 +72,8 @@ def injections(fault: str) -> Iterator[list[Injection]]:
 def line_of(output: str, *folders: Path) -> str:
     """The line of an output that tells the user about a fault, with `folders` as an ellipsis."""
     assert "Traceback" not in output, output
-    marks = ("error: ", "warning: TensorBoard", "stopped by ", "Process ")
+    marks = ("error: ", "warning: TensorBoard", "stopped by ")
     line = next((line for line in reversed(output.splitlines()) if line.startswith(marks)), "")
     for folder in folders:
         line = line.replace(str(folder), "…")
-    return line
+    return re.sub(r"/\S*/pytest-\d+/", "…/", line)

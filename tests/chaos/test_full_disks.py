@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.chaos.conftest import COMMANDS, Made
-from tests.chaos.disks import disk, remount
 from tests.chaos.faults import command, succeed
 from tests.chaos.records import Injection, injections, line_of
 from tests.chaos.trainings import INTERVAL, assert_same, steps_lost, training
 from tests.data.preparing.test_prepare import contents
+from tests.small_disk import mounted, remount
 
 pytestmark = [pytest.mark.chaos, pytest.mark.processes]
 FEW_AND_MANY = pytest.mark.parametrize("times", [4, pytest.param(40, marks=pytest.mark.slow)])
@@ -32,7 +32,7 @@ def test_a_run_on_a_full_disk_keeps_its_checkpoints_and_goes_on_with_the_same_bi
 ) -> None:
     with injections("full disk: train") as injected:
         for number, size in enumerate(sizes(undisturbed, times)):
-            with disk(tmp_path / str(number), size) as folder:
+            with mounted(tmp_path / str(number), size) as folder:
                 run = folder / "run"
                 finished = command(*training(experiment_file, run))
                 assert finished.exit_codes == [2], finished.output
@@ -50,7 +50,7 @@ def test_a_command_on_a_full_disk_leaves_no_output_and_makes_the_same_bytes_late
 ) -> None:
     with injections(f"full disk: {name}") as injected:
         for number, size in enumerate(sizes(made[name][0], times)):
-            with disk(tmp_path / str(number), size) as folder:
+            with mounted(tmp_path / str(number), size) as folder:
                 words = [*arguments[name], "--output", folder / "out"]
                 finished = command(*words)
                 assert finished.exit_codes == [2], finished.output
@@ -72,7 +72,7 @@ def test_a_latent_cache_on_a_full_disk_is_named_and_filled_later(
     with injections("full disk: latent cache") as injected:
         for number, size in enumerate(sizes(cache, times)):
             shutil.rmtree(tmp_path / "run")
-            with disk(tmp_path / str(number), size) as folder:
+            with mounted(tmp_path / str(number), size) as folder:
                 here = [*words, "--set", f"data.loading.cache_dir={folder}"]
                 finished = command(*here)
                 assert finished.exit_codes == [2], finished.output

@@ -33,7 +33,7 @@ def test_a_run_saves_when_it_is_asked_to_stop_and_goes_on_with_the_same_bits(
     with injections(f"{number.name}: train") as injected:
         for attempt in range(times):
             run = tmp_path / str(attempt)
-            event = chance.randrange(10, events)  # the first ones are before training has started
+            event = chance.randrange(10, events // 2)  # neither before training has started nor after it
             finished = faulty(partial(signal.raise_signal, number), event, run, *training(experiment_file, run))
             assert finished.exit_codes == [0], finished.output
             injected.append(Injection(line_of(finished.output, run), steps_lost(run)))
@@ -51,7 +51,7 @@ def test_a_second_signal_ends_a_run_at_once_and_the_next_one_goes_on_with_the_sa
         for attempt in range(times):
             run = tmp_path / str(attempt)
             fault = partial(stopped_twice, signal.SIGTERM)
-            finished = faulty(fault, chance.randrange(10, events), run, *training(experiment_file, run))
+            finished = faulty(fault, chance.randrange(10, events // 2), run, *training(experiment_file, run))
             assert finished.exit_codes == [-signal.SIGTERM], finished.output
             injected.append(Injection("Terminated", steps_lost(run)))
             assert injected[-1].steps_lost < 2 * INTERVAL
