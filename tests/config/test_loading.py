@@ -65,6 +65,7 @@ def test_all_mistakes_are_reported_at_once_with_table_key_and_expectation(tmp_pa
         ("[generation.sampling]\nsampler = 'eulr'", "(did you mean 'euler'?)"),
         ("[compute]\nseed = true", "seed: expected a valid integer, found True"),
         ("[training]\nmax_steps = 0", "expected a number greater than or equal to 1, found 0"),
+        ("[training.optimizer]\nlearning_rate = 0.0", "expected a number greater than 0, found 0.0"),
         ("[training.ema]\ndecay = 1.0", "expected a number less than 1, found 1.0"),
         ("data = 3", "data: expected a table, found 3"),
         ("lr = 1e-3", "lr: unknown key (did you mean training.optimizer.learning_rate?)"),
