@@ -272,10 +272,10 @@ def prune(parent: Path, limit: int | None, *, newest: int, keep: Collection[int 
     """Remove all of `list_checkpoints` except the last `limit` (None = keep all) and those of the steps `keep`.
 
     Those after step `newest`, which was just written, are removed too: they are from before the run resumed from an
-    earlier step.
+    earlier step. Those of a newer version stay.
     """
     remove_later(parent, newest)
-    for checkpoint in list_checkpoints(parent)[: -limit if limit else 0]:
+    for checkpoint in _removable(parent)[: -limit if limit else 0]:
         if _step(checkpoint) not in keep:
             _retire(checkpoint)
     remove_unfinished(parent)
@@ -286,7 +286,7 @@ def remove_later(parent: Path, step: int) -> list[str]:
 
     If they stayed until the run writes its first checkpoint, and the run were killed before, it would resume from them.
     """
-    later = [checkpoint for checkpoint in list_checkpoints(parent) if _step(checkpoint) > step]
+    later = [checkpoint for checkpoint in _removable(parent) if _step(checkpoint) > step]
     for checkpoint in later:
         _retire(checkpoint)
     remove_unfinished(parent)
@@ -320,7 +320,7 @@ def _retire(checkpoint: Path) -> None:
 
 def _make_way(path: Path) -> None:
     """Remove an own checkpoint at `path`; give anything else another name."""
-    if _is_own(path):
+    if _is_own(path) and _has_our_format(path):
         _retire(path)
     elif os.path.lexists(path):
         _keep(path)
@@ -350,6 +350,15 @@ def _is_own(path: Path) -> bool:
         return step_of(path) == _step(path)
     except UserError:
         return False
+
+
+def _removable(parent: Path) -> list[Path]:
+    """`list_checkpoints` without those of another format: this version cannot tell whether a newer one is damaged."""
+    return [checkpoint for checkpoint in list_checkpoints(parent) if _has_our_format(checkpoint)]
+
+
+def _has_our_format(checkpoint: Path) -> bool:
+    return read_json(checkpoint / MANIFEST, _Format, INCOMPLETE).format == FORMAT
 
 
 def _step(checkpoint: Path) -> int:

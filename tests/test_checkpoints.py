@@ -70,6 +70,19 @@ def test_a_bare_name_is_in_the_run_and_the_error_about_a_run_lists_its_checkpoin
         checkpoints.find_checkpoint(tmp_path, str(tmp_path), print)
 
 
+def test_a_checkpoint_of_a_newer_version_is_never_removed(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    manifest = write(tmp_path, 2, "of a newer version") / checkpoints.MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": checkpoints.FORMAT + 1}))
+    assert checkpoints.find_checkpoint(tmp_path, "latest", print).name == "checkpoint-1"
+    assert checkpoints.remove_later(tmp_path, 1) == []
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["checkpoint-1", "checkpoint-2"]
+    write(tmp_path, 2)
+    checkpoints.prune(tmp_path, 1, newest=2, keep=())
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2", "kept-checkpoint-2"}
+    assert (tmp_path / "kept-checkpoint-2" / "model.safetensors").read_text() == "of a newer version"
+
+
 def test_files_of_a_newer_version_are_refused_in_one_line(tmp_path: Path) -> None:
     manifest = write(tmp_path, 5) / checkpoints.MANIFEST
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 2}))
