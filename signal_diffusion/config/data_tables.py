@@ -13,7 +13,6 @@ from signal_diffusion.config.types import (
     BatchSize,
     Examples,
     Fraction,
-    Mebibytes,
     Name,
     NotNegative,
     Positive,
@@ -64,9 +63,8 @@ class Loading:
     batch_size: BatchSize = 32
     """Examples per process and forward pass."""
     num_workers: Workers = 0
-    """Worker processes that read ahead from a memory-mapped split; a split in memory needs none."""
-    pin_memory: bool = True
-    """Use page-locked host memory, for faster copies to a CUDA device."""
+    """Worker processes that read ahead from a memory-mapped split, one of more than 4 GiB or of more than a quarter of
+    the free memory; a split in memory needs none."""
     shuffle_train: bool = True
     """Shuffle the training examples again for each epoch."""
     drop_last: bool = True
@@ -75,8 +73,6 @@ class Loading:
     """Train on this many examples, spread evenly over the split; absent = all."""
     max_val_examples: Examples | None = None
     """Let validation choose from this many examples, spread evenly over the split; absent = all."""
-    memory_limit_mb: Mebibytes = 4096
-    """A split larger than this, in MiB, is memory-mapped instead of loaded into memory."""
     cache_dir: str = ""
     """Folder for data that can be recreated: built-in and converted datasets, memory-mapped copies of splits, embedded
     captions, latents; "" = `$XDG_CACHE_HOME` or `~/.cache`, also used when sampling on a machine without this

@@ -10,7 +10,11 @@ from signal_diffusion.errors import log_once
 
 __all__ = ["REMOVED", "drop_removed_keys"]
 
-REMOVED: dict[str, str] = {}
+REMOVED: dict[str, str] = {
+    "data.loading.pin_memory": "batches for a CUDA device are always in page-locked memory",
+    "data.loading.memory_limit_mb": "a split of up to 4 GiB, and a quarter of the free memory, is loaded",
+    "training.performance.cudnn_benchmark": "cuDNN always chooses the fastest kernel for each input size",
+}
 """What happens instead, by dotted key; a phrase that completes "was removed: "."""
 
 logger = logging.getLogger(__name__)

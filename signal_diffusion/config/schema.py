@@ -226,8 +226,6 @@ class Performance:
 
     use_tf32: bool = True
     """Use TensorFloat-32 for fp32 matrix products on CUDA."""
-    cudnn_benchmark: bool = True
-    """Let cuDNN choose the fastest kernel for each input size."""
     compile_model: bool = False
     """Compile the network with torch.compile, block by block."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"

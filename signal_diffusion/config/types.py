@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 __all__ = [
     "LEVELS", "MAX_BATCH_SIZE", "MAX_SAMPLES", "MAX_WIDTH", "TABLE", "BatchSize", "Batches", "BelowOne",
     "Classes", "Examples", "ExamplesOrNone", "Finite", "Fraction",
-    "Layers", "LayersOrNone", "Mebibytes", "Name", "NotNegative",
+    "Layers", "LayersOrNone", "Name", "NotNegative",
     "PerRow", "Positive", "Samples", "SamplesOrNone", "SamplingSteps", "Seed", "Side", "SideOrNone", "Steps",
     "StepsOrNone", "Timesteps", "Tokens", "Width", "Workers",
 ]  # fmt: skip
@@ -56,8 +56,6 @@ Classes = Annotated[int, Field(ge=1, le=100_000)]
 Tokens = Annotated[int, Field(ge=1, le=512)]
 # Worker processes: each imports PyTorch and takes about 300 MiB.
 Workers = Annotated[int, Field(ge=0, le=256)]
-# Memory in MiB: 2³⁰ of them are one PiB, more than any machine has.
-Mebibytes = Annotated[int, Field(ge=0, le=2**30)]
 # Images per row of a figure: 1,000 images of 64 columns are as wide as the widest picture that browsers show.
 PerRow = Annotated[int, Field(ge=1, le=1000)]
 # Seeds are signed 64-bit integers of PyTorch and TOML.

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -25,6 +26,9 @@ from signal_diffusion.randomness import Purpose, generator_for
 __all__ = ["Batch", "ExampleOrder", "Examples", "batches", "evenly_spaced"]
 
 Batch = tuple[Tensor, dict[str, Tensor]]
+
+LARGEST_IN_MEMORY = 4 * 2**30
+"""Bytes of a split; each process of a run has its own copy of it."""
 
 
 class Examples:
@@ -41,7 +45,8 @@ class Examples:
     attributes
         Name → (column, category names or a map from value to code; None for a numeric attribute).
     memory_limit_mb
-        A split larger than this many MiB stays on disk, memory-mapped.
+        A split larger than this many MiB stays on disk, memory-mapped; None = 4 GiB or, if that is less, a quarter of
+        the free memory.
     subset
         Rows to use; None = all.
     """
@@ -55,7 +60,7 @@ class Examples:
         shape: tuple[int, ...],
         tensor: str = "image",
         attributes: Mapping[str, tuple[str, Sequence[str] | Mapping[Any, int] | None]],
-        memory_limit_mb: int = 4096,
+        memory_limit_mb: int | None = None,
         subset: Sequence[int] | None = None,
     ) -> None:
         self.shape = shape
@@ -64,7 +69,7 @@ class Examples:
         self._split, self._rows_of_split = split, self._rows
         self._read(MappedTensors(split.data.column(tensor), shape), memory_limit_mb)
 
-    def with_tensors(self, tensors: MappedTensors, memory_limit_mb: int) -> Examples:
+    def with_tensors(self, tensors: MappedTensors, memory_limit_mb: int | None) -> Examples:
         """Copy with the same order and attributes but other tensors, one per example."""
         assert len(tensors) == len(self)
         other = copy.copy(self)
@@ -74,9 +79,13 @@ class Examples:
         other._read(tensors, memory_limit_mb)
         return other
 
-    def _read(self, tensors: MappedTensors, memory_limit_mb: int) -> None:
+    def _read(self, tensors: MappedTensors, memory_limit_mb: int | None) -> None:
         size = len(self._rows) * int(np.prod(tensors.shape)) * tensors.dtype.itemsize
-        self.in_memory = size <= memory_limit_mb * 2**20
+        if memory_limit_mb is None:
+            limit = min(LARGEST_IN_MEMORY, psutil.virtual_memory().available // 4)
+        else:
+            limit = memory_limit_mb * 2**20
+        self.in_memory = size <= limit
         self._tensors = torch.from_numpy(tensors[self._rows]) if self.in_memory else tensors
 
     def __len__(self) -> int:

@@ -101,7 +101,6 @@ class Dataset:
             shape=self.card.shape,
             tensor=self.tensor_column,
             attributes=columns,
-            memory_limit_mb=self.data.loading.memory_limit_mb,
             subset=evenly_spaced(len(opened), limit),
         )
 

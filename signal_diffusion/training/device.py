@@ -29,7 +29,7 @@ def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Acc
     if device == "mps" and not torch.backends.mps.is_available():
         raise UserError("[compute] device: 'mps', but torch finds no MPS device; use 'auto' or 'cpu'")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = performance.use_tf32
-    torch.backends.cudnn.benchmark = performance.cudnn_benchmark
+    torch.backends.cudnn.benchmark = True
     torch.autograd.set_detect_anomaly(experiment.debug.detect_anomaly)
     if experiment.training.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("[training] mixed_precision: 'fp16' needs a CUDA device; use 'bf16' or 'no'")

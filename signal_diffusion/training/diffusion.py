@@ -201,7 +201,6 @@ def _from_cache(
         autoencoder,
         key,
         accelerator,
-        memory_limit_mb=loading.memory_limit_mb,
         say=accelerator.print,
         cache_dir=loading.cache_dir,
     )

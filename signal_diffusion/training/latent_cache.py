@@ -84,9 +84,9 @@ def cached(
     key: dict[str, Any],
     accelerator: Accelerator,
     *,
-    memory_limit_mb: int,
     say: Callable[[str], None],
     cache_dir: str = "",
+    memory_limit_mb: int | None = None,
 ) -> Examples:
     """The examples with `autoencoder.moments` instead of their data; encodes those that are not in the cache.
 

@@ -108,7 +108,7 @@ class Trainer:
             first,
             last,
             num_workers=self.loading.num_workers,
-            pin_memory=self.loading.pin_memory and self.accelerator.device.type == "cuda",
+            pin_memory=self.accelerator.device.type == "cuda",
         )
         log_time, log_step = time.perf_counter(), first
         for step in range(first, last):

@@ -52,7 +52,6 @@ def test_the_flat_yaml_is_translated() -> None:
         "data.paths.val": "/pictures/validation",
         "data.loading.batch_size": 8,
         "data.loading.num_workers": 0,
-        "data.loading.pin_memory": True,
         "data.loading.shuffle_train": True,
         "data.loading.drop_last": False,
         "data.augmentation.horizontal_flip": True,

@@ -14,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from signal_diffusion.checkpoints import list_checkpoints
+from signal_diffusion.data import loaders
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import as_array
 from signal_diffusion.data.writing_splits import nested
@@ -252,7 +253,7 @@ def test_conditions_are_dropped_at_the_rate_of_cfg_dropout(
     [
         ("model.conditioning.type=none", "model.diffusion.method=ddpm"),
         ("model.conditioning.type=attributes", "training.scheduler.type=plateau"),
-        ("data.loading.memory_limit_mb=0", "data.loading.num_workers=1", "training.optimizer.type=sgd"),
+        ("training.optimizer.type=sgd",),
         (
             "training.gradient_checkpointing=true",
             "data.augmentation.gaussian_noise_std=0.1",
@@ -265,6 +266,17 @@ def test_conditions_are_dropped_at_the_rate_of_cfg_dropout(
 def test_training_runs_with_other_settings(overrides: tuple[str, ...], experiment_file: Path, tmp_path: Path) -> None:
     assert train(experiment_file, output_dir=tmp_path, overrides=("training.max_steps=2", *overrides))
     assert (tmp_path / "checkpoint-2").is_dir()
+
+
+def test_a_split_that_does_not_fit_in_memory_is_mapped_and_trained_on_with_the_same_results(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ("training.max_steps=2", "data.loading.num_workers=1")
+    train(experiment_file, output_dir=tmp_path / "in_memory", overrides=overrides)
+    monkeypatch.setattr(loaders, "LARGEST_IN_MEMORY", 0)
+    train(experiment_file, output_dir=tmp_path / "mapped", overrides=overrides)
+    first, second = (tensors_of(tmp_path / name / "checkpoint-2") for name in ("in_memory", "mapped"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize(
