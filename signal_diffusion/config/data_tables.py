@@ -61,7 +61,8 @@ class Loading:
     """[data.loading]: how examples are loaded and batched."""
 
     batch_size: BatchSize = 32
-    """Examples per process and forward pass."""
+    """Examples per process and forward pass. As many as memory holds (`config check` estimates it); more make gradients
+    less noisy."""
     num_workers: Workers = 0
     """Worker processes that read ahead from a memory-mapped split, one of more than 4 GiB or of more than a quarter of
     the free memory; a split in memory needs none."""
@@ -70,13 +71,14 @@ class Loading:
     drop_last: bool = True
     """Drop the incomplete last step of an epoch; false fills it up with examples from the start of the epoch."""
     max_train_examples: Examples | None = None
-    """Train on this many examples, spread evenly over the split; absent = all."""
+    """Train on this many examples, spread evenly over the split; absent = all. For trials, and to see how much data a
+    model needs."""
     max_val_examples: Examples | None = None
     """Let validation choose from this many examples, spread evenly over the split; absent = all."""
     cache_dir: str = ""
     """Folder for data that can be recreated: built-in and converted datasets, memory-mapped copies of splits, embedded
-    captions, latents; "" = `$XDG_CACHE_HOME` or `~/.cache`, also used when sampling on a machine without this
-    folder."""
+    captions, latents; "" = `$XDG_CACHE_HOME` or `~/.cache`, also used when sampling on a machine without this folder.
+    Set it if the home folder is small or slow."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -84,7 +86,8 @@ class Balancing:
     """[data.balancing]: sample rare groups more often in training; validation and test are not affected."""
 
     columns: tuple[Name, ...] = Field(default=(), strict=False)
-    """Columns whose combinations of values are the groups, such as ["gender", "label"]; [] = off."""
+    """Columns whose combinations of values are the groups, such as ["gender", "label"]; [] = off. Set it if samples of
+    rare groups are worse."""
     max_weight: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10.0
     """Largest factor by which an example's probability is raised, relative to a group of average size."""
 

@@ -36,7 +36,8 @@ class Sampling:
     """Sampler; docs/sampling.md compares them."""
     steps: SamplingSteps = 50
     """Steps of the sampler. Each evaluates the network once, with heun twice and with rk4 four times; the last step of
-    both takes one evaluation less. Guidance doubles the count, and cfg++ triples it."""
+    both takes one evaluation less. Guidance doubles the count, and cfg++ triples it. Raise them until samples no longer
+    change."""
     eta: Fraction = 0.0
     """ddim: noise added per step, as a fraction of the ancestral sampler's; 0 = deterministic."""
     time_grid: Name = "uniform"

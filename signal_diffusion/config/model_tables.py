@@ -28,11 +28,13 @@ class Diffusion:
     """[model.diffusion]: the noising process, and what the network predicts."""
 
     method: Name = "ddpm"
-    """"ddpm" (discrete beta schedules) or "rectified_flow" (straight paths)."""
+    """"ddpm" (discrete beta schedules) or "rectified_flow" (straight paths). Choose "rectified_flow" for new
+    experiments, as all files in config/ do, and "ddpm" to compare with earlier work."""
     prediction: Name | None = None
-    """"epsilon", "sample", "v" or "velocity"; absent = epsilon for ddpm, velocity for rectified_flow."""
+    """"epsilon", "sample", "v" or "velocity"; absent = epsilon for ddpm, velocity for rectified_flow. Seldom
+    changed."""
     num_timesteps: Timesteps = 1000
-    """ddpm: number of noise levels."""
+    """ddpm: number of noise levels. Seldom changed."""
     beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "cosine"
     """ddpm: shape of the noise schedule; cosine has an offset of 0.008 and ignores the betas."""
     beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
@@ -63,7 +65,8 @@ class Conditioning:
     """Attributes for type "attributes", any that the dataset's card lists; absent = those of gender, health, age,
     electrode and dataset that vary between its examples."""
     cfg_dropout: BelowOne = 0.1
-    """Fraction of training examples whose whole condition is replaced by the null condition, for guidance."""
+    """Fraction of training examples whose whole condition is replaced by the null condition, for guidance. 0.1 to 0.2
+    is usual; 0 if samples are never guided."""
     attribute_dropout: BelowOne = 0.1
     """Fraction of training examples in which an attribute is replaced by its null, independently for each attribute, so
     that samples can be requested with only some of them; no effect on a single attribute, for which `cfg_dropout` does
@@ -72,7 +75,7 @@ class Conditioning:
     """Folder, or Hub id, of a transformers text encoder, or of a diffusers pipeline with text encoders; "" = those of
     `model.pretrained`."""
     max_caption_tokens: Tokens = 77
-    """Longest caption in tokens; longer captions are truncated."""
+    """Longest caption in tokens; longer captions are truncated. Raise it if a warning says that captions are cut."""
     skip_t5: bool = False
     """Embed captions only with the two CLIPs of a Stable Diffusion 3 pipeline, not with its T5, whose tokens are then
     zeros: T5-XXL is a download of 9 GB and reads long sentences, which captions of EEG seldom are."""
@@ -92,9 +95,10 @@ class Autoencoder:
     an AutoencoderTiny, which has no posterior."""
     cache_latents: bool = False
     """Encode each split once, into the cache, and train on the cached latents; the autoencoder is then not kept in
-    memory."""
+    memory. Set true unless the disk is small."""
     tiling: bool = False
-    """Encode and decode large examples in overlapping tiles, which bounds memory; seams are blended, so not exact."""
+    """Encode and decode large examples in overlapping tiles, which bounds memory; seams are blended, so not exact. Set
+    true only if encoding runs out of memory."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -104,13 +108,14 @@ class Lora:
     enabled: bool = False
     """Freeze the pretrained weights, and train low-rank updates and the layers that embed the conditions."""
     rank: Width = 16
-    """Rank of the updates."""
+    """Rank of the updates. Raise it if the training loss stays high; lower it for few examples."""
     alpha: Positive = 16.0
-    """The updates are scaled by alpha / rank."""
+    """The updates are scaled by alpha / rank. Usually equal to the rank, or twice that."""
     dropout: BelowOne = 0.0
     """Dropout rate of the inputs of the updates."""
     target_modules: tuple[Name, ...] = Field(default=(), strict=False)
-    """Last parts of the names of linear layers to update; [] = attention and feed-forward, for sd35 only attention."""
+    """Last parts of the names of linear layers to update; [] = attention and feed-forward, for sd35 only attention.
+    Seldom changed."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)

@@ -74,9 +74,10 @@ class Compute:
     """[compute]: device and random seed."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Device to train on; "auto" = the available accelerator, else the CPU."""
+    """Device to train on; "auto" = the available accelerator, else the CPU. Set it to keep a GPU free."""
     seed: Seed = 0
-    """Seed for the weights, the order of examples, the noise, the times and the dropout of conditions."""
+    """Seed for the weights, the order of examples, the noise, the times and the dropout of conditions. Change it to
+    repeat a run independently."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -84,17 +85,20 @@ class Optimizer:
     """[training.optimizer]"""
 
     type: Literal["adamw", "adam", "sgd"] = "adamw"
-    """Optimizer; PyTorch's fused implementation of it."""
+    """Optimizer; PyTorch's fused implementation of it. Seldom changed."""
     learning_rate: Positive = 1e-4
-    """Peak learning rate, after warm-up."""
+    """Peak learning rate, after warm-up. The first key to tune: lower it by factors of 3 if the loss jumps, raise it if
+    the loss falls slowly."""
     weight_decay: NotNegative = 0.01
-    """Weight decay of matrices; biases, norms and embeddings have none."""
+    """Weight decay of matrices; biases, norms and embeddings have none. Raise it if the validation loss rises while the
+    training loss falls."""
     betas: tuple[BelowOne, BelowOne] = Field(default=(0.9, 0.999), strict=False)
-    """Adam's decay rates; for sgd, the first is the momentum."""
+    """Adam's decay rates; for sgd, the first is the momentum. Lower the second, to 0.95, if the loss has spikes."""
     eps: Positive = 1e-8
-    """Adam's epsilon."""
+    """Adam's epsilon. Seldom changed."""
     gradient_clip_norm: NotNegative = 1.0
-    """Clip the global norm of the gradient to this value; 0 = no clipping."""
+    """Clip the global norm of the gradient to this value; 0 = no clipping. Lower it if the logged gradient norm has
+    spikes."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -102,11 +106,12 @@ class Scheduler:
     """[training.scheduler]: the learning rate over optimizer steps."""
 
     type: Literal["constant", "linear", "cosine", "step", "plateau"] = "cosine"
-    """Shape after warm-up."""
+    """Shape after warm-up. Choose "constant" if the length of the run is not known yet."""
     warmup_steps: StepsOrNone = 2000
-    """Steps of linear warm-up from 0.1 % of the learning rate; at most a tenth of the run."""
+    """Steps of linear warm-up from 0.1 % of the learning rate; at most a tenth of the run. Raise it if the loss jumps
+    early."""
     min_lr_ratio: Fraction = 0.01
-    """Lowest learning rate, as a fraction of the peak."""
+    """Lowest learning rate, as a fraction of the peak. Seldom changed."""
     num_cycles: Steps = 1
     """cosine: number of cosine cycles; each restarts from the peak."""
     T_max: Steps | None = None
@@ -127,11 +132,12 @@ class Ema:
     enabled: bool = True
     """Keep an average."""
     decay: BelowOne = 0.9999
-    """Decay per update, after its warm-up."""
+    """Decay per update, after its warm-up. The average remembers about update_every / (1 - decay) steps; lower it for
+    runs that are not much longer."""
     update_every: Steps = 10
-    """Optimizer steps between two updates."""
+    """Optimizer steps between two updates. Change it only together with `decay`."""
     update_after_step: StepsOrNone = 0
-    """Until this step, the average is a copy of the weights."""
+    """Until this step, the average is a copy of the weights. Seldom changed."""
     warmup: bool = True
     """Start with a smaller decay: at most 1 - (1 + updates / inv_gamma) ** -power."""
     inv_gamma: Positive = 1.0
@@ -145,16 +151,18 @@ class Checkpointing:
     """[training.checkpointing]"""
 
     interval: StepsOrNone = 1000
-    """Steps or epochs between two checkpoints; 0 = only at the end, or when the run is stopped."""
+    """Steps or epochs between two checkpoints; 0 = only at the end, or when the run is stopped. Lower it where runs are
+    killed: the steps since the last checkpoint are lost."""
     unit: Literal["steps", "epochs"] = "steps"
     """Unit of `interval`: optimizer steps, or passes through the training split."""
     total_limit: StepsOrNone = 3
-    """Number of newest checkpoints to keep, in addition to the best; 0 = all."""
+    """Number of newest checkpoints to keep, in addition to the best; 0 = all. Keep more to choose among them later, or
+    as guides."""
     save_best_only: bool = False
     """Write only checkpoints that are the best so far, and the last."""
     save_optimizer: bool = True
     """Save the optimizer's state, twice the size of the weights; a checkpoint without it can only be resumed with
-    `training.resume.reset_optimizer`."""
+    `training.resume.reset_optimizer`. Set false only if the disk is small."""
 
 
 GENERATED = "generated/"
@@ -170,15 +178,17 @@ class Validation:
     enabled: bool = True
     """Validate during training."""
     interval: Steps = 500
-    """Steps or epochs between two validations."""
+    """Steps or epochs between two validations. Raise it if validation takes a large part of the run."""
     unit: Literal["steps", "epochs"] = "steps"
     """Unit of `interval`: optimizer steps, or passes through the training split."""
     at_start: bool = False
     """Also validate before the first step; that result never counts as the best."""
     batch_size: BatchSize | None = None
-    """Examples per process and forward pass; absent = `data.loading.batch_size`. It does not change the result."""
+    """Examples per process and forward pass; absent = `data.loading.batch_size`. It does not change the result. Lower
+    it if validation runs out of memory."""
     num_examples: ExamplesOrNone = 512
-    """Number of examples, spread evenly over the split; 0 = all, and all if the split has fewer."""
+    """Number of examples, spread evenly over the split; 0 = all, and all if the split has fewer. Raise it if the
+    validation loss is too noisy to compare runs."""
     metric: Literal[
         "loss",
         "ema_loss",
@@ -204,7 +214,7 @@ class Visualization:
     enabled: bool = True
     """Write previews."""
     interval: Steps = 1000
-    """Steps or epochs between two previews."""
+    """Steps or epochs between two previews. Raise it if previews take a large part of the run."""
     unit: Literal["steps", "epochs"] = "steps"
     """Unit of `interval`: optimizer steps, or passes through the training split."""
     at_start: bool = False
@@ -214,7 +224,7 @@ class Visualization:
     guidance_scale: NotNegative = 1.0
     """Guidance scale of the samples; 1 = conditional only."""
     seed: Seed = 0
-    """Seed of the noise, which is the same in each preview."""
+    """Seed of the noise, which is the same in each preview. Seldom changed."""
     animation: bool = False
     """Also write a GIF that shows how the first samples of each preview emerge from noise: the state of the sampler at
     the top, the network's estimate of the data below; for a latent model decoded, at 12 of the steps."""
@@ -225,11 +235,12 @@ class Performance:
     """[training.performance]: speed; results are the same up to rounding."""
 
     use_tf32: bool = True
-    """Use TensorFloat-32 for fp32 matrix products on CUDA."""
+    """Use TensorFloat-32 for fp32 matrix products on CUDA. Set false to rule out rounding."""
     compile_model: bool = False
-    """Compile the network with torch.compile, block by block."""
+    """Compile the network with torch.compile, block by block. Worth it on a GPU for runs of hours, since it takes
+    minutes at the start."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
-    """Mode of torch.compile."""
+    """Mode of torch.compile. Seldom changed."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -256,14 +267,17 @@ class Training:
     epochs: Steps = 100
     """Passes through the training split, unless `max_steps` is given."""
     max_steps: Steps | None = None
-    """Optimizer steps of the whole run; overrides `epochs`, whether more or fewer."""
+    """Optimizer steps of the whole run; overrides `epochs`, whether more or fewer. Use it for trials, and to compare
+    runs on datasets of different sizes."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
     """Autocast type of the forward pass; weights, optimizer state and EMA stay in fp32. A CPU without bf16 instructions
-    computes in fp32."""
+    computes in fp32. Choose "fp16" for GPUs without bf16, "no" to rule out rounding."""
     gradient_accumulation_steps: Batches = 1
-    """Batches per process whose gradients are accumulated for one optimizer step."""
+    """Batches per process whose gradients are accumulated for one optimizer step. Raise it for larger steps than memory
+    holds."""
     gradient_checkpointing: bool = False
-    """Recompute each block in the backward pass, to save memory."""
+    """Recompute each block in the backward pass, to save memory. Set true if memory is short; a step then takes about a
+    third longer."""
     log_interval: Steps = 10
     """Optimizer steps between two lines of metrics; the logged loss is the mean over these steps."""
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"

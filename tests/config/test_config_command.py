@@ -63,9 +63,9 @@ def test_a_backbone_without_a_shipped_file_gets_its_defaults(tmp_path: Path) -> 
 def test_a_comment_above_each_key_gives_its_meaning_and_values() -> None:
     comments = notes_in(new("sd35", "timeseries")[1])
     assert all(lines for lines in comments.above.values())
-    assert comments.above["data.loading.batch_size"] == [
-        "# Examples per process and forward pass.",
-        "#     integer from 1 to 65,536; default 32",
+    assert comments.above["training.epochs"] == [
+        "# Passes through the training split, unless `max_steps` is given.",
+        "#     integer from 1 to 1,000,000,000; default 100",
     ]
     assert max(map(len, [line for lines in comments.above.values() for line in lines] + comments.head)) <= 120
 

@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.documentation import Key, configuration_markdown, tables_of
+from signal_diffusion.config.documentation import USUAL_KEYS, Key, configuration_markdown, tables_of
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
 from signal_diffusion.config.keys import known_keys
 from signal_diffusion.config.loading import to_toml
@@ -79,6 +79,13 @@ def test_every_key_is_documented_once() -> None:
         assert section.count(f"\n| `{name}` ") == 1, key
     for backbone in offer().architectures:
         assert text.count(f"### `[model.architecture]` of `{backbone}`") == 1
+
+
+def test_the_reference_opens_with_thirty_keys() -> None:
+    before_tables = configuration_markdown(offer()).partition("## `[")[0]
+
+    assert len(set(USUAL_KEYS)) == 30
+    assert [line.split("`")[1] for line in before_tables.splitlines() if line.startswith("| `")] == list(USUAL_KEYS)
 
 
 def test_tables_are_valid_markdown_without_html() -> None:
