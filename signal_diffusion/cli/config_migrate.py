@@ -22,7 +22,7 @@ def migrated(source: Path, command: str) -> str | None:
         With one line per mistake, of the older file or of what it says in today's layout.
     """
     from signal_diffusion.config.keys import known_keys
-    from signal_diffusion.config.sources import read_translation
+    from signal_diffusion.config.sources import located_lines, read_translation
 
     translation = read_translation(source)
     from signal_diffusion.experiment.loading import load_any_experiment
@@ -38,6 +38,8 @@ def migrated(source: Path, command: str) -> str | None:
     if translation.layout != TODAYS:
         with silenced():
             load_any_experiment(source)
+    elif translation.problems:
+        raise UserError(*located_lines(source, (), translation.problems))
     changed, renamed = summary(translation)
     print("\n".join([f"{source}: {translation.layout}; changes:", *changed, *renamed]), file=sys.stderr)
     notes = notes_in(source.read_text(encoding="utf-8-sig")) if source.suffix == ".toml" else Notes()

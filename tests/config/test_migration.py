@@ -188,6 +188,21 @@ def test_older_keys_in_a_file_of_todays_layout_are_rewritten_without_defaults_of
     assert '  settings.config = "a.toml": the file is given on the command line' in messages.splitlines()
 
 
+def test_migrating_a_file_of_todays_layout_drops_no_older_key(command: typer.Typer, tmp_path: Path) -> None:
+    path = tmp_path / "mixed.toml"
+    path.write_text(MIXED + "[data.loading]\nbatch_size = 5\n[dataset.extras]\nnoise = 1\n[model.architecture]")
+    code, _, messages = migrated(command, path, tmp_path / "new.toml")
+    assert (code, messages.splitlines()) == (
+        2,
+        [
+            f"error: {path}: [data.loading] batch_size: 5 as data.loading.batch_size and 3 as dataset.batch_size "
+            "conflict; remove one of the two",
+            f"error: {path}: [dataset.extras] noise: unknown key",
+        ],
+    )
+    assert not (tmp_path / "new.toml").exists()
+
+
 @pytest.mark.parametrize(("old", "new"), [("a.yaml", "a.toml"), ("b.toml", "b-migrated.toml")])
 def test_config_migrate_writes_next_to_the_file_and_never_over_another(old: str, new: str, tmp_path: Path) -> None:
     (tmp_path / old).write_text(
