@@ -43,7 +43,10 @@ MUTATIONS = (
     Mutation("config/schema.py", "learning_rate: Positive", "learning_rate: float", "config/test_loading.py"),
     # Experiment
     Mutation(
-        "experiment/compatibility.py", '("method", "num_timesteps"', '("num_timesteps"', "training/test_resume.py"
+        "experiment/compatibility.py",
+        '"num_timesteps", "beta_schedule", ',
+        '"num_timesteps", ',
+        "experiment/test_compatibility.py",
     ),
     Mutation("experiment/network.py", "if autoencoder.path == VAE_FOLDER:", "if False:", "sampling/test_exporting.py"),
     # Data

@@ -17,7 +17,7 @@ VARIABLE = "SIGNAL_DIFFUSION_CHAOS_RECORD"
 FAULTS = (
     "clock jumps by a day: train",
     "dataset moved away: train",
-    "full disk: latent cache",
+    "full disk: copy of a split",
     "full disk: export",
     "full disk: prepare",
     "full disk: sample",

@@ -69,7 +69,7 @@ def test_a_latent_cache_on_a_full_disk_is_named_and_filled_later(
     cache = tmp_path / "cache"
     words = training(experiment_file, tmp_path / "run", *latent, "model.architecture.patch_size=[4, 4]")
     succeed(*words, "--set", f"data.loading.cache_dir={cache}")
-    with injections("full disk: latent cache") as injected:
+    with injections("full disk: copy of a split") as injected:
         for number, size in enumerate(sizes(cache, times)):
             shutil.rmtree(tmp_path / "run")
             with mounted(tmp_path / str(number), size) as folder:
