@@ -7,6 +7,8 @@ machine; all others are the same in a resumed run as in an uninterrupted one.
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -54,7 +56,7 @@ class Tracker:
     ) -> None:
         """Open the outputs: TensorBoard writes into `logs`, if given; Weights & Biases as `wandb` says, if given."""
         self.active = active
-        self._console = Console(stderr=True, quiet=not active, highlight=False)
+        self._console = _Console(stderr=True, quiet=not active, highlight=False)
         self._metrics: MetricsFile | None = None
         self._outputs = Outputs(self.message)
         self._last_line = -math.inf  # so that the first logged step is printed at once
@@ -171,6 +173,18 @@ class Tracker:
     def _stop_bar(self) -> None:
         with suppress(OSError):
             self._bar.stop()
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on without a reader: in `… 2>&1 | tee log`, Ctrl-C ends tee before the run is saved. Rich would exit."""
+        self.quiet = True
+        stderr, stdout = sys.stderr.fileno(), sys.stdout.fileno()
+        closed = [stderr, stdout] if os.path.sameopenfile(stderr, stdout) else [stderr]
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in closed:  # of warnings, too, and of what is still buffered
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 def _add_scalar(writer: Any, name: str, value: float, step: int) -> None:

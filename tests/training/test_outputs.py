@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from pathlib import Path
 
@@ -57,6 +59,20 @@ def test_an_error_in_tensorboards_thread_is_one_line_without_a_traceback(
     outputs.write(TENSORBOARD, lambda out: out.close())
     assert lines == [LOST.format("[Errno 28] No space left on device")]
     assert not capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="writes to a pipe without a reader")
+def test_a_run_goes_on_when_nobody_reads_its_output_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stderr", pipe)
+        monkeypatch.setattr(sys, "stdout", pipe)
+        tracker = Tracker(tmp_path, None, active=True, first_step=0, last_step=1, resumed=False)
+        tracker.message("stopped by SIGINT at step 0")
+        print("warning: as other modules print it", file=sys.stderr, flush=True)
+        tracker.conclude(["paused at step 0 of 1"])
+        tracker.close()
 
 
 def test_metrics_on_a_full_disk_name_the_file_and_leave_no_half_of_a_row(small_disk: Path) -> None:
