@@ -22,8 +22,9 @@ NICKNAMES = {
     "grad_clip": "gradient_clip_norm",
     "cfg_scale": "guidance_scale",
     "precision": "mixed_precision",
+    "gpu": "cuda",
 }
-"""What other programs call our keys."""
+"""What other programs call our keys and values."""
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -312,6 +312,10 @@ def test_a_dropped_key_is_reported_with_the_reason(text: str, key: str) -> None:
         ('[objective]\nprediction_type = "eps"', "expected one of 'vector_field', 'epsilon', 'sample', found 'eps'"),
         ("[dataset]\nbtach_size = 3", "[dataset] btach_size: unknown key (did you mean 'batch_size'?)"),
         ("[dataset.extras]\nnoise = 3", "[dataset.extras] noise: unknown key"),
+        (
+            "[dataset]\n[training]\ncheckpoint_intervall = 3",
+            "[training] checkpoint_intervall: unknown key (did you mean 'checkpoint_interval'?)",
+        ),
         ("[dataset.paths]\nroot = 3", "[dataset] paths: unknown key"),
         ("[dataset]\n'a.b' = 3", "[dataset] a: unknown key"),
         (

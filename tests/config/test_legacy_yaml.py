@@ -208,6 +208,8 @@ generation: {guidance_scale: 3.0}
             "gama (in this file training.scheduler_kwargs.gama): unknown key (did you mean 'gamma'?)",
         ),
         ("model: {chanels: 3}", "[model] chanels: unknown key"),
+        ("data: {batchsize: 3}", "[data] batchsize: unknown key (did you mean 'batch_size'?)"),
+        ("device: gpu", "found 'gpu' (did you mean 'cuda'?)"),
         ("a: 1\na: 2", "'a' is given twice"),
         ("a: [", "not valid YAML: "),
         ("- 1", "not valid YAML: expected tables, found list"),

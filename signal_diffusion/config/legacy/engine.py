@@ -220,15 +220,17 @@ class File:
         self.sources[key] = tuple(dict.fromkeys((*others, *sources)))
 
     def report_unknown_keys(self, table: Iterable[Row], known: Collection[str]) -> None:
-        """Report the keys that remain in tables which today's layout does not have, and remove them."""
+        """Report and remove the keys that remain in tables of the older layout, except if only today's could hint."""
         keys = [tuple(row.old.rpartition(".")[::2]) for row in table if not row.old.endswith("*")]
         tables = {name for name, _ in keys} - {"", *known}
         for key in [key for key in self.values if key not in known]:
             parts = key.split(".")
             within = [end for end in range(1, len(parts)) if ".".join(parts[:end]) in tables]
-            if within:
-                name, last = ".".join(parts[: within[-1]]), parts[within[-1]]
-                hint = did_you_mean(last, [each for table_name, each in keys if table_name == name])
+            end = within[-1] if within else len(parts) - 1
+            name, last = ".".join(parts[:end]), parts[end]
+            shared = () if within else [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == name]
+            hint = did_you_mean(last, {*shared, *(each for table_name, each in keys if table_name == name)})
+            if within or (hint and shared and self.sources[key] == (key,) and name != "model.architecture"):
                 problem = (f"{name}.{last}", f"unknown key{hint}", ())
                 self.mistakes += [problem] if problem not in self.mistakes else []
                 del self.values[key], self.sources[key]
