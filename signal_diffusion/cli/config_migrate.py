@@ -48,7 +48,8 @@ def migrated(source: Path, command: str) -> str | None:
         new = Path(folder, "new.toml")
         new.write_text(text, encoding="utf-8")
         try:
-            load_any_experiment(new)
+            with silenced():  # its warnings would name the temporary file
+                load_any_experiment(new)
         except UserError as error:  # today's layout allows less
             lines = (line.replace(str(new), f"{source}, in today's layout", 1) for line in error.lines)
             raise UserError(*lines) from None

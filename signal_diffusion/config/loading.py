@@ -204,10 +204,8 @@ def _checked(
 def _warn_of_unused_epochs(source: Source, training: schema.Training) -> None:
     """Warn if `epochs` is given next to `max_steps`, which decides; not if only `max_steps` is from --set: a trial."""
     overridden = {key for key in ("epochs", "max_steps") if ("training", key) in source.overridden}
-    if source.translation:
-        in_file = "training.epochs" in source.translation.sources
-    else:
-        in_file = source.path.name != CONFIG_NAME and "epochs" in source.tables.get("training", {})
+    is_todays = source.translation is None and source.path.name != CONFIG_NAME  # older files are told in their warning
+    in_file = is_todays and "epochs" in source.tables.get("training", {})
     if training.max_steps is None or overridden == {"max_steps"} or not (in_file or overridden):
         return
     message = f"{training.epochs} has no effect, because max_steps = {training.max_steps} decides; remove one of them"

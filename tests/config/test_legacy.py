@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from signal_diffusion.cli.config_migrate import migrated
 from signal_diffusion.config.keys import known_keys
 from signal_diffusion.config.layouts import is_older
 from signal_diffusion.config.legacy.report import summary
@@ -183,6 +184,30 @@ def test_the_warning_names_every_changed_key_once_and_counts_the_new_names(
     written = set(flat(tomllib.loads(path.read_text())))
     same = {"model.name", "training.mixed_precision", "logging.tensorboard"}
     assert [key for key in written - same if told.count(f"  {key} ") != 1] == []
+
+
+def test_a_file_without_renamed_keys_is_not_said_to_have_new_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("data: {paths: {train: /a}}")
+    load_experiment(path)
+    assert [line for line in caplog.messages if "new name" in line] == []
+
+
+def test_epochs_next_to_a_number_of_steps_are_left_behind_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text("[dataset]\nname = '/a'\n[training]\nepochs = 50\nmax_train_steps = 7")
+    load_experiment(path)
+    line = "  training.epochs = 50: has no effect, because training.max_steps = 7 decides"
+    assert [each for each in caplog.messages if "training.epochs" in each] == [line]
+    caplog.clear()
+    (tmp_path / "new.toml").write_text(migrated(path, "command") or "")
+    assert line in capsys.readouterr().err.splitlines()
+    assert load_experiment(tmp_path / "new.toml") == load_experiment(path)
+    assert [each for each in caplog.messages if "new.toml" in each] == []
 
 
 def card(name: str, *shape: int) -> SimpleNamespace:

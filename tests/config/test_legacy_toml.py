@@ -196,7 +196,6 @@ SERIES = '[data]\ndata_type = "timeseries"\n'
             '[dataset]\n[training]\nepochs = 5\nmax_train_steps = 9\nmixed_precision = "no"\n'
             "gradient_accumulation_steps = 2\ngradient_checkpointing = true\nlog_every_steps = 4",
             {
-                "training.epochs": 5,
                 "training.max_steps": 9,
                 "training.mixed_precision": "no",
                 "training.gradient_accumulation_steps": 2,

@@ -25,7 +25,8 @@ def warn_of_older_keys(path: Path, translation: File) -> None:
     keys, them = (
         ("1 key has a new name", "it") if len(renamed) == 1 else (f"{len(renamed)} keys have new names", "them")
     )
-    lines.append(f"  {keys}: `signal-diffusion config migrate {shlex.quote(str(path))}` writes {them}")
+    if renamed:
+        lines.append(f"  {keys}: `signal-diffusion config migrate {shlex.quote(str(path))}` writes {them}")
     log_once(logger, f"{path}: has an older layout ({translation.layout})", *lines)
 
 

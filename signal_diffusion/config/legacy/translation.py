@@ -71,7 +71,7 @@ def translated(
     file.values |= given
     file.imply(_implied(layout, file.values))
     if is_older:
-        file.leave(_without_effect(file.values))
+        file.leave(_without_effect(file.values, given))
     file.values = dict(dotted(file.tables))
     file.sources = {key: file.sources[key] for key in file.values if key in file.sources}
     return file
@@ -116,7 +116,7 @@ def _may_be_null(key: str, file: File, known: Collection[str]) -> bool:
     return key in known or (key.startswith("model.architecture.") and file.sources[key] != (key,))
 
 
-def _without_effect(values: Mapping[str, Any]) -> dict[str, str]:
+def _without_effect(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
     """Keys without effect given the others; older layouts allowed them, unlike today's."""
     defaults = dict(dotted(dataclasses.asdict(schema.Experiment())))
     merged = defaults | {key: value for key, value in values.items() if key in defaults}
@@ -124,6 +124,8 @@ def _without_effect(values: Mapping[str, Any]) -> dict[str, str]:
     if merged["model.conditioning.type"] == "none":
         why = "guidance needs a condition, and this model has none"
         reasons |= {key: why for key in _GUIDANCE if values.get(key) != 1}
+    if (steps := values.get("training.max_steps")) is not None and "training.max_steps" not in given:
+        reasons["training.epochs"] = f"has no effect, because training.max_steps = {steps} decides"
     return reasons | REMOVED
 
 
