@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["kept_bytes", "measured"]
+from signal_diffusion.config.sources import CONFIG_NAME
+from signal_diffusion.errors import UserError
+
+__all__ = ["built_within", "kept_bytes", "measured"]
 
 MAX_PARAMETERS, MAX_MULTIPLY_ADDS, MAX_VALUES = 2e7, 2e10, 1e8
 """Largest network and forward pass of a batch that are computed, not simulated: about a second on a laptop's CPU, and
 half a GiB."""
 MAX_WIDTH = 2**11
 """Longest axis of a weight of a network that is built, because a table of positions takes as much for each token."""
+SPARE = 10**8
+"""Values that a network may have beyond its file, such as tables of positions: 0.4 GiB."""
 
 Network = TypeVar("Network", bound=nn.Module)
 Result = TypeVar("Result")
@@ -33,7 +39,7 @@ def measured(
     time, but importing them takes longer than a second and would double the time of `config check`.
     """
     with torch.random.fork_rng(devices=[]), suppress(_TooLargeError):
-        with _Limit(MAX_PARAMETERS):
+        with _Limit(MAX_PARAMETERS, max_width=MAX_WIDTH):
             network = build()
         if _is_fast(network, positions(network)):
             return network, measure(network)
@@ -42,6 +48,24 @@ def measured(
     with FakeTensorMode():
         network = build()
         return network, measure(network)
+
+
+@contextmanager
+def built_within(weights: Path) -> Iterator[None]:
+    """Refuse to build a network in the block that is far larger than a file of its weights.
+
+    A checkpoint of others could name a network that fills the memory before its weights are read.
+
+    Raises
+    ------
+    UserError
+        If it takes more than `SPARE` values beyond 4 per byte of the file.
+    """
+    try:
+        with _Limit(SPARE + 4 * weights.stat().st_size, max_width=math.inf):
+            yield
+    except _TooLargeError:
+        raise UserError(f"{weights}: has too few weights for the network that {CONFIG_NAME} describes") from None
 
 
 def kept_bytes(network: nn.Module, *inputs: Any, bf16: bool) -> int:
@@ -74,9 +98,9 @@ class _TooLargeError(Exception):
 class _Limit(TorchFunctionMode):
     """Stop building a network before its weights have more than `limit` values together, or one of them is wide."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, *, max_width: float) -> None:
         super().__init__()
-        self._left = limit
+        self._left, self._max_width = limit, max_width
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -86,6 +110,6 @@ class _Limit(TorchFunctionMode):
             size = args or (kwargs.get("size", ()),)
             shape = size[0] if isinstance(size[0], list | tuple) else size
             self._left -= math.prod(shape)
-            if self._left < 0 or max(shape, default=0) > MAX_WIDTH:
+            if self._left < 0 or max(shape, default=0) > self._max_width:
                 raise _TooLargeError
         return func(*args, **kwargs)

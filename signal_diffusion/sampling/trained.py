@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
-from signal_diffusion.checkpoints import load_weights, verify
+from signal_diffusion.checkpoints import WEIGHTS, load_weights, verify
 from signal_diffusion.config import schema
 from signal_diffusion.config.loading import to_toml
 from signal_diffusion.data.card import DatasetCard
@@ -21,6 +22,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of, caption_by, encoder_of
 from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors, load_experiment
+from signal_diffusion.experiment.measuring import built_within
 from signal_diffusion.experiment.network import assemble, autoencoder_of, method_on, vae_of
 from signal_diffusion.experiment.pretrained import pretrained_of
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
@@ -116,9 +118,10 @@ def load_trained(path: Path, overrides: Sequence[str] = (), captions: Sequence[s
         encoder = encoder_of(experiment)
         caption = caption_by(encoder, _distinct(captions), experiment) if encoder else None
         pretrained = pretrained_of(experiment.model) if experiment.model.lora.enabled else None
-        parts = assemble(
-            experiment, card, autoencoder, caption, pretrained=pretrained, checkpoint=Checkpoint(checkpoint)
-        )
+        with nullcontext() if pretrained else built_within(checkpoint / WEIGHTS):
+            parts = assemble(
+                experiment, card, autoencoder, caption, pretrained=pretrained, checkpoint=Checkpoint(checkpoint)
+            )
     use_ema = experiment.generation.sampling.use_ema
     averaged = load_weights(parts.model, checkpoint, use_ema=use_ema)
     with file_in_errors(checkpoint / CONFIG_NAME):

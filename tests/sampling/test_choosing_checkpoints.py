@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,19 @@ def test_the_best_checkpoint_may_be_older_than_the_newest(validated: Path, tmp_p
     write_manifest(newest, 3, json.loads((newest / MANIFEST).read_text())["files"])
 
     assert checkpoint_at(run, ["generation.checkpoint=best"]) == run / "checkpoint-1"
+
+
+def test_a_network_that_its_weights_cannot_be_of_is_refused_before_it_is_built(validated: Path, tmp_path: Path) -> None:
+    checkpoint = shutil.copytree(validated / "checkpoint-3", tmp_path / "checkpoint-3")
+    text = (checkpoint / "config.toml").read_text()
+    wide = re.sub(r"num_layers = \d+", "num_layers = 256", text)
+    wide = re.sub(r"attention_head_dim = \d+", "attention_head_dim = 8192", wide)
+    assert wide != text
+    (checkpoint / "config.toml").write_text(wide)
+    write_manifest(checkpoint, 3, json.loads((checkpoint / MANIFEST).read_text())["files"])
+
+    with pytest.raises(UserError, match=r"model.safetensors: has too few weights for the network that config.toml"):
+        load_trained(checkpoint)
 
 
 def test_sampling_and_export_use_the_checkpoint_that_the_file_of_the_run_names(validated: Path, tmp_path: Path) -> None:
