@@ -23,9 +23,10 @@ class Stopped(Exception):  # noqa: N818  # not an error: the user asked for it
 
 
 class StopRequest:
-    """Catches `SIGNALS` inside its context; one more than five seconds after the first acts at once.
+    """Catches `SIGNALS` inside its context; the same one more than five seconds later acts at once.
 
-    A signal that this process was told to ignore stays ignored, such as SIGHUP under `nohup`.
+    Another one does not: SLURM sends SIGUSR1, if told to, and later SIGTERM, while a checkpoint may still be written. A
+    signal that this process was told to ignore stays ignored, such as SIGHUP under `nohup`.
 
     With several processes, each poll sends this process's flag to the others over gloo, on the host, and returns what
     the previous poll gathered: no poll waits for the accelerator, and all processes stop at the same step.
@@ -33,7 +34,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._cause = ""
-        self._caught_at = 0.0
+        self._number, self._caught_at = 0, 0.0
         self._previous: dict[signal.Signals, object] = {}
         self._group: Any = dist.new_group(backend="gloo") if dist.is_initialized() else None
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
@@ -51,8 +52,9 @@ class StopRequest:
             self._pending[0].wait()
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        if not self._cause:
-            self.ask(signal.Signals(number).name)
+        self._cause = self._cause or signal.Signals(number).name
+        if number != self._number:
+            self._number, self._caught_at = number, time.monotonic()
         elif time.monotonic() - self._caught_at > SECONDS_TO_REPEAT:
             self._restore()
             signal.raise_signal(number)
@@ -64,7 +66,7 @@ class StopRequest:
 
     def ask(self, cause: str) -> None:
         """Ask for a stop, like a signal; `cause` says in messages what stopped the run."""
-        self._cause, self._caught_at = cause, time.monotonic()
+        self._cause = cause
 
     @property
     def cause(self) -> str:

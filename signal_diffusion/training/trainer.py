@@ -272,12 +272,12 @@ class Trainer:
         if step == self.saved_step:
             return
         self._stop_if_not_finite(tracker, weights=True)
-        if progress.is_finite:
-            progress.good_step = step
         progress.losses = self.accelerator.gather(self.losses[None]).tolist()
         progress.optimizer = self.training.optimizer.type
         progress.skipped_steps = int(self.skipping.num_skipped.item())
         progress.skipped_in_a_row = int(self.skipping.in_a_row.item())
+        if progress.is_finite and not progress.skipped_in_a_row:  # amid skipped steps, going on may skip again
+            progress.good_step = step
         progress.ema_updates = self.ema.num_updates if self.ema else 0
         progress.plateau = self.learning_rate.state_dict()
         scaler = self.accelerator.scaler

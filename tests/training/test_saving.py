@@ -11,6 +11,7 @@ import pytest
 
 from signal_diffusion import checkpoints
 from signal_diffusion.errors import SIGNALS, UserError
+from signal_diffusion.training import stopping
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.stopping import StopRequest
 from signal_diffusion.training.trainer import Trainer
@@ -92,3 +93,20 @@ def test_under_nohup_a_closed_terminal_does_not_stop_a_run() -> None:
             assert not stop.poll()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_only_the_same_signal_again_after_five_seconds_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, acted = [0.0], list[int]()
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    before = signal.signal(signal.SIGTERM, lambda number, frame: acted.append(number))
+    try:
+        with StopRequest() as stop:
+            for seconds, number in ((0, signal.SIGUSR1), (60, signal.SIGTERM), (63, signal.SIGTERM)):
+                now[0] = seconds
+                signal.raise_signal(number)
+            assert stop.poll() and stop.cause == "SIGUSR1" and not acted
+            now[0] = 70
+            signal.raise_signal(signal.SIGTERM)
+            assert acted == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
