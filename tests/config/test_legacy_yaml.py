@@ -299,3 +299,8 @@ def test_a_schedule_that_leaves_data_is_a_warning_in_an_older_layout_and_an_erro
     result = CliRunner().invoke(app, ["config", "migrate", str(path)])
     assert isinstance(result.exception, UserError)
     assert str(result.exception).startswith(f"{path}, in today's layout: [model.diffusion] beta_schedule: leaves 0.6")
+
+
+def test_a_switch_that_is_always_on_today_says_so_next_to_false() -> None:
+    left = of_yaml("data: {pin_memory: false}").left
+    assert left["data.pin_memory"].reason == "always on for CUDA"

@@ -189,8 +189,8 @@ V2_TO_TODAY = engine.rows(
     """
     experiment | | other than "diffusion": an error | _experiment
     mode | | determined by the command; generate is now `signal-diffusion sample` | _mode
-    data.loading.pin_memory | | always so on CUDA
-    training.performance.cudnn_benchmark | | always so on CUDA
+    data.loading.pin_memory | | always on for CUDA
+    training.performance.cudnn_benchmark | | always on for CUDA
     data.return_labels | | derived from model.conditioning.type; another value is an error | _return_labels
     compute.seed | compute.seed | null → 0 | _zero
     model.architecture.image_size | data.image_size
