@@ -116,7 +116,7 @@ def check_same_origin(
         )
     )
     compare(checkpoint, before, now, advice)
-    check_same_dataset(checkpoint, card, ("representation", "shape"), advice, files_advice=advice)
+    check_same_dataset(checkpoint, card, ("representation", "shape"), advice, files_advice=None)
 
 
 def _origin_keys(experiment: schema.Experiment | AutoencoderExperiment) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.sampling.partial import KeptBatches, kept_settings
-from signal_diffusion.training.tracking import read_rows
+from signal_diffusion.training.metrics_file import read_rows
 
 HEADER = {"evaluations": "2", "not_finite": ""}
 

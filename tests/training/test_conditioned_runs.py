@@ -102,9 +102,9 @@ def test_like_conditions_on_the_captions_of_a_split(
     encoders: list[bool] = []
     original = conditions.text_encoder
 
-    def counted(source: str, tokens: int, *, weights: bool = True):  # type: ignore[no-untyped-def]
+    def counted(source: str, tokens: int, *, weights: bool = True, **others: bool):  # type: ignore[no-untyped-def]
         encoders.append(weights)
-        return original(source, tokens, weights=weights)
+        return original(source, tokens, weights=weights, **others)
 
     monkeypatch.setattr(conditions, "text_encoder", counted)
     like = sampled(run, tmp_path / "like", "--like", "validation")
