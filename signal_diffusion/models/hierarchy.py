@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -18,14 +18,29 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.models.levels import PositionEmbedding, TokenMerge, TokenSplit, split_tokens
+from signal_diffusion.models.levels import MappingNetwork, PositionEmbedding, TokenMerge, TokenSplit, split_tokens
 
-__all__ = ["Grid", "Hierarchy", "check_levels", "check_mapping", "of_level", "token_grids"]
+__all__ = ["Grid", "Hierarchy", "check_levels", "check_mapping", "mapping_network", "of_level", "token_grids"]
 
 T = TypeVar("T")
 
 Grid = tuple[int, int]
 """Rows and columns of tokens."""
+
+
+class MappingKeys(Protocol):
+    """The keys of an architecture that a mapping network is built by."""
+
+    @property
+    def mlp_ratio(self) -> float: ...
+    @property
+    def dropout_rate(self) -> float: ...
+    @property
+    def mapping_depth(self) -> int: ...
+    @property
+    def mapping_ff_width(self) -> int | None: ...
+    @property
+    def mapping_dropout_rate(self) -> float | None: ...
 
 
 class Hierarchy(Denoiser):
@@ -136,6 +151,13 @@ def check_mapping(mapping_depth: int, mapping_ff_width: int | None, mapping_drop
     given = {"mapping_ff_width": mapping_ff_width, "mapping_dropout_rate": mapping_dropout_rate}
     if found := [name for name, value in given.items() if value is not None and not mapping_depth]:
         raise UserError(f"{found[0]} has no effect, because mapping_depth = 0; set mapping_depth, or remove it")
+
+
+def mapping_network(keys: MappingKeys, width: int) -> MappingNetwork:
+    """The mapping network of an architecture; absent keys are `mlp_ratio` times the width, and `dropout_rate`."""
+    dropout = keys.dropout_rate if keys.mapping_dropout_rate is None else keys.mapping_dropout_rate
+    hidden = keys.mapping_ff_width or round(width * keys.mlp_ratio)
+    return MappingNetwork(width, keys.mapping_depth, hidden, dropout)
 
 
 def token_grids(

@@ -24,8 +24,8 @@ from signal_diffusion.config.types import LEVELS, TABLE, BelowOne, Layers, Layer
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.attention import attention, attention_kernel, neighbourhood_attention, neighbourhood_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute
-from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, check_mapping, of_level
-from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, MappingNetwork, RMSNorm
+from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, check_mapping, mapping_network, of_level
+from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, RMSNorm
 
 __all__ = ["Hourglass", "HourglassArchitecture"]
 
@@ -100,13 +100,7 @@ class Hourglass(Hierarchy):
         )
         self.neighbourhoods = [(grid, kernel(level, grid)) for level, grid in enumerate(self.grids)]
         self.head_dim = architecture.attention_head_dim
-        given = architecture.mapping_dropout_rate
-        self.mapping = MappingNetwork(
-            mapping_width,
-            architecture.mapping_depth,
-            architecture.mapping_ff_width or round(mapping_width * architecture.mlp_ratio),
-            architecture.dropout_rate if given is None else given,
-        )
+        self.mapping = mapping_network(architecture, mapping_width)
         self.rotations = nn.ModuleList(
             _Rotation(architecture, width, grid, shape, electrode_rows)
             for width, grid in zip(widths, self.grids, strict=True)

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from signal_diffusion.config.types import LEVELS, TABLE, BelowOne, Layers, LayersOrNone, Side, Width
 from signal_diffusion.models.conditioning.attributes import Attribute
-from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, check_mapping, of_level
-from signal_diffusion.models.levels import AdaRMSNorm, MappingNetwork
+from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, check_mapping, mapping_network, of_level
+from signal_diffusion.models.levels import AdaRMSNorm
 from signal_diffusion.models.scan_orders import Direction, inverse_order, scan, scan_order, unscan
 from signal_diffusion.models.selective_scan import selective_scan, selective_scan_kernel
 
@@ -113,15 +113,7 @@ class LocalMamba(Hierarchy):
             attributes=attributes,
             electrode_rows=electrode_rows,
         )
-        self.mapping = nn.SiLU()
-        if architecture.mapping_depth:
-            given = architecture.mapping_dropout_rate
-            self.mapping = MappingNetwork(
-                mapping_width,
-                architecture.mapping_depth,
-                architecture.mapping_ff_width or round(mapping_width * architecture.mlp_ratio),
-                architecture.dropout_rate if given is None else given,
-            )
+        self.mapping = mapping_network(architecture, mapping_width) if architecture.mapping_depth else nn.SiLU()
         self.output_norm = AdaRMSNorm(dims[0], mapping_width)
         self.output = nn.Linear(dims[0], shape[0] * math.prod(self.patch_size))
         nn.init.zeros_(self.output.weight)
