@@ -36,7 +36,7 @@ class Mutation:
 
 MUTATIONS = (
     # Leaves
-    Mutation("checkpoints.py", "or _fingerprint(path) != expected", "", "test_checkpoints.py"),
+    Mutation("checkpoints/verifying.py", "or fingerprint(path) != expected", "", "checkpoints"),
     Mutation("escaping.py", 'replace("$", r"\\$")', 'replace("$", "$")', "test_escaping.py"),
     # Config
     Mutation("config/dotted.py", 'yield from dotted(value, f"{prefix}{key}.")', "pass", "config/test_migration.py"),

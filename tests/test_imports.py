@@ -84,5 +84,5 @@ def test_imports_have_no_cycle() -> None:
     assert not graph, f"in a cycle, or importing one: {graph}"
 
 
-def test_the_root_has_nine_modules() -> None:
-    assert len(list(PACKAGE.glob("*.py"))) - 1 == 9
+def test_the_root_has_eight_modules() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) - 1 == 8

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from signal_diffusion import checkpoints
+from signal_diffusion.checkpoints import writing
 from signal_diffusion.errors import SIGNALS, UserError
 from signal_diffusion.training import stopping
 from signal_diffusion.training.diffusion import train
@@ -47,21 +48,21 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_does_not_change_it(
 
 def without_space(experiment_file: Path, run: Path) -> bool:
     """Train on a disk that is full from step 6 on."""
-    write = checkpoints.write_manifest
+    write = writing.write_manifest
 
     def full(folder: Path, step: int, names: object) -> None:
         if step > 5:
             raise OSError(28, "No space left on device")
         write(folder, step, names)  # type: ignore[arg-type]
 
-    checkpoints.write_manifest = full  # type: ignore[assignment]
+    writing.write_manifest = full  # type: ignore[assignment]
     return train(experiment_file, output_dir=run, overrides=(*FEW, "training.max_steps=1000"))
 
 
 def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints_before(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "write_manifest", checkpoints.write_manifest)  # restored after the test
+    monkeypatch.setattr(writing, "write_manifest", writing.write_manifest)  # restored after the test
     with pytest.raises(UserError, match=r"checkpoint-10: cannot write the checkpoint: the disk is full \(needs "):
         without_space(experiment_file, tmp_path)
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["checkpoint-5"]
