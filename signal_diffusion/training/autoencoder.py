@@ -137,6 +137,7 @@ def _build(start: Start[AutoencoderExperiment]) -> Job:
     model = network_of(experiment, dataset.card)
     return Job(
         experiment=experiment,
+        card=dataset.card,
         components=_components(start, dataset, model),
         model=f"examples of {_compression(model)}",
         closing=closing,

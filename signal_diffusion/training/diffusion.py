@@ -96,6 +96,7 @@ def _build(start: Start[schema.Experiment]) -> Job:
     base = shlex.quote(str(start.paths.base))
     return Job(
         experiment=experiment,
+        card=dataset.card,
         components=components,
         model=f"{assembly.model.num_tokens} tokens, kernels: {_kernels(assembly.model)}",
         messages=[*_sizes(assembly, attributes), *warnings],

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.sources import located_lines
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import ExampleOrder, Examples
 from signal_diffusion.errors import listed, print_warning
 from signal_diffusion.experiment.changed_data import checked, different_files
@@ -116,6 +117,8 @@ class Job:
 
     experiment: schema.Experiment | AutoencoderExperiment
     """As written to the run directory."""
+    card: DatasetCard
+    """The card of its dataset."""
     components: Components
     model: str
     """The network in a few words, for the first line."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +24,7 @@ from signal_diffusion.training.optimizers import LearningRate
 from signal_diffusion.training.restoring import forget_best, restore
 from signal_diffusion.training.trainer import Trainer
 
-__all__ = ["checkpoint_to_resume", "origin_check", "resume_from", "set_aside_others", "without_resume"]
+__all__ = ["checkpoint_to_resume", "resume_from", "set_aside_others", "without_resume"]
 
 AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
 
@@ -54,11 +53,14 @@ def checkpoint_to_resume(
                 f"[training.resume] {key}: has no effect unless the run is resumed; use --resume-from-checkpoint, or "
                 "set training.resume.enabled = true"
             )
+    card = cache(lambda: dataset_of(experiment.data).card)  # read only if there are checkpoints to compare it with
+
+    def check(folder: Path) -> None:
+        check_same_origin(Checkpoint(folder), experiment, card())
+
     checkpoint = None
     if resume.enabled:
-        checkpoint = checkpoints.find_checkpoint(
-            paths.checkpoints, resume.checkpoint, accelerator.print, origin_check(experiment)
-        )
+        checkpoint = checkpoints.find_checkpoint(paths.checkpoints, resume.checkpoint, accelerator.print, check)
         if checkpoint.resolve().parent == paths.checkpoints.resolve():
             return Checkpoint(checkpoint)
     if existing := checkpoints.list_checkpoints(paths.checkpoints):
@@ -69,24 +71,20 @@ def checkpoint_to_resume(
     return Checkpoint(checkpoint) if checkpoint else None
 
 
-def origin_check(experiment: schema.Experiment | AutoencoderExperiment) -> Callable[[Path], None]:
-    """A function that raises a `UserError` for a checkpoint that is not of a run of this experiment."""
-
-    @cache
-    def card() -> DatasetCard:
-        return dataset_of(experiment.data).card
-
-    return lambda folder: check_same_origin(Checkpoint(folder), experiment, card())
-
-
 def set_aside_others(
-    checkpoint: Checkpoint, paths: RunPaths, experiment: schema.Experiment | AutoencoderExperiment
+    checkpoint: Checkpoint,
+    paths: RunPaths,
+    experiment: schema.Experiment | AutoencoderExperiment,
+    card: DatasetCard,
 ) -> list[str]:
     """Rename checkpoints of other runs in the run directory, so that they are never removed; a line for each.
 
-    If that of the run itself differs from the experiment, all stay: the experiment was changed.
+    If that of the run itself differs from the experiment or its dataset's card, all stay: the experiment was changed.
     """
-    check = origin_check(experiment)
+
+    def check(folder: Path) -> None:
+        check_same_origin(Checkpoint(folder), experiment, card)
+
     try:
         check(checkpoint.folder)
     except UserError:

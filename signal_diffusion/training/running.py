@@ -184,7 +184,7 @@ def _run(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, messages: Se
     with raise_on_all_processes():
         if accelerator.is_main_process:
             _start_run_directory(paths, experiment)
-            lines += set_aside_others(checkpoint, paths, experiment) if checkpoint else []
+            lines += set_aside_others(checkpoint, paths, experiment, job.card) if checkpoint else []
     try:
         while True:
             try:
