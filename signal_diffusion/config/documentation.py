@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from signal_diffusion.config import rules
 from signal_diffusion.config.json_schema import Node, autoencoder_schema, experiment_schema
 from signal_diffusion.config.loading import Offer
+from signal_diffusion.config.rules.effects import NOT_OF_AN_AUTOENCODER
 
 __all__ = ["USUAL_KEYS", "Key", "Table", "configuration_markdown", "tables_of", "toml_value"]
 
@@ -183,7 +183,7 @@ def _section(table: Table, heading: str) -> str:
 
 
 def _mark(table: Table, key: Key) -> str:
-    unread = {f"{name}.{each}" for name, keys in rules.NOT_OF_AN_AUTOENCODER for each in keys.split()}
+    unread = {f"{name}.{each}" for name, keys in NOT_OF_AN_AUTOENCODER for each in keys.split()}
     return " †" if f"{table.name}.{key.name}" in unread else ""
 
 

@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from signal_diffusion.config import rules, schema
+from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
 from signal_diffusion.config.dotted import dotted
 from signal_diffusion.config.hints import did_you_mean, nearest_key
 from signal_diffusion.config.keys import keys_of
+from signal_diffusion.config.rules.checking import check as check_rules
+from signal_diffusion.config.rules.effects import without_effect
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.config.sources import CONFIG_NAME, Problem, Source, line_of, source_of
 from signal_diffusion.errors import UserError, log_once
@@ -191,7 +193,7 @@ def _checked(
     found: list[tuple[str, str]] = []
     if experiment is not None:
         mistaken = {".".join(problem.location) for problem in problems}
-        found += rules.check(experiment, written, mistaken, {".".join(key) for key in source.overridden})
+        found += check_rules(experiment, written, mistaken, {".".join(key) for key in source.overridden})
         found += () if problems else check(experiment)
     first = dict(reversed(found))  # one line per key
     problems += [Problem(tuple(key.split(".")), first.pop(key)) for key, _ in found if key in first]
@@ -229,7 +231,7 @@ def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, A
 
 def to_toml(experiment: Experiment | AutoencoderExperiment) -> str:
     """The text of a file that reads back as an equal experiment; keys without a value or effect are left out."""
-    return tomli_w.dumps(_resolved(dataclasses.asdict(experiment), "", rules.without_effect(experiment)))
+    return tomli_w.dumps(_resolved(dataclasses.asdict(experiment), "", without_effect(experiment)))
 
 
 def _resolved(tables: dict[str, Any], prefix: str, without_effect: Collection[str]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.config import rules
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.rules import effects
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_autoencoder_experiment, load_experiment
 from signal_diffusion.training import autoencoder, diffusion
@@ -116,6 +116,6 @@ def test_a_trainer_names_the_command_of_the_other_kind() -> None:
 
 def test_every_key_in_the_rules_exists() -> None:
     experiment = AutoencoderExperiment()
-    unread = [(table, keys) for table, keys, *_ in rules.AUTOENCODER_READ_ONLY_WITH]
-    for table, keys in (*unread, *rules.NOT_OF_AN_AUTOENCODER):
+    unread = [(table, keys) for table, keys, *_ in effects.AUTOENCODER_READ_ONLY_WITH]
+    for table, keys in (*unread, *effects.NOT_OF_AN_AUTOENCODER):
         assert set(keys.split()) <= {field.name for field in dataclasses.fields(attrgetter(table)(experiment))}

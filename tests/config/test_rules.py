@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from signal_diffusion.config import rules
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.rules import effects
+from signal_diffusion.config.rules.checking import check
 from signal_diffusion.config.schema import (
     Conditioning,
     Data,
@@ -29,7 +30,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 
 
-@pytest.mark.parametrize("entry", rules.READ_ONLY_WITH, ids=lambda entry: f"{entry[0]}.{entry[1]} with {entry[2]}")
+@pytest.mark.parametrize("entry", effects.READ_ONLY_WITH, ids=lambda entry: f"{entry[0]}.{entry[1]} with {entry[2]}")
 def test_every_key_in_the_rules_exists(entry: tuple[str, str, str, tuple[object, ...]]) -> None:
     table, keys, chooser, _ = entry
     names = {field.name for field in dataclasses.fields(attrgetter(table)(Experiment()))}
@@ -47,7 +48,7 @@ def findings(experiment: Experiment, overridden: Collection[str] = (), **samplin
     """The findings for an experiment with this [generation.sampling]."""
     generation = Generation(sampling=Sampling(**sampling))
     written = {f"generation.sampling.{name}" for name in sampling}
-    return dict(rules.check(dataclasses.replace(experiment, generation=generation), written, (), overridden))
+    return dict(check(dataclasses.replace(experiment, generation=generation), written, (), overridden))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_conflicting_guidance_settings_are_reported_with_the_key(
 
 def test_the_checkpoint_to_sample_from_is_latest_best_or_a_step() -> None:
     def findings_for(name: str) -> list[tuple[str, str]]:
-        return rules.check(dataclasses.replace(FLOW_OF_CLASSES, generation=Generation(checkpoint=name)), ())
+        return check(dataclasses.replace(FLOW_OF_CLASSES, generation=Generation(checkpoint=name)), ())
 
     assert not [finding for name in ("latest", "best", "checkpoint-500") for finding in findings_for(name)]
     assert findings_for("runs/a") == [
@@ -107,14 +108,14 @@ def test_samples_of_image_datasets_cannot_be_compared_by_spectra() -> None:
     written = {"training.validation.num_generated"}
     image = Experiment(data=Data(representation="image", source="hub", paths=Paths(root="a/b")))
 
-    assert [key for key, _ in rules.check(image, written)] == ["training.validation.num_generated"]
-    assert not rules.check(FLOW_OF_CLASSES, written)
+    assert [key for key, _ in check(image, written)] == ["training.validation.num_generated"]
+    assert not check(FLOW_OF_CLASSES, written)
 
 
 def test_a_metric_of_generated_samples_needs_some() -> None:
     def found(experiment: Experiment | AutoencoderExperiment, **validation: Any) -> list[tuple[str, str]]:
         table = Validation(metric="generated/lsd", **validation)
-        return rules.check(dataclasses.replace(experiment, training=Training(validation=table)), ())
+        return check(dataclasses.replace(experiment, training=Training(validation=table)), ())
 
     image = Experiment(data=Data(representation="image", source="hub", paths=Paths(root="a/b")))
     expected = (
@@ -132,8 +133,8 @@ def test_a_wandb_entity_or_run_name_needs_a_project() -> None:
     written = {"logging.wandb_entity", "logging.run_name"}
     named = dataclasses.replace(FLOW_OF_CLASSES, logging=Logging(wandb_project="eeg", wandb_entity="lab"))
 
-    assert {key for key, _ in rules.check(FLOW_OF_CLASSES, written)} == written
-    assert not rules.check(named, written)
+    assert {key for key, _ in check(FLOW_OF_CLASSES, written)} == written
+    assert not check(named, written)
 
 
 def test_cfg_plus_plus_needs_rectified_flow() -> None:

@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
-from signal_diffusion.config import rules, schema
+from signal_diffusion.config import schema
 from signal_diffusion.config.dotted import dotted, nested
 from signal_diffusion.config.legacy import flat_toml, yaml_layouts
 from signal_diffusion.config.legacy.engine import Default, File, Row
 from signal_diffusion.config.plain import plain
 from signal_diffusion.config.removed import REMOVED
+from signal_diffusion.config.rules.effects import without_effect
 
 __all__ = ["FLAT_TOML", "FLAT_YAML", "GROUPED_YAML", "STEPS", "TODAYS", "destinations", "translated"]
 
@@ -120,7 +121,7 @@ def _without_effect(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     """Keys without effect given the others; older layouts allowed them, unlike today's."""
     defaults = dict(dotted(dataclasses.asdict(schema.Experiment())))
     merged = defaults | {key: value for key, value in values.items() if key in defaults}
-    reasons = rules.without_effect(_namespace(nested(merged)))  # type: ignore[arg-type]
+    reasons = without_effect(_namespace(nested(merged)))  # type: ignore[arg-type]
     if merged["model.conditioning.type"] == "none":
         why = "guidance needs a condition, and this model has none"
         reasons |= {key: why for key in _GUIDANCE if values.get(key) != 1}
