@@ -40,7 +40,9 @@ MUTATIONS = (
     Mutation("escaping.py", 'replace("$", r"\\$")', 'replace("$", "$")', "test_escaping.py"),
     # Config
     Mutation("config/dotted.py", 'yield from dotted(value, f"{prefix}{key}.")', "pass", "config/test_migration.py"),
-    Mutation("config/schema.py", "learning_rate: Positive", "learning_rate: float", "config/test_loading.py"),
+    Mutation(
+        "config/optimization_tables.py", "learning_rate: Positive", "learning_rate: float", "config/test_loading.py"
+    ),
     # Experiment
     Mutation(
         "experiment/compatibility.py",

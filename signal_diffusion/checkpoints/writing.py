@@ -19,7 +19,6 @@ from signal_diffusion.errors import UserError
 
 __all__ = ["Writer", "write_checkpoint"]
 
-
 Writer = Callable[[Path], object]
 
 

@@ -12,7 +12,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from signal_diffusion.config.data_tables import Data
-from signal_diffusion.config.schema import Compute, Debug, Logging, Output, Training, ValidationRules
+from signal_diffusion.config.run_tables import Compute, Debug, Logging, Output, ValidationRules
+from signal_diffusion.config.training_tables import Training
 from signal_diffusion.config.types import LEVELS, TABLE, Layers, NotNegative, Width
 
 __all__ = ["AUTOENCODER", "AutoencoderExperiment", "AutoencoderModel", "KlArchitecture", "Loss"]

@@ -8,17 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from signal_diffusion.config.types import (
-    TABLE,
-    BelowOne,
-    Classes,
-    Finite,
-    Name,
-    Positive,
-    Timesteps,
-    Tokens,
-    Width,
-)
+from signal_diffusion.config.types import TABLE, BelowOne, Classes, Finite, Name, Positive, Timesteps, Tokens, Width
 
 __all__ = ["Autoencoder", "Conditioning", "Diffusion", "Lora", "Model"]
 
