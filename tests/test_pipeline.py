@@ -15,7 +15,7 @@ from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import conditions
 from signal_diffusion.models.conditioning.attributes import Caption, Conditioning
-from signal_diffusion.models.conditioning.text import TextEncoder
+from signal_diffusion.models.conditioning.text.encoder import TextEncoder
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling import trained
 from signal_diffusion.sampling.dataset_conditions import values_like

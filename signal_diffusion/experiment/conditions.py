@@ -13,7 +13,8 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Numeric
 from signal_diffusion.models.conditioning.caption_cache import embed_captions
-from signal_diffusion.models.conditioning.text import TextEncoder, text_encoder
+from signal_diffusion.models.conditioning.text.encoder import TextEncoder
+from signal_diffusion.models.conditioning.text.finding import text_encoder
 from signal_diffusion.paths import cache_folder, expand_path
 
 __all__ = ["attributes_of", "caption_by", "caption_of", "codes_of", "distinct_captions", "encoder_of"]

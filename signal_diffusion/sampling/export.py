@@ -37,7 +37,7 @@ from signal_diffusion.experiment.changed_data import changed_since
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.loading import CONFIG_NAME
 from signal_diffusion.experiment.network import GUIDE_FOLDER, TEXT_ENCODER_FOLDER, VAE_FOLDER
-from signal_diffusion.models.conditioning.text import TextEncoder
+from signal_diffusion.models.conditioning.text.encoder import TextEncoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.lora import merged_state
 from signal_diffusion.models.pretrained import PIPELINE

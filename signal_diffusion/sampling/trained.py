@@ -27,7 +27,7 @@ from signal_diffusion.experiment.network import assemble, autoencoder_of, method
 from signal_diffusion.experiment.pretrained import pretrained_of
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute
-from signal_diffusion.models.conditioning.text import TextEncoder
+from signal_diffusion.models.conditioning.text.encoder import TextEncoder
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.paths import keep_fonts_in_cache
 from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at, is_exported

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning.text import KEY, TextEncoder
+from signal_diffusion.models.conditioning.text.encoder import KEY, TextEncoder
 
 __all__ = ["embed_captions"]
 

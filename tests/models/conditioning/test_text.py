@@ -28,9 +28,11 @@ from transformers import (
 )
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.conditioning import caption_cache, text
+from signal_diffusion.models.conditioning import caption_cache
 from signal_diffusion.models.conditioning.caption_cache import embed_captions
-from signal_diffusion.models.conditioning.text import text_encoder
+from signal_diffusion.models.conditioning.text import finding, loading
+from signal_diffusion.models.conditioning.text.finding import text_encoder
+from signal_diffusion.models.conditioning.text.single import SingleEncoder
 from tests import text_encoders as tiny
 
 TEXTS = ["", "an eeg of a healthy woman", "an eeg of a man"]
@@ -183,8 +185,8 @@ def test_the_weights_are_freed_at_once_after_encoding(tmp_path: Path, save, monk
         weights.extend(map(weakref.ref, model.parameters()))
         return model, pools
 
-    load = text._model
-    monkeypatch.setattr(text, "_model", loaded)
+    load = loading.load_model
+    monkeypatch.setattr(loading, "load_model", loaded)
     gc.disable()
     try:
         text_encoder(str(tmp_path), 16).encode(TEXTS, "cpu")
@@ -234,9 +236,9 @@ def test_the_sizes_are_known_without_the_weights(tmp_path: Path, make, max_token
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A list that records the captions that are encoded from now on."""
     encoded: list[str] = []
-    encode = text._Single.encode
+    encode = SingleEncoder.encode
     monkeypatch.setattr(
-        text._Single, "encode", lambda self, texts, device: (encoded.extend(texts), encode(self, texts, device))[1]
+        SingleEncoder, "encode", lambda self, texts, device: (encoded.extend(texts), encode(self, texts, device))[1]
     )
     return encoded
 
@@ -444,7 +446,7 @@ def test_only_text_encoders_are_downloaded_from_a_repository():
         "onnx/model.onnx",
         "README.md",
     ]
-    found = filter_repo_objects(wanted + others, allow_patterns=text._WANTED, ignore_patterns=text._UNWANTED)
+    found = filter_repo_objects(wanted + others, allow_patterns=finding.WANTED, ignore_patterns=finding.UNWANTED)
     assert list(found) == wanted
 
 
