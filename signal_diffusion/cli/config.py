@@ -28,7 +28,7 @@ def show(
     file: Annotated[Path, typer.Argument(help="Experiment file, run or checkpoint.")], overrides: Overrides = None
 ) -> None:
     """Print the whole experiment, including defaults, as an experiment file."""
-    from signal_diffusion.config.loading import to_toml
+    from signal_diffusion.config.writing import to_toml
 
     print(to_toml(loaded(file, overrides or ())), end="")
 
@@ -134,7 +134,7 @@ def diff(
 def _in_effect(path: Path) -> dict[str, Any]:
     """The dotted keys and values of an experiment, with defaults, without keys that have no effect."""
     from signal_diffusion.config.dotted import dotted
-    from signal_diffusion.config.loading import to_toml
+    from signal_diffusion.config.writing import to_toml
 
     return dict(dotted(tomllib.loads(to_toml(loaded(path)))))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from signal_diffusion.config.json_schema import Node, autoencoder_schema, experiment_schema
-from signal_diffusion.config.loading import Offer
+from signal_diffusion.config.offer import Offer
 from signal_diffusion.config.rules.effects import NOT_OF_AN_AUTOENCODER
 
 __all__ = ["USUAL_KEYS", "Key", "Table", "configuration_markdown", "tables_of", "toml_value"]

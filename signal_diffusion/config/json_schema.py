@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import Offer
+from signal_diffusion.config.offer import Offer
 from signal_diffusion.config.schema import Experiment
 
 __all__ = ["Node", "autoencoder_schema", "experiment_schema"]

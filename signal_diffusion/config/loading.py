@@ -6,70 +6,25 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-import tomli_w
-from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AUTOENCODER, AutoencoderExperiment
 from signal_diffusion.config.dotted import dotted
-from signal_diffusion.config.hints import did_you_mean, nearest_key
-from signal_diffusion.config.keys import keys_of
+from signal_diffusion.config.offer import Offer
 from signal_diffusion.config.rules.checking import check as check_rules
-from signal_diffusion.config.rules.effects import without_effect
 from signal_diffusion.config.schema import Experiment
 from signal_diffusion.config.sources import CONFIG_NAME, Problem, Source, line_of, source_of
+from signal_diffusion.config.validating import parse_experiment, unknown_names, validated
 from signal_diffusion.errors import UserError, log_once
 
-__all__ = [
-    "Offer",
-    "WrongKindError",
-    "check_keys",
-    "is_autoencoder_file",
-    "read_autoencoder_experiment",
-    "read_experiment",
-    "to_toml",
-]
+__all__ = ["WrongKindError", "check_keys", "is_autoencoder_file", "read_autoencoder_experiment", "read_experiment"]
 
 logger = logging.getLogger(__name__)
-
-Location = tuple[str, ...]
 AnyExperiment = TypeVar("AnyExperiment", Experiment, AutoencoderExperiment)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """The names that an experiment file may use, passed in by the caller so that `config` needs no other subpackage."""
-
-    architectures: Mapping[str, type]
-    representations: Collection[str]
-    methods: Collection[str]
-    predictions: Collection[str]
-    samplers: Collection[str]
-    time_grids: Collection[str]
-    check: Callable[[Experiment], Iterable[tuple[str, str]]]
-    """Further checks of an experiment, which need the other subpackages; yields (dotted key, message)."""
-    check_schedule: Callable[[Experiment], Iterable[tuple[str, str]]]
-    """The same, but in a file of an older layout they are only warnings."""
-
-    @property
-    def names(self) -> dict[str, Collection[str]]:
-        """The allowed names of each of these dotted keys."""
-        return {
-            "model.name": self.architectures,
-            "data.representation": self.representations,
-            "model.diffusion.method": self.methods,
-            "model.diffusion.prediction": self.predictions,
-            "generation.sampling.sampler": self.samplers,
-            "generation.sampling.time_grid": self.time_grids,
-        }
 
 
 class WrongKindError(UserError):
@@ -100,7 +55,7 @@ def read_experiment(path: Path, offer: Offer, overrides: Sequence[str] = ()) -> 
         raise WrongKindError(f"{path}: is an autoencoder experiment; expected a diffusion experiment")
 
     def parse(tables: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
-        return _parse(tables, offer)
+        return parse_experiment(tables, offer)
 
     def check(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield from offer.check(experiment)
@@ -134,8 +89,8 @@ def read_autoencoder_experiment(
         )
 
     def parse(tables: dict[str, Any]) -> tuple[AutoencoderExperiment | None, list[Problem]]:
-        experiment, problems = _validate(AutoencoderExperiment, tables, ())
-        return experiment, [*problems, *_unknown(tables, {("data", "representation"): representations})]
+        experiment, problems = validated(AutoencoderExperiment, tables, ())
+        return experiment, [*problems, *unknown_names(tables, {("data", "representation"): representations})]
 
     def check(experiment: AutoencoderExperiment) -> Iterator[tuple[str, str]]:
         for each in source.translation.expected if source.translation else ():
@@ -157,7 +112,7 @@ def check_keys(path: Path, overrides: Sequence[str] = ()) -> None:
     """
     source = source_of(path, overrides)
     kind = AutoencoderExperiment if _name(source.tables) == AUTOENCODER else Experiment
-    problems = [*source.problems, *_validate(kind, _without(source.tables, source.problems), ())[1]]
+    problems = [*source.problems, *validated(kind, _without(source.tables, source.problems), ())[1]]
     if problems:
         source.warn()
         raise UserError(*(line_of(source, problem) for problem in problems))
@@ -227,74 +182,3 @@ def _without(tables: dict[str, Any], problems: Sequence[Problem]) -> dict[str, A
             part = problem.location[-1]
         table.pop(part, None)
     return kept
-
-
-def to_toml(experiment: Experiment | AutoencoderExperiment) -> str:
-    """The text of a file that reads back as an equal experiment; keys without a value or effect are left out."""
-    return tomli_w.dumps(_resolved(dataclasses.asdict(experiment), "", without_effect(experiment)))
-
-
-def _resolved(tables: dict[str, Any], prefix: str, without_effect: Collection[str]) -> dict[str, Any]:
-    return {
-        key: _resolved(value, f"{prefix}{key}.", without_effect) if isinstance(value, dict) else value
-        for key, value in tables.items()
-        if value is not None and f"{prefix}{key}" not in without_effect
-    }
-
-
-def _parse(tables: dict[str, Any], offer: Offer) -> tuple[Experiment | None, list[Problem]]:
-    problems: list[Problem] = []
-    experiment, found = _validate(schema.Experiment, tables, ())
-    problems += found
-    model = tables.get("model")
-    model = model if isinstance(model, dict) else {}
-    problems += _unknown(tables, {tuple(key.split(".")): names for key, names in offer.names.items()})
-    architecture = offer.architectures.get(str(model.get("name", schema.Model().name)))
-    if architecture is not None:
-        table, found = _validate(architecture, model.get("architecture", {}), ("model", "architecture"))
-        problems += found
-        if experiment is not None and table is not None:
-            experiment = dataclasses.replace(
-                experiment, model=dataclasses.replace(experiment.model, architecture=table)
-            )
-    return (None if problems else experiment), problems
-
-
-def _validate(kind: type, table: object, location: Location) -> tuple[Any, list[Problem]]:
-    try:
-        # Via JSON, where pydantic takes a list for a tuple even in strict mode.
-        return TypeAdapter(kind).validate_json(json.dumps(table)), []
-    except ValidationError as error:
-        return None, [
-            Problem((*location, *map(str, item["loc"])), _message(kind, location, item))
-            for item in error.errors(include_url=False)
-        ]
-
-
-def _message(kind: type, root: Location, item: Mapping[str, Any]) -> str:
-    where = tuple(map(str, item["loc"]))
-    if item["type"] == "unexpected_keyword_argument":
-        return "unknown key" + nearest_key((*root, *where), keys_of(kind, root))
-    expected = item["msg"].replace("Input should be ", "expected ").replace("Field required", "expected a value")
-    expected = expected.replace("an object", "a table").replace("expected greater", "expected a number greater")
-    expected = expected.replace("expected less", "expected a number less").replace("instance of Any", "value")
-    if item["type"] == "literal_error":
-        return f"{expected}, found {item['input']!r}" + did_you_mean(
-            str(item["input"]), [name.strip(" '") for name in expected[9:].replace(" or ", ",").split(",")]
-        )
-    return f"{expected}, found {item['input']!r}"
-
-
-def _unknown(tables: Mapping[str, Any], choices: Mapping[Location, Collection[str]]) -> list[Problem]:
-    """Problems for values at these locations that are not one of the allowed names."""
-    problems = []
-    for location, names in choices.items():
-        value: Any = tables
-        for part in location:
-            value = value.get(part) if isinstance(value, dict) else None
-        if isinstance(value, str) and value and value not in names:
-            expected = ", ".join(map(repr, names))
-            more = (AUTOENCODER,) if location == ("model", "name") else ()  # trained by another command
-            hint = did_you_mean(value, (*names, *more))
-            problems.append(Problem(location, f"expected one of {expected}, found {value!r}{hint}"))
-    return problems

@@ -1,6 +1,6 @@
 """One frozen dataclass per table of the experiment file; the string under a field is its documentation.
 
-Pydantic checks types and ranges when a file is read; `config/loading.py` reports the errors.
+Pydantic checks types and ranges when a file is read; `config/validating.py` reports the errors.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 from signal_diffusion.config.documentation import Key, Table, tables_of, toml_value
 from signal_diffusion.config.json_schema import experiment_schema
-from signal_diffusion.config.loading import Offer
+from signal_diffusion.config.offer import Offer
 from signal_diffusion.config.schema import Loading, Optimizer, Training
 
 __all__ = ["template"]

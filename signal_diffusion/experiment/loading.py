@@ -10,7 +10,8 @@ from pathlib import Path
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import Offer, is_autoencoder_file, read_autoencoder_experiment, read_experiment
+from signal_diffusion.config.loading import is_autoencoder_file, read_autoencoder_experiment, read_experiment
+from signal_diffusion.config.offer import Offer
 from signal_diffusion.config.sources import CONFIG_NAME
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import REPRESENTATIONS

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from signal_diffusion.checkpoints import WEIGHTS, step_of, write_manifest
-from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.data.card import CARD_NAME
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.disks import size_of

@@ -12,7 +12,7 @@ import torch
 
 from signal_diffusion.checkpoints import WEIGHTS, load_weights, verify
 from signal_diffusion.config import schema
-from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation

@@ -21,8 +21,8 @@ from torch import nn
 
 from signal_diffusion.checkpoints import Writer
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.rules.effects import without_effect
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.data.representations.registry import representation_of

@@ -19,8 +19,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from signal_diffusion.config import schema
-from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.sources import check_trains, expectations, written_keys
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests

@@ -15,7 +15,8 @@ import typer
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import WrongKindError, to_toml
+from signal_diffusion.config.loading import WrongKindError
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.errors import UserError, listed, raise_on_all_processes, report_user_errors
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors

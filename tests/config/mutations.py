@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from signal_diffusion.cli.config_check import report
-from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_any_experiment
 from tests.config.older_files import FLAT_TOML, FLAT_YAML, GROUPED_YAML

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
-from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.rules import effects
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_autoencoder_experiment, load_experiment
 from signal_diffusion.training import autoencoder, diffusion

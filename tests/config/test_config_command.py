@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
 from signal_diffusion.config.legacy.migrating import notes_in
-from signal_diffusion.config.loading import to_toml
 from signal_diffusion.config.templates import template
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment, offer
 from tests.config import older_files

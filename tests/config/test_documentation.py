@@ -18,7 +18,7 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.documentation import USUAL_KEYS, Key, configuration_markdown, tables_of
 from signal_diffusion.config.json_schema import autoencoder_schema, experiment_schema
 from signal_diffusion.config.keys import known_keys
-from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_any_experiment, load_experiment, offer
 from tests.config.json_schemas import refused

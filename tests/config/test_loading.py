@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.diffusion.methods import method_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment

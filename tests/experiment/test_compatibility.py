@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.config.loading import to_toml
+from signal_diffusion.config.writing import to_toml
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
