@@ -34,7 +34,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from the source: the package does not have to be installed
 
 from signal_diffusion.config import schema
-from signal_diffusion.models.attention import neighbourhood_attention, neighbourhood_backends
+from signal_diffusion.models.attention.neighbourhood import neighbourhood_attention, neighbourhood_backends
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops

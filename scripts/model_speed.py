@@ -29,7 +29,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from signal_diffusion.config import schema
-from signal_diffusion.models.attention import neighbourhood_attention
+from signal_diffusion.models.attention.neighbourhood import neighbourhood_attention
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.dit import DiTArchitecture

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from signal_diffusion.config.types import TABLE, Layers, Side, Width
-from signal_diffusion.models.attention import attention, attention_kernel
+from signal_diffusion.models.attention.full import attention, attention_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser, check_heads

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
-from signal_diffusion.models import attention, selective_scan  # noqa: F401  (registers the scan's operator)
+from signal_diffusion.models import selective_scan  # noqa: F401  (registers the scan's operator)
+from signal_diffusion.models.attention.tiles import FLOP_FORMULAS
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 
@@ -62,5 +63,5 @@ def _scan(u: Sequence[int], delta: Sequence[int], a: Sequence[int], *args: Any, 
     return 6 * math.prod(u) * a[1]
 
 
-for _operator, _formula in attention.FLOP_FORMULAS.items():
+for _operator, _formula in FLOP_FORMULAS.items():
     register_flop_formula(_operator)(_formula)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from signal_diffusion.config.types import LEVELS, TABLE, BelowOne, Layers, LayersOrNone, Side, SideOrNone, Width
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.attention import attention, attention_kernel, neighbourhood_attention, neighbourhood_kernel
+from signal_diffusion.models.attention.full import attention, attention_kernel
+from signal_diffusion.models.attention.neighbourhood import neighbourhood_attention, neighbourhood_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, check_mapping, mapping_network, of_level
 from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, RMSNorm

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from signal_diffusion.errors import MissingError, UserError
 from signal_diffusion.hub import download, is_hub_id
-from signal_diffusion.models.attention import attention_kernel
+from signal_diffusion.models.attention.full import attention_kernel
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.untrusted import is_within, pickled_weights, read_json
 

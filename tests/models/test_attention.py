@@ -12,14 +12,14 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models import attention_cuda
-from signal_diffusion.models.attention import (
-    FLOP_FORMULAS,
-    attention,
+from signal_diffusion.models.attention import cuda as attention_cuda
+from signal_diffusion.models.attention.full import attention
+from signal_diffusion.models.attention.neighbourhood import (
     neighbourhood_attention,
     neighbourhood_backends,
     neighbourhood_kernel,
 )
+from signal_diffusion.models.attention.tiles import FLOP_FORMULAS
 
 TOLERANCES = [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
 DRAW = random.Random(0)

@@ -9,7 +9,7 @@ import types
 import pytest
 import torch
 
-from signal_diffusion.models.attention import neighbourhood_attention
+from signal_diffusion.models.attention.neighbourhood import neighbourhood_attention
 from tests.models.test_hourglass import inputs, remove_positions, tiny
 
 

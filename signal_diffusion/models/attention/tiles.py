@@ -1,13 +1,4 @@
-"""Attention: one function of each kind for all backbones, with interchangeable backends.
-
-Neighbourhood attention (Hassani et al., https://arxiv.org/abs/2204.07143) has four backends, tested against one
-reference:
-
-- `dense`: SDPA with a mask, for small grids: its cost is quadratic in the number of tokens;
-- `tiles`: tiles of queries, each with the keys that they can see, on every device: linear in time and memory;
-- `flex`: FlexAttention (https://arxiv.org/abs/2412.05496), compiled, with a block mask, on CUDA;
-- `natten`: the kernels of NATTEN (https://natten.org), if its compiled library is installed, on CUDA.
-"""
+"""Neighbourhood attention in tiles of queries, each with the keys that they can see: linear in time and memory."""
 
 from __future__ import annotations
 
@@ -17,152 +8,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from signal_diffusion.errors import UserError
+from signal_diffusion.models.attention.windows import grid_mask, in_windows, window_starts
 
-__all__ = [
-    "FLOP_FORMULAS",
-    "attention",
-    "attention_kernel",
-    "neighbourhood_attention",
-    "neighbourhood_backends",
-    "neighbourhood_kernel",
-]
+__all__ = ["FLOP_FORMULAS", "tiled_attention"]
 
-DENSE_TOKENS = 256
-"""Up to this many tokens, the dense mask is as fast as tiles, or faster."""
 SCORES = 2**18
 """Scores (of a tile, over heads and examples) that the CPU computes at once: 1 MB, which stays in its cache."""
 LONGEST_TILE = 32
 TILE_COST = 48
 """Overhead of a tile per key (copies, small matrix products), in units of queries: fitted on a CPU."""
-FLEX_DIM = 16
-"""Smallest head dimension that FlexAttention's matrix products support."""
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:
-    """softmax(scale·q·kᵀ)·v over all tokens; q, k, v and the result are (B, heads, N, D); scale is 1/√D by default."""
-    return F.scaled_dot_product_attention(q, k, v, scale=scale)
-
-
-def attention_kernel() -> str:
-    """The backend of `attention`."""
-    return "torch SDPA"
-
-
-def neighbourhood_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    kernel_size: tuple[int, int],
-    *,
-    scale: float | None = None,
-    backend: str | None = None,
-) -> Tensor:
-    """Attention of each token to the `kernel_size` nearest rows and columns of a grid.
-
-    q, k, v and the result are (B, heads, H, W, D), of any H and W; scale is 1/√D by default. The windows are NATTEN's:
-    a window that would cross a border is moved inward, so that every token has the same number of keys; a window larger
-    than an axis is the whole axis; an even window has one token more before its query than after it.
-
-    `backend`, one of `neighbourhood_backends`, forces a backend; the default depends on the device, the grid and what
-    is installed.
-
-    Raises
-    ------
-    UserError
-        If the kernel size is below 1 or the backend is unknown.
-    """
-    if min(kernel_size) < 1:
-        raise UserError(f"neighbourhood attention: kernel_size is {kernel_size}: expected two integers of 1 or more")
-    kernel = _clipped(kernel_size, q.shape[2:4])
-    if q.device.type != "meta" and torch.is_autocast_enabled(q.device.type):
-        dtype = torch.get_autocast_dtype(q.device.type)
-        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    exact = q.dtype == torch.float64
-    backend = backend or _choose(q.device, (q.shape[2], q.shape[3]), kernel, q.shape[4], exact=exact)
-    if backend not in _BACKENDS:
-        raise UserError(f"neighbourhood attention: backend {backend!r} is unknown: expected {', '.join(_BACKENDS)}")
-    return _BACKENDS[backend](q, k, v, kernel, q.shape[-1] ** -0.5 if scale is None else scale)
-
-
-def neighbourhood_backends(device: torch.device) -> tuple[str, ...]:
-    """The backends of `neighbourhood_attention` that can run and train on a device, the preferred one first."""
-    if device.type != "cuda":
-        return "tiles", "dense"
-    from signal_diffusion.models import attention_cuda
-
-    return *attention_cuda.installed(), "tiles", "dense"
-
-
-def neighbourhood_kernel(device: torch.device, size: tuple[int, int], kernel_size: tuple[int, int], dim: int) -> str:
-    """Name of the default backend of `neighbourhood_attention` on a device, for a grid of `size` and heads of `dim`."""
-    names = {"natten": "NATTEN", "flex": "torch FlexAttention", "tiles": "torch, in tiles", "dense": "torch SDPA"}
-    return names[_choose(device, size, _clipped(kernel_size, size), dim)]
-
-
-def _clipped(kernel_size: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
-    """The kernel, at most as large as the grid."""
-    return min(kernel_size[0], size[0]), min(kernel_size[1], size[1])
-
-
-def _choose(
-    device: torch.device, size: tuple[int, int], kernel: tuple[int, int], dim: int, *, exact: bool = False
-) -> str:
-    """The backend for a grid and a kernel within it; `exact` means float64."""
-    if math.prod(size) <= DENSE_TOKENS or kernel == size:
-        return "dense"
-    if device.type != "cuda" or exact:
-        return "tiles"
-    able = {"natten": min(kernel) > 1 and dim % 8 == 0, "flex": dim >= FLEX_DIM, "tiles": True}
-    return next(backend for backend in neighbourhood_backends(device) if able[backend])
-
-
-# dense
-
-
-def _dense(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: float) -> Tensor:
-    height, width = q.shape[2:4]
-    # A tensor made under FakeTensorMode or while compiling must not stay in the cache.
-    real = type(q) is Tensor and not torch.compiler.is_compiling()
-    mask = (_cached_mask if real else _mask)((height, width), kernel, q.device)
-    q, k, v = (x.flatten(2, 3) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, mask, scale=scale).unflatten(2, (height, width))
-
-
-def _mask(size: tuple[int, int], kernel: tuple[int, int], device: torch.device) -> Tensor | None:
-    """Which keys each query sees, (H·W, H·W); None for all."""
-    if kernel == size:
-        return None
-    rows, columns = (_windows(_starts(n, k), k, n, device) for n, k in zip(size, kernel, strict=True))
-    return _product(rows, columns)
-
-
-_cached_mask = functools.lru_cache(maxsize=32)(_mask)
-
-
-def _starts(size: int, window: int) -> tuple[int, ...]:
-    """The first key of each query's window, on an axis of `size` tokens."""
-    return tuple(min(max(query - window // 2, 0), size - window) for query in range(size))
-
-
-def _windows(starts: Sequence[int], window: int, num_keys: int, device: torch.device) -> Tensor:
-    """Which keys are in each query's window, (queries, keys)."""
-    offset = torch.arange(num_keys, device=device) - torch.tensor(starts, device=device)[:, None]
-    return (offset >= 0) & (offset < window)
-
-
-def _product(rows: Tensor, columns: Tensor) -> Tensor:
-    """The mask on a grid, (queries, keys), from the masks on its two axes."""
-    return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(2, 3).flatten(0, 1)
-
-
-# tiles
-
-
-def _tiles(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: float) -> Tensor:
+def tiled_attention(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: float) -> Tensor:
+    """Attention of q, k, v (B, heads, H, W, D), tile by tile, the kernel within the grid."""
     return _tiled(q, k, v, list(kernel), scale)
 
 
@@ -286,9 +146,9 @@ def _tiling(
         for column_queries, column_keys, column_starts in columns:
             pattern = row_starts, column_starts
             if pattern not in masks:
-                seen = _product(
-                    _windows(row_starts, kernel[0], row_keys.stop - row_keys.start, device),
-                    _windows(column_starts, kernel[1], column_keys.stop - column_keys.start, device),
+                seen = grid_mask(
+                    in_windows(row_starts, kernel[0], row_keys.stop - row_keys.start, device),
+                    in_windows(column_starts, kernel[1], column_keys.stop - column_keys.start, device),
                 )
                 masks[pattern] = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, -math.inf)
             tiles.append(_Tile((row_queries, column_queries), (row_keys, column_keys), masks[pattern]))
@@ -310,31 +170,8 @@ def _cost(size: tuple[int, int], kernel: tuple[int, int], lengths: tuple[int, in
 def _spans(size: int, window: int, length: int) -> list[tuple[slice, slice, tuple[int, ...]]]:
     """The tiles along an axis: their queries, all their keys, and where in these keys each query's window starts."""
     spans = []
-    starts = _starts(size, window)
+    starts = window_starts(size, window)
     for first in range(0, size, length):
         own = starts[first : first + length]
         spans.append((slice(first, first + len(own)), slice(own[0], own[-1] + window), tuple(s - own[0] for s in own)))
     return spans
-
-
-# FlexAttention and NATTEN
-
-
-def _flex(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: float) -> Tensor:
-    from signal_diffusion.models import attention_cuda
-
-    return attention_cuda.flex(q, k, v, kernel, scale)
-
-
-def _natten(q: Tensor, k: Tensor, v: Tensor, kernel: tuple[int, int], scale: float) -> Tensor:
-    from signal_diffusion.models import attention_cuda
-
-    return attention_cuda.natten(q, k, v, kernel, scale)
-
-
-_BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, tuple[int, int], float], Tensor]] = {
-    "natten": _natten,
-    "flex": _flex,
-    "tiles": _tiles,
-    "dense": _dense,
-}
