@@ -15,6 +15,7 @@ from signal_diffusion.config.types import (
     NotNegative,
     PerRow,
     Positive,
+    Resamplings,
     Samples,
     SamplingSteps,
     Seed,
@@ -61,6 +62,9 @@ class Sampling:
     guidance_checkpoint: str = ""
     """autoguidance: a weaker checkpoint of the same run, either "checkpoint-<step>" in the same folder as the
     checkpoint sampled from, or the path of a checkpoint."""
+    resampling_steps: Resamplings = 10
+    """How often each step is repeated when values are given to a model that was trained without `training.masking`
+    (arXiv 2201.09865). Raise it if restored values do not fit the given ones."""
     use_ema: bool = True
     """Sample from the EMA weights."""
     seed: Seed = 0

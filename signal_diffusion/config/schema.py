@@ -14,7 +14,7 @@ from signal_diffusion.config.generation_tables import CHECKPOINT, Generation, Ge
 from signal_diffusion.config.model_tables import Autoencoder, Conditioning, Diffusion, Lora, Model
 from signal_diffusion.config.optimization_tables import Ema, Optimizer, Scheduler
 from signal_diffusion.config.run_tables import Compute, Debug, Logging, Output, Subdirs, ValidationRules
-from signal_diffusion.config.training_tables import Checkpointing, Performance, Resume, Training
+from signal_diffusion.config.training_tables import Checkpointing, Masking, Performance, Resume, Training
 from signal_diffusion.config.types import TABLE
 from signal_diffusion.config.validation_tables import GENERATED, LARGER_IS_BETTER, Validation, Visualization
 
@@ -41,6 +41,7 @@ __all__ = [
     "Loading",
     "Logging",
     "Lora",
+    "Masking",
     "Model",
     "Optimizer",
     "Output",

@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from signal_diffusion.config.optimization_tables import Ema, Optimizer, Scheduler
-from signal_diffusion.config.types import TABLE, Batches, Name, Steps, StepsOrNone
+from signal_diffusion.config.types import TABLE, Batches, Fraction, Name, NotNegative, Steps, StepsOrNone
 from signal_diffusion.config.validation_tables import Validation, Visualization
 
-__all__ = ["Checkpointing", "Performance", "Resume", "Training"]
+__all__ = ["Checkpointing", "Masking", "Performance", "Resume", "Training"]
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -31,6 +31,25 @@ class Checkpointing:
     save_optimizer: bool = True
     """Save the optimizer's state, twice the size of the weights; a checkpoint without it can only be resumed with
     `training.resume.reset_optimizer`. Set false only if the disk is small."""
+
+
+@dataclass(frozen=True, kw_only=True, config=TABLE)
+class Masking:
+    """[training.masking]: train a model of time series to restore examples of which some values are given.
+
+    Each mask is of one kind, or of two combined. Where electrodes are missing, signals of an average reference are
+    referenced to the average of the others, as they are in a recording that lacks them.
+    """
+
+    probability: Fraction = 0.0
+    """Share of the examples with a mask; the others are generated freely. 0 = train without masks; 0.8 is usual for a
+    model that restores recordings."""
+    electrodes: NotNegative = 1.0
+    """Relative frequency of masks that give a random number of random electrodes."""
+    gaps: NotNegative = 1.0
+    """Relative frequency of masks that give everything but a stretch of 1/64 to 1/2 of the window."""
+    continuations: NotNegative = 1.0
+    """Relative frequency of masks that give only the beginning, or only the end, 1/16 to 15/16 of the window."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -93,5 +112,6 @@ class Training:
     checkpointing: Checkpointing = field(default_factory=Checkpointing)
     validation: Validation = field(default_factory=Validation)
     visualization: Visualization = field(default_factory=Visualization)
+    masking: Masking = field(default_factory=Masking)
     performance: Performance = field(default_factory=Performance)
     resume: Resume = field(default_factory=Resume)

@@ -14,8 +14,8 @@ __all__ = [
     "LEVELS", "MAX_BATCH_SIZE", "MAX_SAMPLES", "MAX_WIDTH", "TABLE", "BatchSize", "Batches", "BelowOne",
     "Classes", "Examples", "ExamplesOrNone", "Finite", "Fraction",
     "Layers", "LayersOrNone", "Name", "NotNegative",
-    "PerRow", "Positive", "Samples", "SamplesOrNone", "SamplingSteps", "Seed", "Side", "SideOrNone", "Steps",
-    "StepsOrNone", "Timesteps", "Tokens", "Width", "Workers",
+    "PerRow", "Positive", "Resamplings", "Samples", "SamplesOrNone", "SamplingSteps", "Seed", "Side", "SideOrNone",
+    "Steps", "StepsOrNone", "Timesteps", "Tokens", "Width", "Workers",
 ]  # fmt: skip
 
 TABLE = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -37,6 +37,8 @@ BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)]
 Batches = Annotated[int, Field(ge=1, le=2**12)]
 # Steps of a sampler: DDPM (arXiv 2006.11239) takes 1,000, and 50 usually suffice.
 SamplingSteps = Annotated[int, Field(ge=1, le=10_000)]
+# Repetitions of a sampler's step: RePaint (arXiv 2201.09865) takes 10.
+Resamplings = Annotated[int, Field(ge=1, le=1_000)]
 # Noise levels of a discrete schedule: DDPM has 1,000; neighbours of 100,000 are equal in half precision.
 Timesteps = Annotated[int, Field(ge=2, le=100_000)]
 # Layers of a network, or of one of its levels: GPT-3 has 96, Stable Diffusion 3.5 has 38.

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.config import schema
+from signal_diffusion.diffusion.given import Replacement, with_given
 from signal_diffusion.diffusion.guidance import Droppable, Network, guided, rectified_cfg_plus_plus, unguided
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.diffusion.samplers import SAMPLERS, Denoise, Sampler, Step, ddim
 from signal_diffusion.diffusion.time_grids import TIME_GRIDS, shifted
 from signal_diffusion.errors import UserError
+from signal_diffusion.known import Known
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 
 __all__ = ["Conditions", "SampleGenerator", "TrajectoryRecorder", "sampler_of", "times_of"]
@@ -29,6 +31,13 @@ MAX_DECODED_FRAMES = 13
 
 class Conditions(Droppable, Protocol):
     """Conditions of a batch that can be cut into smaller ones."""
+
+    @property
+    def known(self) -> Known | None:
+        """What is given of the examples, in the units of samples; None = nothing."""
+
+    def with_known(self, known: Known | None) -> Self:
+        """The same with other given values."""
 
     def __getitem__(self, rows: slice) -> Self:
         """The conditions of some examples."""
@@ -69,6 +78,8 @@ class SampleGenerator:
     """Decoder of the latent space; None if the network works on the examples themselves."""
     device: torch.device | str = "cpu"
     """Device of the network."""
+    takes_known: bool = False
+    """Whether the network takes given values as input; otherwise they are inserted by replacement."""
 
     @property
     def network_shape(self) -> tuple[int, ...]:
@@ -95,7 +106,8 @@ class SampleGenerator:
     ) -> Tensor:
         """Samples (N, *network_shape) on the CPU, in float32, before any decoding.
 
-        Sample i depends only on (seed, indices[i]) and its condition.
+        Sample i depends only on (seed, indices[i]) and its condition. Values that are given by the conditions are
+        those of the samples, to the bit.
 
         Parameters
         ----------
@@ -112,16 +124,26 @@ class SampleGenerator:
         on_step
             Called after each step of a batch, see `OnStep`.
         """
-        sampler, times, parts = sampler_of(self.sampling), times_of(self.method, self.sampling), []
+        own, times, parts = sampler_of(self.sampling), times_of(self.method, self.sampling), []
         scale = self.method.data_std
         for start in range(0, len(indices), batch_size):
             rows = slice(start, start + batch_size)
             generators = [generator_for(Purpose.SAMPLE, self.sampling.seed, i) for i in indices[rows]]
             noise = noise_for(generators, self.network_shape).to(self.device)
-            denoise = _announced(self._denoise(model, cond[rows].to(self.device), guide, noise), on_evaluation)
+            part = cond[rows].to(self.device)
+            known = part.known.scaled(1 / scale) if part.known else None
+            part = part.with_known(known if self.takes_known else None)
+            denoise = _announced(self._denoise(model, part, guide, noise), on_evaluation)
+            sampler: Sampler | Replacement = own
+            if known and self.takes_known:
+                denoise = with_given(denoise, known, self.method.schedule)
+            elif known:
+                sampler = Replacement(own, known, self.sampling.resampling_steps)
             report = partial(_report, on_step, rows, scale) if on_step else None
             x0 = sampler(denoise, self.method.schedule, noise, times, generators, on_step=report)
-            parts.append(x0.cpu() * scale)
+            x0 = x0.cpu() * scale
+            given = cond[rows].known
+            parts.append(given.to("cpu").inserted(x0) if given else x0)
         on_evaluation()
         return torch.cat(parts) if parts else torch.empty(0, *self.network_shape)
 

@@ -22,7 +22,7 @@ from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.diffusion.samplers import Denoise, Step
 from signal_diffusion.diffusion.schedules import Schedule
 
-__all__ = ["EVERYWHERE", "Droppable", "Network", "guided", "rectified_cfg_plus_plus", "unguided"]
+__all__ = ["EVERYWHERE", "Droppable", "Network", "at_time", "guided", "rectified_cfg_plus_plus", "unguided"]
 
 EVERYWHERE = (0.0, 1.0)
 """The interval of all times."""
@@ -84,7 +84,7 @@ def guided(
         if not _inside(interval, step):
             return conditional
         x0, eps = (to + scale * (of - to) for of, to in zip(conditional, u(xt, t, step), strict=True))
-        return _rescaled(x0, eps, conditional[0], _at(schedule, t, xt), rescale) if rescale else (x0, eps)
+        return _rescaled(x0, eps, conditional[0], at_time(schedule, t, xt), rescale) if rescale else (x0, eps)
 
     return denoise
 
@@ -121,11 +121,11 @@ def rectified_cfg_plus_plus(
         if not _inside(interval, step):
             return x0, eps
         middle = (t + step.s) / 2
-        alpha, sigma = _at(schedule, middle, xt)
+        alpha, sigma = at_time(schedule, middle, xt)
         ahead = alpha * x0 + sigma * eps
         (x0_c, eps_c), (x0_u, eps_u) = c(ahead, middle, step), u(ahead, middle, step)
         push = (scale - 1) * ((eps_c - x0_c) - (eps_u - x0_u))
-        alpha, sigma = _at(schedule, t, xt)
+        alpha, sigma = at_time(schedule, t, xt)
         return x0 - sigma * push, eps + alpha * push  # the pair of x_t whose ε − x0 is v, since α + σ = 1
 
     return denoise
@@ -148,7 +148,7 @@ def _rescaled(
     return scaled, eps + alpha / sigma.clamp(min=SMALLEST) * (x0 - scaled)
 
 
-def _at(schedule: Schedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+def at_time(schedule: Schedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """α and σ, shaped to multiply `like`."""
     alpha, sigma = schedule(t)
     shape = (-1,) + (1,) * (like.ndim - 1)

@@ -19,6 +19,7 @@ from torch import Tensor
 from signal_diffusion.config import schema
 from signal_diffusion.diffusion.schedules import BetaSchedule, LinearSchedule, Schedule
 from signal_diffusion.errors import UserError
+from signal_diffusion.known import Known
 
 __all__ = ["METHODS", "PREDICTIONS", "TIME_SAMPLINGS", "Method", "ddpm", "method_of", "rectified_flow"]
 
@@ -113,10 +114,13 @@ class Method:
         least = TERMINAL_SNR if self.schedule.terminal_alpha == 0 else 0.0
         return (alpha / sigma).square().clamp(least, self.snr_gamma) * (sigma / delta).square()
 
-    def loss(self, prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Weighted mean squared error of each example, (B,)."""
-        error = prediction.float() - self.target(x0, noise, t)
-        return self.weight(t) * error.square().flatten(1).mean(1)
+    def loss(self, prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor, known: Known | None = None) -> Tensor:
+        """Weighted mean squared error of each example, (B,); over the values that are not given, if some are."""
+        error = (prediction.float() - self.target(x0, noise, t)).square()
+        if known is None:
+            return self.weight(t) * error.flatten(1).mean(1)
+        missing = ~known.mask
+        return self.weight(t) * (error * missing).flatten(1).sum(1) / missing.flatten(1).sum(1).clamp(min=1)
 
     def error_gain(self, t: Tensor) -> Tensor:
         """Error of x0 per error of the prediction, |σ/Δ|, (B,)."""

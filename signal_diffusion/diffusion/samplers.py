@@ -15,8 +15,8 @@ a whole batch. Here a step is a few lines for any (α, σ). Where both are defin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 from signal_diffusion.diffusion.schedules import Schedule
 from signal_diffusion.randomness import noise_for
 
-__all__ = ["SAMPLERS", "Denoise", "Sampler", "Step", "ddim"]
+__all__ = ["SAMPLERS", "Denoise", "Sampler", "Step", "ddim", "steps_of"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Step:
     """0 only in the last step."""
     draw: Callable[[], Tensor]
     """Fresh standard normal noise of x's shape, from each example's own generator."""
-    previous: tuple[float, Tensor] | None
+    previous: tuple[float, Tensor] | None = None
     """log(α/σ) and the estimate of x0 at the start of the previous step; None in the first step."""
 
 
@@ -91,24 +91,19 @@ class Sampler:
             raise ValueError("a stochastic sampler draws noise: expected one generator per example")
         x = noise.to(torch.promote_types(noise.dtype, torch.float32))
         shape, previous = x.shape[1:], None
-        knots = zip(times.tolist(), *(values.tolist() for values in schedule(times)), strict=True)
-        for i, ((t, alpha_t, sigma_t), (s, alpha_s, sigma_s)) in enumerate(pairwise(knots)):
-            step = Step(
-                schedule,
-                t,
-                s,
-                alpha_t,
-                sigma_t,
-                alpha_s,
-                sigma_s,
-                draw=lambda: noise_for(generators or (), shape),
-                previous=previous,
-            )
-            x, x0 = self.advance(denoise, x, step)
-            previous = _log_ratio(alpha_t, sigma_t), x0
+        for i, step in enumerate(steps_of(schedule, times, lambda: noise_for(generators or (), shape))):
+            x, x0 = self.advance(denoise, x, replace(step, previous=previous))
+            previous = _log_ratio(step.alpha_t, step.sigma_t), x0
             if on_step is not None:
                 on_step(i, x, x0)
         return x
+
+
+def steps_of(schedule: Schedule, times: Tensor, draw: Callable[[], Tensor]) -> Iterator[Step]:
+    """The steps between the times, each without a previous one."""
+    knots = zip(times.tolist(), *(values.tolist() for values in schedule(times)), strict=True)
+    for (t, alpha_t, sigma_t), (s, alpha_s, sigma_s) in pairwise(knots):
+        yield Step(schedule, t, s, alpha_t, sigma_t, alpha_s, sigma_s, draw)
 
 
 def ddim(eta: float = 0.0) -> Sampler:

@@ -55,8 +55,9 @@ _MEASURE_OF_GENERATED = (
     "training.visualization.guidance_scale",
     "generation.sampling",
 )
-_MEASURE_OF_DIFFUSION = tuple(
-    f"model.diffusion.{name}" for name in ("snr_gamma", "time_sampling", "logit_mean", "logit_std")
+_MEASURE_OF_DIFFUSION = (
+    *(f"model.diffusion.{name}" for name in ("snr_gamma", "time_sampling", "logit_mean", "logit_std")),
+    "training.masking",
 )
 
 
@@ -198,6 +199,7 @@ def _network_keys(experiment: schema.Experiment) -> dict[str, Any]:
     """The keys that determine what the network's weights mean, except for those of `_condition_keys`."""
     model = experiment.model
     keys = {"[model] name": model.name, "[model.autoencoder] enabled": model.autoencoder.enabled}
+    keys["[training.masking] probability > 0"] = experiment.training.masking.probability > 0
     for field in dataclasses.fields(model.architecture):
         if not field.name.startswith("dropout"):
             keys[f"[model.architecture] {field.name}"] = getattr(model.architecture, field.name)

@@ -165,14 +165,14 @@ def _measured(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, tuple
 def _model(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, Sequence[Attribute]]:
     """The network that would be trained, with fresh weights, and its attributes."""
     experiment, card, autoencoder = resolved.experiment, resolved.dataset.card, resolved.autoencoder
-    columns, table = experiment.data.columns, experiment.model
+    table = experiment.model
     caption = resolved.caption or caption_of(experiment, texts, embed=False)
-    model = model_of(table, card, columns, autoencoder.latent_shape if autoencoder else None, caption)
+    model = model_of(experiment, card, autoencoder.latent_shape if autoencoder else None, caption)
     if table.lora.enabled:
         add_lora(model, table.lora)
     if experiment.training.gradient_checkpointing:
         model.checkpoint_gradients()
-    return model, attributes_of(table.conditioning, card, columns, caption)
+    return model, attributes_of(table.conditioning, card, experiment.data.columns, caption)
 
 
 def _costs(resolved: Resolved, model: Denoiser, attributes: Sequence[Attribute]) -> tuple[int, int]:

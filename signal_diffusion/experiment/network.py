@@ -23,7 +23,7 @@ from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.fingerprint import fingerprint
 from signal_diffusion.models.lora import add_lora, frozen_state
-from signal_diffusion.models.registry import build
+from signal_diffusion.models.registry import BACKBONES, build
 from signal_diffusion.paths import expand_path
 from signal_diffusion.randomness import Purpose, derived_seed
 
@@ -51,22 +51,28 @@ def method_on(model: schema.Model, card: DatasetCard) -> Method:
 
 
 def model_of(
-    model: schema.Model,
+    experiment: schema.Experiment,
     card: DatasetCard,
-    columns: schema.Columns,
     latent_shape: tuple[int, int, int] | None = None,
     caption: Caption | None = None,
 ) -> Denoiser:
     """The backbone with fresh weights, for examples as the card describes them, or for their latents."""
+    model = experiment.model
     channels, height, width = latent_shape or card.shape
-    attributes = attributes_of(model.conditioning, card, columns, caption)
+    attributes = attributes_of(model.conditioning, card, experiment.data.columns, caption)
+    signals = card.representation["name"] == "timeseries" and latent_shape is None
+    known = experiment.training.masking.probability > 0
+    if known and not BACKBONES[model.name].takes_known:
+        able = ", ".join(name for name, backbone in BACKBONES.items() if backbone.takes_known)
+        raise UserError(f"[training.masking] probability: {model.name} cannot take masks; use 0, or one of {able}")
     try:
         return build(
             model.name,
             model.architecture,
             shape=(channels, height, width),
             attributes=attributes,
-            electrode_rows=card.representation["name"] == "timeseries" and latent_shape is None,
+            electrode_rows=signals,
+            known=known,
         )
     except UserError as error:
         raise UserError(f"[model.architecture] {error}") from None
@@ -122,7 +128,7 @@ def assemble(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(Purpose.WEIGHTS, experiment.compute.seed))
         latent_shape = autoencoder.latent_shape if autoencoder else None
-        model = model_of(table, card, experiment.data.columns, latent_shape, caption)
+        model = model_of(experiment, card, latent_shape, caption)
         if pretrained and (table.lora.enabled or checkpoint is None):
             pretrained.check(model, experiment)
             pretrained.load(model, experiment, card)

@@ -20,13 +20,17 @@ __all__ = ["Denoiser", "check_heads"]
 class Denoiser(nn.Module, ABC):
     """A network `forward(x, t, cond) -> prediction`; the prediction has the shape of x.
 
-    In every conditional backbone, the attribute `conditioning` is the module that embeds the conditions.
+    In every conditional backbone, the attribute `conditioning` is the module that embeds the conditions. A backbone
+    that is registered with `takes_known` accepts `known` in `__init__`, sets `takes_known` to it, and passes its input
+    through `with_known`.
     """
 
     num_tokens: int
     """Tokens per example at the input of the first block."""
     lora_targets: tuple[str, ...] = ()
     """Endings of the names of the linear layers that LoRA adapts; () = not a transformer, so no LoRA."""
+    takes_known: bool = False
+    """Whether its input contains what is given of the examples."""
     gradient_checkpointing: bool = False
     """Whether activations inside blocks are recomputed in the backward pass instead of stored."""
 
@@ -55,6 +59,17 @@ class Denoiser(nn.Module, ABC):
             if isinstance(module, HasCaptions):
                 module.set_captions(caption)
                 module.to(device)
+
+    def with_known(self, x: Tensor, cond: Conditioning) -> Tensor:
+        """The network's input: x (B, C, H, W), or (B, 2C, H, W) with given values in their places and their mask."""
+        known = cond.known
+        if not self.takes_known:
+            if known is not None:
+                raise ValueError("the network was built without `known`, and cannot take given values")
+            return x
+        if known is None:
+            return torch.cat([x, torch.zeros_like(x)], dim=1)
+        return torch.cat([known.inserted(x), known.mask.to(x.dtype)], dim=1)
 
     def checkpoint_gradients(self) -> None:
         """Turn gradient checkpointing on."""

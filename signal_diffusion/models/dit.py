@@ -68,15 +68,17 @@ class DiT(Denoiser):
         shape: tuple[int, int, int],
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
+        known: bool = False,
     ) -> None:
         super().__init__()
         self.check(architecture)
+        self.takes_known = known
         channels, width = shape[0], _width(architecture)
         (grid,) = token_grids(shape, architecture.patch_size, electrode_rows=electrode_rows)
         self.patch_size, self.grid = architecture.patch_size, grid
         self.num_tokens = math.prod(grid)
         token_size = channels * math.prod(self.patch_size)
-        self.patch_embedding = nn.Linear(token_size, width)
+        self.patch_embedding = nn.Linear((1 + known) * token_size, width)
         self.register_buffer("positions", _positions(grid, width, electrode_rows=electrode_rows), persistent=False)
         self.electrodes = nn.Embedding(grid[0], width) if electrode_rows else None
         self.time_embedding = TimestepEmbedding(width)
@@ -107,7 +109,9 @@ class DiT(Denoiser):
         if self.conditioning is not None:
             condition = condition + self.conditioning(cond)
         condition = F.silu(condition)
-        tokens = self.patch_embedding(patchify(x, self.patch_size)) + self._position_embedding()  # (B, N, D)
+        tokens = (
+            self.patch_embedding(patchify(self.with_known(x, cond), self.patch_size)) + self._position_embedding()
+        )  # (B, N, D)
         for block in self.layers:
             tokens = self.apply_block(block, tokens, condition)
         shift, scale = self.modulation(condition).float()[:, None].chunk(2, dim=-1)

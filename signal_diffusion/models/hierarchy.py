@@ -72,8 +72,10 @@ class Hierarchy(Denoiser):
         shape: tuple[int, int, int],
         attributes: Sequence[Attribute],
         electrode_rows: bool,
+        known: bool,
     ) -> None:
         super().__init__()
+        self.takes_known = known
         self.grids = grids = token_grids(shape, patch_size, electrode_rows=electrode_rows, num_levels=len(depths))
         factor = (1, 2) if electrode_rows else (2, 2)
         pairs = list(pairwise(widths))
@@ -85,7 +87,7 @@ class Hierarchy(Denoiser):
 
         self.time_embedding = TimestepEmbedding(condition_width)
         self.conditioning = ConditioningEmbedding(attributes, condition_width) if attributes else None
-        self.patch_embedding = TokenMerge(shape[0], widths[0], patch_size)
+        self.patch_embedding = TokenMerge((1 + known) * shape[0], widths[0], patch_size)
         self.places = PositionEmbedding(grids[0], widths[0], electrode_rows=electrode_rows)
         self.down = nn.ModuleList(layers(level) for level in range(len(pairs)))
         self.merges = nn.ModuleList(TokenMerge(outer, inner, factor) for outer, inner in pairs)
@@ -117,7 +119,7 @@ class Hierarchy(Denoiser):
 
         # Under autocast the residual stream is deliberately bf16, not fp32 as in dit: merges are linear layers and
         # would round it anyway, and the finest grids cost memory.
-        tokens = self.places(self.patch_embedding(x.movedim(1, -1)))  # (B, H/ph, W/pw, D)
+        tokens = self.places(self.patch_embedding(self.with_known(x, cond).movedim(1, -1)))  # (B, H/ph, W/pw, D)
         skips = []
         for level, layers in enumerate(self.down):
             skips.append(self._run(layers, tokens, condition, *inputs[level]))

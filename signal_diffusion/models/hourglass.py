@@ -78,6 +78,7 @@ class Hourglass(Hierarchy):
         shape: tuple[int, int, int],
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
+        known: bool = False,
     ) -> None:
         self.check(architecture)
         widths, mapping_width = architecture.widths, architecture.mapping_width
@@ -98,6 +99,7 @@ class Hourglass(Hierarchy):
             shape=shape,
             attributes=attributes,
             electrode_rows=electrode_rows,
+            known=known,
         )
         self.neighbourhoods = [(grid, kernel(level, grid)) for level, grid in enumerate(self.grids)]
         self.head_dim = architecture.attention_head_dim

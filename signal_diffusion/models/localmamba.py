@@ -95,6 +95,7 @@ class LocalMamba(Hierarchy):
         shape: tuple[int, int, int],
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
+        known: bool = False,
     ) -> None:
         dims, directions = architecture.dims, architecture.scan_directions
         self.check(architecture)
@@ -112,6 +113,7 @@ class LocalMamba(Hierarchy):
             shape=shape,
             attributes=attributes,
             electrode_rows=electrode_rows,
+            known=known,
         )
         self.mapping = mapping_network(architecture, mapping_width) if architecture.mapping_depth else nn.SiLU()
         self.output_norm = AdaRMSNorm(dims[0], mapping_width)

@@ -32,6 +32,8 @@ class Backbone:
     """`(folder) -> architecture` of weights in diffusers' layout; None = it can only start from our own checkpoints."""
     part: str = ""
     """Name of its folder in a diffusers pipeline."""
+    takes_known: bool = False
+    """Whether it can be trained with masks, to generate the rest of examples of which some values are given."""
 
     def __post_init__(self) -> None:
         if not is_pydantic_dataclass(self.architecture):
@@ -42,9 +44,9 @@ class Backbone:
 
 
 BACKBONES: dict[str, Backbone] = {
-    "dit": Backbone(DiTArchitecture, DiT),
-    "hourglass": Backbone(HourglassArchitecture, Hourglass),
-    "localmamba": Backbone(LocalMambaArchitecture, LocalMamba),
+    "dit": Backbone(DiTArchitecture, DiT, takes_known=True),
+    "hourglass": Backbone(HourglassArchitecture, Hourglass, takes_known=True),
+    "localmamba": Backbone(LocalMambaArchitecture, LocalMamba, takes_known=True),
     "sd35": Backbone(sd35.SD35Architecture, sd35.SD35, sd35.architecture_of, "transformer"),
     "unet": Backbone(unet.UNetArchitecture, unet.UNet, unet.architecture_of, "unet"),
 }
@@ -57,15 +59,17 @@ def build(
     shape: tuple[int, int, int],
     attributes: Sequence[Attribute] = (),
     electrode_rows: bool = False,
+    known: bool = False,
 ) -> Denoiser:
     """Build a backbone with fresh weights for examples of `shape` (C, H, W), conditioned on `attributes`.
 
-    With `electrode_rows`, the rows of an example are electrodes: they have no order, and are identified by index.
+    With `electrode_rows`, the rows of an example are electrodes: they have no order, and are identified by index. With
+    `known`, some values of an example may be given, see `Denoiser.with_known`.
     """
     if name not in BACKBONES:
         raise UserError(f"backbone {name!r} is unknown: expected one of {', '.join(BACKBONES)}")
-    kind = BACKBONES[name].builder
-    model = kind(architecture, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
+    kind, options = BACKBONES[name].builder, {"known": True} if known else {}
+    model = kind(architecture, shape=shape, attributes=attributes, electrode_rows=electrode_rows, **options)
     for attribute in ("num_tokens", *(("conditioning",) if attributes else ())):
         if not hasattr(model, attribute):
             raise TypeError(f"{kind.__name__}: __init__ does not set {attribute!r}; see the class Denoiser")

@@ -81,6 +81,7 @@ class Trained:
             shape=self.card.shape,
             autoencoder=self.autoencoder,
             device=device_of(self.experiment.compute),
+            takes_known=self.model.takes_known,
         )
 
 

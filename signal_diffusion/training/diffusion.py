@@ -25,6 +25,7 @@ from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
+from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import raise_on_all_processes
@@ -45,6 +46,7 @@ from signal_diffusion.training.components import Components
 from signal_diffusion.training.jobs import Job, Kind, Start
 from signal_diffusion.training.latent_cache import cache_key, cached
 from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
+from signal_diffusion.training.masking import Masking
 from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.running import command, suggest_command
@@ -137,7 +139,9 @@ def _components(
         shape=dataset.card.shape,
         autoencoder=autoencoder,
         device=accelerator.device,
+        takes_known=assembly.model.takes_known,
     )
+    masking = _masking(experiment, dataset)
     comparison = _comparison(start, experiment, dataset, (train, held_out), generator)
     components = Components(
         model=assembly.model,
@@ -147,10 +151,11 @@ def _components(
             augmentation=experiment.data.augmentation,
             cfg_dropout=conditioning.cfg_dropout if attributes else 0.0,
             attribute_dropout=conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
+            masking=masking,
         ),
         examples=inputs,
         order=order,
-        validation=_validation(experiment, held_out_inputs, method, encoding),
+        validation=_validation(experiment, held_out_inputs, method, encoding, masking),
         previews=Previews(
             start.paths.samples,
             train,
@@ -221,7 +226,11 @@ def _weights(dataset: Dataset, accelerator: Accelerator) -> np.ndarray | None:
 
 
 def _validation(
-    experiment: schema.Experiment, held_out: Examples | None, method: Method, encoding: Encoding | None
+    experiment: schema.Experiment,
+    held_out: Examples | None,
+    method: Method,
+    encoding: Encoding | None,
+    masking: Masking | None,
 ) -> Validation | None:
     table = experiment.training.validation
     if held_out is None:
@@ -233,7 +242,17 @@ def _validation(
         batch_size=table.batch_size or experiment.data.loading.batch_size,
         seed=experiment.compute.seed,
         encoding=encoding,
+        masking=masking,
     )
+
+
+def _masking(experiment: schema.Experiment, dataset: Dataset) -> Masking | None:
+    table, signals = experiment.training.masking, dataset.representation
+    if not table.probability:
+        return None
+    assert isinstance(signals, TimeSeries)  # checked by `model_of`
+    scaled = dataset.card.preprocessing.get("reference") == "average"
+    return Masking(table=table, microvolts=signals.microvolts_of_x0() if scaled else None)
 
 
 def _comparison(

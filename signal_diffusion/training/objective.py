@@ -14,6 +14,7 @@ from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.training.latents import Encoding
+from signal_diffusion.training.masking import Masking
 
 __all__ = ["Denoising"]
 
@@ -28,6 +29,8 @@ class Denoising:
     augmentation: schema.Augmentation
     cfg_dropout: float
     attribute_dropout: float
+    masking: Masking | None = None
+    """None = nothing is given of any example."""
 
     def __call__(
         self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
@@ -37,7 +40,9 @@ class Denoising:
         x0 = augment(x, self.augmentation, generator)
         if self.encoding:
             x0 = self.encoding(x0, generator)
-        x0 = x0 / self.method.data_std
+        x0, known = x0 / self.method.data_std, None
+        if self.masking:
+            x0, known = self.masking(x0, generator)
         t = self.method.sample_time(
             len(x0),
             generator,
@@ -45,9 +50,9 @@ class Denoising:
             num_processes=accelerator.num_processes,
         )
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
-        cond = self.dropped(Conditioning(attributes), generator)
+        cond = self.dropped(Conditioning(attributes), generator).with_known(known)
         prediction = network(self.method.add_noise(x0, noise, t), t, cond)
-        return self.method.loss(prediction, x0, noise, t).mean()
+        return self.method.loss(prediction, x0, noise, t, known).mean()
 
     def dropped(self, cond: Conditioning, generator: torch.Generator) -> Conditioning:
         """Replace conditions by nulls at random: all of an example's (for guidance), or single attributes."""

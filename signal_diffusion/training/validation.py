@@ -19,6 +19,7 @@ from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from signal_diffusion.training.latents import Encoding
+from signal_diffusion.training.masking import Masking
 
 __all__ = ["Validation", "for_each_example", "in_eval_mode"]
 
@@ -29,7 +30,7 @@ class Validation:
     """Validation loss of a fixed set of examples, each with its own noise and time.
 
     The times are the midpoints of equally probable strata of the training density, assigned in an order that depends
-    on the seed; the noise of example i depends on (seed, i). Latents are the posterior means.
+    on the seed; the noise and the mask of example i depend on (seed, i). Latents are the posterior means.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Validation:
         batch_size: int,
         seed: int,
         encoding: Encoding | None,
+        masking: Masking | None = None,
     ) -> None:
+        self._masking = masking
         self._examples, self._method, self._batch_size, self._seed = examples, method, batch_size, seed
         self._encoding = encoding
         self._indices = evenly_spaced(len(examples), num_examples)
@@ -72,10 +75,13 @@ class Validation:
         generators = [generator_for(Purpose.VALIDATION, self._seed, int(i)) for i in positions]
         x = x.to(device)
         x0 = (self._encoding(x) if self._encoding else x) / self._method.data_std
-        noise = noise_for(generators, tuple(x0.shape[1:])).to(device)
+        noise, known = noise_for(generators, tuple(x0.shape[1:])).to(device), None
+        if self._masking:
+            x0, known = self._masking.of_each(x0, generators)
         t = self._times[torch.from_numpy(positions)].to(device)
-        prediction = model(self._method.add_noise(x0, noise, t), t, Conditioning(attributes).to(device))
-        return self._method.loss(prediction, x0, noise, t)
+        cond = Conditioning(attributes).to(device).with_known(known)
+        prediction = model(self._method.add_noise(x0, noise, t), t, cond)
+        return self._method.loss(prediction, x0, noise, t, known)
 
 
 @contextmanager

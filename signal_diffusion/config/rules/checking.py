@@ -58,6 +58,7 @@ DIFFUSION_RULES: tuple[Callable[[Experiment], Iterator[Finding]], ...] = (
     data.balancing,
     model.pretrained_parts,
     model.cached_latents,
+    training.masking,
     model.attributes,
     model.captions,
     model.betas,

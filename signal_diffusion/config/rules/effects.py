@@ -85,6 +85,7 @@ NOT_OF_AN_AUTOENCODER = (
     ("data.balancing", "columns max_weight"),
     ("training.validation", "num_generated"),
     ("training.visualization", "guidance_scale animation seed"),
+    ("training.masking", "probability electrodes gaps continuations"),
     ("validation_rules", "require_labels_if_conditional warn_if_batch_size_small"),
     ("output.subdirs", "generated"),
 )

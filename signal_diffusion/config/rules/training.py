@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.rules.findings import AnyExperiment, Finding
-from signal_diffusion.config.schema import GENERATED
+from signal_diffusion.config.schema import GENERATED, Experiment
 
-__all__ = ["checkpointing", "followed_metric", "precision", "scheduler"]
+__all__ = ["checkpointing", "followed_metric", "masking", "precision", "scheduler"]
 
 
 def precision(experiment: AnyExperiment) -> Iterator[Finding]:
@@ -44,6 +44,17 @@ def checkpointing(experiment: AnyExperiment) -> Iterator[Finding]:
             "training.on_nonfinite",
             "'rollback' resumes from a checkpoint, but training.checkpointing.save_optimizer is false",
         )
+
+
+def masking(experiment: Experiment) -> Iterator[Finding]:
+    """Masks need signals, and at least one kind."""
+    table, key = experiment.training.masking, "training.masking.probability"
+    if not table.probability:
+        return
+    if experiment.data.representation != "timeseries" or experiment.model.autoencoder.enabled:
+        yield key, "masks need examples that are signals: data.representation = 'timeseries', without an autoencoder"
+    if not table.electrodes + table.gaps + table.continuations:
+        yield key, "no kind of mask has a frequency above 0; set electrodes, gaps or continuations"
 
 
 def followed_metric(experiment: AnyExperiment) -> Iterator[Finding]:

@@ -80,6 +80,11 @@ class TimeSeries(Representation):
         mean, scale = self._moments(tensor)
         return tensor.float().squeeze(-3) * scale + mean
 
+    def microvolts_of_x0(self) -> tuple[Tensor, Tensor]:
+        """µV that one unit of `tensor / data_std` means, and µV of its zero, (electrodes,) each."""
+        mean, scale = self._moments(torch.empty(0))
+        return scale[:, 0] * self.data_std, mean[:, 0]
+
     def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
         """Mean decibels of all electrodes: ascending frequencies, Hz, and dB re 1 µV; None below 64 samples.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.known import Known
 
 __all__ = ["Attribute", "Caption", "Categorical", "Conditioning", "Numeric"]
 
@@ -24,14 +25,20 @@ class Conditioning:
 
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
     """Values (B,): the int64 index of a category or a caption (−1 = null), or a float32 number (NaN = null)."""
+    known: Known | None = None
+    """What is given of the examples, for a network that takes it; it has no null and is never dropped."""
 
     def __len__(self) -> int:
-        """Number of examples in the batch; 0 if there are no attributes."""
-        return next((len(values) for values in self.attributes.values()), 0)
+        """Number of examples in the batch; 0 if there are no conditions."""
+        return next((len(values) for values in self.attributes.values()), len(self.known) if self.known else 0)
 
     def __getitem__(self, rows: slice | Tensor) -> Conditioning:
         """The conditions of some examples: a slice, indices or a mask."""
-        return self._map(lambda values: values[rows])
+        return replace(self._map(lambda values: values[rows]), known=self.known[rows] if self.known else None)
+
+    def with_known(self, known: Known | None) -> Conditioning:
+        """The same attributes with what is given of the examples."""
+        return replace(self, known=known)
 
     def drop(self, mask: Tensor) -> Conditioning:
         """A copy with every attribute null for the examples in `mask`, (B,) bool."""
@@ -39,16 +46,16 @@ class Conditioning:
 
     def drop_each(self, masks: Mapping[str, Tensor]) -> Conditioning:
         """A copy with each attribute null for the examples in its own mask, (B,) bool; without a mask it stays."""
-        return Conditioning(
-            {name: _dropped(v, masks[name]) if name in masks else v for name, v in self.attributes.items()}
-        )
+        attributes = {name: _dropped(v, masks[name]) if name in masks else v for name, v in self.attributes.items()}
+        return replace(self, attributes=attributes)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Conditioning:
         """The same conditions on another device."""
-        return self._map(lambda values: values.to(device, non_blocking=non_blocking))
+        known = self.known.to(device, non_blocking=non_blocking) if self.known else None
+        return self._map(lambda values: values.to(device, non_blocking=non_blocking)).with_known(known)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        return Conditioning({name: change(values) for name, values in self.attributes.items()})
+        return replace(self, attributes={name: change(values) for name, values in self.attributes.items()})
 
 
 def _dropped(values: Tensor, mask: Tensor) -> Tensor:

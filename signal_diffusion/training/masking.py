@@ -1,0 +1,102 @@
+"""Random masks: which values of an example the network is given, and which it is trained to restore."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from signal_diffusion.config import schema
+from signal_diffusion.known import Known
+
+__all__ = ["Masking"]
+
+GAP = (1 / 64, 1 / 2)
+"""Shortest and longest gap, as shares of the window; lengths are log-uniform."""
+CONTINUED = (1 / 16, 15 / 16)
+"""Smallest and largest share of the window that is given of a continuation; uniform."""
+KINDS = ("electrodes", "gaps", "continuations")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """Draws masks according to [training.masking] for examples whose rows are electrodes, (B, C, H, W)."""
+
+    table: schema.Masking
+    microvolts: tuple[Tensor, Tensor] | None = None
+    """For signals with an average reference: µV per unit of x0 of each electrode, and µV of its zero, (H,) each. None
+    for other references."""
+
+    def __call__(self, x0: Tensor, generator: torch.Generator) -> tuple[Tensor, Known]:
+        """x0 and what is given of it.
+
+        An average reference contains the missing electrodes. So where electrodes are missing, x0 is referenced to the
+        average of those that are given: all that is known of a recording without the others.
+        """
+        count, (_, electrodes, samples) = len(x0), x0.shape[1:]
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(count, *shape, generator=generator, device=x0.device)
+
+        rows = _some_electrodes(uniform(), uniform(electrodes))  # (B, H)
+        spans = {"gaps": ~_gap(uniform(), uniform(), samples), "continuations": _end(uniform(), uniform(), samples)}
+        masks = [rows[:, :, None].expand(-1, -1, samples)]
+        masks += [each[:, None].expand(-1, electrodes, -1) for each in spans.values()]  # (B, H, W) each
+        kinds = torch.multinomial(
+            torch.tensor([getattr(self.table, kind) for kind in KINDS], device=x0.device, dtype=torch.float32),
+            2 * count,
+            replacement=True,
+            generator=generator,
+        ).view(2, count)
+        first, second = (torch.stack(masks)[kind, torch.arange(count, device=x0.device)] for kind in kinds)
+        combine, masked = uniform()[:, None, None], uniform() < self.table.probability
+        both = torch.where(combine < 3 / 4, first | second, first & second)
+        given = torch.where((combine < 1 / 2) | both.flatten(1).all(1)[:, None, None], first, both)
+        given &= masked[:, None, None]
+        chosen = (kinds[0] == 0) | ((kinds[1] == 0) & (combine.flatten() >= 1 / 2))
+        if self.microvolts is not None:
+            x0 = _referenced(x0, rows | ~(chosen & masked)[:, None], *self.microvolts)
+        return x0, Known(x0, given[:, None].expand_as(x0))
+
+    def of_each(self, x0: Tensor, generators: Sequence[torch.Generator]) -> tuple[Tensor, Known]:
+        """The same with one CPU generator per example, so that an example does not depend on the rest of the batch."""
+        parts = [self(each[None].cpu(), generator) for each, generator in zip(x0, generators, strict=True)]
+        known = Known(*(torch.cat([getattr(each, name) for _, each in parts]) for name in ("values", "mask")))
+        return torch.cat([each for each, _ in parts]).to(x0.device), known.to(x0.device)
+
+
+def _some_electrodes(number: Tensor, order: Tensor) -> Tensor:
+    """1 to H − 1 electrodes, each number equally likely: (B, H) bool, from uniform random numbers (B,) and (B, H)."""
+    count = order.shape[1]
+    given = 1 + (number * (count - 1)).floor().clamp(max=count - 2)
+    return order.argsort(1).argsort(1) < given[:, None]
+
+
+def _gap(length: Tensor, start: Tensor, samples: int) -> Tensor:
+    """A stretch (B, W) bool, from uniform random numbers (B,) each."""
+    shortest, longest = map(math.log, GAP)
+    size = (samples * torch.exp(shortest + length * (longest - shortest))).round().clamp(1, samples)
+    return _stretch((start * (samples - size + 1)).floor(), size, samples)
+
+
+def _end(share: Tensor, side: Tensor, samples: int) -> Tensor:
+    """The beginning or the end (B, W) bool, from uniform random numbers (B,) each."""
+    least, most = CONTINUED
+    size = (samples * (least + share * (most - least))).round().clamp(1, samples)
+    return _stretch(torch.where(side < 1 / 2, torch.zeros_like(size), samples - size), size, samples)
+
+
+def _stretch(start: Tensor, size: Tensor, samples: int) -> Tensor:
+    time = torch.arange(samples, device=start.device)
+    return (time >= start[:, None]) & (time < (start + size)[:, None])
+
+
+def _referenced(x0: Tensor, electrodes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """x0 (B, C, H, W) with the signals' average over some electrodes, (B, H) bool, taken off all of them."""
+    scale, zero = (each.to(x0)[:, None] for each in (scale, zero))  # (H, 1)
+    weights = (electrodes / electrodes.sum(1, keepdim=True)).to(x0.dtype)  # (B, H)
+    average = torch.einsum("bh,bchw->bcw", weights, x0 * scale + zero)
+    return x0 - average[:, :, None] / scale
