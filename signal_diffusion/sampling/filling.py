@@ -1,0 +1,81 @@
+"""Fill what is missing of long recordings, window by window: each window is generated given what is there by then.
+
+So the windows of a draw continue each other: the beginning of each is the end of the one before, or what was recorded.
+Nothing has to be averaged or faded, which would take power from signals that differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+__all__ = ["FillWindow", "fill", "window_starts"]
+
+CONTEXT = 1 / 4
+"""Share of a window that is already there when the rest of it is generated, if there is so much before it."""
+
+
+class FillWindow(Protocol):
+    """Generates the missing values of one window, for all draws."""
+
+    def __call__(self, values: np.ndarray, known: np.ndarray, *, number: int, start: int) -> np.ndarray:
+        """The window (draws, electrodes, window), µV, of which `values` is given where `known` (electrodes, window).
+
+        `number` counts the windows from 0; `start` is the window's first sample in the recording.
+        """
+
+
+def fill(
+    values: np.ndarray,
+    known: np.ndarray,
+    window: int,
+    fill_window: FillWindow,
+    *,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Fill in the missing values in place; values that are known are never written.
+
+    Parameters
+    ----------
+    values
+        Draws of a recording, (draws, electrodes, samples), µV; may be a memory map.
+    known
+        Bool (electrodes, samples): what all draws have in common because it was recorded, or generated before.
+    window
+        Samples of a window.
+    on_window
+        Called as `on_window(done, total)` before each window and after the last; may raise.
+    """
+    known = known.copy()
+    starts = list(window_starts(~known.all(0), window))
+    for number, start in enumerate(starts):
+        on_window(number, len(starts))
+        span = slice(start, start + window)
+        given, mask = values[:, :, span], known[:, span]
+        missing = window - mask.shape[1]  # the recording may be shorter than a window
+        padded = np.pad(given, ((0, 0), (0, 0), (0, missing))), np.pad(mask, ((0, 0), (0, missing)))
+        generated = fill_window(*padded, number=number, start=start)[:, :, : mask.shape[1]]
+        values[:, :, span] = np.where(mask, given, generated)
+        known[:, span] = True
+    on_window(len(starts), len(starts))
+
+
+def window_starts(missing: np.ndarray, window: int) -> Iterator[int]:
+    """First samples of the windows that cover all samples where something is missing, (samples,) bool.
+
+    A stretch that fits into a window with context on both sides is in its middle. A longer one starts after a quarter
+    of the first window, and the windows after it overlap by as much.
+    """
+    context, end = int(window * CONTEXT), 0
+    last = max(0, len(missing) - window)
+    edges = np.flatnonzero(np.diff(missing.astype(np.int8), prepend=0, append=0))
+    for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        first = max(first, end)
+        while first < stop:
+            length = stop - first
+            before = max(context, (window - length) // 2)
+            start = min(max(0, first - before), last)
+            yield start
+            end = first = start + window
