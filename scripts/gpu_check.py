@@ -39,7 +39,7 @@ from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.registry import BACKBONES, build
-from signal_diffusion.models.selective_scan import selective_scan, selective_scan_backends
+from signal_diffusion.models.selective_scan.operator import selective_scan, selective_scan_backends
 from signal_diffusion.training.optimizers import build_optimizer
 
 __all__ = ["Network", "Result", "checks", "main", "run"]

@@ -37,7 +37,7 @@ from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.hourglass import HourglassArchitecture
 from signal_diffusion.models.localmamba import LocalMambaArchitecture
 from signal_diffusion.models.registry import build
-from signal_diffusion.models.selective_scan import selective_scan
+from signal_diffusion.models.selective_scan.operator import selective_scan
 from signal_diffusion.training.device import cpu_has_bf16
 from signal_diffusion.training.optimizers import build_optimizer
 

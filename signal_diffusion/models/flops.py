@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
-from signal_diffusion.models import selective_scan  # noqa: F401  (registers the scan's operator)
 from signal_diffusion.models.attention.tiles import FLOP_FORMULAS
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.models.selective_scan import operator  # noqa: F401  (registers the scan's operator)
 
 __all__ = ["counted_flops", "forward_flops"]
 

@@ -25,7 +25,7 @@ from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, check_mapping, mapping_network, of_level
 from signal_diffusion.models.levels import AdaRMSNorm
 from signal_diffusion.models.scan_orders import Direction, inverse_order, scan, scan_order, unscan
-from signal_diffusion.models.selective_scan import selective_scan, selective_scan_kernel
+from signal_diffusion.models.selective_scan.operator import selective_scan, selective_scan_kernel
 
 __all__ = ["LocalMamba", "LocalMambaArchitecture"]
 

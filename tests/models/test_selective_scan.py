@@ -10,8 +10,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models import selective_scan as module
-from signal_diffusion.models.selective_scan import selective_scan, selective_scan_backends, selective_scan_kernel
+from signal_diffusion.models.selective_scan import chunked, mamba_kernel, operator
+from signal_diffusion.models.selective_scan.operator import (
+    selective_scan,
+    selective_scan_backends,
+    selective_scan_kernel,
+)
 
 CPU = torch.device("cpu")
 
@@ -80,7 +84,7 @@ def test_bf16_inputs_add_only_their_rounding_error(shape):
 
 @pytest.mark.parametrize("block", [1, 200, 10**6])  # elements of 1, 4 and all 13 chunks
 def test_any_number_of_chunks_at_once_gives_the_same_result(block, monkeypatch):
-    monkeypatch.setattr(module, "CPU_BLOCK", block)
+    monkeypatch.setattr(chunked, "CPU_BLOCK", block)
     inputs = random_inputs(2, 6, 4, 200, 2)
 
     assert worst_error(with_gradients(selective_scan, inputs), with_gradients(reference, inputs)) < 1e-12
@@ -165,7 +169,7 @@ def test_shapes_are_known_for_meta_and_fake_tensors():
 def test_the_operator_passes_opcheck():
     inputs = [x.float().requires_grad_() for x in random_inputs(2, 6, 4, 37, 2)]
 
-    torch.library.opcheck(module._scan, (*inputs, None))
+    torch.library.opcheck(operator._scan, (*inputs, None))
 
 
 def test_outputs_and_gradients_equal_mambapy():
@@ -189,13 +193,13 @@ def test_the_backend_can_be_forced_and_one_that_cannot_run_is_refused():
 
 
 def test_cuda_uses_the_compiled_extension_if_it_imports(monkeypatch):
-    module._mamba.cache_clear()
+    mamba_kernel.extension.cache_clear()
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", SimpleNamespace())
     with_it = selective_scan_backends(torch.device("cuda"))
-    module._mamba.cache_clear()
+    mamba_kernel.extension.cache_clear()
     monkeypatch.setitem(sys.modules, "selective_scan_cuda", None)  # an import that fails
     without = selective_scan_backends(torch.device("cuda"))
-    module._mamba.cache_clear()
+    mamba_kernel.extension.cache_clear()
 
     assert (with_it, without) == (("mamba_ssm", "torch"), ("torch",))
 
@@ -203,7 +207,7 @@ def test_cuda_uses_the_compiled_extension_if_it_imports(monkeypatch):
 def test_the_compiled_extension_gets_the_types_and_strides_that_it_checks():
     u, delta, a, b, c, d, bias = (x.float() for x in random_inputs(2, 6, 4, 37, 2))
 
-    *found, gate, last = module._mamba_inputs(
+    *found, gate, last = mamba_kernel._mamba_inputs(
         u.bfloat16().mT.contiguous().mT, delta, a.mT.contiguous().mT, b, c, d, bias
     )
 
