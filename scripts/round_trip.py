@@ -26,7 +26,8 @@ from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError, report_user_errors
 from signal_diffusion.evaluation.reconstruction import BANDS, round_trip_metrics
 from signal_diffusion.experiment.dataset import Dataset
-from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
+from signal_diffusion.models.autoencoders.loading import load_vae
 
 WIDTH = 160  # columns; in a file or a pipe, rich would fold the table to 80
 

@@ -13,7 +13,7 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import CONFIG_NAME, load_autoencoder_experiment, load_experiment
-from signal_diffusion.models.autoencoders.frozen import LatentStatistics
+from signal_diffusion.models.autoencoders.latent_statistics import LatentStatistics
 from signal_diffusion.untrusted import read_json
 
 __all__ = ["FROZEN_NAME", "LATENTS_NAME", "Checkpoint"]

@@ -18,7 +18,8 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.experiment.pretrained import KEYS, Pretrained, check_same_frozen
-from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
+from signal_diffusion.models.autoencoders.loading import load_vae
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.fingerprint import fingerprint

@@ -21,7 +21,8 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import MissingError, UserError, listed
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_network, other_conditions
-from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
+from signal_diffusion.models.autoencoders.latent_statistics import LatentStatistics
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.pretrained import CONFIG, PIPELINE, DiffusersDenoiser, find_model_folder
 from signal_diffusion.models.registry import BACKBONES

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
+from signal_diffusion.models.autoencoders.latent_statistics import LatentStatistics
 
 __all__ = ["Encoding", "check_statistics", "fit_statistics"]
 

@@ -22,7 +22,8 @@ from signal_diffusion.data.representations.representation import PictureOptions
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.reconstruction import BANDS
 from signal_diffusion.experiment.dataset import Dataset
-from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
+from signal_diffusion.models.autoencoders.loading import load_vae
 from signal_diffusion.models.autoencoders.trainable import KlAutoencoder
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training import autoencoder as entry

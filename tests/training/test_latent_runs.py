@@ -26,7 +26,8 @@ from signal_diffusion.experiment import network
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.experiment.resolving import resolve
-from signal_diffusion.models.autoencoders.frozen import Autoencoder, load_vae
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
+from signal_diffusion.models.autoencoders.loading import load_vae
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import load_trained

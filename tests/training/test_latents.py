@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
+from signal_diffusion.models.autoencoders.latent_statistics import LatentStatistics
 from signal_diffusion.training import latents
 from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
 from tests.latent_spaces import autoencoder, pictures

@@ -7,50 +7,27 @@ sizes that the autoencoder does not divide.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from pydantic import Field
 from torch import Tensor
 
 from signal_diffusion.errors import UserError, raise_on_all_processes
+from signal_diffusion.models.autoencoders.latent_statistics import LatentStatistics
+from signal_diffusion.models.autoencoders.loading import KEY
+from signal_diffusion.models.autoencoders.padding import pad_to_multiple, padding_to_multiple
 from signal_diffusion.models.fingerprint import fingerprint
-from signal_diffusion.models.pretrained import CONFIG, find_model_folder, refuse_pickles
-from signal_diffusion.untrusted import read_json
 
-__all__ = ["LOG_VARIANCES", "Autoencoder", "LatentStatistics", "load_vae", "pad_to_multiple", "padding_to_multiple"]
+__all__ = ["LOG_VARIANCES", "Autoencoder"]
 
-KINDS = ("AutoencoderKL", "AutoencoderTiny")
 TILE = 512
 """Rows and columns of a tile, in pixels."""
 PIXELS_AT_A_TIME = TILE**2
 """64 images of 64 × 64, for which the decoder of Stable Diffusion takes 1 to 2 GiB."""
-
 LOG_VARIANCES = (-30.0, 20.0)
 """The range that diffusers clamps a posterior's log-variance to."""
-
-_KEY = "[model.autoencoder] path:"
-
-
-@dataclass(frozen=True)
-class LatentStatistics:
-    """Statistics of each latent channel, scaled by the VAE's own factors, over training examples, positions and draws.
-
-    Draws are samples from the posterior.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
-    """Above zero; 1 for a constant channel."""
-
-    def to_json(self) -> str:
-        """Write them as text; `untrusted.read_json` reads the same values."""
-        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 class Autoencoder:
@@ -88,7 +65,7 @@ class Autoencoder:
         config, (channels, height, width) = vae.config, shape
         if channels not in (1, config.in_channels):
             raise UserError(
-                f"{_KEY} the autoencoder takes {config.in_channels} channels, but the dataset's examples have "
+                f"{KEY} the autoencoder takes {config.in_channels} channels, but the dataset's examples have "
                 f"{channels}; use an autoencoder of {channels} channels, or examples of one channel"
             )
         self.kind = type(vae).__name__
@@ -129,7 +106,7 @@ class Autoencoder:
             assert self._load is not None
             vae = self._prepared(self._load())
             if _fingerprint(vae) != self.fingerprint:
-                raise UserError(f"{_KEY} the weights have changed since this run started; restore the original ones")
+                raise UserError(f"{KEY} the weights have changed since this run started; restore the original ones")
             self._vae = vae.to(self._device)
         return self._vae
 
@@ -263,60 +240,6 @@ def _fingerprint(vae: Any) -> str:
 def _log_variance(moments: Tensor) -> Tensor:
     """The log-variance of the posterior, clamped as in diffusers."""
     return moments.chunk(2, dim=1)[1].clamp(*LOG_VARIANCES)
-
-
-def padding_to_multiple(size: tuple[int, int], factor: int) -> tuple[int, int]:
-    """Rows and columns to add so that a size becomes a multiple of `factor`."""
-    height, width = size
-    return -height % factor, -width % factor
-
-
-def pad_to_multiple(x: Tensor, padding: tuple[int, int]) -> Tensor:
-    """Examples (B, C, H, W) with the last row and column repeated at the bottom and at the right."""
-    down, right = padding
-    return F.pad(x, (0, right, 0, down), mode="replicate")
-
-
-def load_vae(source: str) -> Any:
-    """Load the VAE from a local folder or the Hub ("owner/name" or "owner/name@revision"), or from a pipeline there.
-
-    Raises
-    ------
-    UserError
-        If there is none, it cannot be downloaded, or its weights are not complete.
-    """
-    import diffusers  # takes seconds to import, and most runs do not need it
-    from diffusers.utils import logging
-
-    advice = "copy or download it again"
-    try:
-        folder = find_model_folder(source, "vae")
-        config = read_json(folder / CONFIG, dict[str, Any], advice)
-        if (kind := config.get("_class_name")) not in KINDS:
-            raise UserError(f"{folder} contains a {kind}; expected {' or '.join(KINDS)}")
-        refuse_pickles(folder, kind)
-    except UserError as error:
-        raise type(error)(f"{_KEY} {error}") from None
-    if unsupported := [name for name in ("latents_mean", "latents_std") if config.get(name) is not None]:
-        raise UserError(
-            f"{_KEY} {folder / CONFIG} has {' and '.join(unsupported)}, but scaling latents per channel is not "
-            "supported; use an autoencoder with only scaling_factor and shift_factor"
-        )
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # diffusers would warn about each key of config.json that the class does not take
-    try:
-        # not `load_tensors`: the weights of Stable Diffusion 1 have older names, which diffusers converts
-        vae, loading = getattr(diffusers, kind).from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True, use_safetensors=True
-        )
-    except Exception as error:  # a damaged folder makes diffusers raise errors without a common base class
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{_KEY} cannot read the weights in {folder}: {reason}; {advice}") from None
-    finally:
-        logging.set_verbosity(verbosity)
-    if lacking := loading["missing_keys"]:
-        raise UserError(f"{_KEY} the weights in {folder} lack {sorted(lacking)[0]!r}; copy or download them again")
-    return vae
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

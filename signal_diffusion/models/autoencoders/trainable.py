@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from signal_diffusion.config.autoencoder_tables import KlArchitecture
-from signal_diffusion.models.autoencoders.frozen import LOG_VARIANCES, pad_to_multiple, padding_to_multiple
+from signal_diffusion.models.autoencoders.frozen import LOG_VARIANCES
+from signal_diffusion.models.autoencoders.padding import pad_to_multiple, padding_to_multiple
 
 __all__ = ["KlAutoencoder"]
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.autoencoders import frozen as autoencoders
-from signal_diffusion.models.autoencoders.frozen import Autoencoder, LatentStatistics, load_vae
+from signal_diffusion.models.autoencoders.frozen import Autoencoder
+from signal_diffusion.models.autoencoders.latent_statistics import LatentStatistics
+from signal_diffusion.models.autoencoders.loading import load_vae
 from signal_diffusion.untrusted import read_json
 
 
