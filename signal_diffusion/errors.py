@@ -14,6 +14,7 @@ from typing import ClassVar
 from signal_diffusion.escaping import for_terminal
 
 __all__ = [
+    "LAUNCHER_ENDED",
     "SIGNALS",
     "MissingError",
     "UserError",
@@ -32,6 +33,8 @@ SIGNALS = [
     if hasattr(signal, name)  # Windows lacks the last three
 ]
 """Ctrl-C, a scheduler's end of time, a closed terminal, and the warnings that SLURM can be told to send before."""
+LAUNCHER_ENDED: signal.Signals | None = getattr(signal, "SIGRTMAX", None)
+"""A signal that nobody else sends: `accelerate launch` or torchrun has ended before this process; None but on Linux."""
 
 
 class UserError(Exception):
@@ -125,7 +128,7 @@ def exit_on_signals() -> None:
 
     A signal that this process was told to ignore stays ignored, such as SIGHUP under `nohup`.
     """
-    for number in set(SIGNALS) - {signal.SIGINT}:
+    for number in {*SIGNALS, LAUNCHER_ENDED} - {signal.SIGINT, None}:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from signal_diffusion.errors import SIGNALS
+from signal_diffusion.errors import LAUNCHER_ENDED, SIGNALS
 
 __all__ = ["StopRequest", "Stopped"]
 
@@ -40,7 +40,7 @@ class StopRequest:
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def __enter__(self) -> StopRequest:
-        for number in SIGNALS:
+        for number in filter(None, (*SIGNALS, LAUNCHER_ENDED)):
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue
             self._previous[number] = signal.signal(number, self._catch)
@@ -52,7 +52,8 @@ class StopRequest:
             self._pending[0].wait()
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        self._cause = self._cause or signal.Signals(number).name
+        name = "the end of its launcher" if number == LAUNCHER_ENDED else signal.Signals(number).name
+        self._cause = self._cause or name
         if number != self._number:
             self._number, self._caught_at = number, time.monotonic()
         elif time.monotonic() - self._caught_at > SECONDS_TO_REPEAT:
