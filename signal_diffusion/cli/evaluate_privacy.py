@@ -51,7 +51,7 @@ def privacy(
     from signal_diffusion.sampling.options import named_in_errors
     from signal_diffusion.sampling.privacy import assess_privacy
     from signal_diffusion.sampling.privacy_inputs import checked_split, draw, options_for, other_advice
-    from signal_diffusion.sampling.processes import agreed_checkpoint
+    from signal_diffusion.sampling.processes import agreed_checkpoint, ending_together
     from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import load_trained
     from signal_diffusion.training.launching import start_missing_processes
@@ -72,13 +72,11 @@ def privacy(
     wanted = options_for(experiment, card, num, like)
     with file_in_errors(checkpoint / CONFIG_NAME):
         request, captions = build_request(wanted, experiment, card)
-    trained = load_trained(checkpoint, overrides, captions)
-    try:
+    with ending_together("repeat the command"):
+        trained = load_trained(checkpoint, overrides, captions)
         with progress_bars(shown=PartialState().is_main_process) as progress:
             samples = draw(trained, request, progress)
             report = assess_privacy(trained, dataset, samples, split=split, like=wanted.like, on_progress=progress)
-    finally:
-        PartialState().destroy_process_group()
     if report is not None:
         files = report.save(output)
         print(report.to_text())

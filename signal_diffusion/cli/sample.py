@@ -147,7 +147,7 @@ def _sample(
     from signal_diffusion.sampling.health import health_check
     from signal_diffusion.sampling.job import sample as sample_job
     from signal_diffusion.sampling.output_folder import check_output, default_output, unfinished_folder
-    from signal_diffusion.sampling.processes import agreed_checkpoint
+    from signal_diffusion.sampling.processes import agreed_checkpoint, ending_together
     from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import load_trained
     from signal_diffusion.sampling.writing import SampleFiles
@@ -167,34 +167,34 @@ def _sample(
     check_output(folder)
     with file_in_errors(config):
         request, captions = build_request(wanted, experiment, card)
-    trained = load_trained(checkpoint, overrides, captions)
 
     def report(samples: Samples, written: Sequence[Path]) -> None:
         size = max(1, request.electrodes)
         what = f"{len(samples)} {'windows' if request.electrodes else 'samples'}"
         names = ", ".join(file.name for file in written)
-        print(f"{folder}: {what} from {relative_to_cwd(trained.checkpoint)}: {names}")
+        print(f"{folder}: {what} from {relative_to_cwd(checkpoint)}: {names}")
         print("\n".join(health_check(samples, len(request) // size)))
 
-    try:
-        with progress_bars(shown=PartialState().is_main_process) as progress:
-            sample_job(
-                trained,
-                request,
-                folder,
-                files=SampleFiles(
-                    formats=formats, grid_nrow=table.grid_nrow if table.save_grid else None, animation=animate
-                ),
-                batch_size=batch_size,
-                requested=wanted.named(),
-                on_batch=lambda done: progress("sampling", done, len(request)),
-                on_written=report,
-            )
-    except (KeyboardInterrupt, SystemExit):
-        print(f"stopped; the same command continues from {unfinished_folder(folder)}", file=sys.stderr)
-        raise
-    finally:
-        PartialState().destroy_process_group()
+    with ending_together("repeat the command, which keeps the samples made"):
+        trained = load_trained(checkpoint, overrides, captions)
+        try:
+            with progress_bars(shown=PartialState().is_main_process) as progress:
+                sample_job(
+                    trained,
+                    request,
+                    folder,
+                    files=SampleFiles(
+                        formats=formats, grid_nrow=table.grid_nrow if table.save_grid else None, animation=animate
+                    ),
+                    batch_size=batch_size,
+                    requested=wanted.named(),
+                    on_batch=lambda done: progress("sampling", done, len(request)),
+                    on_written=report,
+                )
+        except (KeyboardInterrupt, SystemExit):
+            if PartialState().is_local_main_process:
+                print(f"stopped; the same command continues from {unfinished_folder(folder)}", file=sys.stderr)
+            raise
 
 
 def _batch_size(text: str) -> int | None:

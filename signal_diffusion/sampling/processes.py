@@ -16,8 +16,9 @@ from accelerate.utils import broadcast_object_list, gather_object
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.sampling.trained import device_of
+from signal_diffusion.training.neighbours import Neighbours
 
-__all__ = ["agreed_checkpoint", "failing_together", "on_all_processes", "processes_of"]
+__all__ = ["agreed_checkpoint", "ending_together", "failing_together", "on_all_processes", "processes_of"]
 
 TIMEOUT = timedelta(days=7)
 """How long a finished process waits for the others; a process that fails stops all of them at once."""
@@ -36,6 +37,16 @@ def agreed_checkpoint(checkpoint: Path, compute: schema.Compute) -> Path:
     processes_of(compute)
     [first] = broadcast_object_list([checkpoint])
     return first
+
+
+@contextmanager
+def ending_together(advice: str) -> Iterator[None]:
+    """Leave the group of processes at the end; if one is lost, end the others with a line that ends with `advice`."""
+    try:
+        with Neighbours(PartialState(), lambda: advice):
+            yield
+    finally:
+        PartialState().destroy_process_group()
 
 
 def on_all_processes(jobs: Sequence[Job], do: Callable[[Job], Result], state: PartialState) -> list[Result]:

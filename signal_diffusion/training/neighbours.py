@@ -20,6 +20,7 @@ from types import FrameType, TracebackType
 from typing import Any, ClassVar, Self
 
 from accelerate import Accelerator
+from accelerate.state import PartialState
 from accelerate.utils import broadcast_object_list
 
 from signal_diffusion.errors import UserError, print_warning, report_user_errors
@@ -29,6 +30,8 @@ __all__ = ["LostProcessError", "Neighbours"]
 SECONDS_TO_CONNECT = 30.0
 SECONDS_TO_HEAR = 5.0
 """How long an error of torch waits for the news of a lost process; sockets of one machine need milliseconds."""
+SECONDS_TO_EXPLAIN = 1.0
+"""How long SIGTERM waits for that news: a launcher sends it when one process has ended, but also to stop all."""
 SECONDS_TO_LEAVE = 15
 """How long the main thread may go on after a loss: it may write a checkpoint, or hang in a collective operation."""
 DONE = b"done\n"
@@ -47,9 +50,9 @@ class LostFirstProcessError(LostProcessError):
 class Neighbours:
     """Within this context, ends this process if another one ends before it has left its own context normally."""
 
-    def __init__(self, accelerator: Accelerator, advice: Callable[[], str]) -> None:
-        """Watch the processes of `accelerator`; `advice` says how to go on."""
-        self._rank, self._world, self._advice = accelerator.process_index, accelerator.num_processes, advice
+    def __init__(self, state: Accelerator | PartialState, advice: Callable[[], str]) -> None:
+        """Watch the processes of `state`; `advice` says how to go on."""
+        self._rank, self._world, self._advice = state.process_index, state.num_processes, advice
         self._sockets: dict[int, socket.socket] = {}
         self._lost: int | None = None
         self._heard, self._left = threading.Event(), threading.Event()
@@ -84,7 +87,7 @@ class Neighbours:
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         """Ignore the launcher's signal after a loss: this process ends anyway, and prints its line before."""
-        if not self._heard.wait(SECONDS_TO_HEAR):
+        if not self._heard.wait(SECONDS_TO_EXPLAIN):
             signal.signal(signal.SIGTERM, self._previous)
             signal.raise_signal(number)
 
