@@ -10,6 +10,7 @@ import torch
 
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.cgroups import memory_limit
 
 __all__ = ["Memory", "check_memory", "state_bytes"]
 
@@ -41,7 +42,7 @@ def state_bytes(training: schema.Training, *, weights: int, trained: int) -> int
 
 
 def check_memory(needed: Memory, device: torch.device, *, checkpoints_gradients: bool) -> None:
-    """Check that the accelerator, or for a CPU the machine, has the memory that training takes.
+    """Check that the accelerator, or for a CPU the machine and this job or container, has the memory for training.
 
     Raises
     ------
@@ -53,6 +54,8 @@ def check_memory(needed: Memory, device: torch.device, *, checkpoints_gradients:
     else:
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun and accelerate
         name, size = "the machine", psutil.virtual_memory().total
+        if (limit := memory_limit()) and limit < size:
+            name, size = "this job or container (its cgroup)", limit
     if processes * (needed.state + needed.activations) <= size:
         return
     for_all = f" for {processes} processes" if processes > 1 else ""

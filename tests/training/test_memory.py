@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment import memory
 from signal_diffusion.experiment.dataset import dataset_of
 from signal_diffusion.experiment.loading import load_autoencoder_experiment
 from signal_diffusion.experiment.measuring import kept_bytes
@@ -18,6 +19,12 @@ from signal_diffusion.training import autoencoder, diffusion
 
 GIB = 2**30
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run in a container of less memory."""
+    monkeypatch.setattr(memory, "memory_limit", lambda: None)
 
 
 def test_a_run_of_more_memory_than_the_machine_has_is_refused_before_it_writes_unless_forced(
@@ -50,6 +57,18 @@ def test_the_advice_is_about_what_takes_the_memory(
     with pytest.raises(UserError, match=r"about 110\.00 GiB per process.* but the machine has 100\.00 GiB;") as caught:
         check_memory(needed, CPU, checkpoints_gradients=checkpoints)
     assert advice in str(caught.value)
+
+
+def test_the_limit_of_a_job_counts_if_the_machine_has_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=100 * GIB))
+    needed = Memory(state=4 * GIB, activations=2 * GIB)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 6 * GIB)
+    check_memory(needed, CPU, checkpoints_gradients=False)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 5 * GIB)
+    with pytest.raises(UserError, match=r"but this job or container \(its cgroup\) has 5\.00 GiB; use a smaller"):
+        check_memory(needed, CPU, checkpoints_gradients=False)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 2**63 - 4096)  # of v1 without a limit
+    check_memory(needed, CPU, checkpoints_gradients=False)
 
 
 def test_processes_on_one_cpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
