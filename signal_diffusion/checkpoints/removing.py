@@ -14,17 +14,18 @@ __all__ = ["UNFINISHED", "prune", "remove_later", "remove_unfinished", "retire"]
 UNFINISHED, RETIRED = ".unfinished-", "retired-"
 
 
-def prune(parent: Path, limit: int | None, *, newest: int, keep: Collection[int | None]) -> None:
+def prune(parent: Path, limit: int | None, *, newest: int, keep: Collection[int | None]) -> list[str]:
     """Remove all of `list_checkpoints` except the last `limit` (None = keep all) and those of the steps `keep`.
 
-    Those after step `newest`, which was just written, are removed too: they are from before the run resumed from an
-    earlier step. Those of a newer version stay.
+    Those after step `newest`, which was just written or resumed from, are removed too, and their names returned: see
+    `remove_later`. Those of a newer version stay.
     """
-    remove_later(parent, newest)
+    later = remove_later(parent, newest)
     for checkpoint in _removable(parent)[: -limit if limit else 0]:
         if named_step(checkpoint) not in keep:
             retire(checkpoint)
     remove_unfinished(parent)
+    return later
 
 
 def remove_later(parent: Path, step: int) -> list[str]:

@@ -202,8 +202,8 @@ def _train_from(trainer: Trainer, job: Job, checkpoint: Checkpoint | None, lines
     accelerator, experiment, paths = trainer.accelerator, job.experiment, trainer.paths
     later = list[str]()
     with raise_on_all_processes():
-        if accelerator.is_main_process:  # before the tracker drops their metrics
-            later = checkpoints.remove_later(paths.checkpoints, trainer.progress.step)
+        if accelerator.is_main_process:  # before the tracker drops the metrics of later ones
+            later = trainer.remove_checkpoints()
     tracker = Tracker(
         paths.base,
         paths.logs if experiment.logging.tensorboard else None,

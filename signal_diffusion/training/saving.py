@@ -41,6 +41,10 @@ class CheckpointWriter:
         self._thread = Thread(target=self._write, args=(step, writers, keep), name="checkpoint", daemon=True)
         self._thread.start()
 
+    def prune(self, step: int, *, keep: Collection[int | None]) -> list[str]:
+        """Remove old checkpoints as after `checkpoint-<step>` was written; returns the names of later ones."""
+        return checkpoints.prune(self._parent, self._limit, newest=step, keep=keep)
+
     @property
     def has_failed(self) -> bool:
         """Whether `collect` will raise."""
@@ -69,7 +73,7 @@ class CheckpointWriter:
     def _write(self, step: int, writers: Mapping[str, checkpoints.Writer], keep: Collection[int | None]) -> None:
         try:
             written = checkpoints.write_checkpoint(self._parent, step, writers)
-            checkpoints.prune(self._parent, self._limit, newest=step, keep=keep)
+            self.prune(step, keep=keep)
             self._written = written
         except Exception as error:  # raised by `collect`, in the thread of the training loop
             self._error = error

@@ -288,8 +288,17 @@ class Trainer:
             with self.ema.applied() if self.ema else nullcontext():
                 exported = self.components.exported(self.model)
             writers = state.writers(self.model, self.ema, optimizer, progress, self.components.attachments)
-            self.writer.start(step, {**writers, **exported}, keep=(progress.best_step, progress.good_step))
+            self.writer.start(step, {**writers, **exported}, keep=self._kept)
         self.saved_step = step
+
+    def remove_checkpoints(self) -> list[str]:
+        """Remove those that a kill kept from being removed, and, with their names returned, those after this step."""
+        return self.writer.prune(self.progress.step, keep=self._kept)
+
+    @property
+    def _kept(self) -> tuple[int | None, int | None]:
+        """Steps of the checkpoints that are never removed: the best and the last good one."""
+        return self.progress.best_step, self.progress.good_step
 
     def _finish_saving(self, tracker: Tracker) -> None:
         """Wait until the checkpoint that is being written exists; raise on all processes if it cannot be written."""

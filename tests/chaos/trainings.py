@@ -54,8 +54,7 @@ def steps_lost(run: Path) -> int:
 def assert_same(run: Path, expected: Path) -> None:
     """Check that a run ended as another: weights, averages, optimizer, progress, all metrics, and the same files.
 
-    A stop saves a checkpoint, which takes the place of an older one; and a checkpoint more than `total_limit` may be
-    left by a kill between the last one and the removal of an older one.
+    A stop saves a checkpoint, which takes the place of an older one, and the best one then stays besides.
     """
     assert largest_difference(run / LAST, expected / LAST) == 0
     assert metrics_of(run) == metrics_of(expected)

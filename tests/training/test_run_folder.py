@@ -57,6 +57,23 @@ def test_a_run_does_not_save_how_it_was_resumed(short: Path, experiment_file: Pa
     )
 
 
+def test_a_resumed_run_removes_what_a_kill_left_beyond_total_limit_before_it_trains(
+    short: Path, experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short, run)
+    shutil.copytree(run / "checkpoint-1", run / "checkpoint-best")
+    overrides = (*QUIET, "training.max_steps=5", "training.checkpointing.total_limit=2")
+
+    def killed(*arguments: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment_file, output_dir=run, resume="latest", overrides=overrides)
+    assert steps_of(run) == [3, 4] and (run / "checkpoint-best").is_dir()
+
+
 def test_a_refused_command_does_not_delete_an_unfinished_checkpoint(
     short: Path, experiment_file: Path, tmp_path: Path
 ) -> None:
