@@ -49,7 +49,7 @@ def fill(
         Called as `on_window(done, total)` before each window and after the last; may raise.
     """
     known = known.copy()
-    starts = list(window_starts(~known.all(0), window))
+    starts = list(window_starts(np.asarray(~known.all(axis=0)), window))
     for number, start in enumerate(starts):
         on_window(number, len(starts))
         span = slice(start, start + window)

@@ -1,0 +1,69 @@
+"""Windows of signals from a trained model, given a part of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.known import Known
+from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.sampling.filling import FillWindow
+from signal_diffusion.sampling.trained import Trained
+
+__all__ = ["MAX_DRAWS", "check_fills_windows", "window_filler"]
+
+MAX_DRAWS = 2**16
+
+
+def check_fills_windows(trained: Trained) -> None:
+    """Raise a `UserError` unless the model's examples are windows of signals, of which values can be given."""
+    if trained.representation.layout != "window" or trained.autoencoder:
+        what = "latents" if trained.autoencoder else trained.card.representation["name"]
+        raise UserError(
+            f"{trained.checkpoint}: a model of {what}, of which no values can be given; use one that was trained on "
+            "signals (data.representation = 'timeseries', without an autoencoder)"
+        )
+
+
+def window_filler(
+    trained: Trained,
+    conditions: Callable[[int], Conditioning],
+    draws: Sequence[int],
+    *,
+    batch_size: int | None = None,
+) -> FillWindow:
+    """A `FillWindow` that samples the model.
+
+    Parameters
+    ----------
+    conditions
+        From the first sample of a window to the conditions of all draws.
+    draws
+        Numbers of the draws, below `MAX_DRAWS`: a draw depends only on the seed, its number, its conditions and what is
+        given.
+    batch_size
+        Draws per batch; None = all.
+    """
+    check_fills_windows(trained)
+    generator, signals = trained.generator, trained.representation
+    model = trained.model.to(generator.device)
+    guide = trained.guide.to(generator.device) if trained.guide else None
+
+    def fill_window(values: np.ndarray, known: np.ndarray, *, number: int, start: int) -> np.ndarray:
+        given = signals.to_tensor(torch.from_numpy(values).float())  # (draws, 1, electrodes, window)
+        cond = conditions(start)
+        if known.any():
+            cond = cond.with_known(Known(given, torch.from_numpy(known).expand_as(given)))
+        samples = generator.generate(
+            model,
+            cond,
+            [number * MAX_DRAWS + draw for draw in draws],
+            guide=guide,
+            batch_size=batch_size or len(draws),
+        )
+        return signals.to_signal(samples).numpy()
+
+    return fill_window
