@@ -99,7 +99,7 @@ MUTATIONS = (
         "sampling/requests.py",
         "cond=self.cond[rows], noise=",
         "noise=",
-        "sampling/test_job.py sampling/test_command.py",
+        "sampling/test_requests.py",
     ),
     # Evaluation
     Mutation(

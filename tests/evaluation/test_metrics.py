@@ -37,6 +37,12 @@ def sets() -> tuple[Features, Features]:
     return Features(eeg(seed=1)), Features(eeg(seed=2))
 
 
+def test_the_embedding_of_the_real_windows_is_white(sets: tuple[Features, Features]):
+    real, _ = embedded(*sets)
+
+    assert np.cov(real, rowvar=False) == pytest.approx(np.eye(real.shape[1]), abs=1e-6)
+
+
 def test_density_and_coverage_are_those_of_prdc(sets: tuple[Features, Features]):
     first, second = embedded(*sets)
     expected = compute_prdc(first, second, nearest_k=5)
