@@ -122,7 +122,10 @@ def check_same_origin(
 
 def _origin_keys(experiment: schema.Experiment | AutoencoderExperiment) -> dict[str, Any]:
     if isinstance(experiment, schema.Experiment):
-        return {**_network_keys(experiment), **_method_keys(experiment)}
+        keys = {**_network_keys(experiment), **_method_keys(experiment)}
+        if experiment.model.pretrained:  # its architecture is in checkpoints, but not yet in the file
+            keys = {key: value for key, value in keys.items() if not key.startswith("[model.architecture]")}
+        return keys
     return {f"[model.architecture] {key}": value for key, value in vars(experiment.model.architecture).items()}
 
 

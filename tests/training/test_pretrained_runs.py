@@ -110,6 +110,19 @@ def test_a_run_resumes_and_samples_without_the_pretrained_folder(config, pipelin
     assert trained.model.network.proj_out.weight.abs().sum() > 0
 
 
+def test_a_checkpoint_of_another_run_is_passed_over_although_the_file_has_no_architecture(config, tmp_path, capsys):
+    train(config, output_dir=tmp_path / "run", overrides=("training.max_steps=1",))
+    train(config, output_dir=tmp_path / "other", overrides=("training.max_steps=3", "compute.seed=9"))
+    shutil.copytree(tmp_path / "other" / "checkpoint-3", tmp_path / "run" / "checkpoint-3")
+
+    train(config, output_dir=tmp_path / "run", resume="latest")
+
+    printed = capsys.readouterr().out
+    assert "checkpoint-3 was trained with 9; it may be of another run; trying an earlier one" in printed
+    assert "[model.architecture]" not in printed
+    assert (tmp_path / "run" / "checkpoint-2").is_dir()
+
+
 def test_the_architecture_is_written_into_the_checkpoints_experiment(config, tmp_path):
     train(config, output_dir=tmp_path / "run", overrides=("training.max_steps=1",))
 
