@@ -24,7 +24,7 @@ class MetricsFile:
         """Drop the rows after `last_step`, which a killed run wrote after its checkpoint: they are written again."""
         self._path = path
         with self._on_disk():
-            if path.exists():
+            if path.exists() and not path.is_dir():  # to open a folder is an error, which names it
                 kept = [row for row in read_rows(path) if row["step"] <= last_step]
                 replacement = path.with_suffix(".partial")
                 replacement.write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")

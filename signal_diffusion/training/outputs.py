@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class Outputs:
             do()
         except Exception as error:  # of a full disk, a network, or a library
             self._open.pop(name, None)
+            advice = "" if isinstance(error, OSError) else advice  # no login helps a disk
             self._message(f"warning: {name}: {one_line(error)}; the run goes on without it{advice and f' ({advice})'}")
 
 
@@ -71,6 +73,7 @@ def wandb_module() -> ModuleType:
 
 def wandb_run(run_dir: Path, table: schema.Logging, *, resumed: bool) -> Any:
     """Start a run at Weights & Biases, or resume the one whose id is in the run directory."""
+    logging.raiseExceptions = False  # on a full disk, each line of wandb's own log would print a traceback
     path = run_dir / WANDB_ID_NAME
     if not (resumed and path.is_file()):
         path.write_text(uuid.uuid4().hex, encoding="utf-8")

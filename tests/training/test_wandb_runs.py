@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import sys
 from importlib.machinery import ModuleSpec
+from io import StringIO
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -113,3 +116,44 @@ def test_an_error_when_wandb_starts_is_one_line_and_the_run_goes_on(
     assert train(experiment_file, output_dir=tmp_path / "run", overrides=NAMED)
     line = "warning: Weights & Biases: no API key configured; the run goes on without it (log in with `wandb login`"
     assert capsys.readouterr().err.count(line) == 1 and not wandb.logged
+
+
+class FullDisk(StringIO):
+    """A file of wandb's own log."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_for_wandb_and_its_own_log_is_one_line_without_advice_to_log_in(
+    experiment_file: Path,
+    tmp_path: Path,
+    wandb: Wandb,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    own_log = logging.getLogger("wandb.of.the.test")
+    own_log.addHandler(logging.StreamHandler(FullDisk()))
+
+    def log(values: dict[str, Any], step: int) -> None:
+        own_log.warning("logged")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    wandb.log = log  # type: ignore[method-assign]
+    assert train(experiment_file, output_dir=tmp_path / "run", overrides=NAMED)
+    shown = capsys.readouterr().err
+    line = "warning: Weights & Biases: [Errno 28] No space left on device; the run goes on without it\n"
+    assert shown.count(line) == shown.count("Weights & Biases") == 1
+    assert "Traceback" not in shown and "Logging error" not in shown
+
+
+def test_wandb_itself_keeps_a_run_on_this_machine_when_offline(
+    experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", exc_type=ImportError)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert train(experiment_file, output_dir=tmp_path / "run", overrides=NAMED)
+    [stored] = tmp_path.glob("run/wandb/offline-run-*/run-*.wandb")
+    assert b"train/loss" in stored.read_bytes()
