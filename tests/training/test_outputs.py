@@ -97,3 +97,11 @@ def test_a_preview_on_a_full_disk_is_a_warning_and_leaves_no_part(small_disk: Pa
     assert line.startswith(f"warning: no preview at step 1: {path}: cannot write the image: the disk is full (")
     assert line.endswith("; the run goes on") and not path.exists()
     assert draw_or_warn({path: lambda path: path.write_bytes(b"")}, 2, lines.append) and len(lines) == 1
+
+
+def test_a_folder_in_the_place_of_the_metrics_is_an_error_that_names_it_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError, match=r"metrics\.jsonl"):
+        MetricsFile(path, last_step=3)
+    assert list(tmp_path.iterdir()) == [path]

@@ -10,7 +10,7 @@ from typing import Any
 
 from signal_diffusion.data.foreign.rows import Rows, text_or_none
 from signal_diffusion.data.representations.pictures import RawImage
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed, log_once
 from signal_diffusion.paths import is_broken_link
 
 __all__ = ["METADATA", "files_in", "folder_rows"]
@@ -22,13 +22,21 @@ METADATA = "metadata.csv"
 
 
 def files_in(folder: Path) -> list[Path]:
-    """List all files below a folder; raises `UserError` for an image that is a broken link."""
-    files = []
+    """List all files below a folder; raises `UserError` for an image that is a broken link.
+
+    Pipes and devices, which may never end, are left out, with a warning that counts those named like images.
+    """
+    files, others = [], list[Path]()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             files.append(path)
         elif is_broken_link(path) and path.suffix.lower() in EXTENSIONS:
             raise UserError(f"{path}: broken link to {path.readlink()}; repair the link or remove it")
+        elif path.suffix.lower() in EXTENSIONS and not path.is_dir():
+            others.append(path)
+    if others:
+        names = listed([str(path.relative_to(folder)) for path in others])
+        log_once(logger, f"{folder}: ignored {len(others)} images that are no files but pipes or devices: {names}")
     return files
 
 
@@ -69,7 +77,7 @@ def folder_rows(folder: Path, label: str) -> Rows:
 def _listed(table: Path, folder: Path) -> tuple[list[Path], dict[str, list[Any]], list[int]]:
     """Images of `folder` that a table lists, the other columns of the table, and the lines."""
     names, lines = _read_table(table)
-    listed: dict[Path, dict[str, str]] = {}
+    rows: dict[Path, dict[str, str]] = {}
     numbers = []
     for number, row in lines:
         name = row["file_name"]
@@ -82,12 +90,12 @@ def _listed(table: Path, folder: Path) -> tuple[list[Path], dict[str, list[Any]]
             continue
         if not path.is_file():
             raise UserError(f"{table}: line {number} names {name!r}, which does not exist; remove the line")
-        if path in listed:
+        if path in rows:
             raise UserError(f"{table}: line {number} names {name!r} a second time; remove one of the lines")
-        listed[path] = row
+        rows[path] = row
         numbers.append(number)
-    columns = {name: [text_or_none(row[name]) for row in listed.values()] for name in names if name != "file_name"}
-    return list(listed), columns, numbers
+    columns = {name: [text_or_none(row[name]) for row in rows.values()] for name in names if name != "file_name"}
+    return list(rows), columns, numbers
 
 
 def _read_table(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,17 @@ def test_broken_link_is_a_one_line_error_and_a_folder_named_like_an_image_is_ign
     (tmp_path / "root" / "train" / "1.png").symlink_to("gone.png")
     with pytest.raises(UserError, match=r"train/1\.png: broken link to gone\.png"):
         opened(paths=root_of(tmp_path / "root"))
+
+
+def test_an_image_that_is_a_pipe_is_named_counted_and_never_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in SPLITS:
+        save(tmp_path / "root" / split / "a" / "0.png", pixels(0, 8, 8))
+    os.mkfifo(tmp_path / "root" / "train" / "a" / "1.png")
+    os.mkfifo(tmp_path / "root" / "train" / "notes")
+    _, card, _ = opened(paths=root_of(tmp_path / "root"))
+    assert card.splits["train"]["examples"] == 1
+    train = tmp_path / "root" / "train"
+    line = f"{train}: ignored 1 images that are no files but pipes or devices: a/1.png"
+    assert [record.getMessage() for record in caplog.records if "pipes" in record.message] == [line]
