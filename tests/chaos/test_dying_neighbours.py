@@ -53,7 +53,7 @@ def test_if_one_of_two_processes_is_killed_the_other_ends_and_both_go_on_with_th
         finished = two_processes(train_with_a_kill, rank, step, words)
         assert finished.exit_codes[rank] == -9 and finished.exit_codes[1 - rank] not in (0, None), finished.output
         injected.append(Injection(line_of(finished.output, run), steps_lost(run)))
-        assert injected[-1].steps_lost < 2 * INTERVAL
+        assert injected[-1].steps_lost <= 2 * INTERVAL
         assert by_two(experiment_file, run).exit_codes == [0, 0]
         assert_same(run, undisturbed_by_two)
 

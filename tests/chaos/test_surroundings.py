@@ -69,7 +69,7 @@ def test_tensorboard_on_a_full_disk_does_not_end_a_run(
         for number in range(times):
             run = tmp_path / str(number)
             run.mkdir()
-            with mounted(run / "tensorboard", 4096 * (1 + number)):
+            with mounted(run / "tensorboard", 4096 * (1 + number % 4)):  # from 20 KiB on, all it writes would fit
                 (run / "tensorboard" / "full").write_bytes(bytes(4096 * (number % 2)))
                 finished = command(*training(experiment_file, run, "logging.tensorboard=true"))
                 assert finished.exit_codes == [0], finished.output
@@ -83,12 +83,13 @@ def test_tensorboard_on_a_full_disk_does_not_end_a_run(
 def test_a_read_only_run_folder_is_one_line_and_what_is_in_it_stays(
     times: int, experiment_file: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
+    events = events_of(tmp_path / "counted", *training(experiment_file, tmp_path / "counted"))
     with injections("read-only run folder: train") as injected:
         for number in range(times):
             with mounted(tmp_path / str(number), 2**24) as folder:
                 run = folder / "run"
                 stop = partial(signal.raise_signal, signal.SIGTERM)
-                faulty(stop, 40 + 10 * number, run, *training(experiment_file, run))
+                faulty(stop, events * (1 + number) // (1 + times), run, *training(experiment_file, run))
                 remount(folder, "ro")
                 finished = command(*training(experiment_file, run))
                 assert finished.exit_codes == [2], finished.output
