@@ -61,6 +61,10 @@ class Conditioning:
     """Fraction of training examples in which an attribute is replaced by its null, independently for each attribute, so
     that samples can be requested with only some of them; no effect on a single attribute, for which `cfg_dropout` does
     the same."""
+    electrodes: Literal["name", "position"] = "name"
+    """How a model of time series tells electrodes apart: "name" learns an embedding of each; "position" embeds its
+    place on the head, so that samples may be of other electrodes, and of any number of them. That needs the positions
+    of the dataset's electrodes, and a `dit` or an `hourglass`."""
     text_encoder: str = ""
     """Folder, or Hub id, of a transformers text encoder, or of a diffusers pipeline with text encoders; "" = those of
     `model.pretrained`."""

@@ -203,6 +203,7 @@ def _network_keys(experiment: schema.Experiment) -> dict[str, Any]:
     model = experiment.model
     keys = {"[model] name": model.name, "[model.autoencoder] enabled": model.autoencoder.enabled}
     keys["[training.masking] probability > 0"] = experiment.training.masking.probability > 0
+    keys["[model.conditioning] electrodes"] = model.conditioning.electrodes
     for field in dataclasses.fields(model.architecture):
         if not field.name.startswith("dropout"):
             keys[f"[model.architecture] {field.name}"] = getattr(model.architecture, field.name)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method, method_of
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.experiment.pretrained import KEYS, Pretrained, check_same_frozen
@@ -43,6 +44,7 @@ __all__ = [
 
 VAE_FOLDER, TEXT_ENCODER_FOLDER, GUIDE_FOLDER = "vae", "text_encoder", "guide"
 """Folders in an exported model, which is self-contained; its experiment refers to them by these names."""
+ELECTRODES = "[model.conditioning] electrodes"
 
 
 def method_on(model: schema.Model, card: DatasetCard) -> Method:
@@ -62,10 +64,12 @@ def model_of(
     channels, height, width = latent_shape or card.shape
     attributes = attributes_of(model.conditioning, card, experiment.data.columns, caption)
     signals = card.representation["name"] == "timeseries" and latent_shape is None
-    known = experiment.training.masking.probability > 0
-    if known and not BACKBONES[model.name].takes_known:
-        able = ", ".join(name for name, backbone in BACKBONES.items() if backbone.takes_known)
-        raise UserError(f"[training.masking] probability: {model.name} cannot take masks; use 0, or one of {able}")
+    known, places = experiment.training.masking.probability > 0, None
+    if known:
+        _check_able(model.name, "takes_known", "[training.masking] probability", "cannot take masks; use 0")
+    if model.conditioning.electrodes == "position":
+        _check_able(model.name, "takes_places", ELECTRODES, "cannot take positions; use 'name'")
+        places = _places(card)
     try:
         return build(
             model.name,
@@ -74,9 +78,26 @@ def model_of(
             attributes=attributes,
             electrode_rows=signals,
             known=known,
+            places=places,
         )
     except UserError as error:
         raise UserError(f"[model.architecture] {error}") from None
+
+
+def _check_able(name: str, capability: str, key: str, refusal: str) -> None:
+    able = [other for other, backbone in BACKBONES.items() if getattr(backbone, capability)]
+    if name not in able:
+        raise UserError(f"{key}: {name} {refusal}, or one of {', '.join(able)}")
+
+
+def _places(card: DatasetCard) -> Tensor:
+    """The positions of a dataset's electrodes, (H, 3)."""
+    if missing := [name for name in card.channels if name not in card.positions]:
+        raise UserError(
+            f"{ELECTRODES}: the dataset has no position of {listed(missing)}; use 'name', or prepare it from channels "
+            "with standard names, or from recordings with positions"
+        )
+    return torch.tensor([card.positions[name] for name in card.channels])
 
 
 @dataclass(frozen=True, kw_only=True)

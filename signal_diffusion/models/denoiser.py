@@ -22,7 +22,8 @@ class Denoiser(nn.Module, ABC):
 
     In every conditional backbone, the attribute `conditioning` is the module that embeds the conditions. A backbone
     that is registered with `takes_known` accepts `known` in `__init__`, sets `takes_known` to it, and passes its input
-    through `with_known`.
+    through `with_known`. One that is registered with `takes_places` accepts `places`, and with them embeds electrodes
+    by a `PlaceEmbedding`; then nothing else in it depends on the number of rows or on their order.
     """
 
     num_tokens: int

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from signal_diffusion.config.types import TABLE, Layers, Side, Width
 from signal_diffusion.models.attention.full import attention, attention_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
+from signal_diffusion.models.conditioning.electrodes import PlaceEmbedding, embedded_electrodes
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser, check_heads
 from signal_diffusion.models.hierarchy import token_grids
@@ -48,8 +49,8 @@ class DiTArchitecture:
 class DiT(Denoiser):
     """A diffusion transformer. Before training, it predicts zero.
 
-    With `electrode_rows`, a learnt embedding of each electrode replaces the sines of its row, because electrodes have
-    no order.
+    With `electrode_rows`, a learnt embedding of each electrode, or of its place if `places` are given, replaces the
+    sines of its row, because electrodes have no order.
 
     Raises
     ------
@@ -69,18 +70,21 @@ class DiT(Denoiser):
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
         known: bool = False,
+        places: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.check(architecture)
         self.takes_known = known
         channels, width = shape[0], _width(architecture)
         (grid,) = token_grids(shape, architecture.patch_size, electrode_rows=electrode_rows)
-        self.patch_size, self.grid = architecture.patch_size, grid
+        self.patch_size = architecture.patch_size
         self.num_tokens = math.prod(grid)
         token_size = channels * math.prod(self.patch_size)
         self.patch_embedding = nn.Linear((1 + known) * token_size, width)
         self.register_buffer("positions", _positions(grid, width, electrode_rows=electrode_rows), persistent=False)
-        self.electrodes = nn.Embedding(grid[0], width) if electrode_rows else None
+        self.electrodes: nn.Embedding | PlaceEmbedding | None = None
+        if electrode_rows:
+            self.electrodes = nn.Embedding(grid[0], width) if places is None else PlaceEmbedding(places, width)
         self.time_embedding = TimestepEmbedding(width)
         self.conditioning = ConditioningEmbedding(attributes, width) if attributes else None
         self.layers = nn.ModuleList(_Block(architecture, width) for _ in range(architecture.num_layers))
@@ -109,19 +113,19 @@ class DiT(Denoiser):
         if self.conditioning is not None:
             condition = condition + self.conditioning(cond)
         condition = F.silu(condition)
-        tokens = (
-            self.patch_embedding(patchify(self.with_known(x, cond), self.patch_size)) + self._position_embedding()
-        )  # (B, N, D)
+        patches = self.patch_embedding(patchify(self.with_known(x, cond), self.patch_size))  # (B, N, D)
+        tokens = patches + self._position_embedding(cond, num_rows=x.shape[2])
         for block in self.layers:
             tokens = self.apply_block(block, tokens, condition)
         shift, scale = self.modulation(condition).float()[:, None].chunk(2, dim=-1)
         return unpatchify(self.output(_modulated(tokens, shift, scale)), x.shape, self.patch_size)
 
-    def _position_embedding(self) -> Tensor:
-        """The embedding of each token's position or electrode, (N, D)."""
+    def _position_embedding(self, cond: Conditioning, num_rows: int) -> Tensor:
+        """The embedding of each token's position or electrode, (N, D) or (B, N, D)."""
         if self.electrodes is None:
             return self.positions
-        return (self.positions.unflatten(0, self.grid) + self.electrodes.weight[:, None]).flatten(0, 1)
+        rows = embedded_electrodes(self.electrodes, cond, num_rows)
+        return (self.positions + rows[..., None, :]).flatten(-3, -2)
 
     def _reset_parameters(self) -> None:
         for name, module in self.named_modules():
@@ -192,8 +196,12 @@ def _width(architecture: DiTArchitecture) -> int:
 
 
 def _positions(grid: tuple[int, int], width: int, *, electrode_rows: bool) -> Tensor:
-    """Sines and cosines of the row in one half of the channels, of the column in the other, (N, width)."""
+    """Sines and cosines of the row in one half of the channels, of the column in the other, (N, width).
+
+    With `electrode_rows`, only of the column, and for one row: (columns, width).
+    """
     frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 4) / (width // 4))
+    grid = (1, grid[1]) if electrode_rows else grid
     rows, columns = (torch.arange(size)[:, None] * frequencies for size in grid)
     rows = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(-1, grid[1], -1)
     columns = torch.cat([columns.sin(), columns.cos()], dim=1)[None].expand(grid[0], -1, -1)

@@ -73,6 +73,7 @@ class Hierarchy(Denoiser):
         attributes: Sequence[Attribute],
         electrode_rows: bool,
         known: bool,
+        places: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.takes_known = known
@@ -88,7 +89,7 @@ class Hierarchy(Denoiser):
         self.time_embedding = TimestepEmbedding(condition_width)
         self.conditioning = ConditioningEmbedding(attributes, condition_width) if attributes else None
         self.patch_embedding = TokenMerge((1 + known) * shape[0], widths[0], patch_size)
-        self.places = PositionEmbedding(grids[0], widths[0], electrode_rows=electrode_rows)
+        self.places = PositionEmbedding(grids[0], widths[0], electrode_rows=electrode_rows, places=places)
         self.down = nn.ModuleList(layers(level) for level in range(len(pairs)))
         self.merges = nn.ModuleList(TokenMerge(outer, inner, factor) for outer, inner in pairs)
         self.middle = layers(len(pairs))
@@ -119,7 +120,8 @@ class Hierarchy(Denoiser):
 
         # Under autocast the residual stream is deliberately bf16, not fp32 as in dit: merges are linear layers and
         # would round it anyway, and the finest grids cost memory.
-        tokens = self.places(self.patch_embedding(self.with_known(x, cond).movedim(1, -1)))  # (B, H/ph, W/pw, D)
+        patches = self.patch_embedding(self.with_known(x, cond).movedim(1, -1))  # (B, H/ph, W/pw, D)
+        tokens = self.places(patches, cond)
         skips = []
         for level, layers in enumerate(self.down):
             skips.append(self._run(layers, tokens, condition, *inputs[level]))

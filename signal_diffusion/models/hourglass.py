@@ -6,7 +6,8 @@ embedding (see `PositionEmbedding`), it computes the same as `image_transformer_
 implementation; tests/models/test_hourglass_as_published.py compares them if their source is on the path.
 
 Ours also takes patches that are not square, and rows that are electrodes. Electrodes have no order, so an embedding
-identifies them instead of a rotation, every token attends to all of them, and only time is merged.
+of each, or of its place, identifies them instead of a rotation, every token attends to all of them, and only time is
+merged.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, che
 from signal_diffusion.models.levels import AdaRMSNorm, GatedFeedForward, RMSNorm
 
 __all__ = ["Hourglass", "HourglassArchitecture"]
+
+ALL_ROWS = 2**20
+"""A neighbourhood of more rows than an example has: all of them, however many electrodes there are."""
 
 
 @dataclass(frozen=True, kw_only=True, config=TABLE)
@@ -79,16 +83,17 @@ class Hourglass(Hierarchy):
         attributes: Sequence[Attribute] = (),
         electrode_rows: bool = False,
         known: bool = False,
+        places: Tensor | None = None,
     ) -> None:
         self.check(architecture)
         widths, mapping_width = architecture.widths, architecture.mapping_width
 
-        def kernel(level: int, grid: Grid) -> tuple[int, int] | None:
+        def kernel(level: int) -> tuple[int, int] | None:
             columns = architecture.kernel_sizes[level]
-            return (grid[0] if electrode_rows else columns, columns) if columns else None
+            return (ALL_ROWS if electrode_rows else columns, columns) if columns else None
 
-        def layer(level: int, grid: Grid, _: int) -> nn.Module:
-            return _Layer(architecture, level, kernel(level, grid))
+        def layer(level: int, _: Grid, __: int) -> nn.Module:
+            return _Layer(architecture, level, kernel(level))
 
         super().__init__(
             layer,
@@ -100,8 +105,9 @@ class Hourglass(Hierarchy):
             attributes=attributes,
             electrode_rows=electrode_rows,
             known=known,
+            places=places,
         )
-        self.neighbourhoods = [(grid, kernel(level, grid)) for level, grid in enumerate(self.grids)]
+        self.neighbourhoods = [(grid, kernel(level)) for level, grid in enumerate(self.grids)]
         self.head_dim = architecture.attention_head_dim
         self.mapping = mapping_network(architecture, mapping_width)
         self.rotations = nn.ModuleList(

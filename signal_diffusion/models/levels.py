@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.models.conditioning.electrodes import PlaceEmbedding, embedded_electrodes
+
 __all__ = [
     "AdaRMSNorm",
     "GatedFeedForward",
@@ -85,23 +88,26 @@ class MappingNetwork(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Add a learnt embedding of each token's row and column, or only of its row if rows are electrodes.
+    """Add a learnt embedding of each token's row and column, or only of its row, or its place, if it is an electrode.
 
     Not in the paper: the statistics of photographs are alike everywhere, so relative positions are enough for them. But
     a row of a spectrogram is a frequency with its own mean level, which relative positions cannot express.
     """
 
-    def __init__(self, grid: tuple[int, int], width: int, *, electrode_rows: bool) -> None:
+    def __init__(
+        self, grid: tuple[int, int], width: int, *, electrode_rows: bool, places: Tensor | None = None
+    ) -> None:
         super().__init__()
-        self.rows = nn.Embedding(grid[0], width)
+        std = 0.5  # about the scale of embedded patches of noise
+        self.rows = nn.Embedding(grid[0], width) if places is None else PlaceEmbedding(places, width, std=std)
         self.columns = None if electrode_rows else nn.Embedding(grid[1], width)
         for embedding in (self.rows, self.columns):
-            if embedding is not None:
-                nn.init.normal_(embedding.weight, std=0.5)  # about the scale of embedded patches of noise
+            if isinstance(embedding, nn.Embedding):
+                nn.init.normal_(embedding.weight, std=std)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Conditioning) -> Tensor:
         """Add the embedding to tokens (B, H, W, D)."""
-        position = self.rows.weight[:, None]
+        position = embedded_electrodes(self.rows, cond, x.shape[1])[..., None, :]
         if self.columns is not None:
             position = position + self.columns.weight
         return x + position.to(x.dtype)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic.dataclasses import is_pydantic_dataclass
+from torch import Tensor
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.models import sd35, unet
@@ -34,6 +35,8 @@ class Backbone:
     """Name of its folder in a diffusers pipeline."""
     takes_known: bool = False
     """Whether it can be trained with masks, to generate the rest of examples of which some values are given."""
+    takes_places: bool = False
+    """Whether it can know electrodes by their places, so that it takes any number and order of them."""
 
     def __post_init__(self) -> None:
         if not is_pydantic_dataclass(self.architecture):
@@ -44,8 +47,8 @@ class Backbone:
 
 
 BACKBONES: dict[str, Backbone] = {
-    "dit": Backbone(DiTArchitecture, DiT, takes_known=True),
-    "hourglass": Backbone(HourglassArchitecture, Hourglass, takes_known=True),
+    "dit": Backbone(DiTArchitecture, DiT, takes_known=True, takes_places=True),
+    "hourglass": Backbone(HourglassArchitecture, Hourglass, takes_known=True, takes_places=True),
     "localmamba": Backbone(LocalMambaArchitecture, LocalMamba, takes_known=True),
     "sd35": Backbone(sd35.SD35Architecture, sd35.SD35, sd35.architecture_of, "transformer"),
     "unet": Backbone(unet.UNetArchitecture, unet.UNet, unet.architecture_of, "unet"),
@@ -60,15 +63,18 @@ def build(
     attributes: Sequence[Attribute] = (),
     electrode_rows: bool = False,
     known: bool = False,
+    places: Tensor | None = None,
 ) -> Denoiser:
     """Build a backbone with fresh weights for examples of `shape` (C, H, W), conditioned on `attributes`.
 
-    With `electrode_rows`, the rows of an example are electrodes: they have no order, and are identified by index. With
-    `known`, some values of an example may be given, see `Denoiser.with_known`.
+    With `electrode_rows`, the rows of an example are electrodes: they have no order, and are identified by index, or by
+    their `places` (H, 3) on the unit sphere if these are given. With `known`, some values of an example may be given,
+    see `Denoiser.with_known`.
     """
     if name not in BACKBONES:
         raise UserError(f"backbone {name!r} is unknown: expected one of {', '.join(BACKBONES)}")
-    kind, options = BACKBONES[name].builder, {"known": True} if known else {}
+    kind = BACKBONES[name].builder
+    options: dict[str, Any] = ({"known": True} if known else {}) | ({} if places is None else {"places": places})
     model = kind(architecture, shape=shape, attributes=attributes, electrode_rows=electrode_rows, **options)
     for attribute in ("num_tokens", *(("conditioning",) if attributes else ())):
         if not hasattr(model, attribute):

@@ -56,6 +56,8 @@ def tiny(
     *,
     conditioning: str = "none",
     electrode_rows: bool = False,
+    known: bool = False,
+    places: Tensor | None = None,
     **architecture: object,
 ) -> Denoiser:
     """A small network of a backbone, with the same weights each time."""
@@ -64,7 +66,15 @@ def tiny(
     sizes = TypeAdapter(BACKBONES[backbone].architecture).validate_json(json.dumps(table))
     torch.manual_seed(0)
     attributes = CONDITIONINGS[conditioning]
-    return build(backbone, sizes, shape=shape, attributes=attributes, electrode_rows=electrode_rows)
+    return build(
+        backbone,
+        sizes,
+        shape=shape,
+        attributes=attributes,
+        electrode_rows=electrode_rows,
+        known=known,
+        places=places,
+    )
 
 
 def conditions(conditioning: str, batch: int) -> Conditioning:

@@ -61,5 +61,6 @@ DIFFUSION_RULES: tuple[Callable[[Experiment], Iterator[Finding]], ...] = (
     training.masking,
     model.attributes,
     model.captions,
+    model.electrodes,
     model.betas,
 )

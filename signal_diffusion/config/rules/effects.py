@@ -40,6 +40,7 @@ READ_ONLY_WITH: tuple[Entry, ...] = (
     ("model.conditioning", "cfg_dropout", "model.conditioning.type", ("class", "caption", "attributes")),
     ("model.conditioning", "attribute_dropout", "model.conditioning.type", ("attributes",)),
     ("model.conditioning", "text_encoder max_caption_tokens skip_t5", "model.conditioning.type", ("caption",)),
+    ("model.conditioning", "electrodes", "data.representation", ("timeseries",)),
     ("model.autoencoder", "path sample_posterior cache_latents tiling", "model.autoencoder.enabled", (True,)),
     ("model.lora", "rank alpha dropout target_modules", "model.lora.enabled", (True,)),
     (

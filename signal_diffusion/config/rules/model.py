@@ -8,7 +8,7 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.rules.findings import Finding
 from signal_diffusion.config.schema import Augmentation, Experiment
 
-__all__ = ["attributes", "betas", "cached_latents", "captions", "norm_groups", "pretrained_parts"]
+__all__ = ["attributes", "betas", "cached_latents", "captions", "electrodes", "norm_groups", "pretrained_parts"]
 
 
 def pretrained_parts(experiment: Experiment) -> Iterator[Finding]:
@@ -47,6 +47,16 @@ def captions(experiment: Experiment) -> Iterator[Finding]:
         yield (
             "model.conditioning.text_encoder",
             "expected the folder or Hub id of a text encoder, since model.pretrained is not set",
+        )
+
+
+def electrodes(experiment: Experiment) -> Iterator[Finding]:
+    """Rows of latents are not electrodes, and have no positions."""
+    model = experiment.model
+    if model.conditioning.electrodes == "position" and model.autoencoder.enabled:
+        yield (
+            "model.conditioning.electrodes",
+            "'position' needs examples whose rows are electrodes; use 'name', or model.autoencoder.enabled = false",
         )
 
 

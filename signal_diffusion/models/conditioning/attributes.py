@@ -27,18 +27,28 @@ class Conditioning:
     """Values (B,): the int64 index of a category or a caption (−1 = null), or a float32 number (NaN = null)."""
     known: Known | None = None
     """What is given of the examples, for a network that takes it; it has no null and is never dropped."""
+    places: Tensor | None = None
+    """Unit-sphere coordinates of the rows of examples (B, H, 3), for a network that knows electrodes by place; None =
+    those of the electrodes that it was trained on. Never dropped either."""
 
     def __len__(self) -> int:
         """Number of examples in the batch; 0 if there are no conditions."""
-        return next((len(values) for values in self.attributes.values()), len(self.known) if self.known else 0)
+        others = (each for each in (self.known, self.places) if each is not None)
+        return next((len(each) for each in (*self.attributes.values(), *others)), 0)
 
     def __getitem__(self, rows: slice | Tensor) -> Conditioning:
         """The conditions of some examples: a slice, indices or a mask."""
-        return replace(self._map(lambda values: values[rows]), known=self.known[rows] if self.known else None)
+        known = self.known[rows] if self.known else None
+        places = None if self.places is None else self.places[rows]
+        return replace(self._map(lambda values: values[rows]), known=known, places=places)
 
     def with_known(self, known: Known | None) -> Conditioning:
         """The same attributes with what is given of the examples."""
         return replace(self, known=known)
+
+    def with_places(self, places: Tensor | None) -> Conditioning:
+        """The same conditions with the places of other electrodes."""
+        return replace(self, places=places)
 
     def drop(self, mask: Tensor) -> Conditioning:
         """A copy with every attribute null for the examples in `mask`, (B,) bool."""
@@ -52,7 +62,9 @@ class Conditioning:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Conditioning:
         """The same conditions on another device."""
         known = self.known.to(device, non_blocking=non_blocking) if self.known else None
-        return self._map(lambda values: values.to(device, non_blocking=non_blocking)).with_known(known)
+        places = None if self.places is None else self.places.to(device, non_blocking=non_blocking)
+        moved = self._map(lambda values: values.to(device, non_blocking=non_blocking))
+        return replace(moved, known=known, places=places)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
         return replace(self, attributes={name: change(values) for name, values in self.attributes.items()})

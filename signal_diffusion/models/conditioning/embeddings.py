@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Conditioning, Numeric
 
-__all__ = ["ConditioningEmbedding", "HasCaptions", "TimestepEmbedding"]
+__all__ = ["ConditioningEmbedding", "HasCaptions", "TimestepEmbedding", "embedding_mlp"]
 
 
 class HasCaptions(ABC):
@@ -55,7 +55,7 @@ class TimestepEmbedding(nn.Module):
         super().__init__()
         frequencies = torch.exp(-math.log(10_000) * torch.arange(num_features // 2) / (num_features // 2))
         self.register_buffer("frequencies", 1000 * frequencies, persistent=False)
-        self.mlp = _mlp(num_features, width)
+        self.mlp = embedding_mlp(num_features, width)
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed times in [0, 1]."""
@@ -96,7 +96,7 @@ class _NumericEmbedding(nn.Module):
         # periods from half a standard deviation, for detail, to 32, over which every usual value is distinct
         periods = torch.logspace(-1, 5, num_features // 2, base=2)
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
-        self.mlp = _mlp(num_features, width)
+        self.mlp = embedding_mlp(num_features, width)
         self.null = nn.Parameter(torch.randn(width))
 
     def forward(self, value: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class _CaptionEmbedding(nn.Module, HasCaptions):
     def __init__(self, attribute: Caption, width: int) -> None:
         super().__init__()
         self.set_captions(attribute)
-        self.mlp = _mlp(attribute.pooled.shape[1], width, variance=1.0)
+        self.mlp = embedding_mlp(attribute.pooled.shape[1], width, variance=1.0)
 
     def set_captions(self, caption: Caption) -> None:
         pooled = caption.pooled.float()
@@ -127,16 +127,16 @@ class _CaptionEmbedding(nn.Module, HasCaptions):
         return self.mlp(self.table[index.clamp(min=0)])
 
 
-def _mlp(num_features: int, width: int, *, variance: float = 0.5) -> nn.Sequential:
+def embedding_mlp(num_features: int, width: int, *, variance: float = 0.5, std: float = 1.0) -> nn.Sequential:
     """An MLP from features of the given variance, by default that of sines and cosines, to an embedding.
 
-    The embedding has unit variance from the first step, so it has an effect at once. With the usual initial standard
-    deviation of 0.02 it would be as small, and the blocks' modulation, which starts at zero, would take thousands of
-    steps to respond to it.
+    The embedding has the standard deviation `std` from the first step, so it has an effect at once. With the usual
+    initial weights of 0.02 it would be as small, and the blocks' modulation, which starts at zero, would take thousands
+    of steps to respond to it.
     """
     first, second = nn.Linear(num_features, width), nn.Linear(width, width)
     nn.init.normal_(first.weight, std=(variance * num_features) ** -0.5)
-    nn.init.normal_(second.weight, std=(0.36 * width) ** -0.5)  # SiLU of a standard normal has mean square 0.36
+    nn.init.normal_(second.weight, std=std * (0.36 * width) ** -0.5)  # SiLU of a standard normal has mean square 0.36
     for linear in (first, second):
         nn.init.zeros_(linear.bias)
     return nn.Sequential(first, nn.SiLU(), second)

@@ -1,0 +1,94 @@
+"""`model.conditioning.electrodes = "position"`: refused where it cannot work, and a part of the network elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from signal_diffusion.config import schema
+from signal_diffusion.config.rules.checking import check
+from signal_diffusion.config.writing import to_toml
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.checkpoint import Checkpoint
+from signal_diffusion.experiment.compatibility import check_same_run
+from signal_diffusion.experiment.loading import CONFIG_NAME, load_experiment
+from signal_diffusion.experiment.network import model_of
+from signal_diffusion.models.conditioning.electrodes import PlaceEmbedding
+
+POSITION = "model.conditioning.electrodes=position"
+
+
+@pytest.fixture
+def card(datasets: dict[str, Path]) -> DatasetCard:
+    return DatasetCard.load(datasets["timeseries"])
+
+
+@pytest.fixture
+def experiment(experiment_file: Path, datasets: dict[str, Path]) -> schema.Experiment:
+    overrides = (
+        f"data.paths.root={datasets['timeseries']}",
+        "data.representation=timeseries",
+        "model.architecture.patch_size=[1,64]",
+        POSITION,
+    )
+    return load_experiment(experiment_file, overrides)
+
+
+def test_the_places_are_those_of_the_card_in_the_order_of_its_channels(
+    experiment: schema.Experiment, card: DatasetCard
+) -> None:
+    embedding = model_of(experiment, card).electrodes
+
+    assert isinstance(embedding, PlaceEmbedding)
+    torch.testing.assert_close(embedding.places, torch.tensor([card.positions[name] for name in card.channels]))
+    assert embedding.places[list(card.channels).index("O1"), 1] < -0.8  # at the back of the head
+
+
+def test_a_dataset_without_a_position_of_each_electrode_is_refused_with_their_names(
+    experiment: schema.Experiment, card: DatasetCard
+) -> None:
+    positions = {name: place for name, place in card.positions.items() if name not in ("Cz", "O2")}
+
+    with pytest.raises(UserError) as caught:
+        model_of(experiment, dataclasses.replace(card, positions=positions))
+
+    [line] = caught.value.lines
+    assert line.startswith("[model.conditioning] electrodes: the dataset has no position of Cz, O2; use 'name', or ")
+
+
+def test_a_backbone_that_depends_on_the_order_of_electrodes_is_refused(
+    experiment: schema.Experiment, card: DatasetCard
+) -> None:
+    model = dataclasses.replace(experiment.model, name="localmamba")
+
+    with pytest.raises(UserError, match=r"electrodes: localmamba cannot take positions; .*one of dit, hourglass$"):
+        model_of(dataclasses.replace(experiment, model=model), card)
+
+
+def test_latents_and_spectrograms_have_no_electrodes_as_rows(
+    experiment: schema.Experiment, experiment_file: Path
+) -> None:
+    autoencoder = schema.Autoencoder(enabled=True, path="vae")
+    latent = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, autoencoder=autoencoder))
+
+    [(key, message)] = check(latent, ())
+    assert key == "model.conditioning.electrodes" and message.startswith("'position' needs examples whose rows are")
+    with pytest.raises(UserError, match=r"electrodes: has no effect with data.representation = 'db-only'"):
+        load_experiment(experiment_file, [POSITION])
+
+
+def test_a_run_does_not_resume_with_electrodes_known_in_another_way(
+    experiment: schema.Experiment, card: DatasetCard, tmp_path: Path
+) -> None:
+    (tmp_path / CONFIG_NAME).write_text(to_toml(experiment))
+    card.save(tmp_path)
+    conditioning = dataclasses.replace(experiment.model.conditioning, electrodes="name")
+    other = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, conditioning=conditioning))
+
+    check_same_run(Checkpoint(tmp_path), experiment, card)
+    with pytest.raises(UserError, match=r"electrodes: 'name', but .* was trained with 'position'"):
+        check_same_run(Checkpoint(tmp_path), other, card)
