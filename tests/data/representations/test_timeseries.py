@@ -1,5 +1,7 @@
 """Time series: the inverse is exact, and diffusion divides by their standard deviation."""
 
+import math
+
 import pytest
 import torch
 
@@ -51,3 +53,38 @@ def test_windows_of_zeros_among_others_are_finite(name: str) -> None:
     signals[0], signals[:, 1] = 0, 0
     representation = REPRESENTATIONS[name].fit(iter(signals.split(2)), sampling_rate=125.0, window=1024)
     assert representation.to_tensor(signals).isfinite().all()
+
+
+def montage() -> tuple[TimeSeries, list[list[float]]]:
+    """Five electrodes on the equator, at 0, 10, 20, 40 and 180 degrees, of 1, 2, 4, 8 and 100 µV."""
+    series = TimeSeries(
+        sampling_rate=125.0, window=8, mean=(0.0, 1.0, 2.0, 3.0, 50.0), std=(1.0, 2.0, 4.0, 8.0, 100.0), limit=9.0
+    )
+    return series, [on_equator(degrees) for degrees in (0, 10, 20, 40, 180)]
+
+
+def on_equator(degrees: float) -> list[float]:
+    return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0.0]
+
+
+def test_the_own_electrodes_keep_their_scale_to_the_bit_in_any_order() -> None:
+    series, own = montage()
+    assert series.for_electrodes(own, own) == series
+    assert series.for_electrodes(own, [own[3], own[0]]).std == (8.0, 1.0)
+
+
+def test_the_scale_of_another_electrode_is_that_of_the_four_nearest_by_inverse_square_angle() -> None:
+    series, own = montage()
+    found = series.for_electrodes(own, [on_equator(15)])
+    weights = [1 / 15**2, 1 / 5**2, 1 / 5**2, 1 / 25**2]
+    expected = sum(w * s for w, s in zip(weights, series.std, strict=False)) / sum(weights)
+    assert found.std == pytest.approx([expected]) and found.shape == (1, 1, 8)
+    assert found.mean == pytest.approx([sum(w * m for w, m in zip(weights, series.mean, strict=False)) / sum(weights)])
+
+
+def test_the_range_is_that_of_all_electrodes_and_the_inverse_stays_exact() -> None:
+    series, own = montage()
+    other = series.for_electrodes(own, [on_equator(degrees) for degrees in (5, 200, 90)])
+    signals = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
+    assert (other.limit, other.data_std, other.window) == (series.limit, series.data_std, series.window)
+    assert (other.to_signal(other.to_tensor(signals)) - signals).abs().max() < 1e-4

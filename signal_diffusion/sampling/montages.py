@@ -1,0 +1,97 @@
+"""Samples of electrodes that a model was not trained on, by a model that knows electrodes by their places."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from signal_diffusion.config import schema
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.recordings.channels import TEN_TEN, canonical, channel_names
+from signal_diffusion.data.recordings.positions import standard_positions
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.timeseries import TimeSeries
+from signal_diffusion.errors import UserError, listed
+from signal_diffusion.sampling.trained import Trained
+
+__all__ = ["Montage", "check_takes_montages", "montage_card", "montage_named", "with_montage"]
+
+Montage = Mapping[str, Sequence[float]]
+"""Electrode → [x, y, z] on the unit sphere (x to the right ear, y to the nose, z up), in the order of the rows."""
+
+
+def montage_named(electrodes: str, card: DatasetCard, option: str = "--electrodes") -> dict[str, list[float]]:
+    """The montage of a list `A,B,C`, or of `10-20` (19 electrodes) or `10-10` (61).
+
+    Electrodes of the dataset are where its card says; others are where MNE's standard_1005 has them, as in `prepare`.
+
+    Raises
+    ------
+    UserError
+        If the list is empty, names an electrode twice, or one that has no position.
+    """
+    names = TEN_TEN if electrodes.strip() == "10-10" else channel_names(electrodes.strip(), option)
+    own = {canonical(name): position for name, position in card.positions.items()}
+    found = standard_positions(names) | {name: own[canonical(name)] for name in names if canonical(name) in own}
+    if unknown := [name for name in names if name not in found]:
+        raise UserError(
+            f"{option}: {listed(unknown)}: no known position; use electrodes of the dataset "
+            f"({listed(card.channels)}), or of MNE's standard_1005, such as FC1"
+        )
+    return {name: found[name] for name in names}
+
+
+def check_takes_montages(experiment: schema.Experiment, option: str = "--electrodes") -> None:
+    """Raise a `UserError` unless a model of this experiment knows electrodes by their places."""
+    if experiment.model.conditioning.electrodes != "position":
+        raise UserError(
+            f"{option}: the model knows electrodes by name, and can only sample those that it was trained on; train "
+            "one with model.conditioning.electrodes = 'position'"
+        )
+
+
+def montage_card(card: DatasetCard, montage: Montage) -> DatasetCard:
+    """The card of the same dataset with other electrodes; their scale is that of `TimeSeries.for_electrodes`.
+
+    Raises
+    ------
+    UserError
+        If a position is not finite or not on the unit sphere.
+    """
+    signals = representation_of(card)
+    assert isinstance(signals, TimeSeries)
+    for name, place in montage.items():
+        length = math.hypot(*place) if len(place) == 3 else 0.0
+        if not abs(length - 1) < 0.01:
+            raise UserError(f"electrode {name}: position {list(place)}; expected x, y, z on the unit sphere")
+    positions = {name: [float(each) for each in place] for name, place in montage.items()}
+    signals = signals.for_electrodes([card.positions[name] for name in card.channels], list(positions.values()))
+    preprocessing = card.preprocessing
+    if any(place != card.positions.get(name) for name, place in positions.items()):
+        standard = positions == standard_positions(list(positions))
+        preprocessing = preprocessing | {"positions": "standard_1005" if standard else "given"}
+    return replace(
+        card,
+        channels=tuple(positions),
+        positions=positions,
+        shape=signals.shape,
+        representation=card.representation | {"parameters": signals.parameters()},
+        preprocessing=preprocessing,
+    )
+
+
+def with_montage(trained: Trained, montage: Montage) -> Trained:
+    """The same model for other electrodes, any number of them: its samples, cards and signals are of these.
+
+    Raises
+    ------
+    UserError
+        If the model knows electrodes by name, or a position is not on the unit sphere.
+    """
+    check_takes_montages(trained.experiment, f"{trained.checkpoint}: other electrodes")
+    card = montage_card(trained.card, montage)
+    places = torch.tensor([card.positions[name] for name in card.channels])
+    return replace(trained, card=card, representation=representation_of(card), places=places)
