@@ -11,11 +11,12 @@ from functools import partial
 import numpy as np
 
 from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.bootstrap import draws_of_people
 from signal_diffusion.evaluation.features import Features, Unavailable
 from signal_diffusion.evaluation.measurement import Measurement, Metric
 from signal_diffusion.evaluation.utility.classifiers import logreg
 from signal_diffusion.evaluation.utility.examples import Examples
-from signal_diffusion.evaluation.utility.scores import Predictions, draws_of_people, scores_of
+from signal_diffusion.evaluation.utility.scores import Predictions, scores_of
 from signal_diffusion.evaluation.utility.tasks import NUMBERS, Task, rows_with
 
 __all__ = ["METRICS"]

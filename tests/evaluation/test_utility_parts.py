@@ -7,12 +7,13 @@ import pytest
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, mean_absolute_error, roc_auc_score
 
+from signal_diffusion.evaluation.bootstrap import draws_of_people
 from signal_diffusion.evaluation.features import Features
 from signal_diffusion.evaluation.utility.arms import FULL, QUICK
 from signal_diffusion.evaluation.utility.augmentations import AUGMENTATIONS, Augmented
 from signal_diffusion.evaluation.utility.eegnet import _temporal, train_eegnet
 from signal_diffusion.evaluation.utility.examples import Examples
-from signal_diffusion.evaluation.utility.scores import Predictions, draws_of_people, scores_of
+from signal_diffusion.evaluation.utility.scores import Predictions, scores_of
 from signal_diffusion.evaluation.utility.tasks import Task
 from signal_diffusion.evaluation.windows import Windows
 

@@ -7,18 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from signal_diffusion.evaluation.bootstrap import DRAWS, LEAST_PEOPLE, draws_of_people, estimate_of
 from signal_diffusion.evaluation.utility.arms import Arm
-from signal_diffusion.evaluation.utility.result import Interval, Row
-from signal_diffusion.evaluation.utility.scores import SCORES, Predictions, draws_of_people, scores_of
+from signal_diffusion.evaluation.utility.result import Row
+from signal_diffusion.evaluation.utility.scores import SCORES, Predictions, scores_of
 from signal_diffusion.evaluation.utility.tasks import Task
 
 __all__ = ["Outcome", "rows_of"]
-
-DRAWS = 1000
-"""Draws of people and seeds for the intervals."""
-LEAST_PEOPLE = 3
-"""Test people for an interval."""
-PERCENTILES = (2.5, 97.5)
 
 
 class Outcome:
@@ -71,11 +66,11 @@ def _row(
     totals: Mapping[str, np.ndarray] | None,
     baselines: Mapping[str, np.ndarray] | None,
 ) -> Row:
-    value, interval = (None, None) if totals is None else _estimate(totals[score])
+    value, interval = (None, None) if totals is None else estimate_of(totals[score])
     gain, gain_interval = None, None
     if totals is not None and baselines is not None and arm.name not in ("T", "TRTR"):
         sign = 1 if SCORES[score].larger_is_better else -1
-        gain, gain_interval = _estimate(sign * (totals[score] - baselines[score]))
+        gain, gain_interval = estimate_of(sign * (totals[score] - baselines[score]))
     return Row(
         classifier=classifier,
         arm=arm.name,
@@ -94,17 +89,6 @@ def _row(
 
 def _needed(score: str) -> str:
     return "people who differ in it" if score == "spearman" else "windows of every class"
-
-
-def _estimate(values: np.ndarray) -> tuple[float | None, Interval | None]:
-    """The value of everybody and the interval of the draws; None if most draws do not have it."""
-    if not np.isfinite(values[0]):
-        return None, None
-    drawn = values[1:][np.isfinite(values[1:])]
-    if len(drawn) <= len(values) / 2:
-        return float(values[0]), None
-    low, high = np.percentile(drawn, PERCENTILES)
-    return float(values[0]), (float(low), float(high))
 
 
 def _joined(parts: list[Predictions]) -> Predictions:

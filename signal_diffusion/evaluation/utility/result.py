@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from signal_diffusion.evaluation.bootstrap import Interval
 from signal_diffusion.evaluation.utility.scores import SCORES
 
 __all__ = ["Curve", "Effect", "Row", "Utility", "effect_of", "sentence_of"]
 
-Interval = tuple[float, float]
 Curve = list[tuple[float, float | None, Interval | None]]
 """(share of the people, value, its interval), one for each share; None where there is none."""
 Effect = Literal["synthetic data help", "synthetic data harm", "no effect shown", "no interval"]

@@ -9,7 +9,7 @@ from scipy import stats
 
 from signal_diffusion.evaluation.utility.tasks import Task
 
-__all__ = ["SCORES", "Predictions", "Score", "draws_of_people", "scores_of"]
+__all__ = ["SCORES", "Predictions", "Score", "scores_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +43,6 @@ class Predictions:
     """Number of the person of each window, (n,)."""
     folds: np.ndarray
     """Fold of each window, (n,)."""
-
-
-def draws_of_people(count: int, draws: int, seed: int) -> np.ndarray:
-    """Which people are drawn, (draws + 1, count); the first row is everybody once."""
-    random = np.random.default_rng(seed)
-    return np.concatenate([np.arange(count)[None], random.integers(0, count, (draws, count))])
 
 
 def scores_of(found: Predictions, task: Task, drawn: np.ndarray) -> dict[str, np.ndarray]:

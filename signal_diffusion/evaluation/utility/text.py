@@ -6,7 +6,8 @@ import io
 from typing import TYPE_CHECKING
 
 from signal_diffusion.escaping import for_terminal
-from signal_diffusion.evaluation.utility.result import Interval, Row, Utility
+from signal_diffusion.evaluation.bootstrap import Interval
+from signal_diffusion.evaluation.utility.result import Row, Utility
 from signal_diffusion.evaluation.utility.scores import SCORES
 
 if TYPE_CHECKING:

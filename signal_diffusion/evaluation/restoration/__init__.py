@@ -1,0 +1,1 @@
+"""How well missing electrodes, gaps and continuations are restored: scenarios, baselines, metrics and the report."""
