@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from signal_diffusion.cli.evaluate_privacy import privacy
+from signal_diffusion.cli.evaluate_restoration import restoration
 from signal_diffusion.cli.evaluate_utility import check_start, measured_utility, names_of, save_utility
 from signal_diffusion.cli.evaluate_utility import utility as utility_command
 from signal_diffusion.cli.progress import progress_bars
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.command("utility")(utility_command)
 app.command()(privacy)
+app.command()(restoration)
 
 
 @app.command(DEFAULT)

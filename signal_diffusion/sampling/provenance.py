@@ -18,7 +18,7 @@ from signal_diffusion.sampling.guide import guide_folder
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.trained import Trained
 
-__all__ = ["provenance_of", "settings_of", "weight_hashes"]
+__all__ = ["checkpoint_name", "provenance_of", "settings_of", "weight_hashes"]
 
 PACKAGES = ("signal-diffusion", "torch", "diffusers", "numpy")
 
@@ -50,7 +50,7 @@ def settings_of(trained: Trained, request: Request) -> dict[str, Any]:
 def provenance_of(trained: Trained, settings: Mapping[str, Any], requested: Mapping[str, str]) -> dict[str, Any]:
     """What `samples.json` says about how samples were made."""
     return without_paths(dict(settings)) | {
-        "checkpoint": _checkpoint_name(trained),
+        "checkpoint": checkpoint_name(trained),
         "asked": {name: without_paths(text) if name == "like" else text for name, text in requested.items()},
         "versions": {name: version(name) for name in PACKAGES},
     }
@@ -61,7 +61,7 @@ def weight_hashes(checkpoint: Path) -> dict[str, str]:
     return {name: digest for name, digest in digests(checkpoint).items() if name.endswith(".safetensors")}
 
 
-def _checkpoint_name(trained: Trained) -> str:
+def checkpoint_name(trained: Trained) -> str:
     """The checkpoint below its run's folder, such as `my-run/checkpoint-500`; of an exported model only the folder."""
     checkpoint = trained.checkpoint.absolute()
     if is_exported(checkpoint):

@@ -1,0 +1,117 @@
+"""`signal-diffusion evaluate restoration`: how well a trained model restores what is missing of real windows."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from signal_diffusion.cli.evaluate_utility import check_start
+from signal_diffusion.cli.progress import progress_bars
+from signal_diffusion.cli.sample import Run, Sets, Steps, sampling_overrides
+from signal_diffusion.errors import UserError
+
+__all__ = ["restoration"]
+
+SHARES, GAPS, WINDOWS = "0.1,0.3,0.5,0.7,0.9", "0.25,1,4", 56
+QUICK_SHARES, QUICK_GAPS, QUICK_WINDOWS = "0.3,0.7", "0.25", 14
+LONGEST = 3600.0  # s
+
+
+def restoration(
+    model: Run,
+    output: Annotated[Path, typer.Option(help="Folder to write the report to; must not exist yet.")],
+    real: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET[:SPLIT]",
+            help="Dataset that the model was trained on, and a split of people whom it was not trained on.",
+            show_default="the run's dataset, test",
+        ),
+    ] = None,
+    windows: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Number of windows, spread over the people.", show_default=f"{WINDOWS}, quick {QUICK_WINDOWS}"
+        ),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=1, max=1000, help="Draws of each window; at least 9 for the coverage.")
+    ] = 16,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE,...",
+            help="Shares of the electrodes that are missing.",
+            show_default=f"{SHARES}, quick {QUICK_SHARES}",
+        ),
+    ] = None,
+    gaps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS,...",
+            help="Lengths of gaps in all electrodes; gaps longer than three quarters of a window are left out.",
+            show_default=f"{GAPS}, quick {QUICK_GAPS}",
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer shares, gaps and windows.")] = False,
+    steps: Steps = None,
+    sets: Sets = None,
+) -> None:
+    """Take electrodes, gaps and the last quarter from real windows, and compare what is restored with the truth.
+
+    Next to the model stand MNE's spherical splines and a ridge regression for electrodes, and linear interpolation and
+    autoregression for gaps. Takes windows × scenarios × draws samples.
+    """
+    check_start(output)
+    shares = _numbers("--missing", missing or (QUICK_SHARES if quick else SHARES), most=1.0)
+    lengths = _numbers("--gaps", gaps or (QUICK_GAPS if quick else GAPS), most=LONGEST)
+    from signal_diffusion.data.card import DatasetCard
+    from signal_diffusion.evaluation.reading import split_of
+    from signal_diffusion.experiment.dataset import dataset_of
+    from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
+    from signal_diffusion.sampling.judged_restoration import assess_restoration
+    from signal_diffusion.sampling.options import named_in_errors
+    from signal_diffusion.sampling.privacy_inputs import checked_split, other_advice
+    from signal_diffusion.sampling.trained import load_trained
+
+    overrides, split = sampling_overrides(sets, steps), "test"
+    if real is not None:
+        root, split = split_of(real, split)
+        overrides += [f"data.paths.root={json.dumps(str(root))}", "data.source=dataset"]
+    with named_in_errors({} if steps is None else {"steps": "--steps"}):
+        checkpoint = checkpoint_at(model, overrides)
+        experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
+    with other_advice("give the folder of the run's dataset with --real"):
+        dataset = dataset_of(experiment.data, min_channels=card.min_channels)
+    split = checked_split(dataset, card, split)
+    trained = load_trained(checkpoint, overrides)
+    with progress_bars() as progress:
+        report = assess_restoration(
+            trained,
+            dataset,
+            split=split,
+            windows=windows or (QUICK_WINDOWS if quick else WINDOWS),
+            draws=draws,
+            shares=shares,
+            gaps=lengths,
+            on_progress=progress,
+        )
+    files = report.save(output)
+    print(report.to_text())
+    print(f"{output}: {', '.join(file.name for file in files)}")
+
+
+def _numbers(option: str, text: str, *, most: float) -> list[float]:
+    """The numbers in a list with commas, each once, between 0 and `most`."""
+    try:
+        found = [float(each) for each in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(0 < each < most for each in found):
+        example = SHARES if most == 1 else GAPS
+        raise UserError(f"{option} {text}: expected numbers between 0 and {most:g}, such as {example}")
+    return list(dict.fromkeys(found))

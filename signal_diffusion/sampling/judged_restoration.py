@@ -1,0 +1,196 @@
+"""How well a trained model restores windows of people whom it was not trained on, next to the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from signal_diffusion.data.overview import read_columns
+from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.people import SUBJECT, spread_over_people
+from signal_diffusion.evaluation.reading import read_dataset
+from signal_diffusion.evaluation.restoration.electrodes import ridge, splines
+from signal_diffusion.evaluation.restoration.gaps import ORDER, autoregressive, linear
+from signal_diffusion.evaluation.restoration.judging import MODEL, rows_of
+from signal_diffusion.evaluation.restoration.metrics import LEAST_DRAWS, METRICS, scores_of
+from signal_diffusion.evaluation.restoration.report import Restoration
+from signal_diffusion.evaluation.restoration.scenarios import Scenario, referenced, scenarios_of
+from signal_diffusion.experiment.conditions import distinct_captions
+from signal_diffusion.experiment.dataset import Dataset
+from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.sampling.given_windows import check_fills_windows, window_filler
+from signal_diffusion.sampling.privacy_inputs import OnProgress
+from signal_diffusion.sampling.provenance import checkpoint_name, weight_hashes
+from signal_diffusion.sampling.trained import Trained, with_captions
+
+__all__ = ["assess_restoration"]
+
+MOST_FITTED = 400
+"""Windows of training people, and of validation people, that a regression is fitted to and chosen by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """Windows to restore, in µV, with what the baselines need."""
+
+    dataset: Dataset
+    signals: np.ndarray
+    """(N, electrodes, samples)."""
+    people: np.ndarray
+    attributes: Mapping[str, Tensor]
+    fitted: tuple[np.ndarray, np.ndarray]
+    """Windows of training people and of validation people."""
+
+    @property
+    def is_average(self) -> bool:
+        return self.dataset.card.preprocessing.get("reference") == "average"
+
+    @property
+    def sfreq(self) -> float:
+        return float(self.dataset.card.sampling_rate or 0)
+
+
+def assess_restoration(
+    trained: Trained,
+    dataset: Dataset,
+    *,
+    split: str,
+    windows: int,
+    draws: int,
+    shares: Sequence[float],
+    gaps: Sequence[float],
+    seed: int = 0,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Restoration:
+    """Restore electrodes, gaps and ends of windows by a model and by the baselines, and compare them with the truth.
+
+    The model gets the conditions of each window. With an average reference, windows that miss electrodes are referenced
+    to the average of the given ones first, for all methods.
+
+    Parameters
+    ----------
+    dataset, split
+        What the model was trained on, and the split with people whom it was not trained on (see `checked_split`).
+    windows
+        Number of windows, spread over the people.
+    draws
+        Draws of the model for each window.
+    shares, gaps
+        Shares of electrodes that are missing, and lengths of gaps in s.
+
+    Raises
+    ------
+    UserError
+        If the model is not one of signals.
+    """
+    check_fills_windows(trained)
+    if trained.encoder is not None:
+        trained = with_captions(
+            trained, distinct_captions([dataset.open(split)], dataset.card, dataset.data.columns.caption)
+        )
+    judged, notes = _judged(trained, dataset, split, windows, seed)
+    scenarios, left_out = scenarios_of(judged.signals.shape, judged.sfreq, shares=shares, gaps=gaps, seed=seed)
+    notes += left_out
+    if lacking := [name for name in dataset.card.channels if name not in dataset.card.positions]:
+        notes.append(f"no splines: the dataset has no position of {', '.join(lacking)}")
+    if draws < LEAST_DRAWS:
+        notes.append(f"no coverage: {draws} draws have no 80 % interval; at least {LEAST_DRAWS} are needed")
+    scores = {}
+    for number, scenario in enumerate(scenarios):
+        is_referenced = scenario.kind == "electrodes" and judged.is_average
+        truth = referenced(judged.signals, scenario.missing) if is_referenced else judged.signals
+        restored = _baselines(judged, truth, scenario, with_splines=not lacking)
+        found = {name: scores_of(truth, each[None], scenario.missing, judged.sfreq) for name, each in restored.items()}
+        done = number * len(truth), len(scenarios) * len(truth)
+        scores[scenario.name] = found | {MODEL: _of_model(trained, judged, truth, scenario, draws, done, on_progress)}
+    sampling = trained.sampling
+    repeats = sampling.resampling_steps
+    about = {
+        "checkpoint": checkpoint_name(trained),
+        "weights_sha256": weight_hashes(trained.checkpoint),
+        "given": "trained with masks" if trained.model.takes_known else f"by replacement, each step {repeats} times",
+        "real": f"{dataset.root.name}:{split}",
+        "windows": len(judged.signals),
+        "people": len(np.unique(judged.people)),
+        "draws": draws,
+        "seed": seed,
+        "sampling": asdict(sampling),
+    }
+    return Restoration(about=about, rows=rows_of(scores, judged.people), notes=notes)
+
+
+def _judged(trained: Trained, dataset: Dataset, split: str, windows: int, seed: int) -> tuple[_Judged, list[str]]:
+    card, notes = dataset.card, []
+    examples = dataset.examples(split, trained.attributes)
+    frame = read_columns(dataset.root, split, [SUBJECT] if SUBJECT in card.columns else [])
+    people = frame[SUBJECT].fillna("").astype(str).to_numpy() if SUBJECT in frame else None
+    rows = spread_over_people(people, np.random.default_rng(seed), count=len(examples))[:windows]
+    if len(rows) < windows:
+        notes.append(f"{split} has {len(rows)} windows, less than the {windows} asked for")
+    if people is None:
+        notes.append("no column subject: each window counts as a person")
+        people = np.arange(len(examples)).astype(str)
+    train, validation = dataset.split(dataset.data.paths.train), _validation(dataset, split)
+    if validation == train:
+        notes.append("no other validation people: the ridge regression's penalty is the best for training people")
+    fitted, chosen = (read_dataset(dataset.root, name, most=MOST_FITTED).signals for name in (train, validation))
+    x, attributes = examples[rows.tolist()]
+    judged = _Judged(
+        dataset=dataset,
+        signals=dataset.representation.to_signal(x).numpy(),
+        people=people[rows],
+        attributes=attributes,
+        fitted=(fitted, chosen),
+    )
+    return judged, notes
+
+
+def _validation(dataset: Dataset, split: str) -> str:
+    """The split that the penalty of a regression is chosen by: not the one that is judged."""
+    paths = dataset.data.paths
+    try:
+        found = dataset.split(paths.val)
+    except UserError:
+        found = split
+    return dataset.split(paths.train) if found == split else found
+
+
+def _baselines(judged: _Judged, truth: np.ndarray, scenario: Scenario, *, with_splines: bool) -> dict[str, np.ndarray]:
+    """Method → what it restores, (N, electrodes, samples)."""
+    missing, card = scenario.missing, judged.dataset.card
+    given = np.where(missing, 0, truth)
+    if scenario.kind == "electrodes":
+        splined = {"splines": splines(given, missing, card.channels, card.positions)} if with_splines else {}
+        return splined | {"ridge": ridge(given, missing, *judged.fitted, is_average=judged.is_average)}
+    lines = {"linear": linear(given, missing)} if scenario.kind == "gap" else {}
+    return lines | {f"AR({ORDER})": autoregressive(given, missing)}
+
+
+def _of_model(
+    trained: Trained,
+    judged: _Judged,
+    truth: np.ndarray,
+    scenario: Scenario,
+    draws: int,
+    progress: tuple[int, int],
+    on_progress: OnProgress,
+) -> dict[str, np.ndarray]:
+    """Metrics of the draws, window by window, so that memory does not grow with the number of windows."""
+    cond = Conditioning(judged.attributes)
+
+    def conditions(window: int) -> Conditioning:
+        return cond[torch.full((draws,), window)]
+
+    done, total = progress
+    fill, found = window_filler(trained, conditions, range(draws)), []
+    for number, (window, missing) in enumerate(zip(truth, scenario.missing, strict=True)):
+        on_progress("restoring", done + number, total)
+        given = np.tile(np.where(missing, 0, window), (draws, 1, 1))
+        restored = fill(given, ~missing, number=number, start=number)
+        found.append(scores_of(window[None], restored[:, None], missing[None], judged.sfreq))
+    on_progress("restoring", done + len(truth), total)
+    return {name: np.concatenate([each[name] for each in found]) for name in METRICS}

@@ -1,0 +1,118 @@
+"""`evaluate restoration` gives a model only what is not missing, and compares what it restores with the truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from signal_diffusion.cli import app
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.reading import read_dataset
+from signal_diffusion.experiment.dataset import dataset_of
+from signal_diffusion.sampling import judged_restoration
+from signal_diffusion.sampling.judged_restoration import assess_restoration
+from signal_diffusion.sampling.trained import load_trained
+from signal_diffusion.training.diffusion import train
+
+
+@pytest.fixture(scope="session")
+def masked_run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a model of signals that was trained with masks, on five people of whom one is for the test."""
+    root, folder = tmp_path_factory.mktemp("data") / "signals", tmp_path_factory.mktemp("runs") / "masked"
+    prepare_synthetic(root, "timeseries", SyntheticOptions(num_subjects=5, num_windows=2, window=256))
+    train(
+        experiment_file,
+        output_dir=folder,
+        overrides=(
+            *(f"data.paths.root={root}", "data.representation=timeseries", "data.loading.batch_size=1"),
+            *("model.architecture.patch_size=[1,64]", "training.masking.probability=0.8"),
+            *("training.max_steps=2", "training.validation.enabled=false"),
+        ),
+    )
+    return folder
+
+
+def judge(run: Path, output: Path, *options: str) -> str:
+    words = ["evaluate", "restoration", str(run), "--output", str(output), "--quick", "--windows", "2", *options]
+    result = CliRunner().invoke(app, words)
+    if result.exception:
+        raise result.exception
+    return result.output
+
+
+def test_a_run_is_judged_next_to_the_baselines(masked_run: Path, tmp_path: Path) -> None:
+    output = judge(masked_run, tmp_path / "report", "--draws", "9")
+
+    written = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [(row["scenario"], row["method"]) for row in written["rows"]] == [
+        *(("30 % of electrodes", name) for name in ("splines", "ridge", "model")),
+        *(("70 % of electrodes", name) for name in ("splines", "ridge", "model")),
+        *(("gap of 0.25 s", name) for name in ("linear", "AR(32)", "model")),
+        *((written["rows"][-1]["scenario"], name) for name in ("AR(32)", "model")),
+    ]
+    assert written["windows"] == 2 and written["people"] == 1 and written["given"] == "trained with masks"
+    assert 0 <= written["rows"][2]["coverage"]["value"] <= 1
+    assert "WORSE than" in output or "worse than" in output  # after two steps of training
+    assert str(masked_run.parent) not in (tmp_path / "report" / "report.json").read_text()
+
+
+def test_a_model_that_knows_the_truth_is_without_error_and_is_given_nothing_of_it(
+    masked_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = load_trained(masked_run)
+    dataset = dataset_of(trained.experiment.data)
+    truth = read_dataset(dataset.root, "test").signals
+    seen = []
+
+    def knowing(trained: Any, conditions: Callable[[int], Any], draws: range) -> Any:
+        def fill(values: np.ndarray, known: np.ndarray, *, number: int, start: int) -> np.ndarray:
+            seen.append((values, known, len(conditions(start))))
+            return np.broadcast_to(_of(values, known, truth), values.shape)
+
+        return fill
+
+    monkeypatch.setattr(judged_restoration, "window_filler", knowing)
+    report = assess_restoration(
+        trained, dataset, split="test", windows=4, draws=10, shares=[0.5], gaps=[0.25], on_progress=lambda *_: None
+    )
+
+    for row in report.rows:
+        if row.method == "model":
+            assert row.estimates["nmse"][0] == pytest.approx(0, abs=1e-6)
+    assert all(not values[:, ~known].any() and count == 10 for values, known, count in seen)
+
+
+def _of(values: np.ndarray, known: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The window of `truth` that fits to the given values, in their reference."""
+    electrodes = known.any(axis=1)
+    candidates = [truth, truth - truth[:, electrodes].mean(1, keepdims=True)]
+    everything = np.concatenate(candidates)
+    errors = [np.abs(each - values[0])[known].sum() for each in everything]
+    return everything[int(np.argmin(errors))]
+
+
+def test_a_model_of_spectrograms_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a model of db-only, of which no values can be given"):
+        judge(run, tmp_path / "report")
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--missing", "1.5"), ("--missing", "half"), ("--gaps", "0"), ("--gaps", "0.5,-1")]
+)
+def test_numbers_that_make_no_sense_are_refused(option: str, text: str, masked_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^{option} {text}: expected numbers between 0 and"):
+        judge(masked_run, tmp_path / "report", option, text)
+
+
+def test_people_who_were_trained_on_are_refused(masked_run: Path, tmp_path: Path) -> None:
+    root = dataset_of(load_trained(masked_run).experiment.data).root
+
+    with pytest.raises(UserError, match="are in the training split too"):
+        judge(masked_run, tmp_path / "report", "--real", f"{root}:train")
