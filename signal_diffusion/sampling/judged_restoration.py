@@ -16,7 +16,7 @@ from signal_diffusion.evaluation.reading import read_dataset
 from signal_diffusion.evaluation.restoration.electrodes import ridge, splines
 from signal_diffusion.evaluation.restoration.gaps import ORDER, autoregressive, linear
 from signal_diffusion.evaluation.restoration.judging import MODEL, rows_of
-from signal_diffusion.evaluation.restoration.metrics import LEAST_DRAWS, METRICS, scores_of
+from signal_diffusion.evaluation.restoration.metrics import LEAST_DRAWS, scores_of
 from signal_diffusion.evaluation.restoration.report import Restoration
 from signal_diffusion.evaluation.restoration.scenarios import Scenario, referenced, scenarios_of
 from signal_diffusion.experiment.conditions import distinct_captions
@@ -193,4 +193,4 @@ def _of_model(
         restored = fill(given, ~missing, number=number, start=number)
         found.append(scores_of(window[None], restored[:, None], missing[None], judged.sfreq))
     on_progress("restoring", done + len(truth), total)
-    return {name: np.concatenate([each[name] for each in found]) for name in METRICS}
+    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from signal_diffusion.evaluation.restoration.judging import MODEL, rows_of
-from signal_diffusion.evaluation.restoration.metrics import METRICS
+from signal_diffusion.evaluation.restoration.metrics import METRICS, POWER
 from signal_diffusion.evaluation.restoration.report import Restoration
 
 PEOPLE = np.repeat([f"sub-{number}" for number in range(12)], 2)
@@ -25,9 +25,10 @@ ABOUT = {
 }
 
 
-def metrics(nmse: np.ndarray) -> dict[str, np.ndarray]:
+def metrics(nmse: np.ndarray, power: np.ndarray | float = 1.0) -> dict[str, np.ndarray]:
     """All metrics of the windows, those other than NMSE the same."""
-    return {name: np.full(len(nmse), np.nan if name == "coverage" else 0.5) for name in METRICS} | {"nmse": nmse}
+    found = {name: np.full(len(nmse), np.nan if name == "coverage" else 0.5) for name in METRICS}
+    return found | {"nmse": nmse, POWER: np.broadcast_to(power, len(nmse))}
 
 
 def of_people(*, better: float) -> Restoration:
@@ -60,6 +61,13 @@ def test_a_person_counts_once_whatever_the_number_of_windows() -> None:
     value, interval = rows[0].estimates["nmse"]
     assert value == pytest.approx(3.0)
     assert interval is not None and interval[0] == pytest.approx(1.0) and interval[1] == pytest.approx(4.0)
+
+
+def test_the_error_of_a_person_is_that_of_all_windows_over_their_power() -> None:
+    people, power = np.array(["a", "a", "b", "b", "c"]), np.array([9.0, 1.0, 5.0, 0.0, 5.0])
+    rows = rows_of({"gap": {MODEL: metrics(np.array([0.5, 8.5, 1.0, np.nan, 1.0]), power)}}, people)
+
+    assert rows[0].estimates["nmse"][0] == pytest.approx(((9 * 0.5 + 8.5) / 10 + 1 + 1) / 3)
 
 
 def test_two_people_have_no_interval() -> None:

@@ -12,7 +12,7 @@ from scipy.signal import periodogram
 from signal_diffusion.data.bands import BANDS
 from signal_diffusion.evaluation.reconstruction import FLAT
 
-__all__ = ["COVERED", "LEAST_DRAWS", "METRICS", "covered", "crps", "scores_of"]
+__all__ = ["COVERED", "LEAST_DRAWS", "METRICS", "POWER", "covered", "crps", "scores_of"]
 
 METRICS = {
     "nmse": "NMSE",
@@ -22,6 +22,8 @@ METRICS = {
     "crps": "CRPS, µV",
 }
 """Name → title in tables."""
+POWER = "power"
+"""What weights the NMSE of windows, so that that of a person is Σ(x − m)² / Σx² over all of the person's windows."""
 COVERED = 0.8
 """Probability of the interval whose coverage is measured."""
 LEAST_DRAWS = 9
@@ -29,7 +31,7 @@ LEAST_DRAWS = 9
 
 
 def scores_of(truth: np.ndarray, draws: np.ndarray, missing: np.ndarray, sfreq: float) -> dict[str, np.ndarray]:
-    """The metrics of each window, (N,) each; NaN where a window does not have one.
+    """The metrics of each window, and its `power`, the mean of x² in µV²; (N,) each, NaN where a window has none.
 
     - `nmse`: Σ(x − m)² / Σx² over the missing values x, with the mean m of the draws.
     - `correlation`: Pearson correlation of x and m over time, mean over electrodes; 0 if m is constant.
@@ -53,7 +55,7 @@ def scores_of(truth: np.ndarray, draws: np.ndarray, missing: np.ndarray, sfreq: 
         where = np.ix_(mask.any(axis=1), mask.any(axis=0))
         assert mask[where].all(), "not the same stretch of time of each electrode"
         found.append(_of_window(truth[number][where], np.stack([draw[number][where] for draw in draws]), sfreq))
-    return {name: np.array([each[name] for each in found]) for name in METRICS}
+    return {name: np.array([each[name] for each in found]) for name in (*METRICS, POWER)}
 
 
 def covered(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -86,9 +88,10 @@ def crps(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 def _of_window(truth: np.ndarray, draws: np.ndarray, sfreq: float) -> dict[str, float]:  # (e, t), (K, e, t)
     truth, draws = truth.astype(np.float64), draws.astype(np.float64)
-    mean, total = draws.mean(0), np.square(truth).sum()
+    mean, power = draws.mean(0), np.square(truth).mean()
     return {
-        "nmse": np.square(truth - mean).sum() / total if total > 0 else np.nan,
+        POWER: power,
+        "nmse": np.square(truth - mean).mean() / power if power > 0 else np.nan,
         "correlation": _correlation(truth, mean).mean(),
         "band_error": np.abs(_levels(draws, sfreq).mean(0) - _levels(truth, sfreq)).mean(),
         "coverage": covered(truth, draws).mean(),
