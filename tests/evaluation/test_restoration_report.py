@@ -51,7 +51,7 @@ def test_a_difference_is_found_by_pairing_where_windows_differ_more_than_methods
 
 
 def test_where_the_model_is_worse_the_report_says_so() -> None:
-    assert "WORSE than splines by 0.10" in of_people(better=-0.1).sentences()[0]
+    assert "worse than splines by 0.10" in of_people(better=-0.1).sentences()[0]
 
 
 def test_a_person_counts_once_whatever_the_number_of_windows() -> None:

@@ -39,6 +39,7 @@ class Restoration:
             f"model: {about['checkpoint']}, {about['given']}, {about['sampling']['steps']} steps",
             f"windows: {about['windows']} of {people} ({about['real']}), {about['draws']} draws of each",
             "in brackets: 95 % intervals, by drawing people with replacement",
+            "CRPS of a baseline, which is one estimate: its mean absolute error",
             *(f"note: {note}" for note in self.notes),
         ]
 
@@ -132,7 +133,7 @@ def _against(row: Row) -> str:
     if low <= 0 <= high:
         return f"no difference from {row.method} shown ({_signed(low)} to {_signed(high)})"
     ends = sorted((abs(low), abs(high)))
-    return f"{'better' if low > 0 else 'WORSE'} than {row.method} by {abs(gain):.2f} ({ends[0]:.2f} to {ends[1]:.2f})"
+    return f"{'better' if low > 0 else 'worse'} than {row.method} by {abs(gain):.2f} ({ends[0]:.2f} to {ends[1]:.2f})"
 
 
 def _cells(row: Row) -> list[str]:
@@ -147,7 +148,7 @@ def _cell(estimate: Estimate) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
