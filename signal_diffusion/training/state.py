@@ -81,7 +81,8 @@ class Progress:
 def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Path, saved_kind: str) -> None:
     """Load a checkpoint's optimizer state (of type `saved_kind`) into an optimizer of type `kind`.
 
-    Settings (learning rates, weight decay, betas) stay those of the experiment.
+    Settings (weight decay, betas) stay those of the experiment. The learning rate is set before each step; until then it
+    is that of the last one, as a run that was stopped after its last step saves it again.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Pa
             f"[training.optimizer] type: {kind!r}, but {checkpoint} was trained with {saved_kind!r}; expected the "
             f"same, or {advice}"
         )
-    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    settings = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
     saved = read_torch(path, checkpoints.DAMAGED)
     try:
         optimizer.load_state_dict(saved)

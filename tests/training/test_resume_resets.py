@@ -14,6 +14,7 @@ from signal_diffusion.checkpoints import list_checkpoints
 from signal_diffusion.cli.config import check
 from signal_diffusion.config.schema import Optimizer, Scheduler, Training
 from signal_diffusion.errors import UserError
+from signal_diffusion.training import state
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.optimizers import LearningRate, learning_rate_schedule
 from signal_diffusion.training.validation import Validation
@@ -258,3 +259,20 @@ def test_with_save_best_only_each_checkpoint_was_the_best_when_written(experimen
     saved = [int(path.name.split("-")[1]) for path in list_checkpoints(tmp_path)]
     assert list(losses) == [2, 4, 6, 8, 10, 12, 14, 15]
     assert saved == sorted({*records, 15})
+
+
+def test_until_the_next_step_the_learning_rate_is_that_of_the_last_one(tmp_path: Path) -> None:
+    def optimizer(**settings: float) -> torch.optim.Optimizer:
+        weight = torch.nn.Parameter(torch.ones(3))
+        weight.grad = torch.ones(3)
+        return torch.optim.AdamW([weight], **settings)
+
+    saved = optimizer(lr=0.02, weight_decay=0.5)
+    saved.step()
+    torch.save(saved.state_dict(), tmp_path / state.OPTIMIZER)
+    resumed = optimizer(lr=0.1, weight_decay=0.25)
+
+    state.resume_optimizer(resumed, "adamw", tmp_path, "adamw")
+
+    [group] = resumed.param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.02, 0.25)
