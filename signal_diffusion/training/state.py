@@ -81,8 +81,8 @@ class Progress:
 def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Path, saved_kind: str) -> None:
     """Load a checkpoint's optimizer state (of type `saved_kind`) into an optimizer of type `kind`.
 
-    Settings (weight decay, betas) stay those of the experiment. The learning rate is set before each step; until then it
-    is that of the last one, as a run that was stopped after its last step saves it again.
+    Settings (weight decay, betas) stay those of the experiment. The learning rate is that of the last step until the
+    next one sets it: a run that was stopped after its last step saves it again.
 
     Raises
     ------
