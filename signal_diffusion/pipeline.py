@@ -15,6 +15,7 @@ from signal_diffusion.sampling import export as exporting
 from signal_diffusion.sampling.batch_size import BatchSize
 from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.finite import finite_samples
+from signal_diffusion.sampling.montages import with_electrodes
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.request_options import build_request, request_options
 from signal_diffusion.sampling.samples import Samples
@@ -78,6 +79,7 @@ class SignalDiffusionPipeline:
         like: str | None = None,
         windows: int | None = None,
         noise: Noise | None = None,
+        electrodes: str | None = None,
         batch_size: int | Literal["auto"] | None = None,
         **sampling: Any,
     ) -> Samples:
@@ -96,6 +98,9 @@ class SignalDiffusionPipeline:
             be conditioned on `electrode`. Signals are then (windows, electrodes, samples).
         noise
             Noise of a window's electrodes: "shared" (None) or "independent".
+        electrodes
+            Electrodes of a model that knows them by position: "Fz,Cz", "10-20" or "10-10"; None = those that it was
+            trained on. `sampling.montages.with_montage` takes electrodes at any positions.
         batch_size
             Samples per batch, which changes samples only by rounding; None or "auto" = as many as fit.
         **sampling
@@ -122,11 +127,12 @@ class SignalDiffusionPipeline:
                 num=num,
                 windows=windows,
                 noise=noise,
+                electrodes=electrodes,
             )
             count = 1 if num is None else whole_number("num", num, MAX_SAMPLES)
             trained = self._with_options(sampling | {"num_samples": count})
             request, captions = build_request(wanted, trained.experiment, trained.card)
-            trained = self._with_captions(trained, captions)
+            trained = with_electrodes(self._with_captions(trained, captions), wanted.electrodes)
             generator = trained.generator
             batch = BatchSize(size, shape=generator.shape, device=generator.device, most=len(request))
             samples = batch.fit(partial(generate_samples, trained, request)).as_windows(request.electrodes)

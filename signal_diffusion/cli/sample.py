@@ -66,6 +66,13 @@ def sample(
     noise: Annotated[
         str | None, typer.Option(help="Noise of a window's electrodes: shared or independent.", show_default="shared")
     ] = None,
+    electrodes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...|10-20|10-10",
+            help="Electrodes of a model that knows them by position, also others than it was trained on.",
+        ),
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="One of {samplers}.")] = None,
     steps: Steps = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 = no guidance.")] = None,
@@ -115,7 +122,14 @@ def sample(
         raise UserError(f"--trajectory {trajectory}: expected gif")
     pairs = None if attributes is None else _pairs(attributes)
     wanted = request_options(
-        attributes=pairs, label=label, caption=caption, like=like, num=num, windows=windows, noise=noise
+        attributes=pairs,
+        label=label,
+        caption=caption,
+        like=like,
+        num=num,
+        windows=windows,
+        noise=noise,
+        electrodes=electrodes,
     )
     given = {key: f"--{key.replace('_', '-')}" for key, value in options.items() if value is not None}
     with named_in_errors(given | ({"num_samples": "--num"} if num is not None else {})):
@@ -146,6 +160,7 @@ def _sample(
     from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
     from signal_diffusion.sampling.health import health_check
     from signal_diffusion.sampling.job import sample as sample_job
+    from signal_diffusion.sampling.montages import with_electrodes
     from signal_diffusion.sampling.output_folder import check_output, default_output, unfinished_folder
     from signal_diffusion.sampling.processes import agreed_checkpoint, ending_together
     from signal_diffusion.sampling.request_options import build_request
@@ -176,7 +191,7 @@ def _sample(
         print("\n".join(health_check(samples, len(request) // size)))
 
     with ending_together("repeat the command, which keeps the samples made"):
-        trained = load_trained(checkpoint, overrides, captions)
+        trained = with_electrodes(load_trained(checkpoint, overrides, captions), wanted.electrodes)
         try:
             with progress_bars(shown=PartialState().is_main_process) as progress:
                 sample_job(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,9 +16,11 @@ from signal_diffusion.data.recordings.positions import standard_positions
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.errors import UserError, listed
-from signal_diffusion.sampling.trained import Trained
 
-__all__ = ["Montage", "check_takes_montages", "montage_card", "montage_named", "with_montage"]
+if TYPE_CHECKING:
+    from signal_diffusion.sampling.trained import Trained
+
+__all__ = ["Montage", "check_takes_montages", "montage_card", "montage_named", "with_electrodes", "with_montage"]
 
 Montage = Mapping[str, Sequence[float]]
 """Electrode → [x, y, z] on the unit sphere (x to the right ear, y to the nose, z up), in the order of the rows."""
@@ -81,6 +84,11 @@ def montage_card(card: DatasetCard, montage: Montage) -> DatasetCard:
         representation=card.representation | {"parameters": signals.parameters()},
         preprocessing=preprocessing,
     )
+
+
+def with_electrodes(trained: Trained, electrodes: str) -> Trained:
+    """The same model for the electrodes that `montage_named` finds; "" = those that it was trained on."""
+    return with_montage(trained, montage_named(electrodes, trained.card)) if electrodes else trained
 
 
 def with_montage(trained: Trained, montage: Montage) -> Trained:

@@ -13,6 +13,7 @@ from signal_diffusion.errors import UserError, print_warning
 from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling.dataset_conditions import values_like
+from signal_diffusion.sampling.montages import check_takes_montages, montage_named
 from signal_diffusion.sampling.options import option_text, requested_values, whole_number
 from signal_diffusion.sampling.requests import (
     Request,
@@ -43,6 +44,8 @@ class RequestOptions:
     """Number of whole windows, with all electrodes; None = single samples."""
     noise: Noise = "shared"
     """Noise of the electrodes of a window."""
+    electrodes: str = ""
+    """Electrodes of samples, as `montage_named` reads them; "" = those that the model was trained on."""
 
     def __post_init__(self) -> None:
         if self.like and self.values:
@@ -57,6 +60,8 @@ class RequestOptions:
         special = {"like": self.like} if self.like else {}
         if self.windows:
             special |= {"windows": str(self.windows), "noise": self.noise}
+        if self.electrodes:
+            special["electrodes"] = self.electrodes
         return {**self.values, **special}
 
 
@@ -69,6 +74,7 @@ def request_options(
     num: int | None = None,
     windows: int | None = None,
     noise: str | None = None,
+    electrodes: str | None = None,
 ) -> RequestOptions:
     """Check options of the command or arguments in Python; None = not given.
 
@@ -94,6 +100,7 @@ def request_options(
         like=option_text("--like", like, without="conditions that are not from a split"),
         windows=windows,
         noise="independent" if noise == "independent" else "shared",
+        electrodes=option_text("--electrodes", electrodes, without="the electrodes that the model was trained on"),
     )
 
 
@@ -111,6 +118,9 @@ def build_request(
     """
     table, sampling = experiment.model.conditioning, experiment.generation.sampling
     num = wanted.windows or sampling.num_samples
+    if wanted.electrodes:
+        check_takes_montages(experiment)
+        montage_named(wanted.electrodes, card)
     names = (
         (CAPTION,)
         if table.type == "caption"

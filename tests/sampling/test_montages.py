@@ -9,17 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from signal_diffusion.cli import app
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.recordings.channels import TEN_TEN, TEN_TWENTY
 from signal_diffusion.data.recordings.positions import standard_positions
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.given_windows import window_filler
 from signal_diffusion.sampling.job import sample
 from signal_diffusion.sampling.montages import check_takes_montages, montage_card, montage_named, with_montage
+from signal_diffusion.sampling.request_options import build_request, request_options
 from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import Trained, load_trained
 from signal_diffusion.training.diffusion import train
@@ -98,6 +103,32 @@ def test_a_sampling_job_writes_the_other_electrodes_and_says_where_they_are(trai
     about = json.loads((tmp_path / "out/samples.json").read_text())
     assert written["ch_names"].tolist() == ["O2", "FC1"] and written["signals"].shape == (2, 2, 2048)
     assert about["montage"]["FC1"] == standard_positions(["FC1"])["FC1"]
+
+
+def test_the_command_and_the_pipeline_sample_the_same_other_electrodes(place_run: Path, tmp_path: Path) -> None:
+    words = ["sample", str(place_run), "--num", "2", "--electrodes", "O2,FC1,Fz", "--output", str(tmp_path / "out")]
+
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    samples = SignalDiffusionPipeline.from_pretrained(place_run)(num=2, electrodes="O2,FC1,Fz")
+
+    assert result.exit_code == 0
+    written = np.load(tmp_path / "out/samples.npz")
+    assert samples.signals is not None and samples.ch_names == written["ch_names"].tolist() == ["O2", "FC1", "Fz"]
+    np.testing.assert_array_equal(samples.signals, written["signals"])
+
+
+def test_electrodes_are_refused_before_the_weights_are_loaded(place_run: Path, run: Path) -> None:
+    experiment, card = (
+        load_experiment(place_run / "checkpoint-3/config.toml"),
+        DatasetCard.load(place_run / "checkpoint-3"),
+    )
+
+    with pytest.raises(UserError, match="--electrodes: Q7: no known position"):
+        build_request(request_options(electrodes="Fz,Q7"), experiment, card)
+    with pytest.raises(UserError, match=r"--electrodes: is blank; leave it out for the"):
+        request_options(electrodes=" ")
+    with pytest.raises(UserError, match=r"^electrodes: the model knows electrodes by name"):
+        SignalDiffusionPipeline.from_pretrained(run)(electrodes="Fz")
 
 
 def test_an_export_of_the_model_for_other_electrodes_samples_these(trained: Trained, tmp_path: Path) -> None:
