@@ -97,9 +97,12 @@ def with_montage(trained: Trained, montage: Montage) -> Trained:
     Raises
     ------
     UserError
-        If the model knows electrodes by name, or a position is not on the unit sphere.
+        If the model knows electrodes by name, or has other electrodes already, from whose estimated scale no other
+        should be estimated; or if a position is not on the unit sphere.
     """
     check_takes_montages(trained.experiment, f"{trained.checkpoint}: other electrodes")
+    if trained.places is not None:
+        raise UserError(f"{trained.checkpoint}: has other electrodes already; start from the model as it was loaded")
     card = montage_card(trained.card, montage)
     places = torch.tensor([card.positions[name] for name in card.channels])
     return replace(trained, card=card, representation=representation_of(card), places=places)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
@@ -18,6 +19,8 @@ from signal_diffusion.data.recordings.positions import standard_positions
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.network import assemble
+from signal_diffusion.experiment.pretrained import pretrained_of
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling.drawing import generate_samples
@@ -142,6 +145,19 @@ def test_an_export_of_the_model_for_other_electrodes_samples_these(trained: Trai
     torch.testing.assert_close(samples_of(loaded), samples_of(other), rtol=1e-4, atol=1e-3)
 
 
+def test_a_run_on_another_montage_can_start_from_the_weights(place_run: Path) -> None:
+    checkpoint = place_run / "checkpoint-3"
+    experiment = load_experiment(checkpoint / "config.toml", [f"model.pretrained={checkpoint}"])
+    card = DatasetCard.load(checkpoint)
+    other = montage_card(card, montage_named("10-10", card))
+
+    assembly = assemble(experiment, other, None, pretrained=pretrained_of(experiment.model))
+
+    averaged = load_file(checkpoint / "ema.safetensors")
+    assert all(torch.equal(value, averaged[name]) for name, value in assembly.model.state_dict().items())
+    assert assembly.model.num_tokens == 61 * 8
+
+
 def test_electrodes_of_the_dataset_are_where_its_card_says_and_others_are_standard(trained: Trained) -> None:
     card = dataclasses.replace(trained.card, positions=trained.card.positions | {"Cz": [0.6, 0.0, 0.8]})
 
@@ -182,6 +198,13 @@ def test_electrodes_that_cannot_be_placed_are_refused(trained: Trained, text: st
 def test_a_position_off_the_unit_sphere_is_refused(trained: Trained) -> None:
     with pytest.raises(UserError, match=r"electrode Fz: position \[0, 0, 95.0\]; expected x, y, z on the unit sphere"):
         with_montage(trained, {"Fz": [0, 0, 95.0]})
+
+
+def test_scales_are_never_estimated_from_estimates(trained: Trained) -> None:
+    other = with_montage(trained, montage_named("FC1", trained.card))
+
+    with pytest.raises(UserError, match="has other electrodes already; start from the model as it was loaded"):
+        with_montage(other, montage_named("FC2", trained.card))
 
 
 def test_a_model_that_knows_electrodes_by_name_is_refused(run: Path) -> None:
