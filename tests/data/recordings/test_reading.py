@@ -127,6 +127,16 @@ def test_a_second_with_an_interruption_is_not_flat(tmp_path: Path, output: Path)
     assert np.flatnonzero(made.flat).tolist() == [4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("sfreq", [125.0, 500.0])
+def test_what_is_in_a_gap_does_not_change_the_rest(tmp_path: Path, output: Path, sfreq: float):
+    raw = noise(["Fz", "Cz", "Pz"], sfreq, seconds=20)
+    clean, _ = staged(write_fif(tmp_path / "clean_raw.fif", raw), output, gaps=((8.0, 9.5),))
+    raw._data[:, round(8 * sfreq) : round(9.5 * sfreq)] += 0.02
+    artefact, made = staged(write_fif(tmp_path / "artefact_raw.fif", raw), output, gaps=((8.0, 9.5),))
+    kept = np.r_[:1000, 1188:2500]  # samples at 125 Hz
+    assert (artefact[:, kept] == clean[:, kept]).all() and made.spans == ()
+
+
 def test_resampling_keeps_low_frequencies_and_removes_aliases(tmp_path: Path, output: Path):
     kept, _ = staged(write_edf(tmp_path / "10.edf", sine(10.0, 50.0, 500.0)), output)
     assert kept[:, 500:-500].std() * np.sqrt(2) == pytest.approx(50.0, rel=0.01)
