@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from signal_diffusion.config.types import MAX_BATCH_SIZE, MAX_SAMPLES
 from signal_diffusion.errors import UserError
@@ -18,9 +18,16 @@ from signal_diffusion.sampling.finite import finite_samples
 from signal_diffusion.sampling.montages import with_electrodes
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.request_options import build_request, request_options
+from signal_diffusion.sampling.restoring.given import as_recording
+from signal_diffusion.sampling.restoring.job import restore
+from signal_diffusion.sampling.restoring.options import RestoreOptions
+from signal_diffusion.sampling.restoring.result import Restoration
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained, load_trained, with_captions, with_options
 from signal_diffusion.sampling.whole_windows import Noise
+
+if TYPE_CHECKING:
+    from mne.io import BaseRaw
 
 __all__ = ["SignalDiffusionPipeline"]
 
@@ -137,6 +144,60 @@ class SignalDiffusionPipeline:
             batch = BatchSize(size, shape=generator.shape, device=generator.device, most=len(request))
             samples = batch.fit(partial(generate_samples, trained, request)).as_windows(request.electrodes)
             return finite_samples(trained, samples)
+
+    def restore(
+        self,
+        recording: BaseRaw | str | Path,
+        *,
+        bad: Sequence[str] = (),
+        bads_from_file: bool = False,
+        add: Sequence[str] | None = None,
+        gaps: Sequence[tuple[float, float]] = (),
+        extend: float = 0.0,
+        draws: int = 16,
+        label: str | None = None,
+        attributes: Mapping[str, str | float] | None = None,
+        units: str | None = None,
+        **sampling: Any,
+    ) -> Restoration:
+        """Restore electrodes and gaps of a recording, and continue it: the signals of `signal-diffusion restore`.
+
+        Parameters
+        ----------
+        recording
+            An `mne.io.Raw`, or a file.
+        bad
+            Electrodes to restore although the recording has them.
+        bads_from_file
+            Whether to restore those that the recording marks as bad (`info["bads"]`) too. If it marks electrodes that
+            `bad` does not name, this has to be set.
+        add
+            Of the model's electrodes that the recording lacks, those to restore; None = all.
+        gaps
+            Start and end of stretches to restore in all electrodes, s.
+        extend
+            Seconds to generate after the end.
+        draws
+            How often to generate what is missing, at least 2.
+        label, attributes
+            Conditions of all draws; attributes that are not given are left open.
+        units
+            Unit of the recording, if the file states a wrong one: V, mV, uV, nV.
+        **sampling
+            As in `__call__`.
+
+        Raises
+        ------
+        UserError
+            If the model has no signals, or the recording cannot be restored as asked.
+        """
+        with named_as_arguments():
+            options = RestoreOptions(
+                bad=bad, bads_from_file=bads_from_file, add=add, gaps=gaps, extend=extend, draws=draws, units=units
+            )
+            wanted = request_options(attributes=attributes, label=label)
+            with as_recording(recording) as found:
+                return restore(self._with_options(sampling), found, options, wanted)
 
     def save_pretrained(self, folder: str | Path, *, name: str = "", report: str | Path | None = None) -> Path:
         """Export the model as a new self-contained folder, which `from_pretrained` can load on any machine.

@@ -13,6 +13,7 @@ from signal_diffusion.cli import benchmark, config, data, evaluate
 from signal_diffusion.cli.export import export
 from signal_diffusion.cli.export_bids import export_bids
 from signal_diffusion.cli.prepare import prepare
+from signal_diffusion.cli.restore import RestoreCommand, restore
 from signal_diffusion.cli.sample import SampleCommand, sample
 from signal_diffusion.errors import exit_on_signals, report_user_errors
 
@@ -24,6 +25,7 @@ PACKAGES = ("signal-diffusion", "torch", "accelerate", "diffusers", "mne")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(prepare)
 app.command(cls=SampleCommand)(sample)
+app.command(cls=RestoreCommand)(restore)
 app.command()(export)
 app.command()(export_bids)
 app.add_typer(config.app, name="config")

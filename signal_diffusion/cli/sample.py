@@ -17,7 +17,7 @@ from signal_diffusion.errors import UserError, print_warning
 if TYPE_CHECKING:
     from signal_diffusion.sampling.samples import Samples
 
-__all__ = ["Run", "SampleCommand", "Sets", "Steps", "sample", "sampling_overrides"]
+__all__ = ["Run", "SampleCommand", "Sets", "Steps", "attribute_pairs", "sample", "sampling_overrides"]
 
 MODULE = "signal_diffusion.cli"
 Run = Annotated[
@@ -120,7 +120,7 @@ def sample(
         overrides += ["generation.output.save_grid=true", f"generation.output.grid_nrow={grid}"]
     if trajectory not in (None, "gif"):
         raise UserError(f"--trajectory {trajectory}: expected gif")
-    pairs = None if attributes is None else _pairs(attributes)
+    pairs = None if attributes is None else attribute_pairs(attributes)
     wanted = request_options(
         attributes=pairs,
         label=label,
@@ -139,6 +139,21 @@ def sample(
 def sampling_overrides(sets: Sequence[str] | None, steps: int | None) -> list[str]:
     """Overrides of the experiment by `--set` and `--steps`."""
     return [*(sets or ()), *([] if steps is None else [f"generation.sampling.steps={steps}"])]
+
+
+def attribute_pairs(text: str) -> dict[str, str]:
+    """Parse `--attributes NAME=VALUE,...`."""
+    pairs: dict[str, str] = {}
+    for word in filter(str.strip, text.split(",")):
+        name, equals, value = (part.strip() for part in word.partition("="))
+        if not (name and equals and value):
+            raise UserError(f"--attributes {word}: expected name=value")
+        if name in pairs:
+            raise UserError(f"--attributes {word}: {name} is given twice; use one value")
+        pairs[name] = value
+    if not pairs:
+        raise UserError("--attributes: is blank; leave it out for any values")
+    return pairs
 
 
 def _sample(
@@ -221,18 +236,3 @@ def _batch_size(text: str) -> int | None:
     if not text.strip().isdecimal():
         raise UserError(f"--batch-size {text}: expected a number, or auto")
     return whole_number("--batch-size", int(text), MAX_BATCH_SIZE)
-
-
-def _pairs(text: str) -> dict[str, str]:
-    """Parse `--attributes NAME=VALUE,...`."""
-    pairs: dict[str, str] = {}
-    for word in filter(str.strip, text.split(",")):
-        name, equals, value = (part.strip() for part in word.partition("="))
-        if not (name and equals and value):
-            raise UserError(f"--attributes {word}: expected name=value")
-        if name in pairs:
-            raise UserError(f"--attributes {word}: {name} is given twice; use one value")
-        pairs[name] = value
-    if not pairs:
-        raise UserError("--attributes: is blank; leave it out for any values")
-    return pairs

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["FillWindow", "fill", "window_starts"]
+__all__ = ["CONTEXT", "FillWindow", "LongSignals", "fill", "window_starts"]
 
 CONTEXT = 1 / 4
 """Share of a window that is already there when the rest of it is generated, if there is so much before it."""
@@ -27,8 +27,18 @@ class FillWindow(Protocol):
         """
 
 
+class LongSignals(Protocol):
+    """Draws of a recording: an array (draws, electrodes, samples), or what reads and writes the span [:, :, span]."""
+
+    def __getitem__(self, key: tuple[slice, slice, slice], /) -> np.ndarray:
+        """A part of all draws."""
+
+    def __setitem__(self, key: tuple[slice, slice, slice], values: np.ndarray, /) -> None:
+        """Replace a part of all draws."""
+
+
 def fill(
-    values: np.ndarray,
+    values: LongSignals,
     known: np.ndarray,
     window: int,
     fill_window: FillWindow,
@@ -40,7 +50,7 @@ def fill(
     Parameters
     ----------
     values
-        Draws of a recording, (draws, electrodes, samples), µV; may be a memory map.
+        Draws of a recording, (draws, electrodes, samples), µV.
     known
         Bool (electrodes, samples): what all draws have in common because it was recorded, or generated before.
     window

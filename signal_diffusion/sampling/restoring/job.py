@@ -1,0 +1,182 @@
+"""Restore a recording: read what is given, generate the rest window by window, and write it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from signal_diffusion.data.publishing import atomic_folder
+from signal_diffusion.data.recordings.reading import Reading
+from signal_diffusion.data.recordings.recording import Recording
+from signal_diffusion.errors import print_warning
+from signal_diffusion.sampling.batch_size import BatchSize
+from signal_diffusion.sampling.filling import fill
+from signal_diffusion.sampling.given_windows import check_fills_windows, window_filler
+from signal_diffusion.sampling.options import override
+from signal_diffusion.sampling.provenance import provenance_of, settings_of
+from signal_diffusion.sampling.request_options import RequestOptions, build_request
+from signal_diffusion.sampling.requests import Request
+from signal_diffusion.sampling.restoring.draws import Draws
+from signal_diffusion.sampling.restoring.given import planned, read_given
+from signal_diffusion.sampling.restoring.options import RestoreOptions
+from signal_diffusion.sampling.restoring.plan import Plan
+from signal_diffusion.sampling.restoring.result import Restoration
+from signal_diffusion.sampling.restoring.writing import check_formats, write_restoration
+from signal_diffusion.sampling.trained import Trained, with_options
+
+__all__ = ["OnPlan", "OnWindow", "restore", "restore_to_folder", "restored"]
+
+OnPlan = Callable[[Plan], None]
+"""Called with what is given and restored, before anything is generated."""
+OnWindow = Callable[[int, int], None]
+"""Called as `on_window(done, total)` before each window and after the last; may raise."""
+
+
+def restore(
+    trained: Trained,
+    recording: Recording,
+    options: RestoreOptions,
+    conditions: RequestOptions,
+    on_window: OnWindow = lambda done, total: None,
+) -> Restoration:
+    """Restore a recording; its draws are in a temporary folder, which is removed with the result. See `restored`."""
+    folder = Path(tempfile.mkdtemp(prefix="signal-diffusion-restore-"))
+    try:
+        result = restored(trained, recording, options, conditions, folder, on_window=on_window)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
+    return result
+
+
+def restore_to_folder(
+    trained: Trained,
+    recording: Recording,
+    options: RestoreOptions,
+    conditions: RequestOptions,
+    output: Path,
+    *,
+    formats: Sequence[str] = ("fif",),
+    on_plan: OnPlan = lambda plan: None,
+    on_window: OnWindow = lambda done, total: None,
+) -> list[str]:
+    """Restore a recording into the new folder `output`, complete or not at all; returns the names of its files.
+
+    See `restored` and `write_restoration`. Errors name command-line options.
+    """
+    check_formats(formats, trained.card)
+    with atomic_folder(output, "the restored recording", replaces=False) as folder:
+        work = folder / ".work"
+        work.mkdir()
+        result = restored(trained, recording, options, conditions, work, on_plan=on_plan, on_window=on_window)
+        names = write_restoration(folder, result, formats, title=f"{recording.path.name} · {trained.checkpoint.name}")
+        shutil.rmtree(work)
+    return names
+
+
+def restored(
+    trained: Trained,
+    recording: Recording,
+    options: RestoreOptions,
+    conditions: RequestOptions,
+    folder: Path,
+    *,
+    on_plan: OnPlan = lambda plan: None,
+    on_window: OnWindow = lambda done, total: None,
+) -> Restoration:
+    """Restore a recording with files in `folder`; memory holds one window of all draws, and which values are known.
+
+    Conditions are those of all draws. Without any, they are left open if the model was trained for that
+    (`model.conditioning.cfg_dropout`); otherwise the draws of a model of one category have its classes in turn.
+
+    Raises
+    ------
+    UserError
+        If the model has no signals, or the recording cannot be restored as the options say.
+    """
+    check_fills_windows(trained)
+    plan = planned(recording, trained.card, options)
+    trained = with_options(trained, [override("num_samples", options.draws)])
+    request = _request(trained, conditions)
+    for line in _doubts(trained):
+        print_warning(line)
+    on_plan(plan)
+    given, reading = read_given(recording, plan, trained.card, folder, units=options.units)
+    known = plan.known(reading.num_samples)
+    values = Draws(folder / "draws.npy", given, known, options.draws)
+    generator = trained.generator
+    batch = BatchSize(None, shape=generator.shape, device=generator.device, most=options.draws)
+    filler = window_filler(trained, lambda start: request.cond, range(options.draws), batch_size=batch.size)
+    fill(values, known, generator.shape[-1], filler, on_window=on_window)
+    return Restoration(
+        plan=plan,
+        card=trained.card,
+        known=known,
+        values=values,
+        spans=reading.spans,
+        about=_about(trained, request, conditions, recording, reading, plan),
+    )
+
+
+def _request(trained: Trained, conditions: RequestOptions) -> Request:
+    """The conditions of all draws."""
+    request, _ = build_request(conditions, trained.experiment, trained.card)
+    if conditions.values or not trained.experiment.model.conditioning.cfg_dropout:
+        return request
+    return replace(request, cond=request.cond.drop(torch.ones(len(request), dtype=torch.bool)))
+
+
+def _doubts(trained: Trained) -> list[str]:
+    """Lines about what makes the model less fit for this."""
+    lines = []
+    if not trained.generator.takes_known:
+        lines.append(
+            f"{trained.checkpoint.name} was trained without [training.masking]: it restores by replacement, which is "
+            "weaker; more generation.sampling.resampling_steps make it better and slower"
+        )
+    if trained.card.tmin is not None:
+        lines.append(
+            f"{trained.checkpoint.name} was trained on windows around events; it takes every stretch for such a window"
+        )
+    return lines
+
+
+def _about(
+    trained: Trained,
+    request: Request,
+    conditions: RequestOptions,
+    recording: Recording,
+    reading: Reading,
+    plan: Plan,
+) -> dict[str, Any]:
+    """What `restored.json` says about how a recording was restored."""
+    settings = settings_of(trained, request)
+    del settings["electrodes"], settings["num_samples"]  # of `sample`
+    preprocessing = {key: trained.card.preprocessing.get(key) for key in ("band", "notch", "reference")}
+    return {
+        "recording": recording.path.name,
+        "recording_sha256": _sha256(recording.path) if recording.path.is_file() else None,  # some are folders
+        "signals_blake2b": reading.digest,
+        "restored_electrodes": plan.restored,
+        "given_electrodes": plan.given,
+        "left_out": plan.left_out,
+        "gaps_seconds": plan.gaps,
+        "extended_seconds": plan.extension / plan.sfreq,
+        "sampling_rate": plan.sfreq,
+        **preprocessing,
+        "draws": len(request),
+    } | provenance_of(trained, settings, conditions.named())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,46 @@
+"""What to restore, as a command or a call in Python asks for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from signal_diffusion.errors import UserError
+from signal_diffusion.sampling.given_windows import MAX_DRAWS
+from signal_diffusion.sampling.options import whole_number
+
+__all__ = ["RestoreOptions"]
+
+FEWEST_DRAWS = 2
+LONGEST_EXTENSION = 86400.0
+"""A day, s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """What to restore."""
+
+    bad: Sequence[str] = ()
+    """Electrodes whose signals are not used, but restored."""
+    bads_from_file: bool = False
+    """Whether those that the recording marks as bad are restored too."""
+    add: Sequence[str] | None = None
+    """Of the model's electrodes that the recording lacks, those to restore; None = all."""
+    gaps: Sequence[tuple[float, float]] = ()
+    """Start and end of stretches that are restored in all electrodes, s."""
+    extend: float = 0.0
+    """Seconds to generate after the end."""
+    draws: int = 16
+    """How often what is missing is generated."""
+    units: str | None = None
+    """Unit of the numbers in a recording that has a wrong one, as in `prepare`; None = that of the file."""
+
+    def __post_init__(self) -> None:
+        if whole_number("--draws", self.draws, MAX_DRAWS) < FEWEST_DRAWS:
+            raise UserError(f"--draws {self.draws}: has no spread; expected at least {FEWEST_DRAWS}")
+        if not 0 <= self.extend <= LONGEST_EXTENSION:
+            raise UserError(f"--extend {self.extend:g}: expected seconds, at most {LONGEST_EXTENSION:g}")
+        for start, stop in self.gaps:
+            if not 0 <= start < stop < math.inf:
+                raise UserError(f"--gap {start:g} {stop:g}: expected the start and the end of a gap in seconds")

@@ -1,0 +1,181 @@
+"""What of a recording is given, and what is to be restored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.recordings.channels import canonical, eeg_names, find_channels, missing_channels
+from signal_diffusion.errors import UserError, listed
+from signal_diffusion.sampling.filling import CONTEXT
+from signal_diffusion.sampling.restoring.options import RestoreOptions
+
+if TYPE_CHECKING:
+    import mne
+
+__all__ = ["Plan", "plan_of"]
+
+LEAST_KNOWN = 1.0
+"""Seconds of a recording that have to be outside of gaps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is given of a recording, and what is restored."""
+
+    channels: tuple[str, ...]
+    """The model's electrodes, in order; each is given, restored or neither."""
+    given: tuple[str, ...]
+    """Electrodes that are read."""
+    restored: tuple[str, ...]
+    """Electrodes that are restored from beginning to end."""
+    left_out: tuple[str, ...]
+    """EEG channels of the recording that the model does not know."""
+    gaps: tuple[tuple[float, float], ...]
+    """Gaps that do not touch each other, sorted: start and end in s."""
+    extend: float
+    """Seconds to generate after the end."""
+    sfreq: float
+    """The model's rate, Hz."""
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Electrodes of the result, in order."""
+        return tuple(name for name in self.channels if name in self.given or name in self.restored)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Electrodes of the model that are neither given nor restored."""
+        return tuple(name for name in self.channels if name not in self.written)
+
+    @property
+    def extension(self) -> int:
+        """Samples to generate after the end."""
+        return round(self.extend * self.sfreq)
+
+    def known(self, num_samples: int) -> np.ndarray:
+        """Where values are given, (channels, samples with the extension) bool, for a recording of so many samples."""
+        known = np.zeros((len(self.channels), num_samples + self.extension), dtype=bool)
+        known[[self.channels.index(name) for name in self.given], :num_samples] = True
+        for first, stop in (_samples(gap, self.sfreq) for gap in self.gaps):
+            known[:, first:stop] = False
+        return known
+
+
+def plan_of(raw: mne.io.BaseRaw, card: DatasetCard, options: RestoreOptions) -> Plan:
+    """What is given and what is restored of an opened recording, for a model with this card.
+
+    Raises
+    ------
+    UserError
+        If an electrode or a gap is not possible, too little is known, or there is nothing to restore.
+    """
+    lacking = missing_channels(card.channels, raw)
+    has = [name for name in card.channels if name not in lacking]
+    files = dict(zip(has, (raw.ch_names[index] for index in find_channels(has, raw)), strict=True)) if has else {}
+    bad = _model_electrodes("--bad", options.bad, card)
+    marked = {name for name in has if files[name] in raw.info["bads"]}
+    if (unnamed := sorted(marked - bad)) and not options.bads_from_file:
+        raise UserError(
+            f"the recording marks {listed(unnamed)} as bad; add --bads-from-file to restore what it marks, or name "
+            "each with --bad"
+        )
+    bad |= marked
+    given = tuple(name for name in has if name not in bad)
+    restored = {*bad, *(lacking if options.add is None else _added(options.add, has, card))}
+    _check_given(given, raw, card)
+    plan = Plan(
+        channels=card.channels,
+        given=given,
+        restored=tuple(name for name in card.channels if name in restored),
+        left_out=tuple(_unknown(raw, set(files.values()))),
+        gaps=_merged(options.gaps, float(card.sampling_rate or 0)),
+        extend=options.extend,
+        sfreq=float(card.sampling_rate or 0),
+    )
+    _check_times(plan, raw.n_times / float(raw.info["sfreq"]), card)
+    if not (plan.restored or plan.gaps or plan.extension):
+        raise UserError(
+            f"there is nothing to restore: the recording has the model's {len(given)} electrodes; use --bad, --gap or "
+            "--extend"
+        )
+    return plan
+
+
+def _model_electrodes(option: str, names: Iterable[str], card: DatasetCard) -> set[str]:
+    """The model's electrodes of these names, such as T7 for T3."""
+    known = {canonical(name): name for name in card.channels}
+    found = {}
+    for name in names:
+        if canonical(name) not in known:
+            raise UserError(
+                f"{option} {name}: the model has no such electrode; it has {listed(card.channels, most=64)}"
+            )
+        found[known[canonical(name)]] = name
+    return set(found)
+
+
+def _added(names: Sequence[str], has: Sequence[str], card: DatasetCard) -> set[str]:
+    added = _model_electrodes("--add", names, card)
+    if present := [name for name in has if name in added]:
+        raise UserError(f"--add {listed(present)}: the recording has it; use --bad to replace its signal")
+    return added
+
+
+def _unknown(raw: mne.io.BaseRaw, used: set[str]) -> list[str]:
+    """EEG channels that are none of the model's electrodes."""
+    names = eeg_names(raw)
+    return [
+        name for name, index in zip(names, find_channels(names, raw), strict=True) if raw.ch_names[index] not in used
+    ]
+
+
+def _check_given(given: Sequence[str], raw: mne.io.BaseRaw, card: DatasetCard) -> None:
+    average = card.preprocessing.get("reference") == "average"
+    if len(given) < 1 + average:
+        found = f"only {given[0]}, whose average reference is zero" if given else "none"
+        raise UserError(
+            f"too little is known: of the model's {len(card.channels)} electrodes ({listed(card.channels)}), the "
+            f"recording has {found}; its channels are {listed(raw.ch_names, most=20)}"
+        )
+
+
+def _check_times(plan: Plan, seconds: float, card: DatasetCard) -> None:
+    """Raise a `UserError` unless gaps are within the recording and short enough, and enough of it is known."""
+    # A gap has to fit into one window, with what comes before it: two windows would not meet in the middle.
+    longest = math.floor((1 - CONTEXT) * (card.window or 0)) / plan.sfreq
+    for start, stop in plan.gaps:
+        if stop > seconds + 0.5 / plan.sfreq:
+            raise UserError(f"--gap {start:g} {stop:g}: ends after the recording, which lasts {seconds:.6g} s")
+        if stop - start > longest:
+            raise UserError(
+                f"--gap {start:g} {stop:g}: longer than {longest:.3g} s, the most that fits into a window of the model "
+                f"({(card.window or 0) / plan.sfreq:.3g} s) with what comes before; use a model with longer windows"
+            )
+    known = seconds - sum(stop - start for start, stop in plan.gaps)
+    if known < LEAST_KNOWN:
+        raise UserError(
+            f"too little is known: {known:.3g} s of the recording are outside of gaps; at least {LEAST_KNOWN:g} s are "
+            "needed"
+        )
+
+
+def _merged(gaps: Sequence[tuple[float, float]], sfreq: float) -> tuple[tuple[float, float], ...]:
+    """Gaps sorted; those that overlap or touch are one."""
+    merged: list[tuple[float, float]] = []
+    for start, stop in sorted(gaps):
+        if merged and start <= merged[-1][1] + 1 / sfreq:
+            start, stop = merged[-1][0], max(stop, merged.pop()[1])
+        merged.append((start, stop))
+    return tuple(merged)
+
+
+def _samples(gap: tuple[float, float], sfreq: float) -> tuple[int, int]:
+    """First sample and end of a gap, with samples that are only partly within."""
+    start, stop = (round(time * sfreq, 6) for time in gap)
+    return math.floor(start), math.ceil(stop)

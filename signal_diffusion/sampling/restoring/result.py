@@ -1,0 +1,133 @@
+"""A restored recording: its draws, their mean and spread, as arrays and as MNE objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.export.mne_objects import to_raw
+from signal_diffusion.data.recordings.spans import Span
+from signal_diffusion.sampling.restoring.draws import Draws
+from signal_diffusion.sampling.restoring.plan import Plan
+
+if TYPE_CHECKING:
+    import mne
+
+__all__ = ["RESTORED", "Restoration"]
+
+RESTORED = "restored"
+"""Annotation of what was restored."""
+CHUNK = 2**20
+"""Values of all draws that are in memory at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Restoration:
+    """A recording of which missing values were generated several times, each a draw.
+
+    What was given is the same in all draws, to the bit. Signals are at the model's rate and in its reference.
+    """
+
+    plan: Plan
+    """What was given and what was restored."""
+    card: DatasetCard
+    """The card of the model's dataset."""
+    known: np.ndarray
+    """Where values are given, (the model's channels, samples) bool."""
+    values: Draws
+    """All draws, µV (draws, the model's channels, samples), on disk."""
+    spans: tuple[Span, ...]
+    """Annotations of the recording."""
+    about: Mapping[str, Any]
+    """How it was made: model, settings, recording."""
+
+    @property
+    def ch_names(self) -> tuple[str, ...]:
+        """Electrodes, in the model's order."""
+        return self.plan.written
+
+    @property
+    def missing(self) -> np.ndarray:
+        """What was restored, (electrodes, samples) bool."""
+        return np.asarray(~self.known[self._rows])
+
+    @property
+    def mean(self) -> mne.io.RawArray:
+        """The mean of the draws: the best estimate, but with less power than EEG where it is uncertain."""
+        return self.raw(self.statistic(lambda draws: draws.mean(axis=0)))
+
+    @property
+    def std(self) -> mne.io.RawArray:
+        """The standard deviation of the draws, V; 0 where values are given."""
+        return self.raw(self.statistic(lambda draws: draws.std(axis=0, ddof=1), elsewhere=0.0))
+
+    @property
+    def draws(self) -> list[mne.io.RawArray]:
+        """All draws, each a signal as the model expects it; in memory at once, see `draw`."""
+        return [self.draw(number) for number in range(self.values.count)]
+
+    def draw(self, number: int) -> mne.io.RawArray:
+        """One draw, which depends only on the seed and its number, not on how many there are."""
+        return self.raw(self.signal(number))
+
+    def signal(self, number: int) -> np.ndarray:
+        """One draw, µV (electrodes, samples)."""
+        return self.statistic(lambda draws: draws[number])
+
+    def statistic(self, of: Callable[[np.ndarray], np.ndarray], *, elsewhere: float | None = None) -> np.ndarray:
+        """A function of the draws, (draws, electrodes, n) → (electrodes, n), over all samples, float32.
+
+        It is called for one part of the recording after the other. Where values are given, the result is those, to the
+        bit, or `elsewhere`.
+        """
+        missing = self.missing
+        result = np.empty(missing.shape, np.float32)
+        for span in self.parts():
+            draws = self.values[:, :, span][:, self._rows]
+            result[:, span] = np.where(missing[:, span], of(draws), draws[0] if elsewhere is None else elsewhere)
+        return result
+
+    def parts(self) -> Iterator[slice]:
+        """Spans of samples of which all draws fit into memory."""
+        size = max(1, CHUNK // (self.values.count * len(self.known)))
+        for start in range(0, self.known.shape[1], size):
+            yield slice(start, start + size)
+
+    def raw(self, signal: np.ndarray) -> mne.io.RawArray:
+        """A signal (electrodes, samples) in µV as an MNE object, with annotations.
+
+        These are the recording's, and "restored" over each stretch that was restored: with the names of the electrodes,
+        or without names where it is all of them.
+        """
+        import mne
+
+        # `to_raw` takes what the electrodes are from the card.
+        raw = to_raw(signal[None], replace(self.card, channels=self.ch_names))
+        own = [
+            (span.onset, 0.0 if span.instant else span.end - span.onset, span.description, ()) for span in self.spans
+        ]
+        marks = [*own, *((onset, duration, RESTORED, names) for onset, duration, names in self.stretches())]
+        onsets, durations, texts, names = zip(*marks, strict=True) if marks else ((), (), (), ())
+        raw.set_annotations(mne.Annotations(onsets, durations, texts, ch_names=list(names)), verbose="error")
+        return raw
+
+    def stretches(self) -> list[tuple[float, float, tuple[str, ...]]]:
+        """Onset and duration in s, and electrodes of what was restored; () = all electrodes."""
+        found = []
+        sfreq, total = self.plan.sfreq, self.known.shape[1]
+        if self.plan.restored:
+            found.append((0.0, total / sfreq, self.plan.restored))
+        everything = self.missing.all(axis=0)
+        edges = np.flatnonzero(np.diff(everything.astype(np.int8), prepend=0, append=0))
+        for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            found.append((first / sfreq, (stop - first) / sfreq, ()))
+        return found
+
+    @property
+    def _rows(self) -> list[int]:
+        """Rows of the electrodes among the model's channels."""
+        return [self.plan.channels.index(name) for name in self.ch_names]

@@ -1,0 +1,168 @@
+"""Restored recordings: what is given is unchanged, what is missing depends on it and on nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+
+from signal_diffusion.data.recordings.read_options import ReadOptions
+from signal_diffusion.data.recordings.reading import read_recording
+from signal_diffusion.errors import UserError
+from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.sampling.restoring.draws import Draws
+from signal_diffusion.sampling.restoring.given import as_recording
+from signal_diffusion.sampling.restoring.result import Restoration
+from tests.sampling.restoring.conftest import ELECTRODES, SFREQ, recorded
+
+READ = ReadOptions(
+    channels=ELECTRODES,
+    reference="average",
+    band=(1.0, 25.0),
+    notch=(),
+    sampling_rate=SFREQ,
+    min_samples=1,
+    flat_below=0.1,
+)
+
+
+def microvolts(raw: mne.io.BaseRaw) -> np.ndarray:
+    return (raw.get_data() * 1e6).astype(np.float32)
+
+
+def read(raw: mne.io.BaseRaw, output: Path, **changes: object) -> np.ndarray:
+    with as_recording(raw) as recording:
+        read_recording(recording, replace(READ, **changes), output)
+    return np.load(output)
+
+
+def test_given_electrodes_come_back_to_the_bit_referenced_to_their_own_average(
+    pipeline: SignalDiffusionPipeline, tmp_path: Path
+) -> None:
+    raw = recorded()
+    restoration = pipeline.restore(raw, bad=["C4"], draws=3)
+    expected = read(raw, tmp_path / "read.npy", channels=("Fz", "C3", "Pz"))
+    for each in (restoration.mean, *restoration.draws):
+        assert each.ch_names == list(ELECTRODES)
+        assert (microvolts(each)[[0, 1, 3]] == expected).all()
+        assert microvolts(each)[2].std() > 0
+    assert np.abs(expected.mean(axis=0)).max() < 1e-4
+    assert (restoration.std.get_data()[[0, 1, 3]] == 0).all()
+    assert (restoration.std.get_data()[2] > 0).all()
+
+
+def test_a_gap_and_the_time_after_the_end_are_restored_and_nothing_else(
+    pipeline: SignalDiffusionPipeline, tmp_path: Path
+) -> None:
+    raw = recorded()
+    restoration = pipeline.restore(raw, gaps=[(4.0, 4.5)], extend=1.5, draws=2)
+    expected = read(raw, tmp_path / "read.npy", gaps=((4.0, 4.5),))
+    missing = np.zeros(round(11.5 * SFREQ), bool)
+    missing[256:288] = missing[640:] = True
+    assert (restoration.missing == missing).all()
+    mean, known = microvolts(restoration.mean), ~missing
+    assert (mean[:, known] == expected[:, known[:640]]).all()
+    assert (restoration.std.get_data()[:, missing] > 0).all()
+
+
+def test_the_mean_and_standard_deviation_are_those_of_the_draws(pipeline: SignalDiffusionPipeline) -> None:
+    restoration = pipeline.restore(recorded(), bad=["Pz"], draws=4)
+    draws = np.stack([each.get_data() for each in restoration.draws])
+    assert restoration.mean.get_data() == pytest.approx(draws.mean(axis=0), abs=1e-11)
+    assert restoration.std.get_data() == pytest.approx(draws.std(axis=0, ddof=1), abs=1e-11)
+
+
+def test_a_draw_does_not_depend_on_how_many_there_are(pipeline: SignalDiffusionPipeline) -> None:
+    few, many = (pipeline.restore(recorded(), bad=["Pz"], draws=draws) for draws in (2, 5))
+    assert few.draw(1).get_data() == pytest.approx(many.draw(1).get_data(), abs=1e-10)  # 0.0001 µV
+    assert not np.allclose(many.draw(1).get_data(), many.draw(2).get_data(), atol=1e-7)
+
+
+def test_the_order_of_channels_in_the_file_changes_nothing(pipeline: SignalDiffusionPipeline) -> None:
+    raw = recorded(names=(*ELECTRODES, "Oz"))
+    shuffled = raw.copy().reorder_channels(["Oz", "Pz", "C4", "Fz", "C3"])
+    one, other = (pipeline.restore(each, bad=["C3"], draws=2) for each in (raw, shuffled))
+    assert one.plan.left_out == ("Oz",)
+    assert (one.mean.get_data() == other.mean.get_data()).all()
+
+
+def test_restored_stretches_are_annotated_with_their_electrodes(pipeline: SignalDiffusionPipeline) -> None:
+    raw = recorded().set_annotations(mne.Annotations([2.0], [1.5], ["eyes; closed"]))
+    marks = pipeline.restore(raw, bad=["C3"], gaps=[(5.0, 5.5)], extend=1.0, draws=2).mean.annotations
+    found = [(mark["onset"], mark["duration"], mark["description"], mark["ch_names"]) for mark in marks]
+    assert sorted(found) == [
+        (0.0, 11.0, "restored", ("C3",)),
+        (2.0, 1.5, "eyes; closed", ()),
+        (5.0, 0.5, "restored", ()),
+        (10.0, 1.0, "restored", ()),
+    ]
+
+
+def test_electrodes_that_the_recording_lacks_are_restored_unless_others_are_named(
+    pipeline: SignalDiffusionPipeline,
+) -> None:
+    raw = recorded(names=("C4", "Fz"))
+    everything = pipeline.restore(raw, draws=2)
+    assert everything.plan.restored == ("C3", "Pz") and everything.ch_names == ELECTRODES
+    one = pipeline.restore(raw, add=["pz"], draws=2)
+    assert one.ch_names == ("Fz", "C4", "Pz") and one.plan.lacking == ("C3",)
+    assert (microvolts(one.mean)[2] == microvolts(everything.mean)[3]).all()
+
+
+def test_the_recordings_own_bads_are_restored_when_asked_and_never_used(pipeline: SignalDiffusionPipeline) -> None:
+    raw = recorded()
+    raw.info["bads"] = ["C4"]
+    with pytest.raises(UserError, match="marks C4 as bad; add bads_from_file to restore what it marks, or name"):
+        pipeline.restore(raw, draws=2)
+    marked = pipeline.restore(raw, bads_from_file=True, draws=2)
+    raw.info["bads"] = []
+    named = pipeline.restore(raw, bad=["C4"], draws=2)
+    assert (marked.mean.get_data() == named.mean.get_data()).all()
+
+
+def test_what_is_restored_depends_on_what_is_given(pipeline: SignalDiffusionPipeline) -> None:
+    raw = recorded()
+    other = raw.copy()
+    other._data[0] *= -1
+    one, changed = (pipeline.restore(each, bad=["Pz"], draws=2).draw(0).get_data()[3] for each in (raw, other))
+    assert (one != changed).mean() > 0.9
+
+
+def test_the_draws_are_removed_with_the_result(
+    pipeline: SignalDiffusionPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    restoration = pipeline.restore(recorded(), bad=["Pz"], draws=2)
+    [folder] = tmp_path.iterdir()
+    del restoration
+    assert not folder.exists()
+
+
+def test_only_what_is_missing_is_stored(tmp_path: Path) -> None:
+    given = np.arange(30, dtype=np.float32).reshape(3, 10)
+    known = np.ones((3, 10), bool)
+    known[1, 4:6] = False
+    draws = Draws(tmp_path / "draws.npy", given, known, 2)
+    draws[:, :, 3:7] = np.full((2, 3, 4), 7.0)
+    assert np.load(tmp_path / "draws.npy", mmap_mode="r").shape == (2, 1, 10)
+    assert (draws[:, :, 0:10][:, known] == given[known]).all()
+    assert (draws[:, :, 0:10][:, ~known] == 7).all()
+
+
+def test_statistics_take_one_part_of_the_recording_after_the_other(
+    pipeline: SignalDiffusionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restoration = pipeline.restore(recorded(), bad=["Pz"], draws=2)
+    at_once = restoration.mean.get_data()
+    monkeypatch.setattr("signal_diffusion.sampling.restoring.result.CHUNK", 8 * 100)
+    assert max(span.stop - span.start for span in restoration.parts()) == 100
+    assert (restoration.mean.get_data() == at_once).all()
+
+
+def test_a_recording_at_another_rate_is_restored_at_the_models(pipeline: SignalDiffusionPipeline) -> None:
+    restoration = pipeline.restore(recorded(seconds=4.0, sfreq=200.0), bad=["Pz"], draws=2)
+    assert isinstance(restoration, Restoration)
+    assert restoration.mean.info["sfreq"] == SFREQ and restoration.mean.n_times == 256
