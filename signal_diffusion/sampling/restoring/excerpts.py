@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from signal_diffusion.evaluation.restoration.electrodes import splines
 from signal_diffusion.figures.restoration import Excerpt
 from signal_diffusion.sampling.restoring.result import Restoration
 
-__all__ = ["excerpts_of", "splines"]
+__all__ = ["excerpts_of"]
 
 SECONDS = 10.0
 ELECTRODES = 6
-_CENTRE = (0.0, 0.0, 0.04)  # of MNE's head models, m; by default MNE fits one to the electrodes
+LEAST_GIVEN = 4
+"""Electrodes to interpolate from."""
 
 
 def excerpts_of(restoration: Restoration, statistics: Mapping[str, np.ndarray]) -> list[Excerpt]:
@@ -30,7 +32,7 @@ def excerpts_of(restoration: Restoration, statistics: Mapping[str, np.ndarray]) 
         missing = restoration.missing[rows, span]
         mean, low, high = (statistics[name][rows, span] for name in ("mean", "q10", "q90"))
         spline = np.full_like(mean, np.nan)
-        for name, values in splines(restoration, statistics["mean"], span).items():
+        for name, values in _splines(restoration, statistics["mean"][:, span]).items():
             if (row := restoration.ch_names.index(name)) in rows:
                 spline[rows.index(row)] = values
         spline[:, restoration.missing[:, span].all(axis=0)] = np.nan  # nothing to interpolate from
@@ -48,18 +50,18 @@ def excerpts_of(restoration: Restoration, statistics: Mapping[str, np.ndarray]) 
     return excerpts
 
 
-def splines(restoration: Restoration, mean: np.ndarray, span: slice) -> dict[str, np.ndarray]:
-    """The restored electrodes by MNE's spherical splines from those that are given, µV; {} if positions are missing."""
-    missing = restoration.plan.restored
-    raw = restoration.raw(mean).crop(span.start / restoration.plan.sfreq, (span.stop - 1) / restoration.plan.sfreq)
-    placed = [channel["ch_name"] for channel in raw.info["chs"] if np.isfinite(channel["loc"][:3]).all()]
-    shown = [name for name in missing if name in placed]
-    if not shown or len(placed) - len(shown) < 4:
+def _splines(restoration: Restoration, mean: np.ndarray) -> dict[str, np.ndarray]:
+    """The restored electrodes of an excerpt by spherical splines, µV; {} if there are too few positions."""
+    positions, restored = restoration.card.positions, restoration.plan.restored
+    rows = [row for row, name in enumerate(restoration.ch_names) if name in positions]
+    names = [restoration.ch_names[row] for row in rows]
+    is_missing = np.array([name in restored for name in names])
+    if not is_missing.any() or (~is_missing).sum() < LEAST_GIVEN:
         return {}
-    raw.pick(placed)
-    raw.info["bads"] = shown
-    raw.interpolate_bads(origin=_CENTRE, reset_bads=False, verbose="error")
-    return dict(zip(shown, raw.get_data(picks=shown) * 1e6, strict=True))
+    signals = mean[None, rows]
+    missing = np.broadcast_to(is_missing[:, None], signals.shape)
+    [found] = splines(signals, missing, names, {name: positions[name] for name in names})
+    return {name: values for name, values in zip(names, found, strict=True) if name in restored}
 
 
 def _rows(restoration: Restoration) -> list[int]:
