@@ -15,7 +15,7 @@ from signal_diffusion.sampling import export as exporting
 from signal_diffusion.sampling.batch_size import BatchSize
 from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.finite import finite_samples
-from signal_diffusion.sampling.montages import with_electrodes
+from signal_diffusion.sampling.montages import electrodes_named, with_electrodes
 from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
 from signal_diffusion.sampling.request_options import build_request, request_options
 from signal_diffusion.sampling.restoring.given import as_recording
@@ -152,6 +152,7 @@ class SignalDiffusionPipeline:
         bad: Sequence[str] = (),
         bads_from_file: bool = False,
         add: Sequence[str] | None = None,
+        to: str | Sequence[str] = (),
         gaps: Sequence[tuple[float, float]] = (),
         extend: float = 0.0,
         draws: int = 16,
@@ -172,7 +173,9 @@ class SignalDiffusionPipeline:
             Whether to restore those that the recording marks as bad (`info["bads"]`) too. If it marks electrodes that
             `bad` does not name, this has to be set.
         add
-            Of the model's electrodes that the recording lacks, those to restore; None = all.
+            Of the electrodes that the recording lacks, those to restore; None = all that the model was trained on.
+        to
+            Restore every electrode of this montage that the recording lacks: "10-10", "10-20" or names.
         gaps
             Start and end of stretches to restore in all electrodes, s.
         extend
@@ -193,7 +196,14 @@ class SignalDiffusionPipeline:
         """
         with named_as_arguments():
             options = RestoreOptions(
-                bad=bad, bads_from_file=bads_from_file, add=add, gaps=gaps, extend=extend, draws=draws, units=units
+                bad=bad,
+                bads_from_file=bads_from_file,
+                add=add,
+                to=electrodes_named(to, "--to") if isinstance(to, str) else to,
+                gaps=gaps,
+                extend=extend,
+                draws=draws,
+                units=units,
             )
             wanted = request_options(attributes=attributes, label=label)
             with as_recording(recording) as found:

@@ -48,8 +48,14 @@ def restore(
         str | None,
         typer.Option(
             metavar="A,B,...",
-            help="Of the model's electrodes that the recording lacks, restore only these.",
-            show_default="all",
+            help="Of the electrodes that the recording lacks, restore these.",
+            show_default="all that the model was trained on",
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="10-10|10-20|A,B,...", help="Restore every electrode of this montage that the recording lacks."
         ),
     ] = None,
     gap: Annotated[
@@ -79,6 +85,7 @@ def restore(
     their spread are in restored.npz. Options that you leave out default to the run's experiment.
     """
     from signal_diffusion.data.recordings.channels import channel_names
+    from signal_diffusion.sampling.montages import electrodes_named
     from signal_diffusion.sampling.options import named_in_errors
     from signal_diffusion.sampling.output_folder import check_output
     from signal_diffusion.sampling.request_options import request_options
@@ -91,6 +98,7 @@ def restore(
         bad=() if bad is None else channel_names(bad, "--bad"),
         bads_from_file=bads_from_file,
         add=None if add is None else channel_names(add, "--add"),
+        to=() if to is None else electrodes_named(to, "--to"),
         gaps=[_seconds(words) for words in gap or ()],
         extend=extend,
         draws=draws,

@@ -20,10 +20,23 @@ from signal_diffusion.errors import UserError, listed
 if TYPE_CHECKING:
     from signal_diffusion.sampling.trained import Trained
 
-__all__ = ["Montage", "check_takes_montages", "montage_card", "montage_named", "with_electrodes", "with_montage"]
+__all__ = [
+    "Montage",
+    "check_takes_montages",
+    "electrodes_named",
+    "montage_card",
+    "montage_named",
+    "with_electrodes",
+    "with_montage",
+]
 
 Montage = Mapping[str, Sequence[float]]
 """Electrode → [x, y, z] on the unit sphere (x to the right ear, y to the nose, z up), in the order of the rows."""
+
+
+def electrodes_named(electrodes: str, option: str) -> tuple[str, ...]:
+    """The names of a list `A,B,C`, or of `10-20` (19 electrodes) or `10-10` (61)."""
+    return TEN_TEN if electrodes.strip() == "10-10" else channel_names(electrodes.strip(), option)
 
 
 def montage_named(electrodes: str, card: DatasetCard, option: str = "--electrodes") -> dict[str, list[float]]:
@@ -36,7 +49,7 @@ def montage_named(electrodes: str, card: DatasetCard, option: str = "--electrode
     UserError
         If the list is empty, names an electrode twice, or one that has no position.
     """
-    names = TEN_TEN if electrodes.strip() == "10-10" else channel_names(electrodes.strip(), option)
+    names = electrodes_named(electrodes, option)
     own = {canonical(name): position for name, position in card.positions.items()}
     found = standard_positions(names) | {name: own[canonical(name)] for name in names if canonical(name) in own}
     if unknown := [name for name in names if name not in found]:

@@ -16,8 +16,8 @@ __all__ = ["named_as_arguments", "named_in_errors", "option_text", "override", "
 _TABLE = "generation.sampling"
 _OVERRIDDEN = re.compile(r"^--set: \[generation\.sampling\] (\w+)")
 _OPTION = re.compile(
-    r"--(label|caption|attributes|like|num|windows|noise|electrodes|batch-size"
-    r"|steps|guidance-scale|bad|bads-from-file|add|gap|extend|draws)(?![\w-])"
+    r"--(label|caption|attributes|like|num|windows|noise|electrodes"
+    r"|batch-size|steps|guidance-scale|bad|bads-from-file|add|gap|extend|draws|to)(?![\w-])"
 )
 
 

@@ -12,21 +12,17 @@ import numpy as np
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.recordings.arrays import has_array_suffix, volts_per_unit
-from signal_diffusion.data.recordings.channels import channel_names, find_channels, missing_channels
-from signal_diffusion.data.recordings.edf import channel_rates
 from signal_diffusion.data.recordings.finding import find
-from signal_diffusion.data.recordings.opening import errors_naming, open_recording
 from signal_diffusion.data.recordings.read_options import ReadOptions
 from signal_diffusion.data.recordings.reading import Reading, read_recording
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError, listed, print_warning
-from signal_diffusion.sampling.restoring.options import RestoreOptions
-from signal_diffusion.sampling.restoring.plan import Plan, plan_of
+from signal_diffusion.sampling.restoring.plan import Plan
 
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["as_recording", "planned", "read_given"]
+__all__ = ["as_recording", "read_given"]
 
 
 @contextmanager
@@ -39,32 +35,6 @@ def as_recording(source: mne.io.BaseRaw | str | Path) -> Iterator[Recording]:
         path = Path(folder) / "recording_raw.fif"
         source.save(path, fmt="double", verbose="error")
         yield _recording(path)
-
-
-def planned(recording: Recording, card: DatasetCard, options: RestoreOptions) -> Plan:
-    """What is given of a recording and what is restored, from its header.
-
-    Raises
-    ------
-    UserError
-        If the recording cannot be read as the model's training data were, or by the rules of `plan_of`.
-    """
-    if not {"band", "reference"} <= card.preprocessing.keys():
-        raise UserError(
-            "the model's card does not say how its recordings were filtered and referenced, so others cannot be read "
-            "the same way; use a model whose dataset `prepare` made from recordings"
-        )
-    with errors_naming(recording.path):
-        raw = open_recording(recording)
-        plan = plan_of(raw, card, options)
-        _check_rates(recording.path, raw, plan)
-        reference = card.preprocessing["reference"]
-        if missing := missing_channels(_references(reference), raw):
-            raise UserError(
-                f"no channel {listed(missing)}, to which the model's data were referenced ({reference}); use a "
-                "recording with it"
-            )
-    return plan
 
 
 def read_given(
@@ -108,23 +78,6 @@ def _recording(path: Path) -> Recording:
     if len(recordings) > 1:
         raise UserError(f"{path}: holds {len(recordings)} recordings; give one of them")
     return recordings[0]
-
-
-def _references(reference: str) -> tuple[str, ...]:
-    return () if reference in ("average", "none") else channel_names(reference)
-
-
-def _check_rates(path: Path, raw: mne.io.BaseRaw, plan: Plan) -> None:
-    """Raise a `UserError` if the rate of an electrode is below the model's, or differs from that of the others."""
-    rates = channel_rates(path, raw) or [float(raw.info["sfreq"])] * len(raw.ch_names)
-    own = {name: rates[index] for name, index in zip(plan.given, find_channels(plan.given, raw), strict=True)}
-    most = max(own.values())
-    if most < plan.sfreq * (1 - 1e-4):
-        raise UserError(
-            f"sampling rate {most:g} Hz is below the model's {plan.sfreq:g} Hz; use a recording with at least that"
-        )
-    if other := [name for name, rate in own.items() if rate != most]:
-        raise UserError(f"{listed(other)}: recorded at other rates than {most:g} Hz; name them with --bad")
 
 
 def _doubts(reading: Reading) -> list[str]:

@@ -25,7 +25,8 @@ from signal_diffusion.sampling.provenance import provenance_of, settings_of
 from signal_diffusion.sampling.request_options import RequestOptions, build_request
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.restoring.draws import Draws
-from signal_diffusion.sampling.restoring.given import planned, read_given
+from signal_diffusion.sampling.restoring.given import read_given
+from signal_diffusion.sampling.restoring.header import planned
 from signal_diffusion.sampling.restoring.options import RestoreOptions
 from signal_diffusion.sampling.restoring.plan import Plan
 from signal_diffusion.sampling.restoring.result import Restoration
@@ -104,7 +105,7 @@ def restored(
         If the model has no signals, or the recording cannot be restored as the options say.
     """
     check_fills_windows(trained)
-    plan = planned(recording, trained.card, options)
+    trained, plan = planned(trained, recording, options)
     trained = with_options(trained, [override("num_samples", options.draws)])
     request = _request(trained, conditions)
     for line in _doubts(trained):

@@ -27,6 +27,8 @@ class RestoreOptions:
     """Whether those that the recording marks as bad are restored too."""
     add: Sequence[str] | None = None
     """Of the model's electrodes that the recording lacks, those to restore; None = all."""
+    to: Sequence[str] = ()
+    """Electrodes, of which those that the recording lacks are restored, as if `add` named them."""
     gaps: Sequence[tuple[float, float]] = ()
     """Start and end of stretches that are restored in all electrodes, s."""
     extend: float = 0.0
@@ -35,6 +37,11 @@ class RestoreOptions:
     """How often what is missing is generated."""
     units: str | None = None
     """Unit of the numbers in a recording that has a wrong one, as in `prepare`; None = that of the file."""
+
+    @property
+    def adds_all(self) -> bool:
+        """Whether all electrodes of the model that the recording lacks are restored."""
+        return self.add is None and not self.to
 
     def __post_init__(self) -> None:
         if whole_number("--draws", self.draws, MAX_DRAWS) < FEWEST_DRAWS:

@@ -87,7 +87,7 @@ def plan_of(raw: mne.io.BaseRaw, card: DatasetCard, options: RestoreOptions) -> 
         )
     bad |= marked
     given = tuple(name for name in has if name not in bad)
-    restored = {*bad, *(lacking if options.add is None else _added(options.add, has, card))}
+    restored = {*bad, *(lacking if options.adds_all else _added(options, has, card))}
     _check_given(given, raw, card)
     plan = Plan(
         channels=card.channels,
@@ -120,11 +120,11 @@ def _model_electrodes(option: str, names: Iterable[str], card: DatasetCard) -> s
     return set(found)
 
 
-def _added(names: Sequence[str], has: Sequence[str], card: DatasetCard) -> set[str]:
-    added = _model_electrodes("--add", names, card)
+def _added(options: RestoreOptions, has: Sequence[str], card: DatasetCard) -> set[str]:
+    added = _model_electrodes("--add", options.add or (), card)
     if present := [name for name in has if name in added]:
         raise UserError(f"--add {listed(present)}: the recording has it; use --bad to replace its signal")
-    return added
+    return added | (_model_electrodes("--to", options.to, card) - set(has))
 
 
 def _unknown(raw: mne.io.BaseRaw, used: set[str]) -> list[str]:

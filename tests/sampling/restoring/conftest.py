@@ -66,5 +66,12 @@ def plain_run(experiment_file: Path, dataset: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="session")
+def by_place(experiment_file: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> SignalDiffusionPipeline:
+    """A model that takes given values and knows electrodes by their places."""
+    folder, places = tmp_path_factory.mktemp("runs") / "places", "model.conditioning.electrodes=position"
+    return SignalDiffusionPipeline.from_pretrained(trained(experiment_file, dataset, folder, *MASKS, places))
+
+
+@pytest.fixture(scope="session")
 def pipeline(masked_run: Path) -> SignalDiffusionPipeline:
     return SignalDiffusionPipeline.from_pretrained(masked_run)

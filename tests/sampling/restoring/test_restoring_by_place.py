@@ -1,0 +1,52 @@
+"""Models that know electrodes by place take electrodes that they were not trained on, and restore others."""
+
+from __future__ import annotations
+
+import pytest
+
+from signal_diffusion.data.recordings.channels import TEN_TWENTY
+from signal_diffusion.errors import UserError
+from signal_diffusion.pipeline import SignalDiffusionPipeline
+from tests.sampling.restoring.conftest import ELECTRODES, recorded
+
+
+def test_electrodes_of_the_recording_that_have_a_position_are_given(by_place: SignalDiffusionPipeline) -> None:
+    raw = recorded(names=("Oz", "X1", "Cz", "C4", "Fz"))
+    plan = by_place.restore(raw, draws=2).plan
+    assert plan.given == ("Fz", "C4", "Cz", "Oz") and plan.restored == ("C3", "Pz")
+    assert plan.left_out == ("X1",)
+
+
+def test_any_electrode_with_a_position_can_be_added(by_place: SignalDiffusionPipeline) -> None:
+    restoration = by_place.restore(recorded(), add=["FC1", "Oz"], bad=["C4"], draws=2)
+    assert restoration.ch_names == (*ELECTRODES, "FC1", "Oz")
+    assert restoration.plan.restored == ("C4", "FC1", "Oz")
+    mean = restoration.mean
+    assert (mean.get_data(picks=["FC1", "Oz"]).std(axis=1) > 0).all()
+    positions = mean.get_montage().get_positions()["ch_pos"]
+    assert positions["Oz"][1] < -0.05 < 0 < positions["FC1"][2]
+    assert restoration.about["montage"].keys() == {*ELECTRODES, "FC1", "Oz"}
+
+
+def test_a_whole_montage_is_restored_around_what_was_recorded(by_place: SignalDiffusionPipeline) -> None:
+    restoration = by_place.restore(recorded(seconds=2.0), to="10-20", draws=2)
+    assert set(restoration.ch_names) == set(TEN_TWENTY)
+    assert restoration.plan.given == ELECTRODES and len(restoration.plan.restored) == 15
+
+
+def test_the_order_of_new_electrodes_in_the_file_changes_nothing(by_place: SignalDiffusionPipeline) -> None:
+    raw = recorded(names=(*ELECTRODES, "Oz", "Cz"), seconds=2.0)
+    shuffled = raw.copy().reorder_channels(["Oz", "Pz", "Cz", "C4", "Fz", "C3"])
+    one, other = (by_place.restore(each, bad=["C3"], draws=2) for each in (raw, shuffled))
+    assert one.ch_names == other.ch_names
+    assert (one.mean.get_data() == other.mean.get_data()).all()
+
+
+def test_an_electrode_without_a_position_is_an_error(by_place: SignalDiffusionPipeline) -> None:
+    with pytest.raises(UserError, match="add: Q7: no known position; use electrodes of the dataset"):
+        by_place.restore(recorded(), add=["Q7"], draws=2)
+
+
+def test_models_by_name_restore_only_the_electrodes_of_their_data(pipeline: SignalDiffusionPipeline) -> None:
+    with pytest.raises(UserError, match="to Fp1: the model has no such electrode; it has Fz, C3, C4, Pz"):
+        pipeline.restore(recorded(), to="10-20", draws=2)
