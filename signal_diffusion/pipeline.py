@@ -194,6 +194,8 @@ class SignalDiffusionPipeline:
         UserError
             If the model has no signals, or the recording cannot be restored as asked.
         """
+        if "num_samples" in sampling:
+            raise UserError("num_samples: use the argument draws instead")
         with named_as_arguments():
             options = RestoreOptions(
                 bad=bad,

@@ -33,11 +33,11 @@ class Draws:
         )
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> np.ndarray:
-        """The span [:, :, span] of all draws and electrodes, as a copy."""
-        span = key[2]
-        window = np.repeat(self._given[None, :, span], self.count, axis=0)
-        known = self._known[self._rows, span]
-        window[:, self._rows] = np.where(known, window[:, self._rows], self._stored[:, :, span])
+        """The part [draws, :, span] of all electrodes, as a copy."""
+        draws, _, span = key
+        stored = self._stored[draws, :, span]
+        window = np.repeat(self._given[None, :, span], len(stored), axis=0)
+        window[:, self._rows] = np.where(self._known[self._rows, span], window[:, self._rows], stored)
         return window
 
     def __setitem__(self, key: tuple[slice, slice, slice], values: np.ndarray) -> None:

@@ -31,10 +31,17 @@ def as_recording(source: mne.io.BaseRaw | str | Path) -> Iterator[Recording]:
     if isinstance(source, str | Path):
         yield _recording(Path(source).expanduser())
         return
+    import mne
+
+    if not isinstance(source, mne.io.BaseRaw):
+        raise UserError(f"recording: found {type(source).__name__}; expected a path or an mne.io.Raw")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording_raw.fif"
         source.save(path, fmt="double", verbose="error")
-        yield _recording(path)
+        try:
+            yield _recording(path)
+        except UserError as error:
+            raise UserError(*(line.replace(str(path), "recording") for line in error.lines)) from error
 
 
 def read_given(

@@ -76,10 +76,16 @@ class Restoration:
 
     def signal(self, number: int) -> np.ndarray:
         """One draw, µV (electrodes, samples)."""
-        return self.statistic(lambda draws: draws[number])
+        return self.statistic(lambda draws: draws[0], draws=slice(number, number + 1))
 
-    def statistic(self, of: Callable[[np.ndarray], np.ndarray], *, elsewhere: float | None = None) -> np.ndarray:
-        """A function of the draws, (draws, electrodes, n) → (electrodes, n), over all samples, float32.
+    def statistic(
+        self,
+        of: Callable[[np.ndarray], np.ndarray],
+        *,
+        draws: slice = slice(None),
+        elsewhere: float | None = None,
+    ) -> np.ndarray:
+        """A function of these draws, (draws, electrodes, n) → (electrodes, n), over all samples, float32.
 
         It is called for one part of the recording after the other. Where values are given, the result is those, to the
         bit, or `elsewhere`.
@@ -87,8 +93,8 @@ class Restoration:
         missing = self.missing
         result = np.empty(missing.shape, np.float32)
         for span in self.parts():
-            draws = self.values[:, :, span][:, self._rows]
-            result[:, span] = np.where(missing[:, span], of(draws), draws[0] if elsewhere is None else elsewhere)
+            values = self.values[draws, :, span][:, self._rows]
+            result[:, span] = np.where(missing[:, span], of(values), values[0] if elsewhere is None else elsewhere)
         return result
 
     def parts(self) -> Iterator[slice]:

@@ -115,7 +115,7 @@ def test_electrodes_that_the_recording_lacks_are_restored_unless_others_are_name
 def test_the_recordings_own_bads_are_restored_when_asked_and_never_used(pipeline: SignalDiffusionPipeline) -> None:
     raw = recorded()
     raw.info["bads"] = ["C4"]
-    with pytest.raises(UserError, match="marks C4 as bad; add bads_from_file to restore what it marks, or name"):
+    with pytest.raises(UserError, match=r"^recording: the recording marks C4 as bad; add bads_from_file to"):
         pipeline.restore(raw, draws=2)
     marked = pipeline.restore(raw, bads_from_file=True, draws=2)
     raw.info["bads"] = []
@@ -166,3 +166,24 @@ def test_a_recording_at_another_rate_is_restored_at_the_models(pipeline: SignalD
     restoration = pipeline.restore(recorded(seconds=4.0, sfreq=200.0), bad=["Pz"], draws=2)
     assert isinstance(restoration, Restoration)
     assert restoration.mean.info["sfreq"] == SFREQ and restoration.mean.n_times == 256
+
+
+def test_epochs_and_other_arguments_are_one_line_errors(pipeline: SignalDiffusionPipeline) -> None:
+    epochs = mne.make_fixed_length_epochs(recorded(), 2.0, verbose="error")
+    with pytest.raises(UserError, match=r"^recording: found Epochs; expected a path or an mne\.io\.Raw$"):
+        pipeline.restore(epochs, draws=2)
+    with pytest.raises(UserError, match=r"^num_samples: use the argument draws instead$"):
+        pipeline.restore(recorded(), num_samples=3)
+    with pytest.raises(UserError, match=r"^draws 1: has no spread; expected at least 2$"):
+        pipeline.restore(recorded(), draws=1)
+
+
+def test_interruptions_and_flat_electrodes_are_warned_about(
+    pipeline: SignalDiffusionPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = recorded().set_annotations(mne.Annotations([4.0], [0.0], ["BAD boundary"]))
+    raw._data[1] = 0
+    pipeline.restore(raw, bad=["Pz"], draws=2)
+    flat, interrupted = capsys.readouterr().err.splitlines()
+    assert "flat in more than half of the recording, but used: C3; name them with --bad" in flat
+    assert "interrupted 1 times, the first at 4 s" in interrupted
