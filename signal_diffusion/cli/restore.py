@@ -119,7 +119,7 @@ def restore(
                 output,
                 formats=[name.strip() for name in formats.split(",")],
                 on_plan=_print_plan,
-                on_window=lambda done, total: progress("restoring", done, total),
+                on_progress=lambda done, total: progress("restoring", done, total),
             )
     print(f"{output}: {', '.join(names)}")
 

@@ -34,6 +34,7 @@ def window_filler(
     draws: Sequence[int],
     *,
     batch_size: int | None = None,
+    on_evaluation: Callable[[], None] = lambda: None,
 ) -> FillWindow:
     """A `FillWindow` that samples the model.
 
@@ -46,6 +47,8 @@ def window_filler(
         given.
     batch_size
         Draws per batch; None = all.
+    on_evaluation
+        As in `SampleGenerator.generate`.
     """
     check_fills_windows(trained)
     generator, signals = trained.generator, trained.representation
@@ -63,6 +66,7 @@ def window_filler(
             [number * MAX_DRAWS + draw for draw in draws],
             guide=guide,
             batch_size=batch_size or len(draws),
+            on_evaluation=on_evaluation,
         )
         return signals.to_signal(samples).numpy()
 

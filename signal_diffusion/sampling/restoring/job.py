@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from signal_diffusion.data.publishing import atomic_folder
-from signal_diffusion.data.recordings.reading import Reading
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import print_warning
 from signal_diffusion.sampling.batch_size import BatchSize
 from signal_diffusion.sampling.filling import fill
 from signal_diffusion.sampling.given_windows import check_fills_windows, window_filler
 from signal_diffusion.sampling.options import override
-from signal_diffusion.sampling.provenance import provenance_of, settings_of
 from signal_diffusion.sampling.request_options import RequestOptions, build_request
 from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.restoring.draws import Draws
@@ -29,16 +26,16 @@ from signal_diffusion.sampling.restoring.given import read_given
 from signal_diffusion.sampling.restoring.header import planned
 from signal_diffusion.sampling.restoring.options import RestoreOptions
 from signal_diffusion.sampling.restoring.plan import Plan
+from signal_diffusion.sampling.restoring.progress import EvaluationProgress, OnProgress
+from signal_diffusion.sampling.restoring.provenance import about_restoration
 from signal_diffusion.sampling.restoring.result import Restoration
 from signal_diffusion.sampling.restoring.writing import check_formats, write_restoration
 from signal_diffusion.sampling.trained import Trained, with_options
 
-__all__ = ["OnPlan", "OnWindow", "restore", "restore_to_folder", "restored"]
+__all__ = ["OnPlan", "restore", "restore_to_folder", "restored"]
 
 OnPlan = Callable[[Plan], None]
 """Called with what is given and restored, before anything is generated."""
-OnWindow = Callable[[int, int], None]
-"""Called as `on_window(done, total)` before each window and after the last; may raise."""
 
 
 def restore(
@@ -46,12 +43,12 @@ def restore(
     recording: Recording,
     options: RestoreOptions,
     conditions: RequestOptions,
-    on_window: OnWindow = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Restoration:
     """Restore a recording; its draws are in a temporary folder, which is removed with the result. See `restored`."""
     folder = Path(tempfile.mkdtemp(prefix="signal-diffusion-restore-"))
     try:
-        result = restored(trained, recording, options, conditions, folder, on_window=on_window)
+        result = restored(trained, recording, options, conditions, folder, on_progress=on_progress)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -68,7 +65,7 @@ def restore_to_folder(
     *,
     formats: Sequence[str] = ("fif",),
     on_plan: OnPlan = lambda plan: None,
-    on_window: OnWindow = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> list[str]:
     """Restore a recording into the new folder `output`, complete or not at all; returns the names of its files.
 
@@ -78,7 +75,7 @@ def restore_to_folder(
     with atomic_folder(output, "the restored recording", replaces=False) as folder:
         work = folder / ".work"
         work.mkdir()
-        result = restored(trained, recording, options, conditions, work, on_plan=on_plan, on_window=on_window)
+        result = restored(trained, recording, options, conditions, work, on_plan=on_plan, on_progress=on_progress)
         names = write_restoration(folder, result, formats, title=f"{recording.path.name} · {trained.checkpoint.name}")
         shutil.rmtree(work)
     return names
@@ -92,7 +89,7 @@ def restored(
     folder: Path,
     *,
     on_plan: OnPlan = lambda plan: None,
-    on_window: OnWindow = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Restoration:
     """Restore a recording with files in `folder`; memory holds one window of all draws, and which values are known.
 
@@ -116,16 +113,29 @@ def restored(
     values = Draws(folder / "draws.npy", given, known, options.draws)
     generator = trained.generator
     batch = BatchSize(None, shape=generator.shape, device=generator.device, most=options.draws)
-    filler = window_filler(trained, lambda start: request.cond, range(options.draws), batch_size=batch.size)
-    fill(values, known, generator.shape[-1], filler, on_window=on_window)
+    progress = EvaluationProgress(on_progress, _evaluations(trained) * math.ceil(options.draws / batch.size))
+    filler = window_filler(
+        trained,
+        lambda start: request.cond,
+        range(options.draws),
+        batch_size=batch.size,
+        on_evaluation=progress.on_evaluation,
+    )
+    fill(values, known, generator.shape[-1], filler, on_window=progress.on_window)
     return Restoration(
         plan=plan,
         card=trained.card,
         known=known,
         values=values,
         spans=reading.spans,
-        about=_about(trained, request, conditions, recording, reading, plan),
+        about=about_restoration(trained, request, conditions, recording, reading, plan),
     )
+
+
+def _evaluations(trained: Trained) -> int:
+    """About how often the network is evaluated for a batch; some samplers take two for a step."""
+    repeats = 1 if trained.generator.takes_known else trained.sampling.resampling_steps
+    return trained.sampling.steps * repeats
 
 
 def _request(trained: Trained, conditions: RequestOptions) -> Request:
@@ -149,35 +159,3 @@ def _doubts(trained: Trained) -> list[str]:
             f"{trained.checkpoint.name} was trained on windows around events; it takes every stretch for such a window"
         )
     return lines
-
-
-def _about(
-    trained: Trained,
-    request: Request,
-    conditions: RequestOptions,
-    recording: Recording,
-    reading: Reading,
-    plan: Plan,
-) -> dict[str, Any]:
-    """What `restored.json` says about how a recording was restored."""
-    settings = settings_of(trained, request)
-    del settings["electrodes"], settings["num_samples"]  # of `sample`
-    preprocessing = {key: trained.card.preprocessing.get(key) for key in ("band", "notch", "reference")}
-    return {
-        "recording": recording.path.name,
-        "recording_sha256": _sha256(recording.path) if recording.path.is_file() else None,  # some are folders
-        "signals_blake2b": reading.digest,
-        "restored_electrodes": plan.restored,
-        "given_electrodes": plan.given,
-        "left_out": plan.left_out,
-        "gaps_seconds": plan.gaps,
-        "extended_seconds": plan.extension / plan.sfreq,
-        "sampling_rate": plan.sfreq,
-        **preprocessing,
-        "draws": len(request),
-    } | provenance_of(trained, settings, conditions.named())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,8 +13,11 @@ from signal_diffusion.data.recordings.read_options import ReadOptions
 from signal_diffusion.data.recordings.reading import read_recording
 from signal_diffusion.errors import UserError
 from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.sampling.request_options import RequestOptions
 from signal_diffusion.sampling.restoring.draws import Draws
 from signal_diffusion.sampling.restoring.given import as_recording
+from signal_diffusion.sampling.restoring.job import restore
+from signal_diffusion.sampling.restoring.options import RestoreOptions
 from signal_diffusion.sampling.restoring.result import Restoration
 from tests.sampling.restoring.conftest import ELECTRODES, SFREQ, recorded
 
@@ -187,3 +190,18 @@ def test_interruptions_and_flat_electrodes_are_warned_about(
     flat, interrupted = capsys.readouterr().err.splitlines()
     assert "flat in more than half of the recording, but used: C3; name them with --bad" in flat
     assert "interrupted 1 times, the first at 4 s" in interrupted
+
+
+def test_progress_never_goes_back_and_ends_complete(pipeline: SignalDiffusionPipeline) -> None:
+    calls: list[tuple[int, int]] = []
+    options = RestoreOptions(bad=("Pz",), draws=2)
+    with as_recording(recorded(seconds=3.0)) as recording:
+        restore(
+            pipeline.trained,
+            recording,
+            options,
+            RequestOptions(),
+            on_progress=lambda done, total: calls.append((done, total)),
+        )
+    done = [each for each, _ in calls]
+    assert done == sorted(done) and len(set(done)) > 6 and {total for _, total in calls} == {done[-1]}
