@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from signal_diffusion.data.overview import read_columns
-from signal_diffusion.errors import UserError
-from signal_diffusion.evaluation.people import SUBJECT, spread_over_people
-from signal_diffusion.evaluation.reading import read_dataset
 from signal_diffusion.evaluation.restoration.electrodes import ridge, splines
 from signal_diffusion.evaluation.restoration.gaps import ORDER, autoregressive, linear
 from signal_diffusion.evaluation.restoration.judging import MODEL, rows_of
@@ -25,33 +21,10 @@ from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.sampling.given_windows import check_fills_windows, window_filler
 from signal_diffusion.sampling.privacy_inputs import OnProgress
 from signal_diffusion.sampling.provenance import checkpoint_name, weight_hashes
+from signal_diffusion.sampling.restoration_inputs import Judged, windows_to_restore
 from signal_diffusion.sampling.trained import Trained, with_captions
 
 __all__ = ["assess_restoration"]
-
-MOST_FITTED = 400
-"""Windows of training people, and of validation people, that a regression is fitted to and chosen by."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Judged:
-    """Windows to restore, in µV, with what the baselines need."""
-
-    dataset: Dataset
-    signals: np.ndarray
-    """(N, electrodes, samples)."""
-    people: np.ndarray
-    attributes: Mapping[str, Tensor]
-    fitted: tuple[np.ndarray, np.ndarray]
-    """Windows of training people and of validation people."""
-
-    @property
-    def is_average(self) -> bool:
-        return self.dataset.card.preprocessing.get("reference") == "average"
-
-    @property
-    def sfreq(self) -> float:
-        return float(self.dataset.card.sampling_rate or 0)
 
 
 def assess_restoration(
@@ -92,7 +65,7 @@ def assess_restoration(
         trained = with_captions(
             trained, distinct_captions([dataset.open(split)], dataset.card, dataset.data.columns.caption)
         )
-    judged, notes = _judged(trained, dataset, split, windows, seed)
+    judged, notes = windows_to_restore(trained, dataset, split, windows, seed)
     scenarios, left_out = scenarios_of(judged.signals.shape, judged.sfreq, shares=shares, gaps=gaps, seed=seed)
     notes += left_out
     if lacking := [name for name in dataset.card.channels if name not in dataset.card.positions]:
@@ -107,59 +80,27 @@ def assess_restoration(
         found = {name: scores_of(truth, each[None], scenario.missing, judged.sfreq) for name, each in restored.items()}
         done = number * len(truth), len(scenarios) * len(truth)
         scores[scenario.name] = found | {MODEL: _of_model(trained, judged, truth, scenario, draws, done, on_progress)}
-    sampling = trained.sampling
-    repeats = sampling.resampling_steps
-    about = {
+    return Restoration(
+        about=_about(trained, judged, split, draws, seed), rows=rows_of(scores, judged.people), notes=notes
+    )
+
+
+def _about(trained: Trained, judged: Judged, split: str, draws: int, seed: int) -> dict[str, Any]:
+    repeats = trained.sampling.resampling_steps
+    return {
         "checkpoint": checkpoint_name(trained),
         "weights_sha256": weight_hashes(trained.checkpoint),
         "given": "trained with masks" if trained.model.takes_known else f"by replacement, each step {repeats} times",
-        "real": f"{dataset.root.name}:{split}",
+        "real": f"{judged.dataset.root.name}:{split}",
         "windows": len(judged.signals),
         "people": len(np.unique(judged.people)),
         "draws": draws,
         "seed": seed,
-        "sampling": asdict(sampling),
+        "sampling": asdict(trained.sampling),
     }
-    return Restoration(about=about, rows=rows_of(scores, judged.people), notes=notes)
 
 
-def _judged(trained: Trained, dataset: Dataset, split: str, windows: int, seed: int) -> tuple[_Judged, list[str]]:
-    card, notes = dataset.card, []
-    examples = dataset.examples(split, trained.attributes)
-    frame = read_columns(dataset.root, split, [SUBJECT] if SUBJECT in card.columns else [])
-    people = frame[SUBJECT].fillna("").astype(str).to_numpy() if SUBJECT in frame else None
-    rows = spread_over_people(people, np.random.default_rng(seed), count=len(examples))[:windows]
-    if len(rows) < windows:
-        notes.append(f"{split} has {len(rows)} windows, less than the {windows} asked for")
-    if people is None:
-        notes.append("no column subject: each window counts as a person")
-        people = np.arange(len(examples)).astype(str)
-    train, validation = dataset.split(dataset.data.paths.train), _validation(dataset, split)
-    if validation == train:
-        notes.append("no other validation people: the ridge regression's penalty is the best for training people")
-    fitted, chosen = (read_dataset(dataset.root, name, most=MOST_FITTED).signals for name in (train, validation))
-    x, attributes = examples[rows.tolist()]
-    judged = _Judged(
-        dataset=dataset,
-        signals=dataset.representation.to_signal(x).numpy(),
-        people=people[rows],
-        attributes=attributes,
-        fitted=(fitted, chosen),
-    )
-    return judged, notes
-
-
-def _validation(dataset: Dataset, split: str) -> str:
-    """The split that the penalty of a regression is chosen by: not the one that is judged."""
-    paths = dataset.data.paths
-    try:
-        found = dataset.split(paths.val)
-    except UserError:
-        found = split
-    return dataset.split(paths.train) if found == split else found
-
-
-def _baselines(judged: _Judged, truth: np.ndarray, scenario: Scenario, *, with_splines: bool) -> dict[str, np.ndarray]:
+def _baselines(judged: Judged, truth: np.ndarray, scenario: Scenario, *, with_splines: bool) -> dict[str, np.ndarray]:
     """Method → what it restores, (N, electrodes, samples)."""
     missing, card = scenario.missing, judged.dataset.card
     given = np.where(missing, 0, truth)
@@ -172,7 +113,7 @@ def _baselines(judged: _Judged, truth: np.ndarray, scenario: Scenario, *, with_s
 
 def _of_model(
     trained: Trained,
-    judged: _Judged,
+    judged: Judged,
     truth: np.ndarray,
     scenario: Scenario,
     draws: int,

@@ -76,7 +76,7 @@ def crps(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Continuous ranked probability score of each value (…), µV: E|y − x| − E|y − y'|/2 over the draws (K, …).
 
     The fair estimator, without bias by the number of draws (Ferro, Fair scores for ensemble forecasts, Q. J. R.
-    Meteorol. Soc. 140, 2014, eq. 6).
+    Meteorol. Soc. 140, 2014).
     """
     count = len(draws)
     error = np.abs(draws - truth).mean(0)
