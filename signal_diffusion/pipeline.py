@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from signal_diffusion.config.types import MAX_BATCH_SIZE, MAX_SAMPLES
 from signal_diffusion.errors import UserError
@@ -15,9 +15,19 @@ from signal_diffusion.sampling import export as exporting
 from signal_diffusion.sampling.batch_size import BatchSize
 from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.finite import finite_samples
+from signal_diffusion.sampling.given_windows import check_fills_windows
+from signal_diffusion.sampling.long.in_memory import recordings_in_memory
+from signal_diffusion.sampling.long.recordings import Recordings
+from signal_diffusion.sampling.long.request import build_recording_request
 from signal_diffusion.sampling.montages import electrodes_named, with_electrodes
-from signal_diffusion.sampling.options import named_as_arguments, named_in_errors, override, whole_number
-from signal_diffusion.sampling.request_options import build_request, request_options
+from signal_diffusion.sampling.options import (
+    check_not_long,
+    named_as_arguments,
+    named_in_errors,
+    override,
+    whole_number,
+)
+from signal_diffusion.sampling.request_options import RequestOptions, build_request, request_options
 from signal_diffusion.sampling.restoring.given import as_recording
 from signal_diffusion.sampling.restoring.job import restore
 from signal_diffusion.sampling.restoring.options import RestoreOptions
@@ -27,6 +37,7 @@ from signal_diffusion.sampling.trained import Trained, load_trained, with_captio
 from signal_diffusion.sampling.whole_windows import Noise
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mne.io import BaseRaw
 
 __all__ = ["SignalDiffusionPipeline"]
@@ -42,6 +53,7 @@ class SignalDiffusionPipeline:
     >>> pipeline = SignalDiffusionPipeline.from_pretrained("runs/captions")  # doctest: +SKIP
     >>> samples = pipeline("an EEG of a relaxed woman", num=8, seed=1, guidance_scale=2.5)  # doctest: +SKIP
     >>> samples.signals, samples.ch_names, samples.sfreq  # doctest: +SKIP
+    >>> [raw] = pipeline("an EEG of a relaxed woman", duration=60).to_raws()  # doctest: +SKIP
     >>> pipeline.save_pretrained("exported")  # doctest: +SKIP
     """
 
@@ -76,6 +88,19 @@ class SignalDiffusionPipeline:
         with named_in_errors({"use_ema": "use_ema"} if weights else {}, others="overrides"):
             return cls(load_trained(Path(path).expanduser(), [*overrides, *weights]))
 
+    @overload
+    def __call__(self, caption: str | None = None, *, duration: float, **options: Any) -> Recordings: ...
+
+    @overload
+    def __call__(
+        self, caption: str | None = None, *, timeline: str | Path | pd.DataFrame, **options: Any
+    ) -> Recordings: ...
+
+    @overload
+    def __call__(
+        self, caption: str | None = None, *, duration: None = None, timeline: None = None, **options: Any
+    ) -> Samples: ...
+
     def __call__(
         self,
         caption: str | None = None,
@@ -87,9 +112,11 @@ class SignalDiffusionPipeline:
         windows: int | None = None,
         noise: Noise | None = None,
         electrodes: str | None = None,
+        duration: float | None = None,
+        timeline: str | Path | pd.DataFrame | None = None,
         batch_size: int | Literal["auto"] | None = None,
         **sampling: Any,
-    ) -> Samples:
+    ) -> Samples | Recordings:
         """Generate samples; without conditions, a model of one category generates its classes in turn.
 
         Parameters
@@ -108,6 +135,11 @@ class SignalDiffusionPipeline:
         electrodes
             Electrodes of a model that knows them by position: "Fz,Cz", "10-20" or "10-10"; None = those that it was
             trained on. `sampling.montages.with_montage` takes electrodes at any positions.
+        duration
+            Length in seconds of `num` recordings, whose windows continue each other, instead of single windows.
+        timeline
+            Conditions of recordings over time: a table with onset, duration and trial_type, or a file of it; see
+            `timeline.read_timeline`. Without `duration`, recordings end with it.
         batch_size
             Samples per batch, which changes samples only by rounding; None or "auto" = as many as fit.
         **sampling
@@ -119,13 +151,16 @@ class SignalDiffusionPipeline:
         UserError
             If the model does not know a condition, or a value is invalid.
         NotFiniteError
-            If some samples have values that are not finite; its `samples` are the others.
+            If some samples have values that are not finite; its `samples` or `recordings` are the others.
         """
         fitting = batch_size is None or (isinstance(batch_size, str) and batch_size == "auto")
         size = None if fitting else whole_number("batch_size", batch_size, MAX_BATCH_SIZE)
         if "num_samples" in sampling:
             raise UserError("num_samples: use the argument num instead")
+        is_long = duration is not None or timeline is not None
         with named_as_arguments():
+            if is_long:
+                check_not_long({"--windows": windows, "--noise": noise})
             wanted = request_options(
                 attributes=attributes,
                 label=label,
@@ -138,6 +173,8 @@ class SignalDiffusionPipeline:
             )
             count = 1 if num is None else whole_number("num", num, MAX_SAMPLES)
             trained = self._with_options(sampling | {"num_samples": count})
+            if is_long:
+                return self._recordings(trained, wanted, duration, timeline, size)
             request, captions = build_request(wanted, trained.experiment, trained.card)
             trained = with_electrodes(self._with_captions(trained, captions), wanted.electrodes)
             generator = trained.generator
@@ -224,6 +261,21 @@ class SignalDiffusionPipeline:
         """
         attached = None if report is None else Path(report).expanduser()
         return exporting.export(self.trained, Path(folder).expanduser(), name=name, report=attached)
+
+    def _recordings(
+        self,
+        trained: Trained,
+        wanted: RequestOptions,
+        duration: float | None,
+        timeline: str | Path | pd.DataFrame | None,
+        batch_size: int | None,
+    ) -> Recordings:
+        check_fills_windows(trained)
+        table = Path(timeline).expanduser() if isinstance(timeline, str | Path) else timeline
+        request, captions = build_recording_request(
+            wanted, trained.experiment, trained.card, duration=duration, timeline=table
+        )
+        return recordings_in_memory(self._with_captions(trained, captions), request, batch_size=batch_size)
 
     def _with_options(self, options: Mapping[str, Any]) -> Trained:
         given = {key: value for key, value in options.items() if value is not None}

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from signal_diffusion.cli.progress import progress_bars
-from signal_diffusion.errors import UserError, print_warning
+from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
     from signal_diffusion.sampling.samples import Samples
@@ -60,6 +60,14 @@ def sample(
         str | None,
         typer.Option(metavar="SPLIT", help="Conditions of random examples from this split of the run's dataset."),
     ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Length of --num recordings (1), whose windows continue each other."),
+    ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(metavar="TSV", help="Conditions of recordings over time: onset, duration, trial_type."),
+    ] = None,
     windows: Annotated[
         int | None, typer.Option(help="Number of whole windows with all electrodes, instead of --num.")
     ] = None,
@@ -105,9 +113,13 @@ def sample(
     are not finite, the others are written, and the exit code is 3.
     """
     from signal_diffusion.data.export.file_formats import parse_formats
-    from signal_diffusion.sampling.options import named_in_errors
+    from signal_diffusion.sampling.options import check_not_long, named_in_errors
     from signal_diffusion.sampling.request_options import request_options
 
+    is_long = duration is not None or timeline is not None
+    if is_long:
+        check_not_long({"--windows": windows, "--noise": noise, "--grid": grid, "--trajectory": trajectory})
+        num = 1 if num is None else num
     options = {"num_samples": num, "sampler": sampler, "steps": steps, "guidance_scale": guidance_scale, "seed": seed}
     overrides = [*(sets or ())]
     overrides += [f"generation.sampling.{key}={value}" for key, value in options.items() if value is not None]
@@ -133,6 +145,11 @@ def sample(
     )
     given = {key: f"--{key.replace('_', '-')}" for key, value in options.items() if value is not None}
     with named_in_errors(given | ({"num_samples": "--num"} if num is not None else {})):
+        if is_long:
+            from signal_diffusion.cli.sample_recordings import sample_recordings
+
+            sample_recordings(run, overrides, wanted, _batch_size(batch_size), output, duration, timeline)
+            return
         _sample(run, overrides, wanted, _batch_size(batch_size), output, animate=trajectory is not None)
 
 
@@ -160,43 +177,33 @@ def _sample(
     run: Path, overrides: list[str], wanted: Any, batch_size: int | None, output: Path | None, *, animate: bool
 ) -> None:
     """Check everything, then load the model and sample."""
-    from signal_diffusion.config.loading import check_keys
-    from signal_diffusion.config.sources import CONFIG_NAME, located_lines
-    from signal_diffusion.config.warnings import sampling_findings
+    from signal_diffusion.cli.checked_sampling import check_config_keys
 
-    if (run / CONFIG_NAME).is_file():
-        check_keys(run / CONFIG_NAME, overrides)  # before the next imports, which take seconds
+    check_config_keys(run, overrides)  # before the next imports, which take seconds
     from accelerate.state import PartialState
 
-    from signal_diffusion.data.card import DatasetCard
+    from signal_diffusion.cli.checked_sampling import checked_sampling
+    from signal_diffusion.config.sources import CONFIG_NAME
     from signal_diffusion.data.export.file_formats import check_formats
     from signal_diffusion.experiment.loading import file_in_errors
     from signal_diffusion.paths import relative_to_cwd
-    from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
     from signal_diffusion.sampling.health import health_check
     from signal_diffusion.sampling.job import sample as sample_job
     from signal_diffusion.sampling.montages import with_electrodes
-    from signal_diffusion.sampling.output_folder import check_output, default_output, unfinished_folder
-    from signal_diffusion.sampling.processes import agreed_checkpoint, ending_together
+    from signal_diffusion.sampling.output_folder import unfinished_folder
+    from signal_diffusion.sampling.processes import ending_together
     from signal_diffusion.sampling.request_options import build_request
     from signal_diffusion.sampling.trained import load_trained
     from signal_diffusion.sampling.writing import SampleFiles
     from signal_diffusion.training.launching import start_missing_processes
 
     start_missing_processes(MODULE)
-    found = checkpoint_at(run, overrides)
-    checkpoint = agreed_checkpoint(found, experiment_at(found, overrides).compute)
-    config = checkpoint / CONFIG_NAME
-    experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
-    for line in located_lines(config, overrides, sampling_findings(experiment)):
-        print_warning(line)
+    checked = checked_sampling(run, overrides, output, wanted.named())
+    checkpoint, experiment, folder = checked.checkpoint, checked.experiment, checked.folder
     table = experiment.generation.output
-    formats = (*table.formats, *(("png",) if table.save_individual else ()))
-    folder = output or relative_to_cwd(default_output(checkpoint, experiment, wanted.named()))
-    check_formats(formats, card)
-    check_output(folder)
-    with file_in_errors(config):
-        request, captions = build_request(wanted, experiment, card)
+    check_formats(checked.formats, checked.card)
+    with file_in_errors(checkpoint / CONFIG_NAME):
+        request, captions = build_request(wanted, experiment, checked.card)
 
     def report(samples: Samples, written: Sequence[Path]) -> None:
         size = max(1, request.electrodes)
@@ -214,7 +221,9 @@ def _sample(
                     request,
                     folder,
                     files=SampleFiles(
-                        formats=formats, grid_nrow=table.grid_nrow if table.save_grid else None, animation=animate
+                        formats=checked.formats,
+                        grid_nrow=table.grid_nrow if table.save_grid else None,
+                        animation=animate,
                     ),
                     batch_size=batch_size,
                     requested=wanted.named(),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from signal_diffusion.checkpoints import EMA_WEIGHTS
 from signal_diffusion.errors import UserError
 from signal_diffusion.sampling.choosing import is_exported
 from signal_diffusion.sampling.samples import Samples
 from signal_diffusion.sampling.trained import Trained
+
+if TYPE_CHECKING:
+    from signal_diffusion.sampling.long.recordings import Recordings
 
 __all__ = ["NotFiniteError", "finite_samples", "refusal"]
 
@@ -19,6 +22,8 @@ class NotFiniteError(UserError):
     exit_code: ClassVar[int] = 3
     samples: Samples | None = None
     """The finite samples, if they are in memory and not in files."""
+    recordings: Recordings | None = None
+    """The finite recordings, if they are in memory and not in files."""
 
 
 def finite_samples(trained: Trained, samples: Samples) -> Samples:

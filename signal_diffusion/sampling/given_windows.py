@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.known import Known
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.sampling.filling import FillWindow
 from signal_diffusion.sampling.trained import Trained
 
-__all__ = ["MAX_DRAWS", "check_fills_windows", "window_filler"]
+__all__ = ["MAX_DRAWS", "check_fills_windows", "check_has_windows", "window_filler"]
 
 MAX_DRAWS = 2**16
 
 
 def check_fills_windows(trained: Trained) -> None:
     """Raise a `UserError` unless the model's examples are windows of signals, of which values can be given."""
-    if trained.representation.layout != "window" or trained.autoencoder:
-        what = "latents" if trained.autoencoder else trained.card.representation["name"]
+    check_has_windows(trained.checkpoint, trained.card, has_autoencoder=trained.autoencoder is not None)
+
+
+def check_has_windows(checkpoint: Path, card: DatasetCard, *, has_autoencoder: bool) -> None:
+    """The same for a checkpoint that is not loaded."""
+    if card.representation["layout"] != "window" or has_autoencoder:
+        what = "latents" if has_autoencoder else card.representation["name"]
         raise UserError(
-            f"{trained.checkpoint}: a model of {what}, of which no values can be given; use one that was trained on "
+            f"{checkpoint}: a model of {what}, of which no values can be given; use one that was trained on "
             "signals (data.representation = 'timeseries', without an autoencoder)"
         )
 

@@ -11,13 +11,21 @@ from typing import Any
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["named_as_arguments", "named_in_errors", "option_text", "override", "requested_values", "whole_number"]
+__all__ = [
+    "check_not_long",
+    "named_as_arguments",
+    "named_in_errors",
+    "option_text",
+    "override",
+    "requested_values",
+    "whole_number",
+]
 
 _TABLE = "generation.sampling"
 _OVERRIDDEN = re.compile(r"^--set: \[generation\.sampling\] (\w+)")
 _OPTION = re.compile(
-    r"--(label|caption|attributes|like|num|windows|noise|electrodes"
-    r"|batch-size|steps|guidance-scale|bad|bads-from-file|add|gap|extend|draws|to)(?![\w-])"
+    r"--(label|caption|attributes|like|num|windows|noise|electrodes|batch-size|steps"
+    r"|guidance-scale|bad|bads-from-file|add|gap|extend|draws|to|duration|timeline)(?![\w-])"
 )
 
 
@@ -79,6 +87,13 @@ def option_text(option: str, text: object, *, without: str = "") -> str:
     if without and not text.strip():
         raise UserError(f"{option}: is blank; leave it out for {without}")
     return text.strip()
+
+
+def check_not_long(others: Mapping[str, object]) -> None:
+    """Raise a `UserError` if one of the options is given, which recordings do not have."""
+    for option, value in others.items():
+        if value is not None:
+            raise UserError(f"{option} {value}: is for single windows, not for --duration or --timeline; leave it out")
 
 
 def requested_values(

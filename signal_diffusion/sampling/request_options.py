@@ -23,7 +23,7 @@ from signal_diffusion.sampling.requests import (
 from signal_diffusion.sampling.untrained_values import untrained_values
 from signal_diffusion.sampling.whole_windows import Noise, check_windows, request_windows
 
-__all__ = ["RequestOptions", "build_request", "request_options"]
+__all__ = ["RequestOptions", "build_request", "request_options", "unembedded"]
 
 CAPTION = "caption"
 MAX_WINDOWS = 10**5
@@ -131,7 +131,7 @@ def build_request(
         sampled = values_like(experiment, names, wanted.like, num, seed=sampling.seed, before=card)
     texts = sampled.get(CAPTION, [wanted.values.get(CAPTION)]) if table.type == "caption" else []
     captions = [text for text in dict.fromkeys(texts) if isinstance(text, str) and text]
-    caption = _unembedded(captions) if table.type == "caption" else None
+    caption = unembedded(captions) if table.type == "caption" else None
     attributes = attributes_of(table, card, experiment.data.columns, caption)
     if wanted.windows:
         check_windows(card, attributes, wanted.values)
@@ -146,7 +146,7 @@ def build_request(
     return request, captions
 
 
-def _unembedded(captions: Sequence[str]) -> Caption:
+def unembedded(captions: Sequence[str]) -> Caption:
     """A caption attribute without embeddings: a request needs only the captions' indices."""
     texts = ("", *captions)
     return Caption(CAPTION, texts, torch.empty(len(texts), 0, 0), torch.empty(len(texts), 0))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.export.edf_files import edf_step
 from signal_diffusion.data.export.file_formats import write_file
 from signal_diffusion.data.export.signals import metadata_frame
@@ -22,7 +23,7 @@ from signal_diffusion.figures.samples import draw_samples
 from signal_diffusion.figures.trace_images import window_images
 from signal_diffusion.sampling.samples import Samples
 
-__all__ = ["SampleFiles", "write_samples"]
+__all__ = ["SampleFiles", "write_about", "write_samples"]
 
 WINDOWS_SHOWN = 4
 MAX_AVERAGED = 1024
@@ -74,10 +75,7 @@ def write_samples(
             path = write_file(folder / "samples", signals, samples.card, whole.columns, name, tensors=whole.tensors)
             written.append(path.name)
     step = {"edf_step_microvolts": edf_step(signals)} if "edf" in files.formats and signals is not None else {}
-    # What the signals are; the rest of the card is in the checkpoint.
-    card = asdict(replace(samples.card.without_paths(), command="", skipped=[], files={}))
-    about = {**about, **step, "dataset": card}
-    (folder / "samples.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_about(folder, {**about, **step}, samples.card)
     draw_samples(folder / "samples.png", _rows(samples, electrodes), title=title)
     written += ["samples.json", "samples.png"]
     if samples.latents is not None:
@@ -90,6 +88,13 @@ def write_samples(
         draw_animation(folder / "trajectory.gif", frames, samples.card)
         written.append("trajectory.gif")
     return written
+
+
+def write_about(folder: Path, about: Mapping[str, Any], card: DatasetCard) -> None:
+    """Write `samples.json`: how samples were made, and what the card says about their signals."""
+    # What the signals are; the rest of the card is in the checkpoint.
+    content = {**about, "dataset": asdict(replace(card.without_paths(), command="", skipped=[], files={}))}
+    (folder / "samples.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _write_images(folder: Path, samples: Samples, electrodes: int) -> Path:

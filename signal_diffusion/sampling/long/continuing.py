@@ -1,0 +1,83 @@
+"""Windows that continue each other: each is generated given the end of the one before.
+
+All windows start a quarter of a window before what is missing, also the last one: what it generates beyond the end is
+dropped. So a longer recording begins with a shorter one of the same seed and conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from signal_diffusion.sampling.filling import CONTEXT, FillWindow, fill
+
+__all__ = ["Continuation", "continuations", "continue_windows"]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A window of a long recording, in samples of the recording."""
+
+    block: int
+    """Number of the block that the window adds to."""
+    start: int
+    """First sample of the window."""
+    first: int
+    """First sample that it adds; from `start` to here, values are given."""
+    stop: int
+    """End of what it adds; the rest of the window is dropped."""
+
+
+def continuations(stops: Sequence[int], window: int) -> list[Continuation]:
+    """The windows of a recording of blocks that end at `stops`, in order. No window adds to more than one block."""
+    context, found = int(window * CONTEXT), []
+    for block, (first, stop) in enumerate(pairwise([0, *stops])):
+        while first < stop:
+            start = max(0, first - context)
+            end = min(start + window, stop)
+            found.append(Continuation(block, start, first, end))
+            first = end
+    return found
+
+
+def continue_windows(
+    values: np.ndarray,
+    windows: Sequence[Continuation],
+    window: int,
+    fill_window: Callable[[Continuation], FillWindow],
+    *,
+    on_window: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Generate recordings in place.
+
+    Parameters
+    ----------
+    values
+        (draws, electrodes, samples), µV; may be a memory map.
+    windows
+        The windows of `continuations`.
+    window
+        Samples of a window.
+    fill_window
+        From a window to what generates it; the number that it passes on counts all windows from 0.
+    on_window
+        Called with the number of finished windows before each window and after the last; may raise.
+    """
+    for number, each in enumerate(windows):
+        on_window(number)
+        known = np.zeros((values.shape[1], each.stop - each.start), dtype=bool)
+        known[:, : each.first - each.start] = True
+        fill(values[:, :, each.start : each.stop], known, window, _numbered(fill_window(each), number, each.start))
+    on_window(len(windows))
+
+
+def _numbered(fill_window: FillWindow, window_number: int, window_start: int) -> FillWindow:
+    """The same for a part of a recording that starts at a sample and is one window."""
+
+    def numbered(values: np.ndarray, known: np.ndarray, *, number: int, start: int) -> np.ndarray:
+        return fill_window(values, known, number=window_number + number, start=window_start + start)
+
+    return numbered
