@@ -167,7 +167,7 @@ def _evenly(frame: pd.DataFrame, number: np.ndarray, most: int, seed: int) -> np
 
 def _read_samples(root: Path) -> Windows:
     stored = open_signals(root)
-    parts = list(stored.recordings())
+    parts = [_cut(signals, columns, stored.card.window) for signals, columns in stored.recordings()]
     if not parts:
         raise UserError(f"{root}: has no samples; sample again")
     frame = pd.concat([columns for _, columns in parts], ignore_index=True)
@@ -178,3 +178,13 @@ def _read_samples(root: Path) -> Windows:
         name=root.resolve().name,
         spectrograms=spectrograms_in(stored.card, stored.tensors()),
     )
+
+
+def _cut(signals: np.ndarray, frame: pd.DataFrame, window: int | None) -> tuple[np.ndarray, pd.DataFrame]:
+    """A sample (1, electrodes, samples) and its row of metadata; a long recording is cut into windows of the model."""
+    count = signals.shape[-1] // window if window else 1
+    if count < 2:
+        return signals, frame
+    assert window is not None
+    cut = np.stack(np.split(signals[0, ..., : count * window], count, axis=-1))
+    return cut, frame.loc[frame.index.repeat(count)].reset_index(drop=True)

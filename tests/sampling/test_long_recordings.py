@@ -22,6 +22,7 @@ from signal_diffusion.cli import app
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.reading import read_windows
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling.finite import NotFiniteError
 from signal_diffusion.training.diffusion import train
@@ -96,6 +97,16 @@ def test_recordings_are_written_with_their_conditions(signals_run: Path, timelin
     assert about["duration"] == 10 and about["continued_by"] == "masks" and about["asked"]["timeline"] == "stages.tsv"
     assert {192, 288, 384, 512} <= {*about["borders"]}  # no window has two conditions
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_evaluate_reads_recordings_as_windows(signals_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert sample(signals_run, "--duration", 7, "--num", 2, "--output", out).exit_code == 0
+    windows = read_windows(out)
+    assert windows.signals.shape == (6, 19, WINDOW)
+    assert windows.columns["label"].tolist() == ["alert"] * 3 + ["relaxed"] * 3
+    with np.load(out / "samples.npz") as file:
+        assert np.array_equal(windows.signals[4], file["signals"][1, :, WINDOW : 2 * WINDOW])
 
 
 def test_the_pipeline_and_the_command_generate_the_same_recordings(
