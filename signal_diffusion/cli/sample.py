@@ -62,11 +62,11 @@ def sample(
     ] = None,
     duration: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Length of --num recordings (1), whose windows continue each other."),
+        typer.Option(metavar="SECONDS", help="Make --num long recordings (1), whose windows continue each other."),
     ] = None,
     timeline: Annotated[
         Path | None,
-        typer.Option(metavar="TSV", help="Conditions of recordings over time: onset, duration, trial_type."),
+        typer.Option(metavar="TSV", help="Conditions of recordings over time: columns onset, duration, trial_type."),
     ] = None,
     windows: Annotated[
         int | None, typer.Option(help="Number of whole windows with all electrodes, instead of --num.")
@@ -109,8 +109,8 @@ def sample(
 ) -> None:
     """Generate synthetic EEG with a trained model, as files in microvolts and images.
 
-    Options that you leave out default to the run's experiment. After a kill, the same command continues. If samples
-    are not finite, the others are written, and the exit code is 3.
+    Options that you leave out default to the run's experiment. After a kill, the same command continues; recordings of
+    --duration start again. If samples are not finite, the others are written, and the exit code is 3.
     """
     from signal_diffusion.data.export.file_formats import parse_formats
     from signal_diffusion.sampling.options import check_not_long, named_in_errors

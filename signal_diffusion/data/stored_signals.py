@@ -129,7 +129,8 @@ def _generated(root: Path, card: DatasetCard) -> Iterator[tuple[np.ndarray, pd.D
     shapes = [values.shape[:1] for values in (arrays["signals"], *columns.values())]
     if arrays["signals"].dtype.kind != "f" or arrays["signals"].ndim not in (2, 3) or len({*shapes}) > 1:
         raise UserError(f"{path}: expected signals as numbers, and as many rows of each column; sample again")
-    frame = pd.DataFrame({name: with_names(pd.Series(list(values)), None) for name, values in columns.items()})
+    named = {name: with_names(pd.Series(list(values)), None) for name, values in columns.items()}
+    frame = pd.DataFrame(named, index=range(len(arrays["signals"])))  # also without columns
     for number, signals in enumerate(arrays["signals"]):
         yield signals[None], frame.iloc[number : number + 1].reset_index(drop=True)
 

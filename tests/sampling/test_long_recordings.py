@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from signal_diffusion.cli import app
 from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
+from signal_diffusion.data.stored_signals import open_signals
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.reading import read_windows
@@ -92,6 +93,7 @@ def test_recordings_are_written_with_their_conditions(signals_run: Path, timelin
             (6, 2, "label/relaxed"),
         ]
         assert raw.get_montage() is not None or name == ".edf"
+    assert [len(frame) for _, frame in open_signals(out).recordings()] == [1, 1]  # no condition lasts
     about = json.loads((out / "samples.json").read_text())
     assert about["timeline"][1] == {"onset": 3.0, "duration": 1.5, "label": "alert"}
     assert about["duration"] == 10 and about["continued_by"] == "masks" and about["asked"]["timeline"] == "stages.tsv"
