@@ -51,11 +51,13 @@ def sample_recordings(
             wanted, checked.experiment, checked.card, duration=duration, timeline=timeline
         )
 
+    lines: list[str] = []
+
     def report(recordings: Recordings, written: Sequence[Path]) -> None:
         names = ", ".join(file.name for file in written)
         what = f"{len(recordings)} recording{'s'[: len(recordings) > 1]} of {request.samples / recordings.sfreq:g} s"
-        print(f"{checked.folder}: {what} from {relative_to_cwd(checked.checkpoint)}: {names}")
-        print("\n".join(recordings_check(recordings.signals, recordings.card, len(request.request))))
+        lines.append(f"{checked.folder}: {what} from {relative_to_cwd(checked.checkpoint)}: {names}")
+        lines.extend(recordings_check(recordings.signals, recordings.card, len(request.request)))
 
     trained = load_trained(checked.checkpoint, overrides, captions)
     try:
@@ -73,3 +75,6 @@ def sample_recordings(
     except (KeyboardInterrupt, SystemExit):
         print(f"stopped; nothing was written to {checked.folder}, and the same command starts again", file=sys.stderr)
         raise
+    finally:
+        if checked.folder.is_dir():
+            print("\n".join(lines))

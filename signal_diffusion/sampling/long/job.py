@@ -6,26 +6,21 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from signal_diffusion.data.export.edf_files import edf_step
-from signal_diffusion.data.export.file_formats import write_file
-from signal_diffusion.data.export.raw_files import RAW_ENDINGS, check_raw_formats, write_raw
+from signal_diffusion.data.export.raw_files import check_raw_formats
 from signal_diffusion.data.publishing import atomic_folder
-from signal_diffusion.figures.recordings import draw_recordings
 from signal_diffusion.sampling.batch_size import BatchSize
-from signal_diffusion.sampling.drawing import Evaluations, count_evaluations, rounded_up
+from signal_diffusion.sampling.drawing import count_evaluations
 from signal_diffusion.sampling.finite import refusal
 from signal_diffusion.sampling.given_windows import check_fills_windows
 from signal_diffusion.sampling.long.generating import generate_recordings
 from signal_diffusion.sampling.long.recordings import Recordings, lasting_columns
 from signal_diffusion.sampling.long.request import RecordingRequest
+from signal_diffusion.sampling.long.writing import about_recordings, write_recordings
 from signal_diffusion.sampling.output_folder import check_output
-from signal_diffusion.sampling.provenance import provenance_of, settings_of
 from signal_diffusion.sampling.trained import Trained
-from signal_diffusion.sampling.writing import write_about
 
 __all__ = ["empty_recordings", "recording_batch", "sample_recordings"]
 
@@ -64,7 +59,7 @@ def sample_recordings(
     on_window
         Called as `on_window(done, total)` with windows of all recordings; may raise.
     on_written
-        Called with the recordings, while they are on disk, and the files.
+        Called with the recordings, while they are on disk, and the files, just before these get their place.
 
     Raises
     ------
@@ -87,11 +82,11 @@ def sample_recordings(
             if kept:
                 recordings = empty_recordings(trained, request, signals)
                 recordings = recordings if finite.all() else recordings.take(kept)
-                about = _about(trained, request, requested or {}, batch, evaluations) | {
+                about = about_recordings(trained, request, requested or {}, batch, evaluations) | {
                     "num_samples": len(kept),
                     "not_finite": np.flatnonzero(~finite).tolist(),
                 }
-                names = _write(folder, recordings, kept, formats, about, trained.checkpoint.name)
+                names = write_recordings(folder, recordings, kept, formats, about, trained.checkpoint.name)
                 on_written(recordings, [output / name for name in names])
             del recordings
         if not kept:
@@ -128,58 +123,3 @@ def scratch_array(folder: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
         yield np.memmap(path, np.float32, "r+", shape=shape)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _about(
-    trained: Trained,
-    request: RecordingRequest,
-    requested: Mapping[str, str],
-    batch: BatchSize,
-    evaluations: Evaluations,
-) -> dict[str, Any]:
-    """Content of `samples.json`; the times of the timeline are those of the recordings, rounded to samples."""
-    sfreq = trained.card.sampling_rate or 1.0
-    timeline = [
-        {"onset": block.start / sfreq, "duration": (block.stop - block.start) / sfreq, **block.values}
-        for block in request.blocks
-        if any(block.values.values())
-    ]
-    settings = settings_of(trained, request.request) | {
-        "batch_size": batch.size,
-        "duration": request.samples / sfreq,
-        "timeline": timeline,
-        "continued_by": "masks" if trained.model.takes_known else "replacement",
-    }
-    return provenance_of(trained, settings, requested) | {
-        "borders": [window.first for window in request.windows[1:]],
-        "evaluations_per_sample": evaluations.count / rounded_up(len(request.request), batch.size),
-    }
-
-
-def _write(
-    folder: Path,
-    recordings: Recordings,
-    numbers: Sequence[int],
-    formats: Sequence[str],
-    about: Mapping[str, Any],
-    title: str,
-) -> list[str]:
-    """Write recordings, which have these numbers, in each format, samples.json and samples.png; the names of files."""
-    written, signals, card = [], recordings.signals, recordings.card
-    if "npz" in formats:
-        written.append(write_file(folder / "samples", signals, card, recordings.columns, "npz").name)
-    for name in [each for each in RAW_ENDINGS if each in formats]:
-        for row, number in enumerate(numbers):
-            stem = folder / f"recording-{number:04d}"
-            written.append(write_raw(stem, recordings.to_raw(row), signals[row], name).name)
-    steps = {"edf_step_microvolts": [edf_step(each) for each in signals]} if "edf" in formats else {}
-    write_about(folder, {**about, **steps}, card)
-    draw_recordings(
-        folder / "samples.png",
-        signals,
-        card,
-        borders=recordings.borders,
-        notes=[recordings.annotations(row) for row in range(len(recordings))],
-        title=title,
-    )
-    return [*written, "samples.json", "samples.png"]

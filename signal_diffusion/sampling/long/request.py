@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
@@ -18,32 +17,21 @@ from signal_diffusion.errors import UserError, print_warning
 from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.sampling.given_windows import MAX_DRAWS
+from signal_diffusion.sampling.long.blocks import Block, blocks_of
 from signal_diffusion.sampling.long.continuing import Continuation, continuations
-from signal_diffusion.sampling.long.timeline import Row, Timeline, read_timeline
+from signal_diffusion.sampling.long.timeline import Timeline, read_timeline
 from signal_diffusion.sampling.request_options import CAPTION, RequestOptions, build_request, unembedded
-from signal_diffusion.sampling.requests import Request, encoded
+from signal_diffusion.sampling.requests import Request
 from signal_diffusion.sampling.untrained_values import untrained_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MAX_DURATION", "Block", "RecordingRequest", "build_recording_request"]
+__all__ = ["MAX_DURATION", "RecordingRequest", "build_recording_request"]
 
 MAX_DURATION = 86_400.0
 """s. People record a day at most in one file (sleep, monitoring of epilepsy); of 64 electrodes at 256 Hz it has
 5.3 GiB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """A stretch of samples with the same conditions in all recordings."""
-
-    start: int
-    stop: int
-    values: Mapping[str, str]
-    """Value of each attribute of the timeline; "" = left open."""
-    codes: Mapping[str, Tensor]
-    """The same for the model, (1,) each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +96,7 @@ def build_recording_request(
     caption = unembedded(captions) if CAPTION in names else None
     attributes = attributes_of(experiment.model.conditioning, card, experiment.data.columns, caption)
     used = [each for each in attributes if read and each.name in read.attributes]
-    blocks = _blocks(rows, used, samples, card.sampling_rate)
+    blocks = blocks_of(rows, used, samples, card.sampling_rate)
     found = RecordingRequest(request=request, blocks=blocks, window=card.window, timeline=read)
     _warn_of_untrained(found, used, card, experiment.data)
     return found, captions
@@ -132,30 +120,6 @@ def _samples(duration: float | None, timeline: Timeline | None, window: int, sfr
             f"{row.where}: ends at {end:g} s, after --duration {seconds:g}; use a longer one, or leave it out"
         )
     return samples
-
-
-def _blocks(rows: Sequence[Row], attributes: Sequence[Attribute], samples: int, sfreq: float) -> tuple[Block, ...]:
-    """Blocks for the rows of a timeline, and for the gaps between them, in which its attributes are left open."""
-    blocks: list[Block] = []
-    nothing = {each.name: encoded(each, [None], "") for each in attributes}
-
-    def add(stop: int, values: Mapping[str, str], codes: Mapping[str, Tensor]) -> None:
-        start = blocks[-1].stop if blocks else 0
-        if start < stop:
-            blocks.append(Block(start=start, stop=stop, values=values, codes=codes))
-
-    for row in rows:
-        start, stop = round(row.onset * sfreq), round(row.end * sfreq)
-        if start >= stop:
-            raise UserError(f"{row.where}: duration = {row.duration:g}: less than a sample of 1/{sfreq:g} s")
-        codes = {
-            each.name: encoded(each, [row.values[each.name] or None], f"{row.where}: {each.name} = ")
-            for each in attributes
-        }
-        add(start, {}, nothing)
-        add(stop, row.values, codes)
-    add(samples, {}, nothing)
-    return tuple(blocks)
 
 
 def _warn_of_untrained(
