@@ -17,12 +17,14 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.recordings.channels import TEN_TEN, TEN_TWENTY
 from signal_diffusion.data.recordings.positions import standard_positions
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.diffusion import generation
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.experiment.network import assemble
 from signal_diffusion.experiment.pretrained import pretrained_of
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.pipeline import SignalDiffusionPipeline
+from signal_diffusion.randomness import noise_for
 from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.given_windows import window_filler
 from signal_diffusion.sampling.job import sample
@@ -81,6 +83,20 @@ def test_any_number_of_electrodes_in_any_order_is_sampled(trained: Trained) -> N
     assert samples_of(few).shape == (2, 3, trained.card.window) and few.card.channels == ("O2", "POz", "Fz")
     assert samples_of(many, 1).shape == (1, 61, trained.card.window) and many.card.channels == TEN_TEN
     assert representation_of(many.card) == many.representation  # the card is consistent, as in a checkpoint
+
+
+def test_from_noise_in_another_order_the_samples_are_the_same_in_that_order(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["O2", "FC1", "Fz", "POz", "T7"]
+    order = [3, 0, 4, 1, 2]
+    expected = samples_of(with_montage(trained, montage_named(",".join(names), trained.card)))
+
+    monkeypatch.setattr(generation, "noise_for", lambda *arguments: noise_for(*arguments)[:, :, order])
+    found = samples_of(with_montage(trained, montage_named(",".join(names[i] for i in order), trained.card)))
+
+    torch.testing.assert_close(found, expected[:, order], rtol=1e-4, atol=1e-3)
+    assert (found - expected).norm() > 0.5 * expected.norm()
 
 
 def test_the_window_filler_takes_the_other_electrodes_and_keeps_what_is_given(trained: Trained) -> None:
