@@ -14,6 +14,7 @@ import torch
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.warnings import Extent, Finding, findings_in
+from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import evenly_spaced
 from signal_diffusion.experiment.conditions import attributes_of, caption_of
 from signal_diffusion.experiment.dataset import (
@@ -123,18 +124,27 @@ def findings_on(
     extent = extent_of(experiment, dataset, num_processes=num_processes)
     if isinstance(experiment, schema.Experiment):
         extent = replace(extent, num_unlabelled=_num_unlabelled(experiment, dataset))
-    found = list(findings_in(experiment, extent))
-    if (
-        isinstance(experiment, schema.Experiment)
-        and pretrained
-        and (before := pretrained.other_conditions(experiment, dataset.card))
-    ):
-        message = (
-            f"trained with other conditions ({before}): the embeddings of conditions start from fresh weights, and "
+    about_weights = _about_pretrained(pretrained, experiment, dataset.card) if pretrained else []
+    return [*about_weights, *findings_in(experiment, extent)]
+
+
+def _about_pretrained(
+    pretrained: Pretrained, experiment: schema.Experiment | AutoencoderExperiment, card: DatasetCard
+) -> list[Finding]:
+    if isinstance(experiment, AutoencoderExperiment):
+        return []
+    lines = []
+    if conditions := pretrained.other_conditions(experiment, card):
+        lines.append(
+            f"trained with other conditions ({conditions}): the embeddings of conditions start from fresh weights, and "
             "all other weights are loaded"
         )
-        found.insert(0, ("model.pretrained", message))
-    return found
+    if electrodes := pretrained.other_electrodes(experiment, card):
+        lines.append(
+            f"trained on other electrodes ({electrodes}): what it learned about one starts as that of another; only "
+            "with model.conditioning.electrodes = 'position' do weights not depend on the electrodes"
+        )
+    return [("model.pretrained", line) for line in lines]
 
 
 def _num_unlabelled(experiment: schema.Experiment, dataset: Dataset) -> int:

@@ -18,6 +18,7 @@ import torch
 from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.recordings.channels import canonical
 from signal_diffusion.errors import MissingError, UserError, listed
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_network, other_conditions
@@ -129,6 +130,19 @@ class Pretrained:
             return ""
         with _named_in_errors():
             return other_conditions(self.checkpoint, experiment, card)
+
+    def other_electrodes(self, experiment: schema.Experiment, card: DatasetCard) -> str:
+        """The first electrode of time series that differs from that of the checkpoint in the same row; "" if none."""
+        if (
+            card.representation["name"] != "timeseries"
+            or experiment.model.conditioning.electrodes == "position"
+            or self.checkpoint is None
+            or not self.checkpoint.exists
+        ):
+            return ""
+        with _named_in_errors():
+            rows = enumerate(zip(self.checkpoint.card.channels, card.channels, strict=False), start=1)
+        return next((f"{row}: {a}, now {b}" for row, (a, b) in rows if canonical(a) != canonical(b)), "")
 
     def latent_statistics(self, autoencoder: Autoencoder) -> LatentStatistics | None:
         """Statistics of the checkpoint's latents, if they are those of the same autoencoder."""

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from signal_diffusion.checkpoints import write_manifest
 from signal_diffusion.config import schema
 from signal_diffusion.config.rules.checking import check
 from signal_diffusion.config.writing import to_toml
-from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_run
 from signal_diffusion.experiment.loading import CONFIG_NAME, load_experiment
 from signal_diffusion.experiment.network import model_of
+from signal_diffusion.experiment.pretrained import Pretrained
 from signal_diffusion.models.conditioning.electrodes import PlaceEmbedding
 
 POSITION = "model.conditioning.electrodes=position"
@@ -92,3 +94,20 @@ def test_a_run_does_not_resume_with_electrodes_known_in_another_way(
     check_same_run(Checkpoint(tmp_path), experiment, card)
     with pytest.raises(UserError, match=r"electrodes: 'name', but .* was trained with 'position'"):
         check_same_run(Checkpoint(tmp_path), other, card)
+
+
+def test_weights_of_other_electrodes_are_a_warning_unless_they_are_known_by_place(
+    experiment: schema.Experiment, card: DatasetCard, tmp_path: Path
+) -> None:
+    conditioning = dataclasses.replace(experiment.model.conditioning, electrodes="name")
+    by_name = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, conditioning=conditioning))
+    (tmp_path / CONFIG_NAME).write_text(to_toml(by_name))
+    card.save(tmp_path)
+    write_manifest(tmp_path, 1, [CONFIG_NAME, CARD_NAME])
+    pretrained = Pretrained(source=tmp_path, table=by_name.model, checkpoint=Checkpoint(tmp_path))
+    swapped = dataclasses.replace(card, channels=(*card.channels[:2], *reversed(card.channels[2:])))
+    renamed = dataclasses.replace(card, channels=tuple({"T7": "T3"}.get(name, name) for name in card.channels))
+
+    assert pretrained.other_electrodes(by_name, swapped) == "3: F7, now O2"
+    assert pretrained.other_electrodes(by_name, renamed) == pretrained.other_electrodes(by_name, card) == ""
+    assert pretrained.other_electrodes(experiment, swapped) == ""
