@@ -142,7 +142,7 @@ class Pretrained:
             return ""
         with _named_in_errors():
             rows = enumerate(zip(self.checkpoint.card.channels, card.channels, strict=False), start=1)
-        return next((f"{row}: {a}, now {b}" for row, (a, b) in rows if canonical(a) != canonical(b)), "")
+        return next((f"row {row} was {a}, now {b}" for row, (a, b) in rows if canonical(a) != canonical(b)), "")
 
     def latent_statistics(self, autoencoder: Autoencoder) -> LatentStatistics | None:
         """Statistics of the checkpoint's latents, if they are those of the same autoencoder."""

@@ -108,6 +108,6 @@ def test_weights_of_other_electrodes_are_a_warning_unless_they_are_known_by_plac
     swapped = dataclasses.replace(card, channels=(*card.channels[:2], *reversed(card.channels[2:])))
     renamed = dataclasses.replace(card, channels=tuple({"T7": "T3"}.get(name, name) for name in card.channels))
 
-    assert pretrained.other_electrodes(by_name, swapped) == "3: F7, now O2"
+    assert pretrained.other_electrodes(by_name, swapped) == "row 3 was F7, now O2"
     assert pretrained.other_electrodes(by_name, renamed) == pretrained.other_electrodes(by_name, card) == ""
     assert pretrained.other_electrodes(experiment, swapped) == ""
