@@ -3,7 +3,8 @@
     uv run python scripts/seams.py DATASET:test SAMPLES... --figure seams.png
 
 The floor has the real recordings of a split of a dataset, cut at the same places (see `evaluation/seams.py`); their
-windows overlap by half or not at all.
+windows overlap by half or not at all. `--patch 32` also measures the borders of the network's patches of 32 samples
+inside windows: what is no better there is no fault of how windows continue each other.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SHOWN = 0.5
 def main(
     real: Annotated[str, typer.Argument(metavar="DATASET:SPLIT", help="Real recordings.")],
     samples: Annotated[list[Path], typer.Argument(help="Folders that `sample --duration` wrote, with samples.npz.")],
+    patch: Annotated[int | None, typer.Option(min=1, help="Samples of a patch, to measure borders of patches.")] = None,
     figure: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
 ) -> None:
     """Print jump, envelope and spectrum at borders, and those of real recordings (95 % interval)."""
@@ -43,6 +45,9 @@ def main(
         found = seams(signals, borders, sfreq)
         names = ("jump", "envelope", "spectrum")
         print(f"{folder.name:24} " + " ".join(f"{getattr(found, name):16.2f}" for name in names))
+        if patch:
+            inner = [each for each in range(borders[0], borders[-1], patch) if each not in borders]
+            print(f"{'  patches inside windows':24} {seams(signals, inner, sfreq).jump:16.2f}")
         floor = [f"{getattr(low, name):.2f} to {getattr(high, name):.2f}" for name in names]
         print(f"{f'  {len(recorded)} real recordings':24} " + " ".join(f"{each:>16}" for each in floor))
         curves |= {folder.name: jumps_around(signals, borders, sfreq), "real": jumps_around(recorded, borders, sfreq)}
@@ -84,7 +89,7 @@ def draw(path: Path, curves: Mapping[str, np.ndarray], sfreq: float) -> None:
         axis.plot(times, curve, "k--" if name == "real" else "-", label=name, linewidth=1.2)
     axis.set(xlabel="s from the border of a window", ylabel="mean |x[t] − x[t−1]| ÷ elsewhere")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
+    image.legend(fontsize="small", loc="outside upper center", ncols=len(curves))
     image.savefig(path, dpi=100)
 
 
