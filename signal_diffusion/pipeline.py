@@ -275,7 +275,8 @@ class SignalDiffusionPipeline:
         request, captions = build_recording_request(
             wanted, trained.experiment, trained.card, duration=duration, timeline=table
         )
-        return recordings_in_memory(self._with_captions(trained, captions), request, batch_size=batch_size)
+        trained = with_electrodes(self._with_captions(trained, captions), wanted.electrodes)
+        return recordings_in_memory(trained, request, batch_size=batch_size)
 
     def _with_options(self, options: Mapping[str, Any]) -> Trained:
         given = {key: value for key, value in options.items() if value is not None}

@@ -39,6 +39,7 @@ def sample_recordings(
     from signal_diffusion.sampling.health import recordings_check
     from signal_diffusion.sampling.long.job import sample_recordings as sample_job
     from signal_diffusion.sampling.long.request import build_recording_request
+    from signal_diffusion.sampling.montages import with_electrodes
     from signal_diffusion.sampling.trained import load_trained
 
     requested = wanted.named()
@@ -59,7 +60,7 @@ def sample_recordings(
         lines.append(f"{checked.folder}: {what} from {relative_to_cwd(checked.checkpoint)}: {names}")
         lines.extend(recordings_check(recordings.signals, recordings.card, len(request.request)))
 
-    trained = load_trained(checked.checkpoint, overrides, captions)
+    trained = with_electrodes(load_trained(checked.checkpoint, overrides, captions), wanted.electrodes)
     try:
         with progress_bars() as progress:
             sample_job(

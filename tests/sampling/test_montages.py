@@ -234,3 +234,28 @@ def test_a_model_that_knows_electrodes_by_name_is_refused(run: Path) -> None:
 
 def test_the_dataset_is_checked_as_before(place_run: Path, datasets: dict[str, Path]) -> None:
     assert load_trained(place_run).card == DatasetCard.load(datasets["timeseries"])
+
+
+def test_long_recordings_are_of_the_other_electrodes_too(place_run: Path, tmp_path: Path) -> None:
+    words = [
+        "sample",
+        place_run,
+        "--duration",
+        "17",
+        "--electrodes",
+        "FC1,Fz",
+        "--steps",
+        "1",
+        "--output",
+        tmp_path / "o",
+    ]
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "o" / "samples.npz") as file:
+        written = dict(file)
+    assert written["ch_names"].tolist() == ["FC1", "Fz"]
+
+    pipeline = SignalDiffusionPipeline.from_pretrained(place_run)
+    recordings = pipeline(duration=17, electrodes="FC1,Fz", steps=1)
+    assert recordings.ch_names == ["FC1", "Fz"]
+    np.testing.assert_allclose(recordings.signals, written["signals"], atol=1e-3)
