@@ -32,7 +32,7 @@ SFREQ, WINDOW = 64.0, 128
 GENERATE = SampleGenerator.generate
 
 
-def trained_run(experiment_file: Path, folder: Path, masked: float) -> Path:
+def trained_run(experiment_file: Path, folder: Path, masked: float, *more: str) -> Path:
     """A run of windows of 2 s of the classes alert and relaxed, of which a share is masked in training."""
     prepare_synthetic(
         folder / "data", "timeseries", SyntheticOptions(num_subjects=5, num_windows=3, rate=SFREQ, window=WINDOW)
@@ -40,7 +40,7 @@ def trained_run(experiment_file: Path, folder: Path, masked: float) -> Path:
     data = (f"data.paths.root={folder / 'data'}", "data.representation=timeseries")
     quiet = ("training.max_steps=2", "training.validation.enabled=false", "model.architecture.patch_size=[1,64]")
     masks = f"training.masking.probability={masked}"
-    train(experiment_file, output_dir=folder / "run", overrides=(*data, *quiet, masks))
+    train(experiment_file, output_dir=folder / "run", overrides=(*data, *quiet, masks, *more))
     return folder / "run"
 
 
@@ -184,6 +184,18 @@ def test_a_model_without_masks_is_continued_by_replacement_with_one_warning(
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "was trained without masks, so windows continue each other by replacement, 2 times per step" in err
+
+
+def test_recordings_have_the_requested_electrodes(experiment_file: Path, tmp_path: Path) -> None:
+    run = trained_run(experiment_file, tmp_path, 0.8, "model.conditioning.electrodes=position")
+    words = ["--duration", 5, "--electrodes", "Pz,FC1", "--format", "npz,fif", "--output", tmp_path / "out"]
+    result = sample(run, *words)
+    assert result.exit_code == 0, result.output
+    raw = mne.io.read_raw(tmp_path / "out" / "recording-0000_raw.fif", verbose="error")
+    assert raw.ch_names == ["Pz", "FC1"] and raw.n_times == 5 * SFREQ
+    recordings = SignalDiffusionPipeline.from_pretrained(run)(duration=5, electrodes="Pz,FC1")
+    with np.load(tmp_path / "out" / "samples.npz") as file:
+        assert np.array_equal(file["signals"], recordings.signals)
 
 
 def test_recordings_that_are_not_finite_are_left_out(
