@@ -102,7 +102,7 @@ def test_inspection_agrees_with_the_model(synthetic_dataset: Path, experiment_fi
 
     experiment = load_experiment(experiment_file)
     found = inspect(resolve(experiment))
-    model = model_of(experiment.model, DatasetCard.load(synthetic_dataset), experiment.data.columns)
+    model = model_of(experiment, DatasetCard.load(synthetic_dataset))
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert found.extent is not None
     extent = found.extent
