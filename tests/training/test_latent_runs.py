@@ -71,9 +71,9 @@ def test_training_and_validation_use_latents_and_noise_of_their_size(
 ) -> None:
     original, seen = Method.loss, []
 
-    def watched(self: Method, prediction: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def watched(self: Method, prediction: Tensor, x0: Tensor, noise: Tensor, *others: Tensor) -> Tensor:
         seen.append((tuple(prediction.shape[1:]), tuple(noise.shape[1:]), x0.clone()))
-        return original(self, prediction, x0, noise, t)
+        return original(self, prediction, x0, noise, *others)
 
     monkeypatch.setattr(Method, "loss", watched)
     encoded: list[Tensor] = []

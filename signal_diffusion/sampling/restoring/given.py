@@ -67,7 +67,7 @@ def read_given(
         raise UserError(f"{recording.path}: holds epochs; give the continuous recording that they were cut from")
     shape = (len(plan.channels), reading.num_samples + plan.extension)
     signal = np.lib.format.open_memmap(folder / "recording.npy", mode="w+", dtype=np.float32, shape=shape)
-    for row, name in zip(np.load(folder / "given.npy", mmap_mode="r"), plan.given, strict=True):
+    for row, name in zip(np.lib.format.open_memmap(folder / "given.npy", mode="r"), plan.given, strict=True):
         signal[plan.channels.index(name), : reading.num_samples] = row
     (folder / "given.npy").unlink()
     for line in _doubts(reading):
