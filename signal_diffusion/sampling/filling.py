@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["CONTEXT", "FillWindow", "LongSignals", "fill", "window_starts"]
+__all__ = ["CONTEXT", "FillWindow", "LongSignals", "fill", "windows_to_fill"]
 
 CONTEXT = 1 / 4
 """Share of a window that is already there when the rest of it is generated, if there is so much before it."""
@@ -59,25 +59,28 @@ def fill(
         Called as `on_window(done, total)` before each window and after the last; may raise.
     """
     known = known.copy()
-    starts = list(window_starts(np.asarray(~known.all(axis=0)), window))
-    for number, start in enumerate(starts):
-        on_window(number, len(starts))
+    spans = list(windows_to_fill(known, window))
+    for number, (start, stop) in enumerate(spans):
+        on_window(number, len(spans))
         span = slice(start, start + window)
         given, mask = values[:, :, span], known[:, span]
         missing = window - mask.shape[1]  # the recording may be shorter than a window
         padded = np.pad(given, ((0, 0), (0, 0), (0, missing))), np.pad(mask, ((0, 0), (0, missing)))
         generated = fill_window(*padded, number=number, start=start)[:, :, : mask.shape[1]]
-        values[:, :, span] = np.where(mask, given, generated)
-        known[:, span] = True
-    on_window(len(starts), len(starts))
+        kept = slice(start, stop)
+        values[:, :, kept] = np.where(mask, given, generated)[:, :, : stop - start]
+        known[:, kept] = True
+    on_window(len(spans), len(spans))
 
 
-def window_starts(missing: np.ndarray, window: int) -> Iterator[int]:
-    """First samples of the windows that cover all samples where something is missing, (samples,) bool.
+def windows_to_fill(known: np.ndarray, window: int) -> Iterator[tuple[int, int]]:
+    """First samples of the windows that cover all that is missing, and the ends of what is kept of them.
 
     A stretch that fits into a window with context on both sides is in its middle. A longer one starts after a quarter
-    of the first window, and the windows after it overlap by as much.
+    of the first window, and the windows after it overlap by as much. Where nothing is known for less than that, a
+    window that sees only its beginning leaves it to the next one, which sees both sides.
     """
+    missing, nothing = np.asarray(~known.all(axis=0)), np.asarray(~known.any(axis=0))
     context, end = int(window * CONTEXT), 0
     last = max(0, len(missing) - window)
     edges = np.flatnonzero(np.diff(missing.astype(np.int8), prepend=0, append=0))
@@ -87,5 +90,17 @@ def window_starts(missing: np.ndarray, window: int) -> Iterator[int]:
             length = stop - first
             before = max(context, (window - length) // 2)
             start = min(max(0, first - before), last)
-            yield start
-            end = first = start + window
+            end = _end_of_kept(nothing, first, min(start + window, len(missing)), longest=window - context)
+            yield start, end
+            first = end
+
+
+def _end_of_kept(nothing: np.ndarray, first: int, stop: int, *, longest: int) -> int:
+    """`stop`; or, if that is inside a gap of at most so many samples, its beginning, unless nothing would be kept."""
+    if stop == len(nothing) or not (nothing[stop - 1] and nothing[stop]):
+        return stop
+    known = np.flatnonzero(~nothing)
+    before = int(known[known < stop][-1]) + 1 if (known < stop).any() else 0
+    after = int(known[known >= stop][0]) if (known >= stop).any() else len(nothing)
+    is_gap = before > first and after < len(nothing) and after - before <= longest
+    return before if is_gap else stop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from signal_diffusion.sampling.filling import fill, window_starts
+from signal_diffusion.sampling.filling import fill, windows_to_fill
 from tests.diffusion import oracles
 
 WINDOW, LONG = 32, 400
@@ -85,15 +85,31 @@ def test_recordings_shorter_than_a_window_are_filled() -> None:
     ],
 )
 def test_windows_cover_all_that_is_missing(stretches: list[tuple[int, int]], length: int, starts: list[int]) -> None:
-    missing = np.zeros(length, bool)
+    known = np.ones((1, length), bool)
     for first, stop in stretches:
-        missing[first:stop] = True
-    found = list(window_starts(missing, WINDOW))
-    assert found == starts
-    covered = np.zeros(length, bool)
-    for start in found:
-        covered[start : start + WINDOW] = True
-    assert (covered | ~missing).all()
+        known[:, first:stop] = False
+    found = list(windows_to_fill(known, WINDOW))
+    assert [start for start, _ in found] == starts
+    covered = known[0].copy()
+    for start, stop in found:
+        covered[start:stop] = True
+    assert covered.all()
+
+
+def test_a_gap_is_seen_from_both_sides_also_where_electrodes_are_missing() -> None:
+    known = np.ones((2, 100), bool)
+    known[0] = False
+    known[:, 25:40] = False
+
+    assert list(windows_to_fill(known, WINDOW)) == [(0, 25), (17, 49), (41, 73), (65, 97), (68, 100)]
+
+
+def test_a_gap_that_no_window_sees_from_both_sides_is_continued() -> None:
+    known = np.ones((2, 100), bool)
+    known[0] = False
+    known[:, 25:65] = False
+
+    assert list(windows_to_fill(known, WINDOW))[:2] == [(0, 32), (24, 56)]
 
 
 def test_progress_counts_windows() -> None:

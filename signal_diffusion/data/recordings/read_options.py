@@ -39,8 +39,8 @@ class ReadOptions:
     volts_per_unit: float | None = None
     """Factor to V of the numbers in arrays, and of those that MNE reads from other files as V; None = the format's."""
     gaps: tuple[tuple[float, float], ...] = ()
-    """Stretches of time that are not used, start and end in s: filters do not extend across their borders, so that what
-    is in them does not change the rest."""
+    """Stretches of time that are not used, start and end in s; they must not touch. Filters see a straight line across
+    them, so that what is in them does not change the rest."""
 
     def check(self) -> None:
         """Raise a `UserError` for an invalid reference or impossible filters, before any recording is read."""

@@ -24,7 +24,7 @@ from signal_diffusion.data.recordings.events import Event, events_of
 from signal_diffusion.data.recordings.opening import errors_naming, open_recording
 from signal_diffusion.data.recordings.read_options import ReadOptions
 from signal_diffusion.data.recordings.source import Source, open_source
-from signal_diffusion.data.recordings.spans import GAP, Span, spans_of
+from signal_diffusion.data.recordings.spans import Span, spans_of
 from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError
 
@@ -81,8 +81,7 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
         with writing(output, f"the signals of {recording.path}", needs=needs), output.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
             data_start = file.tell()
-            gaps = [Span(onset=first, end=end, description=GAP) for first, end in options.gaps]
-            stretches = stretches_of(source, [*spans, *gaps])
+            stretches = stretches_of(source, spans)
             for start, signal, flat_seconds in blocks(recording, source, stretches, kernel, options):
                 flat.append(flat_seconds)
                 if signal.any():  # not a gap, which is filled with zeros

@@ -47,6 +47,8 @@ class Source:
     ratio: Fraction
     """Sampling rate of the dataset ÷ sampling rate of the file."""
     volts_per_unit: float
+    gaps: tuple[tuple[int, int], ...] = ()
+    """Stretches that are not used, first sample and end: `microvolts` has straight lines there."""
 
     @property
     def sfreq(self) -> float:
@@ -69,7 +71,21 @@ class Source:
         return max(1, _BLOCK_VALUES // len(self.picks))
 
     def microvolts(self, start: int, stop: int) -> np.ndarray:
-        """Read µV (names, samples) float64 from `start` to `stop`."""
+        """Read µV (names, samples) float64 from `start` to `stop`, with a straight line across each gap."""
+        data = self._read(start, stop)
+        for first, end in self.gaps:
+            inside = np.arange(max(first, start), min(end, stop))
+            if inside.size:
+                data[:, inside - start] = self._line(first, end, inside)
+        return data
+
+    def _line(self, first: int, end: int, at: np.ndarray) -> np.ndarray:
+        """µV (names, len(at)) on the line from the sample before a gap to the one after: filters see no step."""
+        edges = [self._read(each, each + 1) for each in (first - 1, end) if 0 <= each < self.num_samples]
+        share = (at - (first - 1)) / (end - (first - 1))
+        return edges[0] + (edges[-1] - edges[0]) * share
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
         ordered = sorted(set(self.picks))
         data = self.raw.get_data(picks=ordered, start=start, stop=stop, verbose="ERROR")
         # Not in place: MNE may return a view, and blocks overlap.
@@ -117,4 +133,5 @@ def open_source(recording: Recording, options: ReadOptions) -> Source:
         good=good,
         ratio=ratio,
         volts_per_unit=options.volts_per_unit or (1.0 if known is None else known.volts_per_unit),
+        gaps=tuple((math.floor(round(a * sfreq, 6)), math.ceil(round(b * sfreq, 6))) for a, b in options.gaps),
     )

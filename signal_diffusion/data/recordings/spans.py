@@ -12,14 +12,11 @@ import numpy as np
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["GAP", "Span", "spans_of", "triggers"]
-
-GAP = "BAD_ACQ_SKIP"
-"""Description of a gap in the acquisition, as MNE writes it."""
+__all__ = ["Span", "spans_of", "triggers"]
 
 # Boundaries between joined pieces, in MNE, EEGLAB and BrainVision; and gaps in the acquisition that MNE filled.
 _BOUNDARY = re.compile(r"((bad|edge)[ _]?)?boundary$|edge$|new segment/?$", re.IGNORECASE)
-_SKIPPED = re.compile(r"bad_acq_skip", re.IGNORECASE)
+_GAP = re.compile(r"bad_acq_skip", re.IGNORECASE)
 _BAD = re.compile(r"bad", re.IGNORECASE)
 
 
@@ -42,7 +39,7 @@ class Span:
     @property
     def interruption(self) -> bool:
         """Whether the recording was interrupted here; filters and events do not extend across."""
-        return any(pattern.match(self.description.strip()) for pattern in (_BOUNDARY, _SKIPPED))
+        return any(pattern.match(self.description.strip()) for pattern in (_BOUNDARY, _GAP))
 
 
 def spans_of(raw: mne.io.BaseRaw, samples_at_once: int, event_duration: float | None = None) -> tuple[Span, ...]:

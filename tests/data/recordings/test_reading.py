@@ -137,6 +137,26 @@ def test_what_is_in_a_gap_does_not_change_the_rest(tmp_path: Path, output: Path,
     assert (artefact[:, kept] == clean[:, kept]).all() and made.spans == ()
 
 
+def test_samples_that_are_not_finite_may_be_in_a_gap(tmp_path: Path, output: Path):
+    raw = noise(["Fz", "Cz", "Pz"], 125.0, seconds=20)
+    raw._data[:, 1000:1100] = np.nan
+    signals, _ = staged(write_fif(tmp_path / "a_raw.fif", raw), output, gaps=((8.0, 8.8),))
+    assert np.isfinite(signals).all()
+
+
+def test_a_gap_of_a_sample_hardly_changes_the_rest(tmp_path: Path, output: Path):
+    path = write_fif(tmp_path / "a_raw.fif", slow_waves(500.0, seconds=20))
+    whole, _ = staged(path, output)
+    around, _ = staged(path, output, gaps=((8.0, 8.002),))
+    assert np.abs(whole - around).max() < 0.02 * whole.std()
+
+
+def slow_waves(sfreq: float, seconds: float) -> mne.io.RawArray:
+    """Random waves below 20 Hz, 20 µV."""
+    raw = noise(["Fz", "Cz", "Pz"], sfreq, seconds=seconds)
+    return raw.filter(None, 20.0, verbose="error")
+
+
 def test_resampling_keeps_low_frequencies_and_removes_aliases(tmp_path: Path, output: Path):
     kept, _ = staged(write_edf(tmp_path / "10.edf", sine(10.0, 50.0, 500.0)), output)
     assert kept[:, 500:-500].std() * np.sqrt(2) == pytest.approx(50.0, rel=0.01)
