@@ -25,7 +25,7 @@ _TABLE = "generation.sampling"
 _OVERRIDDEN = re.compile(r"^--set: \[generation\.sampling\] (\w+)")
 _OPTION = re.compile(
     r"--(label|caption|attributes|like|num|windows|noise|electrodes|batch-size|steps"
-    r"|guidance-scale|bad|bads-from-file|add|gap|extend|draws|to|duration|timeline)(?![\w-])"
+    r"|guidance-scale|bad|bads-from-file|add|gaps?|extend|draws|to|units|duration|timeline)(?![\w-])"
 )
 
 

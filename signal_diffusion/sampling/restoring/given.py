@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from signal_diffusion.data.recordings.finding import find
 from signal_diffusion.data.recordings.read_options import ReadOptions
 from signal_diffusion.data.recordings.reading import Reading, read_recording
 from signal_diffusion.data.recordings.recording import Recording
+from signal_diffusion.data.recordings.spans import Span
 from signal_diffusion.errors import UserError, listed, print_warning
 from signal_diffusion.sampling.restoring.plan import Plan
 
@@ -70,7 +73,7 @@ def read_given(
     for row, name in zip(np.lib.format.open_memmap(folder / "given.npy", mode="r"), plan.given, strict=True):
         signal[plan.channels.index(name), : reading.num_samples] = row
     (folder / "given.npy").unlink()
-    for line in _doubts(reading):
+    for line in _doubts(reading, plan):
         print_warning(f"{recording.path}: {line}")
     return signal, reading
 
@@ -87,7 +90,7 @@ def _recording(path: Path) -> Recording:
     return recordings[0]
 
 
-def _doubts(reading: Reading) -> list[str]:
+def _doubts(reading: Reading, plan: Plan) -> list[str]:
     """Lines about what may spoil the result."""
     lines = []
     if reading.mostly_flat:
@@ -99,4 +102,24 @@ def _doubts(reading: Reading) -> list[str]:
             f"interrupted {len(breaks)} times, the first at {breaks[0].onset:.6g} s; windows around these times are "
             "restored as if it were not"
         )
+    bad = [span for span in reading.spans if span.bad and not span.interruption and not _within_gaps(span, plan)]
+    if bad:
+        counts = Counter(span.description for span in bad)
+        found = listed([f"{name} ({count})" for name, count in counts.items()])
+        lines.append(
+            f"annotated as bad, but used: {found}, the first at {bad[0].onset:.6g} s; restore a stretch with "
+            f"--gap {_seconds(bad)}"
+        )
     return lines
+
+
+def _within_gaps(span: Span, plan: Plan) -> bool:
+    return any(start <= span.onset and span.end <= stop for start, stop in plan.gaps)
+
+
+def _seconds(spans: Sequence[Span]) -> str:
+    """Start and stop of the first of these that has a duration, rounded so that they contain it."""
+    for span in spans:
+        if span.end > span.onset:
+            return f"{math.floor(span.onset * 1000) / 1000:.10g} {math.ceil(span.end * 1000) / 1000:.10g}"
+    return "START STOP"

@@ -138,6 +138,7 @@ def test_models_without_masks_say_that_they_restore_the_weaker_way(
         ("--extend inf", "--extend inf: expected seconds"),
         ("--bad C3 --draws 1", "--draws 1: has no spread; expected at least 2"),
         ("--bad C3 --draws 99999", "--draws: 99999; expected a whole number from 1 to 65536"),
+        ("--bad C3 --units banana", "error: --units: 'banana'; use one of V, mV, uV, nV"),
         ("--bad C3 --format npz", "--format: unknown format 'npz'; use fif or edf"),
         ("--bad C3 --label rest", "--label: the model has no attribute label; it is unconditional"),
         ("--bad C3 --sampler eulr", "--sampler: expected one of"),

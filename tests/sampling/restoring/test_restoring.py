@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mne
 import numpy as np
@@ -179,6 +180,45 @@ def test_epochs_and_other_arguments_are_one_line_errors(pipeline: SignalDiffusio
         pipeline.restore(recorded(), num_samples=3)
     with pytest.raises(UserError, match=r"^draws 1: has no spread; expected at least 2$"):
         pipeline.restore(recorded(), draws=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"bad": "T7"}, "bad: 'T7'; expected a list of electrodes, such as ['T7', 'O2']"),
+        ({"bad": None}, "bad: None; expected a list of electrodes"),
+        ({"bad": [3]}, "bad: [3]; expected a list of electrodes"),
+        ({"add": "Pz"}, "add: 'Pz'; expected a list of electrodes"),
+        ({"to": 10}, "to: 10; expected a list of electrodes"),
+        ({"gaps": (12.0, 14.5)}, "gaps: (12.0, 14.5); expected a list of pairs of seconds, such as [(12.0, 14.5)]"),
+        ({"gaps": [(1, 2, 3)]}, "gaps: [(1, 2, 3)]; expected a list of pairs of seconds"),
+        ({"gaps": [("1", "2")]}, "gaps: [('1', '2')]; expected a list of pairs of seconds"),
+        ({"gaps": 3.0}, "gaps: 3.0; expected a list of pairs of seconds"),
+        ({"extend": "30"}, "extend: '30'; expected a number of seconds"),
+        ({"units": "banana"}, "units: 'banana'; use one of V, mV, uV, nV"),
+    ],
+)
+def test_arguments_of_another_type_are_one_line_errors_that_name_the_argument(
+    pipeline: SignalDiffusionPipeline, arguments: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        pipeline.restore(recorded(), draws=2, **arguments)
+    [line] = caught.value.lines
+    assert line.startswith(expected)
+
+
+def test_stretches_annotated_as_bad_are_used_with_a_warning_that_offers_a_gap(
+    pipeline: SignalDiffusionPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marks = mne.Annotations([6.0, 2.0, 4.0], [0.5, 0.25, 0.1], ["BAD_blink", "bad move", "BAD_blink"])
+    raw = recorded().set_annotations(marks)
+    pipeline.restore(raw, bad=["Pz"], draws=2)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "annotated as bad, but used: bad move (1), BAD_blink (2), the first at 2 s; restore a stretch with --gap 2 2.25"
+    )
+    pipeline.restore(raw, gaps=[(2.0, 2.25), (4.0, 4.2), (5.9, 6.5)], draws=2)
+    assert not capsys.readouterr().err
 
 
 def test_interruptions_and_flat_electrodes_are_warned_about(
