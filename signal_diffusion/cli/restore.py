@@ -144,5 +144,11 @@ def _print_plan(plan: Plan) -> None:
         print(f"continued   by {plan.extend:g} s")
     if plan.lacking:
         print(f"not added   {', '.join(plan.lacking)}")
-    if plan.left_out:
-        print(f"left out    {for_terminal(', '.join(plan.left_out))}, which the model does not know")
+    reasons = {
+        "which the model does not know": plan.left_out.unknown,
+        "of electrodes of which another channel is used": plan.left_out.repeated,
+        "which are references or not EEG": plan.left_out.other,
+    }
+    for reason, names in reasons.items():
+        if names:
+            print(f"left out    {for_terminal(', '.join(names))}, {reason}")

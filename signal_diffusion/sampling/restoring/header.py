@@ -5,20 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.recordings.channels import (
-    canonical,
-    channel_names,
-    eeg_names,
-    find_channels,
-    missing_channels,
-)
+from signal_diffusion.data.recordings.channels import channel_names, find_channels, missing_channels
 from signal_diffusion.data.recordings.edf import channel_rates
 from signal_diffusion.data.recordings.opening import errors_naming, open_recording
-from signal_diffusion.data.recordings.positions import standard_positions
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError, listed
-from signal_diffusion.sampling.montages import Montage, montage_named, with_montage
+from signal_diffusion.sampling.montages import with_montage
+from signal_diffusion.sampling.restoring.montage import montage_of
 from signal_diffusion.sampling.restoring.options import RestoreOptions
 from signal_diffusion.sampling.restoring.plan import Plan, plan_of
 from signal_diffusion.sampling.trained import Trained
@@ -49,7 +42,7 @@ def planned(trained: Trained, recording: Recording, options: RestoreOptions) -> 
     with errors_naming(recording.path):
         raw = open_recording(recording)
         if trained.experiment.model.conditioning.electrodes == "position":
-            trained = with_montage(trained, _montage(raw, card, options))
+            trained = with_montage(trained, montage_of(raw, card, options))
         plan = plan_of(raw, trained.card, options)
         _check_rates(recording.path, raw, plan)
         reference = card.preprocessing["reference"]
@@ -59,18 +52,6 @@ def planned(trained: Trained, recording: Recording, options: RestoreOptions) -> 
                 "recording with it"
             )
     return trained, plan
-
-
-def _montage(raw: mne.io.BaseRaw, card: DatasetCard, options: RestoreOptions) -> Montage:
-    """Electrodes of the recording that have a position, then those to restore; in an order that is not the file's."""
-    recorded = {canonical(name): name for name in eeg_names(raw)}
-    added = card.channels if options.adds_all else (*(options.add or ()), *options.to)
-    known = {canonical(name): name for name in card.channels}
-    placed = {canonical(name) for name in standard_positions(list(recorded.values()))} | known.keys()
-    names = {key: known.get(key, recorded[key]) for key in sorted(recorded.keys() & placed)}
-    names |= {canonical(name): name for name in added if canonical(name) not in names}
-    own = [name for key, name in known.items() if key in names]  # first, and in the model's order
-    return montage_named(",".join([*own, *(name for key, name in names.items() if key not in known)]), card, "--add")
 
 
 def _references(reference: str) -> tuple[str, ...]:

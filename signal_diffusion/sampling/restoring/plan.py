@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.recordings.channels import canonical, eeg_names, find_channels, missing_channels
+from signal_diffusion.data.recordings.channels import canonical, find_channels, missing_channels
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.sampling.filling import CONTEXT
+from signal_diffusion.sampling.restoring.left_out import LeftOut, left_out_of
 from signal_diffusion.sampling.restoring.options import RestoreOptions
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "plan_of"]
 
+BY_PLACE = "model.conditioning.electrodes = 'position'"
 LEAST_KNOWN = 1.0
 """Seconds of a recording that have to be outside of gaps."""
 
@@ -34,8 +36,8 @@ class Plan:
     """Electrodes that are read."""
     restored: tuple[str, ...]
     """Electrodes that are restored from beginning to end."""
-    left_out: tuple[str, ...]
-    """EEG channels of the recording that the model does not know."""
+    left_out: LeftOut
+    """Channels of the recording that are not used."""
     gaps: tuple[tuple[float, float], ...]
     """Gaps that do not touch each other, sorted: start and end in s."""
     extend: float
@@ -93,7 +95,7 @@ def plan_of(raw: mne.io.BaseRaw, card: DatasetCard, options: RestoreOptions) -> 
         channels=card.channels,
         given=given,
         restored=tuple(name for name in card.channels if name in restored),
-        left_out=tuple(_unknown(raw, set(files.values()))),
+        left_out=left_out_of(raw, list(files.values())),
         gaps=_merged(options.gaps, float(card.sampling_rate or 0)),
         extend=options.extend,
         sfreq=float(card.sampling_rate or 0),
@@ -113,8 +115,9 @@ def _model_electrodes(option: str, names: Iterable[str], card: DatasetCard) -> s
     found = {}
     for name in names:
         if canonical(name) not in known:
+            others = "" if option == "--bad" else "; others, 10-10 and 10-20 need a model with " + BY_PLACE
             raise UserError(
-                f"{option} {name}: the model has no such electrode; it has {listed(card.channels, most=64)}"
+                f"{option} {name}: the model has no such electrode; it has {listed(card.channels, most=64)}{others}"
             )
         found[known[canonical(name)]] = name
     return set(found)
@@ -125,14 +128,6 @@ def _added(options: RestoreOptions, has: Sequence[str], card: DatasetCard) -> se
     if present := [name for name in has if name in added]:
         raise UserError(f"--add {listed(present)}: the recording has it; use --bad to replace its signal")
     return added | (_model_electrodes("--to", options.to, card) - set(has))
-
-
-def _unknown(raw: mne.io.BaseRaw, used: set[str]) -> list[str]:
-    """EEG channels that are none of the model's electrodes."""
-    names = eeg_names(raw)
-    return [
-        name for name, index in zip(names, find_channels(names, raw), strict=True) if raw.ch_names[index] not in used
-    ]
 
 
 def _check_given(given: Sequence[str], raw: mne.io.BaseRaw, card: DatasetCard) -> None:
@@ -146,7 +141,14 @@ def _check_given(given: Sequence[str], raw: mne.io.BaseRaw, card: DatasetCard) -
 
 
 def _check_times(plan: Plan, seconds: float, card: DatasetCard) -> None:
-    """Raise a `UserError` unless gaps are within the recording and short enough, and enough of it is known."""
+    """Raise a `UserError` unless gaps are within the recording and short enough, and enough of it is known.
+
+    Also if the extension has no sample.
+    """
+    if plan.extend and not plan.extension:
+        raise UserError(
+            f"--extend {plan.extend:g}: less than half a sample of the model ({1 / plan.sfreq:.3g} s); use more"
+        )
     # A gap has to fit into one window, with what comes before it: two windows would not meet in the middle.
     longest = math.floor((1 - CONTEXT) * (card.window or 0)) / plan.sfreq
     for start, stop in plan.gaps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def about_restoration(
         "signals_blake2b": reading.digest,
         "restored_electrodes": plan.restored,
         "given_electrodes": plan.given,
-        "left_out": plan.left_out,
+        "left_out": asdict(plan.left_out),
         "gaps_seconds": plan.gaps,
         "extended_seconds": plan.extension / plan.sfreq,
         "sampling_rate": plan.sfreq,

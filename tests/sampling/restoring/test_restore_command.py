@@ -61,7 +61,11 @@ def output(masked_run: Path, recording: Path, tmp_path_factory: pytest.TempPathF
 def test_the_folder_has_the_recording_the_draws_a_picture_and_how_they_were_made(output: Path) -> None:
     assert {path.name for path in output.iterdir()} == FILES
     about = json.loads((output / "restored.json").read_text())
-    assert (about["recording"], about["restored_electrodes"], about["left_out"]) == ("a_raw.fif", ["C3"], ["Oz"])
+    assert (about["recording"], about["restored_electrodes"], about["left_out"]["unknown"]) == (
+        "a_raw.fif",
+        ["C3"],
+        ["Oz"],
+    )
     assert about["gaps_seconds"] == [[4.0, 4.5], [7.25, 7.5]] and about["extended_seconds"] == 1.0
     assert (about["draws"], about["seed"], about["checkpoint"]) == (3, 0, "masked/checkpoint-2")
     assert len(about["recording_sha256"]) == 64
@@ -138,6 +142,7 @@ def test_models_without_masks_say_that_they_restore_the_weaker_way(
         ("--extend inf", "--extend inf: expected seconds"),
         ("--bad C3 --draws 1", "--draws 1: has no spread; expected at least 2"),
         ("--bad C3 --draws 99999", "--draws: 99999; expected a whole number from 1 to 65536"),
+        ("--extend 0.003", "--extend 0.003: less than half a sample of the model (0.0156 s); use more"),
         ("--bad C3 --units banana", "error: --units: 'banana'; use one of V, mV, uV, nV"),
         ("--bad C3 --format npz", "--format: unknown format 'npz'; use fif or edf"),
         ("--bad C3 --label rest", "--label: the model has no attribute label; it is unconditional"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_the_order_of_channels_in_the_file_changes_nothing(pipeline: SignalDiffu
     raw = recorded(names=(*ELECTRODES, "Oz"))
     shuffled = raw.copy().reorder_channels(["Oz", "Pz", "C4", "Fz", "C3"])
     one, other = (pipeline.restore(each, bad=["C3"], draws=2) for each in (raw, shuffled))
-    assert one.plan.left_out == ("Oz",)
+    assert one.plan.left_out.unknown == ("Oz",)
     assert (one.mean.get_data() == other.mean.get_data()).all()
 
 
@@ -205,6 +205,16 @@ def test_arguments_of_another_type_are_one_line_errors_that_name_the_argument(
         pipeline.restore(recorded(), draws=2, **arguments)
     [line] = caught.value.lines
     assert line.startswith(expected)
+
+
+def test_all_channels_that_are_not_used_are_named_each_with_its_reason(pipeline: SignalDiffusionPipeline) -> None:
+    names = ("EEG A2-A1", "Fz", "Pz", "PZ-REF", "VEOG", "Oz", "C3", "M2", "C4", "ECG", "STI 014")
+    raw = recorded(names=names).set_channel_types({"ECG": "ecg", "STI 014": "stim"}, verbose="error")
+    restoration = pipeline.restore(raw, bad=["C4"], draws=2)
+    left_out = restoration.plan.left_out
+    assert left_out.unknown == ("Oz",) and left_out.repeated == ("PZ-REF",)
+    assert left_out.other == ("EEG A2-A1", "VEOG", "M2", "ECG", "STI 014")
+    assert restoration.about["left_out"] == asdict(left_out)
 
 
 def test_stretches_annotated_as_bad_are_used_with_a_warning_that_offers_a_gap(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from signal_diffusion.data.recordings.channels import TEN_TWENTY
@@ -14,7 +16,7 @@ def test_electrodes_of_the_recording_that_have_a_position_are_given(by_place: Si
     raw = recorded(names=("Oz", "X1", "Cz", "C4", "Fz"))
     plan = by_place.restore(raw, draws=2).plan
     assert plan.given == ("Fz", "C4", "Cz", "Oz") and plan.restored == ("C3", "Pz")
-    assert plan.left_out == ("X1",)
+    assert plan.left_out.unknown == ("X1",)
 
 
 def test_any_electrode_with_a_position_can_be_added(by_place: SignalDiffusionPipeline) -> None:
@@ -48,5 +50,28 @@ def test_an_electrode_without_a_position_is_an_error(by_place: SignalDiffusionPi
 
 
 def test_models_by_name_restore_only_the_electrodes_of_their_data(pipeline: SignalDiffusionPipeline) -> None:
-    with pytest.raises(UserError, match="to Fp1: the model has no such electrode; it has Fz, C3, C4, Pz"):
+    with pytest.raises(
+        UserError, match="to Fp1: the model has no such electrode; it has Fz, C3, C4, Pz; others, "
+    ) as caught:
         pipeline.restore(recorded(), to="10-20", draws=2)
+    assert str(caught.value).endswith("10-10 and 10-20 need a model with model.conditioning.electrodes = 'position'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"bad": ["FC1"]}, "bad FC1: the recording has no such electrode; use add to restore what it lacks"),
+        ({"bad": ["X1"]}, "bad X1: has no known position, so it is not used anyway"),
+        ({"bad": ["A1"]}, "bad A1: in the recording this is a reference or not EEG, and is not used; leave it out of"),
+        ({"add": ["A1"]}, "add A1: in the recording this is a reference or not EEG"),
+        ({"to": ["Oz", "A1"]}, "to A1: in the recording this is a reference or not EEG"),
+        ({"to": "banana"}, "to banana: no known position; use 10-10, 10-20, or electrodes of MNE's standard_1005"),
+    ],
+)
+def test_electrodes_that_are_not_in_the_recording_or_not_used_are_one_line_errors(
+    by_place: SignalDiffusionPipeline, arguments: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        by_place.restore(recorded(names=(*ELECTRODES, "A1", "X1")), draws=2, **arguments)
+    [line] = caught.value.lines
+    assert line.startswith(f"recording: {expected}")
