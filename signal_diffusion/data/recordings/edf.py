@@ -122,6 +122,7 @@ def mark_gaps(raw: mne.io.BaseRaw, stretches: Stretches, marks: mne.Annotations)
             [*begin[recorded], *gaps],
             [*(end - begin)[recorded], *np.zeros(len(gaps))],
             [*marks.description[recorded], *["EDGE boundary"] * len(gaps)],
+            ch_names=[*marks.ch_names[recorded], *[()] * len(gaps)],
         ),
         emit_warning=False,
     )

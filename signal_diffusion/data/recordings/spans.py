@@ -30,6 +30,8 @@ class Span:
     description: str
     instant: bool = False
     """Whether it marks an event, and its end was assumed for lack of a duration."""
+    ch_names: tuple[str, ...] = ()
+    """Channels that it is about, by their names in the recording; () = all."""
 
     @property
     def bad(self) -> bool:
@@ -53,11 +55,12 @@ def spans_of(raw: mne.io.BaseRaw, samples_at_once: int, event_duration: float | 
     # Onsets count from the start of the acquisition; a cropped FIF starts at `first_samp`.
     before = raw.first_samp / sfreq
     marks = [
-        _mark(onset - before, duration, str(name))
-        for onset, duration, name in zip(
+        _mark(onset - before, duration, str(name), tuple(map(str, channels)))
+        for onset, duration, name, channels in zip(
             raw.annotations.onset.tolist(),
             raw.annotations.duration.tolist(),
             raw.annotations.description,
+            raw.annotations.ch_names,
             strict=True,
         )
     ]
@@ -80,10 +83,11 @@ def spans_of(raw: mne.io.BaseRaw, samples_at_once: int, event_duration: float | 
     return tuple(sorted(map(with_end, marks), key=lambda span: span.onset))
 
 
-def _mark(onset: float, duration: float, description: str) -> Span:
+def _mark(onset: float, duration: float, description: str, ch_names: tuple[str, ...]) -> Span:
     # In EEGLAB, the duration of a boundary is the length of the removed data, which may be unknown (NaN).
     is_boundary = _BOUNDARY.match(description.strip())
-    return Span(onset=onset, end=onset if is_boundary else onset + duration, description=description)
+    end = onset if is_boundary else onset + duration
+    return Span(onset=onset, end=end, description=description, ch_names=ch_names)
 
 
 def _is_event(mark: Span, sfreq: float) -> bool:

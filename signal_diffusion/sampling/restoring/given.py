@@ -110,6 +110,10 @@ def _doubts(reading: Reading, plan: Plan) -> list[str]:
             f"annotated as bad, but used: {found}, the first at {bad[0].onset:.6g} s; restore a stretch with "
             f"--gap {_seconds(bad)}"
         )
+    if lost := [span for span in reading.spans if span.ch_names and not plan.written_of(span.ch_names)]:
+        lines.append(
+            f"annotations of channels that are left out are not kept: {len(lost)}, the first at {lost[0].onset:.6g} s"
+        )
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "plan_of"]
 
 BY_PLACE = "model.conditioning.electrodes = 'position'"
+YEARS = range(1985, 2038)
+"""That both EDF and FIF can store."""
 LEAST_KNOWN = 1.0
 """Seconds of a recording that have to be outside of gaps."""
 
@@ -44,11 +47,18 @@ class Plan:
     """Seconds to generate after the end."""
     sfreq: float
     """The model's rate, Hz."""
+    start: datetime | None
+    """Date and time of the first sample; None if the recording has none, or one that EDF or FIF cannot store."""
 
     @property
     def written(self) -> tuple[str, ...]:
         """Electrodes of the result, in order."""
         return tuple(name for name in self.channels if name in self.given or name in self.restored)
+
+    def written_of(self, ch_names: Iterable[str]) -> tuple[str, ...]:
+        """Electrodes of the result that channels of the recording are, in order."""
+        electrodes = set(map(canonical, ch_names))
+        return tuple(name for name in self.written if canonical(name) in electrodes)
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -99,6 +109,7 @@ def plan_of(raw: mne.io.BaseRaw, card: DatasetCard, options: RestoreOptions) -> 
         gaps=_merged(options.gaps, float(card.sampling_rate or 0)),
         extend=options.extend,
         sfreq=float(card.sampling_rate or 0),
+        start=_start(raw),
     )
     _check_times(plan, raw.n_times / float(raw.info["sfreq"]), card)
     if not (plan.restored or plan.gaps or plan.extension):
@@ -128,6 +139,13 @@ def _added(options: RestoreOptions, has: Sequence[str], card: DatasetCard) -> se
     if present := [name for name in has if name in added]:
         raise UserError(f"--add {listed(present)}: the recording has it; use --bad to replace its signal")
     return added | (_model_electrodes("--to", options.to, card) - set(has))
+
+
+def _start(raw: mne.io.BaseRaw) -> datetime | None:
+    if (date := raw.info["meas_date"]) is None:
+        return None
+    start: datetime = date + timedelta(seconds=raw.first_time)  # a cropped FIF has the date of the whole
+    return start if start.year in YEARS else None
 
 
 def _check_given(given: Sequence[str], raw: mne.io.BaseRaw, card: DatasetCard) -> None:

@@ -106,15 +106,23 @@ class Restoration:
     def raw(self, signal: np.ndarray) -> mne.io.RawArray:
         """A signal (electrodes, samples) in µV as an MNE object, with annotations.
 
-        These are the recording's, and "restored" over each stretch that was restored: with the names of the electrodes,
-        or without names where it is all of them.
+        These are the recording's, except those of channels that are left out only; and "restored" over each stretch
+        that was restored: with the names of the electrodes, or without names where it is all of them.
         """
         import mne
 
         # `to_raw` takes what the electrodes are from the card.
         raw = to_raw(signal[None], replace(self.card, channels=self.ch_names))
+        raw.set_meas_date(self.plan.start)
         own = [
-            (span.onset, 0.0 if span.instant else span.end - span.onset, span.description, ()) for span in self.spans
+            (
+                span.onset,
+                0.0 if span.instant else span.end - span.onset,
+                span.description,
+                self.plan.written_of(span.ch_names),
+            )
+            for span in self.spans
+            if not span.ch_names or self.plan.written_of(span.ch_names)
         ]
         marks = [*own, *((onset, duration, RESTORED, names) for onset, duration, names in self.stretches())]
         onsets, durations, texts, names = zip(*marks, strict=True) if marks else ((), (), (), ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from signal_diffusion.sampling.restoring.draws import Draws
 from signal_diffusion.sampling.restoring.given import as_recording
 from signal_diffusion.sampling.restoring.job import restore
 from signal_diffusion.sampling.restoring.options import RestoreOptions
+from signal_diffusion.sampling.restoring.plan import plan_of
 from signal_diffusion.sampling.restoring.result import Restoration
 from tests.sampling.restoring.conftest import ELECTRODES, SFREQ, recorded
 
@@ -103,6 +105,39 @@ def test_restored_stretches_are_annotated_with_their_electrodes(pipeline: Signal
         (5.0, 0.5, "restored", ()),
         (10.0, 1.0, "restored", ()),
     ]
+
+
+def test_the_recordings_annotations_keep_their_electrodes_and_its_date_is_kept(
+    pipeline: SignalDiffusionPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = recorded(names=("Fz", "EEG C3-REF", "C4", "PZ", "Oz"))
+    names = [("PZ", "EEG C3-REF"), ("Oz", "C4"), ("Oz",), ()]
+    raw.set_meas_date(datetime(2021, 5, 4, 12, 30, 15, tzinfo=UTC))
+    raw.set_annotations(mne.Annotations([2.0, 3.0, 4.0, 5.0], 0.5, ["two", "one", "none", "all"], ch_names=names))
+    raw.crop(1.0)
+    mean = pipeline.restore(raw, extend=1.0, draws=2).mean
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("annotations of channels that are left out are not kept: 1, the first at 3 s")
+    mean.save(tmp_path / "a_raw.fif", verbose="error")
+    mean.export(tmp_path / "a.edf", verbose="error")
+    files = (mne.io.read_raw(path, verbose="error") for path in sorted(tmp_path.iterdir()))
+    for each in (mean, *files):
+        assert each.info["meas_date"] == datetime(2021, 5, 4, 12, 30, 16, tzinfo=UTC)
+        marks = {
+            (float(mark["onset"]), mark["description"], name)
+            for mark in each.annotations
+            for name in mark["ch_names"] or ("",)
+        }
+        assert marks == {
+            (1.0, "two", "C3"), (1.0, "two", "Pz"), (2.0, "one", "C4"), (4.0, "all", ""), (9.0, "restored", ""),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(("year", "kept"), [(1969, False), (1985, True), (2037, True), (2038, False)])
+def test_a_date_that_files_cannot_store_is_left_out(pipeline: SignalDiffusionPipeline, year: int, kept: bool) -> None:
+    raw = recorded(seconds=2.0).set_meas_date(datetime(year, 1, 1, tzinfo=UTC))
+    plan = plan_of(raw, pipeline.trained.card, RestoreOptions(bad=("Pz",)))
+    assert (plan.start is not None) == kept
 
 
 def test_electrodes_that_the_recording_lacks_are_restored_unless_others_are_named(
