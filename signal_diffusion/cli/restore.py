@@ -147,7 +147,7 @@ def _print_plan(plan: Plan) -> None:
     reasons = {
         "which the model does not know": plan.left_out.unknown,
         "of electrodes of which another channel is used": plan.left_out.repeated,
-        "which are references or not EEG": plan.left_out.other,
+        "as reference or not EEG": plan.left_out.other,
     }
     for reason, names in reasons.items():
         if names:

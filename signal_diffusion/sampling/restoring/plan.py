@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from signal_diffusion.errors import UserError, listed
 from signal_diffusion.sampling.filling import CONTEXT
 from signal_diffusion.sampling.restoring.left_out import LeftOut, left_out_of
 from signal_diffusion.sampling.restoring.options import RestoreOptions
+from signal_diffusion.sampling.restoring.times import merged_gaps, samples_of_gap, start_of
 
 if TYPE_CHECKING:
     import mne
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "plan_of"]
 
 BY_PLACE = "model.conditioning.electrodes = 'position'"
-YEARS = range(1985, 2038)
-"""That both EDF and FIF can store."""
 LEAST_KNOWN = 1.0
 """Seconds of a recording that have to be outside of gaps."""
 
@@ -74,7 +73,7 @@ class Plan:
         """Where values are given, (channels, samples with the extension) bool, for a recording of so many samples."""
         known = np.zeros((len(self.channels), num_samples + self.extension), dtype=bool)
         known[[self.channels.index(name) for name in self.given], :num_samples] = True
-        for first, stop in (_samples(gap, self.sfreq) for gap in self.gaps):
+        for first, stop in (samples_of_gap(gap, self.sfreq) for gap in self.gaps):
             known[:, first:stop] = False
         return known
 
@@ -106,10 +105,10 @@ def plan_of(raw: mne.io.BaseRaw, card: DatasetCard, options: RestoreOptions) -> 
         given=given,
         restored=tuple(name for name in card.channels if name in restored),
         left_out=left_out_of(raw, list(files.values())),
-        gaps=_merged(options.gaps, float(card.sampling_rate or 0)),
+        gaps=merged_gaps(options.gaps, float(card.sampling_rate or 0)),
         extend=options.extend,
         sfreq=float(card.sampling_rate or 0),
-        start=_start(raw),
+        start=start_of(raw),
     )
     _check_times(plan, raw.n_times / float(raw.info["sfreq"]), card)
     if not (plan.restored or plan.gaps or plan.extension):
@@ -126,7 +125,9 @@ def _model_electrodes(option: str, names: Iterable[str], card: DatasetCard) -> s
     found = {}
     for name in names:
         if canonical(name) not in known:
-            others = "" if option == "--bad" else "; others, 10-10 and 10-20 need a model with " + BY_PLACE
+            others = (
+                "" if option == "--bad" else f"; for others, such as all of 10-10 or 10-20, use a model with {BY_PLACE}"
+            )
             raise UserError(
                 f"{option} {name}: the model has no such electrode; it has {listed(card.channels, most=64)}{others}"
             )
@@ -139,13 +140,6 @@ def _added(options: RestoreOptions, has: Sequence[str], card: DatasetCard) -> se
     if present := [name for name in has if name in added]:
         raise UserError(f"--add {listed(present)}: the recording has it; use --bad to replace its signal")
     return added | (_model_electrodes("--to", options.to, card) - set(has))
-
-
-def _start(raw: mne.io.BaseRaw) -> datetime | None:
-    if (date := raw.info["meas_date"]) is None:
-        return None
-    start: datetime = date + timedelta(seconds=raw.first_time)  # a cropped FIF has the date of the whole
-    return start if start.year in YEARS else None
 
 
 def _check_given(given: Sequence[str], raw: mne.io.BaseRaw, card: DatasetCard) -> None:
@@ -183,19 +177,3 @@ def _check_times(plan: Plan, seconds: float, card: DatasetCard) -> None:
             f"too little is known: {known:.3g} s of the recording are outside of gaps; at least {LEAST_KNOWN:g} s are "
             "needed"
         )
-
-
-def _merged(gaps: Sequence[tuple[float, float]], sfreq: float) -> tuple[tuple[float, float], ...]:
-    """Gaps sorted; those that overlap or touch are one."""
-    merged: list[tuple[float, float]] = []
-    for start, stop in sorted(gaps):
-        if merged and start <= merged[-1][1] + 1 / sfreq:
-            start, stop = merged[-1][0], max(stop, merged.pop()[1])
-        merged.append((start, stop))
-    return tuple(merged)
-
-
-def _samples(gap: tuple[float, float], sfreq: float) -> tuple[int, int]:
-    """First sample and end of a gap, with samples that are only partly within."""
-    start, stop = (round(time * sfreq, 6) for time in gap)
-    return math.floor(start), math.ceil(stop)

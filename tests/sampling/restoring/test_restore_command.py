@@ -163,6 +163,17 @@ def test_impossible_requests_are_one_line_errors(
     assert not list(tmp_path.iterdir())
 
 
+def test_channels_that_are_not_used_are_printed_with_the_reason(masked_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a_raw.fif"
+    recorded(names=("T3", *ELECTRODES, "C3-REF", "A1", "VEOG"), seconds=2.0).save(path, verbose="error")
+    lines = invoke(masked_run, path, "--bad", "C4", "--draws", "2", "--output", tmp_path / "out").splitlines()
+    assert [line for line in lines if line.startswith("left out")] == [
+        "left out    T3, which the model does not know",
+        "left out    C3-REF, of electrodes of which another channel is used",
+        "left out    A1, VEOG, as reference or not EEG",
+    ]
+
+
 def short(path: Path) -> Path:
     recorded(seconds=0.7).save(path / "short_raw.fif", verbose="error")
     return path / "short_raw.fif"

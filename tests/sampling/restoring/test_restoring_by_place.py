@@ -51,10 +51,10 @@ def test_an_electrode_without_a_position_is_an_error(by_place: SignalDiffusionPi
 
 def test_models_by_name_restore_only_the_electrodes_of_their_data(pipeline: SignalDiffusionPipeline) -> None:
     with pytest.raises(
-        UserError, match="to Fp1: the model has no such electrode; it has Fz, C3, C4, Pz; others, "
+        UserError, match="to Fp1: the model has no such electrode; it has Fz, C3, C4, Pz; for others, "
     ) as caught:
         pipeline.restore(recorded(), to="10-20", draws=2)
-    assert str(caught.value).endswith("10-10 and 10-20 need a model with model.conditioning.electrodes = 'position'")
+    assert str(caught.value).endswith("10-10 or 10-20, use a model with model.conditioning.electrodes = 'position'")
 
 
 @pytest.mark.parametrize(

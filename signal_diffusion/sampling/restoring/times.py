@@ -1,0 +1,40 @@
+"""Times of a recording to restore: its date, and its gaps in seconds and samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import mne
+
+__all__ = ["merged_gaps", "samples_of_gap", "start_of"]
+
+YEARS = range(1985, 2038)
+"""That both EDF and FIF can store."""
+
+
+def start_of(raw: mne.io.BaseRaw) -> datetime | None:
+    """Date and time of the first sample; None if there is none, or one that EDF or FIF cannot store."""
+    if (date := raw.info["meas_date"]) is None:
+        return None
+    start: datetime = date + timedelta(seconds=raw.first_time)  # a cropped FIF has the date of the whole
+    return start if start.year in YEARS else None
+
+
+def merged_gaps(gaps: Sequence[tuple[float, float]], sfreq: float) -> tuple[tuple[float, float], ...]:
+    """Gaps sorted; those that overlap or touch are one."""
+    merged: list[tuple[float, float]] = []
+    for start, stop in sorted(gaps):
+        if merged and start <= merged[-1][1] + 1 / sfreq:
+            start, stop = merged[-1][0], max(stop, merged.pop()[1])
+        merged.append((start, stop))
+    return tuple(merged)
+
+
+def samples_of_gap(gap: tuple[float, float], sfreq: float) -> tuple[int, int]:
+    """First sample and end of a gap, with samples that are only partly within."""
+    start, stop = (round(time * sfreq, 6) for time in gap)
+    return math.floor(start), math.ceil(stop)
