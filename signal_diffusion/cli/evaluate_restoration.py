@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from signal_diffusion.cli.evaluate_utility import check_start
+from signal_diffusion.cli.judged_dataset import Real, judged_dataset, overrides_of
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.cli.sample import Run, Sets, Steps, sampling_overrides
 from signal_diffusion.errors import UserError
@@ -24,14 +24,7 @@ LONGEST = 3600.0  # s
 def restoration(
     model: Run,
     output: Annotated[Path, typer.Option(help="Folder to write the report to; must not exist yet.")],
-    real: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATASET[:SPLIT]",
-            help="Dataset that the model was trained on, and a split of people whom it was not trained on.",
-            show_default="the run's dataset, test",
-        ),
-    ] = None,
+    real: Real = None,
     windows: Annotated[
         int | None,
         typer.Option(
@@ -70,24 +63,17 @@ def restoration(
     shares = _numbers("--missing", missing or (QUICK_SHARES if quick else SHARES), most=1.0)
     lengths = _numbers("--gaps", gaps or (QUICK_GAPS if quick else GAPS), most=LONGEST)
     from signal_diffusion.data.card import DatasetCard
-    from signal_diffusion.evaluation.reading import split_of
-    from signal_diffusion.experiment.dataset import dataset_of
     from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
     from signal_diffusion.sampling.judged_restoration import assess_restoration
     from signal_diffusion.sampling.options import named_in_errors
-    from signal_diffusion.sampling.privacy_inputs import checked_split, other_advice
     from signal_diffusion.sampling.trained import load_trained
 
-    overrides, split = sampling_overrides(sets, steps), "test"
-    if real is not None:
-        root, split = split_of(real, split)
-        overrides += [f"data.paths.root={json.dumps(str(root))}", "data.source=dataset"]
+    of_real, split = overrides_of(real)
+    overrides = [*sampling_overrides(sets, steps), *of_real]
     with named_in_errors({} if steps is None else {"steps": "--steps"}):
         checkpoint = checkpoint_at(model, overrides)
         experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
-    with other_advice("give the folder of the run's dataset with --real"):
-        dataset = dataset_of(experiment.data, min_channels=card.min_channels)
-    split = checked_split(dataset, card, split)
+    dataset, split = judged_dataset(experiment, card, split)
     trained = load_trained(checkpoint, overrides)
     with progress_bars() as progress:
         report = assess_restoration(

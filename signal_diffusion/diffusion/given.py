@@ -15,16 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from signal_diffusion.diffusion.guidance import at_time
+from signal_diffusion.diffusion.guidance import SMALLEST, at_time
 from signal_diffusion.diffusion.samplers import Denoise, Sampler, Step, steps_of
 from signal_diffusion.diffusion.schedules import Schedule
 from signal_diffusion.known import Known
 from signal_diffusion.randomness import noise_for
 
 __all__ = ["Replacement", "with_given"]
-
-SMALLEST = 1e-6
-"""Floor of σ as a divisor."""
 
 
 def with_given(denoise: Denoise, known: Known, schedule: Schedule) -> Denoise:

@@ -22,7 +22,7 @@ from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.diffusion.samplers import Denoise, Step
 from signal_diffusion.diffusion.schedules import Schedule
 
-__all__ = ["EVERYWHERE", "Droppable", "Network", "at_time", "guided", "rectified_cfg_plus_plus", "unguided"]
+__all__ = ["EVERYWHERE", "SMALLEST", "Droppable", "Network", "at_time", "guided", "rectified_cfg_plus_plus", "unguided"]
 
 EVERYWHERE = (0.0, 1.0)
 """The interval of all times."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["CONTEXT", "FillWindow", "LongSignals", "fill", "windows_to_fill"]
+__all__ = ["CONTEXT", "FillWindow", "LongSignals", "fill", "filled_window", "windows_to_fill"]
 
 CONTEXT = 1 / 4
 """Share of a window that is already there when the rest of it is generated, if there is so much before it."""
@@ -62,15 +62,21 @@ def fill(
     spans = list(windows_to_fill(known, window))
     for number, (start, stop) in enumerate(spans):
         on_window(number, len(spans))
-        span = slice(start, start + window)
-        given, mask = values[:, :, span], known[:, span]
-        missing = window - mask.shape[1]  # the recording may be shorter than a window
-        padded = np.pad(given, ((0, 0), (0, 0), (0, missing))), np.pad(mask, ((0, 0), (0, missing)))
-        generated = fill_window(*padded, number=number, start=start)[:, :, : mask.shape[1]]
-        kept = slice(start, stop)
-        values[:, :, kept] = np.where(mask, given, generated)[:, :, : stop - start]
+        span, kept = slice(start, start + window), slice(start, stop)
+        filled = filled_window(values[:, :, span], known[:, span], window, fill_window, number=number, start=start)
+        values[:, :, kept] = filled[:, :, : stop - start]
         known[:, kept] = True
     on_window(len(spans), len(spans))
+
+
+def filled_window(
+    values: np.ndarray, known: np.ndarray, window: int, fill_window: FillWindow, *, number: int, start: int
+) -> np.ndarray:
+    """The values (draws, electrodes, samples) with what is missing filled in, for a window or its beginning."""
+    missing = window - known.shape[1]
+    padded = np.pad(values, ((0, 0), (0, 0), (0, missing))), np.pad(known, ((0, 0), (0, missing)))
+    generated = fill_window(*padded, number=number, start=start)
+    return np.where(known, values, generated[:, :, : known.shape[1]])
 
 
 def windows_to_fill(known: np.ndarray, window: int) -> Iterator[tuple[int, int]]:
@@ -80,27 +86,26 @@ def windows_to_fill(known: np.ndarray, window: int) -> Iterator[tuple[int, int]]
     of the first window, and the windows after it overlap by as much. Where nothing is known for less than that, a
     window that sees only its beginning leaves it to the next one, which sees both sides.
     """
-    missing, nothing = np.asarray(~known.all(axis=0)), np.asarray(~known.any(axis=0))
-    context, end = int(window * CONTEXT), 0
-    last = max(0, len(missing) - window)
-    edges = np.flatnonzero(np.diff(missing.astype(np.int8), prepend=0, append=0))
-    for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+    samples, context, end = known.shape[1], int(window * CONTEXT), 0
+    last = max(0, samples - window)
+    gaps = [
+        (first, stop)
+        for first, stop in _stretches(np.asarray(~known.any(axis=0)))
+        if stop < samples and stop - first <= window - context
+    ]
+    for first, stop in _stretches(np.asarray(~known.all(axis=0))):
         first = max(first, end)
         while first < stop:
             length = stop - first
             before = max(context, (window - length) // 2)
             start = min(max(0, first - before), last)
-            end = _end_of_kept(nothing, first, min(start + window, len(missing)), longest=window - context)
+            end = min(start + window, samples)
+            end = next((begin for begin, after in gaps if first < begin < end < after), end)
             yield start, end
             first = end
 
 
-def _end_of_kept(nothing: np.ndarray, first: int, stop: int, *, longest: int) -> int:
-    """`stop`; or, if that is inside a gap of at most so many samples, its beginning, unless nothing would be kept."""
-    if stop == len(nothing) or not (nothing[stop - 1] and nothing[stop]):
-        return stop
-    known = np.flatnonzero(~nothing)
-    before = int(known[known < stop][-1]) + 1 if (known < stop).any() else 0
-    after = int(known[known >= stop][0]) if (known >= stop).any() else len(nothing)
-    is_gap = before > first and after < len(nothing) and after - before <= longest
-    return before if is_gap else stop
+def _stretches(mask: np.ndarray) -> list[tuple[int, int]]:
+    """First sample and end of each stretch of true values, (samples,)."""
+    edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0)).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from signal_diffusion.sampling.filling import CONTEXT, FillWindow, fill
+from signal_diffusion.sampling.filling import CONTEXT, FillWindow, filled_window
 
 __all__ = ["Continuation", "continuations", "continue_windows"]
 
@@ -70,14 +70,6 @@ def continue_windows(
         on_window(number)
         known = np.zeros((values.shape[1], each.stop - each.start), dtype=bool)
         known[:, : each.first - each.start] = True
-        fill(values[:, :, each.start : each.stop], known, window, _numbered(fill_window(each), number, each.start))
+        part = values[:, :, each.start : each.stop]
+        part[:] = filled_window(part, known, window, fill_window(each), number=number, start=each.start)
     on_window(len(windows))
-
-
-def _numbered(fill_window: FillWindow, window_number: int, window_start: int) -> FillWindow:
-    """The same for a part of a recording that starts at a sample and is one window."""
-
-    def numbered(values: np.ndarray, known: np.ndarray, *, number: int, start: int) -> np.ndarray:
-        return fill_window(values, known, number=window_number + number, start=window_start + start)
-
-    return numbered
