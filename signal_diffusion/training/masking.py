@@ -42,16 +42,18 @@ class Masking:
             return torch.rand(count, *shape, generator=generator, device=x0.device)
 
         rows = _some_electrodes(uniform(), uniform(electrodes))  # (B, H)
-        spans = {"gaps": ~_gap(uniform(), uniform(), samples), "continuations": _end(uniform(), uniform(), samples)}
-        masks = [rows[:, :, None].expand(-1, -1, samples)]
-        masks += [each[:, None].expand(-1, electrodes, -1) for each in spans.values()]  # (B, H, W) each
+        spans = ~_gap(uniform(), uniform(), samples), _end(uniform(), uniform(), samples)  # (B, W) each
+        masks = [
+            rows[:, :, None].expand(-1, -1, samples),
+            *(each[:, None].expand(-1, electrodes, -1) for each in spans),
+        ]
         kinds = torch.multinomial(
             torch.tensor([getattr(self.table, kind) for kind in KINDS], device=x0.device, dtype=torch.float32),
             2 * count,
             replacement=True,
             generator=generator,
         ).view(2, count)
-        first, second = (torch.stack(masks)[kind, torch.arange(count, device=x0.device)] for kind in kinds)
+        first, second = torch.stack(masks)[kinds, torch.arange(count, device=x0.device)]  # (B, H, W) each
         combine, masked = uniform()[:, None, None], uniform() < self.table.probability
         both = torch.where(combine < 3 / 4, first | second, first & second)
         given = torch.where((combine < 1 / 2) | both.flatten(1).all(1)[:, None, None], first, both)
