@@ -23,6 +23,10 @@ class Diffusion:
     prediction: Name | None = None
     """"epsilon", "sample", "v" or "velocity"; absent = epsilon for ddpm, velocity for rectified_flow. Seldom
     changed."""
+    loss: Literal["prediction", "velocity", "x0", "epsilon"] = "prediction"
+    """Quantity in which the squared error is taken: "prediction" = the one that the network predicts; another weighs
+    the same error by time. Large patches learn best with prediction "sample" and loss "velocity" (arXiv
+    2511.13720)."""
     num_timesteps: Timesteps = 1000
     """ddpm: number of noise levels. Seldom changed."""
     beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "cosine"

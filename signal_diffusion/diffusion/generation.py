@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.config import schema
-from signal_diffusion.diffusion.given import Replacement, with_given
+from signal_diffusion.diffusion.given import Replacement, projected, with_given
 from signal_diffusion.diffusion.guidance import Droppable, Network, guided, rectified_cfg_plus_plus, unguided
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.diffusion.samplers import SAMPLERS, Denoise, Sampler, Step, ddim
@@ -85,6 +85,9 @@ class SampleGenerator:
     """Whether the network takes given values as input; otherwise they are inserted by replacement."""
     places: Tensor | None = None
     """Places of the electrodes of samples, (electrodes, 3); None = those that the network was trained on."""
+    project: Callable[[Tensor], Tensor] | None = None
+    """Linear projection of x0 (B, C, H, W) onto the subspace that the training data are in, such as signals whose
+    electrodes average to zero; None = all of the space."""
 
     @property
     def network_shape(self) -> tuple[int, ...]:
@@ -141,6 +144,9 @@ class SampleGenerator:
             known = part.known.scaled(1 / scale) if part.known else None
             part = part.with_known(known if self.takes_known else None)
             denoise = _announced(self._denoise(model, part, guide, noise), on_evaluation)
+            project = self._projection(known)
+            if project:
+                denoise = projected(denoise, project, self.method.schedule)
             sampler: Sampler | Replacement = own
             if known and self.takes_known:
                 denoise = with_given(denoise, known, self.method.schedule)
@@ -148,7 +154,7 @@ class SampleGenerator:
                 sampler = Replacement(own, known, self.sampling.resampling_steps)
             report = partial(_report, on_step, rows, scale) if on_step else None
             x0 = sampler(denoise, self.method.schedule, noise, times, generators, on_step=report)
-            x0 = x0.cpu() * scale
+            x0 = (project(x0) if project else x0).cpu() * scale
             given = cond[rows].known
             parts.append(given.to("cpu").inserted(x0) if given else x0)
         on_evaluation()
@@ -177,6 +183,17 @@ class SampleGenerator:
         count = min(self.sampling.steps, (MAX_DECODED_FRAMES if self.autoencoder else MAX_FRAMES) - 1)
         steps = [number * self.sampling.steps // count for number in range(count)]
         return TrajectoryRecorder(self.first_noise(indices), steps)
+
+    def _projection(self, known: Known | None) -> Callable[[Tensor], Tensor] | None:
+        """`project`, except of examples that are given at some electrodes and not at others at the same time.
+
+        The average of those is over the given electrodes, see `[training.masking]`.
+        """
+        project = self.project
+        if project is None or known is None:
+            return project
+        whole = (known.mask.all(2) | ~known.mask.any(2)).flatten(1).all(1)[:, None, None, None]  # (B, 1, 1, 1)
+        return lambda x0: torch.where(whole, project(x0), x0)
 
     def _denoise(self, model: Network[C], cond: C, guide: Network[C] | None, noise: Tensor) -> Denoise:
         """The denoiser of a batch: the model with its conditions, guided if a guidance scale is set."""

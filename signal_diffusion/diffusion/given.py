@@ -21,7 +21,19 @@ from signal_diffusion.diffusion.schedules import Schedule
 from signal_diffusion.known import Known
 from signal_diffusion.randomness import noise_for
 
-__all__ = ["Replacement", "with_given"]
+__all__ = ["Replacement", "projected", "with_given"]
+
+
+def projected(denoise: Denoise, project: Callable[[Tensor], Tensor], schedule: Schedule) -> Denoise:
+    """The estimates with x0 in a subspace that contains all examples, and the ε that x_t then contains."""
+
+    def inside(xt: Tensor, t: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        x0, eps = denoise(xt, t, step)
+        alpha, sigma = at_time(schedule, t, xt)
+        nearest = project(x0)
+        return nearest, eps + alpha * (x0 - nearest) / sigma.clamp(min=SMALLEST)
+
+    return inside
 
 
 def with_given(denoise: Denoise, known: Known, schedule: Schedule) -> Denoise:

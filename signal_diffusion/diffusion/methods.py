@@ -4,7 +4,8 @@ With x_t = α·x0 + σ·ε and a prediction p = a·x0 + b·ε, everything follow
 
     x0 = (b·x_t − σ·p)/Δ,   ε = (α·p − a·x_t)/Δ,   ‖δp‖² = (Δ/σ)²·‖δx0‖²
 
-so one target, one split and one min-SNR weight serve every prediction of every method.
+so one target, one split and one min-SNR weight serve every prediction of every method. The error may also be taken in
+another quantity q of determinant Δ', ‖δq‖² = (Δ'/Δ)²·‖δp‖², which is a weight too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from signal_diffusion.diffusion.schedules import BetaSchedule, LinearSchedule, S
 from signal_diffusion.errors import UserError
 from signal_diffusion.known import Known
 
-__all__ = ["METHODS", "PREDICTIONS", "TIME_SAMPLINGS", "Method", "ddpm", "method_of", "rectified_flow"]
+__all__ = ["LOSSES", "METHODS", "PREDICTIONS", "TIME_SAMPLINGS", "Method", "ddpm", "method_of", "rectified_flow"]
 
 PREDICTIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "epsilon": lambda alpha, sigma: (torch.zeros_like(alpha), torch.ones_like(sigma)),
@@ -30,6 +31,13 @@ PREDICTIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "velocity": lambda alpha, sigma: (-torch.ones_like(alpha), torch.ones_like(sigma)),
 }
 """(α, σ) → (a, b) of the prediction a·x0 + b·ε. v: https://arxiv.org/abs/2202.00512; velocity: ε − x0."""
+
+LOSSES = {"velocity": "velocity", "x0": "sample", "epsilon": "epsilon"}
+"""Quantities in which the error may be taken, beside the prediction itself: name → prediction."""
+
+LEAST_DIVISOR = 0.05
+"""Floor of |Δ| as a divisor in the weight of an error in another quantity: the error in x0 or ε that a prediction
+implies diverges at one end of time, as 1/σ or 1/α. The clamp of JiT (https://arxiv.org/abs/2511.13720)."""
 
 SMALLEST = 1e-6
 """Floor of α and σ as divisors: below the α = 5e-5 at which a cosine schedule of 1000 steps ends."""
@@ -50,6 +58,8 @@ class Method:
     """Inverse of the distribution function of the training times: uniform u ∈ [0, 1) → t."""
     snr_gamma: float | None = None
     """γ of the min-SNR weight, > 0; None weighs all times equally."""
+    loss_in: str = "prediction"
+    """What the squared error is taken in: "prediction", or one of LOSSES."""
     data_std: float = 1.0
     """Examples are divided by it to give x0, and samples are multiplied by it."""
 
@@ -58,6 +68,11 @@ class Method:
             raise UserError(f"prediction {self.prediction!r} is unknown: expected one of {', '.join(PREDICTIONS)}")
         if self.snr_gamma is not None and not self.snr_gamma > 0:
             raise UserError(f"snr_gamma = {self.snr_gamma}: expected a number above 0")
+        if self.loss_in != "prediction" and self.loss_in not in LOSSES:
+            expected = ", ".join(["prediction", *LOSSES])
+            raise UserError(f"loss {self.loss_in!r} is unknown: expected one of {expected}")
+        if self.loss_in != "prediction" and self.snr_gamma is not None:
+            raise UserError(f"snr_gamma weighs the error in x0, and loss = {self.loss_in!r} weighs it too: remove one")
         discrete = self.schedule.num_timesteps is not None
         if self.prediction == "epsilon" and discrete and self.schedule.terminal_alpha == 0:
             raise UserError(
@@ -99,7 +114,10 @@ class Method:
         return (b * xt - sigma * prediction) / delta, (alpha * prediction - a * xt) / delta
 
     def weight(self, t: Tensor) -> Tensor:
-        """Weight of the squared error of the prediction, (B,): 1, or min-SNR.
+        """Weight of the squared error of the prediction, (B,): 1, min-SNR, or that of an error in another quantity.
+
+        With the error in q it is (Δ'/Δ)², |Δ| clamped to at least 0.05. For velocity as predicted from x0 on a flow,
+        that is 1/max(t, 0.05)²; for the velocity of a network that predicts the velocity, 1.
 
         Min-SNR weighs ‖δx0‖² by min(SNR, γ), which is min(SNR, γ)·σ²/Δ² on ‖δp‖²: min(SNR, γ)/SNR for
         epsilon, min(SNR, γ) for sample, min(SNR, γ)/(SNR + 1) for v and min(SNR, γ)/(√SNR + 1)² for velocity.
@@ -108,9 +126,12 @@ class Method:
 
         Hang et al., https://arxiv.org/abs/2303.09556
         """
-        if self.snr_gamma is None:
-            return torch.ones_like(t, dtype=torch.promote_types(t.dtype, torch.float32))
         alpha, sigma, _, _, delta = self._solved(t, t)
+        if self.loss_in != "prediction":
+            a, b = PREDICTIONS[LOSSES[self.loss_in]](alpha, sigma)
+            return ((alpha * b - sigma * a) / delta.abs().clamp(min=LEAST_DIVISOR)).square()
+        if self.snr_gamma is None:
+            return torch.ones_like(delta)
         least = TERMINAL_SNR if self.schedule.terminal_alpha == 0 else 0.0
         return (alpha / sigma).square().clamp(least, self.snr_gamma) * (sigma / delta).square()
 
@@ -186,6 +207,7 @@ def ddpm(
     beta_end: float = 0.02,
     snr_gamma: float | None = None,
     zero_terminal_snr: bool = False,
+    loss: str = "prediction",
 ) -> Method:
     """Denoising diffusion on T discrete steps (Ho et al., https://arxiv.org/abs/2006.11239)."""
     schedule = BetaSchedule(
@@ -195,7 +217,7 @@ def ddpm(
         beta_end=beta_end,
         zero_terminal_snr=zero_terminal_snr,
     )
-    return Method(schedule, prediction, _Grid(num_timesteps), snr_gamma)
+    return Method(schedule, prediction, _Grid(num_timesteps), snr_gamma, loss)
 
 
 def rectified_flow(
@@ -205,13 +227,14 @@ def rectified_flow(
     logit_mean: float = 0.0,
     logit_std: float = 1.0,
     snr_gamma: float | None = None,
+    loss: str = "prediction",
 ) -> Method:
     """The straight flow from noise to data (Liu et al., https://arxiv.org/abs/2209.03003)."""
     if time_sampling not in TIME_SAMPLINGS:
         raise UserError(f"time_sampling {time_sampling!r} is unknown: expected one of {', '.join(TIME_SAMPLINGS)}")
     if not logit_std > 0:
         raise UserError(f"logit_std = {logit_std}: expected a number above 0")
-    return Method(LinearSchedule(), prediction, TIME_SAMPLINGS[time_sampling](logit_mean, logit_std), snr_gamma)
+    return Method(LinearSchedule(), prediction, TIME_SAMPLINGS[time_sampling](logit_mean, logit_std), snr_gamma, loss)
 
 
 METHODS: dict[str, Callable[..., Method]] = {"ddpm": ddpm, "rectified_flow": rectified_flow}

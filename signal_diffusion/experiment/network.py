@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.reference import reference_of
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method, method_of
 from signal_diffusion.errors import UserError, listed
@@ -53,6 +55,12 @@ def method_on(model: schema.Model, card: DatasetCard) -> Method:
     return dataclasses.replace(method_of(model.diffusion), data_std=data_std)
 
 
+def projection_of(model: schema.Model, card: DatasetCard) -> Callable[[Tensor], Tensor] | None:
+    """x0 → the x0 next to it that has the reference of the dataset's signals; None if x0 shows none."""
+    reference = None if model.autoencoder.enabled else reference_of(card)
+    return reference.taken_off if reference else None
+
+
 def model_of(
     experiment: schema.Experiment,
     card: DatasetCard,
@@ -69,6 +77,8 @@ def model_of(
         _check_able(model.name, "takes_known", "[training.masking] probability", "cannot take masks; use 0")
     if model.conditioning.electrodes == "position":
         _check_able(model.name, "takes_places", ELECTRODES, "cannot take positions; use 'name'")
+        if (rows := model.architecture.patch_size[0]) > 1:
+            raise UserError(f"{ELECTRODES}: 'position' needs patches of one electrode, found {rows} rows in patch_size")
         places = _places(card)
     try:
         return build(

@@ -39,7 +39,8 @@ class DiTArchitecture:
     attention_head_dim: Width = 72
     """Channels of each head, 1 or more."""
     patch_size: tuple[Side, Side] = (4, 4)
-    """Rows and columns of a patch, which becomes a token; they divide the example's. One row if rows are electrodes."""
+    """Rows and columns of a patch, which becomes a token; they divide the example's. If rows are electrodes, one row or
+    all of them."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
     """Hidden width of the feed-forward divided by the model's width, 0.25 to 64."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0

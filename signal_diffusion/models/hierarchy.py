@@ -172,16 +172,16 @@ def token_grids(
     Raises
     ------
     UserError
-        If patches and merges do not divide the example, or a patch spans electrodes.
+        If patches and merges do not divide the example, or a patch spans some electrodes, neither one nor all.
     """
     _, height, width = shape
     rows, columns = patch_size
-    if electrode_rows and rows != 1:
+    if electrode_rows and rows not in (1, height):
         raise UserError(
-            f"patch_size {[rows, columns]} spans {rows} electrodes, which have no order: "
-            f"expected one row; use patch_size = [1, {columns}]"
+            f"patch_size {[rows, columns]} spans {rows} of {height} electrodes, which have no order: expected one or "
+            f"all; use patch_size = [1, {columns}] or [{height}, {columns}]"
         )
-    steps = [(1 if electrode_rows else rows * 2**level, columns * 2**level) for level in range(num_levels)]
+    steps = [(rows if electrode_rows else rows * 2**level, columns * 2**level) for level in range(num_levels)]
     if height % steps[-1][0] or width % steps[-1][1]:
         merges = f" with the {num_levels - 1} merges of {num_levels} levels" if num_levels > 1 else ""
         raise UserError(

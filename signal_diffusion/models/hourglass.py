@@ -50,7 +50,7 @@ class HourglassArchitecture:
     """Channels of each attention head, a multiple of 8."""
     patch_size: tuple[Side, Side] = (2, 2)
     """Rows and columns of a patch, which becomes a token of the outermost level; doubled for every merge, they divide
-    the example's. If rows are electrodes, [1, n], and only columns are merged."""
+    the example's. If rows are electrodes, one row or all of them, and only columns are merged."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 3.0
     """Hidden width of the feed-forward layers divided by the width of their level or of the mapping, 0.25 to 64."""
     ff_widths: Annotated[tuple[Width, ...], LEVELS] | None = None

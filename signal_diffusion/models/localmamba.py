@@ -59,7 +59,7 @@ class LocalMambaArchitecture:
     block scans in four of them, or in all if there are fewer; the next block continues with the next four."""
     patch_size: tuple[Side, Side] = (2, 2)
     """Rows and columns of a patch, which becomes a token of the outermost level; doubled for every merge, they divide
-    the example's. If rows are electrodes, [1, n], and only columns are merged."""
+    the example's. If rows are electrodes, one row or all of them, and only columns are merged."""
     mapping_depth: LayersOrNone = 0
     """Layers of the mapping network, from the embedding of time and conditions to what modulates the norms; 0 = only a
     SiLU."""

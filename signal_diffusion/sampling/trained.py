@@ -24,7 +24,7 @@ from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of, caption_by, encoder_of
 from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors, load_experiment
 from signal_diffusion.experiment.measuring import built_within
-from signal_diffusion.experiment.network import assemble, autoencoder_of, method_on, vae_of
+from signal_diffusion.experiment.network import assemble, autoencoder_of, method_on, projection_of, vae_of
 from signal_diffusion.experiment.pretrained import pretrained_of
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute
@@ -86,6 +86,8 @@ class Trained:
             device=device_of(self.experiment.compute),
             takes_known=self.model.takes_known,
             places=self.places,
+            # other electrodes may be some of a head, whose average is not zero
+            project=projection_of(self.experiment.model, self.card) if self.places is None else None,
         )
 
 

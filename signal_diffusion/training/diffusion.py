@@ -25,7 +25,7 @@ from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.data.representations.timeseries import TimeSeries
+from signal_diffusion.data.reference import reference_of
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import raise_on_all_processes
@@ -36,7 +36,7 @@ from signal_diffusion.experiment.conditions import attributes_of, caption_of
 from signal_diffusion.experiment.dataset import Dataset, captions_in, grouping_of
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import CONFIG_NAME, load_experiment
-from signal_diffusion.experiment.network import Assembly, assemble, method_on
+from signal_diffusion.experiment.network import Assembly, assemble, method_on, projection_of
 from signal_diffusion.experiment.resolving import Resolved, resolve
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption
@@ -140,6 +140,7 @@ def _components(
         autoencoder=autoencoder,
         device=accelerator.device,
         takes_known=assembly.model.takes_known,
+        project=projection_of(experiment.model, dataset.card),
     )
     masking = _masking(experiment, dataset)
     comparison = _comparison(start, experiment, dataset, (train, held_out), generator)
@@ -247,12 +248,10 @@ def _validation(
 
 
 def _masking(experiment: schema.Experiment, dataset: Dataset) -> Masking | None:
-    table, signals = experiment.training.masking, dataset.representation
+    table, is_average = experiment.training.masking, dataset.card.preprocessing.get("reference") == "average"
     if not table.probability:
         return None
-    assert isinstance(signals, TimeSeries)  # checked by `model_of`
-    scaled = dataset.card.preprocessing.get("reference") == "average"
-    return Masking(table=table, microvolts=signals.microvolts_of_x0() if scaled else None)
+    return Masking(table=table, average=reference_of(dataset.card) if is_average else None)
 
 
 def _comparison(

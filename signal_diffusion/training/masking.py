@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.config import schema
+from signal_diffusion.data.reference import Reference
 from signal_diffusion.known import Known
 
 __all__ = ["Masking"]
@@ -26,9 +27,8 @@ class Masking:
     """Draws masks according to [training.masking] for examples whose rows are electrodes, (B, C, H, W)."""
 
     table: schema.Masking
-    microvolts: tuple[Tensor, Tensor] | None = None
-    """For signals with an average reference: µV per unit of x0 of each electrode, and µV of its zero, (H,) each. None
-    for other references."""
+    average: Reference | None = None
+    """The average reference of the signals; None for other references."""
 
     def __call__(self, x0: Tensor, generator: torch.Generator) -> tuple[Tensor, Known]:
         """x0 and what is given of it.
@@ -59,8 +59,8 @@ class Masking:
         given = torch.where((combine < 1 / 2) | both.flatten(1).all(1)[:, None, None], first, both)
         given &= masked[:, None, None]
         chosen = (kinds[0] == 0) | ((kinds[1] == 0) & (combine.flatten() >= 1 / 2))
-        if self.microvolts is not None:
-            x0 = _referenced(x0, rows | ~(chosen & masked)[:, None], *self.microvolts)
+        if self.average is not None:
+            x0 = self.average.taken_off(x0, rows | ~(chosen & masked)[:, None])
         return x0, Known(x0, given[:, None].expand_as(x0))
 
     def of_each(self, x0: Tensor, generators: Sequence[torch.Generator]) -> tuple[Tensor, Known]:
@@ -94,11 +94,3 @@ def _end(share: Tensor, side: Tensor, samples: int) -> Tensor:
 def _stretch(start: Tensor, size: Tensor, samples: int) -> Tensor:
     time = torch.arange(samples, device=start.device)
     return (time >= start[:, None]) & (time < (start + size)[:, None])
-
-
-def _referenced(x0: Tensor, electrodes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    """x0 (B, C, H, W) with the signals' average over some electrodes, (B, H) bool, taken off all of them."""
-    scale, zero = (each.to(x0)[:, None] for each in (scale, zero))  # (H, 1)
-    weights = (electrodes / electrodes.sum(1, keepdim=True)).to(x0.dtype)  # (B, H)
-    average = torch.einsum("bh,bchw->bcw", weights, x0 * scale + zero)
-    return x0 - average[:, :, None] / scale

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, ddpm, rectified_flow
+from signal_diffusion.diffusion.methods import LOSSES, METHODS, PREDICTIONS, ddpm, rectified_flow
 from signal_diffusion.errors import UserError
 
 SOLVABLE = [
@@ -92,6 +92,41 @@ def test_min_snr_weights_an_error_of_x0_equally_for_every_prediction(build):
 
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=0)
     torch.testing.assert_close(losses[2], losses[0], rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("build", METHODS.values())
+@pytest.mark.parametrize(("loss", "same"), LOSSES.items())
+def test_the_error_in_another_quantity_is_that_of_a_network_which_predicts_it(build, loss, same):
+    x0, noise, t = triples(64)
+    t = t * 0.8 + 0.1  # where the clamp has no effect
+    wrong = x0 + 0.1
+
+    def loss_of(prediction, **options):
+        method = build(prediction=prediction, **options)
+        alpha, sigma = (value.view(-1, 1, 1, 1) for value in method.schedule(t))
+        implied_noise = (method.add_noise(x0, noise, t) - alpha * wrong) / sigma
+        return method.loss(method.target(wrong, implied_noise, t).double(), x0, noise, t)
+
+    for prediction in PREDICTIONS:
+        torch.testing.assert_close(loss_of(prediction, loss=loss), loss_of(same), rtol=1e-3, atol=0)
+
+
+def test_the_weight_of_an_error_in_another_quantity_is_bounded():
+    predicts_x0 = rectified_flow(prediction="sample", loss="velocity")
+    predicts_noise = rectified_flow(prediction="epsilon", loss="x0")
+    t = torch.tensor([0.0, 0.04, 0.05, 0.5, 1.0])
+
+    torch.testing.assert_close(predicts_x0.weight(t), 1 / t.clamp(min=0.05).square(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        predicts_noise.weight(1 - t), (1 - t).square() / t.clamp(min=0.05).square(), rtol=1e-4, atol=1e-9
+    )
+
+
+def test_two_weights_of_the_loss_are_refused():
+    with pytest.raises(UserError, match=r"snr_gamma .* loss = 'x0' .*: remove one"):
+        rectified_flow(snr_gamma=5.0, loss="x0")
+    with pytest.raises(UserError, match="loss 'v' is unknown: expected one of prediction, velocity, x0, epsilon"):
+        rectified_flow(loss="v")
 
 
 @pytest.mark.parametrize(

@@ -203,9 +203,18 @@ def test_time_keeps_its_order_if_rows_are_electrodes():
     assert not torch.allclose(model(x.roll(4, -1), t, cond), model(x, t, cond).roll(4, -1), atol=1e-3)
 
 
-def test_patches_of_several_electrodes_are_refused():
-    with pytest.raises(UserError, match=r"\[4, 2\] spans 4 electrodes, which have no order: .* patch_size = \[1, 2\]"):
+def test_patches_of_some_electrodes_are_refused():
+    with pytest.raises(UserError, match=r"\[4, 2\] spans 4 of \d+ electrodes, .* patch_size = \[1, 2\] or \[\d+, 2\]"):
         tiny(electrode_rows=True)
+
+
+def test_a_patch_may_span_all_electrodes():
+    model = tiny(shape=(1, 5, 16), patch_size=(5, 4), electrode_rows=True)
+    x, t, cond = inputs((1, 5, 16))
+
+    assert model.num_tokens == 4
+    assert model(x, t, cond).shape == x.shape
+    assert not torch.allclose(model(x.roll(4, -1), t, cond), model(x, t, cond).roll(4, -1), atol=1e-3)
 
 
 def test_all_positions_differ():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.config import schema
+from signal_diffusion.data.reference import Reference
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.diffusion.methods import METHODS
 from signal_diffusion.known import Known
@@ -18,11 +19,15 @@ SHAPE = (2000, 1, 6, 64)
 ONLY = {"electrodes": 0.0, "gaps": 0.0, "continuations": 0.0}
 
 
-def drawn(microvolts: tuple[Tensor, Tensor] | None = None, **table: float) -> tuple[Tensor, Known, Tensor]:
+def averaging(scale: Tensor, zero: Tensor) -> Reference:
+    return Reference(torch.ones(6, dtype=torch.bool), scale, zero)
+
+
+def drawn(average: Reference | None = None, **table: float) -> tuple[Tensor, Known, Tensor]:
     """Masked examples, what is given of them, and the examples before."""
     generator = torch.Generator().manual_seed(0)
     before = torch.randn(SHAPE, generator=generator)
-    masking = Masking(table=schema.Masking(**({"probability": 1.0} | table)), microvolts=microvolts)
+    masking = Masking(table=schema.Masking(**({"probability": 1.0} | table)), average=average)
     return *masking(before, generator), before
 
 
@@ -67,7 +72,7 @@ def test_a_continuation_is_given_at_its_beginning_or_its_end() -> None:
 
 def test_given_electrodes_of_an_average_reference_average_to_zero_microvolts() -> None:
     scale, zero = torch.linspace(3, 8, 6), torch.linspace(-1, 1, 6)
-    x0, known, before = drawn((scale, zero), **ONLY | {"electrodes": 1.0})
+    x0, known, before = drawn(averaging(scale, zero), **ONLY | {"electrodes": 1.0})
     signals = x0 * scale[:, None] + zero[:, None]
     assert (signals * known.mask).sum(2).abs().max() < 1e-3
     difference = signals - (before * scale[:, None] + zero[:, None])
@@ -76,7 +81,7 @@ def test_given_electrodes_of_an_average_reference_average_to_zero_microvolts() -
 
 
 def test_gaps_and_free_examples_keep_the_average_of_all_electrodes() -> None:
-    x0, _, before = drawn((torch.ones(6), torch.zeros(6)), **ONLY | {"gaps": 1.0})
+    x0, _, before = drawn(averaging(torch.ones(6), torch.zeros(6)), **ONLY | {"gaps": 1.0})
     before = before - before.mean(2, keepdim=True)
     assert torch.allclose(x0, before, atol=1e-6)
 
