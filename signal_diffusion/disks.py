@@ -14,7 +14,7 @@ from typing import Any
 
 from signal_diffusion.errors import UserError
 
-__all__ = ["FullDiskError", "size_of", "writing"]
+__all__ = ["FullDiskError", "amount", "size_of", "writing"]
 
 QUOTA = "Disk quota exceeded"
 PHRASES = re.compile(rf"No space left on device|{QUOTA}|unexpected pos \d+ vs \d+|\d+ requested and \d+ written")
@@ -49,8 +49,8 @@ def writing(path: Path, what: str, *, needs: int = 0, advice: str = "free some s
         full = "the quota is used up" if number == errno.EDQUOT or QUOTA in str(error) else "the disk is full"
         _close_files(error)
         existing = next(folder for folder in path.absolute().parents if folder.is_dir())
-        free = _amount(shutil.disk_usage(existing).free)
-        space = f"needs {_amount(needs)}, {free} free" if needs else f"needs more than the {free} that are free"
+        free = amount(shutil.disk_usage(existing).free)
+        space = f"needs {amount(needs)}, {free} free" if needs else f"needs more than the {free} that are free"
         raise FullDiskError(f"{path}: cannot write {what}: {full} ({space}); {advice}") from error
 
 
@@ -70,7 +70,7 @@ def size_of(content: Any) -> int:
     return size_of(content.args) if isinstance(content, partial) else getattr(content, "nbytes", 0)
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
     """A number of bytes, for people."""
     power = min(max(size.bit_length() - 1, 0) // 10, 3)
     return f"{size / 2 ** (10 * power):,.{min(power, 1)}f} {('B', 'KiB', 'MiB', 'GiB')[power]}"

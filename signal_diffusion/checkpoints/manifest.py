@@ -18,6 +18,7 @@ __all__ = [
     "EMA_WEIGHTS",
     "FORMAT",
     "MANIFEST",
+    "POST_HOC_EMA",
     "WEIGHTS",
     "Manifest",
     "digests",
@@ -31,6 +32,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 EMA_WEIGHTS = "ema.safetensors"
+POST_HOC_EMA = "post_hoc_ema.safetensors"
 FORMAT = 1
 """Format number of a checkpoint; increased when an older version would misread the files."""
 INCOMPLETE = "the checkpoint is incomplete, so use another one"

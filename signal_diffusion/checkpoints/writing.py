@@ -17,7 +17,7 @@ from signal_diffusion.checkpoints.setting_aside import make_way
 from signal_diffusion.disks import size_of, writing
 from signal_diffusion.errors import UserError
 
-__all__ = ["Writer", "write_checkpoint"]
+__all__ = ["Writer", "flush", "write_checkpoint"]
 
 Writer = Callable[[Path], object]
 
@@ -44,18 +44,19 @@ def write_checkpoint(parent: Path, step: int, writers: Mapping[str, Writer]) -> 
                 write(unfinished / name)
             write_manifest(unfinished, step, writers)
             for name in (*writers, MANIFEST):
-                _flush(unfinished / name)
-            _flush(unfinished)
+                flush(unfinished / name)
+            flush(unfinished)
             make_way(final)  # left over if the run resumed from an earlier step
             unfinished.rename(final)
-            _flush(parent)
+            flush(parent)
             remove_unfinished(parent)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{final}: cannot write the checkpoint: {error}; {kept}") from error
     return final
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until the disk has what was written to a file, or which files a folder has."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -99,6 +99,7 @@ def _diffusion(file: Path, experiment: Experiment, overrides: Sequence[str], ass
         _compute(found.flops),
         _steps(experiment.training, found.extent),
         f"  memory           {found.memory}",
+        *_snapshots(experiment.training, found.trained, found.extent),
         f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items()) or 'PyTorch'}",
     ]
 
@@ -118,6 +119,21 @@ def _steps(training: Training, extent: Extent | None) -> str:
     else:
         length = f"{training.epochs:,} epochs, whose length depends on the dataset"
     return f"  steps            {length}"
+
+
+def _snapshots(training: Training, trained: int, extent: Extent | None) -> list[str]:
+    """A line with the size on disk of the EMA snapshots, if a run writes any."""
+    from signal_diffusion.disks import amount
+
+    if not (training.ema.enabled and training.ema.post_hoc):
+        return []
+    size, table = 4 * trained, training.checkpointing  # two averages in fp16
+    if not extent or not table.interval or table.save_best_only:
+        return [f"  EMA snapshots    {amount(size)} with each checkpoint"]
+    count = -(-extent.num_steps // (table.interval * (extent.steps_per_epoch if table.unit == "epochs" else 1)))
+    return [
+        f"  EMA snapshots    {amount(size)} with each checkpoint, {amount(count * size)} with {count:,} checkpoints"
+    ]
 
 
 def _checkpoint_of(experiment: Experiment) -> Checkpoint | None:

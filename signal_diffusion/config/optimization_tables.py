@@ -76,3 +76,7 @@ class Ema:
     """Time constant of the warm-up, in updates."""
     power: Positive = 0.75
     """Exponent of the warm-up."""
+    post_hoc: bool = False
+    """Post-hoc EMA: also write an EMA snapshot with each checkpoint, from which `signal-diffusion ema` makes averages
+    of any length after training. A snapshot is as large as the trained weights and is never removed to make room; two
+    more averages take twice that size in memory and in each checkpoint."""

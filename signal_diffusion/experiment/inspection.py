@@ -43,6 +43,8 @@ class Inspection:
     """Size and cost of an experiment on one process."""
 
     parameters: int
+    trained: int
+    """Parameters that are trained; with LoRA, not all."""
     tokens: int
     extent: Extent | None
     """The length of the run; None if the dataset is missing."""
@@ -77,6 +79,7 @@ def inspect(resolved: Resolved) -> Inspection:
         grouping_of(dataset)
     return Inspection(
         parameters=parameters,
+        trained=trained,
         tokens=model.num_tokens,
         extent=extent,
         memory=Memory(

@@ -16,6 +16,7 @@ __all__ = ["Memory", "check_memory", "state_bytes"]
 
 FP32 = 4  # bytes per value
 COPIES = {"adamw": 2, "adam": 2, "sgd": 1}  # values of optimizer state per trained weight
+POST_HOC = 2  # averages that post-hoc EMA is made of
 GIB = 2**30
 
 
@@ -24,7 +25,7 @@ class Memory:
     """Memory that training takes on each process, in bytes."""
 
     state: int
-    """Weights and lookup tables in fp32, and the gradients, optimizer state and average of the trained weights."""
+    """Weights and lookup tables in fp32, and the gradients, optimizer state and averages of the trained weights."""
     activations: int
     """What the forward pass of one batch keeps for the backward pass."""
 
@@ -38,7 +39,8 @@ class Memory:
 
 def state_bytes(training: schema.Training, *, weights: int, trained: int) -> int:
     """`Memory.state` of a network with so many weights, and values in tables, of which some are trained."""
-    return (weights + trained * (1 + COPIES[training.optimizer.type] + training.ema.enabled)) * FP32
+    averages = training.ema.enabled * (1 + POST_HOC * training.ema.post_hoc)
+    return (weights + trained * (1 + COPIES[training.optimizer.type] + averages)) * FP32
 
 
 def check_memory(needed: Memory, device: torch.device, *, checkpoints_gradients: bool) -> None:

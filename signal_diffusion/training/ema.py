@@ -1,8 +1,8 @@
-"""Exponential moving average of the weights, in fp32."""
+"""Moving averages of the weights, in fp32."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -11,23 +11,54 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.errors import listed
 
-__all__ = ["Ema"]
+__all__ = ["Average", "Ema"]
 
 
-class Ema:
-    """Moving average of a model's trained parameters: average ← average + (1 - decay) · (weights - average).
+class Average:
+    """Moving average of a model's trained parameters: average ← average + share · (weights - average)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self._names = list(trained)
+        self._weights: list[Tensor] = list(trained.values())
+        self._average = [weight.detach().clone() for weight in self._weights]
+        self.num_updates = 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by parameter name."""
+        return dict(zip(self._names, self._average, strict=True))
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor], num_updates: int) -> None:
+        """Load saved averages; raise a `KeyError` for a missing or surplus name, or another shape."""
+        own = self.state_dict()
+        wrong = sorted(own.keys() ^ state.keys()) or [name for name in own if state[name].shape != own[name].shape]
+        if wrong:
+            raise KeyError(f"the averages do not match the model's parameters: {listed(wrong)}")
+        torch._foreach_copy_(self._average, [state[name].to(self._average[0].device) for name in self._names])
+        self.num_updates = num_updates
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Restart the average from the current weights."""
+        torch._foreach_copy_(self._average, self._weights)
+        self.num_updates = 0
+
+    @torch.no_grad()
+    def _move(self, share: float) -> None:
+        torch._foreach_lerp_(self._average, self._weights, share)
+
+
+class Ema(Average):
+    """Exponential moving average: share = 1 - decay.
 
     During warm-up the decay is at most 1 - (1 + n / inv_gamma) ** -power after n updates, so that the average
     soon forgets the initial random weights.
     """
 
     def __init__(self, model: nn.Module, config: schema.Ema) -> None:
+        super().__init__(model)
         self._config = config
-        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        self._names = list(trained)
-        self._weights: list[Tensor] = list(trained.values())
-        self._average = [weight.detach().clone() for weight in self._weights]
-        self.num_updates = 0
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -42,7 +73,7 @@ class Ema:
         if not due:
             return
         self.num_updates += 1
-        torch._foreach_lerp_(self._average, self._weights, 1.0 - self.decay)
+        self._move(1.0 - self.decay)
 
     @property
     def decay(self) -> float:
@@ -63,23 +94,3 @@ class Ema:
         finally:
             with torch.no_grad():
                 torch._foreach_copy_(self._weights, own)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The averages by parameter name."""
-        return dict(zip(self._names, self._average, strict=True))
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Tensor], num_updates: int) -> None:
-        """Load saved averages; raise a `KeyError` for a missing or surplus name, or another shape."""
-        own = self.state_dict()
-        wrong = sorted(own.keys() ^ state.keys()) or [name for name in own if state[name].shape != own[name].shape]
-        if wrong:
-            raise KeyError(f"the averages do not match the model's parameters: {listed(wrong)}")
-        torch._foreach_copy_(self._average, [state[name].to(self._average[0].device) for name in self._names])
-        self.num_updates = num_updates
-
-    @torch.no_grad()
-    def restart(self) -> None:
-        """Restart the average from the current weights."""
-        torch._foreach_copy_(self._average, self._weights)
-        self.num_updates = 0

@@ -16,6 +16,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.training.components import Components
 from signal_diffusion.training.ema import Ema
+from signal_diffusion.training.post_hoc_ema import PowerAverages
 
 __all__ = ["MAX_SKIPPED", "DivergedError", "SkippingStep", "diverged", "not_finite_weights"]
 
@@ -98,11 +99,11 @@ class SkippingStep:
         return f"the gradient of step {step} was not finite ({where}; {loss}), so the step was skipped"
 
 
-def not_finite_weights(model: nn.Module, ema: Ema | None) -> str:
+def not_finite_weights(model: nn.Module, *averages: Ema | PowerAverages | None) -> str:
     """Which of a model's trained weights and their averages are not finite, and how many; "" if all are finite."""
     weights = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
-    if ema:
-        weights |= {f"ema.{name}": average for name, average in ema.state_dict().items()}
+    for average in averages:
+        weights |= {f"ema.{name}": values for name, values in average.state_dict().items()} if average else {}
     if torch.isfinite(get_total_norm(list(weights.values()), float("inf"))):  # one number from the device
         return ""
     counts = {name: int((~torch.isfinite(values)).sum()) for name, values in weights.items()}

@@ -42,8 +42,8 @@ def restore(
         state.resume_optimizer(
             trainer.optimizer.optimizer, trainer.training.optimizer.type, checkpoint, progress.optimizer
         )
-    _restore_average(trainer, checkpoint)
-    if found := not_finite_weights(trainer.model, trainer.ema):
+    _restore_averages(trainer, checkpoint)
+    if found := not_finite_weights(trainer.model, trainer.ema, trainer.post_hoc):
         raise UserError(f"{checkpoint}: weights are not finite: {found}; resume from an earlier checkpoint")
     if reset_scheduler:
         progress.schedule_start, progress.plateau = progress.step, None
@@ -91,15 +91,20 @@ def forget_best(trainer: Trainer) -> None:
     trainer.learning_rate.forget_best()
 
 
-def _restore_average(trainer: Trainer, checkpoint: Path) -> None:
-    if trainer.ema is None:
-        return
-    path = checkpoint / checkpoints.EMA_WEIGHTS
-    if path.is_file():
-        averages = read_tensors(path, checkpoints.DAMAGED)
+def _restore_averages(trainer: Trainer, checkpoint: Path) -> None:
+    """Load the averages that the run and the checkpoint have; others start from the checkpoint's weights."""
+    progress = trainer.progress
+    for average, name, num_updates in (
+        (trainer.ema, checkpoints.EMA_WEIGHTS, progress.ema_updates),
+        (trainer.post_hoc, checkpoints.POST_HOC_EMA, progress.post_hoc_updates),
+    ):
+        if average is None:
+            continue
+        path = checkpoint / name
+        if not path.is_file():
+            average.restart()
+            continue
         try:
-            trainer.ema.load_state_dict(averages, trainer.progress.ema_updates)
+            average.load_state_dict(read_tensors(path, checkpoints.DAMAGED), num_updates)
         except KeyError as error:
             raise UserError(f"{path}: {error.args[0]}; {checkpoints.DAMAGED}") from None
-    else:
-        trainer.ema.restart()

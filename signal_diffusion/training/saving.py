@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from signal_diffusion import checkpoints
+from signal_diffusion.training.snapshots import Snapshot
 
 __all__ = ["CheckpointWriter"]
 
@@ -33,17 +34,29 @@ class CheckpointWriter:
         if error is None or isinstance(error, Exception):  # a KeyboardInterrupt does not wait
             self._join()
 
-    def start(self, step: int, writers: Mapping[str, checkpoints.Writer], *, keep: Collection[int | None]) -> None:
-        """Start to write `checkpoint-<step>`, and then to remove old ones except those of the steps `keep`.
+    def start(
+        self,
+        step: int,
+        writers: Mapping[str, checkpoints.Writer],
+        *,
+        keep: Collection[int | None],
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        """Start to write the snapshot, then `checkpoint-<step>`, and to remove old ones except of the steps `keep`.
 
         `writers` must not read anything that training changes. The checkpoint before must have been `collect`ed.
         """
-        self._thread = Thread(target=self._write, args=(step, writers, keep), name="checkpoint", daemon=True)
+        self._thread = Thread(target=self._write, args=(step, writers, keep, snapshot), name="checkpoint", daemon=True)
         self._thread.start()
 
     def prune(self, step: int, *, keep: Collection[int | None]) -> list[str]:
-        """Remove old checkpoints as after `checkpoint-<step>` was written; returns the names of later ones."""
-        return checkpoints.prune(self._parent, self._limit, newest=step, keep=keep)
+        """Remove old checkpoints as after `checkpoint-<step>` was written; returns the names of later ones.
+
+        EMA snapshots are removed only if they are later.
+        """
+        later = checkpoints.prune(self._parent, self._limit, newest=step, keep=keep)
+        checkpoints.remove_later_snapshots(self._parent, step)
+        return later
 
     @property
     def has_failed(self) -> bool:
@@ -70,8 +83,16 @@ class CheckpointWriter:
         if self._thread:
             self._thread.join()
 
-    def _write(self, step: int, writers: Mapping[str, checkpoints.Writer], keep: Collection[int | None]) -> None:
+    def _write(
+        self,
+        step: int,
+        writers: Mapping[str, checkpoints.Writer],
+        keep: Collection[int | None],
+        snapshot: Snapshot | None,
+    ) -> None:
         try:
+            if snapshot:
+                snapshot.write(self._parent)
             written = checkpoints.write_checkpoint(self._parent, step, writers)
             self.prune(step, keep=keep)
             self._written = written

@@ -21,7 +21,7 @@ from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.optimizers import with_zero_momentum
 from signal_diffusion.untrusted import read_json, read_torch
 
-__all__ = ["OPTIMIZER", "PROGRESS", "Progress", "resume_optimizer", "writers"]
+__all__ = ["OPTIMIZER", "PROGRESS", "Progress", "copied", "resume_optimizer", "writers"]
 
 OPTIMIZER = "optimizer.pt"
 PROGRESS = "progress.json"
@@ -43,6 +43,8 @@ class Progress:
     skipped_in_a_row: Annotated[int, Field(ge=0)] = 0
     """The last of them, without one between that was not skipped."""
     ema_updates: int = 0
+    post_hoc_updates: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps in the averages of post-hoc EMA; 0 = there are none."""
     validated: int = -1
     """Step of the last validation."""
     pictured: int = -1
@@ -141,31 +143,35 @@ def writers(
     optimizer: torch.optim.Optimizer | None,
     progress: Progress,
     attachments: Mapping[str, str],
+    post_hoc: dict[str, Tensor],
 ) -> dict[str, checkpoints.Writer]:
     """Writers of a checkpoint's files by name; of the model only trained weights; `attachments` are texts.
 
-    They write copies in the host's memory of what all this is now.
+    They write copies in the host's memory of what all this is now. `post_hoc` are copies already: of the averages of
+    post-hoc EMA, if there are any.
     """
     files: dict[str, checkpoints.Writer] = {
-        checkpoints.WEIGHTS: partial(save_file, _copied(trained_state(model))),
+        checkpoints.WEIGHTS: partial(save_file, copied(trained_state(model))),
         PROGRESS: partial(_write_text, text=json.dumps(asdict(progress), indent=2) + "\n"),
     }
     if ema:
-        files[checkpoints.EMA_WEIGHTS] = partial(save_file, _copied(ema.state_dict()))
+        files[checkpoints.EMA_WEIGHTS] = partial(save_file, copied(ema.state_dict()))
+    if post_hoc:
+        files[checkpoints.POST_HOC_EMA] = partial(save_file, post_hoc)
     if optimizer:
-        files[OPTIMIZER] = partial(torch.save, _copied(optimizer.state_dict()))
+        files[OPTIMIZER] = partial(torch.save, copied(optimizer.state_dict()))
     for name, text in attachments.items():
         files[name] = partial(_write_text, text=text)
     return files
 
 
-def _copied(state: Any) -> Any:
+def copied(state: Any) -> Any:
     """A nested state with its tensors copied to the host's memory."""
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):
-        return {key: _copied(value) for key, value in state.items()}
-    return [_copied(value) for value in state] if isinstance(state, list) else state
+        return {key: copied(value) for key, value in state.items()}
+    return [copied(value) for value in state] if isinstance(state, list) else state
 
 
 def _write_text(path: Path, text: str) -> None:

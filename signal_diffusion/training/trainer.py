@@ -27,7 +27,9 @@ from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.intervals import Intervals, in_steps
 from signal_diffusion.training.nonfinite import MAX_SKIPPED, SkippingStep, diverged, not_finite_weights
 from signal_diffusion.training.optimizers import LearningRate, build_optimizer
+from signal_diffusion.training.post_hoc_ema import PowerAverages
 from signal_diffusion.training.saving import CheckpointWriter
+from signal_diffusion.training.snapshots import Snapshot
 from signal_diffusion.training.stopping import Stopped, StopRequest
 from signal_diffusion.training.tracking import Tracker
 
@@ -63,6 +65,7 @@ class Trainer:
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.learning_rate = LearningRate(training, num_steps=self.num_steps, steps_per_epoch=steps_per_epoch)
         self.ema = Ema(self.model, training.ema) if training.ema.enabled else None
+        self.post_hoc = PowerAverages(self.model) if training.ema.enabled and training.ema.post_hoc else None
         self.skipping = SkippingStep(optimizer, accelerator.device)
         self.progress = state.Progress(steps_per_epoch=steps_per_epoch)
         exact = torch.float32 if accelerator.device.type == "mps" else torch.float64  # MPS has no float64
@@ -149,6 +152,8 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(step + 1)
+        if self.post_hoc:
+            self.post_hoc.update()
         return grad_norm
 
     def _backward(self, batch: Batch, generator: torch.Generator) -> None:
@@ -218,7 +223,7 @@ class Trainer:
             step, problem = first, self.skipping.described(self.accelerator, self.components.order.accumulation)
         elif in_a_row > MAX_SKIPPED:
             problem = f"the last {in_a_row} steps up to step {step} were skipped, as no gradient was finite"
-        elif weights and (found := not_finite_weights(self.model, self.ema)):
+        elif weights and (found := not_finite_weights(self.model, self.ema, self.post_hoc)):
             problem = f"after step {step}, weights are not finite: {found}"
         else:
             return
@@ -279,6 +284,7 @@ class Trainer:
         if progress.is_finite and not progress.skipped_in_a_row:  # amid skipped steps, going on may skip again
             progress.good_step = step
         progress.ema_updates = self.ema.num_updates if self.ema else 0
+        progress.post_hoc_updates = self.post_hoc.num_updates if self.post_hoc else 0
         progress.plateau = self.learning_rate.state_dict()
         scaler = self.accelerator.scaler
         progress.scaler = scaler.state_dict() if scaler else None
@@ -287,8 +293,10 @@ class Trainer:
             optimizer = self.optimizer if self.training.checkpointing.save_optimizer else None
             with self.ema.applied() if self.ema else nullcontext():
                 exported = self.components.exported(self.model)
-            writers = state.writers(self.model, self.ema, optimizer, progress, self.components.attachments)
-            self.writer.start(step, {**writers, **exported}, keep=self._kept)
+            averages = state.copied(self.post_hoc.state_dict()) if self.post_hoc else {}
+            writers = state.writers(self.model, self.ema, optimizer, progress, self.components.attachments, averages)
+            snapshot = Snapshot.of(averages, step=step, num_updates=progress.post_hoc_updates)
+            self.writer.start(step, {**writers, **exported}, keep=self._kept, snapshot=snapshot)
         self.saved_step = step
 
     def remove_checkpoints(self) -> list[str]:

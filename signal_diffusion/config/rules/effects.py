@@ -50,6 +50,7 @@ READ_ONLY_WITH: tuple[Entry, ...] = (
         ("db-only", "db-iq", "db-polar", "timeseries"),
     ),
     ("training.optimizer", "eps", "training.optimizer.type", ("adamw", "adam")),
+    ("training.ema", "post_hoc", "training.ema.enabled", (True,)),
     (
         "training.scheduler",
         "min_lr_ratio",
@@ -84,6 +85,7 @@ AUTOENCODER_READ_ONLY_WITH: tuple[Entry, ...] = (
 NOT_OF_AN_AUTOENCODER = (
     ("data.columns", "label gender health age caption"),
     ("data.balancing", "columns max_weight"),
+    ("training.ema", "post_hoc"),
     ("training.validation", "num_generated"),
     ("training.visualization", "guidance_scale animation seed"),
     ("training.masking", "probability electrodes gaps continuations"),
