@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from signal_diffusion.cli import benchmark, config, data, evaluate
+from signal_diffusion.cli.ema import ema
 from signal_diffusion.cli.export import export
 from signal_diffusion.cli.export_bids import export_bids
 from signal_diffusion.cli.prepare import prepare
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(prepare)
 app.command(cls=SampleCommand)(sample)
 app.command(cls=RestoreCommand)(restore)
+app.command()(ema)
 app.command()(export)
 app.command()(export_bids)
 app.add_typer(config.app, name="config")

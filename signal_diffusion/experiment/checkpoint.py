@@ -16,14 +16,30 @@ from signal_diffusion.experiment.loading import CONFIG_NAME, load_autoencoder_ex
 from signal_diffusion.models.autoencoders.latent_statistics import LatentStatistics
 from signal_diffusion.untrusted import read_json
 
-__all__ = ["FROZEN_NAME", "LATENTS_NAME", "Checkpoint"]
+__all__ = ["AVERAGE_NAME", "FROZEN_NAME", "LATENTS_NAME", "AverageOf", "Checkpoint"]
 
 FROZEN_NAME = "frozen.json"
 """File of a checkpoint: hashes of the weights that it needs but does not contain."""
 LATENTS_NAME = "latents.json"
 """File of a checkpoint: the `LatentStatistics` that normalise its network's latents."""
 
+AVERAGE_NAME = "average.json"
+"""File of a checkpoint that post-hoc EMA made: the `AverageOf` its averaged weights."""
+
 AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageOf:
+    """How the averaged weights of a checkpoint were made after training."""
+
+    sigma_rel: float
+    """Width of the average, relative to the length of training."""
+    profile_error: float
+    """Norm of the error of its profile over time, relative to that of the profile."""
+    snapshots: int
+    validation_loss: float | None = None
+    """If it was measured."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,12 @@ class Checkpoint:
         """SHA-256 of the frozen weights that the checkpoint does not contain, by the names of `pretrained.KEYS`."""
         path = self.folder / FROZEN_NAME
         return read_json(path, dict[str, str], DAMAGED) if path.is_file() else {}
+
+    @cached_property
+    def average(self) -> AverageOf | None:
+        """How its averaged weights were made, if not during training."""
+        path = self.folder / AVERAGE_NAME
+        return read_json(path, AverageOf, DAMAGED) if path.is_file() else None
 
     def latent_statistics(self, advice: str) -> LatentStatistics:
         """The statistics that normalise its network's latents; a `UserError` ending in `advice` if they are unknown."""

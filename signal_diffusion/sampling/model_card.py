@@ -15,6 +15,7 @@ from signal_diffusion.data.card import DatasetCard, label_counts_in_markdown, so
 from signal_diffusion.data.dataset import split_name
 from signal_diffusion.diffusion.methods import method_of
 from signal_diffusion.escaping import for_markdown, for_terminal, markdown_code
+from signal_diffusion.experiment.checkpoint import AverageOf, Checkpoint
 from signal_diffusion.hub import is_cached, is_hub_id
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption, Categorical, Numeric
 from signal_diffusion.models.lora import is_lora_weight
@@ -169,10 +170,20 @@ def _training(trained: Trained, step: int) -> Iterator[str]:
 
 
 def _weights(trained: Trained) -> str:
+    if average := _average(trained):
+        return (
+            f"The weights are a power-function average over training with σ_rel {average.sigma_rel:g} (post-hoc EMA), "
+            f"made of {average.snapshots} snapshots, and stored in fp32"
+        )
     if trained.averaged:
         decay = trained.experiment.training.ema.decay
         return f"The weights are averaged over training (EMA with decay {decay:g}) and stored in fp32"
     return "The weights are those of the last step, stored in fp32"
+
+
+def _average(trained: Trained) -> AverageOf | None:
+    """How the weights were averaged after training; None for those of training."""
+    return Checkpoint(trained.checkpoint).average if trained.averaged else None
 
 
 def _space(trained: Trained) -> str:
@@ -207,8 +218,10 @@ def _evaluation(trained: Trained, step: int) -> str:
     source = "subjects who are not in the training split" if _has_new_subjects(trained) else "the validation split"
     count = f"up to {table.num_examples}" if table.num_examples else "all"
     if row := _last_validation(trained.run / METRICS_NAME, step):
-        losses = f"{row['validation/loss']:.4f} with the last weights"
-        if "validation/ema_loss" in row:
+        losses, average = f"{row['validation/loss']:.4f} with the last weights", _average(trained)
+        if average and average.validation_loss is not None:
+            losses = f"{average.validation_loss:.4f} with the averaged weights and {losses}"
+        elif "validation/ema_loss" in row and not average:
             losses = f"{row['validation/ema_loss']:.4f} with the averaged weights and {losses}"
         lines.append(
             f"Validation loss at step {row['step']}: {losses}, on {count} examples of {source}, "

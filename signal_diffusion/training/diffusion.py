@@ -25,9 +25,7 @@ from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
-from signal_diffusion.data.reference import reference_of
 from signal_diffusion.diffusion.generation import SampleGenerator
-from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.errors import raise_on_all_processes
 from signal_diffusion.escaping import for_terminal
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
@@ -46,11 +44,11 @@ from signal_diffusion.training.components import Components
 from signal_diffusion.training.jobs import Job, Kind, Start
 from signal_diffusion.training.latent_cache import cache_key, cached
 from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
-from signal_diffusion.training.masking import Masking
+from signal_diffusion.training.masking import masking_of
 from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.running import command, suggest_command
-from signal_diffusion.training.validation import Validation
+from signal_diffusion.training.validation import validation_of
 
 if TYPE_CHECKING:
     from signal_diffusion.training.comparison import Comparison
@@ -142,7 +140,7 @@ def _components(
         takes_known=assembly.model.takes_known,
         project=projection_of(experiment.model, dataset.card),
     )
-    masking = _masking(experiment, dataset)
+    masking = masking_of(experiment.training.masking, dataset.card)
     comparison = _comparison(start, experiment, dataset, (train, held_out), generator)
     components = Components(
         model=assembly.model,
@@ -156,7 +154,9 @@ def _components(
         ),
         examples=inputs,
         order=order,
-        validation=_validation(experiment, held_out_inputs, method, encoding, masking),
+        validation=validation_of(experiment, held_out_inputs, method, encoding, masking)
+        if held_out_inputs is not None
+        else None,
         previews=Previews(
             start.paths.samples,
             train,
@@ -224,34 +224,6 @@ def _weights(dataset: Dataset, accelerator: Accelerator) -> np.ndarray | None:
         shares = ", ".join(f"{value} {each['share']:.2f} → {each['balanced']:.2f}" for value, each in first)
         accelerator.print(for_terminal(f"balanced by {name}: {shares}{', …' if len(values) > len(first) else ''}"))
     return weights
-
-
-def _validation(
-    experiment: schema.Experiment,
-    held_out: Examples | None,
-    method: Method,
-    encoding: Encoding | None,
-    masking: Masking | None,
-) -> Validation | None:
-    table = experiment.training.validation
-    if held_out is None:
-        return None
-    return Validation(
-        held_out,
-        method,
-        num_examples=table.num_examples,
-        batch_size=table.batch_size or experiment.data.loading.batch_size,
-        seed=experiment.compute.seed,
-        encoding=encoding,
-        masking=masking,
-    )
-
-
-def _masking(experiment: schema.Experiment, dataset: Dataset) -> Masking | None:
-    table, is_average = experiment.training.masking, dataset.card.preprocessing.get("reference") == "average"
-    if not table.probability:
-        return None
-    return Masking(table=table, average=reference_of(dataset.card) if is_average else None)
 
 
 def _comparison(

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.config import schema
-from signal_diffusion.data.reference import Reference
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.reference import Reference, reference_of
 from signal_diffusion.known import Known
 
-__all__ = ["Masking"]
+__all__ = ["Masking", "masking_of"]
 
 GAP = (1 / 64, 1 / 2)
 """Shortest and longest gap, as shares of the window; lengths are log-uniform."""
@@ -68,6 +69,12 @@ class Masking:
         parts = [self(each[None].cpu(), generator) for each, generator in zip(x0, generators, strict=True)]
         known = Known(*(torch.cat([getattr(each, name) for _, each in parts]) for name in ("values", "mask")))
         return torch.cat([each for each, _ in parts]).to(x0.device), known.to(x0.device)
+
+
+def masking_of(table: schema.Masking, card: DatasetCard) -> Masking | None:
+    """The masks of [training.masking] for a dataset of time series; None without masks."""
+    is_average = card.preprocessing.get("reference") == "average"
+    return Masking(table=table, average=reference_of(card) if is_average else None) if table.probability else None
 
 
 def _some_electrodes(number: Tensor, order: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
@@ -21,7 +22,7 @@ from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from signal_diffusion.training.latents import Encoding
 from signal_diffusion.training.masking import Masking
 
-__all__ = ["Validation", "for_each_example", "in_eval_mode"]
+__all__ = ["Validation", "for_each_example", "in_eval_mode", "validation_of"]
 
 QUARTERS = 4
 
@@ -82,6 +83,26 @@ class Validation:
         cond = Conditioning(attributes).to(device).with_known(known)
         prediction = model(self._method.add_noise(x0, noise, t), t, cond)
         return self._method.loss(prediction, x0, noise, t, known)
+
+
+def validation_of(
+    experiment: schema.Experiment,
+    held_out: Examples,
+    method: Method,
+    encoding: Encoding | None,
+    masking: Masking | None,
+) -> Validation:
+    """The validation of an experiment on examples of its validation split, or on their latents."""
+    table = experiment.training.validation
+    return Validation(
+        held_out,
+        method,
+        num_examples=table.num_examples,
+        batch_size=table.batch_size or experiment.data.loading.batch_size,
+        seed=experiment.compute.seed,
+        encoding=encoding,
+        masking=masking,
+    )
 
 
 @contextmanager
