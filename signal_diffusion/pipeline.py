@@ -248,11 +248,14 @@ class SignalDiffusionPipeline:
             with as_recording(recording) as found:
                 return restore(self._with_options(sampling), found, options, wanted)
 
-    def save_pretrained(self, folder: str | Path, *, name: str = "", report: str | Path | None = None) -> Path:
+    def save_pretrained(
+        self, folder: str | Path, *, name: str = "", report: str | Path | None = None, half: bool = False
+    ) -> Path:
         """Export the model as a new self-contained folder, which `from_pretrained` can load on any machine.
 
         Its model card has the name `name`, such as "owner/name" on the Hub, or the folder's. `report` is a folder that
         `signal-diffusion evaluate` wrote about this model: its JSON files are copied, with a summary in the card.
+        `half` writes the weights in fp16.
 
         Raises
         ------
@@ -260,7 +263,7 @@ class SignalDiffusionPipeline:
             If the folder already exists, or the report is not of this model.
         """
         attached = None if report is None else Path(report).expanduser()
-        return exporting.export(self.trained, Path(folder).expanduser(), name=name, report=attached)
+        return exporting.export(self.trained, Path(folder).expanduser(), name=name, report=attached, half=half)
 
     def _recordings(
         self,

@@ -30,6 +30,7 @@ def export(
     private: Annotated[
         bool, typer.Option("--private", help="With --push-to-hub: make a new repository private.")
     ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Write the weights in fp16, half as large.")] = False,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as generation.sampling.use_ema=false."),
@@ -49,7 +50,7 @@ def export(
     if report is not None:
         read_reports(report)  # before the model is loaded
     pipeline = SignalDiffusionPipeline.from_pretrained(run, overrides=sets or ())
-    folder = pipeline.save_pretrained(output, name=push_to_hub or "", report=report)
+    folder = pipeline.save_pretrained(output, name=push_to_hub or "", report=report, half=half)
     print(f"{folder}: exported; sample from it with `{shlex.join(['signal-diffusion', 'sample', str(folder)])}`")
     if push_to_hub is not None:
         print(hub.upload(folder, push_to_hub, option="--push-to-hub", private=private))

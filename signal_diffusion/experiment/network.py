@@ -77,8 +77,8 @@ def model_of(
         _check_able(model.name, "takes_known", "[training.masking] probability", "cannot take masks; use 0")
     if model.conditioning.electrodes == "position":
         _check_able(model.name, "takes_places", ELECTRODES, "cannot take positions; use 'name'")
-        if (rows := model.architecture.patch_size[0]) > 1:
-            raise UserError(f"{ELECTRODES}: 'position' needs patches of one electrode, found {rows} rows in patch_size")
+        if (patch_size := model.architecture.patch_size)[0] != 1:
+            raise UserError(f"{ELECTRODES}: 'position' needs patch_size = [1, {patch_size[1]}], a token per electrode")
         places = _places(card)
     try:
         return build(

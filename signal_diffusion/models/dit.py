@@ -17,13 +17,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from signal_diffusion.config.types import TABLE, Layers, Side, Width
+from signal_diffusion.config.types import TABLE, Layers, Side, SideOrNone, Width
 from signal_diffusion.models.attention.full import attention, attention_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.models.conditioning.electrodes import PlaceEmbedding, embedded_electrodes
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser, check_heads
-from signal_diffusion.models.hierarchy import token_grids
+from signal_diffusion.models.hierarchy import patch_of, token_grids
 
 __all__ = ["DiT", "DiTArchitecture"]
 
@@ -38,9 +38,9 @@ class DiTArchitecture:
     """Attention heads, 1 or more; the width is heads × head dimension, a multiple of 4."""
     attention_head_dim: Width = 72
     """Channels of each head, 1 or more."""
-    patch_size: tuple[Side, Side] = (4, 4)
-    """Rows and columns of a patch, which becomes a token; they divide the example's. If rows are electrodes, one row or
-    all of them."""
+    patch_size: tuple[SideOrNone, Side] = (4, 4)
+    """Rows and columns of a patch, which becomes a token; they divide the example's. If rows are electrodes: [1, n], a
+    token of each electrode, or [0, n], tokens of all electrodes, many times fewer."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
     """Hidden width of the feed-forward divided by the model's width, 0.25 to 64."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -77,8 +77,8 @@ class DiT(Denoiser):
         self.check(architecture)
         self.takes_known = known
         channels, width = shape[0], _width(architecture)
-        (grid,) = token_grids(shape, architecture.patch_size, electrode_rows=electrode_rows)
-        self.patch_size = architecture.patch_size
+        self.patch_size = patch_of(architecture.patch_size, shape)
+        (grid,) = token_grids(shape, self.patch_size, electrode_rows=electrode_rows)
         self.num_tokens = math.prod(grid)
         token_size = channels * math.prod(self.patch_size)
         self.patch_embedding = nn.Linear((1 + known) * token_size, width)

@@ -20,7 +20,16 @@ from signal_diffusion.models.conditioning.embeddings import ConditioningEmbeddin
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.levels import MappingNetwork, PositionEmbedding, TokenMerge, TokenSplit, split_tokens
 
-__all__ = ["Grid", "Hierarchy", "check_levels", "check_mapping", "mapping_network", "of_level", "token_grids"]
+__all__ = [
+    "Grid",
+    "Hierarchy",
+    "check_levels",
+    "check_mapping",
+    "mapping_network",
+    "of_level",
+    "patch_of",
+    "token_grids",
+]
 
 T = TypeVar("T")
 
@@ -77,10 +86,10 @@ class Hierarchy(Denoiser):
     ) -> None:
         super().__init__()
         self.takes_known = known
-        self.grids = grids = token_grids(shape, patch_size, electrode_rows=electrode_rows, num_levels=len(depths))
         factor = (1, 2) if electrode_rows else (2, 2)
         pairs = list(pairwise(widths))
-        self.patch_size = patch_size
+        self.patch_size = patch_size = patch_of(patch_size, shape)
+        self.grids = grids = token_grids(shape, patch_size, electrode_rows=electrode_rows, num_levels=len(depths))
         self.num_tokens = math.prod(grids[0])
 
         def layers(level: int, first: int = 0) -> nn.ModuleList:
@@ -164,6 +173,11 @@ def mapping_network(keys: MappingKeys, width: int) -> MappingNetwork:
     return MappingNetwork(width, keys.mapping_depth, hidden, dropout)
 
 
+def patch_of(patch_size: tuple[int, int], shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Rows and columns of a patch of examples of `shape` (C, H, W), where 0 rows are all of them."""
+    return patch_size[0] or shape[1], patch_size[1]
+
+
 def token_grids(
     shape: tuple[int, int, int], patch_size: tuple[int, int], *, electrode_rows: bool, num_levels: int = 1
 ) -> list[Grid]:
@@ -179,7 +193,7 @@ def token_grids(
     if electrode_rows and rows not in (1, height):
         raise UserError(
             f"patch_size {[rows, columns]} spans {rows} of {height} electrodes, which have no order: expected one or "
-            f"all; use patch_size = [1, {columns}] or [{height}, {columns}]"
+            f"all; use patch_size = [1, {columns}] or [0, {columns}]"
         )
     steps = [(rows if electrode_rows else rows * 2**level, columns * 2**level) for level in range(num_levels)]
     if height % steps[-1][0] or width % steps[-1][1]:

@@ -48,9 +48,10 @@ class HourglassArchitecture:
     electrodes, only columns."""
     attention_head_dim: Annotated[Width, Field(ge=8, multiple_of=8)] = 64
     """Channels of each attention head, a multiple of 8."""
-    patch_size: tuple[Side, Side] = (2, 2)
+    patch_size: tuple[SideOrNone, Side] = (2, 2)
     """Rows and columns of a patch, which becomes a token of the outermost level; doubled for every merge, they divide
-    the example's. If rows are electrodes, one row or all of them, and only columns are merged."""
+    the example's. If rows are electrodes, [1, n] or, for tokens of all electrodes, [0, n], and only columns are
+    merged."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 3.0
     """Hidden width of the feed-forward layers divided by the width of their level or of the mapping, 0.25 to 64."""
     ff_widths: Annotated[tuple[Width, ...], LEVELS] | None = None

@@ -20,7 +20,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from signal_diffusion.config.types import LEVELS, TABLE, BelowOne, Layers, LayersOrNone, Side, Width
+from signal_diffusion.config.types import LEVELS, TABLE, BelowOne, Layers, LayersOrNone, Side, SideOrNone, Width
 from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, check_mapping, mapping_network, of_level
 from signal_diffusion.models.levels import AdaRMSNorm
@@ -57,9 +57,10 @@ class LocalMambaArchitecture:
     )
     """Orders of the scans: by rows (h), columns (v), windows of 2 × 2 or 7 × 7 tokens (w2, w7), or reversed (_flip). A
     block scans in four of them, or in all if there are fewer; the next block continues with the next four."""
-    patch_size: tuple[Side, Side] = (2, 2)
+    patch_size: tuple[SideOrNone, Side] = (2, 2)
     """Rows and columns of a patch, which becomes a token of the outermost level; doubled for every merge, they divide
-    the example's. If rows are electrodes, one row or all of them, and only columns are merged."""
+    the example's. If rows are electrodes, [1, n] or, for tokens of all electrodes, [0, n], and only columns are
+    merged."""
     mapping_depth: LayersOrNone = 0
     """Layers of the mapping network, from the embedding of time and conditions to what modulates the norms; 0 = only a
     SiLU."""

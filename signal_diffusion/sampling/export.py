@@ -1,7 +1,7 @@
 """Export a trained model as a self-contained folder in diffusers' style.
 
     model_index.json       the parts, by class
-    model.safetensors      the weights for sampling, in fp32, with LoRA updates merged
+    model.safetensors      the weights for sampling, in fp32 or fp16, with LoRA updates merged
     config.toml            the experiment
     signal_dataset.json    what the samples are: representation, sampling rate, electrodes, attributes
     vae/, latents.json     for a latent model
@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -52,10 +53,11 @@ from signal_diffusion.sampling.trained import Trained
 __all__ = ["check_new", "export"]
 
 
-def export(trained: Trained, output: Path, *, name: str = "", report: Path | None = None) -> Path:
+def export(trained: Trained, output: Path, *, name: str = "", report: Path | None = None, half: bool = False) -> Path:
     """Write the new folder `output`, completely or not at all; its model card has the name `name`, or the folder's.
 
-    `report` is a folder that `evaluate` wrote about this model; its summary is part of the model card.
+    `report` is a folder that `evaluate` wrote about this model; its summary is part of the model card. `half` rounds
+    the weights to fp16 (3 digits); loaded, they are fp32 again.
 
     Prints a warning if the dataset is on this machine, and its training files are not those of the run.
 
@@ -71,7 +73,7 @@ def export(trained: Trained, output: Path, *, name: str = "", report: Path | Non
         print_warning(line)
     try:
         with atomic_folder(output, "the model", needs=_size(trained), replaces=False) as folder:
-            _write_model(trained, folder, name or output.name, reports)
+            _write_model(trained, folder, name or output.name, reports, torch.float16 if half else torch.float32)
     except SafetensorError as error:  # not an OSError
         raise UserError(f"{output}: cannot write the weights: {error}; check the path and its permissions") from error
     return output
@@ -101,15 +103,15 @@ def _reports(trained: Trained, report: Path | None) -> dict[str, bytes]:
     return read_reports(source) if has_own else {}
 
 
-def _write_model(trained: Trained, folder: Path, name: str, reports: Mapping[str, bytes]) -> None:
+def _write_model(trained: Trained, folder: Path, name: str, reports: Mapping[str, bytes], dtype: torch.dtype) -> None:
     """Write all files of an exported model."""
     step = step_of(trained.checkpoint)
     index, texts = _write_parts(trained, folder)
     texts |= {CONFIG_NAME: to_toml(portable(trained)), CARD_NAME: trained.card.without_paths().to_json()}
-    _write_network(trained.model, texts, folder)
+    _write_network(trained.model, texts, folder, dtype)
     if trained.guide is not None:
         index["guide"] = index["denoiser"]
-        _write_network(trained.guide, texts, folder / GUIDE_FOLDER)
+        _write_network(trained.guide, texts, folder / GUIDE_FOLDER, dtype)
         earlier = step_of(guide_folder(trained.sampling, trained.checkpoint))
         write_manifest(folder / GUIDE_FOLDER, earlier, [WEIGHTS, *texts])
     _write(folder / PIPELINE, json.dumps(index, indent=2) + "\n")
@@ -121,11 +123,15 @@ def _write_model(trained: Trained, folder: Path, name: str, reports: Mapping[str
     _write(folder / README, with_reports(card, reports) if reports else card)
 
 
-def _write_network(model: Denoiser, texts: Mapping[str, str], folder: Path) -> None:
+def _write_network(model: Denoiser, texts: Mapping[str, str], folder: Path, dtype: torch.dtype) -> None:
     """Write the files of a checkpoint that sampling reads."""
     folder.mkdir(exist_ok=True)
-    state = {name: value.float() if value.is_floating_point() else value for name, value in merged_state(model).items()}
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / WEIGHTS)
+    state = {}
+    for name, value in merged_state(model).items():
+        state[name] = (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
+        if value.is_floating_point() and not state[name].isfinite().all():
+            raise UserError(f"{name}: has values that fp16 cannot represent; export without --half")
+    save_file(state, folder / WEIGHTS)
     for name, text in texts.items():
         _write(folder / name, text)
 

@@ -199,6 +199,27 @@ def test_an_exported_model_contains_the_checkpoint_that_guides_it(experiment_fil
     assert torch.equal(before(num=2).tensors, SignalDiffusionPipeline.from_pretrained(again)(num=2).tensors)
 
 
+def test_weights_in_fp16_are_half_as_large_and_give_nearly_the_same_samples(
+    run: Path, exported: Path, tmp_path: Path
+) -> None:
+    small = SignalDiffusionPipeline.from_pretrained(run).save_pretrained(tmp_path / "small", half=True)
+
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (small, exported)]
+    assert sizes[0] < 0.55 * sizes[1]
+    found, expected = (SignalDiffusionPipeline.from_pretrained(each)(num=2, steps=4) for each in (small, exported))
+    assert not torch.equal(found.tensors, expected.tensors)
+    torch.testing.assert_close(found.tensors, expected.tensors, atol=0.01, rtol=0)
+
+
+def test_weights_too_large_for_fp16_are_refused(run: Path, tmp_path: Path) -> None:
+    pipeline = SignalDiffusionPipeline.from_pretrained(run)
+    with torch.no_grad():
+        next(pipeline.trained.model.parameters()).fill_(1e5)
+
+    with pytest.raises(UserError, match="has values that fp16 cannot represent; export without --half"):
+        pipeline.save_pretrained(tmp_path / "small", half=True)
+
+
 def test_exporting_an_exported_model_again_gives_the_same_files(exported: Path, tmp_path: Path) -> None:
     again = SignalDiffusionPipeline.from_pretrained(exported).save_pretrained(tmp_path / "again")
     assert names_in(again) == names_in(exported)
