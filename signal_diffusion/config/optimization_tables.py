@@ -16,8 +16,10 @@ __all__ = ["Ema", "Optimizer", "Scheduler"]
 class Optimizer:
     """[training.optimizer]"""
 
-    type: Literal["adamw", "adam", "sgd"] = "adamw"
-    """Optimizer; PyTorch's fused implementation of it. Seldom changed."""
+    type: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
+    """Optimizer; PyTorch's implementation of it. "muon" is Muon for the matrices that blocks apply to tokens and AdamW
+    for all other weights, with the same learning rate and weight decay; not for LoRA and autoencoders. Seldom
+    changed."""
     learning_rate: Positive = 1e-4
     """Peak learning rate, after warm-up. The first key to tune: lower it by factors of 3 if the loss jumps, raise it if
     the loss falls slowly."""
@@ -25,7 +27,8 @@ class Optimizer:
     """Weight decay of matrices; biases, norms and embeddings have none. Raise it if the validation loss rises while the
     training loss falls."""
     betas: tuple[BelowOne, BelowOne] = Field(default=(0.9, 0.999), strict=False)
-    """Adam's decay rates; for sgd, the first is the momentum. Lower the second, to 0.95, if the loss has spikes."""
+    """Adam's decay rates; for sgd, the first is the momentum; Muon's momentum is 0.95. Lower the second, to 0.95, if
+    the loss has spikes."""
     eps: Positive = 1e-8
     """Adam's epsilon. Seldom changed."""
     gradient_clip_norm: NotNegative = 1.0

@@ -71,6 +71,7 @@ def inspect(resolved: Resolved) -> Inspection:
         resolved.pretrained.check(model, experiment)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    hidden = sum(parameter.numel() for parameter in model.hidden_matrices)
     tables = sum(buffer.numel() for buffer in model.buffers())
     stays = not experiment.model.autoencoder.cache_latents
     frozen = autoencoder.num_parameters if autoencoder and stays else 0
@@ -83,7 +84,8 @@ def inspect(resolved: Resolved) -> Inspection:
         tokens=model.num_tokens,
         extent=extent,
         memory=Memory(
-            state=state_bytes(training, weights=parameters + tables + frozen, trained=trained), activations=activations
+            state=state_bytes(training, weights=parameters + tables + frozen, trained=trained, hidden=hidden),
+            activations=activations,
         ),
         flops=flops,
         kernels=model.kernels,

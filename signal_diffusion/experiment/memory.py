@@ -15,7 +15,7 @@ from signal_diffusion.experiment.cgroups import memory_limit
 __all__ = ["Memory", "check_memory", "state_bytes"]
 
 FP32 = 4  # bytes per value
-COPIES = {"adamw": 2, "adam": 2, "sgd": 1}  # values of optimizer state per trained weight
+COPIES = {"adamw": 2, "adam": 2, "sgd": 1, "muon": 2}  # values of optimizer state per trained weight
 POST_HOC = 2  # averages that post-hoc EMA is made of
 GIB = 2**30
 
@@ -37,10 +37,14 @@ class Memory:
         )
 
 
-def state_bytes(training: schema.Training, *, weights: int, trained: int) -> int:
-    """`Memory.state` of a network with so many weights, and values in tables, of which some are trained."""
+def state_bytes(training: schema.Training, *, weights: int, trained: int, hidden: int = 0) -> int:
+    """`Memory.state` of a network with so many weights, and values in tables, of which some are trained.
+
+    Muon keeps only the momentum of the `hidden` matrices.
+    """
+    moments = trained * COPIES[training.optimizer.type] - hidden * (training.optimizer.type == "muon")
     averages = training.ema.enabled * (1 + POST_HOC * training.ema.post_hoc)
-    return (weights + trained * (1 + COPIES[training.optimizer.type] + averages)) * FP32
+    return (weights + trained * (1 + averages) + moments) * FP32
 
 
 def check_memory(needed: Memory, device: torch.device, *, checkpoints_gradients: bool) -> None:

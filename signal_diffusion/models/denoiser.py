@@ -30,6 +30,8 @@ class Denoiser(nn.Module, ABC):
     """Tokens per example at the input of the first block."""
     lora_targets: tuple[str, ...] = ()
     """Endings of the names of the linear layers that LoRA adapts; () = not a transformer, so no LoRA."""
+    condition_layers: tuple[str, ...] = ()
+    """Endings of the names of the linear layers in blocks that are applied to the condition, not to tokens."""
     takes_known: bool = False
     """Whether its input contains what is given of the examples."""
     gradient_checkpointing: bool = False
@@ -43,6 +45,13 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def blocks(self) -> nn.ModuleList:
         """The repeated parts: the units of compilation (in place) and of gradient checkpointing."""
+
+    @property
+    def hidden_matrices(self) -> list[Tensor]:
+        """The trained matrices that blocks apply to tokens."""
+        linear = [(name, each) for name, each in self.blocks.named_modules() if isinstance(each, nn.Linear)]
+        weights = [each.weight for name, each in linear if not name.endswith(self.condition_layers)]
+        return [weight for weight in weights if weight.requires_grad]
 
     @property
     def kernels(self) -> dict[str, str]:

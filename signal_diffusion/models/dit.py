@@ -60,6 +60,7 @@ class DiT(Denoiser):
     """
 
     lora_targets = ("qkv", "projection", "mlp.0", "mlp.2")
+    condition_layers = ("modulation",)
 
     positions: Tensor
 

@@ -67,6 +67,8 @@ class Hierarchy(Denoiser):
         Channels of the embeddings of time and conditions.
     """
 
+    condition_layers = ("norm.scale",)
+
     mapping: nn.Module
     """Maps the sum of those embeddings to the condition that layers receive, both (B, condition width)."""
 

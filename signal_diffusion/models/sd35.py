@@ -67,6 +67,7 @@ class SD35(DiffusersDenoiser):
     """diffusers' `SD3Transformer2DModel`. Before training, it predicts zero."""
 
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+    condition_layers = ("norm1.linear", "norm1_context.linear")
 
     def __init__(
         self,

@@ -47,6 +47,8 @@ class UNetArchitecture:
 class UNet(DiffusersDenoiser):
     """diffusers' `UNet2DModel`. Before training, it predicts zero."""
 
+    condition_layers = ("time_emb_proj",)
+
     def __init__(
         self,
         architecture: UNetArchitecture,

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.warnings import DEAD_LEARNING_RATE
+from signal_diffusion.models.denoiser import Denoiser
+from signal_diffusion.training.muon import MuonAndAdamW
 
 __all__ = ["LearningRate", "build_optimizer", "learning_rate_schedule", "with_zero_momentum"]
 
@@ -23,17 +25,24 @@ PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_l
 
 
 def build_optimizer(model: nn.Module, config: schema.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer in torch's fused form, with weight decay only on matrices.
+    """The optimizer in torch's fused form if it has one, with weight decay only on matrices.
 
     A module names in `no_weight_decay` its matrices that should not decay. The name stays with the module, while an
-    attribute on the parameter would be lost in copies and conversions.
+    attribute on the parameter would be lost in copies and conversions. Muon needs the matrices of a `Denoiser`.
     """
     undecayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for module in model.modules():
         undecayed |= {id(getattr(module, name)) for name in getattr(module, "no_weight_decay", ())}
+    hidden: list[Tensor] = []
+    if config.type == "muon":
+        assert isinstance(model, Denoiser)  # checked by the rules about [training]
+        hidden = model.hidden_matrices
+    by_muon = set(map(id, hidden))
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for parameter in filter(lambda parameter: parameter.requires_grad, model.parameters()):
+    for parameter in model.parameters():
+        if not parameter.requires_grad or id(parameter) in by_muon:
+            continue
         (free if parameter.ndim < 2 or id(parameter) in undecayed else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
@@ -41,21 +50,22 @@ def build_optimizer(model: nn.Module, config: schema.Optimizer) -> torch.optim.O
         return with_zero_momentum(
             torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.betas[0], fused=True)
         )
+    if config.type == "muon":
+        return with_zero_momentum(MuonAndAdamW(hidden, groups, config))
     kind = torch.optim.AdamW if config.type == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
 def with_zero_momentum(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Set SGD's momentum to zero where it has none yet; its first step stays bit-identical.
+    """Set the momentum of SGD and Muon to zero where it has none yet; its first step stays bit-identical.
 
-    Otherwise torch's fused form allocates the momentum at the first step, and if that step is skipped, the momentum
+    Otherwise SGD's fused form allocates the momentum at the first step, and if that step is skipped, the momentum
     stays uninitialised memory.
     """
-    if isinstance(optimizer, torch.optim.SGD):
-        for group in optimizer.param_groups:
-            for parameter in group["params"] if group["momentum"] else ():
-                if optimizer.state[parameter].get("momentum_buffer") is None:
-                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else ():
+            if optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 

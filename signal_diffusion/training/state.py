@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -107,7 +107,7 @@ def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Pa
     saved = read_torch(path, checkpoints.DAMAGED)
     try:
         optimizer.load_state_dict(saved)
-        _check_moments(optimizer)
+        _check_moments(optimizer, settings)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # whatever a file may contain
         raise UserError(f"{path}: is the state of another model: {one_line(error)}; {advice}") from None
     for group, setting in zip(optimizer.param_groups, settings, strict=True):
@@ -115,14 +115,15 @@ def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Pa
     with_zero_momentum(optimizer)
 
 
-def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Check that each parameter has all moments of its optimizer or none, of its own shape, and copy them.
+def _check_moments(optimizer: torch.optim.Optimizer, settings: Sequence[Mapping[str, Any]]) -> None:
+    """Check that each parameter has all moments of its group's settings or none, of its own shape, and copy them.
 
     torch checks nothing, and its fused step reads and writes beyond a tensor that is shorter than its parameter, or
     that repeats its values in memory.
     """
-    expected = {"momentum_buffer"} if isinstance(optimizer, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
-    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+    pairs = zip(optimizer.param_groups, settings, strict=True)
+    for parameter, setting in ((parameter, setting) for group, setting in pairs for parameter in group["params"]):
+        expected = {"momentum_buffer"} if "momentum" in setting else {"step", "exp_avg", "exp_avg_sq"}
         moments = optimizer.state.get(parameter, {})
         if moments and moments.keys() != expected:
             raise ValueError(f"has {listed(sorted(moments))}, expected {listed(sorted(expected))}")

@@ -45,6 +45,7 @@ SHARED_RULES: tuple[Callable[[AnyExperiment], Iterator[Finding]], ...] = (
     data.source,
     data.augmentation,
     training.precision,
+    training.optimizer,
     training.scheduler,
     checkpoint_names.resumed,
     training.checkpointing,

@@ -49,7 +49,7 @@ READ_ONLY_WITH: tuple[Entry, ...] = (
         "data.representation",
         ("db-only", "db-iq", "db-polar", "timeseries"),
     ),
-    ("training.optimizer", "eps", "training.optimizer.type", ("adamw", "adam")),
+    ("training.optimizer", "eps", "training.optimizer.type", ("adamw", "adam", "muon")),
     ("training.ema", "post_hoc", "training.ema.enabled", (True,)),
     (
         "training.scheduler",

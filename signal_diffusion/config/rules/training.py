@@ -8,7 +8,7 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.rules.findings import AnyExperiment, Finding
 from signal_diffusion.config.schema import GENERATED, Experiment
 
-__all__ = ["checkpointing", "followed_metric", "masking", "precision", "scheduler"]
+__all__ = ["checkpointing", "followed_metric", "masking", "optimizer", "precision", "scheduler"]
 
 
 def precision(experiment: AnyExperiment) -> Iterator[Finding]:
@@ -19,6 +19,19 @@ def precision(experiment: AnyExperiment) -> Iterator[Finding]:
             "training.mixed_precision",
             f"'fp16' needs CUDA, but compute.device is {device!r}; use 'bf16' or 'no'",
         )
+
+
+def optimizer(experiment: AnyExperiment) -> Iterator[Finding]:
+    """Muon needs matrices that are trained as such."""
+    if experiment.training.optimizer.type != "muon":
+        return
+    if isinstance(experiment, AutoencoderExperiment):
+        problem = "an autoencoder has only convolutions"
+    elif experiment.model.lora.enabled:
+        problem = "LoRA trains only factors of the changes of matrices"
+    else:
+        return
+    yield "training.optimizer.type", f"'muon' orthogonalises the steps of whole matrices, but {problem}; use 'adamw'"
 
 
 def scheduler(experiment: AnyExperiment) -> Iterator[Finding]:
