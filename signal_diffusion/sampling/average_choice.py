@@ -44,6 +44,8 @@ def measured(
 ) -> tuple[float, list[float]]:
     """The value of one of `MEASURES` for the EMA of a verified checkpoint, and for each of some averages.
 
+    `by` may also be another value of `Validation`, such as "x0_loss".
+
     All are measured in fp32 on the same examples, with the same times and noise.
 
     Raises
@@ -57,7 +59,9 @@ def measured(
     )
     accelerator = Accelerator(cpu=device_of(experiment.compute) == "cpu", mixed_precision="no")
     examples = dataset.examples(dataset.data.paths.val, trained.attributes, dataset.data.loading.max_val_examples)
-    measure = (_loss if by == "loss" else _spectral)(trained, examples, accelerator)
+    measure = (
+        _spectral(trained, examples, accelerator) if by == "spectral" else _loss(trained, examples, accelerator, by)
+    )
     model, total = trained.model.to(accelerator.device), 1 + len(averages)
     values = [measure(model)]
     on_measured(1, total)
@@ -79,14 +83,14 @@ def _held_out(checkpoint: Path, overrides: Sequence[str]) -> tuple[schema.Experi
     return experiment, dataset
 
 
-def _loss(trained: Trained, examples: Examples, accelerator: Accelerator) -> Measure:
+def _loss(trained: Trained, examples: Examples, accelerator: Accelerator, name: str) -> Measure:
     experiment, encoding = trained.experiment, None
     if trained.autoencoder:
         autoencoder = trained.autoencoder.to(accelerator.device)
         encoding = Encoding(autoencoder=autoencoder, cached=False, sample_posterior=False)
     masking = masking_of(experiment.training.masking, trained.card)
     validation = validation_of(experiment, examples, trained.method, encoding, masking)
-    return lambda model: validation(model, accelerator, lambda: None)["loss"]
+    return lambda model: validation(model, accelerator, lambda: None)[name]
 
 
 def _spectral(trained: Trained, examples: Examples, accelerator: Accelerator) -> Measure:

@@ -55,8 +55,9 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, accelerator: Accelerator, poll: Callable[[], None]) -> dict[str, float]:
-        """The mean loss, in total and per quarter of time, on every process.
+        """The mean loss, in total and per quarter of time, and the same error in x0, on every process.
 
+        `x0_loss` compares networks whatever they predict, and whatever weighs their loss.
         `poll` is called before each batch and may raise. Neither the global random state nor the model's mode changes.
         """
         with in_eval_mode(model):
@@ -68,6 +69,8 @@ class Validation:
         for index in range(QUARTERS):
             if (mask := quarter == index).any():
                 means[f"loss_t{index / QUARTERS:.2f}-{(index + 1) / QUARTERS:.2f}"] = losses[mask].mean().item()
+        per_loss = self._method.error_gain(self._times).square() / self._method.weight(self._times)
+        means["x0_loss"] = (losses * per_loss.double()).mean().item()
         return means
 
     def _batch(self, model: nn.Module, device: torch.device, positions: np.ndarray) -> Tensor:
