@@ -79,10 +79,10 @@ def restore(
     formats: Annotated[str, typer.Option("--format", metavar="NAME,...", help="File formats: fif, edf.")] = "fif",
     sets: Sets = None,
 ) -> None:
-    """Restore missing or bad electrodes and gaps of a recording, and continue it, at the model's rate.
+    """Restore missing or bad electrodes and gaps of a recording, and continue it, at its own rate.
 
     What was given is unchanged. What was restored is the mean of several draws, marked by annotations; the draws and
-    their spread are in restored.npz. Options that you leave out default to the run's experiment.
+    their spread are in restored.npz, at the model's rate. Options that you leave out default to the run's experiment.
     """
     from signal_diffusion.data.recordings.channels import channel_names
     from signal_diffusion.sampling.montages import electrodes_named
@@ -142,6 +142,8 @@ def _print_plan(plan: Plan) -> None:
         print(f"gaps        {', '.join(gaps)}, in all electrodes")
     if plan.extension:
         print(f"continued   by {plan.extend:g} s")
+    if plan.ratio != 1:
+        print(f"rate        {plan.recorded_sfreq:g} Hz; what is generated at {plan.sfreq:g} Hz is resampled to that")
     if plan.lacking:
         print(f"not added   {', '.join(plan.lacking)}")
     reasons = {

@@ -40,9 +40,9 @@ def band_pass(rate: float, band: tuple[float, float], notch: Sequence[float]) ->
 
 
 def anti_aliasing(ratio: Fraction) -> np.ndarray:
-    """Low-pass kernel (taps,) at the common multiple of both rates; its delay is a whole number of output samples."""
+    """Low-pass kernel (taps,) at the common multiple of both rates; its delay is whole samples of the lower rate."""
     if ratio == 1:
         return np.ones(1)
-    half = _LOBES * ratio.denominator
-    cutoff = 1 / max(ratio.numerator, ratio.denominator)
-    return ratio.numerator * scipy.signal.firwin(2 * half + 1, cutoff, window=("kaiser", 5.0))
+    most = max(ratio.numerator, ratio.denominator)
+    half = _LOBES * most
+    return ratio.numerator * scipy.signal.firwin(2 * half + 1, 1 / most, window=("kaiser", 5.0))

@@ -58,12 +58,12 @@ class Reading:
     """Hash of the samples; equal for files with the same content."""
 
 
-def read_recording(recording: Recording, options: ReadOptions, output: Path) -> Reading:
+def read_recording(recording: Recording, options: ReadOptions, output: Path, *, warns: bool = True) -> Reading:
     """Write a recording to `output`, an .npy file of µV (channels, samples) float32.
 
     In this order: pick channels, find flat seconds, resample with an anti-aliasing filter, band-pass and notch
     (zero-phase, MNE's FIR design; not for epochs), reference. Raises `UserError`, and leaves no file, if the recording
-    cannot be used; warns about implausible amplitudes.
+    cannot be used; warns about implausible amplitudes unless `warns` is false.
     """
     with errors_naming(recording.path):
         source = open_source(recording, options)
@@ -95,7 +95,8 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path) -> 
     except BaseException:
         output.unlink(missing_ok=True)
         raise
-    _warn_if_implausible(recording, float(np.median(medians or [0.0])), options)
+    if warns:
+        _warn_if_implausible(recording, float(np.median(medians or [0.0])), options)
     seconds = np.concatenate(flat, axis=1)
     return Reading(
         num_samples=source.num_resampled,

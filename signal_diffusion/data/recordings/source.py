@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from signal_diffusion.data.recordings.recording import Recording
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "open_source", "rate_ratio"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,6 @@ def open_source(recording: Recording, options: ReadOptions) -> Source:
     if sfreq < rate * (1 - 1e-4):
         raise UserError(f"sampling rate {sfreq:g} Hz is below the dataset's {rate:g} Hz; use --rate {sfreq:g}")
     known = format_of(recording.path)
-    ratio = Fraction(rate / sfreq).limit_denominator(10_000)
     return Source(
         raw=narrow,
         annotated=raw,
@@ -131,7 +130,12 @@ def open_source(recording: Recording, options: ReadOptions) -> Source:
         picks=picks,
         mixing=mixing,
         good=good,
-        ratio=ratio,
+        ratio=rate_ratio(rate, sfreq),
         volts_per_unit=options.volts_per_unit or (1.0 if known is None else known.volts_per_unit),
         gaps=tuple((math.floor(round(a * sfreq, 6)), math.ceil(round(b * sfreq, 6))) for a, b in options.gaps),
     )
+
+
+def rate_ratio(rate: float, sfreq: float) -> Fraction:
+    """The rate of a dataset ÷ that of a recording; 1 if they are nearly the same."""
+    return Fraction(rate / sfreq).limit_denominator(10_000)

@@ -48,11 +48,12 @@ def as_recording(source: mne.io.BaseRaw | str | Path) -> Iterator[Recording]:
 
 
 def read_given(
-    recording: Recording, plan: Plan, card: DatasetCard, folder: Path, *, units: str | None = None
+    recording: Recording, plan: Plan, card: DatasetCard, folder: Path, *, units: str | None = None, warns: bool = True
 ) -> tuple[np.ndarray, Reading]:
     """What is given, µV (channels, samples with the extension) float32, as a memory map in `folder`; the rest is 0.
 
-    The electrodes that are not given do not take part in the average reference.
+    It is at the rate of the plan. The electrodes that are not given do not take part in the average reference.
+    `warns` is whether to warn of what may spoil the result.
     """
     options = ReadOptions(
         channels=plan.given,
@@ -65,7 +66,7 @@ def read_given(
         gaps=plan.gaps,
         volts_per_unit=volts_per_unit(units),
     )
-    reading = read_recording(recording, options, folder / "given.npy")
+    reading = read_recording(recording, options, folder / "given.npy", warns=warns)
     if reading.epochs:
         raise UserError(f"{recording.path}: holds epochs; give the continuous recording that they were cut from")
     shape = (len(plan.channels), reading.num_samples + plan.extension)
@@ -73,7 +74,7 @@ def read_given(
     for row, name in zip(np.lib.format.open_memmap(folder / "given.npy", mode="r"), plan.given, strict=True):
         signal[plan.channels.index(name), : reading.num_samples] = row
     (folder / "given.npy").unlink()
-    for line in _doubts(reading, plan):
+    for line in _doubts(reading, plan) if warns else ():
         print_warning(f"{recording.path}: {line}")
     return signal, reading
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from signal_diffusion.data.recordings.channels import channel_names, find_channe
 from signal_diffusion.data.recordings.edf import channel_rates
 from signal_diffusion.data.recordings.opening import errors_naming, open_recording
 from signal_diffusion.data.recordings.recording import Recording
+from signal_diffusion.data.recordings.source import rate_ratio
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.sampling.montages import with_montage
 from signal_diffusion.sampling.restoring.montage import montage_of
@@ -44,7 +46,7 @@ def planned(trained: Trained, recording: Recording, options: RestoreOptions) -> 
         if trained.experiment.model.conditioning.electrodes == "position":
             trained = with_montage(trained, montage_of(raw, card, options))
         plan = plan_of(raw, trained.card, options)
-        _check_rates(recording.path, raw, plan)
+        plan = replace(plan, recorded_sfreq=_common_rate(recording.path, raw, plan))
         reference = card.preprocessing["reference"]
         if missing := missing_channels(_references(reference), raw):
             raise UserError(
@@ -58,8 +60,11 @@ def _references(reference: str) -> tuple[str, ...]:
     return () if reference in ("average", "none") else channel_names(reference)
 
 
-def _check_rates(path: Path, raw: mne.io.BaseRaw, plan: Plan) -> None:
-    """Raise a `UserError` if the rate of an electrode is below the model's, or differs from that of the others."""
+def _common_rate(path: Path, raw: mne.io.BaseRaw, plan: Plan) -> float:
+    """The rate of the electrodes, Hz; the model's if it is nearly that.
+
+    Raises a `UserError` if one is below the model's, or differs from the others.
+    """
     rates = channel_rates(path, raw) or [float(raw.info["sfreq"])] * len(raw.ch_names)
     own = {name: rates[index] for name, index in zip(plan.given, find_channels(plan.given, raw), strict=True)}
     most = max(own.values())
@@ -69,3 +74,4 @@ def _check_rates(path: Path, raw: mne.io.BaseRaw, plan: Plan) -> None:
         )
     if other := [name for name, rate in own.items() if rate != most]:
         raise UserError(f"{listed(other)}: recorded at other rates than {most:g} Hz; name them with --bad")
+    return plan.sfreq if rate_ratio(plan.sfreq, most) == 1 else most

@@ -21,13 +21,14 @@ from signal_diffusion.sampling.given_windows import check_fills_windows, window_
 from signal_diffusion.sampling.options import override
 from signal_diffusion.sampling.request_options import RequestOptions, build_request
 from signal_diffusion.sampling.requests import Request
-from signal_diffusion.sampling.restoring.draws import Draws
+from signal_diffusion.sampling.restoring.draws import draws_on_disk
 from signal_diffusion.sampling.restoring.given import read_given
 from signal_diffusion.sampling.restoring.header import planned
 from signal_diffusion.sampling.restoring.options import RestoreOptions
 from signal_diffusion.sampling.restoring.plan import Plan
 from signal_diffusion.sampling.restoring.progress import EvaluationProgress, OnProgress
 from signal_diffusion.sampling.restoring.provenance import about_restoration
+from signal_diffusion.sampling.restoring.resampled import at_recorded_rate, given_at_recorded_rate
 from signal_diffusion.sampling.restoring.result import Restoration
 from signal_diffusion.sampling.restoring.writing import check_formats, write_restoration
 from signal_diffusion.sampling.trained import Trained, with_options
@@ -52,7 +53,7 @@ def restore(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(result.at_model_rate, shutil.rmtree, folder, ignore_errors=True)
     return result
 
 
@@ -71,11 +72,15 @@ def restore_to_folder(
 
     See `restored` and `write_restoration`. Errors name command-line options.
     """
-    check_formats(formats, trained.card)
+
+    def checked(plan: Plan) -> None:
+        check_formats(formats, plan)
+        on_plan(plan)
+
     with atomic_folder(output, "the restored recording", replaces=False) as folder:
         work = folder / ".work"
         work.mkdir()
-        result = restored(trained, recording, options, conditions, work, on_plan=on_plan, on_progress=on_progress)
+        result = restored(trained, recording, options, conditions, work, on_plan=checked, on_progress=on_progress)
         names = write_restoration(folder, result, formats, title=f"{recording.path.name} · {trained.checkpoint.name}")
         shutil.rmtree(work)
     return names
@@ -110,7 +115,10 @@ def restored(
     on_plan(plan)
     given, reading = read_given(recording, plan, trained.card, folder, units=options.units)
     known = plan.known(reading.num_samples)
-    values = Draws(folder / "draws.npy", given, known, options.draws)
+    own = None
+    if plan.ratio != 1:  # before anything is generated, so that errors come early
+        own = given_at_recorded_rate(recording, plan, trained.card, folder, units=options.units)
+    values = draws_on_disk(folder / "draws.npy", given, known, options.draws)
     generator = trained.generator
     batch = BatchSize(None, shape=generator.shape, device=generator.device, most=options.draws)
     progress = EvaluationProgress(on_progress, _evaluations(trained) * math.ceil(options.draws / batch.size))
@@ -122,7 +130,7 @@ def restored(
         on_evaluation=progress.on_evaluation,
     )
     fill(values, known, generator.shape[-1], filler, on_window=progress.on_window)
-    return Restoration(
+    restoration = Restoration(
         plan=plan,
         card=trained.card,
         known=known,
@@ -130,6 +138,7 @@ def restored(
         spans=reading.spans,
         about=about_restoration(trained, request, conditions, recording, reading, plan),
     )
+    return restoration if own is None else at_recorded_rate(restoration, own)
 
 
 def _evaluations(trained: Trained) -> int:

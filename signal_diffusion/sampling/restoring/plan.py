@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.recordings.channels import canonical, find_channels, missing_channels
+from signal_diffusion.data.recordings.source import rate_ratio
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.sampling.filling import CONTEXT
 from signal_diffusion.sampling.restoring.left_out import LeftOut, left_out_of
@@ -45,7 +47,9 @@ class Plan:
     extend: float
     """Seconds to generate after the end."""
     sfreq: float
-    """The model's rate, Hz."""
+    """The rate of signals, Hz: the model's, or that of the recording (`at_recorded_rate`)."""
+    recorded_sfreq: float
+    """The rate of the recording, Hz; the model's if it is nearly that."""
     start: datetime | None
     """Date and time of the first sample; None if the recording has none, or one that EDF or FIF cannot store."""
 
@@ -63,6 +67,15 @@ class Plan:
     def lacking(self) -> tuple[str, ...]:
         """Electrodes of the model that are neither given nor restored."""
         return tuple(name for name in self.channels if name not in self.written)
+
+    @property
+    def ratio(self) -> Fraction:
+        """The rate of the recording ÷ that of signals."""
+        return 1 / rate_ratio(self.sfreq, self.recorded_sfreq)
+
+    def at_recorded_rate(self) -> Plan:
+        """The same for signals at the rate of the recording."""
+        return replace(self, sfreq=self.recorded_sfreq)
 
     @property
     def extension(self) -> int:
@@ -108,6 +121,7 @@ def plan_of(raw: mne.io.BaseRaw, card: DatasetCard, options: RestoreOptions) -> 
         gaps=merged_gaps(options.gaps, float(card.sampling_rate or 0)),
         extend=options.extend,
         sfreq=float(card.sampling_rate or 0),
+        recorded_sfreq=float(raw.info["sfreq"]),
         start=start_of(raw),
     )
     _check_times(plan, raw.n_times / float(raw.info["sfreq"]), card)

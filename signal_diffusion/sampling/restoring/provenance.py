@@ -29,6 +29,7 @@ def about_restoration(
     """What `restored.json` says about how a recording was restored."""
     settings = settings_of(trained, request)
     del settings["electrodes"], settings["num_samples"]  # of `sample`
+    written = {} if plan.ratio == 1 else {"written_sampling_rate": plan.recorded_sfreq}  # of FIF and EDF, not the npz
     preprocessing = {key: trained.card.preprocessing.get(key) for key in ("band", "notch", "reference")}
     return {
         "recording": recording.path.name,
@@ -40,6 +41,7 @@ def about_restoration(
         "gaps_seconds": plan.gaps,
         "extended_seconds": plan.extension / plan.sfreq,
         "sampling_rate": plan.sfreq,
+        **written,
         **preprocessing,
         "draws": len(request),
     } | provenance_of(trained, settings, conditions.named())

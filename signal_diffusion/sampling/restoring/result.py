@@ -29,7 +29,8 @@ CHUNK = 2**20
 class Restoration:
     """A recording of which missing values were generated several times, each a draw.
 
-    What was given is the same in all draws, to the bit. Signals are at the model's rate and in its reference.
+    What was given is the same in all draws, to the bit. Signals are in the model's reference, and at the rate of the
+    recording, to which what was restored is resampled; `at_model_rate` has the same before that.
     """
 
     plan: Plan
@@ -44,6 +45,13 @@ class Restoration:
     """Annotations of the recording."""
     about: Mapping[str, Any]
     """How it was made: model, settings, recording."""
+    resampled_from: Restoration | None = None
+    """The same at the model's rate; None if this is."""
+
+    @property
+    def at_model_rate(self) -> Restoration:
+        """The same at the model's rate, at which values were generated; itself if the recording has this rate."""
+        return self.resampled_from or self
 
     @property
     def ch_names(self) -> tuple[str, ...]:
@@ -112,7 +120,7 @@ class Restoration:
         import mne
 
         # `to_raw` takes what the electrodes are from the card.
-        raw = to_raw(signal[None], replace(self.card, channels=self.ch_names))
+        raw = to_raw(signal[None], replace(self.card, channels=self.ch_names, sampling_rate=self.plan.sfreq))
         raw.set_meas_date(self.plan.start)
         own = [
             (

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.export.edf_files import check_edf_values, save_edf
 from signal_diffusion.data.export.format_limits import check_limits
 from signal_diffusion.errors import UserError
 from signal_diffusion.figures.restoration import draw_restoration
 from signal_diffusion.sampling.restoring.excerpts import excerpts_of
+from signal_diffusion.sampling.restoring.plan import Plan
 from signal_diffusion.sampling.restoring.result import Restoration
 
 __all__ = ["FORMATS", "check_formats", "write_restoration"]
@@ -24,39 +24,43 @@ QUANTILES = (0.1, 0.9)
 """Ends of the 80 % interval."""
 
 
-def check_formats(formats: Sequence[str], card: DatasetCard) -> None:
-    """Raise a `UserError` for an unknown format, or one that cannot store the model's electrodes or rate."""
+def check_formats(formats: Sequence[str], plan: Plan) -> None:
+    """Raise a `UserError` for an unknown format, or one that cannot store what is written."""
     for name in formats:
         if name not in FORMATS:
             raise UserError(f"--format: unknown format {name!r}; use {' or '.join(FORMATS)}")
         others = " and ".join(each for each in FORMATS if each != name)
-        check_limits(name, card.channels, card.sampling_rate or 0, advice=f"use {others}")
+        check_limits(name, plan.written, plan.recorded_sfreq, advice=f"use {others}")
 
 
 def write_restoration(folder: Path, restoration: Restoration, formats: Sequence[str], *, title: str) -> list[str]:
     """Write a restored recording; returns the names of the files.
 
     restored_raw.fif, restored.edf
-        What was given and the mean of the draws, with annotations (`Restoration.raw`); FIF in single precision.
+        What was given and the mean of the draws at the recording's rate, with annotations (`Restoration.raw`); FIF in
+        single precision.
     restored.npz
         Only what was restored: `mean`, `std`, `q10` and `q90` (electrodes, samples) and `draws` (draws, electrodes,
-        samples), µV float32, NaN where values were given; `ch_names`, `times` in s and `sfreq` in Hz.
+        samples) at the model's rate, µV float32, NaN where values were given; `ch_names`, `times` in s and `sfreq` in
+        Hz.
     restored.json
         How it was made.
     restored.png
         Excerpts: what was given, the mean and the 80 % interval of the draws, and spherical splines.
     """
+    mean = restoration.statistic(lambda draws: draws.mean(axis=0))
+    names = [_WRITERS[name](folder, restoration, mean) for name in formats]
+    drawn = restoration.at_model_rate
     statistics = {
-        "mean": restoration.statistic(lambda draws: draws.mean(axis=0)),
-        "std": restoration.statistic(lambda draws: draws.std(axis=0, ddof=1)),
-        "q10": restoration.statistic(lambda draws: np.quantile(draws, QUANTILES[0], axis=0)),
-        "q90": restoration.statistic(lambda draws: np.quantile(draws, QUANTILES[1], axis=0)),
+        "mean": mean if drawn is restoration else drawn.statistic(lambda draws: draws.mean(axis=0)),
+        "std": drawn.statistic(lambda draws: draws.std(axis=0, ddof=1)),
+        "q10": drawn.statistic(lambda draws: np.quantile(draws, QUANTILES[0], axis=0)),
+        "q90": drawn.statistic(lambda draws: np.quantile(draws, QUANTILES[1], axis=0)),
     }
-    names = [_WRITERS[name](folder, restoration, statistics["mean"]) for name in formats]
-    _write_npz(folder / "restored.npz", restoration, statistics)
+    _write_npz(folder / "restored.npz", drawn, statistics)
     about = json.dumps(restoration.about, indent=2, ensure_ascii=False)
     (folder / "restored.json").write_text(about + "\n", "utf-8")
-    draw_restoration(folder / "restored.png", excerpts_of(restoration, statistics), title=title)
+    draw_restoration(folder / "restored.png", excerpts_of(drawn, statistics), title=title)
     return [*names, "restored.npz", "restored.json", "restored.png"]
 
 

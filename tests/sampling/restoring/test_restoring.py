@@ -16,12 +16,11 @@ from signal_diffusion.data.recordings.reading import read_recording
 from signal_diffusion.errors import UserError
 from signal_diffusion.pipeline import SignalDiffusionPipeline
 from signal_diffusion.sampling.request_options import RequestOptions
-from signal_diffusion.sampling.restoring.draws import Draws
+from signal_diffusion.sampling.restoring.draws import draws_on_disk
 from signal_diffusion.sampling.restoring.given import as_recording
 from signal_diffusion.sampling.restoring.job import restore
 from signal_diffusion.sampling.restoring.options import RestoreOptions
 from signal_diffusion.sampling.restoring.plan import plan_of
-from signal_diffusion.sampling.restoring.result import Restoration
 from tests.sampling.restoring.conftest import ELECTRODES, SFREQ, recorded
 
 READ = ReadOptions(
@@ -184,7 +183,7 @@ def test_only_what_is_missing_is_stored(tmp_path: Path) -> None:
     given = np.arange(30, dtype=np.float32).reshape(3, 10)
     known = np.ones((3, 10), bool)
     known[1, 4:6] = False
-    draws = Draws(tmp_path / "draws.npy", given, known, 2)
+    draws = draws_on_disk(tmp_path / "draws.npy", given, known, 2)
     draws[:, :, 3:7] = np.full((2, 3, 4), 7.0)
     assert np.load(tmp_path / "draws.npy", mmap_mode="r").shape == (2, 1, 10)
     assert (draws[:, :, 0:10][:, known] == given[known]).all()
@@ -199,12 +198,6 @@ def test_statistics_take_one_part_of_the_recording_after_the_other(
     monkeypatch.setattr("signal_diffusion.sampling.restoring.result.CHUNK", 8 * 100)
     assert max(span.stop - span.start for span in restoration.parts()) == 100
     assert (restoration.mean.get_data() == at_once).all()
-
-
-def test_a_recording_at_another_rate_is_restored_at_the_models(pipeline: SignalDiffusionPipeline) -> None:
-    restoration = pipeline.restore(recorded(seconds=4.0, sfreq=200.0), bad=["Pz"], draws=2)
-    assert isinstance(restoration, Restoration)
-    assert restoration.mean.info["sfreq"] == SFREQ and restoration.mean.n_times == 256
 
 
 def test_epochs_and_other_arguments_are_one_line_errors(pipeline: SignalDiffusionPipeline) -> None:
