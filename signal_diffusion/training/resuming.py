@@ -61,6 +61,8 @@ def checkpoint_to_resume(
     checkpoint = None
     if resume.enabled:
         checkpoint = checkpoints.find_checkpoint(paths.checkpoints, resume.checkpoint, accelerator.print, check)
+        if Checkpoint(checkpoint).average:
+            raise UserError(f"{checkpoint}: an average that `ema` made, without the state of training; use another")
         if checkpoint.resolve().parent == paths.checkpoints.resolve():
             return Checkpoint(checkpoint)
     if existing := checkpoints.list_checkpoints(paths.checkpoints):

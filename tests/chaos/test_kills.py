@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from signal_diffusion.checkpoints import list_checkpoints, list_snapshots
 from tests.chaos.faults import KILL, events_of, faulty, succeed
 from tests.chaos.records import Injection, injections
 from tests.chaos.trainings import INTERVAL, assert_same, steps_lost, training
@@ -63,3 +64,14 @@ def test_a_run_that_is_killed_while_it_fills_the_latent_cache_ends_with_the_same
     succeed(*training(experiment_file, expected, *overrides))
     shutil.rmtree(folder / "cache")
     kill_again_and_again("SIGKILL: latent cache", times, experiment_file, folder, expected, *overrides)
+
+
+@pytest.mark.parametrize("times", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_while_it_writes_ema_snapshots_has_the_same_snapshots_in_the_end(
+    times: int, experiment_file: Path, tmp_path: Path
+) -> None:
+    folder, expected, post_hoc = tmp_path / "folder", tmp_path / "expected", "training.ema.post_hoc=true"
+    folder.mkdir()
+    succeed(*training(experiment_file, expected, post_hoc))
+    assert len(list_snapshots(expected)) > len(list_checkpoints(expected))
+    kill_again_and_again("SIGKILL: train", times, experiment_file, folder, expected, post_hoc)

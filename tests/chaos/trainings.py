@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from signal_diffusion.checkpoints import list_checkpoints, verify
+from signal_diffusion.checkpoints import list_checkpoints, list_snapshots, verify
 from signal_diffusion.training.state import Progress
 from signal_diffusion.training.tracking import METRICS_NAME
 from tests.training.runs import largest_difference, metrics_of
@@ -52,12 +52,14 @@ def steps_lost(run: Path) -> int:
 
 
 def assert_same(run: Path, expected: Path) -> None:
-    """Check that a run ended as another: weights, averages, optimizer, progress, all metrics, and the same files.
+    """Check that a run ended as another: weights, averages, optimizer, progress, all metrics, and EMA snapshots.
 
     A stop saves a checkpoint, which takes the place of an older one, and the best one then stays besides.
     """
     assert largest_difference(run / LAST, expected / LAST) == 0
     assert metrics_of(run) == metrics_of(expected)
+    snapshots = [{each.path.name: each.path.read_bytes() for each in list_snapshots(of)} for of in (run, expected)]
+    assert snapshots[0] == snapshots[1]
     assert Progress.of(run / LAST) == Progress.of(expected / LAST)
     names, others = ({path.name for path in folder.iterdir()} for folder in (run, expected))
     assert all(name.startswith("checkpoint-") for name in names ^ others), names ^ others

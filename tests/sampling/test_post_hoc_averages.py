@@ -211,7 +211,9 @@ def test_an_error_is_one_line(run: Path, prepare: object, arguments: list[str], 
     assert not [each for each in run.glob("ema-*-step-*") if (each / "ema.safetensors").exists()]
 
 
-def test_an_average_is_no_run_to_average(run: Path) -> None:
+def test_an_average_is_no_run_to_average_or_to_resume(run: Path, experiment_file: Path) -> None:
     ema(run, "--sigma-rel", "0.1")
+    with pytest.raises(UserError, match="an average that `ema` made, without the state of training; use another"):
+        train(experiment_file, output_dir=run, resume=str(run / "ema-0.1-step-8"), overrides=OVERRIDES)
     with pytest.raises(UserError, match="an average that `ema` made; give the folder of the run"):
         ema(run / "ema-0.1-step-8", "--sigma-rel", "0.2")
