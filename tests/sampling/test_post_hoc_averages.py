@@ -22,6 +22,7 @@ from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.post_hoc_ema import SIGMA_RELS, PowerAverages
 from signal_diffusion.training.snapshots import Snapshot
+from tests.latent_spaces import small_vae
 from tests.training.runs import metrics_of
 
 OVERRIDES = (
@@ -217,3 +218,29 @@ def test_an_average_is_no_run_to_average_or_to_resume(run: Path, experiment_file
         train(experiment_file, output_dir=run, resume=str(run / "ema-0.1-step-8"), overrides=OVERRIDES)
     with pytest.raises(UserError, match="an average that `ema` made; give the folder of the run"):
         ema(run / "ema-0.1-step-8", "--sigma-rel", "0.2")
+
+
+def test_a_lora_run_averages_and_measures_what_it_trains(
+    shared_run: Path, experiment_file: Path, tmp_path: Path
+) -> None:
+    lora = ("model.lora.enabled=true", "model.lora.rank=2", f"model.pretrained={shared_run / 'checkpoint-8'}")
+    train(experiment_file, output_dir=tmp_path, overrides=(*OVERRIDES, *lora))
+    ema(tmp_path, "--sigma-rel", "0.15", "--choose", "loss")
+    checkpoint, folder = tmp_path / "checkpoint-8", tmp_path / "ema-0.15-step-8"
+    trained = load_file(checkpoint / "model.safetensors").keys()
+    assert load_file(folder / "ema.safetensors").keys() == trained and any("lora_B" in name for name in trained)
+    of_training, _ = measured(checkpoint, [], "loss")
+    assert of_training == pytest.approx(metrics_of(tmp_path)[-1]["validation/ema_loss"], rel=1e-5)
+    assert load_trained(folder).averaged
+
+
+@pytest.mark.parametrize("cached", ["true", "false"])
+def test_a_latent_run_is_chosen_by_its_own_loss(cached: str, experiment_file: Path, tmp_path: Path) -> None:
+    small_vae(0).save_pretrained(tmp_path / "vae")
+    latent = ("model.autoencoder.enabled=true", f"model.autoencoder.path={tmp_path / 'vae'}")
+    more = (f"model.autoencoder.cache_latents={cached}", "model.architecture.patch_size=[4, 4]")
+    run = tmp_path / "run"
+    quick = ("training.max_steps=4", "training.validation.num_generated=0")
+    train(experiment_file, output_dir=run, overrides=(*OVERRIDES, *latent, *more, *quick))
+    of_training, _ = measured(run / "checkpoint-4", [], "loss")
+    assert of_training == pytest.approx(metrics_of(run)[-1]["validation/ema_loss"], rel=1e-4)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from signal_diffusion import checkpoints
 from signal_diffusion.errors import UserError
 from signal_diffusion.training.diffusion import train
+from tests.training.processes import two_processes
 from tests.training.runs import largest_difference, metrics_of
 
 POST_HOC = (
@@ -22,6 +23,7 @@ POST_HOC = (
     "training.checkpointing.total_limit=2",
     "training.validation.enabled=false",
 )
+ACCUMULATED = "training.gradient_accumulation_steps=4"  # of one process, as many examples per step as of two
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +119,21 @@ def test_averages_that_are_not_finite_are_refused(copy: Path, experiment_file: P
 def test_it_needs_the_average(experiment_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\[training.ema\] post_hoc: has no effect with training.ema.enabled = False"):
         train(experiment_file, output_dir=tmp_path, overrides=(*POST_HOC, "training.ema.enabled=false"))
+
+
+@pytest.mark.processes
+def test_two_processes_write_the_snapshots_of_one(experiment_file: Path, tmp_path: Path) -> None:
+    two, one = (*POST_HOC, "training.max_steps=4"), (*POST_HOC, "training.max_steps=4", ACCUMULATED)
+    finished = two_processes(train, experiment_file, output_dir=tmp_path / "two", overrides=two)
+    assert finished.exit_codes == [0, 0], finished.output
+    train(experiment_file, output_dir=tmp_path / "one", overrides=one)
+    found, expected = snapshots_of(tmp_path / "two"), snapshots_of(tmp_path / "one")
+    assert list(found) == list(expected) == [2, 4]
+    assert all(value.shape == expected[4][name].shape and value.isfinite().all() for name, value in found[4].items())
+
+
+def test_a_full_disk_names_the_snapshot_and_keeps_what_there_is(small_disk: Path, experiment_file: Path) -> None:
+    with pytest.raises(UserError, match=r"step-2-since-0.*the disk is full .*free some space and resume") as caught:
+        train(experiment_file, output_dir=small_disk / "run", overrides=POST_HOC)
+    assert len(caught.value.lines) == 1
+    assert not checkpoints.list_snapshots(small_disk / "run")
