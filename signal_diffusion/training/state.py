@@ -144,7 +144,7 @@ def writers(
     optimizer: torch.optim.Optimizer | None,
     progress: Progress,
     attachments: Mapping[str, str],
-    post_hoc: dict[str, Tensor],
+    post_hoc: dict[str, Tensor] | None = None,
 ) -> dict[str, checkpoints.Writer]:
     """Writers of a checkpoint's files by name; of the model only trained weights; `attachments` are texts.
 
