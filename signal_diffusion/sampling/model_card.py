@@ -173,12 +173,12 @@ def _weights(trained: Trained) -> str:
     if average := _average(trained):
         return (
             f"The weights are a power-function average over training with σ_rel {average.sigma_rel:g} (post-hoc EMA), "
-            f"made of {average.snapshots} snapshots, and stored in fp32"
+            f"made of {average.snapshots} snapshots"
         )
     if trained.averaged:
         decay = trained.experiment.training.ema.decay
-        return f"The weights are averaged over training (EMA with decay {decay:g}) and stored in fp32"
-    return "The weights are those of the last step, stored in fp32"
+        return f"The weights are averaged over training (EMA with decay {decay:g})"
+    return "The weights are those of the last step"
 
 
 def _average(trained: Trained) -> AverageOf | None:
