@@ -106,6 +106,13 @@ class Training:
     """What to do when a gradient is not finite: that step is always skipped, and the run stops; continues, unless more
     than 20 steps in a row were skipped; or goes back to its last good checkpoint (weights and last validation finite),
     to go on from there with other noise, at most three times."""
+    perceptual: NotNegative = 0.0
+    """Weight of a perceptual loss of the x0 that a prediction implies, added to the squared error: of time series, the
+    multi-resolution STFT loss; of images, LPIPS. It fades with the noise, by the share of x0 in the power of the
+    network's input. 0 = off; try 0.01 to 0.1."""
+    perceptual_weights: str = ""
+    """Folder with the weights of LPIPS: alex.safetensors, squeeze.safetensors or vgg.safetensors; docs/training.md says
+    how to make it."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     scheduler: Scheduler = field(default_factory=Scheduler)
     ema: Ema = field(default_factory=Ema)

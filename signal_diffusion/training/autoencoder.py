@@ -39,13 +39,9 @@ from signal_diffusion.randomness import Purpose, derived_seed
 from signal_diffusion.training import running
 from signal_diffusion.training.components import Components
 from signal_diffusion.training.jobs import Job, Kind, Start
-from signal_diffusion.training.reconstruction import (
-    FRAMES,
-    Reconstruction,
-    ReconstructionPreviews,
-    ReconstructionValidation,
-)
+from signal_diffusion.training.reconstruction import Reconstruction, ReconstructionPreviews, ReconstructionValidation
 from signal_diffusion.training.running import command, suggest_command
+from signal_diffusion.training.stft_loss import check_window
 from signal_diffusion.training.trainer import Trainer
 
 __all__ = ["load", "main", "memory_of", "network_of", "outline", "train"]
@@ -198,11 +194,8 @@ def _check_loss(experiment: AutoencoderExperiment, card: DatasetCard) -> None:
             continue
         if representation_of(card).inverse != "exact":  # e.g. coarse or logarithmic frequency rows
             raise UserError(f"[model.loss] {key}: the signals cannot be computed exactly from these images; expected 0")
-        if key == "stft_weight" and card.window is not None and card.window < FRAMES[0]:
-            raise UserError(
-                f"[model.loss] {key}: windows of {card.window} samples are shorter than the shortest STFT frame "
-                f"({FRAMES[0]} samples); expected 0"
-            )
+        if key == "stft_weight":
+            check_window(f"[model.loss] {key}", card.window)
 
 
 def _validation(

@@ -46,6 +46,7 @@ from signal_diffusion.training.latent_cache import cache_key, cached
 from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.training.masking import masking_of
 from signal_diffusion.training.objective import Denoising
+from signal_diffusion.training.perceptual import perceptual_of
 from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.running import command, suggest_command
 from signal_diffusion.training.validation import validation_of
@@ -151,6 +152,7 @@ def _components(
             cfg_dropout=conditioning.cfg_dropout if attributes else 0.0,
             attribute_dropout=conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
             masking=masking,
+            perceptual=perceptual_of(training, dataset.representation, accelerator.device),
         ),
         examples=inputs,
         order=order,

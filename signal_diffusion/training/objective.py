@@ -15,6 +15,7 @@ from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.training.latents import Encoding
 from signal_diffusion.training.masking import Masking
+from signal_diffusion.training.perceptual import Perceptual
 
 __all__ = ["Denoising"]
 
@@ -31,6 +32,8 @@ class Denoising:
     attribute_dropout: float
     masking: Masking | None = None
     """None = nothing is given of any example."""
+    perceptual: Perceptual | None = None
+    """None = only the squared error."""
 
     def __call__(
         self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
@@ -51,8 +54,12 @@ class Denoising:
         )
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         cond = self.dropped(Conditioning(attributes), generator).with_known(known)
-        prediction = network(self.method.add_noise(x0, noise, t), t, cond)
-        return self.method.loss(prediction, x0, noise, t, known).mean()
+        xt = self.method.add_noise(x0, noise, t)
+        prediction = network(xt, t, cond)
+        loss = self.method.loss(prediction, x0, noise, t, known)
+        if self.perceptual:
+            loss = loss + self.perceptual(self.method, xt, prediction, x0, t, known)
+        return loss.mean()
 
     def dropped(self, cond: Conditioning, generator: torch.Generator) -> Conditioning:
         """Replace conditions by nulls at random: all of an example's (for guidance), or single attributes."""

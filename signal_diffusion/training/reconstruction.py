@@ -26,13 +26,10 @@ from signal_diffusion.figures.groups import ExampleSet
 from signal_diffusion.figures.images import COLUMNS
 from signal_diffusion.figures.reconstructions import draw_reconstructions
 from signal_diffusion.training.images import draw_or_warn
+from signal_diffusion.training.stft_loss import QUIET, stft_loss
 from signal_diffusion.training.validation import for_each_example, in_eval_mode
 
-__all__ = ["FRAMES", "Reconstruction", "ReconstructionPreviews", "ReconstructionValidation", "stft_loss"]
-
-FRAMES = (64, 128, 256, 512)
-"""Frame lengths of the STFTs in samples (0.5 s to 4 s at 125 Hz); the hop is a quarter of a frame."""
-QUIET = 1e-2  # µV, below any amplifier's noise; keeps logarithms and square roots away from 0
+__all__ = ["Reconstruction", "ReconstructionPreviews", "ReconstructionValidation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +59,7 @@ class Reconstruction:
         before, after = (self.representation.to_signal(each) for each in (x, reconstruction.float()))
         values = self.loss.signal_weight * _distance(before, after)
         if self.loss.stft_weight:
-            spectral = stft_loss(before.reshape(-1, before.shape[-1]), after.reshape(-1, after.shape[-1]))
-            values = values + self.loss.stft_weight * spectral.view_as(values)
+            values = values + self.loss.stft_weight * stft_loss(before, after)
         return total + mean_over_electrodes(values, before)
 
 
@@ -71,26 +67,6 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, variance) ‖ N(0, 1)) of each example (B,), in nats per latent value."""
     mean, log_variance = mean.float(), log_variance.float()
     return (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).mean(1) / 2
-
-
-def stft_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Multi-resolution STFT loss (B,) of signals y against x, (B, window) in µV.
-
-    Yamamoto, Song and Kim, 2020, https://arxiv.org/abs/1910.11480, equations 3 to 6: spectral convergence,
-    ‖|X| - |Y|‖ / ‖|X|‖, plus the mean of |log|X| - log|Y||, averaged over the resolutions whose frames fit.
-    """
-    losses = []
-    for size in (size for size in FRAMES if size <= x.shape[-1]):
-        first, second = _magnitudes(x, size), _magnitudes(y, size)
-        convergence = (first - second).flatten(1).norm(dim=1) / first.flatten(1).norm(dim=1)
-        losses.append(convergence + (first.log() - second.log()).abs().flatten(1).mean(1))
-    return torch.stack(losses).mean(0)
-
-
-def _magnitudes(signal: Tensor, size: int) -> Tensor:  # (B, window) -> µV of a sinusoid (B, bins, frames)
-    window = torch.hann_window(size, device=signal.device)
-    spectrum = torch.stft(signal, size, size // 4, window=window, return_complex=True) * (4 / size)
-    return (spectrum.real.square() + spectrum.imag.square() + QUIET**2).sqrt()
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:  # (*, window) -> (*)

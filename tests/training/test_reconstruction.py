@@ -14,7 +14,8 @@ from signal_diffusion.config.autoencoder_tables import Loss
 from signal_diffusion.config.schema import Augmentation
 from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.data.representations.representation import Representation
-from signal_diffusion.training.reconstruction import Reconstruction, ReconstructionPreviews, divergence, stft_loss
+from signal_diffusion.training.reconstruction import Reconstruction, ReconstructionPreviews, divergence
+from signal_diffusion.training.stft_loss import stft_loss
 
 WINDOW, RATE = 1024, 125.0
 

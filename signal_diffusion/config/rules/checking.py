@@ -60,6 +60,7 @@ DIFFUSION_RULES: tuple[Callable[[Experiment], Iterator[Finding]], ...] = (
     model.pretrained_parts,
     model.cached_latents,
     training.masking,
+    training.perceptual,
     model.attributes,
     model.captions,
     model.electrodes,

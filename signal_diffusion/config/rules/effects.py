@@ -49,6 +49,8 @@ READ_ONLY_WITH: tuple[Entry, ...] = (
         "data.representation",
         ("db-only", "db-iq", "db-polar", "timeseries"),
     ),
+    ("training", "perceptual", "data.representation", ("timeseries", "image")),
+    ("training", "perceptual_weights", "data.representation", ("image",)),
     ("training.optimizer", "eps", "training.optimizer.type", ("adamw", "adam", "muon")),
     ("training.ema", "post_hoc", "training.ema.enabled", (True,)),
     (
@@ -88,6 +90,7 @@ NOT_OF_AN_AUTOENCODER = (
     ("training.ema", "post_hoc"),
     ("training.validation", "num_generated"),
     ("training.visualization", "guidance_scale animation seed"),
+    ("training", "perceptual perceptual_weights"),
     ("training.masking", "probability electrodes gaps continuations"),
     ("validation_rules", "require_labels_if_conditional warn_if_batch_size_small"),
     ("output.subdirs", "generated"),
@@ -111,6 +114,8 @@ def without_effect(experiment: AnyExperiment, mistaken: Collection[str] = ()) ->
                 reasons[f"{table}.{key}"] = f"has no effect with {chooser} = {found!r}; it needs {expected}"
     if experiment.training.scheduler.T_max is not None:
         reasons.setdefault("training.scheduler.num_cycles", "has no effect with training.scheduler.T_max")
+    if not experiment.training.perceptual:
+        reasons.setdefault("training.perceptual_weights", "has no effect without training.perceptual")
     if not experiment.data.balancing.columns and "data.balancing.max_weight" not in reasons:
         reasons["data.balancing.max_weight"] = "has no effect without data.balancing.columns"
     if not experiment.logging.wandb_project and "logging.wandb_project" not in mistaken:

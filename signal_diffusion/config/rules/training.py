@@ -8,7 +8,7 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.rules.findings import AnyExperiment, Finding
 from signal_diffusion.config.schema import GENERATED, Experiment
 
-__all__ = ["checkpointing", "followed_metric", "masking", "optimizer", "precision", "scheduler"]
+__all__ = ["checkpointing", "followed_metric", "masking", "optimizer", "perceptual", "precision", "scheduler"]
 
 
 def precision(experiment: AnyExperiment) -> Iterator[Finding]:
@@ -68,6 +68,20 @@ def masking(experiment: Experiment) -> Iterator[Finding]:
         yield key, "masks need examples that are signals: data.representation = 'timeseries', without an autoencoder"
     if not table.electrodes + table.gaps + table.continuations:
         yield key, "no kind of mask has a frequency above 0; set electrodes, gaps or continuations"
+
+
+def perceptual(experiment: Experiment) -> Iterator[Finding]:
+    """The perceptual loss needs examples that people see: no latents; that of images needs the weights of LPIPS."""
+    training = experiment.training
+    if not training.perceptual:
+        return
+    if experiment.model.autoencoder.enabled:
+        yield (
+            "training.perceptual",
+            "latents are neither signals nor images; set it to 0, or use model.autoencoder.enabled = false",
+        )
+    elif experiment.data.representation == "image" and not training.perceptual_weights:
+        yield "training.perceptual_weights", "expected the folder of the weights of LPIPS, for training.perceptual"
 
 
 def followed_metric(experiment: AnyExperiment) -> Iterator[Finding]:
