@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from signal_diffusion.data.montages import ENTRY
 from signal_diffusion.errors import UserError
 from signal_diffusion.untrusted import is_within
 
@@ -119,6 +120,18 @@ def _are_ranges(value: Any) -> bool:
     )
 
 
+def _is_preprocessing(value: Any) -> bool:
+    montages = value.get(ENTRY, []) if _is_table(value) else None
+    return isinstance(montages, list) and all(
+        _is_table(each)
+        and _is_texts(each.get("absent"))
+        and all(
+            _is_table(each.get(what)) and all(map(_is_count, each[what].values())) for what in ("subjects", "examples")
+        )
+        for each in montages
+    )
+
+
 def _or_null(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
@@ -135,7 +148,7 @@ _EXPECTED: dict[str, _Entry] = {
     "columns": (_is_table, "a table"),
     "splits": (lambda value: _is_table(value) and bool(value), "a table of splits"),
     "captions": (_is_text, "text"),
-    "preprocessing": (_is_table, "a table"),
+    "preprocessing": (_is_preprocessing, f"a table, with absent, subjects and examples of each of its {ENTRY}"),
     "sources": (_are_sources, "a list of tables with name, license and description"),
     "rejected": (lambda value: _is_table(value) and all(map(_is_count, value.values())), "a table of counts"),
     "skipped": (_is_texts, "a list of texts"),

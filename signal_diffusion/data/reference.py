@@ -30,7 +30,7 @@ class Reference:
         """x0 with this reference, or with the mean of other electrodes of each example, (B, H) bool."""
         scale, zero = (each.to(x0)[:, None] for each in (self.scale, self.zero))  # (H, 1)
         chosen = self.electrodes[None] if electrodes is None else electrodes
-        weights = (chosen / chosen.sum(1, keepdim=True)).to(x0)  # (B, H) or (1, H)
+        weights = (chosen / chosen.sum(1, keepdim=True).clamp(min=1)).to(x0)  # (B, H) or (1, H)
         average = torch.einsum("bh,bchw->bcw", weights.expand(len(x0), -1), x0 * scale + zero)
         return x0 - average[:, :, None] / scale
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.montages import absent_electrodes, check_whole
 from signal_diffusion.data.reference import reference_of
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.diffusion.methods import Method, method_of
@@ -40,6 +41,8 @@ __all__ = [
     "autoencoder_of",
     "method_on",
     "model_of",
+    "places_if_absent",
+    "places_of",
     "vae_of",
     "with_exported_paths",
 ]
@@ -79,7 +82,9 @@ def model_of(
         _check_able(model.name, "takes_places", ELECTRODES, "cannot take positions; use 'name'")
         if (patch_size := model.architecture.patch_size)[0] != 1:
             raise UserError(f"{ELECTRODES}: 'position' needs patch_size = [1, {patch_size[1]}], a token per electrode")
-        places = _places(card)
+        places = places_of(card)
+    else:
+        check_whole(card, ELECTRODES, "use 'position' and a dit or an hourglass, without an autoencoder, or ")
     try:
         return build(
             model.name,
@@ -100,7 +105,7 @@ def _check_able(name: str, capability: str, key: str, refusal: str) -> None:
         raise UserError(f"{key}: {name} {refusal}, or one of {', '.join(able)}")
 
 
-def _places(card: DatasetCard) -> Tensor:
+def places_of(card: DatasetCard) -> Tensor:
     """The positions of a dataset's electrodes, (H, 3)."""
     if missing := [name for name in card.channels if name not in card.positions]:
         raise UserError(
@@ -108,6 +113,11 @@ def _places(card: DatasetCard) -> Tensor:
             "with standard names, or from recordings with positions"
         )
     return torch.tensor([card.positions[name] for name in card.channels])
+
+
+def places_if_absent(card: DatasetCard) -> Tensor | None:
+    """The same if some recordings of the dataset lack electrodes; None if none do."""
+    return places_of(card) if absent_electrodes(card) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import Examples
+from signal_diffusion.data.montages import check_whole
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.changed_data import checked
 from signal_diffusion.experiment.dataset import Dataset, captions_in, dataset_of
+from signal_diffusion.experiment.network import places_if_absent
 from signal_diffusion.sampling.choosing import experiment_at
 from signal_diffusion.sampling.privacy_inputs import other_advice
 from signal_diffusion.sampling.trained import Trained, device_of, load_trained
@@ -89,11 +91,13 @@ def _loss(trained: Trained, examples: Examples, accelerator: Accelerator, name: 
         autoencoder = trained.autoencoder.to(accelerator.device)
         encoding = Encoding(autoencoder=autoencoder, cached=False, sample_posterior=False)
     masking = masking_of(experiment.training.masking, trained.card)
-    validation = validation_of(experiment, examples, trained.method, encoding, masking)
+    places = places_if_absent(trained.card)
+    validation = validation_of(experiment, examples, trained.method, encoding, masking, places)
     return lambda model: validation(model, accelerator, lambda: None)[name]
 
 
 def _spectral(trained: Trained, examples: Examples, accelerator: Accelerator) -> Measure:
+    check_whole(trained.card, "--choose spectral", "choose by the loss: --choose loss, or ")
     training = trained.experiment.training
     table = replace(training.validation, num_generated=training.validation.num_generated or NUM_GENERATED)
     with other_advice("choose by the loss: --choose loss"):

@@ -25,6 +25,7 @@ from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
+from signal_diffusion.data.montages import check_whole
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import raise_on_all_processes
 from signal_diffusion.escaping import for_terminal
@@ -34,7 +35,7 @@ from signal_diffusion.experiment.conditions import attributes_of, caption_of
 from signal_diffusion.experiment.dataset import Dataset, captions_in, grouping_of
 from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import CONFIG_NAME, load_experiment
-from signal_diffusion.experiment.network import Assembly, assemble, method_on, projection_of
+from signal_diffusion.experiment.network import Assembly, assemble, method_on, places_if_absent, projection_of
 from signal_diffusion.experiment.resolving import Resolved, resolve
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption
@@ -142,6 +143,9 @@ def _components(
         project=projection_of(experiment.model, dataset.card),
     )
     masking = masking_of(experiment.training.masking, dataset.card)
+    places = places_if_absent(dataset.card)
+    if training.perceptual:
+        check_whole(dataset.card, "[training] perceptual", "use 0, or ")
     comparison = _comparison(start, experiment, dataset, (train, held_out), generator)
     components = Components(
         model=assembly.model,
@@ -153,10 +157,11 @@ def _components(
             attribute_dropout=conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
             masking=masking,
             perceptual=perceptual_of(training, dataset.representation, accelerator.device),
+            places=places,
         ),
         examples=inputs,
         order=order,
-        validation=validation_of(experiment, held_out_inputs, method, encoding, masking)
+        validation=validation_of(experiment, held_out_inputs, method, encoding, masking, places)
         if held_out_inputs is not None
         else None,
         previews=Previews(
@@ -238,6 +243,7 @@ def _comparison(
     table, (train, held_out) = experiment.training.validation, splits
     if held_out is None or not table.num_generated:
         return None
+    check_whole(dataset.card, "[training.validation] num_generated", "use 0, or ")
     from signal_diffusion.training.comparison import Comparison  # slow: imports SciPy and scikit-learn
 
     return Comparison(

@@ -31,8 +31,8 @@ class Masking:
     average: Reference | None = None
     """The average reference of the signals; None for other references."""
 
-    def __call__(self, x0: Tensor, generator: torch.Generator) -> tuple[Tensor, Known]:
-        """x0 and what is given of it.
+    def __call__(self, x0: Tensor, generator: torch.Generator, present: Tensor | None = None) -> tuple[Tensor, Known]:
+        """x0 and what is given of it, of the electrodes that are `present`, (B, H) bool; None = all.
 
         An average reference contains the missing electrodes. So where electrodes are missing, x0 is referenced to the
         average of those that are given: all that is known of a recording without the others.
@@ -42,7 +42,9 @@ class Masking:
         def uniform(*shape: int) -> Tensor:
             return torch.rand(count, *shape, generator=generator, device=x0.device)
 
-        rows = _some_electrodes(uniform(), uniform(electrodes))  # (B, H)
+        number, order = uniform(), uniform(electrodes)
+        present = torch.ones_like(order, dtype=torch.bool) if present is None else present
+        rows = _some_electrodes(number, order, present)  # (B, H)
         spans = ~_gap(uniform(), uniform(), samples), _end(uniform(), uniform(), samples)  # (B, W) each
         masks = [
             rows[:, :, None].expand(-1, -1, samples),
@@ -57,16 +59,21 @@ class Masking:
         first, second = torch.stack(masks)[kinds, torch.arange(count, device=x0.device)]  # (B, H, W) each
         combine, masked = uniform()[:, None, None], uniform() < self.table.probability
         both = torch.where(combine < 3 / 4, first | second, first & second)
-        given = torch.where((combine < 1 / 2) | both.flatten(1).all(1)[:, None, None], first, both)
-        given &= masked[:, None, None]
+        everything = (both | ~present[:, :, None]).flatten(1).all(1)
+        given = torch.where((combine < 1 / 2) | everything[:, None, None], first, both)
+        given &= masked[:, None, None] & present[:, :, None]
         chosen = (kinds[0] == 0) | ((kinds[1] == 0) & (combine.flatten() >= 1 / 2))
         if self.average is not None:
-            x0 = self.average.taken_off(x0, rows | ~(chosen & masked)[:, None])
+            x0 = self.average.taken_off(x0, (rows | ~(chosen & masked)[:, None]) & present)
         return x0, Known(x0, given[:, None].expand_as(x0))
 
-    def of_each(self, x0: Tensor, generators: Sequence[torch.Generator]) -> tuple[Tensor, Known]:
+    def of_each(
+        self, x0: Tensor, generators: Sequence[torch.Generator], present: Tensor | None = None
+    ) -> tuple[Tensor, Known]:
         """The same with one CPU generator per example, so that an example does not depend on the rest of the batch."""
-        parts = [self(each[None].cpu(), generator) for each, generator in zip(x0, generators, strict=True)]
+        here = [None] * len(x0) if present is None else present[:, None].cpu()
+        each_example = zip(x0[:, None].cpu(), generators, here, strict=True)
+        parts = [self(each, generator, own) for each, generator, own in each_example]
         known = Known(*(torch.cat([getattr(each, name) for _, each in parts]) for name in ("values", "mask")))
         return torch.cat([each for each, _ in parts]).to(x0.device), known.to(x0.device)
 
@@ -77,11 +84,14 @@ def masking_of(table: schema.Masking, card: DatasetCard) -> Masking | None:
     return Masking(table=table, average=reference_of(card) if is_average else None) if table.probability else None
 
 
-def _some_electrodes(number: Tensor, order: Tensor) -> Tensor:
-    """1 to H − 1 electrodes, each number equally likely: (B, H) bool, from uniform random numbers (B,) and (B, H)."""
-    count = order.shape[1]
+def _some_electrodes(number: Tensor, order: Tensor, present: Tensor) -> Tensor:
+    """1 to n − 1 of the n present ones, each number equally likely; none of a single one.
+
+    (B, H) bool, from uniform random numbers (B,) and (B, H), and which electrodes are present, (B, H) bool.
+    """
+    count = present.sum(1)
     given = 1 + (number * (count - 1)).floor().clamp(max=count - 2)
-    return order.argsort(1).argsort(1) < given[:, None]
+    return order.masked_fill(~present, 2.0).argsort(1).argsort(1) < given[:, None]
 
 
 def _gap(length: Tensor, start: Tensor, samples: int) -> Tensor:

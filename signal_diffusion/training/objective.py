@@ -13,6 +13,7 @@ from signal_diffusion.data.augmentation import augment
 from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.training.by_montage import loss_of_each, without_absent
 from signal_diffusion.training.latents import Encoding
 from signal_diffusion.training.masking import Masking
 from signal_diffusion.training.perceptual import Perceptual
@@ -34,18 +35,22 @@ class Denoising:
     """None = nothing is given of any example."""
     perceptual: Perceptual | None = None
     """None = only the squared error."""
+    places: Tensor | None = None
+    """Places of the electrodes, (H, 3), of which examples may lack some; None = no example does."""
 
     def __call__(
         self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
     ) -> Tensor:
         """The mean loss of a batch; times, noise and dropped conditions are sampled from `generator`."""
-        x, attributes = batch
+        (x, attributes), present = batch, None
+        if self.places is not None:
+            x, present = without_absent(x)
         x0 = augment(x, self.augmentation, generator)
         if self.encoding:
             x0 = self.encoding(x0, generator)
         x0, known = x0 / self.method.data_std, None
         if self.masking:
-            x0, known = self.masking(x0, generator)
+            x0, known = self.masking(x0, generator, present)
         t = self.method.sample_time(
             len(x0),
             generator,
@@ -54,12 +59,18 @@ class Denoising:
         )
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         cond = self.dropped(Conditioning(attributes), generator).with_known(known)
-        xt = self.method.add_noise(x0, noise, t)
-        prediction = network(xt, t, cond)
-        loss = self.method.loss(prediction, x0, noise, t, known)
-        if self.perceptual:
-            loss = loss + self.perceptual(self.method, xt, prediction, x0, t, known)
-        return loss.mean()
+        losses = loss_of_each(
+            network,
+            self.method,
+            x0,
+            noise,
+            t,
+            cond,
+            places=self.places,
+            present=present,
+            perceptual=self.perceptual,
+        )
+        return losses.mean()
 
     def dropped(self, cond: Conditioning, generator: torch.Generator) -> Conditioning:
         """Replace conditions by nulls at random: all of an example's (for guidance), or single attributes."""

@@ -19,6 +19,7 @@ from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
+from signal_diffusion.training.by_montage import loss_of_each, without_absent
 from signal_diffusion.training.latents import Encoding
 from signal_diffusion.training.masking import Masking
 
@@ -31,7 +32,8 @@ class Validation:
     """Validation loss of a fixed set of examples, each with its own noise and time.
 
     The times are the midpoints of equally probable strata of the training density, assigned in an order that depends
-    on the seed; the noise and the mask of example i depend on (seed, i). Latents are the posterior means.
+    on the seed; the noise and the mask of example i depend on (seed, i). Latents are the posterior means. Examples may
+    lack some of the electrodes at `places`, (H, 3), if these are given.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class Validation:
         seed: int,
         encoding: Encoding | None,
         masking: Masking | None = None,
+        places: Tensor | None = None,
     ) -> None:
-        self._masking = masking
+        self._masking, self._places = masking, places
         self._examples, self._method, self._batch_size, self._seed = examples, method, batch_size, seed
         self._encoding = encoding
         self._indices = evenly_spaced(len(examples), num_examples)
@@ -77,15 +80,16 @@ class Validation:
         """The loss of each example (B,)."""
         x, attributes = self._examples[[self._indices[position] for position in positions]]
         generators = [generator_for(Purpose.VALIDATION, self._seed, int(i)) for i in positions]
-        x = x.to(device)
+        x, present = x.to(device), None
+        if self._places is not None:
+            x, present = without_absent(x)
         x0 = (self._encoding(x) if self._encoding else x) / self._method.data_std
         noise, known = noise_for(generators, tuple(x0.shape[1:])).to(device), None
         if self._masking:
-            x0, known = self._masking.of_each(x0, generators)
+            x0, known = self._masking.of_each(x0, generators, present)
         t = self._times[torch.from_numpy(positions)].to(device)
         cond = Conditioning(attributes).to(device).with_known(known)
-        prediction = model(self._method.add_noise(x0, noise, t), t, cond)
-        return self._method.loss(prediction, x0, noise, t, known)
+        return loss_of_each(model, self._method, x0, noise, t, cond, places=self._places, present=present)
 
 
 def validation_of(
@@ -94,6 +98,7 @@ def validation_of(
     method: Method,
     encoding: Encoding | None,
     masking: Masking | None,
+    places: Tensor | None,
 ) -> Validation:
     """The validation of an experiment on examples of its validation split, or on their latents."""
     table = experiment.training.validation
@@ -105,6 +110,7 @@ def validation_of(
         seed=experiment.compute.seed,
         encoding=encoding,
         masking=masking,
+        places=places,
     )
 
 

@@ -45,6 +45,10 @@ DAMAGES: dict[str, tuple[Edit, str]] = {
         lambda card: card["files"].update({"../other.parquet": "0"}),
         r"files: \.\./other\.parquet: expected a path",
     ),
+    "montages": (
+        lambda card: card["preprocessing"].update(montages=[{"absent": ["Cz"], "subjects": 3, "examples": {}}]),
+        "preprocessing: expected a table, with absent, subjects and examples",
+    ),
     "inverse": (lambda card: card["representation"].update(inverse=None), "representation: expected name, layout"),
 }
 

@@ -13,6 +13,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.config.rules.checking import check
 from signal_diffusion.config.writing import to_toml
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
+from signal_diffusion.data.montages import ENTRY
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_run
@@ -60,6 +61,23 @@ def test_a_dataset_without_a_position_of_each_electrode_is_refused_with_their_na
 
     [line] = caught.value.lines
     assert line.startswith("[model.conditioning] electrodes: the dataset has no position of Cz, O2; use 'name', or ")
+
+
+def test_recordings_that_lack_electrodes_need_a_network_that_knows_places(
+    experiment: schema.Experiment, card: DatasetCard
+) -> None:
+    montages = [{"absent": ["O2", "Cz"], "subjects": {"train": 1}, "examples": {"train": 2}}]
+    mixed = dataclasses.replace(card, preprocessing=card.preprocessing | {ENTRY: montages})
+    model_of(experiment, mixed)
+    conditioning = dataclasses.replace(experiment.model.conditioning, electrodes="name")
+    by_name = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, conditioning=conditioning))
+
+    with pytest.raises(UserError) as caught:
+        model_of(by_name, mixed)
+
+    [line] = caught.value.lines
+    assert line.startswith("[model.conditioning] electrodes: some recordings of the dataset lack electrodes (Cz, O2)")
+    assert "use 'position' and a dit or an hourglass" in line
 
 
 def test_a_backbone_that_depends_on_the_order_of_electrodes_is_refused(
