@@ -91,7 +91,11 @@ def prepare(
         str | None, _files(help="Channels of arrays, in order: Fz,Cz,Pz.", show_default="names of the columns")
     ] = None,
     missing: Annotated[
-        str, _files(help="If recordings lack electrodes: refuse, or interpolate (spherical splines).")
+        str,
+        _files(
+            help="If recordings lack electrodes: refuse, interpolate (spherical splines), or absent (time series for "
+            "models that know electrodes by position)."
+        ),
     ] = "refuse",
     reference: Annotated[str, _signals(help="average, none, or channels: A1,A2.")] = "average",
     band: Annotated[tuple[float, float], _signals(help="Band-pass, Hz.")] = (0.5, 60.0),

@@ -17,6 +17,7 @@ __all__ = ["print_summary"]
 def print_summary(card: DatasetCard, output: Path) -> None:
     """Print a summary of the dataset in `output`."""
     from signal_diffusion.data.card import format_label_counts
+    from signal_diffusion.data.montages import montages_in_words, montages_of
 
     name = card.representation["name"]
     layout = card.representation["layout"]
@@ -26,6 +27,8 @@ def print_summary(card: DatasetCard, output: Path) -> None:
             f"  {split:<10} {len(counts['subjects']):4d} subjects  {counts['windows']:6d} windows  "
             f"{counts['examples']:7d} examples  {for_terminal(format_label_counts(counts))}"
         )
+    for line in montages_in_words(card):
+        print(f"  {for_terminal(line)}")
     rejected = ", ".join(f"{count} {reason}" for reason, count in card.rejected.items())
     if card.tmin is not None and card.window is not None and card.sampling_rate:
         tmax = card.tmin + card.window / card.sampling_rate
@@ -33,7 +36,10 @@ def print_summary(card: DatasetCard, output: Path) -> None:
     print(f"  windows rejected: {rejected}; recordings without examples: {len(card.skipped)}")
     if "label" not in card.columns:
         print("  no labels; choose their source with --label")
+    options = ["--set", f"data.paths.root={output}"]
+    if montages_of(card):
+        options += ["--set", "model.conditioning.electrodes=position"]
     print(
         "train on it: uv run python -m signal_diffusion.training.diffusion "
-        + shlex.join([f"config/diffusion/dit-{name}.toml", "--set", f"data.paths.root={output}"])
+        + shlex.join([f"config/diffusion/dit-{name}.toml", *options])
     )

@@ -21,8 +21,9 @@ class Amplitudes:
         self._counts = torch.zeros(_BINS, dtype=torch.float64)
 
     def add(self, signals: Tensor) -> None:
-        """Count the values of signals (*, samples) in µV."""
+        """Count the values of signals (*, samples) in µV; those that are all NaN are absent electrodes."""
         x = signals.float()
+        x = x[~x.isnan().all(-1)]
         decades = (x - x.mean(-1, keepdim=True)).abs().log10().clamp(_LOWEST, _HIGHEST)
         self._counts += torch.histc(decades, _BINS, _LOWEST, _HIGHEST).double()
 

@@ -49,6 +49,8 @@ class Examples:
         the free memory.
     subset
         Rows to use; None = all.
+    may_lack
+        Rows of an example (electrodes) that may be absent, all NaN.
     """
 
     _tensors: MappedTensors | Tensor
@@ -62,8 +64,9 @@ class Examples:
         attributes: Mapping[str, tuple[str, Sequence[str] | Mapping[Any, int] | None]],
         memory_limit_mb: int | None = None,
         subset: Sequence[int] | None = None,
+        may_lack: Sequence[int] = (),
     ) -> None:
-        self.shape = shape
+        self.shape, self._may_lack = shape, list(may_lack)
         self.attributes = {name: _attribute(split, column, names) for name, (column, names) in attributes.items()}
         self._rows = np.arange(len(split)) if subset is None else np.asarray(subset)
         self._split, self._rows_of_split = split, self._rows
@@ -101,7 +104,9 @@ class Examples:
     def not_finite(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """The names of those examples that have values that are not finite, as far as the dataset has names."""
         x, _ = self[indices]  # type: ignore[index]
-        bad = np.asarray(indices)[~torch.isfinite(x).flatten(1).all(dim=1).numpy()]
+        finite = torch.isfinite(x)
+        finite[:, :, self._may_lack] |= x[:, :, self._may_lack].isnan().all(-1, keepdim=True)
+        bad = np.asarray(indices)[~finite.flatten(1).all(dim=1).numpy()]
         return [self._name(int(self._rows_of_split[index])) for index in dict.fromkeys(bad.tolist())]
 
     def _name(self, row: int) -> str:

@@ -9,26 +9,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
     from signal_diffusion.data.card import DatasetCard
 
-__all__ = ["ENTRY", "absent_electrodes", "check_whole", "montages_of"]
+__all__ = ["ENTRY", "absent_electrodes", "are_complete", "check_whole", "montages_in_words", "montages_of"]
 
 ENTRY = "montages"
 """Key of a card's `preprocessing`: a list of `absent` (electrodes), `subjects` and `examples` (numbers by split)."""
 
 
 def montages_of(card: DatasetCard) -> list[Mapping[str, Any]]:
-    """The montages that a card counts; [] if all recordings have all electrodes."""
-    return card.preprocessing.get(ENTRY, [])
+    """The montages that a card counts; [] if all recordings have all electrodes, or rows are no electrodes."""
+    rows_are_electrodes = card.representation["name"] == "timeseries" and card.shape[1] == len(card.channels)
+    return card.preprocessing.get(ENTRY, []) if rows_are_electrodes else []
 
 
 def absent_electrodes(card: DatasetCard) -> list[str]:
     """The electrodes that some recordings of a dataset lack, in the card's order."""
     lacking = {name for montage in montages_of(card) for name in montage["absent"]}
     return [name for name in card.channels if name in lacking]
+
+
+def are_complete(tensors: np.ndarray, card: DatasetCard) -> np.ndarray:
+    """Whether each of tensors (n, C, H, W) is finite, except for electrodes that one of the card's montages lacks."""
+    finite = np.isfinite(tensors)
+    if montages := montages_of(card):
+        absent = np.isnan(tensors).all(axis=(1, 3))  # (n, H)
+        stated = np.array([[name in montage["absent"] for name in card.channels] for montage in montages])
+        as_stated = (absent[:, None] == stated).all(axis=2).any(axis=1)
+        finite |= (absent & as_stated[:, None])[:, None, :, None]
+    return finite.all(axis=(1, 2, 3))
+
+
+def montages_in_words(card: DatasetCard) -> list[str]:
+    """A line for each montage: its electrodes, people and examples."""
+    lines, total = [], len(card.channels)
+    for montage in montages_of(card):
+        subjects, examples = (sum(montage[key].values()) for key in ("subjects", "examples"))
+        absent = montage["absent"]
+        which = f"{total - len(absent)} of {total} electrodes, without {listed(absent)}" if absent else f"all {total}"
+        lines.append(f"{which}: {subjects} subject{'' if subjects == 1 else 's'}, {examples} examples")
+    return lines
 
 
 def check_whole(card: DatasetCard, where: str, instead: str = "") -> None:

@@ -16,6 +16,7 @@ from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import split_files
 from signal_diffusion.data.export.signals import with_names
+from signal_diffusion.data.montages import montages_in_words
 from signal_diffusion.data.representations.mosaic import Mosaic
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
@@ -57,6 +58,7 @@ def describe(card: DatasetCard) -> list[tuple[str, str]]:
         rows.append(("windows", f"{card.window} samples at {card.sampling_rate:g} Hz, {seconds:.4g} s"))
     if card.channels:
         rows.append(("electrodes", f"{len(card.channels)}: {' '.join(card.channels)}"))
+    rows += [("montages" if not number else "", line) for number, line in enumerate(montages_in_words(card))]
     shown = {"sampling_rate", "window", "electrodes"} if card.window is not None else set()
     parameters = [(name, value) for name, value in kind["parameters"].items() if name not in shown]
     rows += [(_PARAMETER_NAMES.get(name, name), _format_value(value)) for name, value in parameters]

@@ -14,9 +14,12 @@ __all__ = ["example_digests", "shared_examples"]
 def example_digests(examples: np.ndarray) -> np.ndarray:
     """Hash of each example (n, C, H, W): (n,) uint64.
 
-    It is 0 for an example that says nothing about its origin: each of its rows is constant, or a value is not finite.
+    It is 0 for an example that says nothing about its origin: each of its rows is constant, or a value is not finite,
+    except in rows that are all NaN, of electrodes that are absent.
     """
-    varied = np.isfinite(examples).all(axis=(1, 2, 3)) & (examples != examples[..., :1]).any(axis=(1, 2, 3))
+    finite = (np.isfinite(examples).all(axis=3) | np.isnan(examples).all(axis=3)).all(axis=(1, 2))
+    differs = (examples != examples[..., :1]) & ~np.isnan(examples)
+    varied = finite & differs.any(axis=(1, 2, 3))
     found = np.zeros(len(examples), dtype=np.uint64)
     for index in np.flatnonzero(varied):
         digest = hashlib.blake2b(examples[index].tobytes(), digest_size=8).digest()

@@ -17,6 +17,7 @@ from signal_diffusion.data.dataset import MappedTensors, open_split
 from signal_diffusion.data.export.assembling import assemble_windows
 from signal_diffusion.data.export.signals import with_names
 from signal_diffusion.data.integrity import changed_files
+from signal_diffusion.data.montages import check_whole
 from signal_diffusion.data.overview import read_columns
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
@@ -82,6 +83,7 @@ def open_signals(root: Path) -> StoredSignals:
         card, num_windows = _about_samples(root)
     else:
         card = DatasetCard.load(root)
+        check_whole(card, str(root))
         num_windows = sum(split["windows"] for split in card.splits.values())
     if not generated and (missing := [name for name in _WHOSE if name not in card.columns]):
         raise UserError(

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.flat import Named, find_flat, name_of
 from signal_diffusion.data.integrity import sha256_of
+from signal_diffusion.data.montages import are_complete
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _inspected(batches: Iterable[dict[str, Any]], split: str, card: DatasetCard)
             source = batch[SOURCES][row] if SOURCES in batch else ""
             return ": ".join(filter(None, [source, name_of(batch, row, electrode=electrode)])) or f"row {start + row}"
 
-        finite = np.isfinite(tensors.reshape(len(tensors), -1)).all(axis=1)
+        finite = are_complete(tensors, card)
         if not finite.all():
             raise UserError(f"{split}: {name(int(finite.argmin()))}: has values that are not finite; leave it out")
         for row, electrode in find_flat(tensors, card):

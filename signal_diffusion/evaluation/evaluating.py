@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.montages import check_whole
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.evaluation.comparison import OnMetric, compare_windows
 from signal_diffusion.evaluation.harmonising import harmonised
@@ -125,8 +126,10 @@ def evaluate(
 def real_split(text: str) -> tuple[Path, str]:
     """The folder and the split of "DATASET:SPLIT"; without a split, test or, if there is none, validation."""
     root, split = split_of(text, "")
+    card = DatasetCard.load(root)
+    check_whole(card, str(root))  # now instead of after minutes of sampling
     if not split:
-        splits = DatasetCard.load(root).splits
+        splits = card.splits
         split = next((name for name in ("test", "validation") if name in splits), "")
         if not split:
             raise UserError(f"{root}: has only the split {', '.join(splits)}; name it: --real {root}:train")

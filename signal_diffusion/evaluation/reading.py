@@ -12,6 +12,7 @@ import pandas as pd
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import MappedTensors, open_split, split_name
 from signal_diffusion.data.export.assembling import assemble_windows
+from signal_diffusion.data.montages import check_whole
 from signal_diffusion.data.overview import read_columns
 from signal_diffusion.data.preparing.captions import values_of
 from signal_diffusion.data.representations.registry import representation_of
@@ -63,6 +64,7 @@ def read_dataset(root: Path, split: str | None, *, most: int = MOST, seed: int =
     card = DatasetCard.load(root)
     if card.representation["inverse"] == "none" or card.sampling_rate is None:
         raise UserError(f"{root}: its examples cannot be turned into microvolts; expected a dataset of signals")
+    check_whole(card, str(root))
     splits = list(card.splits) if split is None else [split_name(card, split, root)]
     parts = [_read_split(root, each, card, most, seed) for each in splits]
     frame = pd.concat([part.frame for part in parts], ignore_index=True)

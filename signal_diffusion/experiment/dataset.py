@@ -17,6 +17,7 @@ from signal_diffusion.config.expectations import Expectation
 from signal_diffusion.data.card import CARD_NAME, FORMAT_VERSION, DatasetCard
 from signal_diffusion.data.dataset import open_split, split_files, split_name
 from signal_diffusion.data.loaders import ExampleOrder, Examples, evenly_spaced
+from signal_diffusion.data.montages import absent_electrodes
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.synthetic import VERSION as SYNTHETIC_VERSION
@@ -102,6 +103,7 @@ class Dataset:
             tensor=self.tensor_column,
             attributes=columns,
             subset=evenly_spaced(len(opened), limit),
+            may_lack=[self.card.channels.index(name) for name in absent_electrodes(self.card)],
         )
 
 

@@ -48,7 +48,9 @@ def mean_spectra(
         labels = np.array([label_of[row] for row in here])
         for group in _electrode_groups(representation, card, frame.iloc[here]):
             for label in np.unique(labels[group.rows]):
-                selected = tensors[torch.from_numpy(group.rows & (labels == label))]
+                selected = group.of(tensors[torch.from_numpy(group.rows & (labels == label))])
+                if not len(selected):
+                    continue
                 frequencies, level = group.spectrum(selected)
                 total, count = sums.get((label, group.name), (torch.zeros_like(level), 0))
                 sums[label, group.name] = (total + level * len(selected), count + len(selected))
@@ -86,9 +88,15 @@ class _ElectrodeGroup:
     selection: tuple[int, Tensor] | None = None
     """Axis and indices to select; None = whole examples."""
 
+    def of(self, tensors: Tensor) -> Tensor:
+        """These electrodes of examples, without examples that lack them all."""
+        if self.selection:
+            tensors = tensors.index_select(*self.selection)
+        return tensors[~tensors.isnan().flatten(1).all(1)]
+
     def spectrum(self, tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean spectrum of examples with these electrodes: Hz (F,), dB re 1 µV (F,)."""
-        found = self.representation.mean_spectrum(tensors.index_select(*self.selection) if self.selection else tensors)
+        """Mean spectrum of what `of` gives: Hz (F,), dB re 1 µV (F,)."""
+        found = self.representation.mean_spectrum(tensors)
         assert found is not None
         return found
 

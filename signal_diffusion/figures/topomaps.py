@@ -25,18 +25,21 @@ def band_levels(signals: np.ndarray, sfreq: float) -> dict[str, np.ndarray]:
     """Mean level in each band by electrode, dB re 1 µV², (electrodes,), of windows (n, electrodes, samples) in µV.
 
     By Welch's method with Hann segments of 2 s, or of a whole window if it is shorter. Windows with values that are not
-    finite are ignored, and bands without a frequency left out; there are none without windows.
+    finite are ignored, and bands without a frequency left out; there are none without windows. Electrodes that some
+    windows lack, all NaN, are averaged over the others; there are no levels if no window has one.
     """
     from scipy import signal
 
-    finite = signals[np.isfinite(signals).all(axis=(1, 2))]
-    if not len(finite):
+    present = np.isfinite(signals).all(axis=2)  # (n, electrodes)
+    rows = (present | np.isnan(signals).all(axis=2)).all(axis=1)
+    if not present[rows].any(axis=0).all():
         return {}
+    finite = signals[rows]
     segment = min(round(SEGMENT * sfreq), signals.shape[-1])
     frequencies, density = signal.welch(finite, sfreq, "hann", segment, segment // 2, detrend="constant")
     inside = {name: (frequencies >= low) & (frequencies < high) for name, (low, high) in BANDS.items()}
     power = {name: density[..., rows].sum(-1) * frequencies[1] for name, rows in inside.items() if rows.any()}
-    return {name: 10 * np.log10(values + SILENCE).mean(0) for name, values in power.items()}
+    return {name: np.nanmean(10 * np.log10(values + SILENCE), axis=0) for name, values in power.items()}
 
 
 def located(ch_names: Sequence[str], positions: Mapping[str, Sequence[float]]) -> np.ndarray:

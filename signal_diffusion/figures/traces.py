@@ -62,7 +62,8 @@ def draw_traces(
     """Draw a window (electrodes, samples) in µV, the first electrode at the top.
 
     The data units of the axis are seconds and microvolts, so axes with the same `spacing` have the same scale. Each
-    trace is drawn without its median: offsets are not EEG. Values that are not finite leave gaps, and are counted.
+    trace is drawn without its median: offsets are not EEG. Values that are not finite leave gaps, and are counted,
+    except on electrodes that the window lacks, which are all NaN.
 
     Parameters
     ----------
@@ -100,6 +101,11 @@ def draw_traces(
             axis.axvline(0, color="C3", linestyle="--", linewidth=0.8, label="event")
     if scale_bar:
         _draw_scale_bar(axis)
+    present = ~np.isnan(shown).all(axis=1)
+    if present.any():
+        for offset in offsets[~present]:
+            axis.text(times[0], offset, "absent", va="center", fontsize=5, color="0.6")
+        finite = finite[present]
     if not finite.all():
         words = f"{100 * (1 - finite.mean()):.3g} % of the values are not finite"
         axis.text(0.5, 0.99, words, transform=axis.transAxes, ha="center", va="top", fontsize=6, color="C3")

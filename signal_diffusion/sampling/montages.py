@@ -11,6 +11,7 @@ import torch
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.montages import ENTRY
 from signal_diffusion.data.recordings.channels import TEN_TEN, canonical, channel_names
 from signal_diffusion.data.recordings.positions import standard_positions
 from signal_diffusion.data.representations.registry import representation_of
@@ -85,7 +86,7 @@ def montage_card(card: DatasetCard, montage: Montage) -> DatasetCard:
             raise UserError(f"electrode {name}: position {list(place)}; expected x, y, z on the unit sphere")
     positions = {name: [float(each) for each in place] for name, place in montage.items()}
     signals = signals.for_electrodes([card.positions[name] for name in card.channels], list(positions.values()))
-    preprocessing = card.preprocessing
+    preprocessing = {name: value for name, value in card.preprocessing.items() if name != ENTRY}
     if any(place != card.positions.get(name) for name, place in positions.items()):
         standard = positions == standard_positions(list(positions))
         preprocessing = preprocessing | {"positions": "standard_1005" if standard else "given"}

@@ -12,6 +12,7 @@ import torch
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.montages import check_whole
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.experiment.changed_data import checked, different_files
 from signal_diffusion.experiment.conditions import attributes_of
@@ -54,6 +55,7 @@ def checked_split(dataset: Dataset, card: DatasetCard, split: str) -> str:
     UserError
         If there is no such split, its people were trained on, or the training split is not that of the model.
     """
+    check_whole(dataset.card, f"--real {dataset.root}")
     splits = dataset.card.splits
     name = {"val": "validation"}.get(split, split)
     if name not in splits:

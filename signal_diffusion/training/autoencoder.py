@@ -25,6 +25,7 @@ from signal_diffusion.config.rules.effects import without_effect
 from signal_diffusion.config.writing import to_toml
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples, evenly_spaced
+from signal_diffusion.data.montages import check_whole
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
@@ -187,7 +188,9 @@ def _components(start: Start[AutoencoderExperiment], dataset: Dataset, model: Kl
 
 
 def _check_loss(experiment: AutoencoderExperiment, card: DatasetCard) -> None:
-    """Check the loss terms that need signals: the representation must be invertible, the windows long enough."""
+    """Check that no electrodes are absent, and the loss terms that need signals: the representation must be invertible,
+    the windows long enough."""
+    check_whole(card, "[data.paths] root")
     loss, unread = experiment.model.loss, without_effect(experiment)
     for key in ("stft_weight", "signal_weight"):
         if f"model.loss.{key}" in unread or not getattr(loss, key):

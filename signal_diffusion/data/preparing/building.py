@@ -24,8 +24,14 @@ import torch
 
 from signal_diffusion.data.amplitudes import Amplitudes
 from signal_diffusion.data.card import CARD_NAME, SPLITS, DatasetCard, write_readme
+from signal_diffusion.data.montages import ENTRY
 from signal_diffusion.data.preparing.captions import caption_of, check_template, default_template
-from signal_diffusion.data.preparing.describing import describe_columns, describe_splits, window_attributes
+from signal_diffusion.data.preparing.describing import (
+    describe_columns,
+    describe_montages,
+    describe_splits,
+    window_attributes,
+)
 from signal_diffusion.data.preparing.splitting import read_splits, split_groups, write_splits
 from signal_diffusion.data.preparing.staged import Progress, Staged, Staging, with_progress
 from signal_diffusion.data.preparing.staging import stage
@@ -126,6 +132,7 @@ def build(
             progress=progress,
         )
         splits = _splits(found.recordings, source, options, fixed)
+        montages = describe_montages(splits)
         training = (
             signals
             for each in with_progress(splits["train"], "measuring", progress)
@@ -141,6 +148,7 @@ def build(
         card = _card(source, representation, options, splits, captions)
         done: dict[str, Any] = {"reject_above": found.reject_above} if source.staging.reject_above is None else {}
         done |= {"labels": found.notes} if found.notes else {}
+        done |= {ENTRY: montages} if montages else {}
         card = replace(
             card,
             preprocessing=card.preprocessing | done,

@@ -12,8 +12,9 @@ from signal_diffusion.data.card import MAX_CATEGORIES
 from signal_diffusion.data.preparing.staged import Staged
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.subjects import parse_number
+from signal_diffusion.errors import UserError, listed
 
-__all__ = ["RESERVED", "describe_columns", "describe_splits", "window_attributes"]
+__all__ = ["RESERVED", "describe_columns", "describe_montages", "describe_splits", "window_attributes"]
 
 PERSONAL = ("gender", "health", "age")
 IDENTITY = ("subject", "recording", "dataset")
@@ -82,6 +83,32 @@ def describe_splits(
             "ranges": ranges({name: [_number(row[name]) for row, _ in rows] for name in numeric}),
         }
     return described
+
+
+def describe_montages(splits: Mapping[str, Sequence[Staged]]) -> list[dict[str, Any]]:
+    """Count the subjects and windows of each montage, largest first, by split; [] if no recording lacks electrodes.
+
+    Raises a `UserError` if training recordings all lack an electrode.
+    """
+    every = [each for members in splits.values() for each in members]
+    lacking_always = set.intersection(*(set(each.absent) for each in splits["train"]))
+    if lacking_always:
+        raise UserError(
+            f"no training recording has {listed(sorted(lacking_always))}, so there is nothing to learn; remove it from "
+            "--channels, or choose other splits with --seed or --splits"
+        )
+    found = sorted({each.absent for each in every}, key=lambda absent: (len(absent), absent))
+    montages = []
+    for absent in found if found != [()] else []:
+        own = {split: [each for each in members if each.absent == absent] for split, members in splits.items()}
+        montages.append(
+            {
+                "absent": list(absent),
+                "subjects": {split: len({each.recording.subject for each in some}) for split, some in own.items()},
+                "examples": {split: sum(len(each.kept) for each in some) for split, some in own.items()},
+            }
+        )
+    return montages
 
 
 def _values(members: Sequence[Staged], extras: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], int]]:

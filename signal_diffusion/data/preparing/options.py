@@ -37,8 +37,9 @@ class PrepareOptions(WindowOptions):
     """Unit of the numbers in arrays, or in recordings with a wrong unit: V, mV, uV, nV, or the unit's size in V."""
     ch_names: str | None = None
     """Channels of arrays, in order: `A,B,C`, or `10-20`; None = the names of a table's columns."""
-    missing: Literal["refuse", "interpolate"] = "refuse"
-    """What to do if recordings lack electrodes: stop, or interpolate them by MNE's spherical splines."""
+    missing: Literal["refuse", "interpolate", "absent"] = "refuse"
+    """What to do if recordings lack electrodes: stop, interpolate them by MNE's spherical splines, or leave them absent
+    (NaN) in time series, for models that know electrodes by position."""
     label: str = "task"
     """Source of the label (`Labelling`): task, folder, annotation, annotation:A,B, a column of the subject table, or a
     template of these. Windows around events have the label of their event by default."""
@@ -100,8 +101,13 @@ class PrepareOptions(WindowOptions):
         if self.sfreq is not None and not 1 <= self.sfreq <= 1e6:
             raise UserError(f"sfreq: {self.sfreq:g} Hz; expected the sampling rate of the arrays, such as 256")
         volts_per_unit(self.units)
-        if self.missing not in ("refuse", "interpolate"):
-            raise UserError(f"missing: {self.missing!r}; use refuse or interpolate")
+        if self.missing not in ("refuse", "interpolate", "absent"):
+            raise UserError(f"missing: {self.missing!r}; use refuse, interpolate or absent")
+        if self.missing == "absent" and self.representation != "timeseries":
+            raise UserError(
+                f"missing: absent electrodes are for --representation timeseries, found {self.representation}; use "
+                "interpolate, or --channels that all recordings have"
+            )
         if self.workers < 1:
             raise UserError(f"workers: {self.workers}; expected at least 1")
         if self.splits_from is not None and (self.split_by != "subject" or self.splits != WindowOptions.splits):

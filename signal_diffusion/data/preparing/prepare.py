@@ -66,16 +66,22 @@ def prepare(
     wanted, other_columns = (
         _channels_of_first_recording(recordings, options) if from_file else (channel_names(options.channels), [])
     )
-    interpolate = options.missing == "interpolate"
+    interpolate, absent = options.missing == "interpolate", options.missing == "absent"
     headers = read_headers(recordings, wanted, progress)
     channels = without_constant(wanted, headers, recordings) if from_file else wanted
     _check_reference(channels, options)
-    check_missing(headers, recordings, interpolate=interpolate, skip_bad=options.skip_bad)
+    check_missing(headers, recordings, missing=options.missing, skip_bad=options.skip_bad)
+    if absent and (unknown := [name for name in channels if name not in headers.positions]):
+        raise UserError(
+            f"missing: absent electrodes are for models that know electrodes by position, and {listed(unknown)} has "
+            "none; remove it from --channels"
+        )
     if events is not None:
         _check_window_of_events(kind, options, len(channels))
     read = ReadOptions(
         channels=channels,
         interpolate=interpolate,
+        absent=absent,
         reference=options.reference,
         band=options.band,
         notch=options.notch,

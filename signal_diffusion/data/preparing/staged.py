@@ -71,6 +71,8 @@ class Staged:
     """Peak-to-peak amplitudes of the windows that are kept or rejected by their amplitude alone, µV."""
     mostly_flat: tuple[str, ...] = ()
     """Channels that are flat in more than half of the recording."""
+    absent: tuple[str, ...] = ()
+    """Channels of the dataset that the recording lacks."""
     lost_rows: tuple[str, ...] = ()
     """Rows of its events.tsv that have no onset."""
     digest: str = ""

@@ -213,7 +213,7 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
     except UserError as error:
         path.unlink(missing_ok=True)
         return error
-    parts = [np.ptp(windows, axis=-1).max(axis=-1) for _, windows in windows_in(path, starts, staging.window)]
+    parts = [np.nanmax(np.ptp(windows, axis=-1), axis=-1) for _, windows in windows_in(path, starts, staging.window)]
     extents = np.concatenate([np.zeros(0), *parts])
     usable, bad = kept_windows(
         extents,
@@ -250,6 +250,7 @@ def _attempt(recording: Recording, path: Path, *, staging: Staging) -> Staged | 
         baseline=staging.events.baseline if staging.events is not None else None,
         epochs=bool(reading.epochs),
         mostly_flat=reading.mostly_flat,
+        absent=reading.absent,
         lost_rows=lost_rows,
     )
 

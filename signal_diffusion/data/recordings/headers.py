@@ -101,13 +101,16 @@ def without_constant(ch_names: Sequence[str], headers: Headers, recordings: Sequ
     return left
 
 
-def check_missing(headers: Headers, recordings: Sequence[Recording], *, interpolate: bool, skip_bad: bool) -> None:
-    """Name the recordings that lack electrodes: as an error, unless they will be interpolated or skipped."""
+def check_missing(headers: Headers, recordings: Sequence[Recording], *, missing: str, skip_bad: bool) -> None:
+    """Name the recordings that lack electrodes: as an error, unless these are interpolated or absent, or they skipped.
+
+    `missing` is that of `PrepareOptions`.
+    """
     if not headers.missing or len(recordings) == 1:  # reading a single one says which channels it has
         return
     names = [f"{name} ({listed(lacking)})" for name, lacking in headers.missing.items()]
     found = f"{len(names)} of {len(recordings)} recordings lack electrodes: {listed(names)}"
-    if interpolate:
+    if missing != "refuse":
         every = list(headers.missing.values())
         if absent := [
             name for name in every[0] if len(every) == len(recordings) and all(name in each for each in every)
@@ -115,7 +118,7 @@ def check_missing(headers: Headers, recordings: Sequence[Recording], *, interpol
             raise UserError(
                 f"no recording has {listed(absent)}, so there is nothing real to learn; remove it from --channels"
             )
-        logger.warning("%s; they are interpolated", found)
+        logger.warning("%s; they are %s", found, "absent" if missing == "absent" else "interpolated")
         return
     subjects = f"{len(headers.lost)} subject{'' if len(headers.lost) == 1 else 's'}"
     lost = f"; {subjects} would be lost: {listed(headers.lost)}" if headers.lost else ""
@@ -124,5 +127,6 @@ def check_missing(headers: Headers, recordings: Sequence[Recording], *, interpol
         return
     raise UserError(
         f"{found}{lost}; the first has {listed(headers.channels_of_first, 20)}; choose others with --channels, "
-        "interpolate with --missing interpolate, or skip recordings with --skip-bad"
+        "interpolate with --missing interpolate, keep them absent with --missing absent, or skip recordings with "
+        "--skip-bad"
     )

@@ -36,6 +36,8 @@ class ReadOptions:
     """Longest duration of events that have none, s; None = see `spans_of`."""
     interpolate: bool = False
     """Interpolate channels that a recording lacks from its other electrodes, instead of raising an error."""
+    absent: bool = False
+    """Write NaN for channels that a recording lacks, instead of raising an error."""
     volts_per_unit: float | None = None
     """Factor to V of the numbers in arrays, and of those that MNE reads from other files as V; None = the format's."""
     gaps: tuple[tuple[float, float], ...] = ()

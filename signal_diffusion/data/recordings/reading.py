@@ -54,12 +54,14 @@ class Reading:
     """Those of `spans` that are epochs, which were not filtered; () = the recording is continuous."""
     events: tuple[Event, ...] = ()
     """Events that windows can be cut around, sorted by onset; only if `ReadOptions.events` asks for some."""
+    absent: tuple[str, ...] = ()
+    """Channels of the dataset that the recording lacks; their rows are NaN."""
     digest: str = ""
     """Hash of the samples; equal for files with the same content."""
 
 
 def read_recording(recording: Recording, options: ReadOptions, output: Path, *, warns: bool = True) -> Reading:
-    """Write a recording to `output`, an .npy file of µV (channels, samples) float32.
+    """Write a recording to `output`, an .npy file of µV (channels, samples) float32; NaN in rows of absent channels.
 
     In this order: pick channels, find flat seconds, resample with an anti-aliasing filter, band-pass and notch
     (zero-phase, MNE's FIR design; not for epochs), reference. Raises `UserError`, and leaves no file, if the recording
@@ -74,6 +76,8 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path, *, 
         epochs = epochs_among(spans)
         _check_length(source, epochs, options)
     kernel = np.ones(1) if epochs else options.kernel()
+    own = source.names[: len(source.good)]
+    rows = [options.channels.index(name) for name in own]
     flat, medians, digest = [], [], hashlib.blake2b(digest_size=16)
     try:
         shape = (len(options.channels), source.num_resampled)
@@ -87,7 +91,9 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path, *, 
                 if signal.any():  # not a gap, which is filled with zeros
                     medians.append(float(np.median(np.abs(signal))))
                 # Plain writes: on a full disk they raise an error, while a memory map would crash the process.
-                for row, values in enumerate(signal.astype("<f4")):
+                whole = np.full((len(options.channels), signal.shape[1]), np.nan, "<f4")
+                whole[rows] = signal
+                for row, values in enumerate(whole):
                     file.seek(data_start + 4 * (row * source.num_resampled + start))
                     content = values.tobytes()
                     file.write(content)
@@ -107,6 +113,7 @@ def read_recording(recording: Recording, options: ReadOptions, output: Path, *, 
         spans=spans,
         epochs=epochs,
         events=events,
+        absent=tuple(name for name in options.channels if name not in own),
         digest=digest.hexdigest(),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from signal_diffusion.data.recordings.formats import format_of
 from signal_diffusion.data.recordings.opening import open_recording, with_one_rate
 from signal_diffusion.data.recordings.positions import interpolating
 from signal_diffusion.data.recordings.read_options import ReadOptions
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
     import mne
@@ -37,13 +38,14 @@ class Source:
     annotated: mne.io.BaseRaw
     """The same recording with all channels; `raw` may have fewer."""
     names: tuple[str, ...]
-    """The dataset's channels, then references: the rows of `microvolts`."""
+    """The dataset's channels, of which some may be absent, then references: the rows of `microvolts`."""
     picks: list[int]
     """Indices into the channels of `raw`: the dataset's channels and references, or what `mixing` makes them of."""
     mixing: np.ndarray | None
     """Weights (dataset's channels and references, picks) if some are interpolated; otherwise None."""
     good: np.ndarray
-    """Channels of the dataset not marked as bad, (channels,) bool; the average reference uses these, as in MNE."""
+    """Which of the dataset's channels are not marked as bad, (channels,) bool, without absent ones; the average
+    reference uses these, as in MNE."""
     ratio: Fraction
     """Sampling rate of the dataset ÷ sampling rate of the file."""
     volts_per_unit: float
@@ -98,14 +100,16 @@ def open_source(recording: Recording, options: ReadOptions) -> Source:
     """Open a recording and find its channels; raises a `UserError` if one is missing or the rate is too low."""
     raw = open_recording(recording)
     references = () if options.reference in ("average", "none") else channel_names(options.reference)
-    missing = missing_channels(options.channels, raw) if options.interpolate else []
+    missing = missing_channels(options.channels, raw) if options.interpolate or options.absent else []
     present = [name for name in options.channels if name not in missing]
+    if options.absent:
+        _check_enough(present, options)
     picks = [*find_channels(present, raw), *find_channels(references, raw, "--reference")]
     names = [raw.ch_names[index] for index in picks]
     bads = [name for name in names if name in raw.info["bads"]]
     good = np.array([name not in bads for name in names[: len(present)]])
     mixing = None
-    if missing:
+    if missing and options.interpolate:
         picks, mixing = interpolating(options.channels, missing, picks, raw)
         good = np.insert(good, [at - number for number, at in enumerate(map(options.channels.index, missing))], True)
     if options.reference == "average" and not good.any():
@@ -126,7 +130,7 @@ def open_source(recording: Recording, options: ReadOptions) -> Source:
     return Source(
         raw=narrow,
         annotated=raw,
-        names=(*options.channels, *references),
+        names=(*(options.channels if options.interpolate else present), *references),
         picks=picks,
         mixing=mixing,
         good=good,
@@ -139,3 +143,13 @@ def open_source(recording: Recording, options: ReadOptions) -> Source:
 def rate_ratio(rate: float, sfreq: float) -> Fraction:
     """The rate of a dataset ÷ that of a recording; 1 if they are nearly the same."""
     return Fraction(rate / sfreq).limit_denominator(10_000)
+
+
+def _check_enough(present: Sequence[str], options: ReadOptions) -> None:
+    """Raise a `UserError` if too few of the dataset's channels are there; the average of one leaves nothing of it."""
+    if len(present) < (least := 2 if options.reference == "average" else 1):
+        found = f"only {present[0]}" if present else "none"
+        raise UserError(
+            f"has {found} of {listed(options.channels)}, expected at least {least} with --reference "
+            f"{options.reference}; choose others with --channels"
+        )

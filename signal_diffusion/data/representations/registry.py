@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from signal_diffusion.data.montages import ENTRY
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.representations.spectrogram import DbIq, DbOnly, DbPolar
@@ -74,6 +75,7 @@ def _contradictions(card: DatasetCard, shape: tuple[int, ...]) -> Iterator[tuple
     named = {
         "column electrode": card.columns.get("electrode", {}).get("names", ()) if by_electrode else (),
         "entry positions": card.positions,
+        f"entry {ENTRY}": [each for montage in card.preprocessing.get(ENTRY, ()) for each in montage["absent"]],
     }
     for where, names in named.items():
         if unknown := [each for each in names if each not in card.channels]:

@@ -31,6 +31,8 @@ others, the standard deviation is 12 % off on average; the mean of all others is
 class TimeSeries(Representation):
     """All electrodes of a window as rows, 1 × electrodes × samples: ((x − mean) / std) / limit, clipped to [-1, 1].
 
+    Rows of electrodes that a recording lacks are NaN in signals and tensors.
+
     Mean and standard deviation are computed per electrode over the training windows; the limit is the largest
     deviation in them, so that no training value is clipped.
     """
@@ -108,13 +110,19 @@ class TimeSeries(Representation):
     def mean_spectrum(self, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
         """Mean decibels of all electrodes: ascending frequencies, Hz, and dB re 1 µV; None below 64 samples.
 
-        Uses the same transform as spectrograms; samples after its last whole hop are ignored.
+        Uses the same transform as spectrograms; samples after its last whole hop are ignored, and so are electrodes
+        that a window lacks.
         """
         whole = self.window - self.window % STFT.hop
         if whole < 2 * STFT.hop:
             return None
         stft = STFT(sampling_rate=self.sampling_rate, window=whole)
-        levels = decibels(stft.forward(self.to_signal(tensor)[..., :whole]))
+        signals = self.to_signal(tensor)[..., :whole]
+        present = ~signals.isnan().all(-1)
+        present |= ~present.any(-1, keepdim=True)  # a window without any electrode is not finite, which shall be seen
+        if not present.all():
+            signals = signals[present]
+        levels = decibels(stft.forward(signals))
         return stft.frequencies.to(levels.device), levels.transpose(-1, -2).flatten(0, -2).mean(0)
 
     @classmethod
@@ -126,19 +134,23 @@ class TimeSeries(Representation):
         window: int,
         pictures: PictureOptions = DEFAULT_PICTURES,
     ) -> Self:
-        """Compute moments and extremes in one pass, in float64."""
+        """Compute moments and extremes in one pass, in float64; over the windows that have an electrode.
+
+        Each electrode has to be in some window.
+        """
         cls.check(pictures, sampling_rate=sampling_rate, window=window, electrodes=0)
-        count = 0
         total: Tensor | None = None
         for signal in signals:  # (n, electrodes, window)
             values = signal.double().transpose(-1, -2).flatten(0, -2)  # (n · window, electrodes)
+            absent = values.isnan()
             if total is None:
-                total, squares = torch.zeros_like(values[0]), torch.zeros_like(values[0])
-                lowest, highest = values[0].clone(), values[0].clone()
-            count += len(values)
-            total += values.sum(0)
-            squares += values.square().sum(0)
-            lowest, highest = lowest.minimum(values.amin(0)), highest.maximum(values.amax(0))
+                total, squares, count = (torch.zeros_like(values[0]) for _ in range(3))
+                lowest, highest = (torch.full_like(values[0], extreme) for extreme in (math.inf, -math.inf))
+            count += (~absent).sum(0)
+            total += values.masked_fill(absent, 0).sum(0)
+            squares += values.masked_fill(absent, 0).square().sum(0)
+            lowest = lowest.minimum(values.masked_fill(absent, math.inf).amin(0))
+            highest = highest.maximum(values.masked_fill(absent, -math.inf).amax(0))
         assert total is not None, "a training split has windows"
         if (lowest == highest).all():
             raise UserError(CONSTANT_SIGNALS)

@@ -14,6 +14,7 @@ from signal_diffusion.data.shared_examples import shared_examples
 from signal_diffusion.data.verification.comparing import (
     compare_marginals,
     compare_moments,
+    compare_montages,
     compare_ranges,
     compare_rows,
 )
@@ -42,9 +43,9 @@ _CLAIMS = {
     "columns": "names and kinds as in the card",
     "rows": "number of examples and windows of each split as in the card",
     "values": "categories are named in the card, numbers have its range, mean and standard deviation",
-    "marginals": "counts and shares of each category as in the card",
+    "marginals": "counts and shares of each category, and of each montage, as in the card",
     "flat": "no example is flat, and no electrode of a time series",
-    "tensors": "have the card's shape, are finite and in [-1, 1]",
+    "tensors": "have the card's shape, are finite (electrodes that a montage lacks are NaN) and in [-1, 1]",
     "subjects": "each split has the subjects listed in the card, and no subject is in two splits",
     "windows": "each occurs once, with all of its electrodes",
     "contents": "no example is in two splits, by its values",
@@ -73,6 +74,7 @@ def check_dataset(root: Path) -> list[Check]:
         complaints["rows"] += compare_rows(split, stated, found[split])
         complaints["values"] += compare_ranges(split, stated, found[split])
         complaints["marginals"] += compare_marginals(split, stated, found[split], card)
+        complaints["marginals"] += compare_montages(split, found[split], card)
     complaints["subjects"] += compare_subjects(card, found)
     complaints["windows"] += compare_windows(card, found)
     complaints["contents"] += shared_examples({split: each.digests for split, each in found.items()})

@@ -10,9 +10,11 @@ import numpy as np
 
 from signal_diffusion.data.balancing import marginals_of_split
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.montages import montages_of
 from signal_diffusion.data.verification.counting import SplitCounts
+from signal_diffusion.errors import listed
 
-__all__ = ["compare_marginals", "compare_moments", "compare_ranges", "compare_rows"]
+__all__ = ["compare_marginals", "compare_moments", "compare_montages", "compare_ranges", "compare_rows"]
 
 _SHARES = 2e-4  # tolerance; shares in the card have four digits
 _MOMENTS = 1e-3  # tolerance relative to the mean; the column is float32
@@ -37,6 +39,15 @@ def compare_marginals(split: str, stated: Mapping[str, Any], found: SplitCounts,
             mine, theirs = actual.get(value, {"examples": 0}), entries.get(value, {"examples": 0})
             if not _agree(mine, theirs):
                 yield f"{split}: the card says {name} {value}: {_entry(theirs)}, found {_entry(mine)}"
+
+
+def compare_montages(split: str, found: SplitCounts, card: DatasetCard) -> Iterator[str]:
+    """Yield complaints about the number of examples of each montage in a split."""
+    stated = {tuple(each["absent"]): each["examples"].get(split, 0) for each in montages_of(card)}
+    for absent in dict.fromkeys([*stated, *found.absent]):
+        if (examples := stated.get(absent, 0)) != found.absent[absent]:
+            which = f"without {listed(list(absent))}" if absent else "with all electrodes"
+            yield f"{split}: the card says {examples} examples {which}, found {found.absent[absent]}"
 
 
 def _agree(one: Mapping[str, float], other: Mapping[str, float]) -> bool:

@@ -47,6 +47,8 @@ class SplitCounts:
     """Numeric column → smallest and largest known value."""
     digests: dict[str, list[np.ndarray]] = field(default_factory=dict)
     """File → `example_digests` of its rows, 8 bytes each."""
+    absent: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """Absent electrodes, in the card's order → number of examples; empty if no recording lacks any."""
 
 
 def count_file(root: Path, path: Path, card: DatasetCard, found: SplitCounts, complaints: dict[str, list[str]]) -> None:
@@ -71,7 +73,7 @@ def count_file(root: Path, path: Path, card: DatasetCard, found: SplitCounts, co
         if has_tensors:
             first = found.examples - len(table)
             digests = found.digests.setdefault(where, [])
-            for what, row, electrode in violations(table.column(tensor), card, digests):
+            for what, row, electrode in violations(table.column(tensor), card, digests, found.absent):
                 columns = {name: table.column(name)[row : row + 1].to_pylist() for name in usable if name in NAMING}
                 name = name_of(columns, 0, electrodes, electrode) or f"row {first + row}"
                 broken.setdefault(what, Named()).add(name)

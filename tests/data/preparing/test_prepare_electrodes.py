@@ -36,8 +36,8 @@ def test_who_lacks_which_electrode_is_one_line_before_anything_is_read(
         prepare([lacking], tmp_path / "out", OPTIONS)
     assert caught.value.lines == (
         "2 of 5 recordings lack electrodes: b/2.edf (Pz), c/1.edf (Cz, Pz); 1 subject would be lost: c; the "
-        "first has Fp1, Fz, Cz, C3, C4, P3; choose others with --channels, interpolate with --missing interpolate, or "
-        "skip recordings with --skip-bad",
+        "first has Fp1, Fz, Cz, C3, C4, P3; choose others with --channels, interpolate with --missing interpolate, "
+        "keep them absent with --missing absent, or skip recordings with --skip-bad",
     )
 
 
