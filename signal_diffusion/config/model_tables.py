@@ -67,8 +67,8 @@ class Conditioning:
     the same."""
     electrodes: Literal["name", "position"] = "name"
     """How a model of time series tells electrodes apart: "name" learns an embedding of each; "position" embeds its
-    place on the head, so that samples may be of other electrodes, and of any number of them. That needs the positions
-    of the dataset's electrodes, and a `dit` or an `hourglass`."""
+    place on the head, so that samples may be of other electrodes, and of any number of them, and training recordings
+    may lack some. That needs the positions of the dataset's electrodes, and a `dit` or an `hourglass`."""
     text_encoder: str = ""
     """Folder, or Hub id, of a transformers text encoder, or of a diffusers pipeline with text encoders; "" = those of
     `model.pretrained`."""
