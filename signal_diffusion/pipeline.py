@@ -200,6 +200,8 @@ class SignalDiffusionPipeline:
     ) -> Restoration:
         """Restore electrodes and gaps of a recording, and continue it: the signals of `signal-diffusion restore`.
 
+        The result is at the rate of the recording, and with `at_model_rate` at the model's.
+
         Parameters
         ----------
         recording

@@ -20,6 +20,7 @@ from signal_diffusion.data.recordings.reading import Reading, read_recording
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.spans import Span
 from signal_diffusion.errors import UserError, listed, print_warning
+from signal_diffusion.sampling.restoring.mapped import mapped
 from signal_diffusion.sampling.restoring.plan import Plan
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def read_given(
     if reading.epochs:
         raise UserError(f"{recording.path}: holds epochs; give the continuous recording that they were cut from")
     shape = (len(plan.channels), reading.num_samples + plan.extension)
-    signal = np.lib.format.open_memmap(folder / "recording.npy", mode="w+", dtype=np.float32, shape=shape)
+    signal = mapped(folder / "recording.npy", shape)
     for row, name in zip(np.lib.format.open_memmap(folder / "given.npy", mode="r"), plan.given, strict=True):
         signal[plan.channels.index(name), : reading.num_samples] = row
     (folder / "given.npy").unlink()

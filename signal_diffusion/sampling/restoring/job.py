@@ -98,6 +98,8 @@ def restored(
 ) -> Restoration:
     """Restore a recording with files in `folder`; memory holds one window of all draws, and which values are known.
 
+    The result is at the rate of the recording, the draws are generated at the model's.
+
     Conditions are those of all draws. Without any, they are left open if the model was trained for that
     (`model.conditioning.cfg_dropout`); otherwise the draws of a model of one category have its classes in turn.
 

@@ -59,6 +59,11 @@ class Restoration:
         return self.plan.written
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Electrodes and samples."""
+        return len(self.ch_names), self.known.shape[1]
+
+    @property
     def missing(self) -> np.ndarray:
         """What was restored, (electrodes, samples) bool."""
         return np.asarray(~self.known[self._rows])
@@ -92,17 +97,17 @@ class Restoration:
         *,
         draws: slice = slice(None),
         elsewhere: float | None = None,
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         """A function of these draws, (draws, electrodes, n) → (electrodes, n), over all samples, float32.
 
         It is called for one part of the recording after the other. Where values are given, the result is those, to the
-        bit, or `elsewhere`.
+        bit, or `elsewhere`. `out` is the array to write it to, such as a memory map.
         """
-        missing = self.missing
-        result = np.empty(missing.shape, np.float32)
+        result = np.empty(self.shape, np.float32) if out is None else out
         for span in self.parts():
-            values = self.values[draws, :, span][:, self._rows]
-            result[:, span] = np.where(missing[:, span], of(values), values[0] if elsewhere is None else elsewhere)
+            values, known = self.values[draws, :, span][:, self._rows], self.known[self._rows, span]
+            result[:, span] = np.where(known, values[0] if elsewhere is None else elsewhere, of(values))
         return result
 
     def parts(self) -> Iterator[slice]:
@@ -111,16 +116,21 @@ class Restoration:
         for start in range(0, self.known.shape[1], size):
             yield slice(start, start + size)
 
-    def raw(self, signal: np.ndarray) -> mne.io.RawArray:
+    def raw(self, signal: np.ndarray, *, out: np.ndarray | None = None) -> mne.io.RawArray:
         """A signal (electrodes, samples) in µV as an MNE object, with annotations.
 
         These are the recording's, except those of channels that are left out only; and "restored" over each stretch
-        that was restored: with the names of the electrodes, or without names where it is all of them.
+        that was restored: with the names of the electrodes, or without names where it is all of them. `out` is a
+        float64 array to store its values in, V, such as a memory map.
         """
         import mne
 
+        volts = np.empty(signal.shape) if out is None else out
+        for span in self.parts():
+            np.multiply(signal[:, span], 1e-6, out=volts[:, span], dtype=np.float64)
         # `to_raw` takes what the electrodes are from the card.
-        raw = to_raw(signal[None], replace(self.card, channels=self.ch_names, sampling_rate=self.plan.sfreq))
+        card = replace(self.card, channels=self.ch_names, sampling_rate=self.plan.sfreq)
+        raw = mne.io.RawArray(volts, to_raw(signal[None, :, :1], card).info, verbose="error")
         raw.set_meas_date(self.plan.start)
         own = [
             (
@@ -143,7 +153,7 @@ class Restoration:
         sfreq, total = self.plan.sfreq, self.known.shape[1]
         if self.plan.restored:
             found.append((0.0, total / sfreq, self.plan.restored))
-        everything = self.missing.all(axis=0)
+        everything = ~self.known[self._rows].any(axis=0)
         edges = np.flatnonzero(np.diff(everything.astype(np.int8), prepend=0, append=0))
         for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             found.append((first / sfreq, (stop - first) / sfreq, ()))

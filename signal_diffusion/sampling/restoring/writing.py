@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,14 +16,24 @@ from signal_diffusion.data.export.format_limits import check_limits
 from signal_diffusion.errors import UserError
 from signal_diffusion.figures.restoration import draw_restoration
 from signal_diffusion.sampling.restoring.excerpts import excerpts_of
+from signal_diffusion.sampling.restoring.mapped import mapped
 from signal_diffusion.sampling.restoring.plan import Plan
 from signal_diffusion.sampling.restoring.result import Restoration
+
+if TYPE_CHECKING:
+    import mne
 
 __all__ = ["FORMATS", "check_formats", "write_restoration"]
 
 FORMATS = ("fif", "edf")
 QUANTILES = (0.1, 0.9)
 """Ends of the 80 % interval."""
+_STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mean": lambda draws: draws.mean(axis=0),
+    "std": lambda draws: draws.std(axis=0, ddof=1),
+    "q10": lambda draws: np.quantile(draws, QUANTILES[0], axis=0),
+    "q90": lambda draws: np.quantile(draws, QUANTILES[1], axis=0),
+}
 
 
 def check_formats(formats: Sequence[str], plan: Plan) -> None:
@@ -48,55 +60,55 @@ def write_restoration(folder: Path, restoration: Restoration, formats: Sequence[
     restored.png
         Excerpts: what was given, the mean and the 80 % interval of the draws, and spherical splines.
     """
-    mean = restoration.statistic(lambda draws: draws.mean(axis=0))
-    names = [_WRITERS[name](folder, restoration, mean) for name in formats]
     drawn = restoration.at_model_rate
-    statistics = {
-        "mean": mean if drawn is restoration else drawn.statistic(lambda draws: draws.mean(axis=0)),
-        "std": drawn.statistic(lambda draws: draws.std(axis=0, ddof=1)),
-        "q10": drawn.statistic(lambda draws: np.quantile(draws, QUANTILES[0], axis=0)),
-        "q90": drawn.statistic(lambda draws: np.quantile(draws, QUANTILES[1], axis=0)),
-    }
-    _write_npz(folder / "restored.npz", drawn, statistics)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        mean = restoration.statistic(_STATISTICS["mean"], out=mapped(Path(work, "written.npy"), restoration.shape))
+        raw = restoration.raw(mean, out=mapped(Path(work, "volts.npy"), restoration.shape, np.float64))
+        names = [_WRITERS[name](folder, raw, mean) for name in formats]
+        statistics = {
+            name: drawn.statistic(of, out=mapped(Path(work, f"{name}.npy"), drawn.shape))
+            for name, of in _STATISTICS.items()
+        }
+        _write_npz(folder / "restored.npz", drawn, statistics)
+        draw_restoration(folder / "restored.png", excerpts_of(drawn, statistics), title=title)
     about = json.dumps(restoration.about, indent=2, ensure_ascii=False)
     (folder / "restored.json").write_text(about + "\n", "utf-8")
-    draw_restoration(folder / "restored.png", excerpts_of(drawn, statistics), title=title)
     return [*names, "restored.npz", "restored.json", "restored.png"]
 
 
-def _write_fif(folder: Path, restoration: Restoration, mean: np.ndarray) -> str:
-    restoration.raw(mean).save(folder / "restored_raw.fif", fmt="single", verbose="error")
+def _write_fif(folder: Path, raw: mne.io.RawArray, mean: np.ndarray) -> str:
+    raw.save(folder / "restored_raw.fif", fmt="single", verbose="error")
     return "restored_raw.fif"
 
 
-def _write_edf(folder: Path, restoration: Restoration, mean: np.ndarray) -> str:
+def _write_edf(folder: Path, raw: mne.io.RawArray, mean: np.ndarray) -> str:
     check_edf_values(mean, "--format edf", advice="use fif")
-    save_edf(folder / "restored.edf", restoration.raw(mean), mean)
+    save_edf(folder / "restored.edf", raw, mean)
     return "restored.edf"
 
 
-_WRITERS: dict[str, Callable[[Path, Restoration, np.ndarray], str]] = {"fif": _write_fif, "edf": _write_edf}
+_WRITERS: dict[str, Callable[[Path, mne.io.RawArray, np.ndarray], str]] = {"fif": _write_fif, "edf": _write_edf}
 
 
-def _write_npz(path: Path, restoration: Restoration, statistics: dict[str, np.ndarray]) -> None:
-    """Write what was restored, one draw after the other, so that they are never in memory together."""
+def _write_npz(path: Path, restoration: Restoration, statistics: Mapping[str, np.ndarray]) -> None:
+    """Write what was restored, one array after the other, so that they are never in memory together."""
     missing = restoration.missing
     rows, columns = np.flatnonzero(missing.any(axis=1)), np.flatnonzero(missing.any(axis=0))
     shown = missing[np.ix_(rows, columns)]
-    arrays = {
-        name: np.where(shown, values[np.ix_(rows, columns)], np.float32("nan")) for name, values in statistics.items()
-    }
-    arrays["ch_names"] = np.array([restoration.ch_names[row] for row in rows])
-    arrays["times"] = columns / restoration.plan.sfreq
-    arrays["sfreq"] = np.array(restoration.plan.sfreq)
+    names = np.array([restoration.ch_names[row] for row in rows])
+    others = {"ch_names": names, "times": columns / restoration.plan.sfreq, "sfreq": np.array(restoration.plan.sfreq)}
+
+    def restored(values: np.ndarray) -> np.ndarray:
+        return np.where(shown, values[np.ix_(rows, columns)], np.float32("nan"))
+
     count = restoration.values.count
     header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shown.shape)}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
+        for name in (*statistics, *others):
+            array = others[name] if name in others else restored(statistics[name])
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
         with archive.open(zipfile.ZipInfo("draws.npy"), "w", force_zip64=True) as file:
             np.lib.format.write_array_header_1_0(file, header)
             for number in range(count):
-                values = restoration.signal(number)[np.ix_(rows, columns)]
-                file.write(np.where(shown, values, np.float32("nan")).astype("<f4").tobytes())
+                file.write(restored(restoration.signal(number)).astype("<f4").tobytes())

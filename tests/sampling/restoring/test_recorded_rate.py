@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from signal_diffusion.sampling.restoring.draws import Draws
 from signal_diffusion.sampling.restoring.given import as_recording
 from signal_diffusion.sampling.restoring.resampled import Resampled
 from signal_diffusion.sampling.restoring.result import Restoration
+from signal_diffusion.sampling.restoring.writing import write_restoration
 from tests.sampling.restoring.conftest import ELECTRODES, SFREQ, recorded
 from tests.sampling.restoring.test_restoring import READ, microvolts
 
@@ -175,6 +177,22 @@ def test_edf_is_refused_for_a_rate_that_it_cannot_store_before_anything_is_gener
     result = CliRunner().invoke(app, ["restore", *words, "--format", "edf"])
     assert str(result.exception) == "--format edf: EDF needs a whole number of Hz, found 102.4 Hz; use fif"
     assert not (tmp_path / "out").exists()
+
+
+def test_files_are_written_without_the_signals_in_memory(
+    pipeline: SignalDiffusionPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal_diffusion.sampling.restoring.result.CHUNK", 2**14)
+    monkeypatch.setattr("signal_diffusion.sampling.restoring.writing.draw_restoration", lambda *_, **__: None)
+    restoration = pipeline.restore(recorded(seconds=30.0, sfreq=4000.0), gaps=[(4.0, 4.5)], draws=2)
+    write_restoration(tmp_path, restoration, ["fif"], title="imports everything")
+    (tmp_path / "restored_raw.fif").unlink()
+    tracemalloc.start()
+    write_restoration(tmp_path, restoration, ["fif"], title="")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 120_000 * 8  # bytes of the signals in double precision, as MNE has them
+    assert {path.name for path in tmp_path.iterdir()} == {"restored_raw.fif", "restored.npz", "restored.json"}
 
 
 class _Draws(Draws):
