@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_samples"]
 
+IMAGE = 1.7
+"""Inches between two images."""
+DPI, MOST_DPI = 100, 300
+
 
 def draw_samples(path: Path, rows: Sequence[SampleGroup], *, title: str) -> None:
     """Write a PNG with a row for each group, and the mean spectrum of its real and generated examples.
@@ -31,7 +35,8 @@ def draw_samples(path: Path, rows: Sequence[SampleGroup], *, title: str) -> None
     traces = rows[0].samples.representation.layout == "window"
     figure = trace_figure(rows, title=title) if traces else _image_figure(rows, title)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    edge = 0 if traces else max(rows[0].samples.tensors.shape[-2:])
+    figure.savefig(path, dpi=min(max(DPI, 1.1 * edge / IMAGE), MOST_DPI))  # a pixel of an image is one of the figure
 
 
 def _image_figure(rows: Sequence[SampleGroup], title: str) -> Figure:
@@ -40,7 +45,7 @@ def _image_figure(rows: Sequence[SampleGroup], title: str) -> Figure:
     columns = min(COLUMNS, max(len(row.samples) for row in rows))
     has_spectra = any(each.spectrum is not None for row in rows for each in row.sets.values())
     ratios = [1.0] * (columns + 1) + [1.8] * has_spectra
-    figure = Figure(figsize=(1.7 * sum(ratios) + 0.6, 1.9 * len(rows) + 0.6), layout="constrained")
+    figure = Figure(figsize=(IMAGE * sum(ratios) + 0.6, 1.9 * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots(len(rows), len(ratios), squeeze=False, width_ratios=ratios)
     known = image_axes(rows[0].samples.card)
     for number, (row, cells) in enumerate(zip(rows, axes, strict=True), start=1):

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.figures.groups import ExampleSet, SampleGroup
@@ -149,6 +150,19 @@ def test_reconstructions_are_below_their_originals_on_the_same_scale(
     signal = figures[0].axes[-1]
     assert (signal.get_ylabel(), signal.get_xlabel(), signal.get_xlim()) == ("Fp1, µV", "s", (0, 4))
     assert np.allclose(signal.get_lines()[0].get_ydata(), original[0, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "dpi"), [(64, 100), (128, 100), (256, 166), (1024, 300)])
+def test_images_larger_than_their_places_make_the_figure_finer(
+    size: int, dpi: int, card: DatasetCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture, found = Picture(channels=3, size=size), []
+    about = {"name": "image", "layout": "picture", "inverse": "none", "parameters": picture.parameters()}
+    pictures = replace(card, representation=about, shape=picture.shape, sampling_rate=None, window=None)
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, dpi: found.append(round(dpi)))
+    samples = ExampleSet(tensors=torch.zeros(1, *picture.shape), card=pictures)
+    draw_samples(tmp_path / "a.png", [SampleGroup(title="", samples=samples)], title="")
+    assert found == [dpi]
 
 
 def test_images_are_labelled_at_the_left_and_at_the_bottom(figures: list[Figure], tmp_path: Path) -> None:
