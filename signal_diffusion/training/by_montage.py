@@ -35,7 +35,7 @@ def loss_of_each(
     present: Tensor | None = None,
     perceptual: Perceptual | None = None,
 ) -> Tensor:
-    """The loss of each example, (B,), with a perceptual one if all examples have all electrodes.
+    """The loss of each example, (B,).
 
     `places` (H, 3) are those of the electrodes of x0 (B, C, H, W), of which only those that are `present`, (B, H) bool,
     count; None = all examples have all electrodes, those that the network was trained on.
@@ -55,6 +55,7 @@ def loss_of_each(
             noise[some][:, :, rows],
             t[some],
             _of_montage(cond[some], rows, places),
+            perceptual=perceptual.on(rows) if perceptual else None,
         )
         for some, rows in zip(examples, montages, strict=True)
     ]

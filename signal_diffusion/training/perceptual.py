@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +49,16 @@ class Perceptual:
         signal, noise = (each.square() for each in method.schedule(t))
         distance = self.distance(x0 * method.data_std, found * method.data_std)
         return self.weight * signal / (signal + noise) * distance
+
+    def on(self, rows: Tensor) -> Perceptual:
+        """The same for time series that have only some of the electrodes, (H,) bool: flat ones are no part of it."""
+
+        def filled(x: Tensor) -> Tensor:
+            full = x.new_zeros(*x.shape[:2], len(rows), x.shape[3])
+            full[:, :, rows] = x
+            return full
+
+        return replace(self, distance=lambda x, y: self.distance(filled(x), filled(y)))
 
 
 def perceptual_of(training: schema.Training, representation: Representation, device: torch.device) -> Perceptual | None:

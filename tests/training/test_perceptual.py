@@ -22,6 +22,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_autoencoder_experiment, load_experiment
 from signal_diffusion.known import Known
 from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.training.by_montage import loss_of_each
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.perceptual import Perceptual, perceptual_of
@@ -77,6 +78,38 @@ def test_given_values_are_no_errors() -> None:
     mask[:2] = True
     found = loss_of()(method, xt, wrong, X0, TIMES, Known(X0, mask))
     assert not found[:2].any() and found[2] > 0
+
+
+def test_absent_electrodes_are_no_part_of_it() -> None:
+    """The known answer of half the amplitude, over the electrodes that are there; see above."""
+    method = replace(rectified_flow(prediction="sample"), data_std=SIZE)
+    rows = torch.tensor([True, False, True])
+    x0, halved = (SIGNALS.to_tensor(each)[:, :, rows] / SIZE for each in (SIGNAL, SIGNAL / 2))
+    prediction = halved.requires_grad_()
+
+    found = loss_of().on(rows)(method, x0, prediction, x0, torch.zeros(4))
+    found.sum().backward()
+
+    torch.testing.assert_close(found, torch.full((4,), WEIGHT * (0.5 + math.log(2))), rtol=1e-2, atol=0)
+    assert prediction.grad is not None and prediction.grad.flatten(3).any(3).all()
+
+
+def test_a_batch_of_examples_that_lack_electrodes_has_the_loss_of_each_alone() -> None:
+    method = replace(rectified_flow(), data_std=SIZE)
+    present = torch.tensor([[True, False, True], [True, True, True]] * 2)
+    cond, places, perceptual = Conditioning({"label": torch.zeros(4)}), torch.randn(3, 3), loss_of()
+    both, squared = (
+        loss_of_each(Constant(), method, X0, NOISE, TIMES, cond, places=places, present=present, perceptual=each)
+        for each in (perceptual, None)
+    )
+    xt = method.add_noise(X0, NOISE, TIMES)
+    alone = torch.cat(
+        [
+            perceptual.on(rows)(method, *(v[[i]][:, :, rows] for v in (xt, torch.full_like(X0, 0.1), X0)), TIMES[[i]])
+            for i, rows in enumerate(present)
+        ]
+    )
+    torch.testing.assert_close(both - squared, alone, rtol=1e-4, atol=1e-5)
 
 
 class Constant(nn.Module):
