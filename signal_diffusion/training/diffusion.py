@@ -144,8 +144,6 @@ def _components(
     )
     masking = masking_of(experiment.training.masking, dataset.card)
     places = places_if_absent(dataset.card)
-    if training.perceptual:
-        check_whole(dataset.card, "[training] perceptual", "use 0, or ")
     comparison = _comparison(start, experiment, dataset, (train, held_out), generator)
     components = Components(
         model=assembly.model,

@@ -114,7 +114,7 @@ def key_of(dotted: str, backbone: str = "") -> Key:
         ("training.optimizer.betas", "", "list of 2 numbers ≥ 0 and < 1", [0.9, 0.999]),
         ("training.ema.enabled", "", "true, false", True),
         ("generation.output.formats", "", 'list of "npz", "parquet", "fif", "edf"', ["npz"]),
-        ("model.architecture.patch_size", "dit", "list of 2 integers from 1 to 8,192", [4, 4]),
+        ("model.architecture.patch_size", "dit", "list of 2 integers from 0 to 8,192", [4, 4]),
         ("model.architecture.attention_head_dim", "hourglass", "integer from 8 to 16,384, a multiple of 8", 64),
     ],
 )
