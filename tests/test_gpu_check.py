@@ -134,5 +134,5 @@ def test_the_checked_networks_are_those_of_the_experiment_files(gpu_check):
     networks = {network.name: network for network in gpu_check.shipped_networks()}
 
     assert networks["dit-timeseries"].shape == (1, 20, 2048)
-    assert networks["dit-timeseries"].architecture["patch_size"] == [1, 8]
+    assert networks["dit-timeseries"].architecture["patch_size"] == [0, 8]
     assert networks["dit-db-only"].batch == 32

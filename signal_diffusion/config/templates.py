@@ -6,8 +6,8 @@ The files in config/diffusion/ have the same values and shorter comments; tests 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from signal_diffusion.config.documentation import Key, Table, tables_of, toml_value
@@ -18,8 +18,8 @@ from signal_diffusion.config.schema import Loading, Optimizer, Training
 __all__ = ["template"]
 
 WIDTH = 120
-SERIES_PATCH = [1, 8]
-"""Patch of a time series: 8 samples of one electrode, 64 ms at the 125 Hz that `prepare` resamples to."""
+SERIES = {"model.architecture.patch_size": [1, 8]}
+"""Values for time series: patches of 8 samples of one electrode, 64 ms at the 125 Hz that `prepare` resamples to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +32,19 @@ class Preset:
     """The keys of [model.architecture] that are written; None = all."""
     pretrained: str = ""
     """Pretrained pipeline to start from; training then uses the latent space of its autoencoder."""
-    checkpointed: Collection[str] = ()
-    """Representations that need gradient checkpointing, since their activations take too much memory."""
+    series: Mapping[str, Any] = field(default_factory=lambda: SERIES)
+    """Values for time series, by dotted key."""
     note: str = ""
 
 
 PRESETS: Mapping[str, Preset] = {
     "dit": Preset(
-        sizes=("num_layers", "num_attention_heads", "attention_head_dim", "patch_size"), checkpointed=("timeseries",)
+        sizes=("num_layers", "num_attention_heads", "attention_head_dim", "patch_size"),
+        series={
+            "model.architecture.patch_size": [0, 8],
+            "model.diffusion.prediction": "sample",
+            "model.diffusion.loss": "velocity",
+        },
     ),
     "hourglass": Preset(batch_size=64, sizes=("depths", "widths", "kernel_sizes", "patch_size")),
     "localmamba": Preset(batch_size=64, learning_rate=3e-4, sizes=("depths", "dims", "d_state", "patch_size")),
@@ -47,6 +52,7 @@ PRESETS: Mapping[str, Preset] = {
         batch_size=16,
         learning_rate=5e-5,
         sizes=(),
+        series={},
         pretrained="stabilityai/stable-diffusion-3.5-medium",
         note="The weights are gated on the Hugging Face Hub: accept the licence there and log in (`hf auth login`), or "
         "set a local folder instead.",
@@ -86,17 +92,17 @@ def _values(backbone: str, representation: str, preset: Preset, architecture: Ta
         values["model.pretrained"] = preset.pretrained
     for key in architecture.keys:
         if preset.sizes is None or key.name in preset.sizes:
-            is_pair = key.name == "patch_size" and isinstance(key.default, list)
-            value = SERIES_PATCH if is_pair and representation == "timeseries" else key.default
-            values[f"model.architecture.{key.name}"] = value
+            values[f"model.architecture.{key.name}"] = key.default
     values["model.diffusion.method"] = "rectified_flow"
+    if representation == "timeseries":
+        values |= preset.series
     values["model.conditioning.type"] = "none" if is_image else "class"  # not every folder of images has labels
     if preset.pretrained:
         values |= {"model.autoencoder.enabled": True, "model.autoencoder.cache_latents": True}
     return values | {
         "training.epochs": Training().epochs,
         "training.mixed_precision": Training().mixed_precision,
-        "training.gradient_checkpointing": representation in preset.checkpointed,
+        "training.gradient_checkpointing": Training().gradient_checkpointing,
         "training.optimizer.learning_rate": preset.learning_rate,
     }
 

@@ -40,6 +40,7 @@ KEYS_OF_THE_SIXTEEN = [
     "training.optimizer.learning_rate",
 ]  # fmt: skip
 OF_THE_BACKBONE = ("model.architecture.", "model.pretrained", "model.autoencoder.")
+OF_LARGE_PATCHES = ("model.diffusion.prediction", "model.diffusion.loss")
 
 files = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 
@@ -100,7 +101,7 @@ def test_the_first_line_names_the_schema_for_editors(path: Path) -> None:
 
 def test_the_sixteen_have_the_same_keys_in_the_same_order() -> None:
     for path in SIXTEEN_FILES:
-        keys = list(written(path))
+        keys = [key for key in written(path) if key not in OF_LARGE_PATCHES or "timeseries" not in path.stem]
         assert [key for key in keys if not key.startswith(OF_THE_BACKBONE)] == KEYS_OF_THE_SIXTEEN
         assert keys == list(written(path.with_stem(f"{path.stem.partition('-')[0]}-db-only")))
 
