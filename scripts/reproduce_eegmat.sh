@@ -3,7 +3,7 @@
 #
 #     bash scripts/reproduce_eegmat.sh PATH/TO/EEGMAT [FOLDER]
 #
-# The recordings (36 people, 175 MB) are at https://physionet.org/content/eegmat/1.0.0/. Each stage that is complete is
+# The recordings of 36 people are at https://physionet.org/content/eegmat/1.0.0/. Each stage that is complete is
 # left as it is, and training continues from its last checkpoint, so run the same command again after an interruption.
 set -euo pipefail
 recordings=${1:?usage: bash scripts/reproduce_eegmat.sh PATH/TO/EEGMAT [FOLDER]}
