@@ -25,5 +25,6 @@ if [ ! -e "$folder/privacy/privacy.json" ]; then
     uv run signal-diffusion evaluate privacy "$run" --output "$folder/privacy"
 fi
 if [ ! -e "$folder/model" ]; then
+    cp "$folder/privacy/privacy.json" "$folder/report/"    # the model card has a summary of both
     uv run signal-diffusion export "$run" --half --report "$folder/report" --output "$folder/model"
 fi
