@@ -95,7 +95,9 @@ def _values(backbone: str, representation: str, preset: Preset, architecture: Ta
             values[f"model.architecture.{key.name}"] = key.default
     values["model.diffusion.method"] = "rectified_flow"
     if representation == "timeseries":
-        values |= preset.series
+        known = {f"model.architecture.{key.name}" for key in architecture.keys}
+        series = preset.series.items()
+        values |= {key: value for key, value in series if "architecture" not in key or key in known}
     values["model.conditioning.type"] = "none" if is_image else "class"  # not every folder of images has labels
     if preset.pretrained:
         values |= {"model.autoencoder.enabled": True, "model.autoencoder.cache_latents": True}

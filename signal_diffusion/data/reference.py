@@ -9,7 +9,7 @@ from torch import Tensor
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.recordings.channels import channel_names
-from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.representations.timeseries import TimeSeries
 
 __all__ = ["Reference", "reference_of"]
@@ -35,12 +35,13 @@ class Reference:
         return x0 - average[:, :, None] / scale
 
 
-def reference_of(card: DatasetCard) -> Reference | None:
-    """The reference of a dataset of time series; None if its electrodes are not all in the dataset, or it has none.
+def reference_of(card: DatasetCard, signals: Representation) -> Reference | None:
+    """The reference of time series; None if its electrodes are not all in the dataset, or it has none.
 
-    Recordings with electrodes marked as bad are an exception: the average is over their good ones.
+    `signals` is what makes the dataset's examples. Recordings with electrodes marked as bad are an exception: their
+    average is over the good ones.
     """
-    signals, name = representation_of(card), str(card.preprocessing.get("reference", "none"))
+    name = str(card.preprocessing.get("reference", "none"))
     if not isinstance(signals, TimeSeries) or name == "none":
         return None
     named = card.channels if name == "average" else channel_names(name)

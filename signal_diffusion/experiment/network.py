@@ -17,6 +17,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.montages import absent_electrodes, check_whole
 from signal_diffusion.data.reference import reference_of
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.methods import Method, method_of
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.experiment.checkpoint import Checkpoint
@@ -58,9 +59,11 @@ def method_on(model: schema.Model, card: DatasetCard) -> Method:
     return dataclasses.replace(method_of(model.diffusion), data_std=data_std)
 
 
-def projection_of(model: schema.Model, card: DatasetCard) -> Callable[[Tensor], Tensor] | None:
+def projection_of(
+    model: schema.Model, card: DatasetCard, representation: Representation
+) -> Callable[[Tensor], Tensor] | None:
     """x0 → the x0 next to it that has the reference of the dataset's signals; None if x0 shows none."""
-    reference = None if model.autoencoder.enabled else reference_of(card)
+    reference = None if model.autoencoder.enabled else reference_of(card, representation)
     return reference.taken_off if reference else None
 
 

@@ -78,6 +78,7 @@ class Trained:
     @property
     def generator(self) -> SampleGenerator:
         """The sample generator of the model, on the available device."""
+        projection = projection_of(self.experiment.model, self.card, self.representation)
         return SampleGenerator(
             method=self.method,
             sampling=self.sampling,
@@ -87,7 +88,7 @@ class Trained:
             takes_known=self.model.takes_known,
             places=self.places,
             # other electrodes may be some of a head, whose average is not zero
-            project=projection_of(self.experiment.model, self.card) if self.places is None else None,
+            project=None if self.places is not None else projection,
         )
 
 

@@ -140,7 +140,7 @@ def _components(
         autoencoder=autoencoder,
         device=accelerator.device,
         takes_known=assembly.model.takes_known,
-        project=projection_of(experiment.model, dataset.card),
+        project=projection_of(experiment.model, dataset.card, dataset.representation),
     )
     masking = masking_of(experiment.training.masking, dataset.card)
     places = places_if_absent(dataset.card)

@@ -12,6 +12,7 @@ from torch import Tensor
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.reference import Reference, reference_of
+from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.known import Known
 
 __all__ = ["Masking", "masking_of"]
@@ -81,7 +82,9 @@ class Masking:
 def masking_of(table: schema.Masking, card: DatasetCard) -> Masking | None:
     """The masks of [training.masking] for a dataset of time series; None without masks."""
     is_average = card.preprocessing.get("reference") == "average"
-    return Masking(table=table, average=reference_of(card) if is_average else None) if table.probability else None
+    if not table.probability:
+        return None
+    return Masking(table=table, average=reference_of(card, representation_of(card)) if is_average else None)
 
 
 def _some_electrodes(number: Tensor, order: Tensor, present: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def microvolts(card: DatasetCard, x0: torch.Tensor) -> torch.Tensor:
 
 
 def test_windows_with_the_average_reference_stay_as_they_are(card: DatasetCard) -> None:
-    reference, representation = reference_of(card), representation_of(card)
+    reference, representation = reference_of(card, representation_of(card)), representation_of(card)
     assert reference is not None
     signals = 5 * torch.randn(4, *card.shape[1:], generator=torch.Generator().manual_seed(0))
     x0 = representation.to_tensor(signals - signals.mean(1, keepdim=True)) / representation.data_std
@@ -35,7 +35,7 @@ def test_windows_with_the_average_reference_stay_as_they_are(card: DatasetCard) 
 
 
 def test_the_average_is_that_of_microvolts_not_of_scaled_values(card: DatasetCard) -> None:
-    reference = reference_of(card)
+    reference = reference_of(card, representation_of(card))
     assert reference is not None
     x0 = torch.randn(3, *card.shape, generator=torch.Generator().manual_seed(0))
 
@@ -47,7 +47,7 @@ def test_the_average_is_that_of_microvolts_not_of_scaled_values(card: DatasetCar
 
 def test_electrodes_that_are_the_reference_average_to_zero(card: DatasetCard) -> None:
     first, _, third = card.channels[:3]
-    reference = reference_of(with_reference(card, f"{first},{third}"))
+    reference = reference_of(with_reference(card, f"{first},{third}"), representation_of(card))
     assert reference is not None
     x0 = torch.randn(3, *card.shape, generator=torch.Generator().manual_seed(0))
 
@@ -59,4 +59,4 @@ def test_electrodes_that_are_the_reference_average_to_zero(card: DatasetCard) ->
 
 @pytest.mark.parametrize("name", ["none", "A1", "A1,A2"])
 def test_a_reference_outside_the_dataset_is_not_seen_in_it(card: DatasetCard, name: str) -> None:
-    assert reference_of(with_reference(card, name)) is None
+    assert reference_of(with_reference(card, name), representation_of(card)) is None

@@ -253,7 +253,7 @@ def test_the_table_of_a_file_becomes_an_architecture():
 @pytest.mark.parametrize(
     "table",
     [
-        '{"patch_size": [0, 4]}',
+        '{"patch_size": [-1, 4]}',
         '{"patch_size": [4]}',
         '{"num_layers": 0}',
         '{"num_layers": "3"}',

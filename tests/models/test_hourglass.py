@@ -313,7 +313,7 @@ def test_the_table_of_a_file_becomes_an_architecture():
 @pytest.mark.parametrize(
     "table",
     [
-        '{"patch_size": [0, 4]}',
+        '{"patch_size": [-1, 4]}',
         '{"depths": []}',
         '{"depths": [2, 0]}',
         '{"kernel_sizes": [7, -1]}',

@@ -192,7 +192,7 @@ def test_any_shape_that_patches_and_merges_divide_is_accepted(shape, architectur
     [
         ({"shape": (1, 10, 20)}, "10 × 20: expected sizes that are multiples of 4 × 4"),
         ({"shape": (1, 5, 20), "patch_size": (1, 8), "electrode_rows": True}, "5 × 20: .* multiples of 1 × 16"),
-        ({"patch_size": (2, 2), "electrode_rows": True}, r"spans 2 of 20 electrodes.*use patch_size = \[1, 2\]"),
+        ({"patch_size": (2, 2), "electrode_rows": True}, r"spans 2 of 12 electrodes.*use patch_size = \[1, 2\]"),
         ({"dims": (8, 8, 8)}, "depths 2, dims 3; expected the same number"),
     ],
 )

@@ -120,10 +120,9 @@ class TimeSeries(Representation):
         signals = self.to_signal(tensor)[..., :whole]
         present = ~signals.isnan().all(-1)
         present |= ~present.any(-1, keepdim=True)  # a window without any electrode is not finite, which shall be seen
-        if not present.all():
-            signals = signals[present]
-        levels = decibels(stft.forward(signals))
-        return stft.frequencies.to(levels.device), levels.transpose(-1, -2).flatten(0, -2).mean(0)
+        levels = decibels(stft.forward(signals)).transpose(-1, -2)  # (*, electrodes, frames, frequencies)
+        total = levels.masked_fill(~present[..., None, None], 0.0).flatten(0, -2).sum(0)
+        return stft.frequencies.to(levels.device), total / (present.sum() * levels.shape[-2])
 
     @classmethod
     def fit(
