@@ -57,7 +57,7 @@ class Method:
     time_at: Callable[[Tensor], Tensor]
     """Inverse of the distribution function of the training times: uniform u ∈ [0, 1) → t."""
     snr_gamma: float | None = None
-    """γ of the min-SNR weight, > 0; None weighs all times equally."""
+    """γ of the min-SNR weight, > 0; None weighs all times equally. Only with `loss_in` "prediction"."""
     loss_in: str = "prediction"
     """What the squared error is taken in: "prediction", or one of LOSSES."""
     data_std: float = 1.0
@@ -71,8 +71,6 @@ class Method:
         if self.loss_in != "prediction" and self.loss_in not in LOSSES:
             expected = ", ".join(["prediction", *LOSSES])
             raise UserError(f"loss {self.loss_in!r} is unknown: expected one of {expected}")
-        if self.loss_in != "prediction" and self.snr_gamma is not None:
-            raise UserError(f"snr_gamma weighs the error in x0, and loss = {self.loss_in!r} weighs it too: remove one")
         discrete = self.schedule.num_timesteps is not None
         if self.prediction == "epsilon" and discrete and self.schedule.terminal_alpha == 0:
             raise UserError(

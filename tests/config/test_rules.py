@@ -158,3 +158,11 @@ def test_a_setting_of_the_file_may_lose_its_effect_by_an_override() -> None:
 
     assert not findings(FLOW_OF_CLASSES, {chooser}, **sampling)
     assert findings(FLOW_OF_CLASSES, {chooser, without_effect}, **sampling).keys() == {without_effect}
+
+
+def test_the_loss_is_weighed_over_time_in_one_way(experiment_file: Path) -> None:
+    both = ("model.diffusion.snr_gamma=5", "model.diffusion.loss=x0")
+    with pytest.raises(UserError, match=r"\[model.diffusion\] snr_gamma: .* so does loss = 'x0'; remove one of them"):
+        load_experiment(experiment_file, both)
+    load_experiment(experiment_file, both[:1])
+    load_experiment(experiment_file, both[1:])

@@ -65,4 +65,5 @@ DIFFUSION_RULES: tuple[Callable[[Experiment], Iterator[Finding]], ...] = (
     model.captions,
     model.electrodes,
     model.betas,
+    model.weights,
 )

@@ -8,7 +8,16 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.rules.findings import Finding
 from signal_diffusion.config.schema import Augmentation, Experiment
 
-__all__ = ["attributes", "betas", "cached_latents", "captions", "electrodes", "norm_groups", "pretrained_parts"]
+__all__ = [
+    "attributes",
+    "betas",
+    "cached_latents",
+    "captions",
+    "electrodes",
+    "norm_groups",
+    "pretrained_parts",
+    "weights",
+]
 
 
 def pretrained_parts(experiment: Experiment) -> Iterator[Finding]:
@@ -65,6 +74,16 @@ def betas(experiment: Experiment) -> Iterator[Finding]:
     diffusion = experiment.model.diffusion
     if diffusion.beta_start > diffusion.beta_end:
         yield "model.diffusion.beta_start", f"expected at most beta_end = {diffusion.beta_end}"
+
+
+def weights(experiment: Experiment) -> Iterator[Finding]:
+    """The loss is weighed over time in one way."""
+    diffusion = experiment.model.diffusion
+    if diffusion.snr_gamma is not None and diffusion.loss != "prediction":
+        yield (
+            "model.diffusion.snr_gamma",
+            f"weighs the loss over time, and so does loss = {diffusion.loss!r}; remove one of them",
+        )
 
 
 def norm_groups(experiment: AutoencoderExperiment) -> Iterator[Finding]:
