@@ -62,8 +62,12 @@ def method_on(model: schema.Model, card: DatasetCard) -> Method:
 def projection_of(
     model: schema.Model, card: DatasetCard, representation: Representation
 ) -> Callable[[Tensor], Tensor] | None:
-    """x0 → the x0 next to it that has the reference of the dataset's signals; None if x0 shows none."""
-    reference = None if model.autoencoder.enabled else reference_of(card, representation)
+    """x0 → the x0 next to it that has the reference of the dataset's signals; None if x0 shows none.
+
+    Recordings that lack electrodes have averages of their own, which say nothing about all electrodes together.
+    """
+    unknown = model.autoencoder.enabled or absent_electrodes(card)
+    reference = None if unknown else reference_of(card, representation)
     return reference.taken_off if reference else None
 
 

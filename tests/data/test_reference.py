@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.reference import reference_of
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.experiment.network import projection_of
 
 
 def with_reference(card: DatasetCard, name: str) -> DatasetCard:
@@ -55,6 +57,16 @@ def test_electrodes_that_are_the_reference_average_to_zero(card: DatasetCard) ->
 
     assert found[:, [0, 2]].mean(1).abs().max() < 1e-3
     assert found.mean(1).abs().max() > 0.1
+
+
+def test_samples_are_projected_unless_recordings_lack_electrodes_or_the_space_is_latent(card: DatasetCard) -> None:
+    signals, model = representation_of(card), schema.Model()
+    montages = [{"absent": list(card.channels[:2]), "people": {}, "examples": {}}]
+    mixed = replace(card, preprocessing=card.preprocessing | {"montages": montages})
+
+    assert projection_of(model, card, signals) is not None
+    assert projection_of(model, mixed, signals) is None
+    assert projection_of(replace(model, autoencoder=schema.Autoencoder(enabled=True)), card, signals) is None
 
 
 @pytest.mark.parametrize("name", ["none", "A1", "A1,A2"])
