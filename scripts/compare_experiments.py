@@ -12,7 +12,6 @@ report on the validation split: 1 is as good as real. Rows that are complete are
 from __future__ import annotations
 
 import json
-import os
 import signal
 import statistics
 import subprocess
@@ -87,7 +86,7 @@ def _train(config: Path, run: Path, overrides: Sequence[str], seconds: float) ->
         while process.poll() is None and sum(psutil.Process(process.pid).cpu_times()[:2]) < seconds:
             time.sleep(0.5)
         if process.poll() is None:
-            os.kill(process.pid, signal.SIGTERM)
+            process.terminate()
         if process.wait() not in (0, 128 + signal.SIGTERM):
             raise UserError(f"{run}: the training failed; see {run / 'log.txt'}")
 

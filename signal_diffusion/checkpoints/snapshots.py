@@ -13,6 +13,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from signal_diffusion.checkpoints.removing import UNFINISHED
 from signal_diffusion.checkpoints.writing import flush
 from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError
@@ -21,7 +22,6 @@ __all__ = ["FOLDER", "Snapshot", "list_snapshots", "remove_later_snapshots", "wr
 
 FOLDER = "ema-snapshots"
 _NAME = re.compile(r"step-(0|[1-9]\d*)-since-(0|[1-9]\d*)\.safetensors", re.ASCII)
-_UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def write_snapshot(parent: Path, step: int, origin: int, write: Callable[[Path],
         If writing fails; other snapshots are untouched.
     """
     final = parent / FOLDER / f"step-{step}-since-{origin}.safetensors"
-    unfinished = final.with_name(f"{_UNFINISHED}{final.name}")
+    unfinished = final.with_name(f"{UNFINISHED}{final.name}")
     kept = "earlier ones are untouched"
     try:
         with writing(final, "the EMA snapshot", needs=size, advice=f"{kept}; free some space and resume"):
@@ -78,5 +78,5 @@ def remove_later_snapshots(parent: Path, step: int) -> None:
     The checkpoints after `step` have to be removed before: a run could resume from one that has no snapshot.
     """
     later = [each.path for each in list_snapshots(parent) if each.step > step]
-    for path in (*later, *(parent / FOLDER).glob(f"{_UNFINISHED}*")):
+    for path in (*later, *(parent / FOLDER).glob(f"{UNFINISHED}*")):
         path.unlink(missing_ok=True)

@@ -124,13 +124,14 @@ def _steps(training: Training, extent: Extent | None) -> str:
 def _snapshots(training: Training, trained: int, extent: Extent | None) -> list[str]:
     """A line with the size on disk of the EMA snapshots, if a run writes any."""
     from signal_diffusion.disks import amount
+    from signal_diffusion.training.intervals import in_steps
 
     if not (training.ema.enabled and training.ema.post_hoc):
         return []
     size, table = 4 * trained, training.checkpointing  # two averages in fp16
     if not extent or not table.interval or table.save_best_only:
         return [f"  EMA snapshots    {amount(size)} with each checkpoint"]
-    count = -(-extent.num_steps // (table.interval * (extent.steps_per_epoch if table.unit == "epochs" else 1)))
+    count = -(-extent.num_steps // in_steps(training, extent.steps_per_epoch).checkpointing.interval)
     return [
         f"  EMA snapshots    {amount(size)} with each checkpoint, {amount(count * size)} with {count:,} checkpoints"
     ]

@@ -32,7 +32,7 @@ class Preset:
     """The keys of [model.architecture] that are written; None = all."""
     pretrained: str = ""
     """Pretrained pipeline to start from; training then uses the latent space of its autoencoder."""
-    series: Mapping[str, Any] = field(default_factory=lambda: SERIES)
+    series: Mapping[str, Any] = field(default_factory=dict)
     """Values for time series, by dotted key."""
     note: str = ""
 
@@ -46,13 +46,14 @@ PRESETS: Mapping[str, Preset] = {
             "model.diffusion.loss": "velocity",
         },
     ),
-    "hourglass": Preset(batch_size=64, sizes=("depths", "widths", "kernel_sizes", "patch_size")),
-    "localmamba": Preset(batch_size=64, learning_rate=3e-4, sizes=("depths", "dims", "d_state", "patch_size")),
+    "hourglass": Preset(batch_size=64, sizes=("depths", "widths", "kernel_sizes", "patch_size"), series=SERIES),
+    "localmamba": Preset(
+        batch_size=64, learning_rate=3e-4, sizes=("depths", "dims", "d_state", "patch_size"), series=SERIES
+    ),
     "sd35": Preset(
         batch_size=16,
         learning_rate=5e-5,
         sizes=(),
-        series={},
         pretrained="stabilityai/stable-diffusion-3.5-medium",
         note="The weights are gated on the Hugging Face Hub: accept the licence there and log in (`hf auth login`), or "
         "set a local folder instead.",
@@ -95,9 +96,7 @@ def _values(backbone: str, representation: str, preset: Preset, architecture: Ta
             values[f"model.architecture.{key.name}"] = key.default
     values["model.diffusion.method"] = "rectified_flow"
     if representation == "timeseries":
-        known = {f"model.architecture.{key.name}" for key in architecture.keys}
-        series = preset.series.items()
-        values |= {key: value for key, value in series if "architecture" not in key or key in known}
+        values |= preset.series
     values["model.conditioning.type"] = "none" if is_image else "class"  # not every folder of images has labels
     if preset.pretrained:
         values |= {"model.autoencoder.enabled": True, "model.autoencoder.cache_latents": True}

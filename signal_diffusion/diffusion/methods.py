@@ -124,12 +124,12 @@ class Method:
 
         Hang et al., https://arxiv.org/abs/2303.09556
         """
+        if self.loss_in == "prediction" and self.snr_gamma is None:
+            return torch.ones_like(t, dtype=torch.promote_types(t.dtype, torch.float32))
         alpha, sigma, _, _, delta = self._solved(t, t)
         if self.loss_in != "prediction":
             a, b = PREDICTIONS[LOSSES[self.loss_in]](alpha, sigma)
             return ((alpha * b - sigma * a) / delta.abs().clamp(min=LEAST_DIVISOR)).square()
-        if self.snr_gamma is None:
-            return torch.ones_like(delta)
         least = TERMINAL_SNR if self.schedule.terminal_alpha == 0 else 0.0
         return (alpha / sigma).square().clamp(least, self.snr_gamma) * (sigma / delta).square()
 

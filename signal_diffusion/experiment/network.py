@@ -44,6 +44,7 @@ __all__ = [
     "model_of",
     "places_if_absent",
     "places_of",
+    "projection_of",
     "vae_of",
     "with_exported_paths",
 ]

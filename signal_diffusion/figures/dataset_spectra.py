@@ -95,7 +95,7 @@ class _ElectrodeGroup:
         return tensors[~tensors.isnan().flatten(1).all(1)]
 
     def spectrum(self, tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean spectrum of what `of` gives: Hz (F,), dB re 1 µV (F,)."""
+        """Mean spectrum of examples that `of` has selected: Hz (F,), dB re 1 µV (F,)."""
         found = self.representation.mean_spectrum(tensors)
         assert found is not None
         return found

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.montages import ENTRY
@@ -17,6 +15,7 @@ from signal_diffusion.data.recordings.positions import standard_positions
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.experiment.network import places_of
 
 if TYPE_CHECKING:
     from signal_diffusion.sampling.trained import Trained
@@ -118,5 +117,4 @@ def with_montage(trained: Trained, montage: Montage) -> Trained:
     if trained.places is not None:
         raise UserError(f"{trained.checkpoint}: has other electrodes already; start from the model as it was loaded")
     card = montage_card(trained.card, montage)
-    places = torch.tensor([card.positions[name] for name in card.channels])
-    return replace(trained, card=card, representation=representation_of(card), places=places)
+    return replace(trained, card=card, representation=representation_of(card), places=places_of(card))

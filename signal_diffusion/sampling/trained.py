@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +78,6 @@ class Trained:
     @property
     def generator(self) -> SampleGenerator:
         """The sample generator of the model, on the available device."""
-        projection = projection_of(self.experiment.model, self.card, self.representation)
         return SampleGenerator(
             method=self.method,
             sampling=self.sampling,
@@ -87,9 +86,14 @@ class Trained:
             device=device_of(self.experiment.compute),
             takes_known=self.model.takes_known,
             places=self.places,
-            # other electrodes may be some of a head, whose average is not zero
-            project=None if self.places is not None else projection,
+            project=self._projection(),
         )
+
+    def _projection(self) -> Callable[[Tensor], Tensor] | None:
+        """See `projection_of`; None for other electrodes, which may be some of a head, whose average is not zero."""
+        if self.places is not None:
+            return None
+        return projection_of(self.experiment.model, self.card, self.representation)
 
 
 def device_of(compute: schema.Compute) -> str:

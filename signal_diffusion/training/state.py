@@ -148,8 +148,8 @@ def writers(
 ) -> dict[str, checkpoints.Writer]:
     """Writers of a checkpoint's files by name; of the model only trained weights; `attachments` are texts.
 
-    They write copies in the host's memory of what all this is now. `post_hoc` are copies already: of the averages of
-    post-hoc EMA, if there are any.
+    They write copies, in the host's memory, of the present values. `post_hoc`, the averages of post-hoc EMA if there
+    are any, has been copied before.
     """
     files: dict[str, checkpoints.Writer] = {
         checkpoints.WEIGHTS: partial(save_file, copied(trained_state(model))),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from signal_diffusion.data.recordings.recording import Recording
 
-__all__ = ["Source", "open_source", "rate_ratio"]
+__all__ = ["Source", "open_source", "rate_ratio", "samples_of_gap"]
 
 logger = logging.getLogger(__name__)
 
@@ -136,13 +136,19 @@ def open_source(recording: Recording, options: ReadOptions) -> Source:
         good=good,
         ratio=rate_ratio(rate, sfreq),
         volts_per_unit=options.volts_per_unit or (1.0 if known is None else known.volts_per_unit),
-        gaps=tuple((math.floor(round(a * sfreq, 6)), math.ceil(round(b * sfreq, 6))) for a, b in options.gaps),
+        gaps=tuple(samples_of_gap(gap, sfreq) for gap in options.gaps),
     )
 
 
 def rate_ratio(rate: float, sfreq: float) -> Fraction:
     """The rate of a dataset ÷ that of a recording; 1 if they are nearly the same."""
     return Fraction(rate / sfreq).limit_denominator(10_000)
+
+
+def samples_of_gap(gap: tuple[float, float], sfreq: float) -> tuple[int, int]:
+    """First sample and end of a gap, with samples that are only partly within."""
+    start, stop = (round(time * sfreq, 6) for time in gap)
+    return math.floor(start), math.ceil(stop)
 
 
 def _check_enough(present: Sequence[str], options: ReadOptions) -> None:

@@ -54,7 +54,7 @@ def read_given(
     """What is given, µV (channels, samples with the extension) float32, as a memory map in `folder`; the rest is 0.
 
     It is at the rate of the plan. The electrodes that are not given do not take part in the average reference.
-    `warns` is whether to warn of what may spoil the result.
+    `warns` is whether to print warnings about the recording.
     """
     options = ReadOptions(
         channels=plan.given,

@@ -13,12 +13,12 @@ import numpy as np
 
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.recordings.channels import canonical, find_channels, missing_channels
-from signal_diffusion.data.recordings.source import rate_ratio
+from signal_diffusion.data.recordings.source import rate_ratio, samples_of_gap
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.sampling.filling import CONTEXT
 from signal_diffusion.sampling.restoring.left_out import LeftOut, left_out_of
 from signal_diffusion.sampling.restoring.options import RestoreOptions
-from signal_diffusion.sampling.restoring.times import merged_gaps, samples_of_gap, start_of
+from signal_diffusion.sampling.restoring.times import merged_gaps, start_of
 
 if TYPE_CHECKING:
     import mne

@@ -1,8 +1,7 @@
-"""Times of a recording to restore: its date, and its gaps in seconds and samples."""
+"""Times of a recording to restore: its date, and its gaps."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["merged_gaps", "samples_of_gap", "start_of"]
+__all__ = ["merged_gaps", "start_of"]
 
 YEARS = range(1985, 2038)
 """That both EDF and FIF can store."""
@@ -32,9 +31,3 @@ def merged_gaps(gaps: Sequence[tuple[float, float]], sfreq: float) -> tuple[tupl
             start, stop = merged[-1][0], max(stop, merged.pop()[1])
         merged.append((start, stop))
     return tuple(merged)
-
-
-def samples_of_gap(gap: tuple[float, float], sfreq: float) -> tuple[int, int]:
-    """First sample and end of a gap, with samples that are only partly within."""
-    start, stop = (round(time * sfreq, 6) for time in gap)
-    return math.floor(start), math.ceil(stop)
