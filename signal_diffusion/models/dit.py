@@ -24,6 +24,7 @@ from signal_diffusion.models.conditioning.electrodes import PlaceEmbedding, embe
 from signal_diffusion.models.conditioning.embeddings import ConditioningEmbedding, TimestepEmbedding
 from signal_diffusion.models.denoiser import Denoiser, check_heads
 from signal_diffusion.models.hierarchy import patch_of, token_grids
+from signal_diffusion.models.patches import Patches
 
 __all__ = ["DiT", "DiTArchitecture"]
 
@@ -41,6 +42,9 @@ class DiTArchitecture:
     patch_size: tuple[SideOrNone, Side] = (4, 4)
     """Rows and columns of a patch, which becomes a token; they divide the example's. If rows are electrodes: [1, n], a
     token of each electrode, or [0, n], tokens of all electrodes, many times fewer."""
+    patch_overlap: bool = False
+    """Whether a patch also spans half of the columns of both its neighbours, and outputs are cross-faded there. For
+    signals: otherwise they jump at the borders of patches."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
     """Hidden width of the feed-forward divided by the model's width, 0.25 to 64."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -77,11 +81,12 @@ class DiT(Denoiser):
         super().__init__()
         self.check(architecture)
         self.takes_known = known
-        channels, width = shape[0], _width(architecture)
-        self.patch_size = patch_of(architecture.patch_size, shape)
-        (grid,) = token_grids(shape, self.patch_size, electrode_rows=electrode_rows)
+        width = _width(architecture)
+        patch_size = patch_of(architecture.patch_size, shape)
+        (grid,) = token_grids(shape, patch_size, electrode_rows=electrode_rows)
         self.num_tokens = math.prod(grid)
-        token_size = channels * math.prod(self.patch_size)
+        self.patches = Patches(patch_size, overlap=architecture.patch_overlap)
+        token_size = shape[0] * self.patches.num_values
         self.patch_embedding = nn.Linear((1 + known) * token_size, width)
         self.register_buffer("positions", _positions(grid, width, electrode_rows=electrode_rows), persistent=False)
         self.electrodes: nn.Embedding | PlaceEmbedding | None = None
@@ -115,12 +120,12 @@ class DiT(Denoiser):
         if self.conditioning is not None:
             condition = condition + self.conditioning(cond)
         condition = F.silu(condition)
-        patches = self.patch_embedding(patchify(self.with_known(x, cond), self.patch_size))  # (B, N, D)
-        tokens = patches + self._position_embedding(cond, num_rows=x.shape[2])
+        tokens = self.patch_embedding(self.patches.cut(self.with_known(x, cond)))  # (B, N, D)
+        tokens = tokens + self._position_embedding(cond, num_rows=x.shape[2])
         for block in self.layers:
             tokens = self.apply_block(block, tokens, condition)
         shift, scale = self.modulation(condition).float()[:, None].chunk(2, dim=-1)
-        return unpatchify(self.output(_modulated(tokens, shift, scale)), x.shape, self.patch_size)
+        return self.patches.join(self.output(_modulated(tokens, shift, scale)), x.shape)
 
     def _position_embedding(self, cond: Conditioning, num_rows: int) -> Tensor:
         """The embedding of each token's position or electrode, (N, D) or (B, N, D)."""
@@ -167,22 +172,6 @@ class _Block(nn.Module):
         q, k = _head_norm(q, self.query_norm), _head_norm(k, self.key_norm)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         return self.projection(attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-def patchify(x: Tensor, patch_size: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) → tokens (B, N, C·ph·pw), row by row."""
-    batch, channels, height, width = x.shape
-    ph, pw = patch_size
-    x = x.reshape(batch, channels, height // ph, ph, width // pw, pw)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * ph * pw)
-
-
-def unpatchify(tokens: Tensor, shape: Sequence[int], patch_size: tuple[int, int]) -> Tensor:
-    """The inverse of `patchify` for examples of `shape` (B, C, H, W)."""
-    batch, channels, height, width = shape
-    ph, pw = patch_size
-    x = tokens.reshape(batch, height // ph, width // pw, channels, ph, pw)
-    return x.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.conditioning.attributes import Caption, Categorical, Conditioning, Numeric
-from signal_diffusion.models.dit import DiT, DiTArchitecture, patchify, unpatchify
+from signal_diffusion.models.dit import DiT, DiTArchitecture
 from signal_diffusion.models.flops import forward_flops
 
 LABEL = Categorical("label", ("relaxed", "alert"))
@@ -168,11 +168,20 @@ def test_any_shape_and_any_patch_that_divides_it_are_accepted(shape, patch_size,
     assert model(x, t, cond).shape == x.shape
 
 
-@pytest.mark.parametrize("patch_size", [(4, 2), (1, 16), (8, 1)])
-def test_unpatchify_undoes_patchify(patch_size):
-    x, _, _ = inputs()
+def test_overlapping_patches_see_and_change_half_of_their_neighbours():
+    # without attention between tokens, what one sees and changes is its patch
+    model = tiny(patch_size=(0, 4), patch_overlap=True, electrode_rows=True, num_layers=1).double()
+    with torch.no_grad():
+        model.layers[0].projection.weight.zero_()
+    x, t, cond = inputs(batch=1)
+    x = x.double().requires_grad_()
+    token = torch.zeros_like(x)
+    token[..., 8] = 1  # the first column of the third patch, of which the second has a share
 
-    assert torch.equal(unpatchify(patchify(x, patch_size), x.shape, patch_size), x)
+    (seen,) = torch.autograd.grad((model(x, t.double()[:1], cond) * token).sum(), x)
+
+    columns = seen.abs().sum((0, 1, 2)).nonzero().flatten().tolist()
+    assert columns == [*range(2, 14)]  # columns 2 to 9 of the second patch, 6 to 13 of the third
 
 
 @pytest.mark.parametrize("dims", [(-2,), (-1,)])
