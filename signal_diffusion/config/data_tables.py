@@ -106,6 +106,9 @@ class ColorJitter:
 class Augmentation:
     """[data.augmentation]: random changes of training examples, different each time an example is used."""
 
+    mirror: bool = False
+    """Swap the electrodes of left and right in half of the windows; only for time series, and not with labels of a
+    side, such as movements of the left or right hand. Worth it if there are few people."""
     horizontal_flip: bool = False
     """Mirror half of the images, left to right; only for `representation = "image"`."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0

@@ -8,31 +8,56 @@ none. A disabled augmentation uses no random numbers.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from signal_diffusion.config import schema
+from signal_diffusion.data.mirroring import Mirror, mirror_of
 
-__all__ = ["augment"]
+if TYPE_CHECKING:
+    from signal_diffusion.data.card import DatasetCard
+    from signal_diffusion.data.representations.representation import Representation
+
+__all__ = ["Augmenting", "augmenting_of"]
 
 
-def augment(x: Tensor, table: schema.Augmentation, generator: torch.Generator) -> Tensor:
-    """Augment a batch (B, C, H, W) in [-1, 1]; all random numbers come from `generator`, on the device of `x`.
+@dataclass(frozen=True, kw_only=True)
+class Augmenting:
+    """Augments batches as [data.augmentation] says."""
 
-    In this order: flip, rotation, colours, noise; only noise may leave [-1, 1].
-    """
-    if table.horizontal_flip:
-        flipped = torch.rand(len(x), generator=generator, device=x.device) < 0.5
-        x = torch.where(flipped[:, None, None, None], x.flip(-1), x)
-    if table.rotation_degrees:
-        x = _rotated(x, _uniform(x, generator) * math.radians(table.rotation_degrees))
-    if table.color_jitter.enabled:
-        x = _jittered(x, *(1 + table.color_jitter.strength * _uniform(x, generator) for _ in range(3)))
-    if table.gaussian_noise_std:
-        x = x + table.gaussian_noise_std * torch.randn(x.shape, generator=generator, device=x.device)
-    return x
+    table: schema.Augmentation = field(default_factory=schema.Augmentation)
+    mirror: Mirror | None = None
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment (B, C, H, W) in [-1, 1]; all random numbers come from `generator`, on the device of `x`.
+
+        In this order: mirrored electrodes, flip, rotation, colours, noise; only noise may leave [-1, 1].
+        """
+        if self.mirror:
+            x = torch.where(_half(x, generator), self.mirror(x), x)
+        table = self.table
+        if table.horizontal_flip:
+            x = torch.where(_half(x, generator), x.flip(-1), x)
+        if table.rotation_degrees:
+            x = _rotated(x, _uniform(x, generator) * math.radians(table.rotation_degrees))
+        if table.color_jitter.enabled:
+            x = _jittered(x, *(1 + table.color_jitter.strength * _uniform(x, generator) for _ in range(3)))
+        if table.gaussian_noise_std:
+            x = x + table.gaussian_noise_std * torch.randn(x.shape, generator=generator, device=x.device)
+        return x
+
+
+def augmenting_of(table: schema.Augmentation, card: DatasetCard, representation: Representation) -> Augmenting:
+    """The augmentation of a dataset's examples."""
+    return Augmenting(table=table, mirror=mirror_of(card, representation) if table.mirror else None)
+
+
+def _half(x: Tensor, generator: torch.Generator) -> Tensor:  # (B, 1, 1, 1), each true with probability 1/2
+    return torch.rand(len(x), generator=generator, device=x.device)[:, None, None, None] < 0.5
 
 
 def _uniform(x: Tensor, generator: torch.Generator) -> Tensor:  # (B,) in [-1, 1]

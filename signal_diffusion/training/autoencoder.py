@@ -23,6 +23,7 @@ from signal_diffusion.checkpoints import Writer
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.rules.effects import without_effect
 from signal_diffusion.config.writing import to_toml
+from signal_diffusion.data.augmentation import augmenting_of
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.data.montages import check_whole
@@ -170,7 +171,7 @@ def _components(start: Start[AutoencoderExperiment], dataset: Dataset, model: Kl
     objective = Reconstruction(
         representation=representation,
         loss=experiment.model.loss,
-        augmentation=experiment.data.augmentation,
+        augmentation=augmenting_of(experiment.data.augmentation, dataset.card, representation),
         latent_shape=model.latent_shape,
     )
     return Components(

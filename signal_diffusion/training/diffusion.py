@@ -21,6 +21,7 @@ from accelerate.utils import gather_object
 from signal_diffusion.config import schema
 from signal_diffusion.config.sources import check_trains, expectations, written_keys
 from signal_diffusion.config.writing import to_toml
+from signal_diffusion.data.augmentation import augmenting_of
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import file_digests
@@ -150,7 +151,7 @@ def _components(
         objective=Denoising(
             method=method,
             encoding=encoding,
-            augmentation=experiment.data.augmentation,
+            augmentation=augmenting_of(experiment.data.augmentation, dataset.card, dataset.representation),
             cfg_dropout=conditioning.cfg_dropout if attributes else 0.0,
             attribute_dropout=conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
             masking=masking,

@@ -8,8 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from signal_diffusion.config import schema
-from signal_diffusion.data.augmentation import augment
+from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
@@ -28,7 +27,7 @@ class Denoising:
     method: Method
     encoding: Encoding | None
     """Encodes into the latent space, on the device; None = train on the examples themselves."""
-    augmentation: schema.Augmentation
+    augmentation: Augmenting
     cfg_dropout: float
     attribute_dropout: float
     masking: Masking | None = None
@@ -45,7 +44,7 @@ class Denoising:
         (x, attributes), present = batch, None
         if self.places is not None:
             x, present = without_absent(x)
-        x0 = augment(x, self.augmentation, generator)
+        x0 = self.augmentation(x, generator)
         if self.encoding:
             x0 = self.encoding(x0, generator)
         x0, known = x0 / self.method.data_std, None

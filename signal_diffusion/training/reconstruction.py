@@ -15,9 +15,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import Loss
-from signal_diffusion.data.augmentation import augment
+from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import Batch, Examples, evenly_spaced
 from signal_diffusion.data.representations.representation import Representation
@@ -38,14 +37,14 @@ class Reconstruction:
 
     representation: Representation
     loss: Loss
-    augmentation: schema.Augmentation
+    augmentation: Augmenting
     latent_shape: tuple[int, int, int]
 
     def __call__(
         self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
     ) -> Tensor:
         """The mean loss of a batch; latents are sampled with `generator`."""
-        x = augment(batch[0], self.augmentation, generator)
+        x = self.augmentation(batch[0], generator)
         noise = torch.randn(len(x), *self.latent_shape, generator=generator, device=x.device)
         return self.losses(x, *network(x, noise)).mean()
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from signal_diffusion.config.schema import Augmentation, ColorJitter
-from signal_diffusion.data.augmentation import _grey, _jittered, augment
+from signal_diffusion.data.augmentation import Augmenting, _grey, _jittered
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_experiment
 
@@ -33,19 +33,19 @@ def images(channels: int = 3, count: int = 200) -> Tensor:
 def test_disabled_augmentation_changes_nothing_and_uses_no_random_numbers() -> None:
     before = generator()
     x = images()
-    assert augment(x, Augmentation(), before) is x
+    assert Augmenting()(x, before) is x
     assert torch.equal(before.get_state(), generator().get_state())
 
 
 def test_only_noise_uses_the_same_random_numbers_as_before() -> None:
     x = images()
     expected = x + 0.1 * torch.randn(x.shape, generator=generator())
-    assert torch.equal(augment(x, Augmentation(gaussian_noise_std=0.1), generator()), expected)
+    assert torch.equal(Augmenting(table=Augmentation(gaussian_noise_std=0.1))(x, generator()), expected)
 
 
 def test_augmentation_depends_only_on_the_given_generator() -> None:
     x, state = images(), torch.get_rng_state()
-    first, again, other = (augment(x, EVERYTHING, generator(seed)) for seed in (1, 1, 2))
+    first, again, other = (Augmenting(table=EVERYTHING)(x, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.shape == x.shape and first.dtype == x.dtype
@@ -53,7 +53,7 @@ def test_augmentation_depends_only_on_the_given_generator() -> None:
 
 def test_half_of_the_images_are_mirrored_and_the_others_unchanged() -> None:
     x = images()
-    flipped = augment(x, Augmentation(horizontal_flip=True), generator())
+    flipped = Augmenting(table=Augmentation(horizontal_flip=True))(x, generator())
     mirrored = (flipped == x.flip(-1)).flatten(1).all(1)
     alike = (flipped == x).flatten(1).all(1)
     assert (mirrored ^ alike).all() and 75 < mirrored.sum() < 125
@@ -63,7 +63,7 @@ def test_each_image_is_rotated_by_its_own_angle_within_the_limit() -> None:
     edge = torch.linspace(-1, 1, 65)
     height, width = torch.meshgrid(edge, edge, indexing="ij")
     bar = torch.exp(-((height / 0.05) ** 2)) * 2 - 1  # a horizontal line
-    rotated = augment(bar.expand(300, 1, -1, -1), Augmentation(rotation_degrees=30.0), generator())
+    rotated = Augmenting(table=Augmentation(rotation_degrees=30.0))(bar.expand(300, 1, -1, -1), generator())
     weight = ((rotated[:, 0] + 1) / 2) * ((height**2 + width**2) < 0.8)
     slope = (
         torch.atan2(2 * (weight * height * width).sum((1, 2)), (weight * (width**2 - height**2)).sum((1, 2))).rad2deg()
@@ -75,17 +75,17 @@ def test_each_image_is_rotated_by_its_own_angle_within_the_limit() -> None:
 
 def test_rotation_introduces_no_other_colour() -> None:
     white = torch.ones(20, 1, 16, 16)
-    rotated = augment(white, Augmentation(rotation_degrees=180.0), generator())
+    rotated = Augmenting(table=Augmentation(rotation_degrees=180.0))(white, generator())
     assert torch.allclose(rotated, white, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_brightness_factors_are_within_the_strength(channels: int) -> None:
     x = torch.zeros(500, channels, 4, 4)  # on uniform grey, only brightness has an effect
-    jitter = Augmentation(color_jitter=ColorJitter(enabled=True, strength=0.4))
-    factors = augment(x, jitter, generator())[:, 0, 0, 0] + 1
+    jitter = Augmenting(table=Augmentation(color_jitter=ColorJitter(enabled=True, strength=0.4)))
+    factors = jitter(x, generator())[:, 0, 0, 0] + 1
     assert 0.6 <= factors.min() < 0.62 and 1.38 < factors.max() <= 1.4
-    jittered = augment(images(channels), jitter, generator())
+    jittered = jitter(images(channels), generator())
     assert jittered.min() >= -1 and jittered.max() <= 1
 
 
@@ -104,7 +104,7 @@ def test_contrast_scales_about_the_mean_and_zero_saturation_is_grey() -> None:
 
 def test_colour_jitter_keeps_grey_images_grey() -> None:
     grey = images(1).expand(-1, 3, -1, -1)
-    jittered = augment(grey, Augmentation(color_jitter=ColorJitter(enabled=True)), generator())
+    jittered = Augmenting(table=Augmentation(color_jitter=ColorJitter(enabled=True)))(grey, generator())
     assert (jittered[:, 0] - jittered[:, 2]).abs().max() < 1e-6
 
 
@@ -115,7 +115,7 @@ def test_augmentation_does_not_synchronise_with_the_device() -> None:
             return function(*arguments, **(options or {}))
 
     with Watch():
-        augment(images(), EVERYTHING, generator())
+        Augmenting(table=EVERYTHING)(images(), generator())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from signal_diffusion.config import schema
+from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.data.reference import Reference
 from signal_diffusion.diffusion.methods import rectified_flow
 from signal_diffusion.known import Known
@@ -107,7 +108,7 @@ def objective(places: Tensor | None) -> Denoising:
     return Denoising(
         method=replace(METHOD, data_std=0.1),
         encoding=None,
-        augmentation=schema.Augmentation(gaussian_noise_std=0.01),
+        augmentation=Augmenting(table=schema.Augmentation(gaussian_noise_std=0.01)),
         cfg_dropout=0.2,
         attribute_dropout=0.0,
         masking=masking(),

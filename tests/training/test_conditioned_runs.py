@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
 from signal_diffusion.config import schema
-from signal_diffusion.config.schema import Augmentation
+from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import open_split
 from signal_diffusion.diffusion.methods import rectified_flow
@@ -350,7 +350,7 @@ def dropped(cond: Conditioning, *, cfg: float, each: float) -> Conditioning:
     objective = Denoising(
         method=rectified_flow(),
         encoding=None,
-        augmentation=Augmentation(),
+        augmentation=Augmenting(),
         cfg_dropout=cfg,
         attribute_dropout=each,
     )

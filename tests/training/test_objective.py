@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from signal_diffusion.config.schema import Augmentation
+from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.diffusion.methods import rectified_flow
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.training.objective import Denoising
@@ -43,7 +43,11 @@ def accelerator() -> Accelerator:
 
 def test_training_normalises_data_to_unit_variance(accelerator: Accelerator) -> None:
     objective = Denoising(
-        method=METHOD, encoding=None, augmentation=Augmentation(), cfg_dropout=0.0, attribute_dropout=0.0
+        method=METHOD,
+        encoding=None,
+        augmentation=Augmenting(),
+        cfg_dropout=0.0,
+        attribute_dropout=0.0,
     )
     network = Zero()
     loss = objective(network, (DATA, {}), torch.Generator().manual_seed(0), accelerator)

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from signal_diffusion.config import schema
-from signal_diffusion.config.schema import Augmentation
+from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.diffusion.methods import PREDICTIONS, ddpm, rectified_flow
@@ -126,7 +126,7 @@ def test_the_objective_adds_it_to_the_squared_error_of_the_same_noise_and_leaves
         objective = Denoising(
             method=method,
             encoding=None,
-            augmentation=Augmentation(),
+            augmentation=Augmenting(),
             cfg_dropout=0.0,
             attribute_dropout=0.0,
             perceptual=perceptual,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.config.autoencoder_tables import Loss
-from signal_diffusion.config.schema import Augmentation
+from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.data.representations.registry import REPRESENTATIONS
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.training.reconstruction import Reconstruction, ReconstructionPreviews, divergence
@@ -27,7 +27,10 @@ def fitted(name: str) -> Representation:
 
 def objective(name: str, **loss: float) -> Reconstruction:
     return Reconstruction(
-        representation=fitted(name), loss=Loss(**loss), augmentation=Augmentation(), latent_shape=(1, 1, 1)
+        representation=fitted(name),
+        loss=Loss(**loss),
+        augmentation=Augmenting(),
+        latent_shape=(1, 1, 1),
     )
 
 

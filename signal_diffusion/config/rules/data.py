@@ -50,6 +50,11 @@ def augmentation(experiment: AnyExperiment) -> Iterator[Finding]:
         "rotation_degrees": (augmentation.rotation_degrees, "mixes time with frequency or electrodes"),
         "color_jitter.enabled": (augmentation.color_jitter.enabled, "changes microvolts"),
     }
+    if augmentation.mirror and representation != "timeseries":
+        yield (
+            "data.augmentation.mirror",
+            f"swaps the rows of time series (data.representation = {representation!r}); use it only with 'timeseries'",
+        )
     for key, (on, harm) in harms.items():
         if on and representation != "image":
             yield (
