@@ -57,7 +57,8 @@ def restoration(
     """Take electrodes, gaps and the last quarter from real windows, and compare what is restored with the truth.
 
     Next to the model stand MNE's spherical splines and a ridge regression for electrodes, and linear interpolation and
-    autoregression for gaps. Takes windows × scenarios × draws samples.
+    autoregression for gaps. Takes windows × scenarios × draws samples. For a model that knows electrodes by position,
+    --real may be a dataset with more electrodes: these are restored, too.
     """
     check_start(output)
     shares = _numbers("--missing", missing or (QUICK_SHARES if quick else SHARES), most=1.0)
@@ -73,7 +74,7 @@ def restoration(
     with named_in_errors({} if steps is None else {"steps": "--steps"}):
         checkpoint = checkpoint_at(model, overrides)
         experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)
-    dataset, split = judged_dataset(experiment, card, split)
+    dataset, split = judged_dataset(experiment, card, split, may_have_more_electrodes=True)
     trained = load_trained(checkpoint, overrides)
     with progress_bars() as progress:
         report = assess_restoration(

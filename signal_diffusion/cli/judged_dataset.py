@@ -34,11 +34,13 @@ def overrides_of(real: str | None) -> tuple[list[str], str]:
     return [f"data.paths.root={json.dumps(str(root))}", "data.source=dataset"], split
 
 
-def judged_dataset(experiment: Experiment, card: DatasetCard, split: str) -> tuple[Dataset, str]:
+def judged_dataset(
+    experiment: Experiment, card: DatasetCard, split: str, *, may_have_more_electrodes: bool = False
+) -> tuple[Dataset, str]:
     """The dataset of a model's experiment and card, and the checked name of its split (see `checked_split`)."""
     from signal_diffusion.experiment.dataset import dataset_of
     from signal_diffusion.sampling.privacy_inputs import checked_split, other_advice
 
     with other_advice("give the folder of the run's dataset with --real"):
         dataset = dataset_of(experiment.data, min_channels=card.min_channels)
-    return dataset, checked_split(dataset, card, split)
+    return dataset, checked_split(dataset, card, split, may_have_more_electrodes=may_have_more_electrodes)

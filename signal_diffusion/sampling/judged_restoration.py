@@ -14,11 +14,12 @@ from signal_diffusion.evaluation.restoration.gaps import ORDER, autoregressive, 
 from signal_diffusion.evaluation.restoration.judging import MODEL, rows_of
 from signal_diffusion.evaluation.restoration.metrics import LEAST_DRAWS, scores_of
 from signal_diffusion.evaluation.restoration.report import Restoration
-from signal_diffusion.evaluation.restoration.scenarios import Scenario, referenced, scenarios_of
+from signal_diffusion.evaluation.restoration.scenarios import Scenario, referenced, scenarios_of, without_new
 from signal_diffusion.experiment.conditions import distinct_captions
 from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.sampling.given_windows import check_fills_windows, window_filler
+from signal_diffusion.sampling.montages import montage_named, with_montage
 from signal_diffusion.sampling.privacy_inputs import OnProgress
 from signal_diffusion.sampling.provenance import checkpoint_name, weight_hashes
 from signal_diffusion.sampling.restoration_inputs import Judged, windows_to_restore
@@ -47,7 +48,8 @@ def assess_restoration(
     Parameters
     ----------
     dataset, split
-        What the model was trained on, and the split with people whom it was not trained on (see `checked_split`).
+        What the model was trained on, and the split with people whom it was not trained on (see `checked_split`). The
+        dataset may have more electrodes, if the model knows them by their places; they are then a scenario.
     windows
         Number of windows, spread over the people.
     draws
@@ -65,8 +67,12 @@ def assess_restoration(
         trained = with_captions(
             trained, distinct_captions([dataset.open(split)], dataset.card, dataset.data.columns.caption)
         )
+    own = trained.card.channels
+    if dataset.card.channels != own:
+        trained = with_montage(trained, montage_named(",".join(dataset.card.channels), dataset.card, "--real"))
     judged, notes = windows_to_restore(trained, dataset, split, windows, seed)
     scenarios, left_out = scenarios_of(judged.signals.shape, judged.sfreq, shares=shares, gaps=gaps, seed=seed)
+    scenarios = [*without_new(judged.signals.shape, dataset.card.channels, own), *scenarios]
     notes += left_out
     if lacking := [name for name in dataset.card.channels if name not in dataset.card.positions]:
         notes.append(f"no splines: the dataset has no position of {', '.join(lacking)}")

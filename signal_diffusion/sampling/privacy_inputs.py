@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -42,13 +42,15 @@ def options_for(experiment: schema.Experiment, card: DatasetCard, num: int, like
     return request_options(like=like, num=num)
 
 
-def checked_split(dataset: Dataset, card: DatasetCard, split: str) -> str:
+def checked_split(dataset: Dataset, card: DatasetCard, split: str, *, may_have_more_electrodes: bool = False) -> str:
     """The card's name of the split of people who were not trained on.
 
     Parameters
     ----------
     card
         Card in the checkpoint: of the dataset that the model was trained on.
+    may_have_more_electrodes
+        Whether it may also be a dataset with further electrodes; the people of the split must be new all the same.
 
     Raises
     ------
@@ -64,6 +66,10 @@ def checked_split(dataset: Dataset, card: DatasetCard, split: str) -> str:
             f"trained on, such as --real {dataset.root}:validation"
         )
     train = dataset.split(dataset.data.paths.train)
+    if may_have_more_electrodes and {*dataset.card.channels} > {*card.channels}:
+        _check_comparable(dataset, card)
+        _check_new_people(dataset, name, card.splits[train]["subjects"])
+        return name
     with other_advice("restore the file, or make the dataset again"):
         now = checked(dataset, [train, name], card)
     changed = [each for each in different_files(card, now.card) if each.startswith(f"{train}/")] if card.files else []
@@ -72,12 +78,27 @@ def checked_split(dataset: Dataset, card: DatasetCard, split: str) -> str:
             f"--real {dataset.root}: {listed(changed)} is not what the model was trained on (another SHA-256), so that "
             "nothing can be said about its training data; give the dataset of the run"
         )
-    if shared := {*splits[train]["subjects"]} & {*splits[name]["subjects"]}:
+    _check_new_people(dataset, name, splits[train]["subjects"])
+    return name
+
+
+def _check_new_people(dataset: Dataset, split: str, trained_on: Sequence[str]) -> None:
+    if shared := {*trained_on} & {*dataset.card.splits[split]["subjects"]}:
         raise UserError(
-            f"--real {dataset.root}:{name}: {listed(sorted(map(str, shared)))} are in the training split too; name a "
+            f"--real {dataset.root}:{split}: {listed(sorted(map(str, shared)))} are in the training split too; name a "
             "split of other people"
         )
-    return name
+
+
+def _check_comparable(dataset: Dataset, card: DatasetCard) -> None:
+    """Raise a `UserError` if a dataset differs from that of a card in more than its electrodes."""
+    facts = [(each.sampling_rate, each.window, each.preprocessing.get("reference")) for each in (dataset.card, card)]
+    if facts[0] != facts[1]:
+        now, then = (", ".join(map(str, each)) for each in facts)
+        raise UserError(
+            f"--real {dataset.root}: sampling rate, window and reference are {now}, expected those of the training "
+            f"data, {then}; prepare it with the same options except --channels"
+        )
 
 
 def draw(trained: Trained, request: Request, on_progress: OnProgress = lambda what, done, total: None) -> Samples:

@@ -116,3 +116,68 @@ def test_people_who_were_trained_on_are_refused(masked_run: Path, tmp_path: Path
 
     with pytest.raises(UserError, match="are in the training split too"):
         judge(masked_run, tmp_path / "report", "--real", f"{root}:train")
+
+
+@pytest.fixture(scope="module")
+def few_and_more(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Datasets of the same five people, with four electrodes and with six."""
+    folder = tmp_path_factory.mktemp("montages")
+    names = ["Fp1", "Fp2", "C3", "C4", "O1", "O2"]
+    for person in range(5):
+        (folder / "eeg" / f"sub-{person}").mkdir(parents=True)
+        signals = 10 * np.random.default_rng(person).standard_normal((6, 1200))
+        np.save(folder / "eeg" / f"sub-{person}" / "rest.npy", signals)
+    for name, channels in {"few": names[:4], "more": names}.items():
+        words = ["prepare", str(folder / "eeg"), "--output", str(folder / name), "--representation", "timeseries"]
+        words += ["--sfreq", "125", "--ch-names", ",".join(names), "--units", "uV", "--window", "256"]
+        result = CliRunner().invoke(app, [*words, "--channels", ",".join(channels)])
+        assert not result.exit_code, result.output
+    return folder / "few", folder / "more"
+
+
+@pytest.fixture(scope="module")
+def run_by_position(
+    experiment_file: Path, few_and_more: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "position"
+    train(
+        experiment_file,
+        output_dir=folder,
+        overrides=(
+            *(f"data.paths.root={few_and_more[0]}", "data.representation=timeseries", "data.loading.batch_size=1"),
+            *("model.architecture.patch_size=[1,64]", "training.masking.probability=0.8"),
+            *("model.conditioning.electrodes=position", "model.conditioning.type=none"),
+            *("training.max_steps=1", "training.validation.enabled=false"),
+        ),
+    )
+    return folder
+
+
+def test_electrodes_that_were_not_trained_on_are_restored_and_judged(
+    run_by_position: Path, few_and_more: tuple[Path, Path], tmp_path: Path
+) -> None:
+    judge(run_by_position, tmp_path / "report", "--real", str(few_and_more[1]), "--draws", "9")
+
+    rows = json.loads((tmp_path / "report" / "report.json").read_text())["rows"]
+    assert [(row["scenario"], row["method"]) for row in rows[:3]] == [
+        ("not trained on: O1, O2", name) for name in ("splines", "ridge", "model")
+    ]
+
+
+def test_people_who_were_trained_on_are_refused_with_more_electrodes_too(
+    run_by_position: Path, few_and_more: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="are in the training split too"):
+        judge(run_by_position, tmp_path / "report", "--real", f"{few_and_more[1]}:train")
+
+
+def test_a_model_by_name_is_refused_more_electrodes(
+    experiment_file: Path, few_and_more: tuple[Path, Path], tmp_path: Path
+) -> None:
+    few, more = few_and_more
+    overrides = [f"data.paths.root={few}", "data.representation=timeseries", "model.architecture.patch_size=[1,64]"]
+    overrides += ["data.loading.batch_size=1", "training.max_steps=1", "training.validation.enabled=false"]
+    train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides, "model.conditioning.type=none"))
+
+    with pytest.raises(UserError, match="the model knows electrodes by name"):
+        judge(tmp_path / "run", tmp_path / "report", "--real", str(more))

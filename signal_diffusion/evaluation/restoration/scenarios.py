@@ -8,7 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["GAPS", "SHARES", "Scenario", "referenced", "scenarios_of"]
+from signal_diffusion.errors import listed
+
+__all__ = ["GAPS", "SHARES", "Scenario", "referenced", "scenarios_of", "without_new"]
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Shares of electrodes that are missing."""
@@ -67,6 +69,15 @@ def scenarios_of(
     name = f"continuation, {np.count_nonzero(end) / sfreq:.2g} s"
     found.append(Scenario(name=name, kind="continuation", missing=np.broadcast_to(end, shape)))
     return found, notes
+
+
+def without_new(shape: tuple[int, int, int], electrodes: Sequence[str], trained_on: Sequence[str]) -> list[Scenario]:
+    """The scenario in which exactly the electrodes that a model was not trained on are missing; [] if there is none."""
+    new = np.array([name not in trained_on for name in electrodes])
+    if not new.any():
+        return []
+    name = f"not trained on: {listed([each for each, is_new in zip(electrodes, new, strict=True) if is_new])}"
+    return [Scenario(name=name, kind="electrodes", missing=np.broadcast_to(new[:, None], shape))]
 
 
 def referenced(signals: np.ndarray, missing: np.ndarray) -> np.ndarray:
