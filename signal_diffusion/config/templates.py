@@ -42,6 +42,7 @@ PRESETS: Mapping[str, Preset] = {
         sizes=("num_layers", "num_attention_heads", "attention_head_dim", "patch_size"),
         series={
             "model.architecture.patch_size": [0, 8],
+            "model.architecture.patch_overlap": True,
             "model.diffusion.prediction": "sample",
             "model.diffusion.loss": "velocity",
         },
@@ -91,12 +92,12 @@ def _values(backbone: str, representation: str, preset: Preset, architecture: Ta
     }
     if preset.pretrained:
         values["model.pretrained"] = preset.pretrained
+    series = preset.series if representation == "timeseries" else {}
     for key in architecture.keys:
-        if preset.sizes is None or key.name in preset.sizes:
-            values[f"model.architecture.{key.name}"] = key.default
-    values["model.diffusion.method"] = "rectified_flow"
-    if representation == "timeseries":
-        values |= preset.series
+        dotted = f"model.architecture.{key.name}"
+        if preset.sizes is None or key.name in preset.sizes or dotted in series:
+            values[dotted] = key.default
+    values |= {"model.diffusion.method": "rectified_flow"} | series
     values["model.conditioning.type"] = "none" if is_image else "class"  # not every folder of images has labels
     if preset.pretrained:
         values |= {"model.autoencoder.enabled": True, "model.autoencoder.cache_latents": True}

@@ -40,7 +40,7 @@ KEYS_OF_THE_SIXTEEN = [
     "training.optimizer.learning_rate",
 ]  # fmt: skip
 OF_THE_BACKBONE = ("model.architecture.", "model.pretrained", "model.autoencoder.")
-OF_LARGE_PATCHES = ("model.diffusion.prediction", "model.diffusion.loss")
+OF_LARGE_PATCHES = ("model.architecture.patch_overlap", "model.diffusion.prediction", "model.diffusion.loss")
 
 files = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 
