@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from signal_diffusion.stretches import stretches
+
 __all__ = ["CONTEXT", "FillWindow", "LongSignals", "fill", "filled_window", "windows_to_fill"]
 
 CONTEXT = 1 / 4
@@ -90,10 +92,10 @@ def windows_to_fill(known: np.ndarray, window: int) -> Iterator[tuple[int, int]]
     last = max(0, samples - window)
     gaps = [
         (first, stop)
-        for first, stop in _stretches(np.asarray(~known.any(axis=0)))
+        for first, stop in stretches(np.asarray(~known.any(axis=0)))
         if stop < samples and stop - first <= window - context
     ]
-    for first, stop in _stretches(np.asarray(~known.all(axis=0))):
+    for first, stop in stretches(np.asarray(~known.all(axis=0))):
         first = max(first, end)
         while first < stop:
             length = stop - first
@@ -103,9 +105,3 @@ def windows_to_fill(known: np.ndarray, window: int) -> Iterator[tuple[int, int]]
             end = next((begin for begin, after in gaps if first < begin < end < after), end)
             yield start, end
             first = end
-
-
-def _stretches(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First sample and end of each stretch of true values, (samples,)."""
-    edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0)).tolist()
-    return list(zip(edges[::2], edges[1::2], strict=True))

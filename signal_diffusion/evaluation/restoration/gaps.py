@@ -6,6 +6,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg import lstsq, toeplitz
 
+from signal_diffusion.stretches import stretches
+
 __all__ = ["ORDER", "autoregressive", "linear"]
 
 ORDER = 32
@@ -38,8 +40,7 @@ def autoregressive(signals: np.ndarray, missing: np.ndarray, order: int = ORDER)
 
 def _coefficients(signal: np.ndarray, given: np.ndarray, order: int) -> np.ndarray:
     """a of x_t = Σ a_k x_{t−k} + e_t, by least squares, forwards and backwards in time; (order,)."""
-    edges = np.flatnonzero(np.diff(given.astype(np.int8), prepend=0, append=0))
-    parts = [signal[first:stop] for first, stop in zip(edges[::2], edges[1::2], strict=True) if stop - first > order]
+    parts = [signal[first:stop] for first, stop in stretches(given) if stop - first > order]
     if not parts:
         return np.zeros(order)
     windows = np.concatenate([sliding_window_view(each, order + 1) for part in parts for each in (part, part[::-1])])

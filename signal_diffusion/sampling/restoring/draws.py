@@ -7,6 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+from signal_diffusion.sampling.restoring.mapped import mapped
+from signal_diffusion.stretches import stretches
+
 __all__ = ["Draws", "Stored", "draws_on_disk", "incomplete"]
 
 
@@ -54,7 +57,9 @@ class Draws:
     def __setitem__(self, key: tuple[slice, slice, slice], values: np.ndarray) -> None:
         """Write what is missing of a span [:, :, span]; only of draws on disk."""
         assert isinstance(self._stored, np.ndarray)
-        self._stored[:, :, key[2]] = values[:, self._rows]
+        missing = ~self._known[:, key[2]].all(axis=0)
+        for first, stop in stretches(missing):
+            self._stored[:, :, key[2]][..., first:stop] = values[:, self._rows, first:stop]
 
 
 def incomplete(known: np.ndarray) -> np.ndarray:
@@ -65,4 +70,4 @@ def incomplete(known: np.ndarray) -> np.ndarray:
 def draws_on_disk(path: Path, given: np.ndarray, known: np.ndarray, count: int) -> Draws:
     """So many draws in a new file, which has no data where nothing is missing in any electrode."""
     shape = (count, len(incomplete(known)), known.shape[1])
-    return Draws(given, known, np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape))
+    return Draws(given, known, mapped(path, shape, used=~known.all(axis=0)))

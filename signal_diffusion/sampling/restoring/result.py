@@ -16,6 +16,7 @@ from signal_diffusion.sampling.restoring.plan import Plan
 
 if TYPE_CHECKING:
     import mne
+from signal_diffusion.stretches import stretches
 
 __all__ = ["RESTORED", "Restoration"]
 
@@ -154,10 +155,7 @@ class Restoration:
         if self.plan.restored:
             found.append((0.0, total / sfreq, self.plan.restored))
         everything = ~self.known[self._rows].any(axis=0)
-        edges = np.flatnonzero(np.diff(everything.astype(np.int8), prepend=0, append=0))
-        for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            found.append((first / sfreq, (stop - first) / sfreq, ()))
-        return found
+        return found + [(first / sfreq, (stop - first) / sfreq, ()) for first, stop in stretches(everything)]
 
     @property
     def _rows(self) -> list[int]:
