@@ -97,7 +97,7 @@ def _values(backbone: str, representation: str, preset: Preset, architecture: Ta
         dotted = f"model.architecture.{key.name}"
         if preset.sizes is None or key.name in preset.sizes or dotted in series:
             values[dotted] = key.default
-    values |= {"model.diffusion.method": "rectified_flow"} | series
+    values |= {"model.diffusion.method": "rectified_flow", **series}
     values["model.conditioning.type"] = "none" if is_image else "class"  # not every folder of images has labels
     if preset.pretrained:
         values |= {"model.autoencoder.enabled": True, "model.autoencoder.cache_latents": True}

@@ -57,7 +57,7 @@ class Draws:
     def __setitem__(self, key: tuple[slice, slice, slice], values: np.ndarray) -> None:
         """Write what is missing of a span [:, :, span]; only of draws on disk."""
         assert isinstance(self._stored, np.ndarray)
-        missing = ~self._known[:, key[2]].all(axis=0)
+        missing = (~self._known[:, key[2]]).any(axis=0)
         for first, stop in stretches(missing):
             self._stored[:, :, key[2]][..., first:stop] = values[:, self._rows, first:stop]
 
@@ -70,4 +70,4 @@ def incomplete(known: np.ndarray) -> np.ndarray:
 def draws_on_disk(path: Path, given: np.ndarray, known: np.ndarray, count: int) -> Draws:
     """So many draws in a new file, which has no data where nothing is missing in any electrode."""
     shape = (count, len(incomplete(known)), known.shape[1])
-    return Draws(given, known, mapped(path, shape, used=~known.all(axis=0)))
+    return Draws(given, known, mapped(path, shape, used=(~known).any(axis=0)))

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from signal_diffusion.disks import writing
 from signal_diffusion.stretches import stretches
@@ -16,7 +17,7 @@ __all__ = ["mapped"]
 
 
 def mapped(
-    path: Path, shape: tuple[int, ...], dtype: type = np.float32, *, used: np.ndarray | None = None
+    path: Path, shape: tuple[int, ...], dtype: type = np.float32, *, used: ArrayLike | None = None
 ) -> np.ndarray:
     """A new array of zeros in an .npy file.
 
@@ -29,9 +30,8 @@ def mapped(
     """
     spans = [(0, shape[-1])] if used is None else stretches(used)
     rows, item = math.prod(shape[:-1]), np.dtype(dtype).itemsize
-    with writing(
-        path, "a part of the restored recording", needs=item * rows * sum(stop - first for first, stop in spans)
-    ):
+    size = item * rows * sum(stop - first for first, stop in spans)
+    with writing(path, "a part of the restored recording", needs=size):
         array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         if hasattr(os, "posix_fallocate"):  # Linux
             with path.open("r+b") as file:
