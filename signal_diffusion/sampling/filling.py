@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from signal_diffusion.stretches import stretches
+from signal_diffusion.data.stretches import stretches
 
 __all__ = ["CONTEXT", "FillWindow", "LongSignals", "fill", "filled_window", "windows_to_fill"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg import lstsq, toeplitz
 
-from signal_diffusion.stretches import stretches
+from signal_diffusion.data.stretches import stretches
 
 __all__ = ["ORDER", "autoregressive", "linear"]
 

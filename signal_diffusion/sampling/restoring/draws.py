@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from signal_diffusion.data.stretches import stretches
 from signal_diffusion.sampling.restoring.mapped import mapped
-from signal_diffusion.stretches import stretches
 
 __all__ = ["Draws", "Stored", "draws_on_disk", "incomplete"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from signal_diffusion.data.stretches import stretches
 from signal_diffusion.disks import writing
-from signal_diffusion.stretches import stretches
 
 __all__ = ["mapped"]
 

@@ -16,7 +16,7 @@ from signal_diffusion.sampling.restoring.plan import Plan
 
 if TYPE_CHECKING:
     import mne
-from signal_diffusion.stretches import stretches
+from signal_diffusion.data.stretches import stretches
 
 __all__ = ["RESTORED", "Restoration"]
 
