@@ -11,6 +11,7 @@ from signal_diffusion.checkpoints.manifest import EMA_WEIGHTS, WEIGHTS
 from signal_diffusion.checkpoints.verifying import DAMAGED
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.lora import frozen_state, is_lora_weight
+from signal_diffusion.models.sharding import split_like
 from signal_diffusion.untrusted import read_tensors
 
 __all__ = ["load_weights"]
@@ -45,6 +46,8 @@ def load_weights(model: nn.Module, checkpoint: Path, *, use_ema: bool) -> bool:
     try:
         if surplus := sorted(weights.keys() & frozen.keys()):
             raise RuntimeError(f"{surplus[0]} is a pretrained weight, which a run with LoRA does not save")
+        own = model.state_dict()
+        weights = {name: split_like(value, own[name]) if name in own else value for name, value in weights.items()}
         model.load_state_dict(weights | frozen)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from signal_diffusion.config.warnings import Extent, Finding
     from signal_diffusion.experiment.assumed import Assumptions
     from signal_diffusion.experiment.checkpoint import Checkpoint
+    from signal_diffusion.experiment.memory import Memory
 
 __all__ = ["report"]
+
+LARGE = 8 * 2**30
+"""Bytes of weights, gradients, optimizer and EMA from which a line says what FSDP2 would need."""
 
 
 def report(path: Path, overrides: Sequence[str]) -> str:
@@ -99,6 +103,7 @@ def _diffusion(file: Path, experiment: Experiment, overrides: Sequence[str], ass
         _compute(found.flops),
         _steps(experiment.training, found.extent),
         f"  memory           {found.memory}",
+        *_sharded(found.memory),
         *_snapshots(experiment.training, found.trained, found.extent),
         f"  kernels          {', '.join(f'{name}: {kernel}' for name, kernel in found.kernels.items()) or 'PyTorch'}",
     ]
@@ -119,6 +124,17 @@ def _steps(training: Training, extent: Extent | None) -> str:
     else:
         length = f"{training.epochs:,} epochs, whose length depends on the dataset"
     return f"  steps            {length}"
+
+
+def _sharded(memory: Memory) -> list[str]:
+    """A line with the memory per device under FSDP2, for models that one device may not hold."""
+    from signal_diffusion.experiment.memory import GIB
+
+    if memory.state < LARGE:
+        return []
+    sizes = ((count, memory.sharded(count)) for count in (2, 4, 8))
+    parts = [f"{(each.state + each.activations) / GIB:.2f} GiB on each of {count}" for count, each in sizes]
+    return [f"  under FSDP2      about {', '.join(parts)} devices"]
 
 
 def _snapshots(training: Training, trained: int, extent: Extent | None) -> list[str]:

@@ -180,6 +180,12 @@ class ExampleOrder:
         return self.batch_size * self.accumulation * self.num_processes
 
     @property
+    def parts(self) -> list[tuple[int, int]]:
+        """For each batch of this process in a step, its number among those of all processes, and how many these are."""
+        count = self.accumulation * self.num_processes
+        return [(index, count) for index in range(self.process_index, count, self.num_processes)]
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps per epoch; an incomplete last step counts unless `drop_last`."""
         whole, rest = divmod(self.num_examples, self.examples_per_step)

@@ -78,17 +78,15 @@ class Method:
                 "trains: choose 'v', 'velocity' or 'sample'"
             )
 
-    def sample_time(
-        self, n: int, generator: torch.Generator, *, process_index: int = 0, num_processes: int = 1
-    ) -> Tensor:
-        """n training times, stratified over batch and processes, (n,) float32 on the generator's device.
+    def sample_time(self, n: int, generator: torch.Generator, *, index: int = 0, count: int = 1) -> Tensor:
+        """n training times, stratified over the batches of a step, (n,) float32 on the generator's device.
 
-        t = F⁻¹((i·R + r + U_i)/(n·R)) for process r of R, U uniform. The strata i are assigned in random
-        order, so that an example's time does not depend on its index in the batch.
+        t = F⁻¹((i·R + r + U_i)/(n·R)) for batch `index` = r of `count` = R, U uniform. The strata i are assigned in
+        random order, so that an example's time does not depend on its index in the batch.
         """
         device = generator.device
-        stratum = torch.randperm(n, generator=generator, device=device) * num_processes + process_index
-        u = (stratum + torch.rand(n, generator=generator, device=device)) / (n * num_processes)
+        stratum = torch.randperm(n, generator=generator, device=device) * count + index
+        u = (stratum + torch.rand(n, generator=generator, device=device)) / (n * count)
         return self.time_at(u)
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from signal_diffusion.experiment.dataset import (
     steps_of,
 )
 from signal_diffusion.experiment.measuring import kept_bytes, measured
-from signal_diffusion.experiment.memory import Memory, state_bytes
+from signal_diffusion.experiment.memory import FP32, Memory, gathered_bytes, state_bytes
 from signal_diffusion.experiment.network import model_of
 from signal_diffusion.experiment.pretrained import Pretrained
 from signal_diffusion.experiment.resolving import Resolved
@@ -75,6 +75,7 @@ def inspect(resolved: Resolved) -> Inspection:
     tables = sum(buffer.numel() for buffer in model.buffers())
     stays = not experiment.model.autoencoder.cache_latents
     frozen = autoencoder.num_parameters if autoencoder and stays else 0
+    blocks = [sum(parameter.numel() for parameter in block.parameters()) for block in model.blocks]
     extent = None if dataset.is_assumed else extent_of(experiment, dataset)
     if extent:
         grouping_of(dataset)
@@ -86,6 +87,8 @@ def inspect(resolved: Resolved) -> Inspection:
         memory=Memory(
             state=state_bytes(training, weights=parameters + tables + frozen, trained=trained, hidden=hidden),
             activations=activations,
+            whole=(tables + frozen) * FP32,
+            gathered=gathered_bytes(blocks, parameters - sum(blocks)),
         ),
         flops=flops,
         kernels=model.kernels,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
@@ -12,7 +13,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.cgroups import memory_limit
 
-__all__ = ["Memory", "check_memory", "state_bytes"]
+__all__ = ["Memory", "check_memory", "gathered_bytes", "state_bytes"]
 
 FP32 = 4  # bytes per value
 COPIES = {"adamw": 2, "adam": 2, "sgd": 1, "muon": 2}  # values of optimizer state per trained weight
@@ -28,6 +29,15 @@ class Memory:
     """Weights and lookup tables in fp32, and the gradients, optimizer state and averages of the trained weights."""
     activations: int
     """What the forward pass of one batch keeps for the backward pass."""
+    whole: int = 0
+    """Of the state, what FSDP2 does not split over processes: lookup tables, and an autoencoder that is not trained."""
+    gathered: int = 0
+    """What a process has at once, under FSDP2, of weights and gradients that are not its part."""
+
+    def sharded(self, num_processes: int) -> Memory:
+        """The memory under FSDP2, which splits weights, gradients, optimizer state and averages over processes."""
+        split = -(-(self.state - self.whole) // num_processes)
+        return replace(self, state=split + self.whole + self.gathered)
 
     def __str__(self) -> str:
         """The sum and its parts."""
@@ -45,6 +55,15 @@ def state_bytes(training: schema.Training, *, weights: int, trained: int, hidden
     moments = trained * COPIES[training.optimizer.type] - hidden * (training.optimizer.type == "muon")
     averages = training.ema.enabled * (1 + POST_HOC * training.ema.post_hoc)
     return (weights + trained * (1 + averages) + moments) * FP32
+
+
+def gathered_bytes(block_sizes: Sequence[int], rest: int) -> int:
+    """`Memory.gathered` of a network with so many weights in each block, and in the rest of it.
+
+    A block's weights and gradients, and the weights of the next one, which are fetched meanwhile; the rest stays from
+    the forward to the end of the backward pass.
+    """
+    return (3 * max(block_sizes, default=0) + 2 * rest) * FP32
 
 
 def check_memory(needed: Memory, device: torch.device, *, checkpoints_gradients: bool) -> None:

@@ -32,11 +32,12 @@ class Objective(Protocol):
     """The training loss."""
 
     def __call__(
-        self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
+        self, network: nn.Module, batch: Batch, generator: torch.Generator, part: tuple[int, int] = (0, 1)
     ) -> Tensor:
         """The mean loss of a batch on the device, by one forward pass of `network`, the prepared model.
 
-        All randomness has to come from `generator`, which is seeded per step and process.
+        All randomness has to come from `generator`, which is seeded per batch. `part` is the number of this batch among
+        those of its optimizer step, over all processes, and how many these are.
         """
 
 

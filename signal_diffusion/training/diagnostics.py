@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
 
 from signal_diffusion.config.warnings import TRACED_STEPS
+from signal_diffusion.models.sharding import local, norms_of, summed
 from signal_diffusion.training.tracking import Histogram
 
 __all__ = ["BlockGradients", "traced"]
@@ -68,7 +68,11 @@ class BlockGradients:
     def measure(self) -> None:
         """Measure the current gradients."""
         gradients = {name: [w.grad for w in weights if w.grad is not None] for name, weights in self._blocks.items()}
-        self._measured = {name: (get_total_norm(each), self._counts(each)) for name, each in gradients.items() if each}
+        self._measured = {
+            name: (torch.linalg.vector_norm(norms_of(each)), self._counts(each))
+            for name, each in gradients.items()
+            if each
+        }
 
     def norms(self) -> dict[str, float]:
         """The norms by name; waits for the device."""
@@ -86,7 +90,7 @@ class BlockGradients:
     def _counts(self, gradients: list[Tensor]) -> Tensor:
         """Count the values up to each edge and above the one before it (edges,); the last bin has all larger values."""
         counts = torch.zeros(len(self._edges), dtype=torch.int64, device=self._edges.device)
-        for gradient in gradients:
+        for gradient in local(gradients):
             bins = torch.bucketize(gradient.float().flatten(), self._edges).clamp_(max=len(counts) - 1)
             counts += torch.bincount(bins, minlength=len(counts))
-        return counts
+        return summed(counts, gradients)

@@ -10,12 +10,16 @@ from torch import Tensor, nn
 
 from signal_diffusion.config import schema
 from signal_diffusion.errors import listed
+from signal_diffusion.models.sharding import local, split_like
 
 __all__ = ["Average", "Ema"]
 
 
 class Average:
-    """Moving average of a model's trained parameters: average ← average + share · (weights - average)."""
+    """Moving average of a model's trained parameters: average ← average + share · (weights - average).
+
+    Under FSDP, each process averages its parts of the weights.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -35,18 +39,23 @@ class Average:
         wrong = sorted(own.keys() ^ state.keys()) or [name for name in own if state[name].shape != own[name].shape]
         if wrong:
             raise KeyError(f"the averages do not match the model's parameters: {listed(wrong)}")
-        torch._foreach_copy_(self._average, [state[name].to(self._average[0].device) for name in self._names])
+        for average, name in zip(self._average, self._names, strict=True):
+            average.copy_(split_like(state[name], average))
         self.num_updates = num_updates
 
     @torch.no_grad()
     def restart(self) -> None:
         """Restart the average from the current weights."""
-        torch._foreach_copy_(self._average, self._weights)
+        self._copy_weights()
         self.num_updates = 0
 
     @torch.no_grad()
+    def _copy_weights(self) -> None:
+        torch._foreach_copy_(local(self._average), local(self._weights))
+
+    @torch.no_grad()
     def _move(self, share: float) -> None:
-        torch._foreach_lerp_(self._average, self._weights, share)
+        torch._foreach_lerp_(local(self._average), local(self._weights), share)
 
 
 class Ema(Average):
@@ -68,7 +77,7 @@ class Ema(Average):
         """
         due = step % self._config.update_every == 0
         if step <= self._config.update_after_step or (self.num_updates == 0 and not due):
-            torch._foreach_copy_(self._average, self._weights)
+            self._copy_weights()
             return
         if not due:
             return
@@ -87,10 +96,10 @@ class Ema(Average):
     def applied(self) -> Iterator[None]:
         """Put the averaged weights into the model inside this context, and restore its own exactly afterwards."""
         with torch.no_grad():
-            own = [weight.detach().clone() for weight in self._weights]
-            torch._foreach_copy_(self._weights, self._average)
+            own = [weight.detach().clone() for weight in local(self._weights)]
+            torch._foreach_copy_(local(self._weights), local(self._average))
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self._weights, own)
+                torch._foreach_copy_(local(self._weights), own)

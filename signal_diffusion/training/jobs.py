@@ -26,6 +26,7 @@ from signal_diffusion.experiment.memory import Memory, check_memory
 from signal_diffusion.experiment.pretrained import Pretrained
 from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.training.components import Components
+from signal_diffusion.training.device import Sharding
 from signal_diffusion.training.trainer import Trainer
 
 __all__ = ["AnyExperiment", "Job", "Kind", "Start"]
@@ -49,6 +50,8 @@ class Start(Generic[AnyExperiment]):
     """Train on files that are not those of the dataset's card, or of the checkpoint."""
     force: bool = False
     """Train even if the estimated memory exceeds that of the machine."""
+    sharding: Sharding | None = None
+    """How the model is split over processes; None = each has all of it."""
 
     def checked(self, dataset: Dataset, *, held_out: bool) -> Dataset:
         """The dataset, after comparing the files that training reads with its card and with the checkpoint's.
@@ -87,7 +90,10 @@ class Start(Generic[AnyExperiment]):
         """Raise a `UserError` if training takes more memory than this machine has, unless `force`."""
         if not self.force:
             checkpoints_gradients = self.experiment.training.gradient_checkpointing
-            check_memory(estimate(), self.accelerator.device, checkpoints_gradients=checkpoints_gradients)
+            needed = estimate()
+            if self.sharding:
+                needed = needed.sharded(self.accelerator.num_processes)
+            check_memory(needed, self.accelerator.device, checkpoints_gradients=checkpoints_gradients)
 
     def splits(
         self, dataset: Dataset, attributes: Sequence[Attribute] = (), *, held_out: bool

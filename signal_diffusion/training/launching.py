@@ -1,7 +1,7 @@
 """What launchers leave to the processes that they start: to start the others, and to end with the launcher.
 
 Without mpirun, `accelerate launch --cpu --num_processes N` starts only one. It sets the address to meet at in the
-environment, but neither a rank nor N, which has to be read from its command line.
+environment, but neither a rank nor N, which has to be read from its command line, or from the file that this names.
 
 A signal to `accelerate launch` alone ends it, and SIGUSR1, SIGUSR2 or SIGKILL ends torchrun, and neither tells its
 processes. So these ask the kernel for a signal (Linux only).
@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import psutil
+import yaml  # type: ignore[import-untyped]
 
 from signal_diffusion.errors import LAUNCHER_ENDED, UserError
 
@@ -73,9 +74,11 @@ def _has_launcher() -> bool:
 
 
 def _num_processes_in(command_line: list[str]) -> int | None:
-    """The number after `--num_processes` in the command line of `accelerate launch`."""
+    """The number after `--num_processes` in the command line of `accelerate launch`, or in its `--config_file`."""
     words = [part for word in command_line for part in word.split("=", 1)]
-    for name, value in pairwise(words):
-        if name in ("--num_processes", "--num-processes") and value.isdigit():
-            return int(value)
-    return None
+    options = {name.replace("-", "_"): value for name, value in reversed([*pairwise(words)])}
+    value = options.get("__num_processes", "")
+    if not value and (file := options.get("__config_file")):
+        with suppress(OSError, yaml.YAMLError):
+            value = str((yaml.safe_load(Path(file).read_text()) or {}).get("num_processes"))
+    return int(value) if value.isdigit() else None

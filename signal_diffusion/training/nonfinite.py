@@ -14,6 +14,7 @@ from torch.nn.utils import get_total_norm
 
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.models.sharding import local, norms_of, summed
 from signal_diffusion.training.components import Components
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.post_hoc_ema import PowerAverages
@@ -75,7 +76,7 @@ class SkippingStep:
             How many losses of the step were not finite, on this process.
         """
         self._names = list(gradients)
-        norms = torch.stack(torch._foreach_norm(list(gradients.values())))  # (P,)
+        norms = norms_of(list(gradients.values()))  # (P,)
         grad_norm = torch.linalg.vector_norm(norms)
         bad = ~torch.isfinite(grad_norm)
         self.num_skipped += bad
@@ -104,9 +105,12 @@ def not_finite_weights(model: nn.Module, *averages: Ema | PowerAverages | None) 
     weights = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
     for average in averages:
         weights |= {f"ema.{name}": values for name, values in average.state_dict().items()} if average else {}
-    if torch.isfinite(get_total_norm(list(weights.values()), float("inf"))):  # one number from the device
+    tensors = list(weights.values())
+    is_bad = ~torch.isfinite(get_total_norm([values for values in local(tensors) if values.numel()], float("inf")))
+    if not summed(is_bad.int(), tensors):  # one number from the device
         return ""
-    counts = {name: int((~torch.isfinite(values)).sum()) for name, values in weights.items()}
+    found = torch.stack([(~torch.isfinite(values)).sum() for values in local(tensors)])
+    counts = dict(zip(weights, summed(found, tensors).tolist(), strict=True))
     first, *_ = bad = [name for name, count in counts.items() if count]
     return (
         f"{len(bad)} of {len(weights)} tensors, first {first} ({counts[first]:,} of {weights[first].numel():,} values)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from signal_diffusion.data.augmentation import Augmenting
@@ -38,10 +37,11 @@ class Denoising:
     """Places of the electrodes, (H, 3), of which examples may lack some; None = no example does."""
 
     def __call__(
-        self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
+        self, network: nn.Module, batch: Batch, generator: torch.Generator, part: tuple[int, int] = (0, 1)
     ) -> Tensor:
         """The mean loss of a batch; times, noise and dropped conditions are sampled from `generator`."""
         (x, attributes), present = batch, None
+        index, count = part
         if self.places is not None:
             x, present = without_absent(x)
         x0 = self.augmentation(x, generator)
@@ -50,12 +50,7 @@ class Denoising:
         x0, known = x0 / self.method.data_std, None
         if self.masking:
             x0, known = self.masking(x0, generator, present)
-        t = self.method.sample_time(
-            len(x0),
-            generator,
-            process_index=accelerator.process_index,
-            num_processes=accelerator.num_processes,
-        )
+        t = self.method.sample_time(len(x0), generator, index=index, count=count)
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         cond = self.dropped(Conditioning(attributes), generator).with_known(known)
         losses = loss_of_each(

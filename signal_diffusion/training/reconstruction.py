@@ -41,7 +41,7 @@ class Reconstruction:
     latent_shape: tuple[int, int, int]
 
     def __call__(
-        self, network: nn.Module, batch: Batch, generator: torch.Generator, accelerator: Accelerator
+        self, network: nn.Module, batch: Batch, generator: torch.Generator, part: tuple[int, int] = (0, 1)
     ) -> Tensor:
         """The mean loss of a batch; latents are sampled with `generator`."""
         x = self.augmentation(batch[0], generator)

@@ -21,7 +21,7 @@ from signal_diffusion.errors import UserError, listed, raise_on_all_processes, r
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors
 from signal_diffusion.paths import expand_path, keep_fonts_in_cache
-from signal_diffusion.training.device import accelerator_of
+from signal_diffusion.training.device import Sharding, accelerator_of
 from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.locking import lock_run
@@ -66,7 +66,7 @@ def train(
     keep_fonts_in_cache(experiment.data.loading.cache_dir)
     with file_in_errors(config):
         experiment = _with_options(experiment, config, output_dir, resume)
-        accelerator = accelerator_of(experiment)
+        sharding, accelerator = Sharding.wanted(experiment), accelerator_of(experiment)
         paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
         with Neighbours(accelerator, partial(_how_to_go_on, paths.checkpoints)), lock_run(paths.base, accelerator):
             start = Start(
@@ -78,6 +78,7 @@ def train(
                 checkpoint=checkpoint_to_resume(experiment, paths, accelerator),
                 accept_changed_data=accept_changed_data,
                 force=force,
+                sharding=sharding if accelerator.num_processes > 1 else None,
             )
             job: Job = kind.build(start)
             trainer = Trainer(
@@ -88,6 +89,7 @@ def train(
                 loading=job.experiment.data.loading,
                 debug=job.experiment.debug,
                 seed=job.experiment.compute.seed,
+                sharding=start.sharding,
             )
             changes: list[str] = resume_from(trainer, start.checkpoint, experiment.training.resume, job.experiment)
             messages = [_summary(job, trainer), *job.messages, *changes]

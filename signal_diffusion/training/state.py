@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from signal_diffusion import checkpoints
 from signal_diffusion.errors import UserError, listed, one_line
 from signal_diffusion.models.lora import trained_state
+from signal_diffusion.models.sharding import is_sharded, split_like, whole
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.optimizers import with_zero_momentum
 from signal_diffusion.untrusted import read_json, read_torch
@@ -106,6 +107,7 @@ def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Pa
     settings = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
     saved = read_torch(path, checkpoints.DAMAGED)
     try:
+        _split(saved, optimizer)
         optimizer.load_state_dict(saved)
         _check_moments(optimizer, settings)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # whatever a file may contain
@@ -113,6 +115,17 @@ def resume_optimizer(optimizer: torch.optim.Optimizer, kind: str, checkpoint: Pa
     for group, setting in zip(optimizer.param_groups, settings, strict=True):
         group.update(setting)
     with_zero_momentum(optimizer)
+
+
+def _split(saved: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Replace the moments of sharded parameters by this process's parts, before a device would get the whole."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not is_sharded(parameters[0]):
+        return
+    for index, moments in saved["state"].items():
+        for name in [name for name in moments if name != "step"]:
+            if moments[name].shape == parameters[index].shape:
+                moments[name] = split_like(moments[name], parameters[index])
 
 
 def _check_moments(optimizer: torch.optim.Optimizer, settings: Sequence[Mapping[str, Any]]) -> None:
@@ -135,7 +148,7 @@ def _check_moments(optimizer: torch.optim.Optimizer, settings: Sequence[Mapping[
                 found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"{name} has shape {found}, expected {tuple(shape)}")
             like = torch.zeros((), device=parameter.device) if name == "step" else parameter
-            moments[name] = torch.empty_like(like, requires_grad=False).copy_(value.detach())
+            moments[name] = torch.empty_like(like, requires_grad=False).copy_(split_like(value.detach(), like))
 
 
 def writers(
@@ -148,8 +161,8 @@ def writers(
 ) -> dict[str, checkpoints.Writer]:
     """Writers of a checkpoint's files by name; of the model only trained weights; `attachments` are texts.
 
-    They write copies, in the host's memory, of the present values. `post_hoc`, the averages of post-hoc EMA if there
-    are any, has been copied before.
+    They write copies, in the host's memory, of the present values; if these are sharded, all processes must call this.
+    `post_hoc`, the averages of post-hoc EMA if there are any, has been copied before.
     """
     files: dict[str, checkpoints.Writer] = {
         checkpoints.WEIGHTS: partial(save_file, copied(trained_state(model))),
@@ -167,8 +180,14 @@ def writers(
 
 
 def copied(state: Any) -> Any:
-    """A nested state with its tensors copied to the host's memory."""
+    """A nested state with its tensors copied to the host's memory.
+
+    Sharded ones are gathered one after the other, on all processes, of which only the first keeps them.
+    """
     if isinstance(state, torch.Tensor):
+        if is_sharded(state):
+            gathered = whole(state.detach())
+            return gathered.cpu() if torch.distributed.get_rank() == 0 else None
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):
         return {key: copied(value) for key, value in state.items()}

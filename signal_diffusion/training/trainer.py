@@ -18,10 +18,12 @@ from signal_diffusion.errors import raise_on_all_processes
 from signal_diffusion.experiment.dataset import steps_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.models.compilation import allow_many_shapes
+from signal_diffusion.models.sharding import shard
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
 from signal_diffusion.training import state
 from signal_diffusion.training.best import chosen_metric, to_minimise
 from signal_diffusion.training.components import Components
+from signal_diffusion.training.device import Sharding
 from signal_diffusion.training.diagnostics import BlockGradients, traced
 from signal_diffusion.training.ema import Ema
 from signal_diffusion.training.intervals import Intervals, in_steps
@@ -49,6 +51,7 @@ class Trainer:
         loading: schema.Loading,
         debug: schema.Debug,
         seed: int,
+        sharding: Sharding | None = None,
     ) -> None:
         self.components, self.accelerator, self.paths = components, accelerator, paths
         self.loading, self.debug, self.seed = loading, debug, seed
@@ -61,8 +64,13 @@ class Trainer:
         if training.gradient_checkpointing:
             components.model.checkpoint_gradients()
         self._compile()
+        if sharding:
+            again = sharding.reshard_after_forward
+            shard(self.model, components.model.blocks, accelerator.device, reshard_after_forward=again)
         optimizer = build_optimizer(self.model.to(accelerator.device), training.optimizer)
-        self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
+        self.wrapped = accelerator.prepare_model(self.model, evaluation_mode=sharding is not None)  # True = no DDP
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        self.is_sharded = sharding is not None
         self.learning_rate = LearningRate(training, num_steps=self.num_steps, steps_per_epoch=steps_per_epoch)
         self.ema = Ema(self.model, training.ema) if training.ema.enabled else None
         self.post_hoc = PowerAverages(self.model) if training.ema.enabled and training.ema.post_hoc else None
@@ -73,7 +81,8 @@ class Trainer:
         self.saved_step = -1
         self.was_stopped = self.has_died = False
         self.writer = CheckpointWriter(paths.checkpoints, training.checkpointing.total_limit or None)
-        wanted = debug.log_gradients and accelerator.is_main_process  # gradients are the same on all processes
+        # without FSDP, gradients are the same on all processes
+        wanted = debug.log_gradients and (accelerator.is_main_process or self.is_sharded)
         self.gradients = BlockGradients(self.model, components.model.blocks, accelerator.device) if wanted else None
 
     # The loop -------------------------------------------------------------------------------------------------------
@@ -131,23 +140,17 @@ class Trainer:
 
     def _step(self, step: int, stream: Iterator[Batch]) -> Tensor:
         """Take one optimizer step; return its gradient norm, still on the device."""
-        accelerator, accumulation = self.accelerator, self.components.order.accumulation
-        key = [self.seed, step, accelerator.process_index]
-        if self.progress.rollbacks:
-            key.append(self.progress.rollbacks)
-        generator = generator_for(Purpose.STEP, *key, device=accelerator.device)
-        torch.manual_seed(derived_seed(Purpose.DROPOUT, *key))
+        accelerator, parts = self.accelerator, self.components.order.parts
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         finite_before = self.losses[1].clone()
-        for micro in range(accumulation):
-            sync = nullcontext() if micro + 1 == accumulation else accelerator.no_sync(self.wrapped)
-            with sync:
-                self._backward(next(stream), generator)
+        for part in parts:
+            with nullcontext() if part == parts[-1] else accelerator.no_sync(self.wrapped):
+                self._backward(step, part, next(stream))
         self.accelerator.unscale_gradients()
         if self.gradients and self.intervals.logs(step + 1):
             self.gradients.measure()
-        grad_norm = self._clip(step + 1, bad_losses=accumulation - (self.losses[1] - finite_before))
+        grad_norm = self._clip(step + 1, bad_losses=len(parts) - (self.losses[1] - finite_before))
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
@@ -156,12 +159,18 @@ class Trainer:
             self.post_hoc.update()
         return grad_norm
 
-    def _backward(self, batch: Batch, generator: torch.Generator) -> None:
+    def _backward(self, step: int, part: tuple[int, int], batch: Batch) -> None:
+        """Add the gradient of a batch, whose noise depends on its place in the step and not on the process."""
         x, attributes = batch
         device = self.accelerator.device
+        key = [self.seed, step, part[0]]
+        if self.progress.rollbacks:
+            key.append(self.progress.rollbacks)
+        generator = generator_for(Purpose.STEP, *key, device=device)
+        torch.manual_seed(derived_seed(Purpose.DROPOUT, *key))
         on_device = {name: values.to(device, non_blocking=True) for name, values in attributes.items()}
         batch = x.to(device, non_blocking=True), on_device
-        loss = self.components.objective(self.wrapped, batch, generator, self.accelerator)
+        loss = self.components.objective(self.wrapped, batch, generator, part)
         self.accelerator.backward(loss / self.components.order.accumulation)
         finite = torch.isfinite(loss.detach())
         self.losses += torch.stack([torch.where(finite, loss.detach(), 0.0), finite.float()])
@@ -289,12 +298,13 @@ class Trainer:
         scaler = self.accelerator.scaler
         progress.scaler = scaler.state_dict() if scaler else None
         self._finish_saving(tracker)
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process or self.is_sharded:  # all processes gather what is sharded
             optimizer = self.optimizer if self.training.checkpointing.save_optimizer else None
             with self.ema.applied() if self.ema else nullcontext():
                 exported = self.components.exported(self.model)
             averages = state.copied(self.post_hoc.state_dict()) if self.post_hoc else {}
             writers = state.writers(self.model, self.ema, optimizer, progress, self.components.attachments, averages)
+        if self.accelerator.is_main_process:
             snapshot = Snapshot.of(averages, step=step, num_updates=progress.post_hoc_updates)
             self.writer.start(step, {**writers, **exported}, keep=self._kept, snapshot=snapshot)
         self.saved_step = step

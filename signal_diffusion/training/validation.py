@@ -18,6 +18,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.loaders import Examples, evenly_spaced
 from signal_diffusion.diffusion.methods import Method
 from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.models.sharding import free_gathered
 from signal_diffusion.randomness import Purpose, generator_for, noise_for
 from signal_diffusion.training.by_montage import loss_of_each, without_absent
 from signal_diffusion.training.latents import Encoding
@@ -123,6 +124,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+        free_gathered(model)
 
 
 def for_each_example(

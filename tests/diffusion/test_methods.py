@@ -160,15 +160,12 @@ def test_loss_is_the_weighted_mean_square_of_each_example_in_float32():
     assert method.loss(prediction.bfloat16(), x0, noise, t).dtype == torch.float32
 
 
-@pytest.mark.parametrize("num_processes", [1, 3])
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("method", [ddpm(num_timesteps=24), rectified_flow(time_sampling="uniform")])
-def test_one_time_falls_into_each_stratum_of_batch_and_processes(method, num_processes):
-    n = 24 // num_processes
+def test_one_time_falls_into_each_stratum_of_a_steps_batches(method, count):
+    n = 24 // count
 
-    times = [
-        method.sample_time(n, generator(rank), process_index=rank, num_processes=num_processes)
-        for rank in range(num_processes)
-    ]
+    times = [method.sample_time(n, generator(index), index=index, count=count) for index in range(count)]
 
     strata = (torch.cat(times) * 24 - 1e-4).floor().sort().values
     assert strata.tolist() == list(range(24))

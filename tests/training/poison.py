@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pytest
-import torch
 
 from signal_diffusion.data.loaders import Batch
 from signal_diffusion.diffusion.methods import Method
@@ -16,11 +15,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, *steps: int, after_rollbacks: Collec
     """Make the loss of some steps (from 0) NaN, while the run has gone back to a good checkpoint so many times."""
     original = Trainer._backward
 
-    def poisoned(self: Trainer, batch: Batch, generator: torch.Generator) -> None:
+    def poisoned(self: Trainer, step: int, part: tuple[int, int], batch: Batch) -> None:
         loss = Method.loss
-        if self.progress.step in steps and self.progress.rollbacks in after_rollbacks:
+        if step in steps and self.progress.rollbacks in after_rollbacks:
             monkeypatch.setattr(Method, "loss", lambda *arguments: loss(*arguments) * float("nan"))
-        original(self, batch, generator)
+        original(self, step, part, batch)
         monkeypatch.setattr(Method, "loss", loss)
 
     monkeypatch.setattr(Trainer, "_backward", poisoned)

@@ -1,4 +1,4 @@
-"""Run functions in other processes: two over gloo, with torchrun's environment, or one with its own environment.
+"""Run functions in other processes: several over gloo, with torchrun's environment, or one with its own environment.
 
 torchrun would import torch itself, and the whole package in each process that it starts. These processes are forked
 from one that has imported everything and done nothing else.
@@ -36,12 +36,23 @@ class Finished:
     output: str
 
 
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+"""What `accelerate launch` tells its processes about FSDP2."""
+
+
 def two_processes(function: Callable[..., object], *arguments: object, **named: object) -> Finished:
     """Call a module's function with the same arguments in two processes of one distributed group."""
+    return several_processes(2, {}, function, *arguments, **named)
+
+
+def several_processes(
+    count: int, variables: dict[str, str], function: Callable[..., object], *arguments: object, **named: object
+) -> Finished:
+    """Call a module's function in the processes of one distributed group, with further environment variables."""
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     rendezvous = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    rendezvous |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    rendezvous |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)} | variables
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     return _finished(function, arguments, named, [os.environ | rendezvous | rank for rank in ranks])
 
 

@@ -125,11 +125,8 @@ def small() -> Denoiser:
 
 
 def test_examples_with_all_electrodes_get_the_same_draws_whether_others_may_lack_some_or_not(small: Denoiser) -> None:
-    x, accelerator = 0.1 * random(8, 1, ELECTRODES, WINDOW, seed=5).float(), Accelerator(cpu=True)
-    losses = [
-        objective(places)(small, (x, {}), torch.Generator().manual_seed(6), accelerator)
-        for places in (None, PLACES.float())
-    ]
+    x = 0.1 * random(8, 1, ELECTRODES, WINDOW, seed=5).float()
+    losses = [objective(places)(small, (x, {}), torch.Generator().manual_seed(6)) for places in (None, PLACES.float())]
     torch.testing.assert_close(*losses, rtol=1e-6, atol=0)  # places are embedded once, or for each example
 
 
@@ -144,9 +141,7 @@ def test_absent_electrodes_change_nothing_for_the_other_examples_of_a_batch(smal
                 "signal_diffusion.training.objective.loss_of_each",
                 lambda *args, kept=kept, **options: kept.append(loss_of_each(*args, **options)) or kept[0],
             )
-            total = objective(PLACES.float())(
-                small, (batch_of, {}), torch.Generator().manual_seed(6), Accelerator(cpu=True)
-            )
+            total = objective(PLACES.float())(small, (batch_of, {}), torch.Generator().manual_seed(6))
         assert total.isfinite()
         losses.append(kept[0])
     whole = PRESENT.all(1)

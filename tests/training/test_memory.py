@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,15 +10,20 @@ import psutil
 import pytest
 import torch
 
+from signal_diffusion.config.sources import expectations, written_keys
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment import memory
+from signal_diffusion.experiment.assumed import Assumptions
 from signal_diffusion.experiment.dataset import dataset_of
-from signal_diffusion.experiment.loading import load_autoencoder_experiment
+from signal_diffusion.experiment.inspection import inspect
+from signal_diffusion.experiment.loading import load_autoencoder_experiment, load_experiment
 from signal_diffusion.experiment.measuring import kept_bytes
 from signal_diffusion.experiment.memory import Memory, check_memory
+from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.training import autoencoder, diffusion
 
 GIB = 2**30
+SD35 = Path(__file__).parents[2] / "config" / "diffusion" / "sd35-db-only.toml"
 CPU = torch.device("cpu")
 
 
@@ -98,3 +104,19 @@ def test_an_autoencoder_that_does_not_fit_is_refused(
     overrides = (f"data.paths.root={synthetic_dataset}", "data.loading.batch_size=1")
     with pytest.raises(UserError, match=r"training takes about .* but the machine has 0\.00 GiB"):
         autoencoder.train(file, output_dir=tmp_path / "run", overrides=overrides)
+
+
+def test_fsdp2_divides_all_but_what_is_whole_and_what_is_gathered() -> None:
+    needed = Memory(state=90, activations=7, whole=10, gathered=5)
+    assert needed.sharded(4) == Memory(state=20 + 10 + 5, activations=7, whole=10, gathered=5)
+
+
+def test_a_full_fine_tuning_of_sd35_needs_more_than_a_gpu_of_40_gib_and_fits_into_four_of_24() -> None:
+    """2.25 billion weights: 4 bytes each for weight, gradient, average and two moments."""
+    experiment = load_experiment(SD35, ["training.gradient_checkpointing=true"])
+    resolved = resolve(experiment, written_keys(SD35, ()), expectations(SD35), assumptions=Assumptions())
+    found = inspect(dataclasses.replace(resolved, pretrained=None))
+    one, four = found.memory, found.memory.sharded(4)
+    assert one.state == 4 * 5 * found.parameters + one.whole > 40 * GIB
+    assert four.state + four.activations < 16 * GIB
+    assert four.gathered < 0.2 * one.state  # a block of 24 at a time, and what is outside blocks

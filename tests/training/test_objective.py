@@ -41,7 +41,7 @@ def accelerator() -> Accelerator:
     return Accelerator(cpu=True)
 
 
-def test_training_normalises_data_to_unit_variance(accelerator: Accelerator) -> None:
+def test_training_normalises_data_to_unit_variance() -> None:
     objective = Denoising(
         method=METHOD,
         encoding=None,
@@ -50,7 +50,7 @@ def test_training_normalises_data_to_unit_variance(accelerator: Accelerator) -> 
         attribute_dropout=0.0,
     )
     network = Zero()
-    loss = objective(network, (DATA, {}), torch.Generator().manual_seed(0), accelerator)
+    loss = objective(network, (DATA, {}), torch.Generator().manual_seed(0))
     assert network.seen == pytest.approx(1, rel=0.03)
     assert loss.item() == pytest.approx(2, rel=0.03)
 
