@@ -39,6 +39,9 @@ RECORDING_OPTIONS = (
     "reject_flat",
     "skip_bad",
     "workers",
+    "cluster",
+    "shard",
+    "merge",
 )
 SYNTHETIC_OPTIONS = ("num_subjects", "num_windows")
 
@@ -52,6 +55,7 @@ _events = partial(typer.Option, rich_help_panel="Windows around events")
 _labels = partial(typer.Option, rich_help_panel="Labels")
 _splits = partial(typer.Option, rich_help_panel="Splits")
 _synthetic = partial(typer.Option, rich_help_panel="Synthetic EEG")
+_machines = partial(typer.Option, rich_help_panel="Processes and machines")
 
 
 def prepare(
@@ -194,7 +198,21 @@ def prepare(
     skip_bad: Annotated[
         bool, _files("--skip-bad", help="Skip recordings (and ages) that cannot be used, instead of stopping.")
     ] = False,
-    workers: Annotated[int, _files(help="Number of processes that read recordings.")] = 1,
+    workers: Annotated[
+        int, _machines(help="Number of processes that read recordings; with --cluster slurm, of jobs.")
+    ] = 1,
+    cluster: Annotated[
+        str | None,
+        _machines(
+            metavar="tcp://HOST:PORT|slurm",
+            help="Read recordings on the workers of a Dask scheduler, or in jobs of SLURM; they need this file system.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        _machines(metavar="I/N", help="Read only this part of the recordings, for --merge: 3/64 in one of 64 jobs."),
+    ] = None,
+    merge: Annotated[bool, _machines("--merge", help="Make the dataset when --shard has read every part.")] = False,
     num_subjects: Annotated[int, _synthetic(help="Number of synthetic subjects, each recorded once per label.")] = 24,
     num_windows: Annotated[int, _synthetic(help="Number of windows per synthetic recording.")] = 4,
 ) -> None:
@@ -208,7 +226,18 @@ def prepare(
         _refuse(context, ("overlap", *(("label",) if label == "task" else ())), "--events")
     if splits_from is not None:
         _refuse(context, ("splits", "split_by", *(() if synthetic else ("seed",))), "--splits-from")
-    from signal_diffusion.data.preparing.prepare import PrepareOptions, SyntheticOptions, prepare_synthetic
+    if shard is not None:
+        _refuse(context, ("cluster", "merge"), "--shard")
+    if cluster not in (None, "slurm"):
+        _refuse(context, ("workers",), f"--cluster {cluster}, which has workers of its own")
+    from signal_diffusion.data.preparing.prepare import (
+        PrepareOptions,
+        Shard,
+        SyntheticOptions,
+        merge_shards,
+        prepare_shard,
+        prepare_synthetic,
+    )
     from signal_diffusion.data.preparing.prepare import prepare as prepare_recordings
     from signal_diffusion.data.representations.representation import PictureOptions
 
@@ -257,11 +286,18 @@ def prepare(
                 reject_flat=reject_flat,
                 skip_bad=skip_bad,
                 workers=workers,
+                cluster=cluster,
                 **shared,
             )
             if options.window != window:  # the default may be replaced, but not the same number if it was given
                 _refuse(context, ("window",), "--tmin and --tmax, which make it " + str(options.window))
-            card = prepare_recordings(inputs or [], output, options, progress)
+            if shard is not None:
+                part = Shard.parse(shard)
+                read, total = prepare_shard(inputs or [], output, options, part, progress)
+                print(f"shard {part}: {read} of {total} recordings are read; after all shards, use --merge instead")
+                return
+            make = merge_shards if merge else prepare_recordings
+            card = make(inputs or [], output, options, progress)
     print_summary(card, output)
 
 

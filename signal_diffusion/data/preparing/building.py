@@ -32,6 +32,7 @@ from signal_diffusion.data.preparing.describing import (
     describe_splits,
     window_attributes,
 )
+from signal_diffusion.data.preparing.executing import engine_of
 from signal_diffusion.data.preparing.splitting import read_splits, split_groups, write_splits
 from signal_diffusion.data.preparing.staged import Progress, Staged, Staging, with_progress
 from signal_diffusion.data.preparing.staging import stage
@@ -43,7 +44,7 @@ from signal_diffusion.data.representations.representation import DEFAULT_PICTURE
 from signal_diffusion.data.writing_splits import write_split
 from signal_diffusion.errors import UserError, listed
 
-__all__ = ["Source", "WindowOptions", "build", "no_progress"]
+__all__ = ["Source", "WindowOptions", "build", "check_replaceable", "no_progress"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,8 @@ class Source:
     split_by: str = "subject"
     """`subject`, or a column of the subject table; subjects with the same value get the same split."""
     workers: int = 1
+    cluster: str | None = None
+    """What runs the units of work; see `executing.engine_of`."""
     skip_bad: bool = False
     left_out: list[str] = field(default_factory=list)
     """"name: why" of files in the inputs that are not read."""
@@ -111,26 +114,36 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 def build(
-    source: Source, output: Path, kind: type[Representation], options: WindowOptions, progress: Progress
+    source: Source,
+    output: Path,
+    kind: type[Representation],
+    options: WindowOptions,
+    progress: Progress,
+    units: Sequence[Path] | None = None,
 ) -> DatasetCard:
-    """Read, split, fit and write; returns the card of the dataset at `output`."""
+    """Read, split, fit and write; returns the card of the dataset at `output`.
+
+    `units` are those of the recordings that are read already (`shards`); None = read them now.
+    """
     captions = default_template(kind.column) if options.captions is None else options.captions
     check_template(captions, window_attributes(source.recordings[0], None, source.extras))
     fixed = read_splits(options.splits_from) if options.splits_from else None
     # Fail now instead of after hours of reading.
     kind.check(options.pictures, sampling_rate=options.rate, window=options.window, electrodes=len(source.channels))
     with atomic_folder(output, "the dataset") as root:
-        _check_replaceable(output, source.made_from)
+        check_replaceable(output, source.made_from)
         # A unique name: a worker that outlives its parent must not write into the next command's folder.
         folder = Path(tempfile.mkdtemp(prefix="staging-", dir=root))
-        found = stage(
-            source.recordings,
-            folder,
-            source.staging,
-            workers=source.workers,
-            skip_bad=source.skip_bad,
-            progress=progress,
-        )
+        paths = units or [folder / f"{number:06d}.npy" for number in range(len(source.recordings))]
+        with engine_of(min(source.workers, len(paths)), source.cluster) as engine:
+            found = stage(
+                source.recordings,
+                paths,
+                source.staging,
+                engine=engine,
+                skip_bad=source.skip_bad,
+                progress=progress,
+            )
         splits = _splits(found.recordings, source, options, fixed)
         montages = describe_montages(splits)
         training = (
@@ -289,7 +302,8 @@ def _preprocessing(source: Source, staged: Sequence[Staged]) -> dict[str, Any]:
     return done | ({"unfiltered_recordings": epochs} if epochs else {})
 
 
-def _check_replaceable(output: Path, made_from: str) -> None:
+def check_replaceable(output: Path, made_from: str) -> None:
+    """Raise a `UserError` if `output` is anything but a dataset that the same arguments made."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not (output / CARD_NAME).exists():

@@ -23,7 +23,8 @@ def command_of(arguments: Sequence[str], options: WindowOptions, path: Callable[
     if pictures.layout != DEFAULT_PICTURES.layout:
         values |= {"layout": pictures.layout, "picture_size": pictures.size, "frequency": pictures.frequency}
     values |= {"db_limits": pictures.db_limits}
-    values.pop("workers", None)
+    for name in ("workers", "cluster"):
+        values.pop(name, None)
     if isinstance(options, PrepareOptions) and options.around_events:
         for name in ("window", "overlap", *(["label"] if options.label == "task" else [])):
             values.pop(name)

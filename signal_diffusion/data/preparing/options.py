@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from signal_diffusion.data.preparing.building import WindowOptions
+from signal_diffusion.data.preparing.clusters import check_cluster
 from signal_diffusion.data.preparing.event_windows import samples_of
 from signal_diffusion.data.recordings.arrays import volts_per_unit
 from signal_diffusion.data.recordings.identity import SubjectRule
@@ -72,7 +73,9 @@ class PrepareOptions(WindowOptions):
     skip_bad: bool = False
     """Skip recordings that cannot be used, and leave out ages that cannot be read, instead of stopping."""
     workers: int = 1
-    """Number of processes that read recordings; the dataset does not depend on it."""
+    """Number of processes that read recordings; the dataset does not depend on it, nor on `cluster`."""
+    cluster: str | None = None
+    """Dask scheduler, tcp://HOST:PORT, whose workers read recordings; or slurm, for `workers` jobs of it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "window", self._window())
@@ -110,6 +113,8 @@ class PrepareOptions(WindowOptions):
             )
         if self.workers < 1:
             raise UserError(f"workers: {self.workers}; expected at least 1")
+        if self.cluster is not None:
+            check_cluster(self.cluster)
         if self.splits_from is not None and (self.split_by != "subject" or self.splits != WindowOptions.splits):
             raise UserError("splits_from: cannot be combined with --splits or --split-by; leave them out")
 

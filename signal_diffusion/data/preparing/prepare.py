@@ -15,7 +15,7 @@ import numpy as np
 
 from signal_diffusion.data import synthetic
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.preparing.building import Source, build, no_progress
+from signal_diffusion.data.preparing.building import Source, build, check_replaceable, no_progress
 from signal_diffusion.data.preparing.commands import command_of, made_from, without_parents
 from signal_diffusion.data.preparing.event_windows import (
     EventWindows,
@@ -27,6 +27,7 @@ from signal_diffusion.data.preparing.event_windows import (
 from signal_diffusion.data.preparing.inputs import collect_recordings, describe_sources, extra_columns
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.options import PrepareOptions, SyntheticOptions
+from signal_diffusion.data.preparing.shards import Shard, remove_shards, stage_shard, units_of_shards
 from signal_diffusion.data.preparing.staged import Progress, Staging
 from signal_diffusion.data.recordings.arrays import volts_per_unit, with_array_options
 from signal_diffusion.data.recordings.channels import channel_names, is_bipolar
@@ -40,7 +41,15 @@ from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError, listed
 
-__all__ = ["PrepareOptions", "SyntheticOptions", "prepare", "prepare_synthetic"]
+__all__ = [
+    "PrepareOptions",
+    "Shard",
+    "SyntheticOptions",
+    "merge_shards",
+    "prepare",
+    "prepare_shard",
+    "prepare_synthetic",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +61,39 @@ def prepare(
 
     Raises `UserError` if an input, an option or the output cannot be used.
     """
+    source = _source(inputs, options, progress)
+    return build(source, output, representation_named(options.representation), options, progress)
+
+
+def prepare_shard(
+    inputs: Sequence[Path], output: Path, options: PrepareOptions, shard: Shard, progress: Progress = no_progress
+) -> tuple[int, int]:
+    """Read only the recordings of one shard, for `merge_shards`; returns how many those are, and how many in all.
+
+    Their units stay next to `output` until they are merged; those that are there are not read again. Raises `UserError`
+    as `prepare` does, as far as it concerns these recordings.
+    """
+    source = _source(inputs, options, progress, shard)
+    check_replaceable(output, source.made_from)
+    return stage_shard(source, output, shard, progress), len(source.recordings)
+
+
+def merge_shards(
+    inputs: Sequence[Path], output: Path, options: PrepareOptions, progress: Progress = no_progress
+) -> DatasetCard:
+    """Make the dataset of which `prepare_shard` has read every shard; its bytes are those that `prepare` writes.
+
+    Raises `UserError` also if a shard is missing.
+    """
+    source = _source(inputs, options, progress)
+    units = units_of_shards(source, output)
+    card = build(source, output, representation_named(options.representation), options, progress, units)
+    remove_shards(output)
+    return card
+
+
+def _source(inputs: Sequence[Path], options: PrepareOptions, progress: Progress, shard: Shard | None = None) -> Source:
+    """Find the recordings and check them together; for one shard, only as far as its recordings depend on others."""
     found = collect_recordings(
         inputs,
         subjects=options.subjects,
@@ -67,11 +109,12 @@ def prepare(
         _channels_of_first_recording(recordings, options) if from_file else (channel_names(options.channels), [])
     )
     interpolate, absent = options.missing == "interpolate", options.missing == "absent"
-    headers = read_headers(recordings, wanted, progress)
+    headers = read_headers(recordings if shard is None or from_file else [], wanted, progress)
     channels = without_constant(wanted, headers, recordings) if from_file else wanted
     _check_reference(channels, options)
-    check_missing(headers, recordings, missing=options.missing, skip_bad=options.skip_bad)
-    if absent and (unknown := [name for name in channels if name not in headers.positions]):
+    if shard is None:
+        check_missing(headers, recordings, missing=options.missing, skip_bad=options.skip_bad)
+    if absent and shard is None and (unknown := [name for name in channels if name not in headers.positions]):
         raise UserError(
             f"missing: absent electrodes are for models that know electrodes by position, and {listed(unknown)} has "
             "none; remove it from --channels"
@@ -94,7 +137,7 @@ def prepare(
     )
     read.check()
     label = "annotation" if events is not None and options.label == "task" else options.label
-    source = Source(
+    return Source(
         recordings=recordings,
         staging=Staging(
             read=partial(read_recording, options=read),
@@ -128,10 +171,10 @@ def prepare(
         extras=extra_columns(recordings),
         split_by=_split_by(options.split_by, recordings),
         workers=options.workers,
+        cluster=options.cluster,
         skip_bad=options.skip_bad,
         left_out=found.left_out,
     )
-    return build(source, output, kind, options, progress)
 
 
 def prepare_synthetic(

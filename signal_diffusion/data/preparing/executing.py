@@ -1,0 +1,157 @@
+"""Run units of work in order: in this process, in other processes of this machine, or on a cluster.
+
+A unit is a function and its arguments; its result depends on these alone, so that it can run again elsewhere when the
+process that ran it was killed. The interface to whatever runs units is `concurrent.futures.Executor`.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice, starmap
+from typing import Any, TypeVar
+
+from signal_diffusion.errors import UserError
+
+__all__ = ["Engine", "engine_of"]
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+AHEAD = 1000
+"""Units that are submitted ahead of the result that is waited for."""
+
+
+class Engine:
+    """Runs units on an executor, and starts another one if that breaks.
+
+    Parameters
+    ----------
+    start
+        Starts an executor; None = run units in this process.
+    lost
+        The errors of a unit whose process was killed.
+    patience
+        How often the executor may break before the next result is there.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Executor] | None = None,
+        lost: tuple[type[Exception], ...] = (BrokenExecutor,),
+        patience: int = 3,
+    ) -> None:
+        self._start, self._lost, self._patience = start, lost, patience
+        self._executor: Executor | None = None
+
+    def in_order(
+        self, work: Callable[..., Result], units: Iterable[tuple[Any, ...]], *, ahead: int = AHEAD
+    ) -> Iterator[Result]:
+        """Yield `work(*unit)` of each unit, in their order; at most `ahead` of them are unfinished or waiting.
+
+        Raises `UserError` if processes are killed again and again.
+        """
+        if self._start is None:
+            yield from starmap(work, units)
+            return
+        remaining, waiting, kills = iter(units), deque[_Submitted](), 0
+        while True:
+            waiting.extend(_Submitted(unit) for unit in islice(remaining, ahead - len(waiting)))
+            if not waiting:
+                return
+            try:
+                self._executor = self._executor or self._start()
+                for each in waiting:
+                    each.submit(self._executor, work, self._lost)
+                result = waiting[0].result()
+            except self._lost as error:
+                kills += 1
+                self.stop()
+                if kills > self._patience:
+                    raise UserError(
+                        f"a process that worked on recordings was killed {kills if self._patience else 'several'} "
+                        "times, perhaps for lack of memory; use fewer --workers, or give each more memory"
+                    ) from error
+                logger.warning("a process was killed, perhaps for lack of memory; what it worked on is done again")
+                continue
+            kills = 0
+            waiting.popleft()
+            yield result
+
+    def stop(self) -> None:
+        """Stop the executor; units that it has not started are dropped."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+class _Submitted:
+    """A unit, and its future once it is submitted."""
+
+    def __init__(self, unit: tuple[Any, ...]) -> None:
+        self._unit = unit
+        self._future: Future[Any] | None = None
+
+    def submit(self, executor: Executor, work: Callable[..., Any], lost: tuple[type[Exception], ...]) -> None:
+        """Submit the unit, unless it was and the process that works on it has not been killed."""
+        future = self._future
+        if future is None or future.cancelled() or (future.done() and isinstance(future.exception(), lost)):
+            self._future = executor.submit(work, *self._unit)
+
+    def result(self) -> Any:
+        assert self._future is not None
+        return self._future.result()
+
+
+@contextmanager
+def engine_of(workers: int, cluster: str | None = None) -> Iterator[Engine]:
+    """Yield what runs the units of a command.
+
+    Parameters
+    ----------
+    workers
+        Processes of this machine, 1 = this process; with `cluster` "slurm", jobs.
+    cluster
+        Address of a Dask scheduler, "slurm", or None.
+    """
+    if cluster is not None:
+        from signal_diffusion.data.preparing.clusters import dask_executor, lost_on_cluster
+
+        with dask_executor(cluster, workers) as executor:
+            # The scheduler itself runs a unit again, up to three times.
+            engine = Engine(lambda: executor, lost_on_cluster(), patience=0)
+            yield engine
+            engine.stop()
+        return
+    engine = Engine(partial(_processes, workers) if workers > 1 else None)
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+def _processes(workers: int) -> Executor:
+    # Forked children would inherit the locks of this process's threads.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Make a worker exit when its parent is killed, instead of waiting for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
