@@ -14,18 +14,15 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from signal_diffusion.data.amplitudes import Amplitudes
 from signal_diffusion.data.card import CARD_NAME, SPLITS, DatasetCard, write_readme
 from signal_diffusion.data.montages import ENTRY
-from signal_diffusion.data.preparing.captions import caption_of, check_template, default_template
+from signal_diffusion.data.preparing.captions import check_template, default_template
 from signal_diffusion.data.preparing.describing import (
     describe_columns,
     describe_montages,
@@ -36,10 +33,9 @@ from signal_diffusion.data.preparing.executing import engine_of
 from signal_diffusion.data.preparing.splitting import read_splits, split_groups, write_splits
 from signal_diffusion.data.preparing.staged import Progress, Staged, Staging, with_progress
 from signal_diffusion.data.preparing.staging import stage
+from signal_diffusion.data.preparing.tensors import rows_of, training_signals
 from signal_diffusion.data.publishing import atomic_folder
 from signal_diffusion.data.recordings.recording import Recording
-from signal_diffusion.data.recordings.subjects import parse_number
-from signal_diffusion.data.recordings.windows import windows_in
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES, PictureOptions, Representation
 from signal_diffusion.data.writing_splits import write_split
 from signal_diffusion.errors import UserError, listed
@@ -130,26 +126,26 @@ def build(
     fixed = read_splits(options.splits_from) if options.splits_from else None
     # Fail now instead of after hours of reading.
     kind.check(options.pictures, sampling_rate=options.rate, window=options.window, electrodes=len(source.channels))
-    with atomic_folder(output, "the dataset") as root:
+    workers = min(source.workers, len(source.recordings))
+    with atomic_folder(output, "the dataset") as root, engine_of(workers, source.cluster) as engine:
         check_replaceable(output, source.made_from)
         # A unique name: a worker that outlives its parent must not write into the next command's folder.
         folder = Path(tempfile.mkdtemp(prefix="staging-", dir=root))
         paths = units or [folder / f"{number:06d}.npy" for number in range(len(source.recordings))]
-        with engine_of(min(source.workers, len(paths)), source.cluster) as engine:
-            found = stage(
-                source.recordings,
-                paths,
-                source.staging,
-                engine=engine,
-                skip_bad=source.skip_bad,
-                progress=progress,
-            )
+        found = stage(
+            source.recordings,
+            paths,
+            source.staging,
+            engine=engine,
+            skip_bad=source.skip_bad,
+            progress=progress,
+        )
         splits = _splits(found.recordings, source, options, fixed)
         montages = describe_montages(splits)
         training = (
             signals
             for each in with_progress(splits["train"], "measuring", progress)
-            for _, signals in _signals(each, options.window)
+            for signals in training_signals(each, options.window)
         )
         amplitudes = Amplitudes()
         representation = kind.fit(
@@ -172,8 +168,7 @@ def build(
         files: dict[str, str] = {}
         for split, members in splits.items():
             tracked = with_progress(members, f"writing {split}", progress)
-            rows = (rows for each in tracked for rows in _rows(each, representation, card, source.extras))
-            files |= write_split(root, split, card, rows)
+            files |= write_split(root, split, card, rows_of(tracked, representation, card, source.extras, engine))
         shutil.rmtree(folder)
         card = replace(card, files=files)
         write_readme(root, card)
@@ -233,32 +228,6 @@ def _assign_splits(staged: Sequence[Staged], split_by: str, options: WindowOptio
     if split_by != "subject":
         groups = {each.recording.subject: each.recording.participant.get(split_by) for each in staged}
     return split_groups(strata, groups, options.splits, options.seed)
-
-
-def _signals(staged: Staged, window: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield µV (n, channels, window) of a few kept windows at a time, with their slice of `kept`."""
-    for part, signals in windows_in(staged.path, staged.starts[staged.kept], window, staged.baseline):
-        yield part, torch.from_numpy(signals)
-
-
-def _rows(
-    staged: Staged, representation: Representation, card: DatasetCard, extras: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
-    assert card.window is not None
-    electrodes = card.channels if representation.per_electrode else ("",)
-    for part, signals in _signals(staged, card.window):
-        numbers, labels = staged.kept[part], staged.labels[part]
-        tensors = representation.to_tensor(signals).numpy().astype(np.float16)
-        known = [window_attributes(staged.recording, label, extras) for label in labels]
-        if card.captions:
-            known = [values | {"caption": caption_of(card.captions, values)} for values in known]
-        columns: dict[str, Any] = {name: [values[name] for values in known for _ in electrodes] for name in known[0]}
-        for name in extras:
-            if name in card.columns and card.columns[name]["kind"] == "numeric":
-                columns[name] = [None if value is None else parse_number(value) for value in columns[name]]
-        columns |= {"window": np.repeat(numbers, len(electrodes)), "electrode": list(electrodes) * len(numbers)}
-        row = {name: values for name, values in columns.items() if name in card.columns}
-        yield {representation.column: tensors.reshape(-1, *card.shape), **row}
 
 
 def _card(

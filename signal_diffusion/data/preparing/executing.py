@@ -142,11 +142,12 @@ def engine_of(workers: int, cluster: str | None = None) -> Iterator[Engine]:
 def _processes(workers: int) -> Executor:
     # Forked children would inherit the locks of this process's threads.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
 
 
-def _end_with_parent() -> None:
-    """Make a worker exit when its parent is killed, instead of waiting for work for ever."""
+def _begin() -> None:
+    """Make a worker exit when its parent is killed, instead of waiting for work for ever; and use one core."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is imported
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -84,6 +84,7 @@ def test_a_process_killed_in_a_unit_is_replaced_and_the_bytes_are_those_of_one_p
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr("signal_diffusion.data.preparing.tensors._FEW", 0)  # the processes also make the tensors
     assert prepared(ten_subjects, tmp_path, replace(OPTIONS, workers=2), monkeypatch) == expected
     assert "a process was killed, perhaps for lack of memory; what it worked on is done again" in caplog.text
     assert attempts(tmp_path).total() <= 20 + 2  # of both processes
