@@ -1,6 +1,6 @@
 """Measure our networks and kernels on this machine's CPU, next to others of the same size.
 
-    uv run python scripts/model_speed.py [dit|hourglass|attention|scan|scaling|all] [--precision bf16|fp32]
+    uv run python scripts/model_speed.py [dit|hourglass|localmamba|attention|scan|scaling|all] [--precision bf16|fp32]
     PYTHONPATH=<source of k-diffusion> uv run python scripts/model_speed.py hourglass
 
 Variants take turns in one process, and each figure is the median over rounds, so that other load on the machine affects
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from unittest import mock
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -37,6 +38,7 @@ from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.hourglass import HourglassArchitecture
 from signal_diffusion.models.localmamba import LocalMambaArchitecture
 from signal_diffusion.models.registry import build
+from signal_diffusion.models.selective_scan import operator
 from signal_diffusion.models.selective_scan.operator import selective_scan
 from signal_diffusion.training.device import cpu_has_bf16
 from signal_diffusion.training.optimizers import build_optimizer
@@ -66,7 +68,9 @@ class Row:
 
 
 def main(
-    part: Annotated[Literal["dit", "hourglass", "attention", "scan", "scaling", "all"], typer.Argument()] = "all",
+    part: Annotated[
+        Literal["dit", "hourglass", "localmamba", "attention", "scan", "scaling", "all"], typer.Argument()
+    ] = "all",
     precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Autocast type of training steps.")] = "bf16",
     rounds: Annotated[int, typer.Option(min=1, help="Calls of each variant, after a warm-up call.")] = 5,
     compiled: Annotated[bool, typer.Option(help="Also measure compiled networks (takes a minute).")] = True,
@@ -74,7 +78,7 @@ def main(
 ) -> None:
     """Measure one part or all of them."""
     bench = Bench(bf16=precision == "bf16", rounds=rounds, compiled=compiled)
-    parts = ("dit", "hourglass", "attention", "scan", "scaling") if part == "all" else (part,)
+    parts = ("dit", "hourglass", "localmamba", "attention", "scan", "scaling") if part == "all" else (part,)
     console, rows = Console(width=150), []
     console.print(f"{torch.get_num_threads()} threads, {precision}, medians of {rounds}, torch {torch.__version__}")
     for name in parts:
@@ -144,6 +148,23 @@ class Bench:
             )
         flops = forward_flops(build("hourglass", HourglassArchitecture(), shape=(1, 64, 64)), x[:1], Conditioning())
         yield from self.networks("hourglass", "64×64, batch 4", steps, 4, flops, tokens=1024 * 4, width=64)
+
+    def localmamba(self) -> Iterator[Row]:
+        """Compare our localmamba with itself, scanning in plain PyTorch."""
+        cases = {"64×64": ((1, 64, 64), {}), "19×2048": ((1, 19, 2048), {"patch_size": (1, 8)})}
+        for case, (shape, keys) in cases.items():
+            model = build("localmamba", LocalMambaArchitecture(**keys), shape=shape, electrode_rows=shape[1] == 19)
+            x, t = torch.randn(1, *shape), torch.rand(1)
+
+            def sample(model: Denoiser = model, x: Tensor = x, t: Tensor = t) -> None:
+                with torch.inference_mode():
+                    model(x, t, Conditioning())
+
+            step, flops = self.our_step(model, x, t), forward_flops(model, x, Conditioning())
+            steps = {"ours": step, "scans in PyTorch": _without_numba(step)}
+            yield from self.networks("localmamba", case, steps, 1, flops, tokens=model.num_tokens, width=64)
+            samples = {"ours": sample, "scans in PyTorch": _without_numba(sample)}
+            yield from self.kernels("localmamba", f"{case}, a step of sampling", samples)
 
     def attention(self) -> Iterator[Row]:
         """Compare neighbourhood attention, forward and backward, with SDPA masked to the same neighbourhoods."""
@@ -302,6 +323,16 @@ def peak_bytes(call: Step) -> int | None:
 def _status(key: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
+
+
+def _without_numba(call: Step) -> Step:
+    """Return a function that does the same with selective scans in plain PyTorch."""
+
+    def changed() -> None:
+        with mock.patch.object(operator, "selective_scan_backends", lambda device: ("torch",)):
+            call()
+
+    return changed
 
 
 def _compiled(model: Denoiser) -> Denoiser:

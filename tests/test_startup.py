@@ -16,7 +16,7 @@ import pytest
 
 LIBRARIES = (
     *("torch", "accelerate", "datasets", "diffusers", "transformers", "peft", "mne", "matplotlib", "pandas", "sklearn"),
-    *("mamba_ssm", "natten", "torchvision", "wandb", "tensorboard"),
+    *("mamba_ssm", "natten", "numba", "torchvision", "wandb", "tensorboard"),
 )
 RUN = f"""
 import contextlib, importlib, io, json, os, sys

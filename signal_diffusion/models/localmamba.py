@@ -26,6 +26,7 @@ from signal_diffusion.models.hierarchy import Grid, Hierarchy, check_levels, che
 from signal_diffusion.models.levels import AdaRMSNorm
 from signal_diffusion.models.scan_orders import Direction, inverse_order, scan, scan_order, unscan
 from signal_diffusion.models.selective_scan.operator import selective_scan, selective_scan_kernel
+from signal_diffusion.models.selective_scan.tokens import scan_tokens
 
 __all__ = ["LocalMamba", "LocalMambaArchitecture"]
 
@@ -216,9 +217,10 @@ class _SS2D(nn.Module):
         """(B, H, W, D) → (B, H, W, D)."""
         height, width = x.shape[1:3]
         x, z = self.in_proj(x).chunk(2, dim=-1)  # (B, H, W, E) each
-        x = F.silu(self.conv(x.permute(0, 3, 1, 2)))  # (B, E, H, W)
-        y = self._scanned(x.flatten(2)).transpose(1, 2).unflatten(1, (height, width))
-        return self.out_proj(self.out_norm(y) * F.silu(z))
+        x = F.silu(self.conv(x.permute(0, 3, 1, 2))).flatten(2)  # (B, E, L)
+        in_place = selective_scan_kernel(x.device, x.dtype) == "numba"
+        y = self._scanned_in_place(x.mT) if in_place else self._scanned(x).mT
+        return self.out_proj(self.out_norm(y.unflatten(1, (height, width))) * F.silu(z))
 
     def _scanned(self, x: Tensor) -> Tensor:
         """(B, E, L) → (B, E, L)."""
@@ -227,7 +229,17 @@ class _SS2D(nn.Module):
         delta = self.dt_proj @ dt  # (B, K, E, L)
         a = -self.a_log.exp()  # float32, like D and the bias: autocast only converts matrix products
         y = selective_scan(u.flatten(1, 2), delta.flatten(1, 2), a, b, c, self.d, self.dt_bias).view_as(u)
-        return unscan(y * self.gate(y), self.order, self.inverse)
+        return unscan(y * self.gate(y.mean(-1))[..., None], self.order, self.inverse)
+
+    def _scanned_in_place(self, x: Tensor) -> Tensor:
+        """The same for tokens (B, L, E), without copying them into each order."""
+        projected = F.linear(x, self.x_proj.flatten(0, 1)).unflatten(-1, self.x_proj.shape[:2])  # (B, L, K, …)
+        dt, b, c = projected.split([self.rank, self.d_state, self.d_state], dim=-1)
+        delta = torch.einsum("blkr,ker->kble", dt, self.dt_proj)
+        a = -self.a_log.exp()
+        y = scan_tokens(x[None], delta, a, b, c, self.d, self.dt_bias, self.order)  # (K, B, L, E)
+        gate = self.gate(y.mean(2).transpose(0, 1)).transpose(0, 1)  # (K, B, E)
+        return (y * gate[:, :, None]).sum(0)
 
     def _reset_parameters(self) -> None:
         nn.init.uniform_(self.x_proj, -(self.x_proj.shape[-1] ** -0.5), self.x_proj.shape[-1] ** -0.5)
@@ -239,7 +251,7 @@ class _SS2D(nn.Module):
 
 
 class _ChannelGate(nn.Module):
-    """Weights in (0, 1) of the channels of each scan, from their means over the tokens.
+    """Weights in (0, 1) of the channels (…, E) of each scan, from their means over the tokens.
 
     This is LocalMamba's channel attention; the authors' own networks, too, omit the paper's spatial attention.
     """
@@ -250,6 +262,6 @@ class _ChannelGate(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.layers = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.Sigmoid())
 
-    def forward(self, y: Tensor) -> Tensor:
-        """(B, K, E, L) → (B, K, E, 1)."""
-        return self.layers(self.norm(y.mean(-1)))[..., None]
+    def forward(self, means: Tensor) -> Tensor:
+        """(B, K, E) → (B, K, E)."""
+        return self.layers(self.norm(means))

@@ -11,5 +11,6 @@ With a bar for the gradient of a quantity, and g for that of h, the backward pas
     c̄_l  = Σ_channels h_l·ȳ_l                    Δ̄_l = Σ_n q_l·a + u_l·x̄_l
     x̄_l  = Σ_n g_l·b_l                           ū_l = Δ_l·x̄_l + d·ȳ_l
 
-`operator` chooses the backend: `chunked`, in plain PyTorch, or `mamba_kernel`.
+`operator` chooses the backend: `chunked`, in plain PyTorch, `compiled` on the CPU or `mamba_kernel` on CUDA. `tokens`
+is the compiled scan of tokens in several orders, which copies none of them.
 """

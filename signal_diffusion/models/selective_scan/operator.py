@@ -12,7 +12,9 @@ from torch import Tensor
 
 from signal_diffusion.errors import UserError, listed
 from signal_diffusion.models.selective_scan.chunked import CHUNK, chunked_backward, chunked_forward, type_of_state
+from signal_diffusion.models.selective_scan.compiled import cpu_kernel
 from signal_diffusion.models.selective_scan.mamba_kernel import MAMBA_CHUNK, extension, mamba_backward, mamba_forward
+from signal_diffusion.models.selective_scan.tokens import scan_tokens
 
 __all__ = ["selective_scan", "selective_scan_backends", "selective_scan_kernel"]
 
@@ -52,17 +54,32 @@ def selective_scan(
     UserError
         If the requested backend cannot run.
     """
+    if _chosen(backend, u) == "numba":
+        return _scan_by_tokens(u, delta, a, b, c, d, delta_bias)
     return _scan(u, delta, a, b, c, d, delta_bias, backend)[0]
 
 
-def selective_scan_kernel(device: torch.device) -> str:
-    """The default backend of `selective_scan` on a device; float64 always uses torch."""
-    return selective_scan_backends(device)[0]
+@torch.compiler.assume_constant_result
+def selective_scan_kernel(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """The default backend of `selective_scan` for a device and a type of u; float64 always uses torch."""
+    return "torch" if dtype == torch.float64 else selective_scan_backends(device)[0]
 
 
+@torch.compiler.assume_constant_result
 def selective_scan_backends(device: torch.device) -> tuple[str, ...]:
     """The backends that can run on a device, the fastest first."""
-    return ("mamba_ssm", "torch") if device.type == "cuda" and extension() else ("torch",)
+    compiled = {"cuda": ("mamba_ssm", extension), "cpu": ("numba", cpu_kernel)}
+    name, module = compiled.get(device.type, ("", lambda: None))
+    return (name, "torch") if module() else ("torch",)
+
+
+def _scan_by_tokens(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, delta_bias: Tensor) -> Tensor:
+    """Copy to the layout of `scan_tokens`, one order for each group, and back."""
+    groups, length = b.shape[1], b.shape[3]
+    u, delta = (x.unflatten(1, (groups, -1)).permute(1, 0, 3, 2) for x in (u, delta))
+    b, c = (x.permute(0, 3, 1, 2) for x in (b, c))
+    order = torch.arange(length, device=u.device).expand(groups, -1)
+    return scan_tokens(u, delta, a, b, c, d, delta_bias, order).permute(1, 0, 3, 2).flatten(1, 2)
 
 
 @torch.library.custom_op("signal_diffusion::selective_scan", mutates_args=())
@@ -119,12 +136,12 @@ _scan.register_autograd(_differentiate, setup_context=_save_context)
 
 
 def _chosen(backend: str | None, u: Tensor) -> str:
-    backends = selective_scan_backends(u.device)
     if backend is None:
-        return "torch" if u.dtype == torch.float64 else backends[0]
+        return selective_scan_kernel(u.device, u.dtype)
+    backends = ("torch",) if u.dtype == torch.float64 else selective_scan_backends(u.device)
     if backend not in backends:
         raise UserError(
-            f"selective scan: backend {backend!r} cannot run on {u.device.type}; "
+            f"selective scan: backend {backend!r} cannot run on {u.device.type} in {str(u.dtype)[6:]}; "
             f"expected {listed(backends)}, or None for the fastest"
         )
     return backend
