@@ -1,7 +1,7 @@
 """Train an autoencoder from an experiment file, for diffusion models that work in its latent space.
 
 python -m signal_diffusion.training.autoencoder EXPERIMENT.toml [--output-dir DIR] [--resume-from-checkpoint latest]
-accelerate launch --multi_gpu -m signal_diffusion.training.autoencoder EXPERIMENT.toml …
+accelerate launch --config_file config/accelerate/one-node.yaml -m signal_diffusion.training.autoencoder EXPERIMENT.toml
 
 Each checkpoint also contains the averaged weights as an AutoencoderKL in diffusers' format.
 """

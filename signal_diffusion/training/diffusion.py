@@ -1,7 +1,7 @@
 """Train a diffusion model from an experiment file.
 
 python -m signal_diffusion.training.diffusion EXPERIMENT.toml [--output-dir DIR] [--resume-from-checkpoint latest]
-accelerate launch --multi_gpu -m signal_diffusion.training.diffusion EXPERIMENT.toml …
+accelerate launch --config_file config/accelerate/one-node.yaml -m signal_diffusion.training.diffusion EXPERIMENT.toml …
 """
 
 from __future__ import annotations

@@ -174,7 +174,8 @@ def _summary(job: Job, trainer: Trainer) -> str:
         f"{job.experiment.model.name}, {total:,} parameters{share}, {job.model}; "
         f"{len(examples):,} examples, {'in memory' if examples.in_memory else 'memory-mapped'}; "
         f"{order.steps_per_epoch} steps per epoch, {trainer.num_steps} steps; "
-        f"{accelerator.num_processes} × {accelerator.device.type}, {accelerator.mixed_precision}"
+        f"{accelerator.num_processes} × {accelerator.device.type}{', FSDP2' if trainer.is_sharded else ''}, "
+        f"{accelerator.mixed_precision}"
     )
 
 

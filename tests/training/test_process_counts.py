@@ -64,7 +64,7 @@ def by_one(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def sharded(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "sharded"
     finished = in_processes(2, FSDP, experiment_file, run)
-    assert finished.exit_codes == [0, 0], finished.output
+    assert finished.exit_codes == [0, 0] and "; 2 × cpu, FSDP2, no" in finished.output, finished.output
     return run
 
 
