@@ -1,7 +1,8 @@
 """Batches: a split that is read by lists of indices, and an order of examples that can start at any step.
 
-A split that fits in memory is one tensor; a larger one stays on disk, memory-mapped. The examples of step `s` are
-computed from (seed, s), so a resumed run continues at the right place without fast-forwarding.
+A split that fits in memory is one tensor; a larger one stays on disk, memory-mapped, and is read in blocks of a few MiB
+(`ExampleOrder.block`), so that a disk or a network that is slow at single examples keeps up. The examples of step `s`
+are computed from (seed, s), so a resumed run continues at the right place without fast-forwarding.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 
 LARGEST_IN_MEMORY = 4 * 2**30
 """Bytes of a split; each process of a run has its own copy of it."""
+BLOCK_BYTES = 2**23
+"""Of examples that are neighbours in a large split, and in the row groups of its files."""
+BLOCKS_MIXED = 16
+"""Blocks that examples are drawn from at a time."""
 
 
 class Examples:
@@ -51,6 +56,13 @@ class Examples:
         Rows to use; None = all.
     may_lack
         Rows of an example (electrodes) that may be absent, all NaN.
+
+    Attributes
+    ----------
+    in_memory
+        Whether the tensors are in memory.
+    block
+        Examples of a block, for `ExampleOrder`; None for a split of at most 4 GiB, whatever memory is free.
     """
 
     _tensors: MappedTensors | Tensor
@@ -89,6 +101,7 @@ class Examples:
         else:
             limit = memory_limit_mb * 2**20
         self.in_memory = size <= limit
+        self.block = block_of(tensors) if size > LARGEST_IN_MEMORY else None
         self._tensors = torch.from_numpy(tensors[self._rows]) if self.in_memory else tensors
 
     def __len__(self) -> int:
@@ -126,6 +139,11 @@ class Examples:
         return x.float(), {name: values[torch.from_numpy(rows)] for name, values in self.attributes.items()}
 
 
+def block_of(tensors: MappedTensors) -> int:
+    """How many examples take `BLOCK_BYTES`."""
+    return max(1, BLOCK_BYTES // (int(np.prod(tensors.shape)) * tensors.dtype.itemsize))
+
+
 def _attribute(split: Any, column: str, names: Sequence[str] | Mapping[Any, int] | None) -> Tensor:
     """Convert a column to (N,): int64 codes with -1 for unknown, or float32 with NaN for unknown."""
     values = split.with_format(None)[column]
@@ -161,6 +179,10 @@ class ExampleOrder:
 
     With `weights` an epoch has the same number of examples, sampled in proportion to their weights: example i occurs
     N · w_i / Σw times, randomly rounded down or up.
+
+    With `block`, an epoch is the blocks of a split in random order, of which each process has a stretch: a block is
+    read by one process, or by two where their stretches meet, whatever their number. Within its stretch, each example
+    is delayed at random, by up to `BLOCKS_MIXED` blocks, so that it meets those of many blocks.
     """
 
     num_examples: int
@@ -173,6 +195,8 @@ class ExampleOrder:
     drop_last: bool = True
     weights: np.ndarray | None = None
     """Weights of the examples (N,), positive; None = uniform. Ignored without `shuffle`."""
+    block: int | None = None
+    """Neighbouring examples that are read together; None = each by itself. Ignored with `weights`."""
 
     @property
     def examples_per_step(self) -> int:
@@ -196,7 +220,7 @@ class ExampleOrder:
         epoch, offset = divmod(step, self.steps_per_epoch)
         start = offset * self.examples_per_step
         order = _order(self, epoch)
-        step_indices = order[np.arange(start, start + self.examples_per_step) % self.num_examples]
+        step_indices = order[np.arange(start, start + self.examples_per_step) % len(order)]
         slices = step_indices.reshape(self.accumulation, self.num_processes, self.batch_size)
         return list(slices[:, self.process_index])
 
@@ -212,6 +236,8 @@ def _order(order: ExampleOrder, epoch: int) -> np.ndarray:
     if not order.shuffle:
         return np.arange(order.num_examples)
     generator = generator_for(Purpose.ORDER, order.seed, epoch)
+    if order.block is not None and order.weights is None:
+        return _in_blocks(order, order.block, generator)
     shuffled = torch.randperm(order.num_examples, generator=generator)
     if order.weights is None:
         return shuffled.numpy()
@@ -225,6 +251,18 @@ def _order(order: ExampleOrder, epoch: int) -> np.ndarray:
     pointers = torch.arange(order.num_examples) + torch.rand((), generator=generator, dtype=torch.float64)
     chosen = torch.searchsorted(edges, pointers, right=True).clamp(max=order.num_examples - 1)
     return shuffled[chosen][torch.randperm(order.num_examples, generator=generator)].numpy()
+
+
+def _in_blocks(order: ExampleOrder, block: int, generator: torch.Generator) -> np.ndarray:
+    blocks = torch.randperm(-(-order.num_examples // block), generator=generator)
+    rows = (block * blocks[:, None] + torch.arange(block)).flatten()
+    rows = rows[rows < order.num_examples]  # the last block may be smaller
+    used = torch.arange(order.steps_per_epoch * order.examples_per_step) % order.num_examples
+    rows = rows[used].view(order.num_processes, -1)
+    delays = block * BLOCKS_MIXED * torch.rand(rows.shape, generator=generator, dtype=torch.float64)
+    rows = rows.gather(1, (torch.arange(rows.shape[1]) + delays).argsort(1))
+    steps = rows.view(order.num_processes, order.steps_per_epoch, order.accumulation, order.batch_size)
+    return steps.permute(1, 2, 0, 3).flatten().numpy()
 
 
 class _Stream:

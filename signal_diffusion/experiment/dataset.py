@@ -281,8 +281,9 @@ def order_of(
     num_processes: int = 1,
     process_index: int = 0,
     weights: np.ndarray | None = None,
+    block: int | None = None,
 ) -> ExampleOrder:
-    """The order of the training examples for one process."""
+    """The order of the training examples for one process; `block` is that of `Examples`."""
     loading, training = experiment.data.loading, experiment.training
     order = ExampleOrder(
         num_examples=num_examples,
@@ -294,6 +295,7 @@ def order_of(
         shuffle=loading.shuffle_train,
         drop_last=loading.drop_last,
         weights=weights,
+        block=block,
     )
     if order.steps_per_epoch == 0:
         raise UserError(

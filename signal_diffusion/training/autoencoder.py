@@ -178,7 +178,7 @@ def _components(start: Start[AutoencoderExperiment], dataset: Dataset, model: Kl
         model=model,
         objective=objective,
         examples=examples,
-        order=start.order(len(examples)),
+        order=start.order(examples),
         validation=_validation(experiment, held_out, objective, dataset.card),
         previews=ReconstructionPreviews(start.paths.samples, held_out, dataset.card, training.visualization.num_samples)
         if held_out is not None and training.visualization.enabled

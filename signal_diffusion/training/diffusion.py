@@ -115,7 +115,7 @@ def _components(
     conditioning, training = experiment.model.conditioning, experiment.training
     autoencoder = assembly.autoencoder.to(accelerator.device) if assembly.autoencoder else None
     train, held_out = start.splits(dataset, attributes, held_out=training.validation.enabled)
-    order = start.order(len(train), _weights(dataset, accelerator))
+    order = start.order(train, _weights(dataset, accelerator))
     inputs, held_out_inputs, encoding, warnings = train, held_out, None, []
     if autoencoder:
         encoding = Encoding(

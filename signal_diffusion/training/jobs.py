@@ -105,15 +105,16 @@ class Start(Generic[AnyExperiment]):
             validation = dataset.examples(paths.val, attributes, loading.max_val_examples) if held_out else None
         return train, validation
 
-    def order(self, num_examples: int, weights: np.ndarray | None = None) -> ExampleOrder:
+    def order(self, examples: Examples, weights: np.ndarray | None = None) -> ExampleOrder:
         """The order of the training examples for this process."""
         accelerator = self.accelerator
         return order_of(
             self.experiment,
-            num_examples,
+            len(examples),
             num_processes=accelerator.num_processes,
             process_index=accelerator.process_index,
             weights=weights,
+            block=examples.block,
         )
 
 

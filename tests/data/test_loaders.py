@@ -60,6 +60,46 @@ def test_order_depends_on_the_seed_and_shuffling_can_be_off() -> None:
     assert make(shuffle=False) == list(range(30))
 
 
+BLOCK = {"num_examples": 1000, "batch_size": 5, "block": 10}
+
+
+def by_rank(ranks: int, **options: object) -> list[list[int]]:
+    """What each of several processes sees in an epoch of many small blocks."""
+    orders = [ExampleOrder(**(BLOCK | options), num_processes=ranks, process_index=rank) for rank in range(ranks)]  # type: ignore[arg-type]
+    return [seen(order, order.steps_per_epoch) for order in orders]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_processes_share_blocks_without_overlap_whatever_their_number(ranks: int) -> None:
+    shares = by_rank(ranks)
+    every = list(itertools.chain(*shares))
+    assert len(set(every)) == len(every) == 1000 - 1000 % (5 * ranks)
+    blocks = [len({row // 10 for row in share}) for share in shares]
+    assert sum(blocks) <= 100 + ranks - 1  # one is shared where two stretches meet
+
+
+def test_examples_of_blocks_are_mixed_but_only_with_a_few_at_a_time() -> None:
+    (rows,) = by_rank(1)
+    live = [len({row // 10 for row in rows[start : start + 10]}) for start in range(200, 800)]
+    assert np.mean(live) > 6 and all(
+        np.ptp(np.flatnonzero(np.array(rows) // 10 == block)) < 180 for block in range(100)
+    )
+    assert rows != sorted(rows) and by_rank(1, seed=1) != [rows]
+
+
+def test_an_order_in_blocks_depends_on_the_epoch_and_starts_at_any_step() -> None:
+    order = ExampleOrder(**BLOCK, accumulation=2, num_processes=3, process_index=1, drop_last=False)  # type: ignore[arg-type]
+    first, second = (list(order.stream(at, at + order.steps_per_epoch)) for at in (0, order.steps_per_epoch))
+    assert first != second
+    assert list(order.stream(order.steps_per_epoch + 4, order.steps_per_epoch + 9)) == second[8:18]
+
+
+def test_only_a_large_split_is_read_in_blocks(synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_examples(synthetic_dataset, memory_limit_mb=0).block is None  # however little memory is free
+    monkeypatch.setattr("signal_diffusion.data.loaders.LARGEST_IN_MEMORY", 2**20)
+    assert open_examples(synthetic_dataset, memory_limit_mb=2**20).block == 2**23 // (2 * 64 * 64)
+
+
 def open_examples(root: Path, **options: object) -> Examples:
     card = DatasetCard.load(root)
     attributes = {
