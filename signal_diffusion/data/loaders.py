@@ -180,9 +180,10 @@ class ExampleOrder:
     With `weights` an epoch has the same number of examples, sampled in proportion to their weights: example i occurs
     N · w_i / Σw times, randomly rounded down or up.
 
-    With `block`, an epoch is the blocks of a split in random order, of which each process has a stretch: a block is
-    read by one process, or by two where their stretches meet, whatever their number. Within its stretch, each example
-    is delayed at random, by up to `BLOCKS_MIXED` blocks, so that it meets those of many blocks.
+    With `block`, an epoch is the blocks of a split in random order, in which each example is delayed at random, by up
+    to `BLOCKS_MIXED` blocks, so that it meets those of many blocks. If `is_apart`, each process has a stretch of these
+    blocks: a block is read by one process, or by two where their stretches meet, whatever their number. Then two
+    processes see other examples than one.
     """
 
     num_examples: int
@@ -197,6 +198,8 @@ class ExampleOrder:
     """Weights of the examples (N,), positive; None = uniform. Ignored without `shuffle`."""
     block: int | None = None
     """Neighbouring examples that are read together; None = each by itself. Ignored with `weights`."""
+    is_apart: bool = False
+    """Whether processes read different blocks, as they do from a network."""
 
     @property
     def examples_per_step(self) -> int:
@@ -254,14 +257,15 @@ def _order(order: ExampleOrder, epoch: int) -> np.ndarray:
 
 
 def _in_blocks(order: ExampleOrder, block: int, generator: torch.Generator) -> np.ndarray:
+    stretches = order.num_processes if order.is_apart else 1
     blocks = torch.randperm(-(-order.num_examples // block), generator=generator)
     rows = (block * blocks[:, None] + torch.arange(block)).flatten()
     rows = rows[rows < order.num_examples]  # the last block may be smaller
     used = torch.arange(order.steps_per_epoch * order.examples_per_step) % order.num_examples
-    rows = rows[used].view(order.num_processes, -1)
+    rows = rows[used].view(stretches, -1)
     delays = block * BLOCKS_MIXED * torch.rand(rows.shape, generator=generator, dtype=torch.float64)
     rows = rows.gather(1, (torch.arange(rows.shape[1]) + delays).argsort(1))
-    steps = rows.view(order.num_processes, order.steps_per_epoch, order.accumulation, order.batch_size)
+    steps = rows.view(stretches, order.steps_per_epoch, order.accumulation, -1)
     return steps.permute(1, 2, 0, 3).flatten().numpy()
 
 

@@ -60,7 +60,7 @@ def test_order_depends_on_the_seed_and_shuffling_can_be_off() -> None:
     assert make(shuffle=False) == list(range(30))
 
 
-BLOCK = {"num_examples": 1000, "batch_size": 5, "block": 10}
+BLOCK = {"num_examples": 1000, "batch_size": 5, "block": 10, "is_apart": True}
 
 
 def by_rank(ranks: int, **options: object) -> list[list[int]]:
@@ -92,6 +92,15 @@ def test_an_order_in_blocks_depends_on_the_epoch_and_starts_at_any_step() -> Non
     first, second = (list(order.stream(at, at + order.steps_per_epoch)) for at in (0, order.steps_per_epoch))
     assert first != second
     assert list(order.stream(order.steps_per_epoch + 4, order.steps_per_epoch + 9)) == second[8:18]
+
+
+def test_blocks_that_processes_share_give_each_step_the_same_examples_whatever_their_number() -> None:
+    shared = BLOCK | {"is_apart": False}
+    one = ExampleOrder(**shared, accumulation=2)  # type: ignore[arg-type]
+    two = [ExampleOrder(**shared, num_processes=2, process_index=rank) for rank in range(2)]  # type: ignore[arg-type]
+    for step in range(150, 160):
+        together = [indices for order in two for indices in order.indices(step)]
+        assert np.array_equal(np.concatenate(one.indices(step)), np.concatenate(together))
 
 
 def test_only_a_large_split_is_read_in_blocks(synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
