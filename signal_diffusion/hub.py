@@ -6,11 +6,11 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from signal_diffusion.errors import MissingError, UserError
 
-__all__ = ["check_uploadable", "download", "is_cached", "is_hub_id", "upload"]
+__all__ = ["check_uploadable", "download", "files_of_dataset", "is_cached", "is_hub_id", "upload"]
 
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
@@ -106,6 +106,13 @@ def upload(folder: Path, identifier: str, *, option: str, private: bool) -> str:
             f"the token and the connection, then run `{shlex.join(['hf', 'upload', identifier, str(folder)])}`"
         ) from None
     return str(address)
+
+
+def files_of_dataset(identifier: str, commit: str) -> tuple[Any, str]:
+    """The file system of the Hub, and the folder of a dataset in it, as of a commit."""
+    from huggingface_hub import HfFileSystem
+
+    return HfFileSystem(), f"datasets/{identifier.partition('@')[0]}@{commit}"
 
 
 def _reason_and_advice(error: Exception) -> tuple[str, str]:

@@ -127,6 +127,9 @@ class Data:
     source: Literal["dataset", "synthetic", "hub"] = "dataset"
     """"dataset" reads `data.paths.root`; "synthetic" generates the built-in EEG once and keeps it in the cache; "hub"
     downloads `data.paths.root` from the Hugging Face Hub, into its cache."""
+    streaming: bool = False
+    """With `source = "hub"`: read the training split from the Hub while training, instead of downloading it first. Set
+    true if it does not fit on the disk; it must have been made by `prepare`."""
     image_size: Side | None = None
     """Width and height in pixels that images are resized to, for datasets not made by `prepare`; absent = original
     size."""

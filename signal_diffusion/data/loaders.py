@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -23,6 +23,9 @@ from signal_diffusion.data.dataset import MappedTensors
 from signal_diffusion.data.flat import NAMING, name_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for
+
+if TYPE_CHECKING:
+    from signal_diffusion.data.streaming import StreamedTensors
 
 __all__ = ["Batch", "ExampleOrder", "Examples", "batches", "evenly_spaced"]
 
@@ -56,16 +59,17 @@ class Examples:
         Rows to use; None = all.
     may_lack
         Rows of an example (electrodes) that may be absent, all NaN.
-
-    Attributes
-    ----------
-    in_memory
-        Whether the tensors are in memory.
-    block
-        Examples of a block, for `ExampleOrder`; None for a split of at most 4 GiB, whatever memory is free.
+    streamed
+        The tensors, if they are not in the split but read from a network.
     """
 
     _tensors: MappedTensors | Tensor
+    in_memory: bool
+    """Whether the tensors are in memory."""
+    block: int | None
+    """Examples of a block, for `ExampleOrder`; None for a split of at most 4 GiB, whatever memory is free."""
+    is_streamed = False
+    """Whether the tensors are read from a network."""
 
     def __init__(
         self,
@@ -77,12 +81,17 @@ class Examples:
         memory_limit_mb: int | None = None,
         subset: Sequence[int] | None = None,
         may_lack: Sequence[int] = (),
+        streamed: StreamedTensors | None = None,
     ) -> None:
         self.shape, self._may_lack = shape, list(may_lack)
         self.attributes = {name: _attribute(split, column, names) for name, (column, names) in attributes.items()}
         self._rows = np.arange(len(split)) if subset is None else np.asarray(subset)
         self._split, self._rows_of_split = split, self._rows
-        self._read(MappedTensors(split.data.column(tensor), shape), memory_limit_mb)
+        if streamed is None:
+            self._read(MappedTensors(split.data.column(tensor), shape), memory_limit_mb)
+        else:
+            self._tensors, self.in_memory, self.is_streamed = streamed, False, True
+            self.block = self._examples_in(streamed.block, streamed)
 
     def with_tensors(self, tensors: MappedTensors, memory_limit_mb: int | None) -> Examples:
         """Copy with the same order and attributes but other tensors, one per example."""
@@ -90,7 +99,7 @@ class Examples:
         other = copy.copy(self)
         rows = torch.from_numpy(self._rows)
         other.attributes = {name: values[rows] for name, values in self.attributes.items()}
-        other.shape, other._rows = tensors.shape, np.arange(len(self))
+        other.shape, other._rows, other.is_streamed = tensors.shape, np.arange(len(self)), False
         other._read(tensors, memory_limit_mb)
         return other
 
@@ -101,8 +110,13 @@ class Examples:
         else:
             limit = memory_limit_mb * 2**20
         self.in_memory = size <= limit
-        self.block = block_of(tensors) if size > LARGEST_IN_MEMORY else None
+        rows = BLOCK_BYTES // (int(np.prod(tensors.shape)) * tensors.dtype.itemsize)
+        self.block = self._examples_in(rows, tensors) if size > LARGEST_IN_MEMORY else None
         self._tensors = torch.from_numpy(tensors[self._rows]) if self.in_memory else tensors
+
+    def _examples_in(self, rows: int, tensors: MappedTensors) -> int:
+        """How many of the examples, which are spread evenly, are in so many rows."""
+        return max(1, rows * len(self._rows) // len(tensors))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -137,11 +151,6 @@ class Examples:
         else:
             x = torch.from_numpy(self._tensors[rows])
         return x.float(), {name: values[torch.from_numpy(rows)] for name, values in self.attributes.items()}
-
-
-def block_of(tensors: MappedTensors) -> int:
-    """How many examples take `BLOCK_BYTES`."""
-    return max(1, BLOCK_BYTES // (int(np.prod(tensors.shape)) * tensors.dtype.itemsize))
 
 
 def _attribute(split: Any, column: str, names: Sequence[str] | Mapping[Any, int] | None) -> Tensor:
@@ -289,7 +298,8 @@ def batches(
         sampler=_Stream(order, first, last),
         batch_size=None,
         # In memory, indexing a tensor is faster than copying batches between processes.
-        num_workers=0 if examples.in_memory else num_workers,
+        # Each worker keeps row groups of its own, so several would read every group several times.
+        num_workers=0 if examples.in_memory else min(1, num_workers) if examples.is_streamed else num_workers,
         pin_memory=pin_memory,
     )
     return iter(loader)

@@ -39,7 +39,8 @@ def checked(
     UserError
         With one line per file that has changed, or for a file that is missing or cut.
     """
-    splits = {dataset.split(name): dataset.files(name) for name in names}  # also counts the rows
+    here = [name for name in names if not dataset.is_streamed(name)]  # of the others, the commit is known
+    splits = {dataset.split(name): dataset.files(name) for name in here}  # also counts the rows
     changed = changed_files(dataset.root, dataset.card, splits, dataset.data.loading.cache_dir)
     card = replace(dataset.card, files=dataset.card.files | changed)
     if changed and not accept_changes and not (before and before.files == card.files):

@@ -20,10 +20,11 @@ from signal_diffusion.data.loaders import ExampleOrder, Examples, evenly_spaced
 from signal_diffusion.data.montages import absent_electrodes
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.data.streaming import RemoteSplit, StreamedTensors
 from signal_diffusion.data.synthetic import VERSION as SYNTHETIC_VERSION
 from signal_diffusion.errors import MissingError, UserError
 from signal_diffusion.experiment.conditions import codes_of, distinct_captions
-from signal_diffusion.hub import download
+from signal_diffusion.hub import download, files_of_dataset
 from signal_diffusion.models.conditioning.attributes import Attribute
 from signal_diffusion.paths import cache_folder, expand_path, is_readable
 
@@ -78,12 +79,26 @@ class Dataset:
             raise UserError(f"[data.paths] {error} ({advice})") from None
 
     def files(self, name: str) -> list[Path]:
-        """The Parquet files of a split; a `UserError` if they are missing."""
+        """The Parquet files of a split, none if it is streamed; a `UserError` if they are missing."""
+        if self.is_streamed(name):
+            return []
         return split_files(self.root, self.split(name), self.card)
 
     def open(self, name: str) -> datasets.Dataset:
-        """A split, memory-mapped."""
+        """A split, memory-mapped; without its tensors if it is streamed."""
+        if self.is_streamed(name):
+            return self._remote().columns(self.card, self.data.loading.cache_dir)
         return open_split(self.root, self.split(name), self.card, cache_dir=self.data.loading.cache_dir)
+
+    def is_streamed(self, name: str) -> bool:
+        """Whether a split is read from the Hub while a run trains: the training split, with `data.streaming`."""
+        on_hub = self.data.streaming and self.data.source == "hub"
+        return on_hub and self.split(name) == self.split(self.data.paths.train)
+
+    def _remote(self) -> RemoteSplit:
+        # the folder of a snapshot has the name of its commit
+        filesystem, root = files_of_dataset(self.data.paths.root, self.root.name)
+        return RemoteSplit.of_card(filesystem, root, self.split(self.data.paths.train), self.card, self.tensor_column)
 
     def examples(self, name: str, attributes: Sequence[Attribute] = (), limit: int | None = None) -> Examples:
         """A split, to be read in batches with the model's attributes; at most `limit` examples, spread evenly."""
@@ -92,7 +107,8 @@ class Dataset:
         for attribute in attributes:
             column = getattr(self.data.columns, attribute.name, attribute.name)
             columns[attribute.name] = (column, codes_of(attribute, opened, self.card, column))
-        if self.tensor_column not in opened.column_names:
+        streamed = StreamedTensors(self._remote(), opened) if self.is_streamed(name) else None
+        if self.tensor_column not in opened.column_names and streamed is None:
             raise UserError(
                 f"[data.columns] {self.representation.column}: the dataset has no column {self.tensor_column!r}; use "
                 f"one of {', '.join(opened.column_names)}"
@@ -104,6 +120,7 @@ class Dataset:
             attributes=columns,
             subset=evenly_spaced(len(opened), limit),
             may_lack=[self.card.channels.index(name) for name in absent_electrodes(self.card)],
+            streamed=streamed,
         )
 
 
@@ -128,7 +145,13 @@ def _root(data: schema.Data, min_channels: int) -> Path:
         return _synthetic_root(data)
     root = None
     if data.source == "hub":
-        root = download(data.paths.root, key="[data.paths] root", repo_type="dataset")
+        ignore = [f"{data.paths.train}/*"] if data.streaming else None  # read while training
+        root = download(data.paths.root, key="[data.paths] root", repo_type="dataset", ignore=ignore)
+        if data.streaming and not (root / CARD_NAME).exists():
+            raise UserError(
+                f"[data] streaming: {data.paths.root} has no {CARD_NAME}, so `signal-diffusion prepare` did not make "
+                "it and it has to be downloaded and converted; set data.streaming = false"
+            )
     elif data.paths.root:
         root = expand_path(data.paths.root, "[data.paths] root")
     if root is None or (root.is_dir() and not (root / CARD_NAME).exists()):
@@ -282,8 +305,9 @@ def order_of(
     process_index: int = 0,
     weights: np.ndarray | None = None,
     block: int | None = None,
+    is_apart: bool = False,
 ) -> ExampleOrder:
-    """The order of the training examples for one process; `block` is that of `Examples`."""
+    """The order of the training examples for one process; `block` and `is_apart` are those of `ExampleOrder`."""
     loading, training = experiment.data.loading, experiment.training
     order = ExampleOrder(
         num_examples=num_examples,
@@ -296,6 +320,7 @@ def order_of(
         drop_last=loading.drop_last,
         weights=weights,
         block=block,
+        is_apart=is_apart,
     )
     if order.steps_per_epoch == 0:
         raise UserError(

@@ -160,8 +160,11 @@ def _num_unlabelled(experiment: schema.Experiment, dataset: Dataset) -> int:
     data = dataset.data
     if experiment.model.conditioning.type != "class" or data.columns.label not in dataset.card.columns:
         return 0
-    files = dataset.files(data.paths.train)
-    labels = [label for path in files for label in pq.ParquetFile(path).read([data.columns.label])[0].to_pylist()]
+    if dataset.is_streamed(data.paths.train):
+        labels = dataset.open(data.paths.train).data.column(data.columns.label).to_pylist()
+    else:
+        files = dataset.files(data.paths.train)
+        labels = [label for path in files for label in pq.ParquetFile(path).read([data.columns.label])[0].to_pylist()]
     return sum(labels[row] is None for row in evenly_spaced(len(labels), data.loading.max_train_examples))
 
 

@@ -115,6 +115,7 @@ class Start(Generic[AnyExperiment]):
             process_index=accelerator.process_index,
             weights=weights,
             block=examples.block,
+            is_apart=examples.is_streamed,
         )
 
 

@@ -170,9 +170,10 @@ def _summary(job: Job, trainer: Trainer) -> str:
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     share = f" ({trained:,} of them trained)" if trained < total else ""
     order, examples, accelerator = trainer.components.order, trainer.components.examples, trainer.accelerator
+    where = "in memory" if examples.in_memory else "streamed" if examples.is_streamed else "memory-mapped"
     return (
         f"{job.experiment.model.name}, {total:,} parameters{share}, {job.model}; "
-        f"{len(examples):,} examples, {'in memory' if examples.in_memory else 'memory-mapped'}; "
+        f"{len(examples):,} examples, {where}; "
         f"{order.steps_per_epoch} steps per epoch, {trainer.num_steps} steps; "
         f"{accelerator.num_processes} × {accelerator.device.type}{', FSDP2' if trainer.is_sharded else ''}, "
         f"{accelerator.mixed_precision}"

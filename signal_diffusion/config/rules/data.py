@@ -25,6 +25,11 @@ def source(experiment: AnyExperiment) -> Iterator[Finding]:
         yield "data.paths.root", "expected the folder of a dataset, or data.source = 'synthetic'"
     if data.source == "hub" and not is_hub_id(data.paths.root):
         yield "data.paths.root", f"expected a Hub id, 'owner/name' or 'owner/name@revision', found {data.paths.root!r}"
+    if data.streaming and data.balancing.columns:
+        yield (
+            "data.streaming",
+            "reads neighbours together, but data.balancing picks single examples; remove one of them",
+        )
     train, val = ("validation" if name == "val" else name for name in (data.paths.train, data.paths.val))
     if train == val:
         yield (

@@ -23,6 +23,7 @@ Entry = tuple[str, str, str, tuple[object, ...]]
 READ_ONLY_WITH: tuple[Entry, ...] = (
     ("data", "image_size sampling_rate", "data.source", ("dataset", "hub")),
     ("data", "image_size", "data.representation", ("image", "db-only", "db-iq", "db-polar")),
+    ("data", "streaming", "data.source", ("hub",)),
     ("data", "sampling_rate", "data.representation", ("timeseries",)),
     ("data.augmentation.color_jitter", "strength", "data.augmentation.color_jitter.enabled", (True,)),
     ("model.diffusion", "num_timesteps beta_schedule zero_terminal_snr", "model.diffusion.method", ("ddpm",)),

@@ -35,6 +35,11 @@ def pretrained_parts(experiment: Experiment) -> Iterator[Finding]:
 def cached_latents(experiment: Experiment) -> Iterator[Finding]:
     """Examples that are encoded once cannot be augmented differently each time."""
     autoencoder, augmentation = experiment.model.autoencoder, experiment.data.augmentation
+    if autoencoder.enabled and autoencoder.cache_latents and experiment.data.streaming:
+        yield (
+            "model.autoencoder.cache_latents",
+            "encodes the whole split first, which data.streaming is to avoid; set one",
+        )
     if autoencoder.enabled and autoencoder.cache_latents and augmentation != Augmentation():
         yield (
             "model.autoencoder.cache_latents",
