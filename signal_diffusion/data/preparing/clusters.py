@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
@@ -18,7 +19,7 @@ from typing import Any
 
 from signal_diffusion.errors import UserError, one_line
 
-__all__ = ["check_cluster", "dask_executor", "lost_on_cluster", "slurm_cluster"]
+__all__ = ["check_cluster", "check_submission", "dask_executor", "lost_on_cluster", "slurm_cluster"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ def dask_executor(cluster: str, jobs: int) -> Iterator[Executor]:
         target: Any = cluster
         if cluster == "slurm":
             target = stack.enter_context(slurm_cluster())
+            check_submission(target.job_script())
             target.adapt(minimum_jobs=0, maximum_jobs=jobs)
         try:
             client = stack.enter_context(Client(target, timeout=_SECONDS_TO_CONNECT))
@@ -77,6 +79,20 @@ def slurm_cluster() -> Any:
         raise UserError("cluster: slurm needs dask-jobqueue; run `uv sync --extra cluster`") from None
     known = config.get("jobqueue.slurm", {})
     return SLURMCluster(**{name: value for name, value in _JOB.items() if not known.get(name)})
+
+
+def check_submission(script: str) -> None:
+    """Raise a `UserError` if SLURM would not accept a job; otherwise Dask would try for ever."""
+    try:
+        done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError("cluster: slurm needs the command sbatch, which is not on this machine") from None
+    if done.returncode:
+        why = " ".join(done.stderr.split())
+        raise UserError(
+            f"cluster: slurm does not accept jobs with one worker ({why}); set queue, memory and walltime under "
+            "jobqueue: slurm: in ~/.config/dask/jobqueue.yaml"
+        )
 
 
 class _InFolder(Executor):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.preparing.clusters import check_cluster
+from signal_diffusion.data.preparing.clusters import check_cluster, check_submission
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.errors import UserError
 from tests.data.preparing.killed import KilledWhileReading
@@ -130,3 +130,15 @@ def test_jobs_of_slurm_have_one_unit_at_a_time_unless_dasks_file_says_otherwise(
     with dask.config.set({"jobqueue.slurm.memory": "9GiB", "jobqueue.slurm.queue": "long"}), slurm_cluster() as cluster:
         script = cluster.job_script()
     assert "--mem=9G" in script and "-p long" in script
+
+
+def test_jobs_that_slurm_does_not_accept_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="cluster: slurm needs the command sbatch"):
+        check_submission("#!/bin/sh")
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: Memory specification can not be satisfied' >&2; exit 1\n")
+    sbatch.chmod(0o755)
+    with pytest.raises(UserError, match=r"Memory specification can not be satisfied.* in ~/\.config/dask") as error:
+        check_submission("#!/bin/sh")
+    assert len(error.value.lines) == 1
