@@ -14,7 +14,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice, starmap
 from typing import Any, TypeVar
@@ -71,8 +72,10 @@ class Engine:
             try:
                 self._executor = self._executor or self._start()
                 for each in waiting:
-                    each.submit(self._executor, work, self._lost)
-                result = waiting[0].result()
+                    if each.future is None or (self._patience and each.is_lost(self._lost)):
+                        each.future = self._executor.submit(work, *each.unit)
+                assert waiting[0].future is not None
+                result = waiting[0].future.result()
             except self._lost as error:
                 kills += 1
                 self.stop()
@@ -94,22 +97,17 @@ class Engine:
             executor.shutdown(wait=True, cancel_futures=True)
 
 
+@dataclass
 class _Submitted:
     """A unit, and its future once it is submitted."""
 
-    def __init__(self, unit: tuple[Any, ...]) -> None:
-        self._unit = unit
-        self._future: Future[Any] | None = None
+    unit: tuple[Any, ...]
+    future: Future[Any] | None = None
 
-    def submit(self, executor: Executor, work: Callable[..., Any], lost: tuple[type[Exception], ...]) -> None:
-        """Submit the unit, unless it was and the process that works on it has not been killed."""
-        future = self._future
-        if future is None or future.cancelled() or (future.done() and isinstance(future.exception(), lost)):
-            self._future = executor.submit(work, *self._unit)
-
-    def result(self) -> Any:
-        assert self._future is not None
-        return self._future.result()
+    def is_lost(self, lost: tuple[type[Exception], ...]) -> bool:
+        """Whether the process that worked on it was killed, or it was dropped with the executor."""
+        future = self.future
+        return future is not None and future.done() and (future.cancelled() or isinstance(future.exception(), lost))
 
 
 @contextmanager
@@ -123,20 +121,17 @@ def engine_of(workers: int, cluster: str | None = None) -> Iterator[Engine]:
     cluster
         Address of a Dask scheduler, "slurm", or None.
     """
-    if cluster is not None:
-        from signal_diffusion.data.preparing.clusters import dask_executor, lost_on_cluster
+    with ExitStack() as stack:
+        if cluster is None:
+            engine = Engine(partial(_processes, workers) if workers > 1 else None)
+        else:
+            from signal_diffusion.data.preparing.clusters import dask_executor, lost_on_cluster
 
-        with dask_executor(cluster, workers) as executor:
+            executor = stack.enter_context(dask_executor(cluster, workers))
             # The scheduler itself runs a unit again, up to three times.
             engine = Engine(lambda: executor, lost_on_cluster(), patience=0)
-            yield engine
-            engine.stop()
-        return
-    engine = Engine(partial(_processes, workers) if workers > 1 else None)
-    try:
+        stack.callback(engine.stop)
         yield engine
-    finally:
-        engine.stop()
 
 
 def _processes(workers: int) -> Executor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.preparing.clusters import check_cluster, check_submission
+from signal_diffusion.data.preparing.clusters import _run_in, check_cluster, check_submission
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.errors import UserError
 from tests.data.preparing.killed import KilledWhileReading
@@ -142,3 +142,17 @@ def test_jobs_that_slurm_does_not_accept_are_one_line(tmp_path: Path, monkeypatc
     with pytest.raises(UserError, match=r"Memory specification can not be satisfied.* in ~/\.config/dask") as error:
         check_submission("#!/bin/sh")
     assert len(error.value.lines) == 1
+
+
+def test_a_worker_that_does_not_see_the_files_is_one_line(tmp_path: Path) -> None:
+    for folder, file in ((tmp_path / "none", tmp_path / "out.npy"), (tmp_path, tmp_path / "none" / "out.npy")):
+        with pytest.raises(
+            UserError, match=r"none: not found on \S+, a worker of --cluster; workers need the file system"
+        ):
+            _run_in(folder, print, file)
+
+
+def test_a_unit_runs_in_the_folder_of_the_command_and_leaves_that_of_the_worker(tmp_path: Path) -> None:
+    before = Path.cwd()
+    assert _run_in(tmp_path, Path.cwd) == tmp_path
+    assert Path.cwd() == before
