@@ -150,18 +150,24 @@ class Bench:
         yield from self.networks("hourglass", "64×64, batch 4", steps, 4, flops, tokens=1024 * 4, width=64)
 
     def localmamba(self) -> Iterator[Row]:
-        """Compare our localmamba with itself, scanning in plain PyTorch."""
+        """Compare forward and backward passes of our localmamba, and steps of sampling, with scans in plain PyTorch."""
         cases = {"64×64": ((1, 64, 64), {}), "19×2048": ((1, 19, 2048), {"patch_size": (1, 8)})}
         for case, (shape, keys) in cases.items():
             model = build("localmamba", LocalMambaArchitecture(**keys), shape=shape, electrode_rows=shape[1] == 19)
             x, t = torch.randn(1, *shape), torch.rand(1)
 
+            def train(model: Denoiser = model, x: Tensor = x, t: Tensor = t) -> None:
+                model(x, t, Conditioning()).square().mean().backward()
+                model.zero_grad()
+
             def sample(model: Denoiser = model, x: Tensor = x, t: Tensor = t) -> None:
                 with torch.inference_mode():
                     model(x, t, Conditioning())
 
-            step, flops = self.our_step(model, x, t), forward_flops(model, x, Conditioning())
-            steps = {"ours": step, "scans in PyTorch": _without_numba(step)}
+            flops, steps = (
+                forward_flops(model, x, Conditioning()),
+                {"ours": train, "scans in PyTorch": _without_numba(train)},
+            )
             yield from self.networks("localmamba", case, steps, 1, flops, tokens=model.num_tokens, width=64)
             samples = {"ours": sample, "scans in PyTorch": _without_numba(sample)}
             yield from self.kernels("localmamba", f"{case}, a step of sampling", samples)
