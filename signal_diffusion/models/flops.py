@@ -14,7 +14,7 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 from signal_diffusion.models.attention.tiles import FLOP_FORMULAS
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
-from signal_diffusion.models.selective_scan import operator  # noqa: F401  (registers the scan's operator)
+from signal_diffusion.models.selective_scan import operator  # noqa: F401  (registers the scan's operators)
 
 __all__ = ["counted_flops", "forward_flops"]
 
@@ -61,6 +61,11 @@ class _Counter(TorchDispatchMode):
 def _scan(u: Sequence[int], delta: Sequence[int], a: Sequence[int], *args: Any, **kwargs: Any) -> int:
     """Three multiply-adds per position, channel and state: A·h, b·x and c·h."""
     return 6 * math.prod(u) * a[1]
+
+
+@register_flop_formula(torch.ops.signal_diffusion.scan_tokens)
+def _scan_of_tokens(u: Sequence[int], delta: Sequence[int], a: Sequence[int], *args: Any, **kwargs: Any) -> int:
+    return 6 * math.prod(delta) * a[1]
 
 
 for _operator, _formula in FLOP_FORMULAS.items():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.localmamba import LocalMamba, LocalMambaArchitecture
 from signal_diffusion.models.scan_orders import inverse_order, scan, scan_order
 from signal_diffusion.models.selective_scan import compiled, operator, tokens
@@ -101,6 +102,14 @@ def test_a_network_predicts_and_learns_the_same_with_either_backend(use, monkeyp
     expected = result()
 
     assert (found - expected).norm() < (3e-2 if use == "autocast" else 1e-4) * expected.norm()
+
+
+def test_its_operations_are_counted_as_those_of_the_scan_in_torch(monkeypatch):
+    model = LocalMamba(LocalMambaArchitecture(depths=(1,), dims=(32,)), shape=(1, 12, 20))
+    found = forward_flops(model, torch.zeros(1, 1, 12, 20), Conditioning())
+    monkeypatch.setattr(operator, "selective_scan_backends", lambda device: ("torch",))
+
+    assert found == forward_flops(model, torch.zeros(1, 1, 12, 20), Conditioning())
 
 
 def test_without_a_cache_the_functions_are_compiled_with_a_warning(monkeypatch, caplog):
