@@ -60,10 +60,10 @@ def state_bytes(training: schema.Training, *, weights: int, trained: int, hidden
 def gathered_bytes(block_sizes: Sequence[int], rest: int) -> int:
     """`Memory.gathered` of a network with so many weights in each block, and in the rest of it.
 
-    A block's weights and gradients, and the weights of the next one, which are fetched meanwhile; the rest stays from
-    the forward to the end of the backward pass.
+    A block's weights and gradients, the gradients of the one before, which are being sent, and the weights of the next
+    one, which are being fetched; the rest stays from the forward to the end of the backward pass.
     """
-    return (3 * max(block_sizes, default=0) + 2 * rest) * FP32
+    return (4 * max(block_sizes, default=0) + 2 * rest) * FP32
 
 
 def check_memory(needed: Memory, device: torch.device, *, checkpoints_gradients: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, patch_environment
+from accelerate.utils import AutocastKwargs, DistributedDataParallelKwargs, patch_environment
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
@@ -62,7 +62,9 @@ def _is_set(name: str, default: str = "false") -> bool:
     return os.environ.get(name, default).lower() in ("true", "1", "full_shard")
 
 
-def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Accelerator:
+def accelerator_of(
+    experiment: schema.Experiment | AutoencoderExperiment, sharding: Sharding | None = None
+) -> Accelerator:
     """An `Accelerator` for this process, with the experiment's device and precision.
 
     On a CPU without bf16 instructions, fp32 replaces bf16: torch would emulate it several times slower.
@@ -84,11 +86,14 @@ def accelerator_of(experiment: schema.Experiment | AutoencoderExperiment) -> Acc
         raise UserError("[training] mixed_precision: 'fp16' needs a CUDA device; use 'bf16' or 'no'")
     on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     emulated = on_cpu and experiment.training.mixed_precision == "bf16" and not cpu_has_bf16()
+    handlers = [DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)]
+    if sharding:  # autocast would keep a bf16 copy of all weights to the end of the forward pass
+        handlers.append(AutocastKwargs(cache_enabled=False))
     with patch_environment(accelerate_use_fsdp="false"):  # the trainer shards itself, which works on any device
         accelerator = Accelerator(
             mixed_precision="no" if emulated else experiment.training.mixed_precision,
             cpu=on_cpu,
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
+            kwargs_handlers=handlers,
         )
     in_bf16_on_cuda = accelerator.device.type == "cuda" and accelerator.mixed_precision == "bf16"
     if in_bf16_on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):

@@ -66,7 +66,8 @@ def train(
     keep_fonts_in_cache(experiment.data.loading.cache_dir)
     with file_in_errors(config):
         experiment = _with_options(experiment, config, output_dir, resume)
-        sharding, accelerator = Sharding.wanted(experiment), accelerator_of(experiment)
+        sharding = Sharding.wanted(experiment)
+        accelerator = accelerator_of(experiment, sharding)
         paths = RunPaths.of(Path(experiment.output.base_dir), experiment.output.subdirs)
         with Neighbours(accelerator, partial(_how_to_go_on, paths.checkpoints)), lock_run(paths.base, accelerator):
             start = Start(
