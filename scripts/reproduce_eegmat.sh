@@ -11,8 +11,8 @@ folder=${2:-runs/eegmat}
 run=$folder/run
 
 if [ ! -e "$folder/data/signal_dataset.json" ]; then
-    uv run signal-diffusion prepare "$recordings" --output "$folder/data" --representation timeseries --window 512 \
-        --overlap 0.875 --splits 0.5 0.1 0.4 --reference average --label task
+    uv run signal-diffusion prepare "$recordings" --output "$folder/data" --representation timeseries --rate 100 \
+        --band 0.5 45 --window 400 --overlap 0.875 --splits 0.5 0.1 0.4 --reference average --label task
 fi
 resume=()
 if compgen -G "$run/checkpoint-*/manifest.json" > /dev/null; then resume=(--resume-from-checkpoint latest); fi

@@ -17,7 +17,8 @@ SMALL = (
     "model.architecture.num_attention_heads=2",
     "model.architecture.patch_size=[0,64]",
     "data.loading.batch_size=2",
-    "training.max_steps=2",
+    "training.max_steps=4",
+    "training.checkpointing.interval=2",
     "training.validation.num_examples=2",
     "training.visualization.enabled=false",
     "compute.device=cpu",
@@ -27,7 +28,10 @@ SMALL = (
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "config" / "recipes").glob("*.toml")), ids=lambda path: path.stem)
 def test_a_recipe_trains_and_samples(recipe: Path, datasets: dict[str, Path], tmp_path: Path) -> None:
-    train(recipe, output_dir=tmp_path / "run", overrides=(*SMALL, f"data.paths.root={datasets['timeseries']}"))
+    of_recipe = [f"data.paths.root={datasets['timeseries']}"]
+    if "autoguidance" in recipe.read_text(encoding="utf-8"):
+        of_recipe.append("generation.sampling.guidance_checkpoint=checkpoint-2")
+    train(recipe, output_dir=tmp_path / "run", overrides=(*SMALL, *of_recipe))
 
     samples = SignalDiffusionPipeline.from_pretrained(tmp_path / "run")(num=2, steps=2)
     assert samples.tensors.shape == (2, 1, 19, 2048)
