@@ -33,7 +33,7 @@ def test_all_checks_pass_on_the_cpu_and_are_in_the_report(gpu_check, tmp_path: P
     assert {result["status"] for result in results.values()} == {"ok"}
     assert results["selective scan, torch, float32"]["figures"]["gradient error"] < 1e-5
     assert 0 < results["dit, eager"]["figures"]["share of products"] < 1
-    assert "9 ok, 0 failed, 0 skipped" in capsys.readouterr().out
+    assert "11 ok, 0 failed, 0 skipped" in capsys.readouterr().out
 
 
 def test_the_exit_code_is_0_without_a_gpu(gpu_check, monkeypatch, capsys):

@@ -42,7 +42,7 @@ def real_of(path: Path, real: str | None) -> str:
         return real
     if not is_model(path):
         raise UserError("--real: missing; name the dataset to judge by: --real DATASET")
-    return str(dataset_of(experiment_at(checkpoint_at(path), []).data).root)
+    return str(dataset_of(experiment_at(checkpoint_at(path), []).data, whole=True).root)
 
 
 def check_not_for_files(path: Path, **options: object) -> None:

@@ -42,5 +42,5 @@ def judged_dataset(
     from signal_diffusion.sampling.privacy_inputs import checked_split, other_advice
 
     with other_advice("give the folder of the run's dataset with --real"):
-        dataset = dataset_of(experiment.data, min_channels=card.min_channels)
+        dataset = dataset_of(experiment.data, min_channels=card.min_channels, whole=True)
     return dataset, checked_split(dataset, card, split, may_have_more_electrodes=may_have_more_electrodes)

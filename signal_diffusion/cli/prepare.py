@@ -227,7 +227,9 @@ def prepare(
     if splits_from is not None:
         _refuse(context, ("splits", "split_by", *(() if synthetic else ("seed",))), "--splits-from")
     if shard is not None:
-        _refuse(context, ("cluster", "merge"), "--shard")
+        _refuse(context, ("cluster",), "--shard")
+        if merge:
+            raise UserError("prepare: --merge: merges all shards once they are read; leave --shard or --merge out")
     if cluster not in (None, "slurm"):
         _refuse(context, ("workers",), f"--cluster {cluster}, which has workers of its own")
     from signal_diffusion.data.preparing.prepare import (

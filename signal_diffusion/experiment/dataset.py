@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,18 +124,19 @@ class Dataset:
         )
 
 
-def dataset_of(data: schema.Data, *, min_channels: int = 1) -> Dataset:
+def dataset_of(data: schema.Data, *, min_channels: int = 1, whole: bool = False) -> Dataset:
     """The dataset that [data] names, downloaded first if it is on the Hub.
 
     The built-in synthetic dataset is generated in the cache when it is first used. A dataset that `prepare` did not
     make is converted into the cache; with `min_channels` 3, its grey images become RGB, as some pretrained weights
-    expect.
+    expect. With `whole`, a training split that runs read from the Hub is downloaded, too.
 
     Raises
     ------
     UserError
         If there is no dataset (the error shows the commands that make one), or it has another representation.
     """
+    data = replace(data, streaming=data.streaming and not whole)
     root = _root(data, min_channels)
     return Dataset(data=data, root=root, card=_card(data, root))
 

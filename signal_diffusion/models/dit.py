@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from signal_diffusion.config.types import TABLE, Layers, Side, SideOrNone, Width
+from signal_diffusion.errors import UserError
 from signal_diffusion.models.attention.full import attention, attention_kernel
 from signal_diffusion.models.conditioning.attributes import Attribute, Conditioning
 from signal_diffusion.models.conditioning.electrodes import PlaceEmbedding, embedded_electrodes
@@ -60,7 +61,8 @@ class DiT(Denoiser):
     Raises
     ------
     UserError
-        If patches do not divide the example or span electrodes, or heads × head dimension is not a multiple of 4.
+        If patches do not divide the example or span electrodes, if those that overlap have one column, or if heads ×
+        head dimension is not a multiple of 4.
     """
 
     lora_targets = ("qkv", "projection", "mlp.0", "mlp.2")
@@ -83,6 +85,8 @@ class DiT(Denoiser):
         self.takes_known = known
         width = _width(architecture)
         patch_size = patch_of(architecture.patch_size, shape)
+        if architecture.patch_overlap and patch_size[1] < 2:
+            raise UserError(f"patch_overlap: patches of {patch_size[1]} column have no half to share; use false")
         (grid,) = token_grids(shape, patch_size, electrode_rows=electrode_rows)
         self.num_tokens = math.prod(grid)
         self.patches = Patches(patch_size, overlap=architecture.patch_overlap)

@@ -184,6 +184,11 @@ def test_overlapping_patches_see_and_change_half_of_their_neighbours():
     assert columns == [*range(2, 14)]  # columns 2 to 9 of the second patch, 6 to 13 of the third
 
 
+def test_patches_of_one_column_cannot_overlap():
+    with pytest.raises(UserError, match=r"^patch_overlap: patches of 1 column have no half"):
+        tiny(patch_size=(4, 1), patch_overlap=True)
+
+
 @pytest.mark.parametrize("dims", [(-2,), (-1,)])
 def test_rows_and_columns_have_positions(dims):
     model = tiny(patch_size=(1, 1))

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -273,7 +274,8 @@ def test_a_split_that_does_not_fit_in_memory_is_mapped_and_trained_on_with_the_s
 ) -> None:
     overrides = ("training.max_steps=2", "data.loading.num_workers=1")
     train(experiment_file, output_dir=tmp_path / "in_memory", overrides=overrides)
-    monkeypatch.setattr(loaders, "LARGEST_IN_MEMORY", 0)
+    full = SimpleNamespace(available=0, total=2**40)
+    monkeypatch.setattr(loaders.psutil, "virtual_memory", lambda: full)
     train(experiment_file, output_dir=tmp_path / "mapped", overrides=overrides)
     first, second = (tensors_of(tmp_path / name / "checkpoint-2") for name in ("in_memory", "mapped"))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Self
 
 from signal_diffusion.data.preparing.executing import engine_of
 from signal_diffusion.data.preparing.staged import Progress
-from signal_diffusion.data.preparing.units import read_unit, result_path, run_unit
+from signal_diffusion.data.preparing.units import DAMAGED, read_unit, result_path, run_unit
 from signal_diffusion.data.recordings.companions import companions_of
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.untrusted import read_json
 
 if TYPE_CHECKING:
     from signal_diffusion.data.preparing.building import Source
@@ -82,7 +83,7 @@ def units_of_shards(source: Source, output: Path) -> list[Path]:
     done = next(folder.glob("*.json"), None) if folder.is_dir() else None
     if done is None:
         raise UserError(f"merge: no shard of {output} is there; run this command with --shard 1/N to N/N first")
-    count = json.loads(done.read_text(encoding="utf-8"))["note"]["count"]
+    count = read_json(done, dict, DAMAGED)["note"]["count"]
     missing = [number for number, path in enumerate(paths) if not result_path(path).exists()]
     if missing:
         shards = [str(Shard(number, count)) for number in sorted({number % count + 1 for number in missing})]

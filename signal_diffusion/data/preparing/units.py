@@ -26,8 +26,12 @@ from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.recordings.windows import kept_windows, longest, window_starts, windows_in
 from signal_diffusion.disks import FullDiskError, writing
 from signal_diffusion.errors import UserError
+from signal_diffusion.untrusted import read_json
 
-__all__ = ["read_unit", "result_path", "run_unit"]
+__all__ = ["DAMAGED", "read_unit", "result_path", "run_unit"]
+
+DAMAGED = "remove the folder of the shards, and read them again"
+"""What to do if the result of a unit cannot be read."""
 
 _ELSEWHERE = ("recording", "path", "baseline")
 """Fields of `Staged` that are known without its document."""
@@ -66,7 +70,7 @@ def run_unit(recording: Recording, path: Path, staging: Staging, note: dict[str,
 
 def read_unit(recording: Recording, path: Path, staging: Staging) -> Staged | UserError:
     """The result of `run_unit`: the recording with its windows, or why it cannot be used."""
-    document = json.loads(result_path(path).read_text(encoding="utf-8"))
+    document = read_json(result_path(path), dict, DAMAGED)
     if "error" in document:
         return UserError(*document["error"])
     del document["note"]

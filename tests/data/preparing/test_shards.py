@@ -119,5 +119,5 @@ def test_the_command_reads_shards_and_merges(bids: Path, tmp_path: Path) -> None
         result = CliRunner().invoke(app, [*words, "--shard", f"{number}/2"], catch_exceptions=False)
         assert f"shard {number}/2: 10 of 20 recordings are read" in result.output
     assert "train on it" in CliRunner().invoke(app, [*words, "--merge"], catch_exceptions=False).output
-    with pytest.raises(UserError, match="--merge has no effect with --shard"):
+    with pytest.raises(UserError, match="--merge: merges all shards once they are read"):
         CliRunner().invoke(app, [*words, "--merge", "--shard", "1/2"], catch_exceptions=False)
