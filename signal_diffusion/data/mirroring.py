@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from signal_diffusion.data.montages import check_whole
+from signal_diffusion.data.montages import check_whole, positions_of
 from signal_diffusion.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def mirror_of(card: DatasetCard, representation: Representation) -> Mirror:
     """
     check_whole(card, KEY)
     advice = "leave the key out, or prepare the dataset with --channels of both sides"
-    if missing := [name for name in card.channels if name not in card.positions]:
-        raise UserError(f"{KEY}: the dataset has no position of {listed(missing)}; {advice}")
-    places = torch.tensor([card.positions[name] for name in card.channels], dtype=torch.float64)
+    places = torch.tensor(positions_of(card, KEY, advice), dtype=torch.float64)
     mirrored = places * torch.tensor([-1.0, 1.0, 1.0], dtype=places.dtype)
     chords, opposite = (mirrored[:, None] - places).norm(dim=-1).min(dim=1)
     alone = (chords > 2 * math.sin(TOLERANCE / 2)) | (opposite[opposite] != torch.arange(len(opposite)))

@@ -16,7 +16,15 @@ from signal_diffusion.errors import UserError, listed
 if TYPE_CHECKING:
     from signal_diffusion.data.card import DatasetCard
 
-__all__ = ["ENTRY", "absent_electrodes", "are_complete", "check_whole", "montages_in_words", "montages_of"]
+__all__ = [
+    "ENTRY",
+    "absent_electrodes",
+    "are_complete",
+    "check_whole",
+    "montages_in_words",
+    "montages_of",
+    "positions_of",
+]
 
 ENTRY = "montages"
 """Key of a card's `preprocessing`: a list of `absent` (electrodes), `subjects` and `examples` (numbers by split)."""
@@ -54,6 +62,13 @@ def montages_in_words(card: DatasetCard) -> list[str]:
         which = f"{total - len(absent)} of {total} electrodes, without {listed(absent)}" if absent else f"all {total}"
         lines.append(f"{which}: {subjects} subject{'' if subjects == 1 else 's'}, {examples} examples")
     return lines
+
+
+def positions_of(card: DatasetCard, where: str, advice: str) -> list[list[float]]:
+    """The positions of a dataset's electrodes, in order; a `UserError` that starts with `where` if any has none."""
+    if missing := [name for name in card.channels if name not in card.positions]:
+        raise UserError(f"{where}: the dataset has no position of {listed(missing)}; {advice}")
+    return [card.positions[name] for name in card.channels]
 
 
 def check_whole(card: DatasetCard, where: str, instead: str = "") -> None:

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.montages import absent_electrodes, check_whole
+from signal_diffusion.data.montages import absent_electrodes, check_whole, positions_of
 from signal_diffusion.data.reference import reference_of
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.methods import Method, method_of
-from signal_diffusion.errors import UserError, listed
+from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.experiment.pretrained import KEYS, Pretrained, check_same_frozen
@@ -115,12 +115,8 @@ def _check_able(name: str, capability: str, key: str, refusal: str) -> None:
 
 def places_of(card: DatasetCard) -> Tensor:
     """The positions of a dataset's electrodes, (H, 3)."""
-    if missing := [name for name in card.channels if name not in card.positions]:
-        raise UserError(
-            f"{ELECTRODES}: the dataset has no position of {listed(missing)}; use 'name', or prepare it from channels "
-            "with standard names, or from recordings with positions"
-        )
-    return torch.tensor([card.positions[name] for name in card.channels])
+    advice = "use 'name', or prepare it from channels with standard names, or from recordings with positions"
+    return torch.tensor(positions_of(card, ELECTRODES, advice))
 
 
 def places_if_absent(card: DatasetCard) -> Tensor | None:

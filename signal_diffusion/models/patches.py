@@ -30,7 +30,7 @@ class Patches(nn.Module):
         super().__init__()
         self.size = size
         self.margin = margin = size[1] // 2 if overlap else 0
-        rise = torch.sin(math.pi / 2 * (torch.arange(2 * margin) + 0.5) / max(2 * margin, 1)).square()
+        rise = torch.sin(math.pi / 2 * (torch.arange(2 * margin) + 0.5) / (2 * margin)).square()
         fade = torch.cat([rise, torch.ones(size[1] - 2 * margin), rise.flip(0)]) if margin else torch.empty(0)
         self.register_buffer("fade", fade, persistent=False)
 

@@ -147,7 +147,6 @@ def _staged(recording: Recording, path: Path, staging: Staging) -> Staged | User
         lengths=longest(reading.spans),
         given=frozenset(name for number in kept if (name := named[number]) is not None),
         instants=sum(span.instant and (names is None or span.description in names) for span in reading.spans),
-        baseline=staging.events.baseline if staging.events is not None else None,
         epochs=bool(reading.epochs),
         mostly_flat=reading.mostly_flat,
         absent=reading.absent,

@@ -11,12 +11,12 @@ import numpy as np
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.export.mne_objects import to_raw
 from signal_diffusion.data.recordings.spans import Span
+from signal_diffusion.data.stretches import stretches
 from signal_diffusion.sampling.restoring.draws import Draws
 from signal_diffusion.sampling.restoring.plan import Plan
 
 if TYPE_CHECKING:
     import mne
-from signal_diffusion.data.stretches import stretches
 
 __all__ = ["RESTORED", "Restoration"]
 
