@@ -43,6 +43,7 @@ PRESETS: Mapping[str, Preset] = {
         series={
             "model.architecture.patch_size": [0, 8],
             "model.architecture.patch_overlap": True,
+            "model.architecture.input_power": True,
             "model.diffusion.prediction": "sample",
             "model.diffusion.loss": "velocity",
         },

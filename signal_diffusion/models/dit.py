@@ -46,6 +46,9 @@ class DiTArchitecture:
     patch_overlap: bool = False
     """Whether a patch also spans half of the columns of both its neighbours, and outputs are cross-faded there. For
     signals: otherwise they jump at the borders of patches."""
+    input_power: bool = False
+    """Whether the embedding of time is joined by the power of the input in each channel of the patch embedding. For
+    signals, where the power of rhythms tells one window from another: tokens are normalised, and tell little of it."""
     mlp_ratio: Annotated[float, Field(ge=0.25, le=64)] = 4.0
     """Hidden width of the feed-forward divided by the model's width, 0.25 to 64."""
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -99,6 +102,7 @@ class DiT(Denoiser):
         self.time_embedding = TimestepEmbedding(width)
         self.conditioning = ConditioningEmbedding(attributes, width) if attributes else None
         self.layers = nn.ModuleList(_Block(architecture, width) for _ in range(architecture.num_layers))
+        self.power = nn.Linear(width, width) if architecture.input_power else None
         self.modulation = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, token_size)
         self._reset_parameters()
@@ -123,8 +127,10 @@ class DiT(Denoiser):
         condition = self.time_embedding(t)  # (B, D)
         if self.conditioning is not None:
             condition = condition + self.conditioning(cond)
-        condition = F.silu(condition)
         tokens = self.patch_embedding(self.patches.cut(self.with_known(x, cond)))  # (B, N, D)
+        if self.power is not None:
+            condition = condition + self.power(_log_power(tokens))
+        condition = F.silu(condition)
         tokens = tokens + self._position_embedding(cond, num_rows=x.shape[2])
         for block in self.layers:
             tokens = self.apply_block(block, tokens, condition)
@@ -180,6 +186,11 @@ class _Block(nn.Module):
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
+
+
+def _log_power(tokens: Tensor) -> Tensor:
+    """The natural logarithm of the mean square over tokens (B, N, D): (B, D), in float32."""
+    return tokens.float().square().mean(dim=1).add(1e-4).log()  # −9.2 where all is zero
 
 
 def _head_norm(x: Tensor, weight: Tensor) -> Tensor:

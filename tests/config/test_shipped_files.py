@@ -40,7 +40,10 @@ KEYS_OF_THE_SIXTEEN = [
     "training.optimizer.learning_rate",
 ]  # fmt: skip
 OF_THE_BACKBONE = ("model.architecture.", "model.pretrained", "model.autoencoder.")
-OF_LARGE_PATCHES = ("model.architecture.patch_overlap", "model.diffusion.prediction", "model.diffusion.loss")
+OF_LARGE_PATCHES = (
+    "model.architecture.patch_overlap", "model.architecture.input_power", "model.diffusion.prediction",
+    "model.diffusion.loss",
+)  # fmt: skip
 
 files = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 

@@ -189,6 +189,28 @@ def test_patches_of_one_column_cannot_overlap():
         tiny(patch_size=(4, 1), patch_overlap=True)
 
 
+def test_input_power_is_that_of_each_example_in_each_channel_of_its_tokens():
+    # 16 tokens whose first channel is ±3 and whose others are zero; the second example is silent
+    model = tiny(shape=(1, 1, 16), patch_size=(1, 1), num_layers=1, input_power=True)
+    told, condition = [], []
+    model.power.register_forward_hook(lambda _, inputs, output: told.append((inputs[0], output)))
+    model.modulation.register_forward_hook(lambda _, inputs, __: condition.append(inputs[0]))
+    with torch.no_grad():
+        model.patch_embedding.weight.zero_()[0] = 3
+        model.patch_embedding.bias.zero_()
+    x = torch.stack([torch.tensor([1.0, -1.0]).repeat(8).reshape(1, 1, 16), torch.zeros(1, 1, 16)])
+    _, t, cond = inputs((1, 1, 16))
+
+    model(x, t, cond)
+
+    ((power, embedded),) = told
+    assert power[0, 0].item() == pytest.approx(math.log(9 + 1e-4))
+    assert power[0, 1:].tolist() == pytest.approx([math.log(1e-4)] * 15)
+    assert power[1].tolist() == pytest.approx([math.log(1e-4)] * 16)
+    expected = torch.nn.functional.silu(model.time_embedding(t) + model.conditioning(cond) + embedded)
+    torch.testing.assert_close(condition[0], expected)
+
+
 @pytest.mark.parametrize("dims", [(-2,), (-1,)])
 def test_rows_and_columns_have_positions(dims):
     model = tiny(patch_size=(1, 1))
