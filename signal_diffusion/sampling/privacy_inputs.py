@@ -92,12 +92,15 @@ def _check_new_people(dataset: Dataset, split: str, trained_on: Sequence[str]) -
 
 def _check_comparable(dataset: Dataset, card: DatasetCard) -> None:
     """Raise a `UserError` if a dataset differs from that of a card in more than its electrodes."""
-    facts = [(each.sampling_rate, each.window, each.preprocessing.get("reference")) for each in (dataset.card, card)]
-    if facts[0] != facts[1]:
-        now, then = (", ".join(map(str, each)) for each in facts)
+    now, then = (
+        {"sampling rate": each.sampling_rate, "window": each.window}
+        | {key: each.preprocessing.get(key) or None for key in ("reference", "band", "notch")}
+        for each in (dataset.card, card)
+    )
+    if different := [f"{key} is {now[key]}, not {then[key]}" for key in then if now[key] != then[key]]:
         raise UserError(
-            f"--real {dataset.root}: sampling rate, window and reference are {now}, expected those of the training "
-            f"data, {then}; prepare it with the same options except --channels"
+            f"--real {dataset.root}: differs from the training data in more than electrodes ({listed(different)}); "
+            "prepare it with the same options except --channels"
         )
 
 

@@ -127,10 +127,11 @@ def few_and_more(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (folder / "eeg" / f"sub-{person}").mkdir(parents=True)
         signals = 10 * np.random.default_rng(person).standard_normal((6, 1200))
         np.save(folder / "eeg" / f"sub-{person}" / "rest.npy", signals)
-    for name, channels in {"few": names[:4], "more": names}.items():
+    for name, channels in {"few": names[:4], "more": names, "filtered": names}.items():
         words = ["prepare", str(folder / "eeg"), "--output", str(folder / name), "--representation", "timeseries"]
         words += ["--sfreq", "125", "--ch-names", ",".join(names), "--units", "uV", "--window", "256"]
-        result = CliRunner().invoke(app, [*words, "--channels", ",".join(channels)])
+        words += ["--channels", ",".join(channels), *(["--notch", "50"] if name == "filtered" else [])]
+        result = CliRunner().invoke(app, words)
         assert not result.exit_code, result.output
     return folder / "few", folder / "more"
 
@@ -169,6 +170,14 @@ def test_people_who_were_trained_on_are_refused_with_more_electrodes_too(
 ) -> None:
     with pytest.raises(UserError, match="are in the training split too"):
         judge(run_by_position, tmp_path / "report", "--real", f"{few_and_more[1]}:train")
+
+
+def test_more_electrodes_with_another_filter_are_refused_in_one_line(
+    run_by_position: Path, few_and_more: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"more than electrodes \(notch is \[50.0\], not None\); prepare it") as error:
+        judge(run_by_position, tmp_path / "report", "--real", str(few_and_more[1].with_name("filtered")))
+    assert len(error.value.lines) == 1
 
 
 def test_a_model_by_name_is_refused_more_electrodes(
