@@ -16,6 +16,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from signal_diffusion.errors import UserError, one_line
 
@@ -23,8 +24,8 @@ __all__ = ["check_cluster", "check_submission", "dask_executor", "lost_on_cluste
 
 logger = logging.getLogger(__name__)
 
-_SCHEMES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
-_SECONDS_TO_CONNECT = 30
+_SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
+_SECONDS_TO_CONNECT = 5
 _JOB: dict[str, Any] = {"cores": 1, "processes": 1, "memory": "4GiB"}
 """One unit at a time, which takes less than 2 GiB; for SLURM, unless `jobqueue.yaml` says otherwise."""
 _ONE_AT_A_TIME = threading.Lock()
@@ -32,8 +33,17 @@ _ONE_AT_A_TIME = threading.Lock()
 
 def check_cluster(cluster: str) -> None:
     """Raise a `UserError` unless the text names a cluster."""
-    if cluster != "slurm" and not (cluster.startswith(_SCHEMES) and cluster.rpartition(":")[2].isdecimal()):
+    if cluster != "slurm" and not _is_address(cluster):
         raise UserError(f"cluster: {cluster!r}; expected the address of a Dask scheduler, tcp://HOST:PORT, or slurm")
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text has a scheme of Dask, a host and a port, and nothing else."""
+    try:
+        parts = urlsplit(text)
+        return bool(parts.scheme in _SCHEMES and parts.hostname and parts.port) and not parts.path.strip("/")
+    except ValueError:  # a port above 65535, or half an IPv6 address
+        return False
 
 
 @contextlib.contextmanager

@@ -100,10 +100,30 @@ def test_a_process_that_is_always_killed_is_one_line(
         prepared(ten_subjects, tmp_path, replace(OPTIONS, workers=2), monkeypatch, times=9)
 
 
-@pytest.mark.parametrize("text", ["", "pbs", "tcp://node", "node:8786", "http://node:8786"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "pbs",
+        "tcp://node",
+        "node:8786",
+        "http://node:8786",
+        "tcp://:1",
+        "tcp://node:0",
+        "tcp://node:99999",
+        "tcp://[::1",
+    ],
+)
 def test_a_cluster_is_an_address_or_slurm(text: str) -> None:
     with pytest.raises(UserError, match="expected the address of a Dask scheduler, tcp://HOST:PORT, or slurm"):
         check_cluster(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["slurm", "tcp://node:8786", "tls://10.0.0.1:8786", "tcp://[::1]:8786", "ws://node:80/"]
+)
+def test_addresses_of_schedulers_are_taken(text: str) -> None:
+    check_cluster(text)
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(
