@@ -79,19 +79,27 @@ def stage_shard(source: Source, output: Path, shard: Shard, progress: Progress) 
 
 def units_of_shards(source: Source, output: Path) -> list[Path]:
     """The units of all recordings; raises a `UserError` that names the shards that are missing."""
-    folder, paths = _folder(output), _paths(source, output)
-    done = next(folder.glob("*.json"), None) if folder.is_dir() else None
-    if done is None:
-        raise UserError(f"merge: no shard of {output} is there; run this command with --shard 1/N to N/N first")
-    count = read_json(done, dict, DAMAGED)["note"]["count"]
+    paths = _paths(source, output)
     missing = [number for number, path in enumerate(paths) if not result_path(path).exists()]
-    if missing:
-        shards = [str(Shard(number, count)) for number in sorted({number % count + 1 for number in missing})]
+    if not missing:
+        return paths
+    own = [document for path in paths if (document := result_path(path)).exists()]
+    notes = [read_json(path, dict, DAMAGED)["note"] for path in own or _folder(output).glob("*.json")]
+    found = [Shard(each["number"], each["count"]) for each in notes]
+    if not found:
+        raise UserError(f"merge: no shard of {output} is there; run this command with --shard 1/N to N/N first")
+    problem = (
+        f"merge: {len(missing)} of {len(paths)} recordings have not been read with these options, or have changed since"
+    )
+    counts = sorted({each.count for each in found})
+    if len(counts) > 1:
+        examples = [str(next(each for each in found if each.count == count)) for count in counts]
         raise UserError(
-            f"merge: {len(missing)} of {len(paths)} recordings have not been read with these options, or have changed "
-            f"since; repeat --shard {listed(shards, 20)}"
+            f"{problem}, and shards of different numbers were read ({listed(examples)}); run --shard 1/N to N/N with "
+            "one N: what was read is not read again"
         )
-    return paths
+    shards = [str(Shard(number, counts[0])) for number in sorted({number % counts[0] + 1 for number in missing})]
+    raise UserError(f"{problem}; repeat --shard {listed(shards, 20)}")
 
 
 def remove_shards(output: Path) -> None:

@@ -68,6 +68,19 @@ def test_missing_shards_are_named_in_one_line(bids: Path, tmp_path: Path) -> Non
     assert len(error.value.lines) == 1
 
 
+def test_shards_of_different_numbers_are_said_in_one_line_unless_nothing_is_missing(
+    bids: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    read_shards(bids, tmp_path / "out", 1, count=3)
+    read_shards(bids, tmp_path / "out", 2, count=4)
+    with pytest.raises(UserError, match=r"merge: 9 of 20 .* of different numbers were read \(1/3, 2/4\)") as error:
+        merge_shards([bids], tmp_path / "out", OPTIONS)
+    assert len(error.value.lines) == 1
+    read_shards(bids, tmp_path / "out", 1, 2, count=2)
+    merge_shards([bids], tmp_path / "out", OPTIONS)
+
+
 def test_a_repeated_shard_reads_only_what_is_missing(bids: Path, tmp_path: Path) -> None:  # noqa: F811
     read_shards(bids, tmp_path / "out", 2)
     kept, lost = sorted(path for path in units(tmp_path / "out") if path.suffix == ".json")[:2]
