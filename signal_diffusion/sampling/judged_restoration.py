@@ -69,7 +69,7 @@ def assess_restoration(
         )
     own = trained.card.channels
     if dataset.card.channels != own:
-        trained = with_montage(trained, montage_named(",".join(dataset.card.channels), dataset.card, "--real"))
+        trained = with_montage(trained, montage_named(dataset.card.channels, dataset.card, "--real"))
     judged, notes = windows_to_restore(trained, dataset, split, windows, seed)
     scenarios, left_out = scenarios_of(judged.signals.shape, judged.sfreq, shares=shares, gaps=gaps, seed=seed)
     scenarios = [*without_new(judged.signals.shape, dataset.card.channels, own), *scenarios]

@@ -34,22 +34,21 @@ Montage = Mapping[str, Sequence[float]]
 """Electrode → [x, y, z] on the unit sphere (x to the right ear, y to the nose, z up), in the order of the rows."""
 
 
-def electrodes_named(electrodes: str, option: str) -> tuple[str, ...]:
-    """The names of a list `A,B,C`, or of `10-20` (19 electrodes) or `10-10` (61)."""
+def electrodes_named(electrodes: str, option: str = "--electrodes") -> tuple[str, ...]:
+    """The names of a list `A,B,C`, or of `10-20` (19 electrodes) or `10-10` (61); a `UserError` for doubles or none."""
     return TEN_TEN if electrodes.strip() == "10-10" else channel_names(electrodes.strip(), option)
 
 
-def montage_named(electrodes: str, card: DatasetCard, option: str = "--electrodes") -> dict[str, list[float]]:
-    """The montage of a list `A,B,C`, or of `10-20` (19 electrodes) or `10-10` (61).
+def montage_named(names: Sequence[str], card: DatasetCard, option: str = "--electrodes") -> dict[str, list[float]]:
+    """The montage of these electrodes, in this order.
 
     Electrodes of the dataset are where its card says; others are where MNE's standard_1005 has them, as in `prepare`.
 
     Raises
     ------
     UserError
-        If the list is empty, names an electrode twice, or one that has no position.
+        If one of them has no position.
     """
-    names = electrodes_named(electrodes, option)
     own = {canonical(name): position for name, position in card.positions.items()}
     found = standard_positions(names) | {name: own[canonical(name)] for name in names if canonical(name) in own}
     if unknown := [name for name in names if name not in found]:
@@ -100,8 +99,10 @@ def montage_card(card: DatasetCard, montage: Montage) -> DatasetCard:
 
 
 def with_electrodes(trained: Trained, electrodes: str) -> Trained:
-    """The same model for the electrodes that `montage_named` finds; "" = those that it was trained on."""
-    return with_montage(trained, montage_named(electrodes, trained.card)) if electrodes else trained
+    """The same model for the electrodes that `electrodes_named` finds; "" = those that it was trained on."""
+    if not electrodes:
+        return trained
+    return with_montage(trained, montage_named(electrodes_named(electrodes), trained.card))
 
 
 def with_montage(trained: Trained, montage: Montage) -> Trained:

@@ -13,7 +13,7 @@ from signal_diffusion.errors import UserError, print_warning
 from signal_diffusion.experiment.conditions import attributes_of
 from signal_diffusion.models.conditioning.attributes import Caption
 from signal_diffusion.sampling.dataset_conditions import values_like
-from signal_diffusion.sampling.montages import check_takes_montages, montage_named
+from signal_diffusion.sampling.montages import check_takes_montages, electrodes_named, montage_named
 from signal_diffusion.sampling.options import option_text, requested_values, whole_number
 from signal_diffusion.sampling.requests import (
     Request,
@@ -45,7 +45,7 @@ class RequestOptions:
     noise: Noise = "shared"
     """Noise of the electrodes of a window."""
     electrodes: str = ""
-    """Electrodes of samples, as `montage_named` reads them; "" = those that the model was trained on."""
+    """Electrodes of samples, as `electrodes_named` reads them; "" = those that the model was trained on."""
 
     def __post_init__(self) -> None:
         if self.like and self.values:
@@ -120,7 +120,7 @@ def build_request(
     num = wanted.windows or sampling.num_samples
     if wanted.electrodes:
         check_takes_montages(experiment)
-        montage_named(wanted.electrodes, card)
+        montage_named(electrodes_named(wanted.electrodes), card)
     names = (
         (CAPTION,)
         if table.type == "caption"

@@ -28,7 +28,13 @@ from signal_diffusion.randomness import noise_for
 from signal_diffusion.sampling.drawing import generate_samples
 from signal_diffusion.sampling.given_windows import window_filler
 from signal_diffusion.sampling.job import sample
-from signal_diffusion.sampling.montages import check_takes_montages, montage_card, montage_named, with_montage
+from signal_diffusion.sampling.montages import (
+    check_takes_montages,
+    electrodes_named,
+    montage_card,
+    montage_named,
+    with_montage,
+)
 from signal_diffusion.sampling.request_options import build_request, request_options
 from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import Trained, load_trained
@@ -78,7 +84,7 @@ def test_the_own_electrodes_give_the_same_samples_and_the_same_card(trained: Tra
 
 
 def test_any_number_of_electrodes_in_any_order_is_sampled(trained: Trained) -> None:
-    few, many = (with_montage(trained, montage_named(text, trained.card)) for text in ("O2,POz,Fz", "10-10"))
+    few, many = (with_montage(trained, montage_named(names, trained.card)) for names in (["O2", "POz", "Fz"], TEN_TEN))
 
     assert samples_of(few).shape == (2, 3, trained.card.window) and few.card.channels == ("O2", "POz", "Fz")
     assert samples_of(many, 1).shape == (1, 61, trained.card.window) and many.card.channels == TEN_TEN
@@ -90,17 +96,17 @@ def test_from_noise_in_another_order_the_samples_are_the_same_in_that_order(
 ) -> None:
     names = ["O2", "FC1", "Fz", "POz", "T7"]
     order = [3, 0, 4, 1, 2]
-    expected = samples_of(with_montage(trained, montage_named(",".join(names), trained.card)))
+    expected = samples_of(with_montage(trained, montage_named(names, trained.card)))
 
     monkeypatch.setattr(generation, "noise_for", lambda *arguments: noise_for(*arguments)[:, :, order])
-    found = samples_of(with_montage(trained, montage_named(",".join(names[i] for i in order), trained.card)))
+    found = samples_of(with_montage(trained, montage_named([names[i] for i in order], trained.card)))
 
     torch.testing.assert_close(found, expected[:, order], rtol=1e-4, atol=1e-3)
     assert (found - expected).norm() > 0.5 * expected.norm()
 
 
 def test_the_window_filler_takes_the_other_electrodes_and_keeps_what_is_given(trained: Trained) -> None:
-    other = with_montage(trained, montage_named("O2,FC1,Fz", trained.card))
+    other = with_montage(trained, montage_named(["O2", "FC1", "Fz"], trained.card))
     given = np.zeros((2, 3, 2048))
     given[:, 0] = 5 * np.sin(np.arange(2048) / 9)
     known = np.zeros((3, 2048), dtype=bool)
@@ -114,7 +120,7 @@ def test_the_window_filler_takes_the_other_electrodes_and_keeps_what_is_given(tr
 
 
 def test_a_sampling_job_writes_the_other_electrodes_and_says_where_they_are(trained: Trained, tmp_path: Path) -> None:
-    other = with_montage(trained, montage_named("O2,FC1", trained.card))
+    other = with_montage(trained, montage_named(["O2", "FC1"], trained.card))
 
     sample(other, request_values(other.attributes, {}, 2), tmp_path / "out")
 
@@ -153,7 +159,7 @@ def test_electrodes_are_refused_before_the_weights_are_loaded(place_run: Path, r
 def test_an_export_of_the_model_for_other_electrodes_samples_these(trained: Trained, tmp_path: Path) -> None:
     from signal_diffusion.sampling.export import export
 
-    other = with_montage(trained, montage_named("O2,FC1,Fz", trained.card))
+    other = with_montage(trained, montage_named(["O2", "FC1", "Fz"], trained.card))
 
     loaded = load_trained(export(other, tmp_path / "exported"))
 
@@ -165,7 +171,7 @@ def test_a_run_on_another_montage_can_start_from_the_weights(place_run: Path) ->
     checkpoint = place_run / "checkpoint-3"
     experiment = load_experiment(checkpoint / "config.toml", [f"model.pretrained={checkpoint}"])
     card = DatasetCard.load(checkpoint)
-    other = montage_card(card, montage_named("10-10", card))
+    other = montage_card(card, montage_named(TEN_TEN, card))
 
     assembly = assemble(experiment, other, None, pretrained=pretrained_of(experiment.model))
 
@@ -177,11 +183,11 @@ def test_a_run_on_another_montage_can_start_from_the_weights(place_run: Path) ->
 def test_electrodes_of_the_dataset_are_where_its_card_says_and_others_are_standard(trained: Trained) -> None:
     card = dataclasses.replace(trained.card, positions=trained.card.positions | {"Cz": [0.6, 0.0, 0.8]})
 
-    found = montage_named("T3, cz,FC1", card)
+    found = montage_named(electrodes_named("T3, cz,FC1"), card)
 
     assert list(found) == ["T3", "cz", "FC1"]
     assert found == {"T3": card.positions["T7"], "cz": [0.6, 0.0, 0.8], "FC1": standard_positions(["FC1"])["FC1"]}
-    assert list(montage_named("10-20", card)) == list(TEN_TWENTY)
+    assert list(montage_named(electrodes_named("10-20"), card)) == list(TEN_TWENTY)
 
 
 def test_digitised_positions_reach_mne(trained: Trained) -> None:
@@ -208,7 +214,7 @@ def test_digitised_positions_reach_mne(trained: Trained) -> None:
 )
 def test_electrodes_that_cannot_be_placed_are_refused(trained: Trained, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        montage_named(text, trained.card)
+        montage_named(electrodes_named(text), trained.card)
 
 
 def test_a_position_off_the_unit_sphere_is_refused(trained: Trained) -> None:
@@ -217,10 +223,10 @@ def test_a_position_off_the_unit_sphere_is_refused(trained: Trained) -> None:
 
 
 def test_scales_are_never_estimated_from_estimates(trained: Trained) -> None:
-    other = with_montage(trained, montage_named("FC1", trained.card))
+    other = with_montage(trained, montage_named(["FC1"], trained.card))
 
     with pytest.raises(UserError, match="has other electrodes already; start from the model as it was loaded"):
-        with_montage(other, montage_named("FC2", trained.card))
+        with_montage(other, montage_named(["FC2"], trained.card))
 
 
 def test_a_model_that_knows_electrodes_by_name_is_refused(run: Path) -> None:

@@ -34,7 +34,7 @@ def montage_of(raw: mne.io.BaseRaw, card: DatasetCard, options: RestoreOptions) 
     names = {key: known.get(key, recorded[key]) for key in sorted(recorded.keys() & placed)}
     names |= {canonical(name): name for name in added if canonical(name) not in names}
     own = [name for key, name in known.items() if key in names]  # first, and in the model's order
-    return montage_named(",".join([*own, *(name for key, name in names.items() if key not in known)]), card, "--add")
+    return montage_named([*own, *(name for key, name in names.items() if key not in known)], card, "--add")
 
 
 def _check(
