@@ -53,7 +53,11 @@ def _message(kind: type, root: Location, item: Mapping[str, Any]) -> str:
     if item["type"] == "unexpected_keyword_argument":
         return "unknown key" + nearest_key((*root, *where), keys_of(kind, root))
     expected = item["msg"].replace("Input should be ", "expected ").replace("Field required", "expected a value")
-    expected = expected.replace("an object", "a table").replace("expected greater", "expected a number greater")
+    expected = (
+        expected.replace("a valid boolean", "true or false")
+        .replace("an object", "a table")
+        .replace("expected greater", "expected a number greater")
+    )
     expected = expected.replace("expected less", "expected a number less").replace("instance of Any", "value")
     if item["type"] == "literal_error":
         return f"{expected}, found {item['input']!r}" + did_you_mean(

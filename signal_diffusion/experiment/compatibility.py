@@ -13,6 +13,7 @@ from typing import Any
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
+from signal_diffusion.config.dotted import dotted
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.card_entries import shown
 from signal_diffusion.diffusion.methods import method_of
@@ -24,6 +25,7 @@ from signal_diffusion.models.conditioning.attributes import Attribute, Categoric
 
 __all__ = [
     "RESUME_ON_CHANGED",
+    "changed_example_keys",
     "changed_metric_keys",
     "check_same_dataset",
     "check_same_network",
@@ -59,6 +61,9 @@ _MEASURE_OF_DIFFUSION = (
     *(f"model.diffusion.{name}" for name in ("snr_gamma", "time_sampling", "logit_mean", "logit_std")),
     "training.masking",
 )
+
+_EXAMPLES = ("data.augmentation", "data.balancing", "training.masking")
+"""Tables that a run may change, and that change what examples are trained on."""
 
 
 def check_same_run(
@@ -195,6 +200,24 @@ def changed_metric_keys(checkpoint: Checkpoint, experiment: schema.Experiment | 
         keys, then = _MEASURE, checkpoint.autoencoder_experiment
     return [
         "[{}] {}".format(*key.rsplit(".", 1)) for key in keys if attrgetter(key)(then) != attrgetter(key)(experiment)
+    ]
+
+
+def changed_example_keys(checkpoint: Checkpoint, experiment: schema.Experiment | AutoencoderExperiment) -> list[str]:
+    """The keys that change what examples are trained on from a checkpoint on, with the values of before and now."""
+    is_diffusion = isinstance(experiment, schema.Experiment)
+    then, now = (
+        {
+            key: value
+            for table in _EXAMPLES
+            for key, value in dotted({table: dataclasses.asdict(attrgetter(table)(each))})
+        }
+        for each in (checkpoint.experiment if is_diffusion else checkpoint.autoencoder_experiment, experiment)
+    )
+    return [
+        "[{}] {}".format(*key.rsplit(".", 1)) + f" was {shown(then[key])}, now {shown(now[key])}"
+        for key in now
+        if then[key] != now[key]
     ]
 
 

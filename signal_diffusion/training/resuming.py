@@ -16,7 +16,7 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
-from signal_diffusion.experiment.compatibility import changed_metric_keys, check_same_origin
+from signal_diffusion.experiment.compatibility import changed_example_keys, changed_metric_keys, check_same_origin
 from signal_diffusion.experiment.dataset import dataset_of, steps_of
 from signal_diffusion.experiment.loading import RunPaths
 from signal_diffusion.training import state
@@ -116,6 +116,8 @@ def resume_from(
     if names := [name for name, is_reset in resets.items() if is_reset]:
         lines.append(f"reset at step {before.step}: {' and '.join(names)}")
     lines += _learning_rate(trainer, checkpoint, before, experiment)
+    if changed := changed_example_keys(checkpoint, experiment):
+        lines.append(f"other training examples from step {before.step} on: {', '.join(changed)}")
     if before.validated > 0 and (changed := changed_metric_keys(checkpoint, experiment)):
         forget_best(trainer)
         lines.append(

@@ -64,6 +64,8 @@ def test_all_mistakes_are_reported_at_once_with_table_key_and_expectation(tmp_pa
         ("[data]\nrepresentation = 'db-onli'", "(did you mean 'db-only'?)"),
         ("[generation.sampling]\nsampler = 'eulr'", "(did you mean 'euler'?)"),
         ("[compute]\nseed = true", "seed: expected a valid integer, found True"),
+        ("[data.augmentation]\nmirror = 1", "[data.augmentation] mirror: expected true or false, found 1"),
+        ("[training.ema]\nenabled = 'yes'", "[training.ema] enabled: expected true or false, found 'yes'"),
         ("[training]\nmax_steps = 0", "expected a number greater than or equal to 1, found 0"),
         ("[training.optimizer]\nlearning_rate = 0.0", "expected a number greater than 0, found 0.0"),
         ("[training.ema]\ndecay = 1.0", "expected a number less than 1, found 1.0"),

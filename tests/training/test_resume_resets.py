@@ -142,6 +142,18 @@ def test_a_longer_run_or_another_schedule_says_the_learning_rate_before_and_afte
     assert printed == expected
 
 
+def test_other_training_examples_after_resuming_are_said(
+    run: Path, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = ("training.max_steps=6", "data.augmentation.gaussian_noise_std=0.1", 'data.balancing.columns=["label"]')
+    train(experiment_file, output_dir=tmp_path, resume=str(run / "checkpoint-5"), overrides=(*QUIET, *changed))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "training examples from" in line]
+    assert line == (
+        "other training examples from step 5 on: [data.augmentation] gaussian_noise_std was 0.0, now 0.1, "
+        "[data.balancing] columns was (), now ('label',)"
+    )
+
+
 def test_config_check_compares_the_experiment_with_the_checkpoint_to_resume_from(
     run: Path, experiment_file: Path
 ) -> None:
