@@ -1,4 +1,4 @@
-"""Windows that continue each other: each is generated given the end of the one before.
+"""Windows that continue each other: each is generated given the end of the one before, and joined to it.
 
 All windows start a quarter of a window before what is missing, also the last one: what it generates beyond the end is
 dropped. So a longer recording begins with a shorter one of the same seed and conditions.
@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from signal_diffusion.sampling.filling import CONTEXT, FillWindow, filled_window
+from signal_diffusion.sampling.long.joining import joined, overlap_of
 
 __all__ = ["Continuation", "continuations", "continue_windows"]
 
@@ -26,7 +27,7 @@ class Continuation:
     start: int
     """First sample of the window."""
     first: int
-    """First sample that it adds; from `start` to here, values are given."""
+    """First sample that it adds; before this, signals are there, which are given but for the last few."""
     stop: int
     """End of what it adds; the rest of the window is dropped."""
 
@@ -68,8 +69,12 @@ def continue_windows(
     """
     for number, each in enumerate(windows):
         on_window(number)
+        overlap = overlap_of(window, each.first)
+        given = each.first - each.start - overlap
         known = np.zeros((values.shape[1], each.stop - each.start), dtype=bool)
-        known[:, : each.first - each.start] = True
+        known[:, :given] = True
         part = values[:, :, each.start : each.stop]
-        part[:] = filled_window(part, known, window, fill_window(each), number=number, start=each.start)
+        found = filled_window(part, known, window, fill_window(each), number=number, start=each.start)
+        before = values[:, :, max(0, each.first - window) : each.first]
+        values[:, :, each.first : each.stop] = joined(before, found[:, :, given:], overlap)
     on_window(len(windows))
