@@ -10,6 +10,7 @@ from signal_diffusion.cli.sample import sampling_overrides
 from signal_diffusion.config.sources import CONFIG_NAME
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.dataset import split_name
+from signal_diffusion.data.montages import absent_electrodes, examples_with, main_montage
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.harmonising import MOST_SINGLE
@@ -68,6 +69,7 @@ def windows_of_model(
 
     A model of single electrodes that is conditioned on the electrode generates whole windows. `to_train` classifiers,
     there are twice as many, for T + 2·S, and a sample for each electrode if they are single ones.
+    A model of recordings with different electrodes generates those of the windows that are read of the split.
     `guidance_scale` is by default that of the run.
 
     Raises
@@ -88,8 +90,12 @@ def windows_of_model(
     names = {attribute.name for attribute in trained.attributes}
     like = split if names - {ELECTRODE} else None
     card = DatasetCard.load(root)
-    whole = ELECTRODE in names
-    count = min(MOST, card.splits[split_name(card, split, root)]["windows"])
+    name, whole = split_name(card, split, root), ELECTRODE in names
+    montage, count, electrodes = main_montage(card, [name]), card.splits[name]["windows"], None
+    if absent_electrodes(trained.card):
+        electrodes = ",".join(each for each in montage if each in trained.card.channels) or None
+        count = examples_with(card, montage, [name])
+    count = min(MOST, count)
     if to_train:
         is_single = representation_of(trained.card).per_electrode and not whole
         count = 2 * (min(MOST_SINGLE, count * len(card.channels)) if is_single else count)
@@ -99,6 +105,7 @@ def windows_of_model(
         seed=seed,
         windows=count if whole else None,
         num=None if whole else count,
+        electrodes=electrodes,
         guidance_scale=guidance_scale,
     )
     scale = "" if guidance_scale is None else f", guidance scale {guidance_scale:g}"

@@ -6,7 +6,7 @@ recording lacks are NaN. The card counts the people and examples of each montage
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,8 @@ __all__ = [
     "absent_electrodes",
     "are_complete",
     "check_whole",
+    "examples_with",
+    "main_montage",
     "montages_in_words",
     "montages_of",
     "positions_of",
@@ -40,6 +42,20 @@ def absent_electrodes(card: DatasetCard) -> list[str]:
     """The electrodes that some recordings of a dataset lack, in the card's order."""
     lacking = {name for montage in montages_of(card) for name in montage["absent"]}
     return [name for name in card.channels if name in lacking]
+
+
+def examples_with(card: DatasetCard, electrodes: Collection[str], splits: Sequence[str]) -> int:
+    """How many examples of some splits have these electrodes and no others, by the card."""
+    absent = [name for name in card.channels if name not in electrodes]
+    if not (montages := montages_of(card)):
+        return 0 if absent else sum(card.splits[split]["examples"] for split in splits)
+    return sum(each["examples"].get(split, 0) for each in montages if each["absent"] == absent for split in splits)
+
+
+def main_montage(card: DatasetCard, splits: Sequence[str]) -> list[str]:
+    """The electrodes of the montage that most examples of some splits have, in the card's order."""
+    found = [[name for name in card.channels if name not in each["absent"]] for each in montages_of(card)]
+    return max(found, key=lambda names: examples_with(card, names, splits), default=list(card.channels))
 
 
 def are_complete(tensors: np.ndarray, card: DatasetCard) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import pandas as pd
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import MappedTensors, open_split, split_name
 from signal_diffusion.data.export.assembling import assemble_windows
-from signal_diffusion.data.montages import check_whole
+from signal_diffusion.data.montages import examples_with, main_montage, montages_of
 from signal_diffusion.data.overview import read_columns
 from signal_diffusion.data.preparing.captions import values_of
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.stored_signals import open_signals, signals_of
-from signal_diffusion.errors import UserError
+from signal_diffusion.errors import UserError, listed
 from signal_diffusion.evaluation.people import SUBJECT, spread_over_people
 from signal_diffusion.evaluation.recorded import read_recordings
 from signal_diffusion.evaluation.stored_spectrograms import Spectrograms, spectrograms_in, spectrograms_of
@@ -28,6 +29,8 @@ __all__ = ["MOST", "read_dataset", "read_windows", "split_of", "windows_of_card"
 
 MOST = 2000
 """Largest number of windows that are read of a dataset, as evenly from all people as possible."""
+EXAMPLES_AT_ONCE = 256
+"""Examples that are looked at together for the electrodes that they have."""
 WHOSE = ("dataset", SUBJECT, "recording", "window")
 
 
@@ -59,23 +62,39 @@ def split_of(text: str, default: str) -> tuple[Path, str]:
     return Path(text).expanduser(), default
 
 
-def read_dataset(root: Path, split: str | None, *, most: int = MOST, seed: int = 0) -> Windows:
-    """Read up to `most` windows of a split of a dataset, or of each of its splits; its name says so if it has more."""
+def read_dataset(
+    root: Path, split: str | None, *, most: int = MOST, seed: int = 0, electrodes: Sequence[str] | None = None
+) -> Windows:
+    """Read up to `most` windows of a split of a dataset, or of each of its splits; its name says so if it has more.
+
+    If some recordings lack electrodes, these are the windows that have just these `electrodes`; None = those of the
+    montage that most examples of these splits have.
+    """
     card = DatasetCard.load(root)
     if card.representation["inverse"] == "none" or card.sampling_rate is None:
         raise UserError(f"{root}: its examples cannot be turned into microvolts; expected a dataset of signals")
-    check_whole(card, str(root))
     splits = list(card.splits) if split is None else [split_name(card, split, root)]
-    parts = [_read_split(root, each, card, most, seed) for each in splits]
+    own = list(card.channels)
+    if is_mixed := bool(montages_of(card)):
+        own = main_montage(card, splits) if electrodes is None else [each for each in own if each in electrodes]
+    if not examples_with(card, own, splits):
+        raise UserError(
+            f"{root}: {' and '.join(splits)} has no windows of just {listed(own)}, like those to compare with; prepare "
+            "a dataset with --channels that all recordings have"
+        )
+    parts = [_read_split(root, each, card, own, most, seed) for each in splits if examples_with(card, own, [each])]
+    positions = {each: card.positions[each] for each in own if each in card.positions}
     frame = pd.concat([part.frame for part in parts], ignore_index=True)
     name = f"{root.resolve().name}:{split}" if split else root.resolve().name
     total = sum(card.splits[each]["windows"] for each in splits)
     if len(frame) < total:
         name += f", {len(frame)} of {total} windows"
+    if is_mixed:
+        name += f", those with {len(own)} of {len(card.channels)} electrodes"
     starts = np.cumsum([0] + [len(part.examples) for part in parts[:-1]])
     return windows_of_card(
         np.concatenate([part.signals for part in parts]),
-        card,
+        replace(card, channels=tuple(own), positions=positions),
         frame,
         name=name,
         spectrograms=spectrograms_of(
@@ -136,7 +155,7 @@ class _Part:
     """Rows of `examples` that each window is made from, (N,) or (N, electrodes)."""
 
 
-def _read_split(root: Path, split: str, card: DatasetCard, most: int, seed: int) -> _Part:
+def _read_split(root: Path, split: str, card: DatasetCard, electrodes: Sequence[str], most: int, seed: int) -> _Part:
     representation = representation_of(card)
     frame = read_columns(root, split, [name for name in card.columns if name != "caption"])
     keys = [name for name in WHOSE if name in frame]
@@ -146,16 +165,27 @@ def _read_split(root: Path, split: str, card: DatasetCard, most: int, seed: int)
             "unknown which belong together; make the dataset again"
         )
     number = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy() if keys else np.arange(len(frame))
-    kept = _evenly(frame, number, most, seed)
-    rows = np.flatnonzero(np.isin(number, kept))
     tensors = MappedTensors(open_split(root, split, card).data.column(card.representation["column"]), card.shape)
+    own = [card.channels.index(name) for name in electrodes]
+    usable = _with_electrodes(tensors, own) if montages_of(card) else np.arange(len(number))
+    kept = _evenly(frame.iloc[usable], number[usable], most, seed)
+    rows = usable[np.isin(number[usable], kept)]
     random = generator_for(Purpose.SIGNAL, seed)
     signals = signals_of(representation, tensors, rows, random)
+    if montages_of(card):
+        signals = signals[:, own]
     frame = frame.iloc[rows].reset_index(drop=True)
     if representation.per_electrode:
         order, frame = assemble_windows(np.arange(len(rows)), card, frame)
         signals, rows = signals[order], rows[order]
     return _Part(signals=signals, frame=frame, examples=tensors, rows=rows)
+
+
+def _with_electrodes(tensors: MappedTensors, electrodes: Sequence[int]) -> np.ndarray:
+    """Rows of the examples (C, H, W) of which just these rows H are there; the others are NaN."""
+    parts = np.array_split(np.arange(len(tensors)), -(-len(tensors) // EXAMPLES_AT_ONCE))
+    present = np.concatenate([~np.isnan(tensors[part][:, 0, :, 0]) for part in parts])  # (n, H)
+    return np.flatnonzero((present == np.isin(np.arange(tensors.shape[1]), electrodes)).all(1))
 
 
 def _evenly(frame: pd.DataFrame, number: np.ndarray, most: int, seed: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.montages import ENTRY
+from signal_diffusion.data.montages import ENTRY, main_montage
 from signal_diffusion.data.recordings.channels import TEN_TEN, canonical, channel_names
 from signal_diffusion.data.recordings.positions import standard_positions
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.timeseries import TimeSeries
-from signal_diffusion.errors import UserError, listed
+from signal_diffusion.errors import UserError, listed, log_once
 from signal_diffusion.experiment.network import places_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ __all__ = [
     "with_electrodes",
     "with_montage",
 ]
+
+logger = logging.getLogger(__name__)
 
 Montage = Mapping[str, Sequence[float]]
 """Electrode → [x, y, z] on the unit sphere (x to the right ear, y to the nose, z up), in the order of the rows."""
@@ -99,10 +102,21 @@ def montage_card(card: DatasetCard, montage: Montage) -> DatasetCard:
 
 
 def with_electrodes(trained: Trained, electrodes: str) -> Trained:
-    """The same model for the electrodes that `electrodes_named` finds; "" = those that it was trained on."""
-    if not electrodes:
+    """The same model for the electrodes that `electrodes_named` finds; "" = those that it was trained on.
+
+    If its training data had different electrodes, these are those that most of the examples had, and a line says so.
+    """
+    card = trained.card
+    names = electrodes_named(electrodes) if electrodes else main_montage(card, list(card.splits))
+    if not electrodes and len(names) == len(card.channels):
         return trained
-    return with_montage(trained, montage_named(electrodes_named(electrodes), trained.card))
+    if not electrodes:
+        log_once(
+            logger,
+            f"{trained.checkpoint.name}: its training data have different electrodes; sampling the {len(names)} that "
+            f"most examples have ({listed(names, 20)}); name others with --electrodes",
+        )
+    return with_montage(trained, montage_named(names, card))
 
 
 def with_montage(trained: Trained, montage: Montage) -> Trained:

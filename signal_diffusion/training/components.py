@@ -59,3 +59,5 @@ class Components:
     """Further files of a checkpoint; called with the averaged weights in the model."""
     comparison: Callable[[nn.Module, Accelerator, Callable[[], None]], dict[str, float]] | None = None
     """Further validation metrics, like `validation`; with an average, only of the averaged weights."""
+    has_many_shapes: bool = False
+    """Whether batches reach the network in parts of many shapes, because they are split by montage."""

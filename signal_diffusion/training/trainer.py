@@ -345,5 +345,6 @@ class Trainer:
         if not performance.compile_model:
             return
         allow_many_shapes()
+        dynamic = None if self.components.has_many_shapes else False  # None: sizes that vary are compiled as variables
         for block in self.components.model.blocks:
-            block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=False)
+            block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=dynamic)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
+from typer.testing import CliRunner
 
+from signal_diffusion.cli import app
+from signal_diffusion.cli.evaluated_model import windows_of_model
 from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.montages import main_montage, montages_of
 from signal_diffusion.data.preparing.prepare import prepare
 from signal_diffusion.errors import UserError
+from signal_diffusion.evaluation.reading import read_dataset
 from signal_diffusion.experiment.dataset import dataset_of
 from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.figures.dataset import draw_overview
+from signal_diffusion.sampling.drawing import generate_samples
+from signal_diffusion.sampling.montages import with_electrodes
+from signal_diffusion.sampling.requests import request_values
+from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.preview_checks import fault_of
 from tests.data.preparing.absent import OPTIONS, write_recordings
@@ -75,6 +87,54 @@ def test_what_does_not_know_places_or_compares_windows_is_refused(
         with pytest.raises(UserError, match=r"some recordings of the dataset lack electrodes \(Cz, Pz\)") as caught:
             train(experiment_file, output_dir=tmp_path / "run", overrides=(*overrides, other))
         assert len(caught.value.lines) == 1 and not (tmp_path / "run").exists()
+
+
+def test_samples_have_the_electrodes_of_most_examples_and_a_line_says_so(
+    uninterrupted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained = load_trained(uninterrupted)
+    assert with_electrodes(trained, "") is trained  # most examples have all
+    montages = [each | {"examples": {"train": len(each["absent"])}} for each in montages_of(trained.card)]
+    card = replace(trained.card, preprocessing=trained.card.preprocessing | {"montages": montages})
+
+    few = with_electrodes(replace(trained, card=card), "")
+
+    samples = generate_samples(few, request_values(few.attributes, {}, 2))
+    assert samples.ch_names == ["Fz", "C3", "C4"] and samples.signals is not None
+    assert samples.signals.shape == (2, 3, 256) and samples.signals.isfinite().all()
+    assert "sampling the 3 that most examples have (Fz, C3, C4); name others with --electrodes" in caplog.text
+
+
+def test_a_run_is_judged_on_the_montage_that_most_real_windows_have(
+    uninterrupted: Path, mixed: Path, tmp_path: Path
+) -> None:
+    montage = main_montage(DatasetCard.load(mixed), ["validation"])
+    made = windows_of_model(uninterrupted, mixed, "validation", seed=0, steps=2, sets=None)
+    real = read_dataset(mixed, "validation")
+    assert made.ch_names == real.ch_names == tuple(montage) and len(made) == len(real)
+
+    words = ["evaluate", str(uninterrupted), "--metrics", "lsd", "--steps", "2", "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["windows"]["real"]["windows"] == report["windows"]["synthetic"]["windows"] == len(real)
+    assert f"those with {len(montage)} of 5 electrodes" in report["notes"][0]  # of one person, so it is named
+
+
+@pytest.mark.slow
+def test_a_compiled_run_has_the_losses_of_an_eager_one_and_few_graphs(
+    experiment_file: Path, overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    few = (*overrides, "training.validation.enabled=false", "data.loading.batch_size=8", "training.max_steps=8")
+    losses = []
+    before = counters["stats"]["unique_graphs"]
+    for compiled in ("false", "true"):
+        run = tmp_path / compiled
+        train(experiment_file, output_dir=run, overrides=(*few, f"training.performance.compile_model={compiled}"))
+        losses.append([row["train/loss"] for row in metrics_of(run) if "train/loss" in row])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert 0 < counters["stats"]["unique_graphs"] - before <= 4  # batches have parts of more sizes
 
 
 def test_only_defects_are_named_as_not_finite(mixed: Path, experiment_file: Path, overrides: tuple[str, ...]) -> None:

@@ -37,7 +37,7 @@ def evaluate_utility(
     require_extra()
     check_classifiers(classifiers)
     tested = read_dataset(*real_split(real))
-    trained = read_dataset(*train_split(real, train))
+    trained = read_dataset(*train_split(real, train), electrodes=tested.ch_names)
     made = synthetic if isinstance(synthetic, Windows) else read_windows(synthetic, seconds=trained.seconds)
     # What the last set lacks is left out of the first two as well.
     tested, trained, notes = harmonised(tested, trained)

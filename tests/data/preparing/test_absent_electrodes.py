@@ -17,7 +17,7 @@ import torch
 from signal_diffusion.data.amplitudes import Amplitudes
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
 from signal_diffusion.data.dataset import MappedTensors, open_split
-from signal_diffusion.data.montages import absent_electrodes, montages_of
+from signal_diffusion.data.montages import absent_electrodes, examples_with, main_montage, montages_of
 from signal_diffusion.data.overview import describe, read_columns
 from signal_diffusion.data.preparing.prepare import prepare
 from signal_diffusion.data.representations.registry import representation_of
@@ -25,7 +25,7 @@ from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.data.stored_signals import open_signals
 from signal_diffusion.data.verification.checks import check_dataset
 from signal_diffusion.errors import UserError
-from signal_diffusion.evaluation.reading import read_windows
+from signal_diffusion.evaluation.reading import read_dataset, read_windows
 from tests.data.preparing.absent import ELECTRODES, LACKS, OPTIONS, write_recordings
 from tests.data.recordings.files import noise, staged, write_edf
 
@@ -82,6 +82,7 @@ def test_the_card_counts_people_and_examples_of_each_montage(mixed: Path) -> Non
             assert montage["examples"][split] == sum(len(found[name]) for name in names)
     assert [montage["absent"] for montage in montages_of(card)] == [[], ["Pz"], ["Cz", "Pz"]]
     assert absent_electrodes(card) == ["Cz", "Pz"]
+    assert main_montage(card, [*card.splits]) == [*ELECTRODES]
     lines = [value for name, value in describe(card) if value.endswith(" examples")]
     assert lines[0].startswith("all 5: 4 subjects") and "3 of 5 electrodes, without Cz, Pz: 2 subjects" in lines[2]
 
@@ -159,13 +160,32 @@ def test_data_check_knows_which_electrodes_may_be_absent(mixed: Path, tmp_path: 
     assert "names X9" in changed(lambda montages: montages[1]["absent"].append("X9"))["representation"][0]
 
 
-@pytest.mark.parametrize("read", [read_windows, open_signals])
-def test_whoever_needs_the_same_electrodes_in_all_windows_says_so(read: Callable[[Path], object], mixed: Path) -> None:
+def test_whoever_needs_the_same_electrodes_in_all_windows_says_so(mixed: Path) -> None:
     with pytest.raises(
         UserError, match=r"some recordings of the dataset lack electrodes \(Cz, Pz\), .* --channels"
     ) as e:
-        read(mixed)
+        open_signals(mixed)
     assert len(e.value.lines) == 1
+
+
+def test_the_windows_of_one_montage_are_read(mixed: Path) -> None:
+    card, found = DatasetCard.load(mixed), examples(mixed)
+    signals = representation_of(card)
+    for read, names in (
+        (read_windows(mixed), ELECTRODES),  # four of the seven recordings have all
+        (read_dataset(mixed, None, electrodes=["C4", "Fz", "C3"]), ("Fz", "C3", "C4")),
+    ):
+        own = {name: x for name, x in found.items() if {*names} == {*ELECTRODES} - {*LACKS[name]}}
+        rows = [ELECTRODES.index(name) for name in names]
+        expected = np.concatenate(
+            [signals.to_signal(torch.from_numpy(x)[:, None]).numpy()[:, rows] for x in own.values()]
+        )
+        assert read.ch_names == names and len(read) == examples_with(card, names, [*card.splits]) == len(expected)
+        assert {*read.column("recording")} == {f"{name}.edf" for name in own}  # type: ignore[misc]
+        assert sorted(read.signals.std((1, 2)).tolist()) == pytest.approx(sorted(expected.std((1, 2)).tolist()))
+        assert read.name.endswith(f"windows, those with {len(names)} of 5 electrodes")
+    with pytest.raises(UserError, match=r"train has no windows of just Fz, Pz, like those to compare with; prepare"):
+        read_dataset(mixed, "train", electrodes=["Fz", "Pz"])
 
 
 def test_spectra_and_amplitudes_ignore_absent_electrodes() -> None:
