@@ -5,9 +5,11 @@
 Needs torch, NumPy, pydantic, safetensors and this package's source. A check that needs a package that is not installed
 is skipped, and its line says so. Nothing is downloaded. The exit code is 0 if there is no GPU, and 1 if a check fails.
 
-Each backend of the two kernels is compared with a float64 reference on the CPU. Each network of config/diffusion trains
-a few steps on noise: under bf16 and fp32 with the same weights and data, and, at its real batch size, eager and
-compiled. `--device cpu --tiny` runs the same code with small networks, to test it.
+Each backend of the two kernels is compared with a float64 reference on the CPU. A run on synthetic data with
+`--batch-size auto` is resumed and has to end with the same bits. Each network of config/diffusion trains a few steps on
+noise: under bf16 and fp32 with the same weights and data, and, at its real batch size, eager, compiled and with CUDA
+graphs; one of them as the only process of a group over NCCL. `--device cpu --tiny` runs the same code with a small
+network of each backbone, to test it.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import argparse
 import gc
 import json
 import random
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,13 +32,14 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, distributed, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from the source: the package does not have to be installed
 
 from signal_diffusion.config import schema
 from signal_diffusion.models.attention.neighbourhood import neighbourhood_attention, neighbourhood_backends
+from signal_diffusion.models.compilation import compile_blocks
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
@@ -64,7 +69,15 @@ LOSS_TOLERANCE = 0.05  # relative difference of a loss under bf16 and fp32
 COMPARED_STEPS, COMPARED_BATCH = 8, 4
 TINY: dict[str, dict[str, Any]] = {
     "dit": {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "patch_size": [4, 4]},
+    "hourglass": {"depths": [1], "widths": [64], "kernel_sizes": [3], "patch_size": [4, 4], "mapping_width": 64},
+    "localmamba": {"depths": [1], "dims": [64], "d_state": 2, "patch_size": [4, 4], "scan_directions": ["h", "v_flip"]},
+    "sd35": {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "patch_size": 4}
+    | {"joint_attention_dim": 32, "pooled_projection_dim": 32, "pos_embed_max_size": 64, "dual_attention_layers": [0]},
+    "unet": {"model_channels": 12, "channel_multipliers": [1, 2], "use_attention": [False, True]},
 }
+RUN = ("training.max_steps=4", "training.checkpointing.interval=2", "training.mixed_precision=bf16")
+RUN += ("data.loading.max_train_examples=200", "training.validation.enabled=false")
+RUN += ("training.visualization.enabled=false", "logging.tensorboard=false")
 
 
 class ComparisonError(Exception):
@@ -163,15 +176,16 @@ def checks(networks: list[Network], device: torch.device, *, tiny: bool) -> dict
             )
         for backend in selective_scan_backends(device):
             found[f"selective scan, {backend}, {kind}"] = partial(check_scan, backend, dtype, device, scans)
+    found["a run with --batch-size auto, resumed to the bit"] = partial(check_run, device)
+    for network in networks[:1]:
+        found["one process over NCCL"] = partial(check_group, network, device)
     for network in networks:
         found[f"{network.name}, bf16 against fp32"] = partial(check_precision, network, device)
     rates: dict[str, float] = {}  # filled by the check of matrix products, read by the checks of speed
     found["matrix products, bf16"] = partial(check_products, rates, device, size=256 if tiny else 8192)
-    for compiled in (False, True):
-        for network in networks:
-            name = f"{network.name}, {'compiled' if compiled else 'eager'}"
-            if not (tiny and compiled):  # minutes on a CPU
-                found[name] = partial(check_speed, network, device, rates, compiled=compiled)
+    for kind, mode in (("eager", None), ("compiled", "default"), ("CUDA graphs", "reduce-overhead")):
+        for network in networks[:1] if tiny and kind == "CUDA graphs" else networks:
+            found[f"{network.name}, {kind}"] = partial(check_speed, network, device, rates, mode=mode)
     return found
 
 
@@ -275,6 +289,42 @@ def check_precision(network: Network, device: torch.device) -> dict[str, float]:
     return {"difference": difference, "first loss": single[0], "last loss": single[-1]}
 
 
+def check_run(device: torch.device) -> dict[str, float]:
+    """Train the quickstart with the largest batch that fits, resume it from the middle, and compare the ends."""
+    from safetensors.torch import load_file
+
+    from signal_diffusion.training.diffusion import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole, resumed = Path(folder) / "whole", Path(folder) / "resumed"
+        overrides = (*RUN, f"compute.device={device.type}", f"data.loading.cache_dir={folder}/cache")
+        train(CONFIG / "quickstart.toml", output_dir=whole, overrides=overrides, fit_batch_size=True)
+        shutil.copytree(whole / "checkpoint-2", resumed / "checkpoint-2")
+        train(CONFIG / "quickstart.toml", output_dir=resumed, overrides=overrides, fit_batch_size=True, resume="latest")
+        for name in ("model.safetensors", "ema.safetensors"):
+            a, b = (load_file(run / "checkpoint-4" / name) for run in (whole, resumed))
+            if different := [key for key in a if not torch.equal(a[key], b[key])]:
+                raise ComparisonError(f"{name}: {len(different)} of {len(a)} tensors differ after resuming")
+        table = tomllib.loads((resumed / "config.toml").read_text(encoding="utf-8"))
+        return {"batch": table["data"]["loading"]["batch_size"]}
+
+
+def check_group(network: Network, device: torch.device) -> dict[str, float]:
+    """Compare the losses of a group of one process, over NCCL on a GPU, with those without a group."""
+    alone = [float(loss) for loss in _steps(network, COMPARED_BATCH, device, COMPARED_STEPS, bf16=False)]
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        ddp = nn.parallel.DistributedDataParallel
+        losses = _steps(network, COMPARED_BATCH, device, COMPARED_STEPS, bf16=False, wrap=ddp)
+        difference = max(abs(a - float(b)) / a for a, b in zip(alone, losses, strict=True))
+    finally:
+        distributed.destroy_process_group()
+    if not difference <= TOLERANCE[torch.float32]:
+        raise ComparisonError(f"losses differ by {difference:.1e}")
+    return {"difference": difference}
+
+
 def check_products(rates: dict[str, float], device: torch.device, *, size: int) -> dict[str, float]:
     """Measure the TFLOP/s of square bf16 matrix products, to compare other speeds with."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
@@ -289,12 +339,14 @@ def check_products(rates: dict[str, float], device: torch.device, *, size: int) 
     return {"TFLOP/s": rates["bf16"] / 1e12}
 
 
-def check_speed(network: Network, device: torch.device, rates: dict[str, float], *, compiled: bool) -> dict[str, float]:
+def check_speed(
+    network: Network, device: torch.device, rates: dict[str, float], *, mode: str | None
+) -> dict[str, float]:
     """Measure speed and memory of training steps under bf16; halve the batch until it fits into memory."""
     batch = network.batch
     while True:
         try:
-            return _speed(network, batch, device, rates, compiled=compiled)
+            return _speed(network, batch, device, rates, mode=mode)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
@@ -302,7 +354,7 @@ def check_speed(network: Network, device: torch.device, rates: dict[str, float],
 
 
 def _speed(
-    network: Network, batch: int, device: torch.device, rates: dict[str, float], *, compiled: bool
+    network: Network, batch: int, device: torch.device, rates: dict[str, float], *, mode: str | None
 ) -> dict[str, float]:
     with FakeTensorMode():
         flops = 3 * batch * forward_flops(network.build(), torch.zeros(1, *network.shape), Conditioning())
@@ -311,7 +363,7 @@ def _speed(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     seconds, start = [], 0.0
-    for loss in _steps(network, batch, device, 13, bf16=True, compiled=compiled):
+    for loss in _steps(network, batch, device, 13, bf16=True, mode=mode):
         _wait(device)
         seconds.append(time.perf_counter() - start)
         if not torch.isfinite(loss):
@@ -327,22 +379,29 @@ def _speed(
 
 
 def _steps(
-    network: Network, batch: int, device: torch.device, num_steps: int, *, bf16: bool, compiled: bool = False
+    network: Network,
+    batch: int,
+    device: torch.device,
+    num_steps: int,
+    *,
+    bf16: bool,
+    mode: str | None = None,
+    wrap: Callable[[Denoiser], nn.Module] = lambda model: model,
 ) -> Iterator[Tensor]:
-    """Yield the losses of training steps on one fixed batch of noise."""
+    """Yield the losses of training steps on one fixed batch of noise; `mode` is that of torch.compile."""
     torch.manual_seed(0)
     with device:
         model = network.build()
     x, target = (torch.randn(batch, *network.shape).to(device) for _ in range(2))
     t = torch.rand(batch).to(device)
-    if compiled:
+    if mode:
         torch.compiler.reset()
-        for block in model.blocks:
-            block.compile(fullgraph=True)
+        compile_blocks(model.blocks, mode)
+    wrapped = wrap(model)
     optimizer = build_optimizer(model, schema.Optimizer(learning_rate=1e-3))
     for _ in range(num_steps):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            prediction = model(x, t, Conditioning())
+            prediction = wrapped(x, t, Conditioning())
         loss = (prediction.float() - target).square().mean()
         loss.backward()
         optimizer.step()

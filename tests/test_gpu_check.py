@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from signal_diffusion.models.registry import BACKBONES
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "gpu_check.py"
 
 
@@ -23,6 +25,7 @@ def gpu_check():
     del sys.modules["gpu_check"]
 
 
+@pytest.mark.slow
 def test_all_checks_pass_on_the_cpu_and_are_in_the_report(gpu_check, tmp_path: Path, monkeypatch, capsys):
     output = tmp_path / "report.json"
     monkeypatch.setattr("sys.argv", ["gpu_check", "--device", "cpu", "--tiny", "--output", str(output)])
@@ -33,7 +36,12 @@ def test_all_checks_pass_on_the_cpu_and_are_in_the_report(gpu_check, tmp_path: P
     assert {result["status"] for result in results.values()} == {"ok"}
     assert results["selective scan, torch, float32"]["figures"]["gradient error"] < 1e-5
     assert 0 < results["dit, eager"]["figures"]["share of products"] < 1
-    assert "11 ok, 0 failed, 0 skipped" in capsys.readouterr().out
+    for backbone in BACKBONES:
+        assert results.keys() >= {f"{backbone}, {kind}" for kind in ("bf16 against fp32", "eager", "compiled")}
+    assert results["a run with --batch-size auto, resumed to the bit"]["figures"]["batch"] > 1
+    assert results["one process over NCCL"]["figures"]["difference"] == 0
+    assert {"dit, CUDA graphs", "matrix products, bf16"} <= results.keys()
+    assert f"{len(results)} ok, 0 failed, 0 skipped" in capsys.readouterr().out
 
 
 def test_the_exit_code_is_0_without_a_gpu(gpu_check, monkeypatch, capsys):
@@ -51,6 +59,7 @@ def test_a_wrong_kernel_fails_its_check_and_the_command(gpu_check, monkeypatch, 
     monkeypatch.setattr("sys.argv", ["gpu_check", "--device", "cpu", "--tiny"])
     monkeypatch.setattr(gpu_check, "neighbourhood_backends", lambda device: ())
     monkeypatch.setattr(gpu_check, "tiny_networks", lambda: [])
+    monkeypatch.setattr(gpu_check, "check_run", lambda device: {})
 
     assert gpu_check.main() == 1
 

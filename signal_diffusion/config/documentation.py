@@ -119,7 +119,7 @@ def toml_value(value: Any) -> str:
 
 
 def _tables(name: str, node: Node, schema: Node) -> Iterator[Table]:
-    inner = {key: each for key, each in node["properties"].items() if each["type"] == "object"}
+    inner = {key: each for key, each in node["properties"].items() if each.get("type") == "object"}
     if keys := [_key(key, each) for key, each in node["properties"].items() if key not in inner]:
         yield Table(name=name, meaning=_meaning(node["description"]), keys=keys)
     for key, each in inner.items():

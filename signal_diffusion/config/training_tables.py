@@ -58,9 +58,10 @@ class Performance:
 
     use_tf32: bool = True
     """Use TensorFloat-32 for fp32 matrix products on CUDA. Set false to rule out rounding."""
-    compile_model: bool = False
-    """Compile the network with torch.compile, block by block. Worth it on a GPU for runs of hours, since it takes
-    minutes at the start."""
+    compile_model: Literal[True, False, "auto"] = False
+    """Compile the network with torch.compile, block by block, which takes minutes at the start. With "auto", a run of
+    at least 1,000 steps and half an hour measures before its first step whether that pays, and writes true or false to
+    the run's config.toml; every other run trains uncompiled."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
     """Mode of torch.compile. Seldom changed."""
 

@@ -67,6 +67,10 @@ class Checkpoint:
         """The experiment of an autoencoder; a `UserError` if the checkpoint is of a diffusion model."""
         return load_autoencoder_experiment(self.folder / CONFIG_NAME)
 
+    def experiment_like(self, experiment: AnyExperiment) -> AnyExperiment:
+        """Its experiment, which has to be of the same kind as this one."""
+        return self.experiment if isinstance(experiment, schema.Experiment) else self.autoencoder_experiment
+
     @cached_property
     def card(self) -> DatasetCard:
         """The card of the dataset that it was trained on."""

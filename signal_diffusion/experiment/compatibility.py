@@ -116,10 +116,7 @@ def check_same_origin(
     advice = "it may be of another run"
     before, now = (
         {"[compute] seed": each.compute.seed, **_origin_keys(each)}
-        for each in (
-            checkpoint.experiment if isinstance(experiment, schema.Experiment) else checkpoint.autoencoder_experiment,
-            experiment,
-        )
+        for each in (checkpoint.experiment_like(experiment), experiment)
     )
     compare(checkpoint, before, now, advice)
     check_same_dataset(checkpoint, card, ("representation", "shape"), advice, files_advice=None)

@@ -52,6 +52,8 @@ class Start(Generic[AnyExperiment]):
     """Train even if the estimated memory exceeds that of the machine."""
     sharding: Sharding | None = None
     """How the model is split over processes; None = each has all of it."""
+    is_trial: bool = False
+    """Build the run only to measure it, without warnings about it."""
 
     def checked(self, dataset: Dataset, *, held_out: bool) -> Dataset:
         """The dataset, after comparing the files that training reads with its card and with the checkpoint's.
@@ -62,10 +64,15 @@ class Start(Generic[AnyExperiment]):
         names = [paths.train, paths.val] if held_out else [paths.train]
         found = checked(dataset, names, before, accept_changes=self.accept_changed_data)
         changed = different_files(before or dataset.card, found.card)
-        if changed and self.accept_changed_data and self.accelerator.is_main_process:
+        if changed and self.accept_changed_data and self.accelerator.is_main_process and not self.is_trial:
             what = "the checkpoint was trained on" if before else "the dataset's card describes"
             print_warning(f"{dataset.root}: not the files that {what}: {listed(changed)}")
         return found
+
+    @property
+    def experiment_before(self) -> AnyExperiment | None:
+        """The experiment that the checkpoint was trained with; None for a new run."""
+        return self.checkpoint.experiment_like(self.experiment) if self.checkpoint else None
 
     @property
     def files_advice(self) -> str | None:
@@ -80,6 +87,8 @@ class Start(Generic[AnyExperiment]):
         UserError
             On every process, if the dataset is too small for one step.
         """
+        if self.is_trial:
+            return
         new = None if self.checkpoint else pretrained
         found = findings_on(experiment, dataset, new, num_processes=self.accelerator.num_processes)
         if self.accelerator.is_main_process:
@@ -116,6 +125,20 @@ class Start(Generic[AnyExperiment]):
             weights=weights,
             block=examples.block,
             is_apart=examples.is_streamed,
+        )
+
+    def trainer(self, job: Job) -> Trainer:
+        """A trainer of the job that was built from this."""
+        experiment = job.experiment
+        return Trainer(
+            job.components,
+            self.accelerator,
+            self.paths,
+            training=experiment.training,
+            loading=experiment.data.loading,
+            debug=experiment.debug,
+            seed=experiment.compute.seed,
+            sharding=self.sharding,
         )
 
 

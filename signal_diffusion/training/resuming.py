@@ -134,8 +134,7 @@ def _learning_rate(
     experiment: schema.Experiment | AutoencoderExperiment,
 ) -> list[str]:
     """A line with the learning rates before and after the checkpoint, if the schedule or the run's length changed."""
-    is_diffusion, step, num_steps = isinstance(experiment, schema.Experiment), before.step, trainer.num_steps
-    then = (checkpoint.experiment if is_diffusion else checkpoint.autoencoder_experiment).training
+    step, num_steps, then = before.step, trainer.num_steps, checkpoint.experiment_like(experiment).training
     steps_per_epoch = before.steps_per_epoch or trainer.components.order.steps_per_epoch
     length = steps_of(then, steps_per_epoch)
     rate = LearningRate(then, num_steps=length, steps_per_epoch=steps_per_epoch)

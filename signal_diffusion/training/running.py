@@ -21,8 +21,10 @@ from signal_diffusion.errors import UserError, listed, raise_on_all_processes, r
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.loading import CONFIG_NAME, RunPaths, file_in_errors
 from signal_diffusion.paths import expand_path, keep_fonts_in_cache
+from signal_diffusion.training.compiling import with_compilation_chosen
 from signal_diffusion.training.device import Sharding, accelerator_of
 from signal_diffusion.training.jobs import AnyExperiment, Job, Kind, Start
+from signal_diffusion.training.largest_batch import with_largest_batch
 from signal_diffusion.training.launching import start_missing_processes
 from signal_diffusion.training.locking import lock_run
 from signal_diffusion.training.metrics_file import METRICS_NAME
@@ -51,8 +53,11 @@ def train(
     overrides: tuple[str, ...] = (),
     accept_changed_data: bool = False,
     force: bool = False,
+    fit_batch_size: bool = False,
 ) -> bool:
     """Train as `config` says; return whether the run reached its last step.
+
+    `fit_batch_size` replaces the batch size by the largest that fits into memory.
 
     Files of the dataset that have changed since it was made, or since the checkpoint, are an error unless
     `accept_changed_data`; an estimate of more memory than the machine has, unless `force`.
@@ -81,19 +86,17 @@ def train(
                 force=force,
                 sharding=sharding if accelerator.num_processes > 1 else None,
             )
+            chosen = list[str]()
+            if fit_batch_size:
+                start, line = with_largest_batch(kind, start)
+                chosen.append(line)
             job: Job = kind.build(start)
-            trainer = Trainer(
-                job.components,
-                accelerator,
-                paths,
-                training=job.experiment.training,
-                loading=job.experiment.data.loading,
-                debug=job.experiment.debug,
-                seed=job.experiment.compute.seed,
-                sharding=start.sharding,
-            )
+            if job.experiment.training.performance.compile_model == "auto":
+                job, line = with_compilation_chosen(start, job)
+                chosen.append(line)
+            trainer = start.trainer(job)
             changes: list[str] = resume_from(trainer, start.checkpoint, experiment.training.resume, job.experiment)
-            messages = [_summary(job, trainer), *job.messages, *changes]
+            messages = [_summary(job, trainer), *chosen, *job.messages, *changes]
             return _run(trainer, job, start.checkpoint, messages, kind.module)
 
 
@@ -119,7 +122,16 @@ def command(description: str, kind: Kind[Any]) -> None:
         force: Annotated[
             bool, typer.Option("--force", help="Train even if the estimated memory exceeds that of the machine.")
         ] = False,
+        batch_size: Annotated[
+            str | None,
+            typer.Option(
+                metavar="auto", help="Train with the largest batch that fits into memory, found by measuring."
+            ),
+        ] = None,
     ) -> None:
+        if batch_size not in (None, "auto"):
+            number = f"--set data.loading.batch_size={batch_size}"
+            raise UserError(f"--batch-size {batch_size}: expected auto; a number is set by {number}")
         kind.load(config, overrides or ())  # before other processes start, so that mistakes are reported once
         start_missing_processes(kind.module)
         train(
@@ -130,6 +142,7 @@ def command(description: str, kind: Kind[Any]) -> None:
             overrides=tuple(overrides or ()),
             accept_changed_data=accept_changed_data,
             force=force,
+            fit_batch_size=batch_size is not None,
         )
 
     with report_user_errors():

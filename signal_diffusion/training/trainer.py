@@ -17,7 +17,7 @@ from signal_diffusion.data.loaders import Batch, batches
 from signal_diffusion.errors import raise_on_all_processes
 from signal_diffusion.experiment.dataset import steps_of
 from signal_diffusion.experiment.loading import RunPaths
-from signal_diffusion.models.compilation import allow_many_shapes
+from signal_diffusion.models.compilation import compile_blocks
 from signal_diffusion.models.sharding import shard
 from signal_diffusion.randomness import Purpose, derived_seed, generator_for
 from signal_diffusion.training import state
@@ -63,7 +63,11 @@ class Trainer:
         self.model = components.model
         if training.gradient_checkpointing:
             components.model.checkpoint_gradients()
-        self._compile()
+        assert training.performance.compile_model != "auto"
+        if training.performance.compile_model:  # before DDP wraps the model
+            compile_blocks(
+                components.model.blocks, training.performance.compile_mode, many_shapes=components.has_many_shapes
+            )
         if sharding:
             again = sharding.reshard_after_forward
             shard(self.model, components.model.blocks, accelerator.device, reshard_after_forward=again)
@@ -124,7 +128,7 @@ class Trainer:
         )
         log_time, log_step = time.perf_counter(), first
         for step in range(first, last):
-            grad_norm = self._step(step, stream)
+            grad_norm = self.take_step(step, stream)
             self.progress.step = step + 1
             trace_step()
             if self.intervals.logs(step + 1):
@@ -138,7 +142,7 @@ class Trainer:
             self._due_after_step(tracker, stop)
             log_time += time.perf_counter() - before  # examples/s counts only training
 
-    def _step(self, step: int, stream: Iterator[Batch]) -> Tensor:
+    def take_step(self, step: int, stream: Iterator[Batch]) -> Tensor:
         """Take one optimizer step; return its gradient norm, still on the device."""
         accelerator, parts = self.accelerator, self.components.order.parts
         for group in self.optimizer.param_groups:
@@ -336,15 +340,3 @@ class Trainer:
         """The newest checkpoint whose weights and last validation were finite, as far as it is written."""
         path = self.paths.checkpoints / f"checkpoint-{self.progress.good_step}"
         return path if path.is_dir() else None
-
-    # Set-up ---------------------------------------------------------------------------------------------------------
-
-    def _compile(self) -> None:
-        """Compile block by block and in place, so that saved names get no prefix and DDP wraps the compiled model."""
-        performance = self.training.performance
-        if not performance.compile_model:
-            return
-        allow_many_shapes()
-        dynamic = None if self.components.has_many_shapes else False  # None: sizes that vary are compiled as variables
-        for block in self.components.model.blocks:
-            block.compile(mode=performance.compile_mode, fullgraph=True, dynamic=dynamic)

@@ -64,7 +64,7 @@ READ_ONLY_WITH: tuple[Entry, ...] = (
     ("training.scheduler", "step_size", "training.scheduler.type", ("step",)),
     ("training.scheduler", "gamma", "training.scheduler.type", ("step", "plateau")),
     ("training.scheduler", "patience", "training.scheduler.type", ("plateau",)),
-    ("training.performance", "compile_mode", "training.performance.compile_model", (True,)),
+    ("training.performance", "compile_mode", "training.performance.compile_model", (True, "auto")),
     ("generation.sampling", "eta", "generation.sampling.sampler", ("ddim",)),
     ("generation.sampling", "time_shift", "generation.sampling.time_grid", ("shifted",)),
     (
