@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "signal_diffusion"
 LAYERS = (
     ("cli",),
+    ("benchmarks",),
     ("integrations",),
     ("pipeline",),
     ("sampling",),

@@ -15,7 +15,7 @@ from signal_diffusion.config.json_schema import experiment_schema
 from signal_diffusion.config.offer import Offer
 from signal_diffusion.config.schema import Loading, Optimizer, Training
 
-__all__ = ["template"]
+__all__ = ["PRESETS", "Preset", "template"]
 
 WIDTH = 120
 SERIES = {"model.architecture.patch_size": [1, 8]}

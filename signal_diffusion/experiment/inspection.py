@@ -35,7 +35,7 @@ from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.models.flops import forward_flops
 from signal_diffusion.models.lora import add_lora
 
-__all__ = ["Inspection", "extent_of", "findings_on", "inspect"]
+__all__ = ["Inspection", "any_conditions", "extent_of", "findings_on", "fresh_network", "inspect"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,29 @@ def inspect(resolved: Resolved) -> Inspection:
         ),
         flops=flops,
         kernels=model.kernels,
+    )
+
+
+def fresh_network(resolved: Resolved, texts: Sequence[str] = ()) -> tuple[Denoiser, Sequence[Attribute]]:
+    """The network that would be trained, with fresh weights, and its attributes; embeddings of captions are not set."""
+    experiment, card, autoencoder = resolved.experiment, resolved.dataset.card, resolved.autoencoder
+    table = experiment.model
+    caption = resolved.caption or caption_of(experiment, texts, embed=False)
+    model = model_of(experiment, card, autoencoder.latent_shape if autoencoder else None, caption)
+    if table.lora.enabled:
+        add_lora(model, table.lora)
+    if experiment.training.gradient_checkpointing:
+        model.checkpoint_gradients()
+    return model, attributes_of(table.conditioning, card, experiment.data.columns, caption)
+
+
+def any_conditions(attributes: Sequence[Attribute], count: int) -> Conditioning:
+    """Conditions of so many examples, the same for all: the first of each category, and numbers of 0."""
+    return Conditioning(
+        {
+            attribute.name: torch.zeros(count, dtype=torch.float32 if isinstance(attribute, Numeric) else torch.int64)
+            for attribute in attributes
+        }
     )
 
 
@@ -174,7 +197,7 @@ def _measured(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, tuple
     attributes: list[Attribute] = []
 
     def build() -> Denoiser:
-        model, attributes[:] = _model(resolved, texts)
+        model, attributes[:] = fresh_network(resolved, texts)
         return model
 
     def positions(model: Denoiser) -> int:
@@ -183,30 +206,10 @@ def _measured(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, tuple
     return measured(build, positions, lambda model: _costs(resolved, model, attributes))
 
 
-def _model(resolved: Resolved, texts: Sequence[str]) -> tuple[Denoiser, Sequence[Attribute]]:
-    """The network that would be trained, with fresh weights, and its attributes."""
-    experiment, card, autoencoder = resolved.experiment, resolved.dataset.card, resolved.autoencoder
-    table = experiment.model
-    caption = resolved.caption or caption_of(experiment, texts, embed=False)
-    model = model_of(experiment, card, autoencoder.latent_shape if autoencoder else None, caption)
-    if table.lora.enabled:
-        add_lora(model, table.lora)
-    if experiment.training.gradient_checkpointing:
-        model.checkpoint_gradients()
-    return model, attributes_of(table.conditioning, card, experiment.data.columns, caption)
-
-
 def _costs(resolved: Resolved, model: Denoiser, attributes: Sequence[Attribute]) -> tuple[int, int]:
     """Bytes that the forward pass of a batch keeps, and FLOPs of the forward pass of one example."""
     batch_size, autoencoder = resolved.experiment.data.loading.batch_size, resolved.autoencoder
-    cond = Conditioning(
-        {
-            attribute.name: torch.zeros(batch_size)
-            if isinstance(attribute, Numeric)
-            else torch.zeros(batch_size, dtype=torch.int64)
-            for attribute in attributes
-        }
-    )
+    cond = any_conditions(attributes, batch_size)
     x = torch.zeros(batch_size, *(autoencoder.latent_shape if autoencoder else resolved.dataset.card.shape))
     bf16 = resolved.experiment.training.mixed_precision != "no"
     kept = kept_bytes(model, x, torch.empty(batch_size), cond, bf16=bf16)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
@@ -24,7 +24,7 @@ def forward_flops(model: Denoiser, x: Tensor, cond: Conditioning) -> int:
     return counted_flops(model, x, torch.zeros(len(x)), cond)
 
 
-def counted_flops(network: nn.Module, *inputs: object) -> int:
+def counted_flops(network: Callable[..., object], *inputs: object) -> int:
     """FLOPs of a forward pass of a network; a training step takes about three times as many.
 
     Only matrix products, convolutions, attention and selective scans are counted: elementwise operations are bound by

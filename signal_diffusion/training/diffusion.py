@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
@@ -56,7 +57,7 @@ from signal_diffusion.training.validation import validation_of
 if TYPE_CHECKING:
     from signal_diffusion.training.comparison import Comparison
 
-__all__ = ["main", "train"]
+__all__ = ["main", "objective_of", "train"]
 
 MAX_SHOWN = 8
 """Values of a column that are printed with their shares."""
@@ -112,7 +113,7 @@ def _components(
 ) -> tuple[Components, list[str]]:
     """Build what the training loop needs, and return it with warnings about latents and metrics."""
     experiment, dataset, accelerator = resolved.experiment, resolved.dataset, start.accelerator
-    conditioning, training = experiment.model.conditioning, experiment.training
+    training = experiment.training
     autoencoder = assembly.autoencoder.to(accelerator.device) if assembly.autoencoder else None
     train, held_out = start.splits(dataset, attributes, held_out=training.validation.enabled)
     order = start.order(train, _weights(dataset, accelerator))
@@ -133,9 +134,9 @@ def _components(
             warnings = fit_statistics(encoding, inputs, accelerator)
         elif start.checkpoint is None:  # from model.pretrained, which was trained on other examples
             warnings = check_statistics(encoding, inputs, accelerator)
-    method = method_on(experiment.model, dataset.card)
+    objective = objective_of(experiment, dataset, attributes, encoding, accelerator.device)
     generator = SampleGenerator(
-        method=method,
+        method=objective.method,
         sampling=experiment.generation.sampling,
         shape=dataset.card.shape,
         autoencoder=autoencoder,
@@ -143,24 +144,15 @@ def _components(
         takes_known=assembly.model.takes_known,
         project=projection_of(experiment.model, dataset.card, dataset.representation),
     )
-    masking = masking_of(experiment.training.masking, dataset.card)
-    places = places_if_absent(dataset.card)
     comparison = _comparison(start, experiment, dataset, (train, held_out), generator)
     components = Components(
         model=assembly.model,
-        objective=Denoising(
-            method=method,
-            encoding=encoding,
-            augmentation=augmenting_of(experiment.data.augmentation, dataset.card, dataset.representation),
-            cfg_dropout=conditioning.cfg_dropout if attributes else 0.0,
-            attribute_dropout=conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
-            masking=masking,
-            perceptual=perceptual_of(training, dataset.representation, accelerator.device),
-            places=places,
-        ),
+        objective=objective,
         examples=inputs,
         order=order,
-        validation=validation_of(experiment, held_out_inputs, method, encoding, masking, places)
+        validation=validation_of(
+            experiment, held_out_inputs, objective.method, encoding, objective.masking, objective.places
+        )
         if held_out_inputs is not None
         else None,
         previews=Previews(
@@ -178,6 +170,27 @@ def _components(
         attachments=_attachments(experiment, dataset.card, assembly),
     )
     return components, [*warnings, *(comparison.notes if comparison else [])]
+
+
+def objective_of(
+    experiment: schema.Experiment,
+    dataset: Dataset,
+    attributes: Sequence[Attribute],
+    encoding: Encoding | None,
+    device: torch.device,
+) -> Denoising:
+    """The training objective of an experiment on a dataset."""
+    conditioning = experiment.model.conditioning
+    return Denoising(
+        method=method_on(experiment.model, dataset.card),
+        encoding=encoding,
+        augmentation=augmenting_of(experiment.data.augmentation, dataset.card, dataset.representation),
+        cfg_dropout=conditioning.cfg_dropout if attributes else 0.0,
+        attribute_dropout=conditioning.attribute_dropout if len(attributes) > 1 else 0.0,
+        masking=masking_of(experiment.training.masking, dataset.card),
+        perceptual=perceptual_of(experiment.training, dataset.representation, device),
+        places=places_if_absent(dataset.card),
+    )
 
 
 def _attachments(experiment: schema.Experiment, card: DatasetCard, assembly: Assembly) -> dict[str, str]:

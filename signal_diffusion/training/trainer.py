@@ -143,7 +143,7 @@ class Trainer:
             log_time += time.perf_counter() - before  # examples/s counts only training
 
     def take_step(self, step: int, stream: Iterator[Batch]) -> Tensor:
-        """Take one optimizer step; return its gradient norm, still on the device."""
+        """Take step `step` (from 0) on the next batches of `stream`; return its gradient norm, still on the device."""
         accelerator, parts = self.accelerator, self.components.order.parts
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)

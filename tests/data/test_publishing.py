@@ -71,7 +71,7 @@ def test_two_writers_at_the_same_time_are_an_error(tmp_path: Path):
 def test_workers_exit_when_their_parent_is_killed(tmp_path: Path):
     code = f"""
 from pathlib import Path
-from signal_diffusion.data.benchmark import write_recordings
+from signal_diffusion.benchmarks.preparation import write_recordings
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 if __name__ == "__main__":
     write_recordings(Path({str(tmp_path / "in")!r}), 8, 3)

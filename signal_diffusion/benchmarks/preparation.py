@@ -1,25 +1,27 @@
-"""Speed and memory of preparing recordings and of loading batches, measured on generated EEG."""
+"""The speed and memory of preparing recordings, on generated EEG."""
 
 from __future__ import annotations
 
 import cProfile
 import pstats
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from signal_diffusion.benchmarks.loading import loading_rows
+from signal_diffusion.benchmarks.measuring import Row, row_of
+from signal_diffusion.benchmarks.report import Report
 from signal_diffusion.data import synthetic
-from signal_diffusion.data.card import DatasetCard
-from signal_diffusion.data.dataset import open_split
-from signal_diffusion.data.loaders import ExampleOrder, Examples, batches
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 
-__all__ = ["loading_speed", "peak_memory", "preparation_speed", "preparation_steps", "write_recordings"]
+__all__ = ["data_report", "preparation_steps", "write_recordings"]
 
 RATE = 500  # Hz
 CHANNELS = (*synthetic.POSITIONS, "A1")  # 20 channels: 19 electrodes and a reference
@@ -38,6 +40,42 @@ STEPS = {
 }
 
 
+def data_report(*, minutes: float, workers: int, rounds: int) -> Report:
+    """Measure preparation and loading on recordings of so many minutes."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = list(_rows(Path(folder), minutes=minutes, workers=workers, rounds=rounds))
+    return Report.of("data", torch.device("cpu"), rows)
+
+
+def _rows(folder: Path, *, minutes: float, workers: int, rounds: int) -> Iterator[Row]:
+    """Rows of preparing four recordings, of the steps of it, of loading batches, and of peak memory.
+
+    Everything is written into `folder`. Preparing is measured once.
+    """
+    write_recordings(folder / "four", 4, minutes)
+    for name in ("db-only", "db-iq"):
+        for count in sorted({1, workers}):
+            options = PrepareOptions(representation=name, workers=count)
+            seconds = _seconds_of(partial(prepare, [folder / "four"], folder / f"{name}-{count}", options))
+            speed = _eeg_seconds(folder / "four") / seconds
+            case = f"preparing 4 recordings of {minutes:g} min"
+            yield row_of(case, f"{name}, {count} worker(s)", [seconds], {"times_real_time": speed})
+    steps = preparation_steps(folder / "four", folder / "profiled")
+    total = sum(steps.values())
+    for step, seconds in steps.items():
+        yield row_of("preparing db-only, one process, profiled", step, [seconds], {"share": seconds / total})
+    yield from loading_rows(folder / "db-iq-1", rounds=rounds)
+    if sys.platform != "linux":  # the only system that reports it
+        return
+    for name, count, length in (("one", 1, 1), ("eight", 8, 1), ("long", 1, 8)):
+        write_recordings(folder / name, count, length * minutes / 3)
+        start = time.perf_counter()
+        peak = _peak_memory(folder / name, folder / f"{name}-dataset")
+        seconds = time.perf_counter() - start
+        variant = f"{count} × {length * minutes / 3:g} min"
+        yield row_of("preparing db-iq in a process of its own", variant, [seconds], {"peak_bytes": peak})
+
+
 def write_recordings(folder: Path, count: int, minutes: float) -> None:
     """Write EDF files of 20 channels at 500 Hz, one subject each."""
     import mne
@@ -54,41 +92,23 @@ def write_recordings(folder: Path, count: int, minutes: float) -> None:
         mne.export.export_raw(path, raw, physical_range=(-1000, 1000), overwrite=True, verbose="ERROR")
 
 
-def preparation_speed(recordings: Path, output: Path, representation: str, workers: int) -> float:
-    """Prepare a folder of `write_recordings` with half-overlapping windows; returns seconds of EEG per second."""
-    start = time.perf_counter()
-    prepare([recordings], output, PrepareOptions(representation=representation, workers=workers))
-    return _eeg_seconds(recordings) / (time.perf_counter() - start)
-
-
 def preparation_steps(recordings: Path, output: Path) -> dict[str, float]:
     """Prepare db-only in one process under a profiler; returns seconds per step, the rest as "everything else"."""
     profile = cProfile.Profile()
     profile.enable()
-    start = time.perf_counter()
-    prepare([recordings], output, PrepareOptions())
-    total = time.perf_counter() - start
+    total = _seconds_of(partial(prepare, [recordings], output, PrepareOptions()))
     profile.disable()
     return _steps(profile, total)
 
 
-def loading_speed(root: Path, *, in_memory: bool, batch_size: int = 64, epochs: int = 5) -> float:
-    """Load a dataset's training split for some epochs; returns the median of examples per second."""
-    card = DatasetCard.load(root)
-    columns = {name: (name, entry["names"]) for name, entry in card.columns.items() if name in ("label", "electrode")}
-    examples = Examples(
-        open_split(root, "train"),
-        shape=card.shape,
-        tensor=card.representation["column"],
-        attributes=columns,
-        memory_limit_mb=2**20 if in_memory else 0,
-    )
-    order = ExampleOrder(num_examples=len(examples), batch_size=batch_size)
-    return statistics.median(_speed(examples, order) for _ in range(epochs))
+def _seconds_of(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
-def peak_memory(recordings: Path, output: Path) -> float:
-    """Prepare in a separate process; returns its peak memory in MiB, as Linux reports it."""
+def _peak_memory(recordings: Path, output: Path) -> int:
+    """Prepare in a separate process; returns its peak memory in bytes, as Linux reports it."""
     code = (
         "import re, sys; from pathlib import Path; "
         "from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare; "
@@ -98,7 +118,7 @@ def peak_memory(recordings: Path, output: Path) -> float:
     )
     arguments = [sys.executable, "-c", code, str(recordings), str(output)]
     done = subprocess.run(arguments, check=True, capture_output=True, text=True)
-    return int(done.stdout.split()[-1]) / 2**10
+    return 1024 * int(done.stdout.split()[-1])
 
 
 def _eeg_seconds(recordings: Path) -> float:
@@ -123,10 +143,3 @@ def _spent(spent: dict[tuple[str, str], float], functions: Sequence[tuple[str, s
         for (where, name), cumulated in spent.items()
         if any(where.endswith(file) and (name == function or f"'{function}'" in name) for file, function in functions)
     )
-
-
-def _speed(examples: Examples, order: ExampleOrder) -> float:
-    start = time.perf_counter()
-    stream = batches(examples, order, 0, order.steps_per_epoch, num_workers=0, pin_memory=False)
-    total = sum(len(x) for x, _ in stream)
-    return total / (time.perf_counter() - start)
