@@ -108,9 +108,9 @@ def rows_of_each(config: Path | None, rows_of: Callable[[Path], list[Row]]) -> t
         try:
             rows += rows_of(file)
         except UserError as error:
-            lines += [line.removeprefix(f"{file}: ") for line in error.lines]
+            lines += [line.replace(str(file), file.stem) for line in error.lines]
     if not rows:
-        raise UserError(*dict.fromkeys(lines))
+        raise UserError(*lines)
     return rows, lines
 
 

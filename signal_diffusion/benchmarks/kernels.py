@@ -29,14 +29,14 @@ def attention_report(batch: int, precision: str | None, *, rounds: int) -> Repor
     """Measure neighbourhood attention on grids of rows × columns; `precision` None = what the device computes in."""
     device, dtype = _chosen(precision)
     rows = [row for grid in GRIDS for row in _attention(batch, grid, device=device, dtype=dtype, rounds=rounds)]
-    return Report.of("attention", device, rows)
+    return Report.of("attention", rows)
 
 
 def scan_report(batch: int, precision: str | None, *, rounds: int) -> Report:
     """Measure the selective scan of sequences; `precision` None = what the device computes in."""
     device, dtype = _chosen(precision)
     rows = [row for length in LENGTHS for row in _scan(batch, length, device=device, dtype=dtype, rounds=rounds)]
-    return Report.of("scan", device, rows)
+    return Report.of("scan", rows)
 
 
 def _chosen(precision: str | None) -> tuple[torch.device, torch.dtype]:

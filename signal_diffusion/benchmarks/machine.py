@@ -13,8 +13,10 @@ from signal_diffusion.training.device import cpu_has_bf16
 
 __all__ = ["ceilings", "default_device", "default_precision", "description", "dtype_of"]
 
-PRODUCT_SIZE = {"cuda": 8192, "cpu": 2048, "mps": 4096}
-"""Rows and columns of the matrices of the ceiling."""
+PRODUCT_SIZE = {"cpu": 2048}
+"""Rows and columns of the matrices of the ceiling, on each kind of device."""
+LARGE = 8192
+"""The same on others than these."""
 COPIED_BYTES = 2**28
 """More than any cache holds."""
 
@@ -37,7 +39,7 @@ def dtype_of(precision: str) -> torch.dtype:
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> list[Variant]:
     """The largest rates of this machine: of matrix products, square and large, and of copies in memory."""
-    size = PRODUCT_SIZE[device.type]
+    size = PRODUCT_SIZE.get(device.type, LARGE)
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     source, target = (torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device) for _ in range(2))
     return [
@@ -46,12 +48,12 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> list[Variant]:
     ]
 
 
-def description(device: torch.device) -> dict[str, str | int]:
+def description() -> dict[str, str | int]:
     """What to say about this machine next to figures that were measured on it."""
-    cpu = _processor()
-    return {
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "device": device.type,
+    found: dict[str, str | int] = {"processor": _processor()}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found | {
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "system": platform.system(),

@@ -70,7 +70,7 @@ def compared(
                 figures["share_of_products"] = each.flops / median / (ceilings[0].flops / medians[ceilings[0].name])
             if (peak := peak_bytes(each.call, device)) is not None:
                 figures["peak_bytes"] = peak
-        rows.append(row_of(case, each.name, seconds[each.name], figures))
+        rows.append(row_of(f"{case}, on {device.type}", each.name, seconds[each.name], figures))
     return rows
 
 

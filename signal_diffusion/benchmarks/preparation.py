@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from signal_diffusion.benchmarks.loading import loading_rows
 from signal_diffusion.benchmarks.measuring import Row, row_of
@@ -44,7 +43,7 @@ def data_report(*, minutes: float, workers: int, rounds: int) -> Report:
     """Measure preparation and loading on recordings of so many minutes."""
     with tempfile.TemporaryDirectory() as folder:
         rows = list(_rows(Path(folder), minutes=minutes, workers=workers, rounds=rounds))
-    return Report.of("data", torch.device("cpu"), rows)
+    return Report.of("data", rows)
 
 
 def _rows(folder: Path, *, minutes: float, workers: int, rounds: int) -> Iterator[Row]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
-import torch
 from rich.table import Column, Table
 
 from signal_diffusion.benchmarks.machine import description
@@ -42,9 +41,9 @@ class Report:
     """What could not be measured, and why."""
 
     @classmethod
-    def of(cls, command: str, device: torch.device, rows: Sequence[Row], notes: Sequence[str] = ()) -> Report:
-        """A report of rows that were measured on a device of this machine."""
-        return cls(command=command, machine=description(device), rows=rows, notes=notes)
+    def of(cls, command: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> Report:
+        """A report of rows that were measured on this machine."""
+        return cls(command=command, machine=description(), rows=rows, notes=notes)
 
     def to_json(self) -> str:
         """The report as JSON: seconds, bytes and operations, without rounding."""
@@ -62,10 +61,14 @@ class Report:
 def _table(case: str, rows: list[Row]) -> Table:
     used = [name for name in COLUMNS if any(name in row.figures for row in rows)]
     table = Table(
-        Column(no_wrap=True), "median ms", "fastest to slowest", *(COLUMNS[name][0] for name in used), title=case
+        Column(no_wrap=True), "median", "fastest to slowest", *(COLUMNS[name][0] for name in used), title=case
     )
     for row in rows:
         figures = [COLUMNS[name][1](row.figures[name]) if name in row.figures else "" for name in used]
-        spread = f"{row.fastest * 1e3:,.1f} to {row.slowest * 1e3:,.1f}"
-        table.add_row(row.variant, f"{row.seconds * 1e3:,.1f}", spread, *figures)
+        spread = f"{_duration(row.fastest)} to {_duration(row.slowest)}"
+        table.add_row(row.variant, _duration(row.seconds), spread, *figures)
     return table
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:,.1f} s" if seconds >= 10 else f"{seconds * 1e3:,.1f} ms"

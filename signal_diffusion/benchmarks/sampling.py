@@ -9,7 +9,7 @@ import torch
 
 from signal_diffusion.benchmarks.counterparts import Counterpart, counterpart_of
 from signal_diffusion.benchmarks.experiments import Case, case_of, rows_of_each
-from signal_diffusion.benchmarks.machine import ceilings, default_device
+from signal_diffusion.benchmarks.machine import ceilings
 from signal_diffusion.benchmarks.measuring import Row, Variant, compared
 from signal_diffusion.benchmarks.report import Report
 from signal_diffusion.errors import UserError
@@ -52,7 +52,7 @@ def sampling_report(
 
     is_model = path is not None and not path.is_file() and path.suffix != ".toml"
     rows, notes = rows_of_each(path, rows_of_model if is_model else rows_of)
-    return Report.of("sample", default_device(), rows, notes)
+    return Report.of("sample", rows, notes)
 
 
 def _rows(name: str, trained: Trained, num: int, against: Counterpart | None, *, rounds: int) -> list[Row]:

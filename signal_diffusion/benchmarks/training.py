@@ -10,7 +10,7 @@ from typing import cast
 
 from signal_diffusion.benchmarks.counterparts import Counterpart, counterpart_of
 from signal_diffusion.benchmarks.experiments import Case, case_of, rows_of_each
-from signal_diffusion.benchmarks.machine import ceilings, default_device, dtype_of
+from signal_diffusion.benchmarks.machine import ceilings, dtype_of
 from signal_diffusion.benchmarks.measuring import Call, Row, Variant, compared
 from signal_diffusion.benchmarks.report import Report
 from signal_diffusion.data.loaders import ExampleOrder, Examples
@@ -64,7 +64,7 @@ def training_report(
         )
 
     rows, notes = rows_of_each(config, rows_of)
-    return Report.of("train", default_device(), rows, notes)
+    return Report.of("train", rows, notes)
 
 
 def _own_step(case: Case, *, compiled: bool) -> Call:

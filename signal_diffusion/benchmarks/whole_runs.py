@@ -16,7 +16,6 @@ import numpy as np
 
 from signal_diffusion.benchmarks.counterparts import counterpart_of
 from signal_diffusion.benchmarks.experiments import Case, case_of
-from signal_diffusion.benchmarks.machine import default_device
 from signal_diffusion.benchmarks.measuring import Row, row_of
 from signal_diffusion.benchmarks.report import Report
 from signal_diffusion.benchmarks.timelines import Timeline, timed
@@ -79,7 +78,7 @@ def whole_runs_report(config: Path | None, overrides: Sequence[str], script: Pat
                 output = folder / f"{variant}-{number}"
                 timelines[variant].append(timed([*line, str(output)], output))
     rows = [_row(case, variant, found) for variant, found in timelines.items()]
-    return Report.of("train", default_device(), rows)
+    return Report.of("train", rows)
 
 
 def _prepared(config: Path, overrides: Sequence[str], folder: Path) -> tuple[Case, list[str]]:
@@ -159,5 +158,8 @@ def _row(case: Case, variant: str, found: Sequence[Timeline]) -> Row:
         "preview_seconds": median(each.preview - each.last_step for each in found),
     }
     return row_of(
-        f"whole command, {case.name}, {steps} steps of {batch}", variant, [each.end for each in found], figures
+        f"whole command, {case.name}, {steps} steps of {batch}, on {case.accelerator.device.type}",
+        variant,
+        [each.end for each in found],
+        figures,
     )

@@ -166,7 +166,7 @@ def _components(
         if training.visualization.enabled
         else None,
         comparison=comparison,
-        has_many_shapes=places is not None,
+        has_many_shapes=objective.places is not None,
         attachments=_attachments(experiment, dataset.card, assembly),
     )
     return components, [*warnings, *(comparison.notes if comparison else [])]

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from signal_diffusion.benchmarks import kernels, machine
 from signal_diffusion.benchmarks.counterparts import counterpart_of
-from signal_diffusion.benchmarks.experiments import case_of
-from signal_diffusion.benchmarks.measuring import in_turn, peak_bytes
+from signal_diffusion.benchmarks.experiments import case_of, rows_of_each
+from signal_diffusion.benchmarks.measuring import Row, in_turn, peak_bytes, row_of
 from signal_diffusion.cli import app
 from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.training.diffusion import train
 
 CEILINGS = ["ceiling: float32 products", "ceiling: copies"]
@@ -111,7 +112,7 @@ def test_samples_of_a_trained_model_are_measured(experiment_file: Path, tmp_path
 
     report = measured("sample", tmp_path / "run", "--set", "generation.sampling.guidance_scale=2")
 
-    assert report["rows"][0]["case"] == "checkpoint-1, 2 samples, euler, 2 steps, guidance 2"
+    assert report["rows"][0]["case"] == "checkpoint-1, 2 samples, euler, 2 steps, guidance 2, on cpu"
     assert set(figures_of(report)["ours"]) == MEASURED
 
 
@@ -123,6 +124,19 @@ def test_guidance_takes_twice_the_operations(experiment_file: Path):
         flops.append(row["figures"]["flops_per_second"] * row["seconds"])
 
     assert flops[1] == pytest.approx(2 * flops[0])
+
+
+def test_without_a_file_each_backbone_that_downloads_nothing_is_measured():
+    def rows_of(file: Path) -> list[Row]:
+        experiment = load_experiment(file)
+        if experiment.model.name == "unet":
+            raise UserError(f"{file}: too large")
+        return [row_of(experiment.model.name, "ours", [1.0], {})]
+
+    rows, notes = rows_of_each(None, rows_of)
+
+    assert [row.case for row in rows] == ["dit", "hourglass", "localmamba"]
+    assert notes == ["unet-image: too large"]
 
 
 def test_a_measured_step_writes_nothing(experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -199,7 +213,7 @@ def test_whole_commands_are_measured_by_their_logs(tmp_path: Path):
     assert {name: set(figures) for name, figures in figures_of(report).items()} == dict.fromkeys(
         ("ours", "diffusers"), expected
     )
-    assert report["rows"][0]["case"] == "whole command, unet, 3 × 16 × 16, 3 steps of 2"
+    assert report["rows"][0]["case"] == "whole command, unet, 3 × 16 × 16, 3 steps of 2, on cpu"
 
 
 @pytest.mark.slow
