@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import overload
 
 from signal_diffusion.checkpoints import DAMAGED, MANIFEST
 from signal_diffusion.config import schema
@@ -25,8 +25,6 @@ LATENTS_NAME = "latents.json"
 
 AVERAGE_NAME = "average.json"
 """File of a checkpoint that post-hoc EMA made: the `AverageOf` its averaged weights."""
-
-AnyExperiment = TypeVar("AnyExperiment", schema.Experiment, AutoencoderExperiment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +65,13 @@ class Checkpoint:
         """The experiment of an autoencoder; a `UserError` if the checkpoint is of a diffusion model."""
         return load_autoencoder_experiment(self.folder / CONFIG_NAME)
 
-    def experiment_like(self, experiment: AnyExperiment) -> AnyExperiment:
+    @overload
+    def experiment_like(self, experiment: schema.Experiment) -> schema.Experiment: ...
+    @overload
+    def experiment_like(self, experiment: AutoencoderExperiment) -> AutoencoderExperiment: ...
+    def experiment_like(
+        self, experiment: schema.Experiment | AutoencoderExperiment
+    ) -> schema.Experiment | AutoencoderExperiment:
         """Its experiment, which has to be of the same kind as this one."""
         return self.experiment if isinstance(experiment, schema.Experiment) else self.autoencoder_experiment
 

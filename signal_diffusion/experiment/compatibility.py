@@ -202,14 +202,13 @@ def changed_metric_keys(checkpoint: Checkpoint, experiment: schema.Experiment | 
 
 def changed_example_keys(checkpoint: Checkpoint, experiment: schema.Experiment | AutoencoderExperiment) -> list[str]:
     """The keys that change what examples are trained on from a checkpoint on, with the values of before and now."""
-    is_diffusion = isinstance(experiment, schema.Experiment)
     then, now = (
         {
             key: value
             for table in _EXAMPLES
             for key, value in dotted({table: dataclasses.asdict(attrgetter(table)(each))})
         }
-        for each in (checkpoint.experiment if is_diffusion else checkpoint.autoencoder_experiment, experiment)
+        for each in (checkpoint.experiment_like(experiment), experiment)
     )
     return [
         "[{}] {}".format(*key.rsplit(".", 1)) + f" was {shown(then[key])}, now {shown(now[key])}"

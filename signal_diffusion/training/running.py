@@ -86,7 +86,7 @@ def train(
                 force=force,
                 sharding=sharding if accelerator.num_processes > 1 else None,
             )
-            chosen = list[str]()
+            chosen: list[str] = []
             if fit_batch_size:
                 start, line = with_largest_batch(kind, start)
                 chosen.append(line)
