@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list
 from signal_diffusion.config import schema
 from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.experiment.loading import RunPaths
+from signal_diffusion.paths import last_part
 from signal_diffusion.sampling.choosing import is_exported
 from signal_diffusion.sampling.partial import kept_settings
 
@@ -41,6 +42,8 @@ def default_output(checkpoint: Path, experiment: schema.Experiment, requested: M
     named = {"num_samples", "sampler", "steps", "seed", "guidance_scale"}
     defaults = dataclasses.asdict(schema.Sampling())
     others = {name: value for name, value in dataclasses.asdict(sampling).items() if value != defaults[name]}
+    if "guidance_checkpoint" in others:  # in full it says where the model is on this machine
+        others["guidance_checkpoint"] = last_part(others["guidance_checkpoint"])
     words += [
         f"{name.replace('_', '-')}-{_as_file_name(str(value))}" for name, value in others.items() if name not in named
     ]

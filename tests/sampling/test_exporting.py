@@ -194,6 +194,7 @@ def test_an_exported_model_contains_the_checkpoint_that_guides_it(experiment_fil
     assert torch.equal(before(num=2).tensors, after(num=2).tensors)
     assert not torch.equal(after(num=2).tensors, after(num=2, guidance_scale=1.0).tensors)
     assert "guided away from its own earlier weights at step 1 (autoguidance" in (folder / "README.md").read_text()
+    assert default_output(folder, experiment_at(folder, []), {}).name.endswith("guidance-checkpoint-guide")
     again = after.save_pretrained(tmp_path / "again")
     shutil.rmtree(folder)
     assert torch.equal(before(num=2).tensors, SignalDiffusionPipeline.from_pretrained(again)(num=2).tensors)
