@@ -66,6 +66,7 @@ SCANS += [(RANDOM.randint(1, 4), RANDOM.randint(1, 8), RANDOM.randint(1, 300)) f
 SCANS += [(4, 2, 2100)]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # relative error of a kernel, by input type
 LOSS_TOLERANCE = 0.05  # relative difference of a loss under bf16 and fp32
+GROUP_TOLERANCE = 1e-3  # relative difference of a loss in a group of one: a GPU adds in any order
 COMPARED_STEPS, COMPARED_BATCH = 8, 4
 TINY: dict[str, dict[str, Any]] = {
     "dit": {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "patch_size": [4, 4]},
@@ -76,8 +77,8 @@ TINY: dict[str, dict[str, Any]] = {
     "unet": {"model_channels": 12, "channel_multipliers": [1, 2], "use_attention": [False, True]},
 }
 RUN = ("training.max_steps=4", "training.checkpointing.interval=2", "training.mixed_precision=bf16")
-RUN += ("data.loading.max_train_examples=200", "training.validation.enabled=false")
-RUN += ("training.visualization.enabled=false", "logging.tensorboard=false")
+RUN += ("data.source=dataset", "training.validation.enabled=false", "training.visualization.enabled=false")
+RUN += ("logging.tensorboard=false",)
 
 
 class ComparisonError(Exception):
@@ -293,11 +294,13 @@ def check_run(device: torch.device) -> dict[str, float]:
     """Train the quickstart with the largest batch that fits, resume it from the middle, and compare the ends."""
     from safetensors.torch import load_file
 
+    from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
     from signal_diffusion.training.diffusion import train
 
     with tempfile.TemporaryDirectory() as folder:
-        whole, resumed = Path(folder) / "whole", Path(folder) / "resumed"
-        overrides = (*RUN, f"compute.device={device.type}", f"data.loading.cache_dir={folder}/cache")
+        root, whole, resumed = (Path(folder) / name for name in ("data", "whole", "resumed"))
+        prepare_synthetic(root, "db-only", SyntheticOptions(num_subjects=3, num_windows=1))
+        overrides = (*RUN, f"compute.device={device.type}", f"data.paths.root={root}")
         train(CONFIG / "quickstart.toml", output_dir=whole, overrides=overrides, fit_batch_size=True)
         shutil.copytree(whole / "checkpoint-2", resumed / "checkpoint-2")
         train(CONFIG / "quickstart.toml", output_dir=resumed, overrides=overrides, fit_batch_size=True, resume="latest")
@@ -320,7 +323,7 @@ def check_group(network: Network, device: torch.device) -> dict[str, float]:
         difference = max(abs(a - float(b)) / a for a, b in zip(alone, losses, strict=True))
     finally:
         distributed.destroy_process_group()
-    if not difference <= TOLERANCE[torch.float32]:
+    if not difference <= GROUP_TOLERANCE:
         raise ComparisonError(f"losses differ by {difference:.1e}")
     return {"difference": difference}
 

@@ -55,8 +55,9 @@ class Timings:
 
     def pays(self, num_batches: int) -> bool:
         """Whether compiling saves time in so many batches, even if validation and previews take it once more."""
+        is_long = num_batches * self.eager >= MIN_SECONDS  # also if a longer run has measured
         saved = num_batches * (self.eager - self.compiled)
-        return self.compiled < MOST_OF_EAGER * self.eager and saved > 2 * self.compilation
+        return is_long and self.compiled < MOST_OF_EAGER * self.eager and saved > 2 * self.compilation
 
 
 def with_compilation_chosen(start: Start[AnyExperiment], job: Job) -> tuple[Job, str]:
