@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import overload
 
 from signal_diffusion.checkpoints import DAMAGED, MANIFEST
 from signal_diffusion.config import schema
@@ -65,10 +64,6 @@ class Checkpoint:
         """The experiment of an autoencoder; a `UserError` if the checkpoint is of a diffusion model."""
         return load_autoencoder_experiment(self.folder / CONFIG_NAME)
 
-    @overload
-    def experiment_like(self, experiment: schema.Experiment) -> schema.Experiment: ...
-    @overload
-    def experiment_like(self, experiment: AutoencoderExperiment) -> AutoencoderExperiment: ...
     def experiment_like(
         self, experiment: schema.Experiment | AutoencoderExperiment
     ) -> schema.Experiment | AutoencoderExperiment:

@@ -70,7 +70,7 @@ class Start(Generic[AnyExperiment]):
         return found
 
     @property
-    def experiment_before(self) -> AnyExperiment | None:
+    def experiment_before(self) -> schema.Experiment | AutoencoderExperiment | None:
         """The experiment that the checkpoint was trained with; None for a new run."""
         return self.checkpoint.experiment_like(self.experiment) if self.checkpoint else None
 
