@@ -12,12 +12,9 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from signal_diffusion.config import schema
 from signal_diffusion.config.schema import GENERATED
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import Examples, evenly_spaced
-from signal_diffusion.data.representations.representation import Representation
-from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.errors import UserError, raise_on_all_processes
 from signal_diffusion.evaluation.comparison import MOST_WINDOWS
 from signal_diffusion.training.spectral_distance import GeneratedSamples
@@ -33,42 +30,35 @@ class Comparison:
 
     def __init__(
         self,
-        examples: Examples,
+        samples: GeneratedSamples,
         training: Examples,
-        generator: SampleGenerator,
-        representation: Representation,
         accelerator: Accelerator,
         *,
         card: DatasetCard,
-        table: schema.Validation,
-        guidance_scale: float,
-        seed: int,
+        metric: str,
     ) -> None:
-        """Measure the validation `examples`, which are data (C, H, W) even if the model works on latents.
+        """Measure the examples of `samples`, and training examples for the floors.
 
         Raises
         ------
         UserError
-            If they have no spectrum from 1 to 45 Hz, or `table.metric` cannot be computed.
+            If the `metric` that the run follows is one of generated samples and cannot be computed.
         """
-        self._representation, self._count = representation, table.num_generated
-        self._samples = GeneratedSamples(
-            examples, generator, representation, table=table, guidance_scale=guidance_scale, seed=seed
-        )
-        self._has_signals = representation.inverse != "none"
+        self._samples, self._representation = samples, samples.representation
+        self._has_signals = self._representation.inverse != "none"
         self._windows: WindowMetrics | None = None  # on the first process
         self.notes: list[str] = []
         """Lines about metrics that cannot be computed."""
-        missing = dict.fromkeys(NAMES, NO_SIGNALS.format(representation.name))
+        missing = dict.fromkeys(NAMES, NO_SIGNALS.format(self._representation.name))
         if self._has_signals:
-            missing = self._measure(examples, training, accelerator, card)
+            missing = self._measure(training, accelerator, card)
         for reason in dict.fromkeys(missing.values()):
             names = ", ".join(f"{GENERATED}{name}" for name in NAMES if missing.get(name) == reason)
             self.notes.append(f"num_generated: no {names}: {reason}")
-        followed = table.metric.removeprefix(GENERATED)
+        followed = metric.removeprefix(GENERATED)
         if followed in missing:
             raise UserError(
-                f"[training.validation] metric: {table.metric!r} cannot be computed: {missing[followed]}; choose "
+                f"[training.validation] metric: {metric!r} cannot be computed: {missing[followed]}; choose "
                 "another metric, or give it what it needs"
             )
 
@@ -86,28 +76,21 @@ class Comparison:
         distance = {"spectral_distance": self._samples.spectral_distance(examples)}
         return distance | self._in_microvolts(examples, accelerator)
 
-    def _measure(
-        self,
-        examples: Examples,
-        training: Examples,
-        accelerator: Accelerator,
-        card: DatasetCard,
-    ) -> dict[str, str]:
+    def _measure(self, training: Examples, accelerator: Accelerator, card: DatasetCard) -> dict[str, str]:
         """Prepare the metrics in µV on the first process; returns those that cannot be computed, and why, on all."""
         missing: list[dict[str, str]] = []
         with raise_on_all_processes():
             if accelerator.is_main_process:
-                rows = self._samples.rows
-                few = [rows[index] for index in evenly_spaced(len(rows), MOST_WINDOWS)]
-                real = windows_in(examples, few, self._representation, card, seed=self._samples.seed)
-                people = max(1, len(real.people))
-                others = rows_of_people(training, people, most=self._count, seed=self._samples.seed)
-                other = windows_in(training, others, self._representation, card, seed=self._samples.seed)
-                self._windows = WindowMetrics(real, other, self._count)
+                samples, count, seed = self._samples, self._samples.count, self._samples.seed
+                few = [samples.rows[index] for index in evenly_spaced(len(samples.rows), MOST_WINDOWS)]
+                real = windows_in(samples.examples, few, self._representation, card, seed=seed)
+                others = rows_of_people(training, max(1, len(real.people)), most=count, seed=seed)
+                other = windows_in(training, others, self._representation, card, seed=seed)
+                self._windows = WindowMetrics(real, other, count)
                 missing = [self._windows.missing]
-                if (size := self._windows.size) < self._count:
+                if (size := self._windows.size) < count:
                     self.notes.append(
-                        f"num_generated: only {size} of {self._count} samples are compared in microvolts, since the "
+                        f"num_generated: only {size} of {count} samples are compared in microvolts, since the "
                         "validation examples, or those of as many training people, are no more"
                     )
                 if self._windows.no_floors:
@@ -120,7 +103,7 @@ class Comparison:
             return {}
         own: list[dict[str, float] | None] = []
         if self._windows is not None:
-            signals = self._representation.to_signals(examples, self._samples.seed, range(self._count))
+            signals = self._representation.to_signals(examples, self._samples.seed, range(self._samples.count))
             own = [self._windows(signals)]
         [found] = gather_object(own)
         if found is None:

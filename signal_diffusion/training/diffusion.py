@@ -52,6 +52,7 @@ from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.perceptual import perceptual_of
 from signal_diffusion.training.previews import Previews
 from signal_diffusion.training.running import command, suggest_command
+from signal_diffusion.training.spectral_distance import GeneratedSamples
 from signal_diffusion.training.validation import validation_of
 
 if TYPE_CHECKING:
@@ -259,17 +260,11 @@ def _comparison(
     check_whole(dataset.card, "[training.validation] num_generated", "use 0, or ")
     from signal_diffusion.training.comparison import Comparison  # slow: imports SciPy and scikit-learn
 
-    return Comparison(
-        held_out,
-        train,
-        generator,
-        dataset.representation,
-        start.accelerator,
-        card=dataset.card,
-        table=table,
-        guidance_scale=experiment.training.visualization.guidance_scale,
-        seed=experiment.compute.seed,
+    scale, seed = experiment.training.visualization.guidance_scale, experiment.compute.seed
+    samples = GeneratedSamples(
+        held_out, generator, dataset.representation, table=table, guidance_scale=scale, seed=seed
     )
+    return Comparison(samples, train, start.accelerator, card=dataset.card, metric=table.metric)
 
 
 def _kernels(model: Denoiser) -> str:

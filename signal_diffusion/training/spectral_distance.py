@@ -56,13 +56,15 @@ class GeneratedSamples:
         UserError
             If they have no spectrum from 1 to 45 Hz.
         """
-        self._representation, self._count = representation, table.num_generated
+        self.examples, self.representation = examples, representation
+        self.count = table.num_generated
+        """Number of samples."""
         self.seed = derived_seed(Purpose.COMPARISON, seed)
         self._generator = generator.without_guide(guidance_scale=guidance_scale, seed=self.seed)
         self.rows = evenly_spaced(len(examples), table.num_examples)
         """Numbers of the examples of the reference."""
         x, values = examples[self.rows]
-        chosen = torch.linspace(0, len(x) - 1, self._count).long()
+        chosen = torch.linspace(0, len(x) - 1, self.count).long()
         self._cond = Conditioning({name: column[chosen] for name, column in values.items()})
         self._reference = _mean_levels(x, representation)
 
@@ -77,15 +79,15 @@ class GeneratedSamples:
         UserError
             On all processes, if the VAE cannot be reloaded.
         """
-        own = own_numbers(self._count, accelerator)
+        own = own_numbers(self.count, accelerator)
         with in_eval_mode(model):
             samples = self._generator.generate(model, self._cond[torch.tensor(own)], own, on_evaluation=poll)
         with self._generator.decoder_in_memory():
-            return gathered(self._generator, own, samples, accelerator, count=self._count)
+            return gathered(self._generator, own, samples, accelerator, count=self.count)
 
     def spectral_distance(self, examples: Tensor) -> float:
         """The distance of examples (N, C, H, W) from the reference, in dB."""
-        difference = _mean_levels(examples, self._representation) - self._reference
+        difference = _mean_levels(examples, self.representation) - self._reference
         return difference.square().mean().sqrt().item()
 
 

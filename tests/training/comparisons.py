@@ -12,6 +12,7 @@ from signal_diffusion.data.loaders import Examples
 from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.sampling.trained import Trained
 from signal_diffusion.training.comparison import Comparison
+from signal_diffusion.training.spectral_distance import GeneratedSamples
 
 SHORT = ("training.max_steps=4", "data.loading.max_train_examples=32")
 COMPARED = (*SHORT, "training.validation.num_generated=5")
@@ -27,14 +28,10 @@ def held_out(trained: Trained, root: Path) -> Examples:
 
 
 def comparison(trained: Trained, root: Path, **others: Any) -> Comparison:
-    return Comparison(
-        held_out(trained, root),
-        examples_of(trained, root, "train"),
-        trained.generator,
-        others.pop("representation", trained.representation),
-        Accelerator(cpu=True),
-        card=trained.card,
-        table=schema.Validation(**({"num_generated": 5, "num_examples": 24} | others)),
-        guidance_scale=1.0,
-        seed=0,
+    representation = others.pop("representation", trained.representation)
+    table = schema.Validation(**({"num_generated": 5, "num_examples": 24} | others))
+    samples = GeneratedSamples(
+        held_out(trained, root), trained.generator, representation, table=table, guidance_scale=1.0, seed=0
     )
+    training = examples_of(trained, root, "train")
+    return Comparison(samples, training, Accelerator(cpu=True), card=trained.card, metric=table.metric)
