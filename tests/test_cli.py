@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app, main
+from signal_diffusion.cli.lists import numbers_in
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.errors import UserError
 
@@ -135,3 +136,10 @@ def test_version_prints_the_packages_that_results_depend_on() -> None:
         "diffusers",
         "mne",
     ]
+
+
+def test_lists_of_numbers_have_each_once_and_only_what_is_accepted() -> None:
+    assert numbers_in("--scale", "1, 2.5,1", "numbers") == [1.0, 2.5]
+    for text in ("", "1,,2", "1,two", "-1,2"):
+        with pytest.raises(UserError, match=f"^--scale {text}: expected numbers of at least 0$"):
+            numbers_in("--scale", text, "numbers of at least 0", lambda number: number >= 0)

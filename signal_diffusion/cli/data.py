@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from signal_diffusion.cli.lists import names_in
 from signal_diffusion.errors import UserError
 from signal_diffusion.escaping import for_terminal
 
@@ -56,7 +57,7 @@ def show(
     from signal_diffusion.figures.dataset import draw_overview
 
     card = DatasetCard.load(root)
-    balanced = balanced_marginals(root, [word.strip() for word in balance.split(",")], max_weight) if balance else None
+    balanced = balanced_marginals(root, names_in(balance), max_weight) if balance else None
     tables = [_summary(card), _splits(card), _marginals(card)]
     if balanced is not None:
         tables.append(_balance(balanced, balance or ""))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from signal_diffusion.cli.lists import numbers_in
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.cli.sample import Sets
 from signal_diffusion.errors import UserError, print_warning
@@ -48,7 +49,8 @@ def ema(
 
     Each is a folder ema-NUMBER-step-STEP in the run, which all commands take as a checkpoint.
     """
-    widths = _numbers(sigma_rel)
+    words = numbers_in("--sigma-rel", sigma_rel, "numbers, such as 0.05,0.1,0.15")
+    widths = list(dict.fromkeys(float(f"{each:g}") for each in words))  # the digits that the name of a folder has
     from signal_diffusion.checkpoints import verify
     from signal_diffusion.sampling.average_choice import measured
     from signal_diffusion.sampling.choosing import checkpoint_at
@@ -82,14 +84,6 @@ def ema(
         if best in (None, number):
             folder = write_average(checkpoint, average, values[number] if values and choose == "loss" else None)
             print(f"{folder}: written; sample from it with `{shlex.join(['signal-diffusion', 'sample', str(folder)])}`")
-
-
-def _numbers(text: str) -> list[float]:
-    """The numbers in a list with commas, each once, with the six digits that the name of a folder has."""
-    try:
-        return list(dict.fromkeys(float(f"{float(each):g}") for each in text.split(",")))
-    except ValueError:
-        raise UserError(f"--sigma-rel {text}: expected numbers, such as 0.05,0.1,0.15") from None
 
 
 def _best(values: Sequence[float]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,9 @@ from typer.core import TyperGroup
 
 from signal_diffusion.cli.evaluate_privacy import privacy
 from signal_diffusion.cli.evaluate_restoration import restoration
-from signal_diffusion.cli.evaluate_utility import check_start, measured_utility, names_of, save_utility
+from signal_diffusion.cli.evaluate_utility import check_start, measured_utility, save_utility
 from signal_diffusion.cli.evaluate_utility import utility as utility_command
+from signal_diffusion.cli.lists import names_in, numbers_in
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.cli.sample import Sets, Steps
 from signal_diffusion.errors import UserError
@@ -110,16 +112,15 @@ def windows(
     if utility is not None:
         from signal_diffusion.evaluation.utility.classifiers import check_classifiers, require_extra
 
-        check_classifiers(names_of(utility), "--utility")
+        check_classifiers(names_in(utility), "--utility")
         require_extra()
     from signal_diffusion.cli.evaluated_model import check_not_for_files, is_model, real_of, windows_of_model
     from signal_diffusion.evaluation.evaluating import evaluate, real_split
-    from signal_diffusion.evaluation.guidance import parse_scales
     from signal_diffusion.evaluation.metrics import chosen_metrics
 
-    chosen = None if metrics is None else names_of(metrics)
+    chosen = None if metrics is None else names_in(metrics)
     chosen_metrics(chosen)  # a misspelt one is refused before hours of sampling
-    scales = [] if guidance_scale is None else parse_scales(guidance_scale)
+    scales = [] if guidance_scale is None else _scales(guidance_scale)
     if scales and not is_model(synthetic):
         raise UserError(
             f"--guidance-scale {guidance_scale}: {synthetic} is no run or exported model that could generate with it; "
@@ -131,7 +132,7 @@ def windows(
     found = None
     if utility is not None:  # first, since it is what can go wrong for reasons of its own
         scale = scales[0] if scales else None
-        found = measured_utility(synthetic, real, train, names_of(utility), quick=quick, guidance_scale=scale, **how)
+        found = measured_utility(synthetic, real, train, names_in(utility), quick=quick, guidance_scale=scale, **how)
     with progress_bars() as progress:
         by_scale = {
             scale: windows_of_model(synthetic, *real_split(real), seed=seed, guidance_scale=scale, **how)
@@ -160,3 +161,7 @@ def windows(
     files = [*report.save(output), *files]
     print(report.to_text())
     print(f"{output}: {', '.join(file.name for file in files)}")
+
+
+def _scales(text: str) -> list[float]:
+    return numbers_in("--guidance-scale", text, "numbers of at least 0, such as 1,2,4", lambda x: 0 <= x < math.inf)

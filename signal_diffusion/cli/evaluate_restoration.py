@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +9,9 @@ import typer
 
 from signal_diffusion.cli.evaluate_utility import check_start
 from signal_diffusion.cli.judged_dataset import Real, judged_dataset, overrides_of
+from signal_diffusion.cli.lists import numbers_in
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.cli.sample import Run, Sets, Steps, sampling_overrides
-from signal_diffusion.errors import UserError
 
 __all__ = ["restoration"]
 
@@ -93,12 +92,5 @@ def restoration(
 
 
 def _numbers(option: str, text: str, *, most: float) -> list[float]:
-    """The numbers in a list with commas, each once, between 0 and `most`."""
-    try:
-        found = [float(each) for each in text.split(",")]
-    except ValueError:
-        found = [math.nan]
-    if not all(0 < each < most for each in found):
-        example = SHARES if most == 1 else GAPS
-        raise UserError(f"{option} {text}: expected numbers between 0 and {most:g}, such as {example}")
-    return list(dict.fromkeys(found))
+    example = SHARES if most == 1 else GAPS
+    return numbers_in(option, text, f"numbers between 0 and {most:g}, such as {example}", lambda x: 0 < x < most)

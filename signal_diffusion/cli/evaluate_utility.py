@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from signal_diffusion.cli.lists import names_in
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.cli.sample import Sets, Steps
 from signal_diffusion.errors import UserError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from signal_diffusion.evaluation.utility.result import Utility
     from signal_diffusion.evaluation.windows import Windows
 
-__all__ = ["check_start", "measured_utility", "names_of", "save_utility", "utility"]
+__all__ = ["check_start", "measured_utility", "save_utility", "utility"]
 
 
 def utility(
@@ -77,7 +78,7 @@ def utility(
         synthetic,
         real,
         train,
-        names_of(classifiers),
+        names_in(classifiers),
         task=task,
         seeds=seeds,
         quick=quick,
@@ -98,11 +99,6 @@ def check_start(output: Path) -> None:
         raise UserError(
             "evaluate works in one process; run it without a launcher (sample and evaluate privacy share their work)"
         )
-
-
-def names_of(text: str) -> list[str]:
-    """The names in a list with commas."""
-    return [name.strip() for name in text.split(",")]
 
 
 def measured_utility(

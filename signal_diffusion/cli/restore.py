@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from signal_diffusion.cli.lists import names_in
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.cli.sample import Run, SampleCommand, Sets, Steps, attribute_pairs
 from signal_diffusion.errors import UserError
@@ -117,7 +118,7 @@ def restore(
                 options,
                 wanted,
                 output,
-                formats=[name.strip() for name in formats.split(",")],
+                formats=names_in(formats),
                 on_plan=_print_plan,
                 on_progress=lambda done, total: progress("restoring", done, total),
             )

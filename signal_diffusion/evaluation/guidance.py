@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation.features import Features
 from signal_diffusion.evaluation.groups import Groups, draws
 from signal_diffusion.evaluation.judging import judged
@@ -14,23 +12,10 @@ from signal_diffusion.evaluation.measurement import Metric
 from signal_diffusion.evaluation.report import Result
 from signal_diffusion.evaluation.windows import Windows
 
-__all__ = ["judged_by_scale", "parse_scales"]
+__all__ = ["judged_by_scale"]
 
 FIDELITY = ("lsd", "coverage")
 """Metrics that show what guidance costs, next to all of the conditions."""
-
-
-def parse_scales(text: str) -> list[float]:
-    """Parse `--guidance-scale 1,2,4`; raises `UserError` unless all are numbers of at least 0."""
-    scales = []
-    for word in text.split(","):
-        try:
-            scales.append(float(word))
-        except ValueError:
-            scales.append(math.nan)
-        if not 0 <= scales[-1] < math.inf:
-            raise UserError(f"--guidance-scale {text}: expected numbers of at least 0, such as 1,2,4")
-    return list(dict.fromkeys(scales))
 
 
 def judged_by_scale(

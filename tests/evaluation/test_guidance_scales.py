@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from signal_diffusion.evaluation.comparison import compare_windows
-from signal_diffusion.evaluation.guidance import parse_scales
 from signal_diffusion.evaluation.report import Report
 from tests.evaluation.invented import people
 
@@ -58,7 +57,3 @@ def test_each_class_has_its_adherence_at_each_scale(report: Report, tmp_path: Pa
     assert "by guidance scale" in text and "– rest" in text and "Adherence to gender" not in text.split("scale (1")[1]
     page = (tmp_path / "report.html").read_text("utf-8")
     assert '<section id="guidance">' in page and "<h3>Guidance</h3>" in page
-
-
-def test_scales_are_numbers_and_none_is_judged_twice() -> None:
-    assert parse_scales("1, 2.5,1") == [1.0, 2.5]
