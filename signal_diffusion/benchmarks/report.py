@@ -25,6 +25,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "peak_bytes": ("peak MB", lambda value: f"{value / 1e6:,.0f}"),
     "first_step_seconds": ("s to first step", "{:.1f}".format),
     "preview_seconds": ("s for preview", "{:.1f}".format),
+    "cpu_seconds": ("s of CPU", "{:.1f}".format),
 }
 """Name of a figure → the head of its column, and how it is written."""
 

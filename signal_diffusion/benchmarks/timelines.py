@@ -25,11 +25,13 @@ class Timeline:
     preview: float
     """The sample pictures were drawn."""
     end: float
+    cpu: float
+    """Of all cores and processes, which hardly depends on other work on the machine."""
 
 
 def timed(command: list[str], output: Path) -> Timeline:
     """Run a training command and read its TensorBoard files in `output`; a `UserError` if it fails."""
-    start = time.time()  # TensorBoard's clock
+    start, cpu = time.time(), _cpu_of_children()  # TensorBoard's clock
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=_environment())
     end = time.time()
     if done.returncode:
@@ -38,8 +40,18 @@ def timed(command: list[str], output: Path) -> Timeline:
         raise UserError(f"{' '.join(command[1:4])} … failed: {errors[0].strip()}")
     steps, pictures = _events(output)
     return Timeline(
-        first_step=steps[0] - start, last_step=steps[-1] - start, preview=pictures[-1] - start, end=end - start
+        first_step=steps[0] - start,
+        last_step=steps[-1] - start,
+        preview=pictures[-1] - start,
+        end=end - start,
+        cpu=_cpu_of_children() - cpu,
     )
+
+
+def _cpu_of_children() -> float:
+    """CPU seconds of all processes that this one has started and waited for, and of those that they have."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _environment() -> dict[str, str]:

@@ -35,7 +35,7 @@ batch_size = 16
 [model]
 name = "unet"
 [model.architecture]
-model_channels = 32
+model_channels = 16
 [training]
 max_steps = 200
 [training.visualization]
@@ -156,6 +156,7 @@ def _row(case: Case, variant: str, found: Sequence[Timeline]) -> Row:
         "examples_per_second": median((steps - 1) * batch / (each.last_step - each.first_step) for each in found),
         "first_step_seconds": median(each.first_step for each in found),
         "preview_seconds": median(each.preview - each.last_step for each in found),
+        "cpu_seconds": median(each.cpu for each in found),
     }
     return row_of(
         f"whole command, {case.name}, {steps} steps of {batch}, on {case.accelerator.device.type}",

@@ -209,7 +209,7 @@ def test_whole_commands_are_measured_by_their_logs(tmp_path: Path):
 
     report = measured("train", "--against", "diffusers", "--script", script, *sets)
 
-    expected = {"examples_per_second", "first_step_seconds", "preview_seconds"}
+    expected = {"examples_per_second", "first_step_seconds", "preview_seconds", "cpu_seconds"}
     assert {name: set(figures) for name, figures in figures_of(report).items()} == dict.fromkeys(
         ("ours", "diffusers"), expected
     )
