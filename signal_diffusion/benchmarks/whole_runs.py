@@ -43,7 +43,7 @@ num_samples = 16
 [generation.sampling]
 steps = 25
 """
-"""What is trained if the user names no experiment: three minutes for both commands on two cores."""
+"""What is trained if the user names no experiment: small, so that both commands end within minutes on two cores."""
 NUM_STEPS = 200
 
 
