@@ -18,7 +18,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "times_first": ("× first", "{:.2f}".format),
     "examples_per_second": ("examples/s", "{:,.3g}".format),
     "times_real_time": ("× real time", "{:,.0f}".format),
-    "flops_per_second": ("GFLOP/s", lambda value: f"{value / 1e9:,.0f}"),
+    "flops_per_second": ("GFLOP/s", lambda value: f"{value / 1e9:,.3g}"),
     "bytes_per_second": ("GB/s", lambda value: f"{value / 1e9:,.1f}"),
     "share_of_products": ("of products", "{:.0%}".format),
     "share": ("share", "{:.0%}".format),
