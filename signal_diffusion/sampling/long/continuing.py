@@ -17,6 +17,9 @@ from signal_diffusion.sampling.long.joining import joined, overlap_of
 
 __all__ = ["Continuation", "continuations", "continue_windows"]
 
+ROUGH = 50
+"""A window has so many times as many samples as its end that is not used: 80 ms of 4 s."""
+
 
 @dataclass(frozen=True)
 class Continuation:
@@ -33,12 +36,15 @@ class Continuation:
 
 
 def continuations(stops: Sequence[int], window: int) -> list[Continuation]:
-    """The windows of a recording of blocks that end at `stops`, in order. No window adds to more than one block."""
-    context, found = int(window * CONTEXT), []
+    """The windows of a recording of blocks that end at `stops`, in order. No window adds to more than one block.
+
+    The end of a window is rough, where no further patch of the network overlaps, and is left to the next one.
+    """
+    context, rough, found = int(window * CONTEXT), window // ROUGH, []
     for block, (first, stop) in enumerate(pairwise([0, *stops])):
         while first < stop:
             start = max(0, first - context)
-            end = min(start + window, stop)
+            end = min(start + window - rough, stop)
             found.append(Continuation(block, start, first, end))
             first = end
     return found
