@@ -19,14 +19,14 @@ pytestmark = [pytest.mark.chaos, pytest.mark.processes]
 
 def train_with_a_kill(rank: int, step: int, words: list[str]) -> None:
     """Train; the process `rank` is killed before a step."""
-    original = Trainer._step
+    original = Trainer.take_step
 
     def killed(self: Trainer, now: int, *arguments: object) -> object:
         if now == step and self.accelerator.process_index == rank:
             faults.KILL()
         return original(self, now, *arguments)  # type: ignore[arg-type]
 
-    Trainer._step = killed  # type: ignore[method-assign,assignment]
+    Trainer.take_step = killed  # type: ignore[method-assign,assignment]
     faults.run(words)
 
 

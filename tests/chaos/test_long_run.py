@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def train_and_measure(words: list[str], path: Path) -> None:
     """Train, and write step, memory in MiB, open files and threads every 100 steps."""
-    original, process, rows = Trainer._step, psutil.Process(), []
+    original, process, rows = Trainer.take_step, psutil.Process(), []
 
     def measured(self: Trainer, step: int, *arguments: object) -> object:
         if step % EVERY == 0:
@@ -29,7 +29,7 @@ def train_and_measure(words: list[str], path: Path) -> None:
             rows.append((step, process.memory_info().rss / 2**20, process.num_fds(), process.num_threads()))
         return original(self, step, *arguments)  # type: ignore[arg-type]
 
-    Trainer._step = measured  # type: ignore[method-assign,assignment]
+    Trainer.take_step = measured  # type: ignore[method-assign,assignment]
     try:
         faults.run(words)
     finally:

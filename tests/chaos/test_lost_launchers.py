@@ -41,7 +41,7 @@ def launch(words: list[str], log: Path) -> None:
         log.with_suffix(".pid").write_text(str(child))
         os.waitpid(child, 0)
         return
-    original = Trainer._step
+    original = Trainer.take_step
 
     def killing(self: Trainer, step: int, *arguments: object) -> object:
         if step == 4:
@@ -49,7 +49,7 @@ def launch(words: list[str], log: Path) -> None:
             time.sleep(0.5)
         return original(self, step, *arguments)  # type: ignore[arg-type]
 
-    Trainer._step = killing  # type: ignore[method-assign,assignment]
+    Trainer.take_step = killing  # type: ignore[method-assign,assignment]
     with log.open("w") as file:
         os.dup2(file.fileno(), 2)
     faults.run(words)

@@ -78,14 +78,14 @@ def test_two_processes_are_refused_in_a_locked_run_directory(experiment_file: Pa
 
 def stopped_at(step: int, rank: int, experiment_file: Path, run: Path) -> bool:
     """Train, with a stop signal to one process at a step."""
-    original = Trainer._step
+    original = Trainer.take_step
 
     def with_signal(self: Trainer, now: int, *arguments: object) -> object:
         if now == step and self.accelerator.process_index == rank:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, now, *arguments)  # type: ignore[arg-type]
 
-    Trainer._step = with_signal  # type: ignore[method-assign,assignment]
+    Trainer.take_step = with_signal  # type: ignore[method-assign,assignment]
     return train(experiment_file, output_dir=run, overrides=WITH_PREVIEWS)
 
 

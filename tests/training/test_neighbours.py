@@ -25,7 +25,7 @@ FEW = ("training.validation.enabled=false", "training.checkpointing.interval=2")
 
 def train_until(lost: int, experiment_file: Path, run: Path) -> None:
     """Train with two processes, of which one is killed in step 7."""
-    step = Trainer._step
+    step = Trainer.take_step
 
     def killed(self: Trainer, now: int, *arguments: object) -> object:
         if now == 7 and self.accelerator.process_index == lost:
@@ -34,7 +34,7 @@ def train_until(lost: int, experiment_file: Path, run: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, now, *arguments)  # type: ignore[arg-type]
 
-    Trainer._step = killed  # type: ignore[method-assign,assignment]
+    Trainer.take_step = killed  # type: ignore[method-assign,assignment]
     with report_user_errors():
         train(experiment_file, output_dir=run, overrides=FEW)
 

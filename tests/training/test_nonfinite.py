@@ -61,7 +61,7 @@ def test_a_gradient_that_is_not_finite_says_where_and_how_many(
 def test_weights_that_are_not_finite_are_never_written_and_end_the_run(
     mode: str, experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Trainer._step
+    original = Trainer.take_step
 
     def damaging(self: Trainer, step: int, *arguments: object) -> object:
         norm = original(self, step, *arguments)  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def test_weights_that_are_not_finite_are_never_written_and_end_the_run(
             self.model.get_parameter("layers.0.mlp.0.bias").data[:3] = math.nan
         return norm
 
-    monkeypatch.setattr(Trainer, "_step", damaging)
+    monkeypatch.setattr(Trainer, "take_step", damaging)
     with pytest.raises(
         UserError, match=r"after step 7, weights are not finite: .*first layers.0.mlp.0.bias "
     ) as caught:

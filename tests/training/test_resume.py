@@ -54,14 +54,14 @@ def test_resume_is_bit_identical_in_mid_epoch_and_at_its_ends(
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
-    original = Trainer._step
+    original = Trainer.take_step
 
     def with_signal(self: Trainer, now: int, *arguments: object) -> object:
         if now == step:
             os.kill(os.getpid(), number)
         return original(self, now, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Trainer, "_step", with_signal)
+    monkeypatch.setattr(Trainer, "take_step", with_signal)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

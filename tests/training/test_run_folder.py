@@ -68,7 +68,7 @@ def test_a_resumed_run_removes_what_a_kill_left_beyond_total_limit_before_it_tra
     def killed(*arguments: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_step", killed)
+    monkeypatch.setattr(Trainer, "take_step", killed)
     with pytest.raises(KeyboardInterrupt):
         train(experiment_file, output_dir=run, resume="latest", overrides=overrides)
     assert steps_of(run) == [3, 4] and (run / "checkpoint-best").is_dir()
@@ -87,7 +87,7 @@ def test_a_refused_command_does_not_delete_an_unfinished_checkpoint(
 def test_a_second_command_is_refused_and_changes_nothing(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, refusals = Trainer._step, list[UserError]()
+    original, refusals = Trainer.take_step, list[UserError]()
 
     def with_another(self: Trainer, step: int, *arguments: object) -> object:
         if step == 2:
@@ -101,7 +101,7 @@ def test_a_second_command_is_refused_and_changes_nothing(
             assert contents(tmp_path) == before
         return original(self, step, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Trainer, "_step", with_another)
+    monkeypatch.setattr(Trainer, "take_step", with_another)
     assert train(experiment_file, output_dir=tmp_path, overrides=(*QUIET, "training.max_steps=4"))
     assert [len(error.lines) for error in refusals] == [1, 1]
     assert steps_of(tmp_path) == [1, 2, 3, 4] and not (tmp_path / LOCK_NAME).exists()
@@ -137,7 +137,7 @@ def test_resuming_from_an_earlier_step_removes_later_checkpoints_before_the_firs
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", killed)
+        patch.setattr(Trainer, "take_step", killed)
         with pytest.raises(KeyboardInterrupt):
             train(
                 experiment_file, output_dir=tmp_path / "run", resume=str(tmp_path / "run/checkpoint-2"), overrides=rare

@@ -26,7 +26,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_does_not_change_it(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(experiment_file, output_dir=tmp_path / "at once", overrides=FEW)
-    write, step, later = checkpoints.write_checkpoint, Trainer._step, threading.Event()
+    write, step, later = checkpoints.write_checkpoint, Trainer.take_step, threading.Event()
 
     def slow(parent: Path, number: int, writers: Mapping[str, checkpoints.Writer]) -> Path:
         assert number > 5 or later.wait(120)
@@ -39,7 +39,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_does_not_change_it(
         return step(self, now, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checkpoints, "write_checkpoint", slow)
-    monkeypatch.setattr(Trainer, "_step", counted)
+    monkeypatch.setattr(Trainer, "take_step", counted)
     train(experiment_file, output_dir=tmp_path / "beside", overrides=FEW)
     for name in ("checkpoint-5", "checkpoint-10", "checkpoint-12"):
         assert largest_difference(tmp_path / "beside" / name, tmp_path / "at once" / name) == 0

@@ -191,7 +191,7 @@ def test_a_step_without_logging_does_not_wait_for_the_device(
 ) -> None:
     """Counts `.item()` calls: cheap on the CPU, but on CUDA each one waits for the device."""
     reads: list[str] = []
-    original = Trainer._step
+    original = Trainer.take_step
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), options=None):  # type: ignore[no-untyped-def]
@@ -203,7 +203,7 @@ def test_a_step_without_logging_does_not_wait_for_the_device(
         with Watch():
             return original(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(Trainer, "take_step", watched)
     train(
         experiment_file,
         output_dir=tmp_path,

@@ -57,7 +57,13 @@ class Recorded:
 def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Steps take half a second each, and what is due between them a hundred, by a clock of its own."""
     recorded, now = Recorded(tmp_path_factory.mktemp("runs") / "recorded"), [0.0]
-    step, due, clip, loss, batch = Trainer._step, Trainer._due_after_step, Trainer._clip, Method.loss, Validation._batch
+    step, due, clip, loss, batch = (
+        Trainer.take_step,
+        Trainer._due_after_step,
+        Trainer._clip,
+        Method.loss,
+        Validation._batch,
+    )
 
     def timed_step(self: Trainer, *arguments: object) -> torch.Tensor:
         now[0] += 0.5
@@ -87,7 +93,7 @@ def run(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Reco
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-        patch.setattr(Trainer, "_step", timed_step)
+        patch.setattr(Trainer, "take_step", timed_step)
         patch.setattr(Trainer, "_due_after_step", timed_due)
         patch.setattr(Trainer, "_clip", recorded_clip)
         patch.setattr(Method, "loss", recorded_loss)
