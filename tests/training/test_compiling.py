@@ -41,7 +41,7 @@ def every_run_is_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modes in which trainers would have compiled their networks, which tests do not do."""
     modes: list[str] = []
-    monkeypatch.setattr(trainer, "compile_blocks", lambda blocks, mode: modes.append(mode))
+    monkeypatch.setattr(trainer, "compile_blocks", lambda blocks, mode, **named: modes.append(mode))
     return modes
 
 
@@ -135,7 +135,7 @@ def test_timings_are_kept_for_later_runs_of_the_same_network_and_batch(
 def test_measuring_changes_no_bit_of_the_run(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiling, "compile_blocks", lambda blocks, mode: None)
+    monkeypatch.setattr(compiling, "compile_blocks", lambda blocks, mode, **named: None)
     monkeypatch.setattr(Timings, "pays", lambda self, num_batches: False)
 
     def state_after(name: str, value: str) -> torch.Tensor:
@@ -152,7 +152,7 @@ def test_a_run_of_many_fast_steps_is_not_compiled(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(compiling, "MIN_STEPS", 1)
-    monkeypatch.setattr(compiling, "compile_blocks", lambda blocks, mode: pytest.fail("compiled"))
+    monkeypatch.setattr(compiling, "compile_blocks", lambda blocks, mode, **named: pytest.fail("compiled"))
     auto(experiment_file, tmp_path)
     assert "whose forward and backward passes take about 0 minutes" in capsys.readouterr().err
 
