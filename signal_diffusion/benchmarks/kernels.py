@@ -10,15 +10,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from signal_diffusion.benchmarks.machine import ceilings, default_device, default_precision, dtype_of
-from signal_diffusion.benchmarks.measuring import Row, Variant, compared
+from signal_diffusion.benchmarks.measuring import BOTH_PASSES, Row, Variant, compared
 from signal_diffusion.benchmarks.report import Report
 from signal_diffusion.models.attention.neighbourhood import neighbourhood_attention, neighbourhood_backends
 from signal_diffusion.models.selective_scan.operator import selective_scan, selective_scan_backends
 
 __all__ = ["attention_report", "scan_report"]
 
-TRAINING = 3
-"""FLOPs of both passes divided by those of the forward pass."""
 HEAD_DIM, KERNEL = 64, 7
 GRIDS = ((64, 64), (32, 32), (20, 128))
 CHANNELS, STATES = 192, 8
@@ -60,7 +58,7 @@ def _attention(
             name=name,
             call=partial(_both_passes, call, inputs),
             examples=batch,
-            flops=TRAINING * 4 * batch * tokens * keys * HEAD_DIM,  # of these products only, whatever is computed
+            flops=BOTH_PASSES * 4 * batch * tokens * keys * HEAD_DIM,  # of these products only, whatever is computed
         )
         for name, call in calls.items()
     ]
@@ -82,7 +80,7 @@ def _scan(batch: int, length: int, *, device: torch.device, dtype: torch.dtype, 
             name=name,
             call=partial(_both_passes, call, inputs),
             examples=batch,
-            flops=TRAINING * 6 * u.numel() * STATES,
+            flops=BOTH_PASSES * 6 * u.numel() * STATES,
         )
         for name, call in {**calls, "loop": _loop}.items()
     ]

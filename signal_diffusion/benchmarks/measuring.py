@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
-__all__ = ["Call", "Row", "Variant", "compared", "in_turn", "peak_bytes", "row_of"]
+from signal_diffusion.training.peak_memory import bytes_used, reset_resident_peak, resident_peak
+
+__all__ = ["BOTH_PASSES", "Call", "Row", "Variant", "compared", "in_turn", "peak_bytes", "row_of"]
 
 Call = Callable[[], object]
+BOTH_PASSES = 3
+"""FLOPs of forward and backward pass divided by those of the first: the second has two products for each of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,25 +105,21 @@ def in_turn(calls: Mapping[str, Call], *, device: torch.device, rounds: int) -> 
 
 def peak_bytes(call: Call, device: torch.device) -> int | None:
     """Peak memory of a call, above what was in use before it; None on a CPU whose system does not report it."""
-    gc.collect()
     if device.type == "cuda":
+        gc.collect()
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
         return torch.cuda.max_memory_allocated(device) - before
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # memory that was freed, but not returned, would be used again uncounted
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the high-water mark
-    except (AttributeError, OSError, TypeError):
+    if sys.platform != "linux":
         return None
-    before = _status("VmRSS")
+    before = bytes_used(device)
+    try:
+        reset_resident_peak()
+    except OSError:
+        return None
     call()
-    return max(0, _status("VmHWM") - before)
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
+    return max(0, resident_peak() - before)
 
 
 def _wait(device: torch.device) -> None:

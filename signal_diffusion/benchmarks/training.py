@@ -11,7 +11,7 @@ from typing import cast
 from signal_diffusion.benchmarks.counterparts import Counterpart, counterpart_of
 from signal_diffusion.benchmarks.experiments import Case, case_of, rows_of_each
 from signal_diffusion.benchmarks.machine import ceilings, dtype_of
-from signal_diffusion.benchmarks.measuring import Call, Row, Variant, compared
+from signal_diffusion.benchmarks.measuring import BOTH_PASSES, Call, Row, Variant, compared
 from signal_diffusion.benchmarks.report import Report
 from signal_diffusion.data.loaders import ExampleOrder, Examples
 from signal_diffusion.experiment.loading import RunPaths
@@ -21,20 +21,17 @@ from signal_diffusion.training.trainer import Trainer
 
 __all__ = ["training_report"]
 
-TRAINING = 3
-"""FLOPs of a step divided by those of its forward pass: the backward pass has two products for each of the forward."""
-
 
 def _rows(case: Case, *, compiled: bool, against: Counterpart | None, rounds: int) -> list[Row]:
     """Rows of one optimizer step: as in a run, also compiled, and of diffusers' network if there is one."""
     accelerator, batch = case.accelerator, case.experiment.data.loading.batch_size
-    flops = TRAINING * batch * case.inspection.flops
+    flops = BOTH_PASSES * batch * case.inspection.flops
     variants = [Variant(name="ours", call=_own_step(case, compiled=False), examples=batch, flops=flops)]
     if compiled:
         step = _own_step(case, compiled=True)
         variants.append(Variant(name="ours, compiled", call=step, examples=batch, flops=flops))
     if against:
-        call, flops = against.training_step(accelerator, batch), TRAINING * batch * against.flops
+        call, flops = against.training_step(accelerator, batch), BOTH_PASSES * batch * against.flops
         variants.append(Variant(name="diffusers", call=call, examples=batch, flops=flops))
     limits = ceilings(accelerator.device, dtype_of(accelerator.mixed_precision))
     return compared(f"{case.name}, batch {batch}", variants, limits, device=accelerator.device, rounds=rounds)

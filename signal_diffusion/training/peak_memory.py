@@ -18,7 +18,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.cgroups import memory_limit
 from signal_diffusion.experiment.memory import GIB
 
-__all__ = ["Allowance", "bytes_used", "measure_peak"]
+__all__ = ["Allowance", "bytes_used", "measure_peak", "reset_resident_peak", "resident_peak"]
 
 SHARE = {"cuda": 0.9, "cpu": 0.8}
 """Of the free memory, what training may take. The rest is for fragments on a GPU, and on a CPU for other programs."""
@@ -75,9 +75,20 @@ def measure_peak(device: torch.device, step: Callable[[], object]) -> int:
         step()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_reserved(device)
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the highest resident memory
+    reset_resident_peak()
     step()
-    return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    return resident_peak()
+
+
+def reset_resident_peak() -> None:
+    """Let `resident_peak` begin now; an `OSError` if this is not Linux, or not allowed."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def resident_peak() -> int:
+    """The most resident memory of this process, bytes, as Linux reports it."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def bytes_used(device: torch.device) -> int:
