@@ -132,10 +132,12 @@ tensorboard = false
 """
 
 
-@pytest.fixture(autouse=True)
-def every_cpu_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use bf16 on every CPU; on one without it, a run would use fp32 instead."""
-    monkeypatch.setattr("signal_diffusion.training.device.cpu_has_bf16", lambda: True)
+@pytest.fixture(autouse=True, scope="session")
+def every_cpu_has_bf16() -> Iterator[None]:
+    """Use bf16 on every CPU, in fixtures of a module too; on one without it, a run would use fp32 instead."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("signal_diffusion.training.device.cpu_has_bf16", lambda: True)
+        yield
 
 
 @pytest.fixture(autouse=True)
