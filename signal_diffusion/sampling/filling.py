@@ -12,11 +12,15 @@ from typing import Protocol
 import numpy as np
 
 from signal_diffusion.data.stretches import stretches
+from signal_diffusion.sampling.joining import generated_again, joined
 
-__all__ = ["CONTEXT", "FillWindow", "LongSignals", "fill", "filled_window", "windows_to_fill"]
+__all__ = ["CONTEXT", "ROUGH", "FillWindow", "LongSignals", "fill", "filled_window", "windows_to_fill"]
 
 CONTEXT = 1 / 4
 """Share of a window that is already there when the rest of it is generated, if there is so much before it."""
+ROUGH = 50
+"""A window has so many times as many samples as its end that is left to the next one: 80 ms of 4 s. It is rough, since
+no further patch of the network overlaps it."""
 
 
 class FillWindow(Protocol):
@@ -75,10 +79,12 @@ def filled_window(
     values: np.ndarray, known: np.ndarray, window: int, fill_window: FillWindow, *, number: int, start: int
 ) -> np.ndarray:
     """The values (draws, electrodes, samples) with what is missing filled in, for a window or its beginning."""
-    missing = window - known.shape[1]
-    padded = np.pad(values, ((0, 0), (0, 0), (0, missing))), np.pad(known, ((0, 0), (0, missing)))
-    generated = fill_window(*padded, number=number, start=start)
-    return np.where(known, values, generated[:, :, : known.shape[1]])
+    samples, again = known.shape[1], generated_again(known, window)
+    padding = ((0, 0), (0, window - samples))
+    values, known, again = np.pad(values, ((0, 0), *padding)), np.pad(known, padding), np.pad(again, padding)
+    given = known & ~again
+    generated = fill_window(np.where(given, values, 0), given, number=number, start=start)
+    return joined(values, known, generated, again)[:, :, :samples]
 
 
 def windows_to_fill(known: np.ndarray, window: int) -> Iterator[tuple[int, int]]:
@@ -102,6 +108,7 @@ def windows_to_fill(known: np.ndarray, window: int) -> Iterator[tuple[int, int]]
             before = max(context, (window - length) // 2)
             start = min(max(0, first - before), last)
             end = min(start + window, samples)
+            end -= window // ROUGH if end < stop else 0
             end = next((begin for begin, after in gaps if first < begin < end < after), end)
             yield start, end
             first = end

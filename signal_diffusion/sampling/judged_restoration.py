@@ -18,6 +18,7 @@ from signal_diffusion.evaluation.restoration.scenarios import Scenario, referenc
 from signal_diffusion.experiment.conditions import distinct_captions
 from signal_diffusion.experiment.dataset import Dataset
 from signal_diffusion.models.conditioning.attributes import Conditioning
+from signal_diffusion.sampling.filling import filled_window
 from signal_diffusion.sampling.given_windows import check_fills_windows, window_filler
 from signal_diffusion.sampling.montages import montage_named, with_montage
 from signal_diffusion.sampling.privacy_inputs import OnProgress
@@ -137,7 +138,7 @@ def _of_model(
     for number, (window, missing) in enumerate(zip(truth, scenario.missing, strict=True)):
         on_progress("restoring", done + number, total)
         given = np.tile(np.where(missing, 0, window), (draws, 1, 1))
-        restored = fill(given, ~missing, number=number, start=number)
+        restored = filled_window(given, ~missing, window.shape[-1], fill, number=number, start=number)
         found.append(scores_of(window[None], restored[:, None], missing[None], judged.sfreq))
     on_progress("restoring", done + len(truth), total)
     return {name: np.concatenate([each[name] for each in found]) for name in found[0]}

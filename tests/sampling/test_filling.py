@@ -96,6 +96,13 @@ def test_windows_cover_all_that_is_missing(stretches: list[tuple[int, int]], len
     assert covered.all()
 
 
+def test_the_rough_end_of_a_window_is_left_to_the_next_one() -> None:
+    known = np.zeros((1, 250), bool)
+    assert list(windows_to_fill(known, 100)) == [(0, 98), (73, 171), (146, 244), (150, 250)]
+    known[:, :180] = known[:, 200:] = True
+    assert list(windows_to_fill(known, 100)) == [(140, 240)]
+
+
 def test_a_gap_is_seen_from_both_sides_also_where_electrodes_are_missing() -> None:
     known = np.ones((2, 100), bool)
     known[0] = False

@@ -1,63 +1,110 @@
-"""Windows are joined to what they continue: exactly for an autoregressive process, and in any reference."""
+"""What is generated is joined to what is given: exactly for an autoregressive process, and in any reference."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 
-from signal_diffusion.sampling.long import joining
-from signal_diffusion.sampling.long.joining import autoregression, joined, overlap_of
+from signal_diffusion.sampling import joining
+from signal_diffusion.sampling.joining import autoregression, generated_again, joined
 
 COEFFICIENTS = np.array([1.2, -0.6])
+WINDOW = 400
+
+
+@pytest.fixture(scope="module")
+def signals() -> np.ndarray:
+    """Three draws of five electrodes of an AR(2) process."""
+    return process(np.random.default_rng(0).standard_normal((3, 5, WINDOW + 200)))[..., 200:]
 
 
 def process(innovations: np.ndarray) -> np.ndarray:
-    """An AR(2) process that starts from zero."""
     return lfilter([1], [1, *-COEFFICIENTS], innovations)
 
 
+def missing_between(first: int, stop: int, electrodes: int = 5) -> np.ndarray:
+    """What is given of a window of which all electrodes are missing there."""
+    known = np.ones((electrodes, WINDOW), dtype=bool)
+    known[:, first:stop] = False
+    return known
+
+
 def test_the_coefficients_are_those_of_the_process() -> None:
-    signals = process(np.random.default_rng(0).standard_normal((3, 4, 20_000)))
-    assert autoregression(signals, 2) == pytest.approx(np.tile(COEFFICIENTS, (3, 1)), abs=0.02)
-    higher = autoregression(signals * [[1.0], [10.0], [0.1], [3.0]], 4)
-    assert higher == pytest.approx(np.tile([*COEFFICIENTS, 0, 0], (3, 1)), abs=0.04)
+    found = process(np.random.default_rng(0).standard_normal((4, 20_000)))
+    assert autoregression([found], 2) == pytest.approx(COEFFICIENTS, abs=0.02)
+    parts = [found[:2, :9_000], 10 * found[:2, 12_000:], found[3:, :3]]
+    assert autoregression(parts, 4) == pytest.approx([*COEFFICIENTS, 0, 0], abs=0.04)
+    assert not autoregression([found[:, :4]], 4).any()
 
 
-def test_a_window_of_the_process_goes_on_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joining, "autoregression", lambda signals, order: np.tile(COEFFICIENTS, (len(signals), 1)))
-    innovations = np.random.default_rng(0).standard_normal((5, 3, 60))
-    before = process(innovations[..., :40])
-    other = 7 * np.random.default_rng(1).standard_normal((5, 3, 2))  # where another window thinks that it ended
+@pytest.mark.parametrize(("first", "stop"), [(150, 180), (300, WINDOW), (0, 90)])
+def test_a_sample_of_the_process_becomes_one_given_what_is_there(
+    first: int, stop: int, signals: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is Matheron's rule with all that is given, of which the network saw only what is further away."""
+    monkeypatch.setattr(joining, "autoregression", lambda parts, order: np.pad(COEFFICIENTS, (0, order - 2)))
+    impulse = process(np.eye(1, 4000)[0])
+    covariance = toeplitz([impulse[: 4000 - lag] @ impulse[lag:] for lag in range(WINDOW)])
+    of_nothing = process(np.random.default_rng(1).standard_normal((3, 5, WINDOW + 200)))[..., 200:]
 
-    generated = process(np.concatenate([np.zeros((5, 3, 2)), innovations[..., 40:]], axis=-1))
-    generated += process(np.concatenate([other, np.zeros((5, 3, 20))], axis=-1))
+    def sample_given(seen: np.ndarray) -> np.ndarray:
+        weights = np.linalg.solve(covariance[np.ix_(seen, seen)], covariance[seen])
+        return of_nothing + (signals - of_nothing)[..., seen] @ weights
 
-    assert joined(before, generated, 2) == pytest.approx(process(innovations)[..., 40:])
+    known = missing_between(first, stop)
+    again = generated_again(known, WINDOW)
+    found = joined(signals, known, sample_given((known & ~again)[0]), again)
+
+    assert np.array_equal(found[..., known[0]], signals[..., known[0]])
+    assert found == pytest.approx(sample_given(known[0]), abs=1e-6)
 
 
-def test_signals_that_agree_are_not_changed() -> None:
-    before, following = np.random.default_rng(0).standard_normal((2, 2, 3, 30))
-    generated = np.concatenate([before[..., -4:], following], axis=-1)
-    assert np.array_equal(joined(before, generated, 4), following)
-    assert np.array_equal(joined(before, following, 0), following)
+def test_signals_that_agree_are_not_changed(signals: np.ndarray) -> None:
+    known = missing_between(150, 180)
+    assert np.array_equal(joined(signals, known, signals, generated_again(known, WINDOW)), signals)
 
 
 def test_an_average_reference_is_kept() -> None:
-    before, generated = np.random.default_rng(0).standard_normal((2, 2, 5, 60)) * [[1.0], [9.0], [2.0], [0.1], [4.0]]
-    before, generated = (x - x.mean(1, keepdims=True) for x in (before, generated))
-    assert joined(before, generated, 8).mean(1) == pytest.approx(0, abs=1e-12)
+    values, generated = np.random.default_rng(0).standard_normal((2, 2, 5, WINDOW)) * [
+        [1.0],
+        [9.0],
+        [2.0],
+        [0.1],
+        [4.0],
+    ]
+    values, generated = (x - x.mean(1, keepdims=True) for x in (values, generated))
+    known = missing_between(300, WINDOW)
+    assert joined(values, known, generated, generated_again(known, WINDOW)).mean(1) == pytest.approx(0, abs=1e-12)
+
+
+def test_an_electrode_is_joined_to_its_own_signal_only(signals: np.ndarray) -> None:
+    known = np.ones((5, WINDOW), dtype=bool)
+    known[1, 100:] = known[3] = False
+    again = generated_again(known, WINDOW)
+    assert again.sum(1).tolist() == [0, 32, 0, 0, 0] and again[1, 68:100].all()
+    generated = signals + 1
+    found = joined(signals, known, generated, again)
+    assert np.array_equal(found[:, 3], generated[:, 3])
+    assert np.abs(found - signals)[:, 1, 100].max() < 0.5 < np.abs(found - signals)[:, 1, -1].min()
 
 
 def test_draws_do_not_depend_on_each_other_and_only_their_own_may_be_not_finite() -> None:
-    before, generated = np.random.default_rng(0).standard_normal((2, 3, 2, 50))
-    alone = joined(before[:1], generated[:1], 8)
-    before[1], before[2] = np.nan, 0.0
-    found = joined(before, generated, 8)
-    assert np.allclose(found[0], alone[0], rtol=1e-12, atol=0)
-    assert np.isnan(found[1]).all() and np.isfinite(found[2]).all()
+    values, generated = np.random.default_rng(0).standard_normal((2, 3, 2, WINDOW))
+    known = missing_between(300, WINDOW, electrodes=2)
+    again = generated_again(known, WINDOW)
+    alone = joined(values[:1], known, generated[:1], again)
+    values[1], values[2] = np.nan, 0.0
+    found = joined(values, known, generated, again)
+    assert np.array_equal(found[0], alone[0])
+    assert np.isnan(found[1, :, 300:]).all() and np.isfinite(found[2]).all()
 
 
-def test_there_is_no_overlap_where_little_is_there() -> None:
-    assert [overlap_of(400, before) for before in (0, 3, 10, 400)] == [0, 0, 2, 8]
-    assert overlap_of(32, 400) == 2
+def test_less_is_generated_again_where_little_is_given() -> None:
+    def counts(*stretch: int, electrodes: int = 5, window: int = WINDOW) -> int:
+        return int(generated_again(~missing_between(*stretch, electrodes=electrodes)[:, :window], window)[0].sum())
+
+    assert [counts(0, stop) for stop in (7, 40, 100, 300)] == [0, 10, 25, 32]
+    assert [counts(100, 240), counts(0, 60, window=120)] == [64, 10]
+    assert [counts(0, 60, window=90), counts(0, 100, electrodes=1), counts(0, 200, electrodes=1)] == [0, 0, 10]

@@ -164,8 +164,8 @@ def test_each_window_is_given_the_end_of_the_last_and_its_own_condition(
     assert labels == [*["relaxed"] * 2, *["alert"] * 2, *[""] * 2, *["relaxed"] * 2, ""]
     assert seen[0][0].known is None  # type: ignore[attr-defined]
     known = seen[1][0].known  # type: ignore[attr-defined]
-    assert known.mask[..., :24].all() and not known.mask[..., 24:].any()  # the last 8 samples are generated again
-    assert np.allclose(known.values[..., :24], seen[0][1][..., 94:118], atol=1e-6)
+    assert known.mask[..., :22].all() and not known.mask[..., 22:].any()  # the last 10 samples are generated again
+    assert np.allclose(known.values[..., :22], seen[0][1][..., 94:116], atol=1e-6)
 
 
 def test_conditions_that_last_are_annotated_too(pipeline: SignalDiffusionPipeline) -> None:

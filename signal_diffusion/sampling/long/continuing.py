@@ -1,4 +1,4 @@
-"""Windows that continue each other: each is generated given the end of the one before, and joined to it.
+"""Windows that continue each other: each is generated given the end of the one before.
 
 All windows start a quarter of a window before what is missing, also the last one: what it generates beyond the end is
 dropped. So a longer recording begins with a shorter one of the same seed and conditions.
@@ -12,13 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from signal_diffusion.sampling.filling import CONTEXT, FillWindow, filled_window
-from signal_diffusion.sampling.long.joining import joined, overlap_of
+from signal_diffusion.sampling.filling import CONTEXT, ROUGH, FillWindow, filled_window
 
 __all__ = ["Continuation", "continuations", "continue_windows"]
-
-ROUGH = 50
-"""A window has so many times as many samples as its end that is not used: 80 ms of 4 s."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +26,13 @@ class Continuation:
     start: int
     """First sample of the window."""
     first: int
-    """First sample that it adds; before this, signals are there, which are given but for the last few."""
+    """First sample that it adds; before this, signals are there."""
     stop: int
     """End of what it adds; the rest of the window is dropped."""
 
 
 def continuations(stops: Sequence[int], window: int) -> list[Continuation]:
-    """The windows of a recording of blocks that end at `stops`, in order. No window adds to more than one block.
-
-    The end of a window is rough, where no further patch of the network overlaps, and is left to the next one.
-    """
+    """The windows of a recording of blocks that end at `stops`, in order. No window adds to more than one block."""
     context, rough, found = int(window * CONTEXT), window // ROUGH, []
     for block, (first, stop) in enumerate(pairwise([0, *stops])):
         while first < stop:
@@ -75,12 +68,10 @@ def continue_windows(
     """
     for number, each in enumerate(windows):
         on_window(number)
-        overlap = overlap_of(window, each.first)
-        given = each.first - each.start - overlap
+        given = each.first - each.start
         known = np.zeros((values.shape[1], each.stop - each.start), dtype=bool)
         known[:, :given] = True
         part = values[:, :, each.start : each.stop]
-        found = filled_window(part, known, window, fill_window(each), number=number, start=each.start)
-        before = values[:, :, max(0, each.first - window) : each.first]
-        values[:, :, each.first : each.stop] = joined(before, found[:, :, given:], overlap)
+        filled = filled_window(part, known, window, fill_window(each), number=number, start=each.start)
+        values[:, :, each.first : each.stop] = filled[:, :, given:]
     on_window(len(windows))
