@@ -11,6 +11,8 @@ from pathlib import Path
 
 # Set before anything imports `datasets` or torch, which read these variables once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# With it, each of the hundreds of processes that tests start would compile torch and others again when it imports them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" in os.environ:  # parallel workers are faster with one core each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # each more would be a process that imports torch
