@@ -84,6 +84,15 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw few figures on the page of a report; all take seconds, and are those of tests/evaluation/test_page.py."""
+    from signal_diffusion.evaluation.page.pictures import PICTURES
+
+    shown = {title: draw for title, draw in PICTURES.items() if title in ("Spectra", "Use to classifiers")}
+    monkeypatch.setattr("signal_diffusion.evaluation.page.pictures.PICTURES", shown)
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 64 KiB that is really full when it is; skipped for users who cannot mount one."""
     from tests.small_disk import mounted

@@ -10,28 +10,40 @@ import pytest
 from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
+from signal_diffusion.data.preparing.prepare import SyntheticOptions, prepare_synthetic
 from signal_diffusion.errors import UserError
 from signal_diffusion.evaluation import reading
 from signal_diffusion.training.diffusion import train
 from tests import text_encoders
 
+pytestmark = pytest.mark.usefixtures("few_figures")
 
-@pytest.fixture
-def run(experiment_file: Path, tmp_path: Path) -> Path:
-    train(experiment_file, overrides=("training.max_steps=1",), output_dir=tmp_path / "run")
-    return tmp_path / "run"
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """What lets the tiny experiment train on db-iq, which is converted to signals quickly."""
+    root = tmp_path_factory.mktemp("data") / "db-iq"
+    prepare_synthetic(root, "db-iq", SyntheticOptions(num_subjects=5, num_windows=1))
+    return f"data.paths.root={root}", "data.representation=db-iq", "training.max_steps=1"
+
+
+@pytest.fixture(scope="module")
+def run(experiment_file: Path, dataset: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(experiment_file, overrides=dataset, output_dir=folder)
+    return folder
 
 
 def test_a_run_is_judged_by_its_test_split_also_if_only_a_part_of_it_is_read(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(reading.read_dataset.__kwdefaults__, "most", 2)
+    monkeypatch.setitem(reading.read_dataset.__kwdefaults__, "most", 1)
     output = tmp_path / "report"
     arguments = ["evaluate", str(run), "--num", "12", "--metrics", "lsd,inconsistency", "--output", str(output)]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
 
     assert result.exit_code == 0, result.output
-    assert ":test, 2 of " in result.output
+    assert ":test, 1 of " in result.output
     report = json.loads((output / "report.json").read_text("utf-8"))
     assert report["metrics"]["lsd"]["value"] > 0
     assert report["metrics"]["inconsistency"]["value"] > 0  # its spectrograms are judged too
@@ -87,12 +99,14 @@ def test_only_a_model_has_a_guidance_scale(synthetic_dataset: Path, tmp_path: Pa
     assert isinstance(result.exception, UserError) and "is no run or exported model" in str(result.exception)
 
 
-def test_a_model_of_captions_is_judged_by_what_its_captions_say(experiment_file: Path, tmp_path: Path) -> None:
+def test_a_model_of_captions_is_judged_by_what_its_captions_say(
+    experiment_file: Path, dataset: tuple[str, ...], tmp_path: Path
+) -> None:
     encoder = text_encoders.clip(tmp_path / "clip")
     overrides = (
         "model.conditioning.type=caption",
         f"model.conditioning.text_encoder={encoder}",
-        "training.max_steps=1",
+        *dataset,
     )
     train(experiment_file, overrides=overrides, output_dir=tmp_path / "run")
     names = [f"adherence-{name}" for name in ("label", "gender", "age")]

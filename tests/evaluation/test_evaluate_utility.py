@@ -28,6 +28,8 @@ pytest.importorskip("braindecode")
 TRAIN, REAL = people(0, 10), people(10, 8)
 ONE = Plan(shares=(1.0,), ratios=(1.0,), augmentations=())
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 
 @pytest.fixture(scope="module")
 def eeg(tmp_path_factory: pytest.TempPathFactory) -> Path:

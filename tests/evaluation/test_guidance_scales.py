@@ -21,6 +21,8 @@ BY_SCALE = {
     4.0: dataclasses.replace(NEW, signals=1.7 * NEW.signals, columns={"label": NEW.columns["label"]}),
 }
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
 
 @pytest.fixture(scope="module")
 def report() -> Report:

@@ -50,11 +50,13 @@ def windows_of(people: str, seed: int, *, size: int = 84, name: str = "windows")
 def report() -> Report:
     """All metrics; the first synthetic window is a copy of a training window."""
     from signal_diffusion.evaluation import comparison
+    from signal_diffusion.evaluation.utility import eegnet
 
     train, synthetic = windows_of("t", 1), windows_of("s", 2, name=NAME)
     synthetic.signals[0] = train.signals[7]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(comparison, "DRAWS", 3)  # faster
+        patched.setattr(comparison, "DRAWS", 2)  # faster
+        patched.setattr(eegnet, "MAX_EPOCHS", 2)
         return comparison.compare_windows(
             windows_of("r", 0), synthetic, train=train, controls=True, notes=["a note with <b> in it"]
         )
