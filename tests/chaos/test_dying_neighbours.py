@@ -43,7 +43,7 @@ def undisturbed_by_two(experiment_file: Path, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize("step", [5, *(pytest.param(step, marks=pytest.mark.slow) for step in range(1, 8))])
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_if_one_of_two_processes_is_killed_the_other_ends_and_both_go_on_with_the_same_bits(
     rank: int, step: int, experiment_file: Path, undisturbed_by_two: Path, tmp_path: Path
 ) -> None:

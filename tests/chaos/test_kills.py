@@ -41,7 +41,7 @@ def test_a_run_that_is_killed_while_it_trains_ends_with_the_same_bits(
 ) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    kill_again_and_again("SIGKILL: train", 20, experiment_file, folder, undisturbed)
+    kill_again_and_again("SIGKILL: train", 6, experiment_file, folder, undisturbed)
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_a_run_with_previews_that_is_killed_many_times_ends_with_the_same_bits(
     kill_again_and_again("SIGKILL: train", 150, experiment_file, folder, expected, previews)
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_while_it_fills_the_latent_cache_ends_with_the_same_bits(
     times: int, experiment_file: Path, latent: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -66,7 +66,7 @@ def test_a_run_that_is_killed_while_it_fills_the_latent_cache_ends_with_the_same
     kill_again_and_again("SIGKILL: latent cache", times, experiment_file, folder, expected, *overrides)
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_while_it_writes_ema_snapshots_has_the_same_snapshots_in_the_end(
     times: int, experiment_file: Path, tmp_path: Path
 ) -> None:
