@@ -14,17 +14,20 @@ from typer.testing import CliRunner
 
 from signal_diffusion.cli import app
 from signal_diffusion.config.schema import Conditioning
+from signal_diffusion.config.sources import written_keys
 from signal_diffusion.data.preparing.building import WindowOptions
 from signal_diffusion.data.representations.registry import REPRESENTATIONS, representation_of
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.assumed import SAMPLING_RATE, WINDOW, Assumptions, assumed_dataset, assumed_vae
-from signal_diffusion.experiment.inspection import inspect
+from signal_diffusion.experiment.inspection import fresh_network, inspect
 from signal_diffusion.experiment.loading import load_autoencoder_experiment, load_experiment
 from signal_diffusion.experiment.resolving import resolve
 from signal_diffusion.training.autoencoder import network_of, outline
 
 CONFIG = Path(__file__).parents[2] / "config"
 SHIPPED = [path for path in sorted(CONFIG.glob("*/*.toml")) if path.stem != "quickstart"]  # it makes its own dataset
+
+QUICK = ("dit-db-only", "hourglass-db-iq", "localmamba-db-polar", "sd35-timeseries", "eeg-db-only", "eeg-timeseries-x4")
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +47,12 @@ def check(*words: str | Path) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def shipped() -> list[Any]:
+    """The shipped files; those that are not slow have each backbone and each representation."""
+    return [pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow) for path in SHIPPED]
+
+
+@pytest.mark.parametrize("path", shipped())
 def test_a_shipped_file_is_checked_without_dataset_and_hub(path: Path) -> None:
     code, printed = check(path)
 
@@ -53,6 +61,20 @@ def test_a_shipped_file_is_checked_without_dataset_and_hub(path: Path) -> None:
     assert code == 0 and names[1] == "parameters" and {"compute", "memory", "steps", "assumed"} <= {*names}
     weights = [["[model]", "pretrained:"]] if path.stem.startswith("sd35") else []
     assert needs == [*weights, ["[data.paths]", "root:"]]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_parts_of_a_shipped_file_fit_together(path: Path) -> None:
+    """Its network can be built for the dataset that `prepare` makes."""
+    if path.parent.name == "autoencoder":
+        experiment = load_autoencoder_experiment(path)
+        card = assumed_dataset(experiment.data, Conditioning())[0].card
+        assert network_of(experiment, card).latent_shape
+    else:
+        resolved = resolve(load_experiment(path), written_keys(path, []), assumptions=Assumptions())
+        with torch.device("meta"):
+            network, _ = fresh_network(resolved)
+        assert resolved.dataset.is_assumed and network.num_tokens
 
 
 def test_a_wrong_file_is_an_error_whether_or_not_the_dataset_is_here() -> None:

@@ -51,7 +51,7 @@ def test_a_computed_and_a_simulated_forward_pass_cost_the_same(
     "overrides",
     [
         ["data.loading.batch_size=65536", "data.loading.drop_last=false"],
-        ["model.architecture.num_layers=64", "model.architecture.attention_head_dim=2048"],
+        ["model.architecture.num_layers=12", "model.architecture.attention_head_dim=2048"],
         ["model.architecture.patch_size=[1, 1]", "model.architecture.attention_head_dim=4096"],
     ],
     ids=["batch", "layers", "tokens"],

@@ -74,7 +74,7 @@ def offline(path: Path, datasets: dict[str, Path], vae: Path) -> tuple[str, ...]
     return (root, "model.pretrained=", f"model.autoencoder.path={vae}") if "sd35" in path.stem else (root,)
 
 
-@pytest.mark.parametrize("path", shipped(("timeseries",)))
+@pytest.mark.parametrize("path", shipped(("dit-timeseries", "hourglass-db-iq")))
 def test_config_check_shows_the_cost_of_a_shipped_experiment_at_its_real_size(
     path: Path, datasets: dict[str, Path], vae: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
