@@ -14,7 +14,12 @@ from signal_diffusion.sampling.trained import Trained
 from signal_diffusion.training.comparison import Comparison
 from signal_diffusion.training.spectral_distance import GeneratedSamples
 
-SHORT = ("training.max_steps=4", "data.loading.max_train_examples=32")
+NUM_EXAMPLES = 12  # of validation, each with a phase that has to be found
+SHORT = (
+    "training.max_steps=4",
+    "data.loading.max_train_examples=32",
+    f"training.validation.num_examples={NUM_EXAMPLES}",
+)
 COMPARED = (*SHORT, "training.validation.num_generated=5")
 
 
@@ -29,7 +34,7 @@ def held_out(trained: Trained, root: Path) -> Examples:
 
 def comparison(trained: Trained, root: Path, **others: Any) -> Comparison:
     representation = others.pop("representation", trained.representation)
-    table = schema.Validation(**({"num_generated": 5, "num_examples": 24} | others))
+    table = schema.Validation(**({"num_generated": 5, "num_examples": NUM_EXAMPLES} | others))
     samples = GeneratedSamples(
         held_out(trained, root), trained.generator, representation, table=table, guidance_scale=1.0, seed=0
     )

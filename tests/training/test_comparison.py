@@ -21,7 +21,7 @@ from signal_diffusion.sampling.trained import Trained
 from signal_diffusion.training.comparison import Comparison
 from signal_diffusion.training.diffusion import train
 from tests.latent_spaces import small_vae
-from tests.training.comparisons import COMPARED, SHORT, comparison, held_out
+from tests.training.comparisons import COMPARED, NUM_EXAMPLES, SHORT, comparison, held_out
 from tests.training.runs import largest_difference, metrics_of
 
 NAME = "validation/spectral_distance"
@@ -31,8 +31,8 @@ def test_the_distance_is_the_rms_difference_of_spectra_from_1_to_45_hz_with_aver
     compared_run: Path, compared: Trained, synthetic_dataset: Path
 ) -> None:
     assert compared.averaged
-    x, values = held_out(compared, synthetic_dataset)[evenly_spaced(76, 24)]
-    cond = Conditioning({"label": values["label"][[0, 5, 11, 17, 23]]})
+    x, values = held_out(compared, synthetic_dataset)[evenly_spaced(76, NUM_EXAMPLES)]
+    cond = Conditioning({"label": values["label"][[0, 2, 5, 8, 11]]})
     sampling = replace(compared.sampling, seed=derived_seed(8, 0))
 
     samples = replace(compared.generator, sampling=sampling).generate(compared.model, cond, range(5))
@@ -62,10 +62,10 @@ def test_the_comparison_changes_neither_weights_nor_other_metrics(
 def test_the_distance_of_examples_from_themselves_is_0(
     compared: Trained, synthetic_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, _ = held_out(compared, synthetic_dataset)[evenly_spaced(76, 24)]
+    x, _ = held_out(compared, synthetic_dataset)[evenly_spaced(76, NUM_EXAMPLES)]
     monkeypatch.setattr(SampleGenerator, "generate", lambda *given, **more: x)
 
-    compare = comparison(compared, synthetic_dataset, num_generated=24)
+    compare = comparison(compared, synthetic_dataset, num_generated=NUM_EXAMPLES)
 
     assert compare(compared.model, Accelerator(cpu=True), lambda: None)["spectral_distance"] == 0.0
 

@@ -28,6 +28,7 @@ WITH_PREVIEWS = (
     "training.visualization.num_samples=3",
     "training.validation.num_generated=8",
     "training.validation.at_start=true",
+    "training.validation.interval=8",
     "training.max_steps=8",
 )
 

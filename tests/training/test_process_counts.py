@@ -29,8 +29,8 @@ pytestmark = pytest.mark.processes
 AUTOENCODER = Path(__file__).parents[2] / "config" / "autoencoder" / "eeg-db-only.toml"
 BATCHES = 4
 COMMON = (
-    "training.max_steps=8",
-    "training.checkpointing.interval=4",
+    "training.max_steps=4",
+    "training.checkpointing.interval=2",
     "training.ema.post_hoc=true",
     "training.visualization.enabled=true",
     "training.visualization.num_samples=3",
@@ -40,7 +40,7 @@ COMMON = (
 ZERO2 = FSDP | {"FSDP_RESHARD_AFTER_FORWARD": "false"}
 DDP: dict[str, str] = {}
 LARGEST = 1e-5
-"""Difference of a loss, weight or average after 8 steps: sums are taken in another order, in fp32."""
+"""Difference of a loss, weight or average after 4 steps: sums are taken in another order, in fp32."""
 
 
 def sharing(count: int) -> tuple[str, ...]:
@@ -74,9 +74,9 @@ def assert_same(run: Path, by_one: Path) -> None:
         names = [name for name in one if "loss" in name or "grad" in name]
         assert len(names) > 3 and own.keys() == one.keys()
         assert {name: own[name] for name in names} == pytest.approx({name: one[name] for name in names}, rel=LARGEST)
-    a, b = (tensors_of(each / "checkpoint-8") for each in (run, by_one))
-    a |= load_file(run / "checkpoint-8" / "post_hoc_ema.safetensors")
-    b |= load_file(by_one / "checkpoint-8" / "post_hoc_ema.safetensors")
+    a, b = (tensors_of(each / "checkpoint-4") for each in (run, by_one))
+    a |= load_file(run / "checkpoint-4" / "post_hoc_ema.safetensors")
+    b |= load_file(by_one / "checkpoint-4" / "post_hoc_ema.safetensors")
     assert a.keys() == b.keys()
     worst = {name: (a[name] - b[name]).abs().max().item() for name in a if name != "losses"}
     assert max(worst.values()) < LARGEST, max(worst, key=lambda name: worst[name])
@@ -105,7 +105,7 @@ def test_two_sharded_processes_train_as_one(sharded: Path, by_one: Path) -> None
 
 
 def test_a_sharded_run_writes_the_checkpoint_that_one_process_writes(sharded: Path, by_one: Path) -> None:
-    own, one = (run / "checkpoint-8" for run in (sharded, by_one))
+    own, one = (run / "checkpoint-4" for run in (sharded, by_one))
     assert sorted(path.name for path in own.iterdir()) == sorted(path.name for path in one.iterdir())
     sizes = [{path.name: path.stat().st_size for path in each.glob("*.safetensors")} for each in (own, one)]
     assert sizes[0] == sizes[1] and len(sizes[0]) == 3
@@ -122,7 +122,7 @@ def test_a_run_goes_on_with_other_processes_and_another_sharding(
     saved_by: str, count: int, launched: dict[str, str], by_one: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     before, run = request.getfixturevalue(saved_by), tmp_path / "run"
-    shutil.copytree(before / "checkpoint-4", run / "checkpoint-4")
+    shutil.copytree(before / "checkpoint-2", run / "checkpoint-2")
     shutil.copytree(before / "ema-snapshots", run / "ema-snapshots")
     shutil.copy(before / "metrics.jsonl", run)
     file: Path = request.getfixturevalue("experiment_file")
@@ -136,11 +136,11 @@ def test_a_run_goes_on_with_other_processes_and_another_sharding(
 
 def test_a_sharded_run_resumes_bit_for_bit(sharded: Path, experiment_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(sharded / "checkpoint-4", run / "checkpoint-4")
+    shutil.copytree(sharded / "checkpoint-2", run / "checkpoint-2")
     shutil.copy(sharded / "metrics.jsonl", run)
     finished = in_processes(2, FSDP, experiment_file, run, resume="latest")
     assert finished.exit_codes == [0, 0], finished.output
-    assert largest_difference(run / "checkpoint-8", sharded / "checkpoint-8") == 0
+    assert largest_difference(run / "checkpoint-4", sharded / "checkpoint-4") == 0
     assert metrics_of(run) == metrics_of(sharded)
 
 

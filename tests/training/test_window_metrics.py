@@ -26,12 +26,12 @@ from signal_diffusion.sampling.trained import Trained
 from signal_diffusion.training.comparison import Comparison
 from signal_diffusion.training.diffusion import train
 from signal_diffusion.training.window_metrics import NAMES, WindowMetrics, rows_of_people
-from tests.training.comparisons import comparison, examples_of, held_out
+from tests.training.comparisons import NUM_EXAMPLES, comparison, examples_of, held_out
 from tests.training.runs import metrics_of
 
 SEED = derived_seed(Purpose.COMPARISON, 0)
 BEST = ("training.checkpointing.save_best_only=true", "training.checkpointing.total_limit=1")
-EVERY_STEP = ("training.validation.interval=1", "training.max_steps=4", "training.validation.num_generated=12")
+EVERY_STEP = ("training.validation.interval=1", "training.max_steps=3", "training.validation.num_generated=8")
 
 
 def microvolts(trained: Trained, examples: Tensor, numbers: list[int]) -> Features:
@@ -43,17 +43,17 @@ def microvolts(trained: Trained, examples: Tensor, numbers: list[int]) -> Featur
 
 
 def test_values_and_floors_are_those_of_evaluation(compared: Trained, synthetic_dataset: Path) -> None:
-    rows = evenly_spaced(76, 36)
+    rows = evenly_spaced(76, 12)
     x, values = held_out(compared, synthetic_dataset)[rows]
     train_split = examples_of(compared, synthetic_dataset, "train")
-    others = rows_of_people(train_split, 1, most=36, seed=SEED)
+    others = rows_of_people(train_split, 1, most=12, seed=SEED)
     samples = compared.generator.without_guide(guidance_scale=1.0, seed=SEED).generate(
-        compared.model, Conditioning({"label": values["label"]}), range(36)
+        compared.model, Conditioning({"label": values["label"]}), range(12)
     )
-    real, generated = microvolts(compared, x, rows), microvolts(compared, samples, list(range(36)))
+    real, generated = microvolts(compared, x, rows), microvolts(compared, samples, list(range(12)))
     other = microvolts(compared, train_split[others][0], others)
 
-    compare = comparison(compared, synthetic_dataset, num_generated=36, num_examples=36)
+    compare = comparison(compared, synthetic_dataset, num_generated=12, num_examples=12)
     found = compare(compared.model, Accelerator(cpu=True), lambda: None)
 
     for name in NAMES:
@@ -87,7 +87,9 @@ def test_metrics_that_cannot_be_computed_are_named_with_the_reason(compared: Tra
 
 def test_a_group_with_fewer_windows_than_samples_is_named(compared: Trained, synthetic_dataset: Path) -> None:
     notes = comparison(compared, synthetic_dataset, num_generated=40).notes
-    assert notes[0].startswith("num_generated: only 24 of 40 samples are compared in microvolts, since the validation")
+    assert notes[0].startswith(
+        f"num_generated: only {NUM_EXAMPLES} of 40 samples are compared in microvolts, since the validation"
+    )
 
 
 def test_samples_that_are_not_finite_have_no_metrics(
@@ -119,20 +121,20 @@ def test_save_best_only_follows_a_metric_of_generated_samples(
 
     values = [row[f"validation/{metric}"] for row in metrics_of(tmp_path) if "validation/loss" in row]
     step = 1 + int(best(values))  # type: ignore[operator]
-    progress = json.loads((tmp_path / "checkpoint-4" / "progress.json").read_text())
-    assert len(values) == 4 and progress["best_step"] == step and progress["best_value"] == values[step - 1]
-    assert {path.name for path in list_checkpoints(tmp_path)} == {f"checkpoint-{step}", "checkpoint-4"}
+    progress = json.loads((tmp_path / "checkpoint-3" / "progress.json").read_text())
+    assert len(values) == 3 and progress["best_step"] == step and progress["best_value"] == values[step - 1]
+    assert {path.name for path in list_checkpoints(tmp_path)} == {f"checkpoint-{step}", "checkpoint-3"}
     assert f"({metric} {values[step - 1]:.4f})" in capsys.readouterr().err
 
 
 def test_a_step_without_the_metric_is_never_the_best(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = iter(({}, {"generated/lsd": 3.0}, {"generated/lsd": 2.0}, {}))
+    found = iter(({}, {"generated/lsd": 3.0}, {}))
     monkeypatch.setattr(Comparison, "__call__", lambda *given: next(found))
     metric = "training.validation.metric=generated/lsd"
     train(experiment_file, output_dir=tmp_path, overrides=(*BEST, *EVERY_STEP, metric))
-    assert {path.name for path in list_checkpoints(tmp_path)} == {"checkpoint-3", "checkpoint-4"}
+    assert {path.name for path in list_checkpoints(tmp_path)} == {"checkpoint-2", "checkpoint-3"}
     assert capsys.readouterr().err.count("generated/lsd of step 1 is not finite; it cannot be the best") == 1
 
 
