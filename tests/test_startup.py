@@ -106,7 +106,11 @@ def test_a_file_of_todays_layout_loads_nothing_for_older_ones(experiment_file: P
         (COMMAND, ["config", "check", "EXPERIMENT"], 0, ["torch"]),
         pytest.param(COMMAND, ["config", "show", "EXPERIMENT"], 0, ["torch"], marks=SLOW),
         pytest.param(COMMAND, ["config", "diff", "EXPERIMENT", "EXPERIMENT"], 0, ["torch"], marks=SLOW),
-        (COMMAND, ["data", "show", "DATASET", "--output", "FIGURE"], 0, ["torch", "matplotlib", "pandas"]),
+        pytest.param(
+            *(COMMAND, ["data", "show", "DATASET", "--output", "FIGURE"], 0),
+            ["torch", "matplotlib", "pandas"],
+            marks=SLOW,
+        ),
         pytest.param(COMMAND, ["data", "check", "DATASET"], 0, ["torch", "pandas"], marks=SLOW),
         pytest.param(COMMAND, ["sample", "--help"], 0, ["torch", "pandas"], marks=SLOW),
         pytest.param(COMMAND, ["sample", "EXPERIMENT"], 2, ["torch", "accelerate", "pandas"], marks=SLOW),

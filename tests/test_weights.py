@@ -31,9 +31,9 @@ def test_a_model_is_small_has_a_licence_and_no_sign_of_a_copy(model: Path) -> No
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The README's third command, on twice as many samples."""
+    """The README's third command."""
     folder = tmp_path_factory.mktemp("weights") / "samples"
-    words = ["sample", str(WEIGHTS / "eegmat-small"), "--num", "16", "--format", "fif,png", "--output", str(folder)]
+    words = ["sample", str(WEIGHTS / "eegmat-small"), "--num", "8", "--format", "fif,png", "--output", str(folder)]
     result = CliRunner().invoke(app, words)
     assert not result.exit_code, result.output
     return folder
@@ -43,10 +43,10 @@ def test_samples_are_windows_of_an_average_reference_in_microvolts(samples: Path
     epochs = mne.read_epochs(samples / "samples-epo.fif", verbose="error")
 
     signals = epochs.get_data(units="uV")
-    assert signals.shape == (16, 19, 400) and epochs.info["sfreq"] == 100
+    assert signals.shape == (8, 19, 400) and epochs.info["sfreq"] == 100
     assert np.abs(signals.mean(axis=1)).max() < 0.01
     assert 3 < np.median(signals.std(axis=-1)) < 15  # 6 in the training data
-    assert len(list((samples / "samples").glob("*.png"))) == 16
+    assert len(list((samples / "samples").glob("*.png"))) == 8
 
 
 def test_samples_have_the_slope_and_the_alpha_of_eeg(samples: Path) -> None:

@@ -73,13 +73,13 @@ def test_edited_batch_size_and_epochs_are_used(spectrograms: Path, tmp_path: Pat
 [dataset]
 batch_size = 32  # Reduce for smaller GPU, increase for larger GPU
 [training]
-epochs = 50  # Default varies by config (1-200)
+epochs = 10  # Default varies by config (1-200)
 max_train_steps = 0
 """
     experiment = trained(tmp_path, spectrograms, edit)
-    assert (experiment.data.loading.batch_size, experiment.training.epochs) == (32, 50)
+    assert (experiment.data.loading.batch_size, experiment.training.epochs) == (32, 10)
     last = metrics_of(tmp_path / "run")[-1]
-    assert last["step"] == 100  # nothing is dropped from the last batch
+    assert last["step"] == 20  # nothing is dropped from the last batch
 
 
 def test_an_edited_class_dropout_is_used(spectrograms: Path, tmp_path: Path) -> None:

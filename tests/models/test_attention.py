@@ -71,7 +71,7 @@ def test_scale_and_strides_of_the_inputs_are_respected(backend):
     assert (found - reference(q, k, v, (5, 7), scale=0.7)).norm() < 1e-12 * upstream.norm()
 
 
-@pytest.mark.parametrize("shape", [(9, 12, 7, 7), (20, 17, 20, 7), (6, 5, 9, 2)])
+@pytest.mark.parametrize("shape", [pytest.param((9, 12, 7, 7), marks=pytest.mark.slow), (20, 17, 20, 7), (6, 5, 9, 2)])
 def test_flex_attention_inside_a_graph_equals_the_reference(shape):
     height, width, *kernel = shape
     q, k, v, _ = (x.repeat(1, 1, 1, 1, 2).float() for x in inputs(height, width))
@@ -123,7 +123,7 @@ def test_natten_receives_its_own_layout_and_returns_ours(monkeypatch):
     assert (found - reference(q, k, v, (7, 7))).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("size", [(9, 9), (18, 17)])
+@pytest.mark.parametrize("size", [pytest.param((9, 9), marks=pytest.mark.slow), (18, 17)])
 def test_compiling_without_a_graph_break_gives_the_same_result(size):
     q, k, v, upstream = inputs(*size)
     compiled = torch.compile(neighbourhood_attention, backend="aot_eager", fullgraph=True)

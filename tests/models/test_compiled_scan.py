@@ -78,7 +78,7 @@ def test_the_operator_passes_opcheck():
     torch.library.opcheck(tokens._scan_tokens, (*token_inputs(), ORDER))
 
 
-@pytest.mark.parametrize("use", ["eager", "compiled", "checkpointed", "autocast"])
+@pytest.mark.parametrize("use", ["eager", pytest.param("compiled", marks=pytest.mark.slow), "checkpointed", "autocast"])
 def test_a_network_predicts_and_learns_the_same_with_either_backend(use, monkeypatch):
     def result():
         torch.manual_seed(0)

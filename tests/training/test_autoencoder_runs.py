@@ -36,6 +36,8 @@ from tests.training.runs import largest_difference, metrics_of
 CONFIGS = Path(__file__).parents[2] / "config" / "autoencoder"
 DIT = CONFIGS.parent / "diffusion" / "dit-db-iq.toml"
 SHIPPED = sorted(CONFIGS.glob("*.toml"))
+QUICK = ("eeg-db-only", "eeg-timeseries")
+"""One whose examples are padded, and one whose are not."""
 DATA = ("db-only", "db-iq", "db-polar", "timeseries")
 TINY = (
     *("compute.device=cpu", "training.mixed_precision=no", "logging.tensorboard=false", "training.ema.update_every=1"),
@@ -55,7 +57,9 @@ def run(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.mark.parametrize("step", [2, 3], ids=lambda step: f"step {step} of epochs of 3")
+@pytest.mark.parametrize(
+    "step", [2, pytest.param(3, marks=pytest.mark.slow)], ids=lambda step: f"step {step} of epochs of 3"
+)
 def test_resume_is_bit_identical(step: int, run: Path, datasets: dict[str, Path], tmp_path: Path) -> None:
     resumed = tmp_path / "run"
     shutil.copytree(run / f"checkpoint-{step}", resumed / f"checkpoint-{step}")
@@ -117,7 +121,7 @@ def test_validation_reports_errors_of_image_signal_and_bands(run: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * path.stem.endswith("x4")) for path in SHIPPED],
+    [pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow) for path in SHIPPED],
 )
 def test_a_smaller_shipped_experiment_takes_a_step_and_reconstructs_the_same_when_loaded(
     path: Path, datasets: dict[str, Path], tmp_path: Path

@@ -23,6 +23,7 @@ from tests.training.runs import largest_difference
 
 MIB = 2**20
 CPU = torch.device("cpu")
+FEW = ("data.loading.max_train_examples=32",)
 LARGE = (  # a batch of 16 takes tens of MiB
     "model.architecture.patch_size=[4, 4]",
     *("training.max_steps=2", "training.gradient_accumulation_steps=1", "training.validation.enabled=false"),
@@ -108,10 +109,10 @@ def test_the_batch_that_is_found_fits_into_a_small_memory_and_twice_as_much_does
 
 
 def test_a_run_is_that_of_the_batch_size_that_was_found_to_the_bit(experiment_file: Path, tmp_path: Path) -> None:
-    train(experiment_file, output_dir=tmp_path / "auto", overrides=("training.max_steps=3",), fit_batch_size=True)
+    train(experiment_file, output_dir=tmp_path / "auto", overrides=(*FEW, "training.max_steps=3"), fit_batch_size=True)
     found = batch_size_of(tmp_path / "auto")
     assert found == batch_size_of(tmp_path / "auto" / "checkpoint-3")
-    overrides = ("training.max_steps=3", f"data.loading.batch_size={found}")
+    overrides = (*FEW, "training.max_steps=3", f"data.loading.batch_size={found}")
     train(experiment_file, output_dir=tmp_path / "explicit", overrides=overrides)
     assert largest_difference(tmp_path / "auto" / "checkpoint-3", tmp_path / "explicit" / "checkpoint-3") == 0
 
@@ -120,11 +121,11 @@ def test_measuring_leaves_the_random_state_untouched_and_does_not_warn_twice(
     experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def state_after(name: str, *overrides: str, fit_batch_size: bool = False) -> torch.Tensor:
-        overrides = ("training.max_steps=1", *overrides)
+        overrides = (*FEW, "training.max_steps=1", *overrides)
         train(experiment_file, output_dir=tmp_path / name, overrides=overrides, fit_batch_size=fit_batch_size)
         return torch.get_rng_state()
 
-    assert torch.equal(state_after("auto", fit_batch_size=True), state_after("48", "data.loading.batch_size=48"))
+    assert torch.equal(state_after("auto", fit_batch_size=True), state_after("16", "data.loading.batch_size=16"))
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 4 and warnings[:2] == warnings[2:]
 
@@ -132,15 +133,15 @@ def test_measuring_leaves_the_random_state_untouched_and_does_not_warn_twice(
 def test_a_run_has_at_least_one_step_per_epoch_and_a_resumed_one_keeps_its_batch_size(
     experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(experiment_file, output_dir=tmp_path, overrides=("training.max_steps=1",), fit_batch_size=True)
-    assert batch_size_of(tmp_path) == 48  # 100 examples, two batches per step
+    train(experiment_file, output_dir=tmp_path, overrides=(*FEW, "training.max_steps=1"), fit_batch_size=True)
+    assert batch_size_of(tmp_path) == 16  # 32 examples, two batches per step
     assert "the largest with a whole step per epoch" in capsys.readouterr().err
 
     limited(monkeypatch, 1)
-    overrides = ("training.max_steps=2",)
+    overrides = (*FEW, "training.max_steps=2")
     train(experiment_file, output_dir=tmp_path, overrides=overrides, resume="latest", fit_batch_size=True)
-    assert batch_size_of(tmp_path) == 48
-    assert f"batch size 48 per process, as in {tmp_path / 'checkpoint-1'}" in capsys.readouterr().err
+    assert batch_size_of(tmp_path) == 16
+    assert f"batch size 16 per process, as in {tmp_path / 'checkpoint-1'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def test_fsdp2_divides_all_but_what_is_whole_and_what_is_gathered() -> None:
     assert needed.sharded(4) == Memory(state=20 + 10 + 5, activations=7, whole=10, gathered=5)
 
 
+@pytest.mark.slow
 def test_a_full_fine_tuning_of_sd35_needs_more_than_a_gpu_of_40_gib_and_fits_into_four_of_24() -> None:
     """2.25 billion weights: 4 bytes each for weight, gradient, average and two moments."""
     experiment = load_experiment(SD35, ["training.gradient_checkpointing=true"])

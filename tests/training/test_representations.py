@@ -23,7 +23,7 @@ PATCHES = {"db-only": "[16, 16]", "db-iq": "[16, 16]", "db-polar": "[16, 16]", "
 @pytest.fixture(scope="module", params=list(REPRESENTATIONS))
 def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / request.param
-    prepare_synthetic(root, request.param, SyntheticOptions(num_subjects=4, num_windows=4))
+    prepare_synthetic(root, request.param, SyntheticOptions(num_subjects=3, num_windows=1))
     return root
 
 
@@ -36,6 +36,7 @@ def test_each_representation_is_trained_and_sampled_in_microvolts(
         f"model.architecture.patch_size={PATCHES[dataset.name]}",
         "data.loading.batch_size=2",
         "training.max_steps=2",
+        "training.validation.num_examples=4",
         "training.visualization.enabled=true",
         "training.visualization.num_samples=2",
     )
