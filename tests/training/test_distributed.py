@@ -59,6 +59,7 @@ def test_one_process_can_load_what_two_have_trained(by_two: Path) -> None:
     assert names == trained.model.state_dict().keys()
 
 
+@pytest.mark.slow  # tests/chaos/test_matrix.py resumes two processes, too
 def test_resume_is_bit_identical_with_two_processes(by_two: Path, experiment_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

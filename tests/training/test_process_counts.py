@@ -115,7 +115,7 @@ def test_a_sharded_run_writes_the_checkpoint_that_one_process_writes(sharded: Pa
 
 @pytest.mark.parametrize(
     ("saved_by", "count", "launched"),
-    [("sharded", 1, DDP), ("sharded", 2, DDP), ("by_one", 2, FSDP)],
+    [("sharded", 1, DDP), pytest.param("sharded", 2, DDP, marks=pytest.mark.slow), ("by_one", 2, FSDP)],
     ids=["FSDP2-to-one", "FSDP2-to-DDP", "one-to-FSDP2"],
 )
 def test_a_run_goes_on_with_other_processes_and_another_sharding(
@@ -165,7 +165,13 @@ def counting(folder: Path, file: Path, run: Path, overrides: tuple[str, ...]) ->
     train(file, output_dir=run, overrides=overrides)
 
 
-@pytest.mark.parametrize("sets", ["training.optimizer.type='adamw'", "training.optimizer.type='muon'"])
+@pytest.mark.parametrize(
+    "sets",
+    [
+        pytest.param("training.optimizer.type='adamw'", marks=pytest.mark.slow),  # Muon leaves some weights to AdamW
+        "training.optimizer.type='muon'",
+    ],
+)
 def test_each_process_holds_its_part_of_weights_averages_and_moments(
     sets: str, experiment_file: Path, tmp_path: Path
 ) -> None:

@@ -113,7 +113,10 @@ def test_people_without_names_have_no_floors() -> None:
     assert metrics.missing.keys() == {"eeg-fd", "coverage"}
 
 
-@pytest.mark.parametrize(("metric", "best"), [("generated/lsd", np.argmin), ("generated/coverage", np.argmax)])
+@pytest.mark.parametrize(
+    ("metric", "best"),
+    [pytest.param("generated/lsd", np.argmin, marks=pytest.mark.slow), ("generated/coverage", np.argmax)],
+)
 def test_save_best_only_follows_a_metric_of_generated_samples(
     metric: str, best: object, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
