@@ -14,7 +14,7 @@ from signal_diffusion.sampling.trained import Trained
 from signal_diffusion.training.comparison import Comparison
 from signal_diffusion.training.spectral_distance import GeneratedSamples
 
-NUM_EXAMPLES = 12  # of validation, each with a phase that has to be found
+NUM_EXAMPLES = 14  # of validation, each with a phase that has to be found
 SHORT = (
     "training.max_steps=4",
     "data.loading.max_train_examples=32",

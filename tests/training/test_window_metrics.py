@@ -43,17 +43,17 @@ def microvolts(trained: Trained, examples: Tensor, numbers: list[int]) -> Featur
 
 
 def test_values_and_floors_are_those_of_evaluation(compared: Trained, synthetic_dataset: Path) -> None:
-    rows = evenly_spaced(76, 12)
+    rows = evenly_spaced(76, 36)
     x, values = held_out(compared, synthetic_dataset)[rows]
     train_split = examples_of(compared, synthetic_dataset, "train")
-    others = rows_of_people(train_split, 1, most=12, seed=SEED)
+    others = rows_of_people(train_split, 1, most=36, seed=SEED)
     samples = compared.generator.without_guide(guidance_scale=1.0, seed=SEED).generate(
-        compared.model, Conditioning({"label": values["label"]}), range(12)
+        compared.model, Conditioning({"label": values["label"]}), range(36)
     )
-    real, generated = microvolts(compared, x, rows), microvolts(compared, samples, list(range(12)))
+    real, generated = microvolts(compared, x, rows), microvolts(compared, samples, list(range(36)))
     other = microvolts(compared, train_split[others][0], others)
 
-    compare = comparison(compared, synthetic_dataset, num_generated=12, num_examples=12)
+    compare = comparison(compared, synthetic_dataset, num_generated=36, num_examples=36)
     found = compare(compared.model, Accelerator(cpu=True), lambda: None)
 
     for name in NAMES:
