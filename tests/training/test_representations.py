@@ -23,7 +23,7 @@ PATCHES = {"db-only": "[16, 16]", "db-iq": "[16, 16]", "db-polar": "[16, 16]", "
 @pytest.fixture(scope="module", params=list(REPRESENTATIONS))
 def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / request.param
-    prepare_synthetic(root, request.param, SyntheticOptions(num_subjects=3, num_windows=1))
+    prepare_synthetic(root, request.param, SyntheticOptions(num_subjects=4, num_windows=2))
     return root
 
 
