@@ -18,7 +18,7 @@ LAYERS = (
     ("checkpoints",),  # imports models, to tell the weights of a LoRA from those of a whole model
     ("figures", "evaluation"),
     ("data", "models", "diffusion"),
-    ("config",),
+    ("config", "executing"),
     ("paths", "hub", "disks", "errors", "escaping", "known", "randomness", "untrusted"),
 )
 """Top layer first: a part imports parts of its own layer or of lower ones, without a cycle."""

@@ -29,7 +29,6 @@ from signal_diffusion.data.preparing.describing import (
     describe_splits,
     window_attributes,
 )
-from signal_diffusion.data.preparing.executing import engine_of
 from signal_diffusion.data.preparing.splitting import read_splits, split_groups, write_splits
 from signal_diffusion.data.preparing.staged import Progress, Staged, Staging, with_progress
 from signal_diffusion.data.preparing.staging import stage
@@ -39,6 +38,7 @@ from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.data.representations.representation import DEFAULT_PICTURES, PictureOptions, Representation
 from signal_diffusion.data.writing_splits import write_split
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.executing.engine import engine_of
 
 __all__ = ["Source", "WindowOptions", "build", "check_replaceable", "no_progress"]
 

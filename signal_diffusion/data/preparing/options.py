@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from signal_diffusion.data.preparing.building import WindowOptions
-from signal_diffusion.data.preparing.clusters import check_cluster
 from signal_diffusion.data.preparing.event_windows import samples_of
 from signal_diffusion.data.recordings.arrays import volts_per_unit
 from signal_diffusion.data.recordings.identity import SubjectRule
 from signal_diffusion.errors import UserError
+from signal_diffusion.executing.clusters import check_cluster
 
 __all__ = ["PrepareOptions", "SyntheticOptions"]
 

@@ -27,7 +27,7 @@ from signal_diffusion.data.preparing.event_windows import (
 from signal_diffusion.data.preparing.inputs import collect_recordings, describe_sources, extra_columns
 from signal_diffusion.data.preparing.labelling import Labelling
 from signal_diffusion.data.preparing.options import PrepareOptions, SyntheticOptions
-from signal_diffusion.data.preparing.shards import Shard, remove_shards, stage_shard, units_of_shards
+from signal_diffusion.data.preparing.shards import remove_shards, stage_shard, units_of_shards
 from signal_diffusion.data.preparing.staged import Progress, Staging
 from signal_diffusion.data.recordings.arrays import volts_per_unit, with_array_options
 from signal_diffusion.data.recordings.channels import channel_names, is_bipolar
@@ -40,6 +40,7 @@ from signal_diffusion.data.representations.registry import representation_named
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.disks import writing
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.executing.shard import Shard
 
 __all__ = [
     "PrepareOptions",

@@ -12,47 +12,27 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from signal_diffusion.data.preparing.executing import engine_of
 from signal_diffusion.data.preparing.staged import Progress
 from signal_diffusion.data.preparing.units import DAMAGED, read_unit, result_path, run_unit
 from signal_diffusion.data.recordings.companions import companions_of
 from signal_diffusion.data.recordings.recording import Recording
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.executing.engine import engine_of
+from signal_diffusion.executing.shard import Shard
 from signal_diffusion.untrusted import read_json
 
 if TYPE_CHECKING:
     from signal_diffusion.data.preparing.building import Source
 
-__all__ = ["Shard", "remove_shards", "stage_shard", "units_of_shards"]
+__all__ = ["remove_shards", "stage_shard", "units_of_shards"]
 
 _FORMAT = 1
 """Increase it with every change to what a unit holds or how recordings are read."""
 _ENDING = re.compile(r"[-_](raw|eeg|ieeg|meg)$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A part of the recordings: those whose number, from 1, is `number` modulo `count`."""
-
-    number: int
-    """From 1 to `count`."""
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse "3/64"; raises `UserError` if it is not one of so many."""
-        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise UserError(f"shard: {text!r}; expected NUMBER/COUNT, from 1/COUNT to COUNT/COUNT, such as 3/64")
-        return cls(int(match[1]), int(match[2]))
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
 
 
 def stage_shard(source: Source, output: Path, shard: Shard, progress: Progress) -> int:
@@ -61,7 +41,7 @@ def stage_shard(source: Source, output: Path, shard: Shard, progress: Progress) 
     Raises `UserError` if one of them cannot be used, unless `source.skip_bad`.
     """
     paths = _paths(source, output)
-    units = list(zip(source.recordings, paths, strict=True))[shard.number - 1 :: shard.count]
+    units = shard.of(list(zip(source.recordings, paths, strict=True)))
     if not units:
         return 0
     paths[0].parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from signal_diffusion.data.preparing.event_windows import check_codes
-from signal_diffusion.data.preparing.executing import Engine
 from signal_diffusion.data.preparing.labelling import label_notes
 from signal_diffusion.data.preparing.losses import Losses, amplitude_that_keeps
 from signal_diffusion.data.preparing.same_content import SameContent
@@ -20,6 +19,7 @@ from signal_diffusion.data.preparing.staged import Progress, Staged, StagedRecor
 from signal_diffusion.data.preparing.units import read_unit, run_unit
 from signal_diffusion.data.recordings.recording import Recording, names_of
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.executing.engine import Engine
 from signal_diffusion.paths import without_folders
 
 __all__ = ["stage"]

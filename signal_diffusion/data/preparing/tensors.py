@@ -15,11 +15,11 @@ from torch import Tensor
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.preparing.captions import caption_of
 from signal_diffusion.data.preparing.describing import window_attributes
-from signal_diffusion.data.preparing.executing import Engine
 from signal_diffusion.data.preparing.staged import Staged
 from signal_diffusion.data.recordings.subjects import parse_number
 from signal_diffusion.data.recordings.windows import windows_in
 from signal_diffusion.data.representations.representation import Representation
+from signal_diffusion.executing.engine import Engine
 
 __all__ = ["rows_of", "training_signals"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from signal_diffusion.data.preparing.clusters import _run_in, check_cluster, check_submission
 from signal_diffusion.data.preparing.prepare import PrepareOptions, prepare
 from signal_diffusion.errors import UserError
+from signal_diffusion.executing.clusters import _run_in, check_cluster, check_submission
 from tests.data.preparing.killed import KilledWhileReading
 from tests.data.preparing.options import OPTIONS
 from tests.data.preparing.test_prepare import contents, ten_subjects  # noqa: F401  # a fixture
@@ -132,7 +132,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("distributed", reason="needs the extra `cluster`")
-    monkeypatch.setattr("signal_diffusion.data.preparing.clusters._SECONDS_TO_CONNECT", 0.2)
+    monkeypatch.setattr("signal_diffusion.executing.clusters._SECONDS_TO_CONNECT", 0.2)
     with pytest.raises(UserError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9") as error:
         prepare([ten_subjects], tmp_path / "out", replace(OPTIONS, cluster="tcp://127.0.0.1:9"))
     assert len(error.value.lines) == 1
@@ -142,7 +142,7 @@ def test_jobs_of_slurm_have_one_unit_at_a_time_unless_dasks_file_says_otherwise(
     pytest.importorskip("dask_jobqueue", reason="needs the extra `cluster`")
     import dask
 
-    from signal_diffusion.data.preparing.clusters import slurm_cluster
+    from signal_diffusion.executing.clusters import slurm_cluster
 
     with slurm_cluster() as cluster:
         script = cluster.job_script()

@@ -81,7 +81,7 @@ class Engine:
                 self.stop()
                 if kills > self._patience:
                     raise UserError(
-                        f"a process that worked on recordings was killed {kills if self._patience else 'several'} "
+                        f"a worker was killed {kills if self._patience else 'several'} "
                         "times, perhaps for lack of memory; use fewer --workers, or give each more memory"
                     ) from error
                 logger.warning("a process was killed, perhaps for lack of memory; what it worked on is done again")
@@ -125,7 +125,7 @@ def engine_of(workers: int, cluster: str | None = None) -> Iterator[Engine]:
         if cluster is None:
             engine = Engine(partial(_processes, workers) if workers > 1 else None)
         else:
-            from signal_diffusion.data.preparing.clusters import dask_executor, lost_on_cluster
+            from signal_diffusion.executing.clusters import dask_executor, lost_on_cluster
 
             executor = stack.enter_context(dask_executor(cluster, workers))
             # The scheduler itself runs a unit again, up to three times.

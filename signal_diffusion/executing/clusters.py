@@ -1,7 +1,7 @@
 """Run units of work on a Dask cluster, by `distributed` and, for SLURM, by `dask-jobqueue`: the extra `cluster`.
 
-Workers read the recordings and write next to the output, so they need the file system of this process and the same
-versions of all packages. A worker that is killed costs the unit that it worked on: the scheduler runs that one again.
+Workers read and write files, so they need the file system of this process and the same versions of all packages. A
+worker that is killed costs the unit that it worked on: the scheduler runs that one again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from urllib.parse import urlsplit
 
 from signal_diffusion.errors import UserError, one_line
 
-__all__ = ["check_cluster", "check_submission", "dask_executor", "lost_on_cluster", "slurm_cluster"]
+__all__ = [
+    "check_cluster",
+    "check_submission",
+    "check_workers",
+    "dask_executor",
+    "lost_on_cluster",
+    "slurm_cluster",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +42,14 @@ def check_cluster(cluster: str) -> None:
     """Raise a `UserError` unless the text names a cluster."""
     if cluster != "slurm" and not _is_address(cluster):
         raise UserError(f"cluster: {cluster!r}; expected the address of a Dask scheduler, tcp://HOST:PORT, or slurm")
+
+
+def check_workers(workers: int, cluster: str | None) -> None:
+    """Raise a `UserError` unless the text names a cluster, which may be given a number of workers only by SLURM."""
+    if cluster is not None:
+        check_cluster(cluster)
+    if cluster not in (None, "slurm") and workers != 1:
+        raise UserError(f"--workers has no effect with --cluster {cluster}, which has workers of its own; leave it out")
 
 
 def _is_address(text: str) -> bool:
@@ -126,7 +141,7 @@ def _run_in(folder: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         if missing is not None:
             raise UserError(
                 f"{missing}: not found on {socket.gethostname()}, a worker of --cluster; workers need the file system "
-                "of the machine that runs prepare, under the same paths"
+                "of the machine that runs this command, under the same paths"
             )
         if Path.cwd() != folder:
             stack.enter_context(contextlib.chdir(folder))
@@ -134,7 +149,7 @@ def _run_in(folder: Path, work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _files_of(arguments: tuple[Any, ...]) -> Iterator[Path]:
-    """What a unit needs to see: the file of a recording, and the folder that it writes to."""
+    """What a unit needs to see: the file of a recording, and the folder of a file that it reads or writes."""
     for each in arguments:
         if isinstance(each, Path):
             yield each.parent
