@@ -11,6 +11,7 @@ import typer
 
 from signal_diffusion.cli import benchmark, config, data, evaluate
 from signal_diffusion.cli.ema import ema
+from signal_diffusion.cli.encode import encode
 from signal_diffusion.cli.export import export
 from signal_diffusion.cli.export_bids import export_bids
 from signal_diffusion.cli.prepare import prepare
@@ -25,6 +26,7 @@ PACKAGES = ("signal-diffusion", "torch", "accelerate", "diffusers", "mne")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(prepare)
+app.command()(encode)
 app.command(cls=SampleCommand)(sample)
 app.command(cls=RestoreCommand)(restore)
 app.command()(ema)

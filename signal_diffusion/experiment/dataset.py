@@ -100,8 +100,18 @@ class Dataset:
         filesystem, root = files_of_dataset(self.data.paths.root, self.root.name)
         return RemoteSplit.of_card(filesystem, root, self.split(self.data.paths.train), self.card, self.tensor_column)
 
-    def examples(self, name: str, attributes: Sequence[Attribute] = (), limit: int | None = None) -> Examples:
-        """A split, to be read in batches with the model's attributes; at most `limit` examples, spread evenly."""
+    def examples(
+        self,
+        name: str,
+        attributes: Sequence[Attribute] = (),
+        limit: int | None = None,
+        *,
+        memory_limit_mb: int | None = None,
+    ) -> Examples:
+        """A split, to be read in batches with the model's attributes; at most `limit` examples, spread evenly.
+
+        `memory_limit_mb` is as in `Examples`.
+        """
         opened = self.open(name)
         columns = {}
         for attribute in attributes:
@@ -118,6 +128,7 @@ class Dataset:
             shape=self.card.shape,
             tensor=self.tensor_column,
             attributes=columns,
+            memory_limit_mb=memory_limit_mb,
             subset=evenly_spaced(len(opened), limit),
             may_lack=[self.card.channels.index(name) for name in absent_electrodes(self.card)],
             streamed=streamed,

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from signal_diffusion.config import schema
 from signal_diffusion.config.sources import check_trains, expectations, written_keys
@@ -25,11 +24,9 @@ from signal_diffusion.config.writing import to_toml
 from signal_diffusion.data.augmentation import augmenting_of
 from signal_diffusion.data.balancing import balanced_weights, marginals
 from signal_diffusion.data.card import CARD_NAME, DatasetCard
-from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.data.montages import check_whole
 from signal_diffusion.diffusion.generation import SampleGenerator
-from signal_diffusion.errors import raise_on_all_processes
 from signal_diffusion.escaping import for_terminal
 from signal_diffusion.experiment.checkpoint import FROZEN_NAME, LATENTS_NAME
 from signal_diffusion.experiment.compatibility import check_same_run
@@ -39,13 +36,12 @@ from signal_diffusion.experiment.inspection import inspect
 from signal_diffusion.experiment.loading import CONFIG_NAME, load_experiment
 from signal_diffusion.experiment.network import Assembly, assemble, method_on, places_if_absent, projection_of
 from signal_diffusion.experiment.resolving import Resolved, resolve
-from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.models.conditioning.attributes import Attribute, Caption
 from signal_diffusion.models.denoiser import Denoiser
 from signal_diffusion.training import running
 from signal_diffusion.training.components import Components
 from signal_diffusion.training.jobs import Job, Kind, Start
-from signal_diffusion.training.latent_cache import cache_key, cached
+from signal_diffusion.training.latent_cache import cached, latent_split
 from signal_diffusion.training.latents import Encoding, check_statistics, fit_statistics
 from signal_diffusion.training.masking import masking_of
 from signal_diffusion.training.objective import Denoising
@@ -126,9 +122,12 @@ def _components(
             sample_posterior=experiment.model.autoencoder.sample_posterior,
         )
         if encoding.cached:
-            inputs = _from_cache(train, dataset.data.paths.train, dataset, autoencoder, accelerator)
+            paths, say = dataset.data.paths, accelerator.print
+            split = latent_split(train, paths.train, dataset, autoencoder, accelerator)
+            inputs = cached(split, accelerator, say=say)
             if held_out:
-                held_out_inputs = _from_cache(held_out, dataset.data.paths.val, dataset, autoencoder, accelerator)
+                split = latent_split(held_out, paths.val, dataset, autoencoder, accelerator)
+                held_out_inputs = cached(split, accelerator, say=say)
             autoencoder.release()
         if not autoencoder.statistics:
             accelerator.print("measuring the latents of the training examples")
@@ -202,36 +201,6 @@ def _attachments(experiment: schema.Experiment, card: DatasetCard, assembly: Ass
     if assembly.autoencoder and assembly.autoencoder.statistics:
         texts[LATENTS_NAME] = assembly.autoencoder.statistics.to_json()
     return texts
-
-
-def _from_cache(
-    examples: Examples, name: str, dataset: Dataset, autoencoder: Autoencoder, accelerator: Accelerator
-) -> Examples:
-    """The cached latents of a split's examples; encodes those that are missing."""
-    split, loading = dataset.split(name), dataset.data.loading
-    with raise_on_all_processes():  # one process hashes the files for all
-        own = (
-            [file_digests(dataset.root, split, dataset.card, cache_dir=loading.cache_dir)]
-            if accelerator.is_main_process
-            else []
-        )
-    [files] = gather_object(own)
-    key = cache_key(
-        autoencoder,
-        dataset.card,
-        files=files,
-        split=split,
-        column=dataset.tensor_column,
-        num_examples=len(examples),
-    )
-    return cached(
-        examples,
-        autoencoder,
-        key,
-        accelerator,
-        say=accelerator.print,
-        cache_dir=loading.cache_dir,
-    )
 
 
 def _weights(dataset: Dataset, accelerator: Accelerator) -> np.ndarray | None:

@@ -20,8 +20,9 @@ from signal_diffusion.data.dataset import file_digests
 from signal_diffusion.data.loaders import Examples
 from signal_diffusion.errors import UserError
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
-from signal_diffusion.training import latent_cache
-from signal_diffusion.training.latent_cache import cache_key, latents_folder
+from signal_diffusion.training import latent_cache, latent_shards
+from signal_diffusion.training.latent_cache import LatentSplit, cache_key, latents_folder
+from signal_diffusion.training.latent_shards import LatentShard
 from tests.latent_spaces import autoencoder, pictures
 from tests.training.processes import two_processes
 
@@ -32,7 +33,7 @@ NUM_EXAMPLES, PER_SHARD = 20, 6
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder for this test, with four shards of six, six, six and two examples."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(latent_cache, "BYTES_PER_SHARD", PER_SHARD * 8 * 8 * 8 * 4)
+    monkeypatch.setattr(latent_shards, "BYTES_PER_SHARD", PER_SHARD * 8 * 8 * 8 * 4)
     return tmp_path
 
 
@@ -63,8 +64,11 @@ def key_of(root: Path, space: Autoencoder, **changes: Any) -> dict[str, Any]:
 
 def cached(root: Path, space: Autoencoder, printed: list[str] | None = None, limit: int = 4096) -> Examples:
     say = (lambda line: None) if printed is None else printed.append
-    examples, key = pictures(root, NUM_EXAMPLES), key_of(root, space)
-    return latent_cache.cached(examples, space, key, Accelerator(cpu=True), memory_limit_mb=limit, say=say)
+    return latent_cache.cached(split_of(root, space), Accelerator(cpu=True), memory_limit_mb=limit, say=say)
+
+
+def split_of(root: Path, space: Autoencoder) -> LatentSplit:
+    return LatentSplit(examples=pictures(root, NUM_EXAMPLES), autoencoder=space, key=key_of(root, space))
 
 
 @pytest.mark.parametrize(("limit", "in_memory"), [(4096, True), (0, False)])
@@ -186,7 +190,7 @@ def test_a_large_split_has_larger_instead_of_more_shards(
 ) -> None:
     expected = cached(synthetic_dataset, autoencoder())[range(NUM_EXAMPLES)][0]
     shutil.rmtree(folder := latents_folder(key_of(synthetic_dataset, autoencoder())))
-    monkeypatch.setattr(latent_cache, "MAX_SHARDS", 2)
+    monkeypatch.setattr(latent_shards, "MAX_SHARDS", 2)
     space = watched()
 
     found = cached(synthetic_dataset, space, limit=0)
@@ -197,9 +201,9 @@ def test_a_large_split_has_larger_instead_of_more_shards(
 
 
 def test_a_million_examples_need_only_64_open_files() -> None:
-    shards = latent_cache._shards(Path("folder"), 1_000_000, (32, 8, 8))
+    shards = latent_shards.shards_of(Path("folder"), 1_000_000, (32, 8, 8))
 
-    assert len(shards) == latent_cache.MAX_SHARDS == 64
+    assert len(shards) == latent_shards.MAX_SHARDS == 64
     assert shards[0].rows == range(0, 15_625) and shards[-1].rows == range(984_375, 1_000_000)
 
 
@@ -257,8 +261,8 @@ def test_a_run_waits_for_another_that_encodes_the_same_latents_and_says_so_once(
 
     monkeypatch.setattr(latent_cache, "_acquired", polled)
 
-    examples, key = pictures(synthetic_dataset, NUM_EXAMPLES), key_of(synthetic_dataset, space)
-    latent_cache.cached(examples, space, key, Accelerator(cpu=True), memory_limit_mb=4096, say=printed.append)
+    split = split_of(synthetic_dataset, space)
+    latent_cache.cached(split, Accelerator(cpu=True), memory_limit_mb=4096, say=printed.append)
     os.close(other)
 
     assert printed[0] == f"waiting for another run that is encoding the same latents into {folder}"
@@ -268,21 +272,21 @@ def test_a_run_waits_for_another_that_encodes_the_same_latents_and_says_so_once(
 
 def fill_three_caches(root: Path, folder: Path) -> None:
     """In a separate process: a cache that is too large for the disk, one per process, and a shared one."""
-    latent_cache.BYTES_PER_SHARD = PER_SHARD * 8 * 8 * 8 * 4
-    rank, space, write = os.environ["RANK"], autoencoder(), latent_cache._Shard.write
+    latent_shards.BYTES_PER_SHARD = PER_SHARD * 8 * 8 * 8 * 4
+    rank, space, write = os.environ["RANK"], autoencoder(), LatentShard.write
 
-    def full(self: latent_cache._Shard, parts: Any) -> None:
+    def full(self: LatentShard, parts: Any) -> None:
         if rank == "1":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(self, parts)
 
-    def noted(self: latent_cache._Shard, parts: Any) -> None:
+    def noted(self: LatentShard, parts: Any) -> None:
         write(self, parts)
         (folder / f"{self.path.name} by {rank}").touch()
 
     def attempt(name: str, cache: str, write: Callable[..., None]) -> None:
         os.environ["XDG_CACHE_HOME"] = str(folder / cache)
-        latent_cache._Shard.write = write  # type: ignore[method-assign]
+        LatentShard.write = write  # type: ignore[method-assign]
         try:
             found = cached(root, space)
             result = f"mean {found[range(NUM_EXAMPLES)][0].mean():.5f}"

@@ -31,8 +31,9 @@ from signal_diffusion.models.autoencoders.loading import load_vae
 from signal_diffusion.sampling import job
 from signal_diffusion.sampling.requests import request_values
 from signal_diffusion.sampling.trained import load_trained
-from signal_diffusion.training import diffusion, latent_cache, latents
+from signal_diffusion.training import diffusion, latent_shards, latents
 from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.latent_shards import LatentShard
 from signal_diffusion.training.latents import Encoding
 from signal_diffusion.training.objective import Denoising
 from tests.latent_spaces import small_vae
@@ -484,13 +485,13 @@ def test_sd35_without_the_hub_says_which_keys_to_set(data: str, tmp_path: Path) 
 
 def train_with_small_shards(experiment: Path, run: Path, overrides: tuple[str, ...]) -> None:
     """In a separate process: shards of 16 examples, each with an empty file that names the rank that encoded it."""
-    write = latent_cache._Shard.write
+    write = LatentShard.write
 
-    def noted(self: latent_cache._Shard, parts: Any) -> None:
+    def noted(self: LatentShard, parts: Any) -> None:
         write(self, parts)
         self.path.with_name(f"{self.path.stem} by {os.environ['RANK']}").touch()
 
-    latent_cache.BYTES_PER_SHARD, latent_cache._Shard.write = 2**15, noted  # type: ignore[method-assign]
+    latent_shards.BYTES_PER_SHARD, LatentShard.write = 2**15, noted  # type: ignore[method-assign]
     train(experiment, output_dir=run, overrides=overrides)
 
 
