@@ -10,6 +10,8 @@ import typer
 
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.errors import UserError
+from signal_diffusion.executing.clusters import check_workers
+from signal_diffusion.executing.shard import Shard
 
 __all__ = ["encode"]
 
@@ -39,8 +41,6 @@ def encode(
     Runs whose files, options and autoencoder are the same read these latents; what is missing, they encode themselves.
     """
     from signal_diffusion.config.loading import check_keys
-    from signal_diffusion.executing.clusters import check_workers
-    from signal_diffusion.executing.shard import Shard
 
     check_workers(workers, cluster)
     part = None if shard is None else Shard.parse(shard)

@@ -12,6 +12,7 @@ from signal_diffusion.cli.lists import names_in
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.cli.sample import Sets, Steps
 from signal_diffusion.errors import UserError
+from signal_diffusion.executing.clusters import check_workers
 
 if TYPE_CHECKING:
     from signal_diffusion.evaluation.utility.result import Utility
@@ -62,6 +63,16 @@ def utility(
         bool,
         typer.Option("--quick", help="Only 25 and 100 % of the people, k = 1, and FTSurrogate: 7 trainings per seed."),
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes that train classifiers; with --cluster slurm, of jobs.")
+    ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://HOST:PORT|slurm",
+            help="Train on the workers of a Dask scheduler, or in jobs of SLURM; they need this file system.",
+        ),
+    ] = None,
     num: Annotated[
         int | None, typer.Option(min=1, help="Windows that a run generates.", show_default="twice the training windows")
     ] = None,
@@ -74,6 +85,7 @@ def utility(
     and 100 % of the training people, next to augmentations of braindecode. Needs the extra `evaluation`.
     """
     check_start(output)
+    check_workers(workers, cluster)
     found = measured_utility(
         synthetic,
         real,
@@ -82,6 +94,7 @@ def utility(
         task=task,
         seeds=seeds,
         quick=quick,
+        workers=None if workers == 1 and cluster is None else (workers, cluster, output.parent),
         num=num,
         steps=steps,
         sets=sets,
@@ -110,18 +123,23 @@ def measured_utility(
     task: str = "label",
     seeds: int = 5,
     quick: bool = False,
+    workers: tuple[int, str | None, Path] | None = None,
     num: int | None = None,
     steps: int | None = None,
     sets: list[str] | None = None,
     guidance_scale: float | None = None,
 ) -> Utility:
-    """Measure the utility of what a folder contains or a model generates; the options are those of `utility`."""
+    """Measure the utility of what a folder contains or a model generates; the options are those of `utility`.
+
+    `workers` is (number, cluster, folder that they share); None = this process.
+    """
     from signal_diffusion.evaluation.utility.classifiers import check_classifiers, require_extra
 
     require_extra()
     check_classifiers(classifiers)
     from signal_diffusion.cli.evaluated_model import check_not_for_files, is_model, real_of, windows_of_model
     from signal_diffusion.evaluation.utility.evaluating import evaluate_utility, train_split
+    from signal_diffusion.evaluation.utility.trials import Workers
 
     check_not_for_files(synthetic, num=num, steps=steps, set=sets)
     real = real_of(synthetic, real)
@@ -139,6 +157,7 @@ def measured_utility(
             classifiers=classifiers,
             seeds=seeds,
             quick=quick,
+            workers=None if workers is None else Workers(*workers),
             on_plan=lambda line: print(line, flush=True),
             on_fit=lambda done, total: progress("training classifiers", done, total),
         )

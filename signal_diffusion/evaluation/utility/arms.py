@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from signal_diffusion.errors import UserError, listed
+from signal_diffusion.evaluation.features import Features
 from signal_diffusion.evaluation.utility.augmentations import AUGMENTATIONS, Augmented
 from signal_diffusion.evaluation.utility.examples import Examples
 from signal_diffusion.evaluation.utility.people import Fold, class_of_people, people_of_share
 from signal_diffusion.evaluation.utility.tasks import Task
+from signal_diffusion.evaluation.windows import Windows
 
 __all__ = ["FULL", "QUICK", "Arm", "Fit", "Plan", "Sources"]
 
@@ -88,6 +90,12 @@ class Sources:
         rows = np.random.default_rng(0).permutation(len(synthetic))[:MOST_TESTED]
         self._tested = self.synthetic.take(np.sort(rows))
 
+    @classmethod
+    def of(cls, train: Windows, real: Windows, synthetic: Windows, task: Task) -> Sources:
+        """The windows with the targets of a task."""
+        trained, tested, added = (Examples.of(Features(each), task.targets(each)) for each in (train, real, synthetic))
+        return cls(trained, tested, added, task)
+
     def _check(self, name: str, tested: set[str]) -> None:
         if self._is_folded and not self.is_of_people:
             raise UserError(
@@ -102,14 +110,14 @@ class Sources:
         whole = self._tested if tested.parts[0].root is self._tested.parts[0].root else self.real
         return np.searchsorted(np.unique(whole.people), tested.people)
 
-    def fits(self, fold: Fold, seed: int, plan: Plan) -> Iterator[Fit]:
-        """Yield all classifiers to train in a fold."""
+    def fits(self, fold: Fold, seed: int, plan: Plan, share: float | None) -> Iterator[Fit]:
+        """Yield the classifiers to train in a fold: on a share of its people or, for None, on synthetic windows."""
         train = self.train.of_people(fold.train)
-        yield self._of_synthetic(fold, len(train), seed)
-        class_of = class_of_people(train.people, train.targets, self.task)
-        for share in plan.shares:
-            chosen = people_of_share(class_of, share, seed)
-            yield from self._of_share(train.of_people(chosen), chosen, share, fold, seed, plan)
+        if share is None:
+            yield self._of_synthetic(fold, len(train), seed)
+            return
+        chosen = people_of_share(class_of_people(train.people, train.targets, self.task), share, seed)
+        yield from self._of_share(train.of_people(chosen), chosen, share, fold, seed, plan)
 
     def _of_synthetic(self, fold: Fold, count: int, seed: int) -> Fit:
         pool = self._synthetic_of(fold.train)

@@ -11,6 +11,7 @@ from signal_diffusion.evaluation.reading import read_dataset, read_windows, spli
 from signal_diffusion.evaluation.utility.classifiers import check_classifiers, require_extra
 from signal_diffusion.evaluation.utility.measuring import OnFit, OnPlan, measure_utility
 from signal_diffusion.evaluation.utility.result import Utility
+from signal_diffusion.evaluation.utility.trials import Workers
 from signal_diffusion.evaluation.windows import Windows
 from signal_diffusion.figures.utility import utility_figure
 
@@ -26,6 +27,7 @@ def evaluate_utility(
     classifiers: Sequence[str] = ("logreg", "riemann"),
     seeds: int = 5,
     quick: bool = False,
+    workers: Workers | None = None,
     on_plan: OnPlan | None = None,
     on_fit: OnFit | None = None,
 ) -> Utility:
@@ -52,6 +54,7 @@ def evaluate_utility(
         seeds=seeds,
         notes=list(dict.fromkeys([*notes, *more, *last])),
         quick=quick,
+        workers=workers,
         on_plan=on_plan,
         on_fit=on_fit,
     )

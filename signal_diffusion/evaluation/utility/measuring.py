@@ -13,16 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from signal_diffusion.errors import UserError
-from signal_diffusion.evaluation.features import Features
-from signal_diffusion.evaluation.utility.arms import FULL, QUICK, Arm, Fit, Sources
-from signal_diffusion.evaluation.utility.classifiers import CLASSIFIERS, check_classifiers, require_extra
+from signal_diffusion.evaluation.utility.arms import FULL, QUICK, Arm, Sources
+from signal_diffusion.evaluation.utility.classifiers import check_classifiers, require_extra
 from signal_diffusion.evaluation.utility.examples import Examples
 from signal_diffusion.evaluation.utility.outcomes import Outcome, rows_of
 from signal_diffusion.evaluation.utility.people import make_folds
 from signal_diffusion.evaluation.utility.result import Utility
-from signal_diffusion.evaluation.utility.scores import Predictions
 from signal_diffusion.evaluation.utility.tasks import Task, known_rows, make_task
+from signal_diffusion.evaluation.utility.trials import Workers, trials
 from signal_diffusion.evaluation.windows import Windows
+from signal_diffusion.executing.threads import one_thread
 
 __all__ = ["measure_utility"]
 
@@ -32,7 +32,6 @@ FEW_SEEDS = 5
 OnFit = Callable[[int, int], None]
 """Called with the number of classifiers that are trained, and of all."""
 OnPlan = Callable[[str], None]
-Outcomes = defaultdict[tuple[str, Arm], Outcome]
 
 
 def measure_utility(
@@ -45,6 +44,7 @@ def measure_utility(
     seeds: int = 5,
     quick: bool = False,
     notes: Sequence[str] = (),
+    workers: Workers | None = None,
     on_plan: OnPlan | None = None,
     on_fit: OnFit | None = None,
 ) -> Utility:
@@ -66,6 +66,8 @@ def measure_utility(
         Whether to measure only the arms of `QUICK`, not all of `FULL`.
     notes
         Sentences that the result repeats.
+    workers
+        Processes that train the classifiers, of which the result does not depend; None = this one.
     on_plan
         Called with a sentence on what is going to be trained, before that.
 
@@ -84,22 +86,23 @@ def measure_utility(
     train, real, synthetic = (each if len(rows) == len(each) else each.take(rows) for each, rows in known)
     what = make_task(task, train)
     folds = [make_folds(train, real, what, seed) for seed in range(seeds)]
-    trained, tested, added = (Examples.of(Features(each), what.targets(each)) for each in (train, real, synthetic))
-    sources = Sources(trained, tested, added, what)
-    plan = QUICK if quick else FULL
+    sources, plan = Sources.of(train, real, synthetic, what), QUICK if quick else FULL
     fits = {name: seeds * len(folds[0]) * plan.fits(name) for name in classifiers}
-    if on_plan:
-        on_plan(_planned(fits, trained, what))
-    done, total = 0, sum(fits.values())
-    outcomes: Outcomes = defaultdict(Outcome)
-    for seed in range(seeds):
-        for number, fold in enumerate(folds[seed]):
-            for fit in sources.fits(fold, seed, plan):
-                for name in filter(fit.is_for, classifiers):
-                    _train_and_test(name, fit, sources, outcomes, seed, number)
-                    done += 1
-                    if on_fit:
-                        on_fit(done, total)
+    outcomes: defaultdict[tuple[str, Arm], Outcome] = defaultdict(Outcome)
+    with one_thread():
+        if on_plan:
+            on_plan(_planned(fits, sources.train, what))
+        found = trials(sources, folds, plan, tuple(classifiers), workers)
+        for done, trial in enumerate(found, start=1):
+            for arm, predictions in trial.tests:
+                outcome = outcomes[trial.classifier, arm]
+                outcome.trained_people.append(trial.people)
+                if trial.missing:
+                    outcome.missing = trial.missing
+                elif predictions is not None:
+                    outcome.add(trial.seed, predictions)
+            if on_fit:
+                on_fit(done, sum(fits.values()))
     return Utility(
         task=task,
         classes=what.classes,
@@ -118,24 +121,7 @@ def _planned(fits: Mapping[str, int], train: Examples, task: Task) -> str:
 
     seconds = longest_seconds(train, task)
     minutes = max(1, round(seconds * fits["eegnet"] / 60))
-    return f"{words}; eegnet takes up to {max(1, seconds):.0f} s each on this machine, {minutes} min in all"
-
-
-def _train_and_test(name: str, fit: Fit, sources: Sources, outcomes: Outcomes, seed: int, fold: int) -> None:
-    predict = None if fit.train is None else CLASSIFIERS[name](fit.train, sources.task, seed)
-    for arm, test in fit.tests:
-        outcome = outcomes[name, arm]
-        outcome.trained_people.append(fit.people)
-        if predict is None:
-            outcome.missing = fit.missing
-        elif len(test):
-            found = Predictions(
-                values=predict(test.parts[0]),
-                targets=test.targets,
-                people=sources.people_of(test),
-                folds=np.full(len(test), fold),
-            )
-            outcome.add(seed, found)
+    return f"{words}; eegnet takes up to {max(1, seconds):.0f} s each on a core of this machine, {minutes} min in all"
 
 
 def _check_alike(*sets: Windows) -> None:
