@@ -97,7 +97,7 @@ def _run(
 
 
 def encode_shard(path: Path, config: Path, overrides: tuple[str, ...]) -> None:
-    """A unit of work: encode the examples of a shard, in the process that is given it.
+    """A unit of work: encode the examples of a shard, unless they are, in the process that is given it.
 
     Raises
     ------
@@ -106,7 +106,8 @@ def encode_shard(path: Path, config: Path, overrides: tuple[str, ...]) -> None:
     """
     split, shard = _found(path, config, overrides)
     with reported_to_user(split.folder), one_thread():
-        split.encode(shard)
+        if shard.state() != "whole":  # Dask repeats a unit if its worker ends before it is asked for the result
+            split.encode(shard)
 
 
 def _found(path: Path, config: Path, overrides: tuple[str, ...]) -> tuple[LatentSplit, LatentShard]:

@@ -52,7 +52,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads_and_leaves_it(tmp_p
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_arms")
-def test_a_dask_worker_killed_in_a_unit_costs_that_unit_and_the_bytes_are_those_of_one_process(
+def test_a_unit_whose_dask_worker_was_killed_is_done_again_and_the_bytes_are_those_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distributed = pytest.importorskip("distributed", reason="needs the extra `cluster`")
@@ -67,9 +67,8 @@ def test_a_dask_worker_killed_in_a_unit_costs_that_unit_and_the_bytes_are_those_
 
     assert bytes_of(found, tmp_path / "found") == expected
     attempts = Counter(path.name.rpartition(" ")[0] for path in (tmp_path / "attempts").iterdir())
-    assert attempts == {
-        f"{seed} {share}": 1 + ((seed, share) == (1, 0.25)) for seed in range(2) for share in (None, 0.25, 1.0)
-    }
+    assert attempts["1 0.25"] == 2
+    assert len(attempts) == 6 and attempts.total() <= 6 + 2  # and a result that the worker was not asked for yet
     assert done == list(range(1, 2 * 3 * 7 + 1)) and not list((tmp_path / "work").iterdir())
 
 

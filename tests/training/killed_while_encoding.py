@@ -18,7 +18,7 @@ class KilledWhileEncoding:
     """`encode_shard`, but the process dies before it renames the first shard that has a name."""
 
     folder: Path
-    """Notes what was encoded, a file per attempt."""
+    """Notes what was encoded, a file per attempt at a shard that was not there."""
     name: str
     bytes_per_shard: int
 
@@ -26,7 +26,8 @@ class KilledWhileEncoding:
         latent_shards.BYTES_PER_SHARD = self.bytes_per_shard
         first = not any(self.folder.glob(f"*{self.name}.*"))
         attempts = len(list(self.folder.glob(f"{path.parent.name}-{path.name}.*")))
-        (self.folder / f"{path.parent.name}-{path.name}.{attempts}").touch()
+        if not path.exists():
+            (self.folder / f"{path.parent.name}-{path.name}.{attempts}").touch()
         if path.name == self.name and first:
             Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign, assignment]
         encode_shard(path, config, overrides)
