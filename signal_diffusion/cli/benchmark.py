@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from signal_diffusion.cli.config import Overrides
 from signal_diffusion.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ __all__ = ["app"]
 app = typer.Typer(
     help="Measure speed and memory on this machine, next to its ceilings and to other software.", no_args_is_help=True
 )
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
-]
 Rounds = Annotated[int, typer.Option(min=1, help="Calls of each variant, in turn, after one that is not counted.")]
 Against = Annotated[
     Literal["diffusers"] | None, typer.Option(help="Also measure its network of the same size (dit, unet).")

@@ -14,7 +14,7 @@ from signal_diffusion.cli.config_check import report
 from signal_diffusion.cli.experiment_files import loaded
 from signal_diffusion.errors import UserError, listed
 
-__all__ = ["app"]
+__all__ = ["Overrides", "app"]
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from signal_diffusion.cli.config import Overrides
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.errors import UserError
 from signal_diffusion.executing.clusters import check_workers
@@ -18,9 +19,7 @@ __all__ = ["encode"]
 
 def encode(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML) with model.autoencoder.cache_latents.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key; repeatable.")
-    ] = None,
+    overrides: Overrides = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Number of processes that encode; with --cluster slurm, of jobs.")
     ] = 1,

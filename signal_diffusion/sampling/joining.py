@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.sparse import diags_array
+from scipy.sparse import csc_array, diags_array
 from scipy.sparse.linalg import spsolve
 
 from signal_diffusion.data.stretches import stretches
@@ -29,10 +29,10 @@ LEAST_ORDER = 8
 
 def generated_again(known: np.ndarray, window: int) -> np.ndarray:
     """Which given values are not given to the network, bool like `known` (electrodes, at most `window` samples)."""
-    found = np.zeros_like(known)
+    found, order = np.zeros_like(known), _order(known, window)
     for rows, row in _alike(known):
         for first, stop in stretches(row):
-            count = min(_order(known, window), (stop - first) // 2)
+            count = min(order, (stop - first) // 2)
             if first > 0:
                 found[rows, first : first + count] = True
             if stop < len(row):
@@ -52,14 +52,14 @@ def joined(values: np.ndarray, known: np.ndarray, generated: np.ndarray, again: 
     """
     found = np.where(known, values, generated)
     difference = np.where(again, values - generated, 0.0)
-    alike = list(_alike(known))
+    alike, samples = list(_alike(known)), known.shape[-1]
     for draw, window in enumerate(found if again.any() else ()):
         given = [values[draw, rows, first:stop] for rows, row in alike for first, stop in stretches(row)]
-        coefficients = autoregression(given, _order(known, known.shape[-1]))
+        precision = _precision(autoregression(given, _order(known, samples)), samples)
         for rows, row in alike:
             if again[rows].any():
                 missing = np.ix_(rows, np.flatnonzero(~row))
-                window[missing] += _continued(difference[draw, rows], ~row, coefficients)
+                window[missing] += _continued(difference[draw, rows], ~row, precision)
     return found
 
 
@@ -82,18 +82,24 @@ def autoregression(signals: Sequence[np.ndarray], order: int) -> np.ndarray:
     return coefficients
 
 
-def _continued(signals: np.ndarray, absent: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-    """What an autoregression makes of signals (electrodes, samples) in the `absent` samples, (electrodes, absent).
+def _precision(coefficients: np.ndarray, samples: int) -> csc_array | None:
+    """The inverse of the covariance of so many samples of an autoregression whose innovations have variance 1.
 
-    Their mean given the others, from the inverse of the covariance of all samples (Siddiqui 1958, Ann. Math. Stat. 29).
+    From Siddiqui 1958, Ann. Math. Stat. 29. None if the coefficients are not finite.
     """
     if not np.isfinite(coefficients).all():
-        return np.full((len(signals), np.count_nonzero(absent)), np.nan)
-    samples, lags = signals.shape[-1], np.arange(1, len(coefficients) + 1)
-    size = (samples, samples)
+        return None
+    lags, size = np.arange(1, len(coefficients) + 1), (samples, samples)
     errors = diags_array([1.0, *-coefficients], offsets=[0, *-lags], shape=size).tocsc()
     ends = diags_array([*-coefficients], offsets=[*lags - samples], shape=size).tocsc()
-    of_absent = (errors @ errors.T - ends @ ends.T).tocsc()[absent]
+    return (errors @ errors.T - ends @ ends.T).tocsc()
+
+
+def _continued(signals: np.ndarray, absent: np.ndarray, precision: csc_array | None) -> np.ndarray:
+    """The mean of the `absent` samples given the others of signals (electrodes, samples), (electrodes, absent)."""
+    if precision is None:
+        return np.full((len(signals), np.count_nonzero(absent)), np.nan)
+    of_absent = precision[absent]
     rest = of_absent[:, ~absent] @ signals[:, ~absent].T
     return -spsolve(of_absent[:, absent], rest).reshape(rest.shape).T
 
