@@ -32,10 +32,6 @@ class Known:
         """The same on another device."""
         return self._map(lambda each: each.to(device, non_blocking=non_blocking))
 
-    def scaled(self, factor: float) -> Known:
-        """The values times a factor."""
-        return Known(self.values * factor, self.mask)
-
     def inserted(self, x: Tensor) -> Tensor:
         """x with the given values in their places, to the bit."""
         return torch.where(self.mask, self.values.to(x.dtype), x)

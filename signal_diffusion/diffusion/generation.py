@@ -16,6 +16,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.diffusion.given import Replacement, projected, with_given
 from signal_diffusion.diffusion.guidance import Droppable, Network, guided, rectified_cfg_plus_plus, unguided
 from signal_diffusion.diffusion.methods import Method
+from signal_diffusion.diffusion.normalisation import Normalisation
 from signal_diffusion.diffusion.samplers import SAMPLERS, Denoise, Sampler, Step, ddim
 from signal_diffusion.diffusion.time_grids import TIME_GRIDS, shifted
 from signal_diffusion.errors import UserError
@@ -65,7 +66,7 @@ class Decoder(Protocol):
 
 C = TypeVar("C", bound=Conditions)
 OnStep = Callable[[slice, int, Tensor, Tensor], None]
-"""Called after each step of a batch: rows of the batch, step, x_t after the step and the step's x0, both × data_std."""
+"""Called after each step of a batch: its rows, the step, x_t after the step and the step's x0, both as examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ class SampleGenerator:
             Called after each step of a batch, see `OnStep`.
         """
         own, times, parts = sampler_of(self.sampling), times_of(self.method, self.sampling), []
-        scale = self.method.data_std
+        normalisation = self.method.normalisation
         if self.places is not None:
             cond = cond.with_places(self.places.expand(len(indices), -1, -1))
         for start in range(0, len(indices), batch_size):
@@ -141,7 +142,7 @@ class SampleGenerator:
             generators = [generator_for(Purpose.SAMPLE, self.sampling.seed, i) for i in indices[rows]]
             noise = noise_for(generators, self.network_shape).to(self.device)
             part = cond[rows].to(self.device)
-            known = part.known.scaled(1 / scale) if part.known else None
+            known = part.known and Known(normalisation.normalised(part.known.values), part.known.mask)
             part = part.with_known(known if self.takes_known else None)
             denoise = _announced(self._denoise(model, part, guide, noise), on_evaluation)
             project = self._projection(known)
@@ -152,9 +153,9 @@ class SampleGenerator:
                 denoise = with_given(denoise, known, self.method.schedule)
             elif known:
                 sampler = Replacement(own, known, self.sampling.resampling_steps)
-            report = partial(_report, on_step, rows, scale) if on_step else None
+            report = partial(_report, on_step, rows, normalisation) if on_step else None
             x0 = sampler(denoise, self.method.schedule, noise, times, generators, on_step=report)
-            x0 = (project(x0) if project else x0).cpu() * scale
+            x0 = normalisation.restored((project(x0) if project else x0).cpu())
             given = cond[rows].known
             parts.append(given.to("cpu").inserted(x0) if given else x0)
         on_evaluation()
@@ -174,9 +175,9 @@ class SampleGenerator:
             yield
 
     def first_noise(self, indices: Sequence[int]) -> Tensor:
-        """The noise from which `generate` starts samples, (N, *network_shape) on the CPU, × data_std."""
+        """The noise from which `generate` starts samples, (N, *network_shape) on the CPU, as examples."""
         generators = [generator_for(Purpose.SAMPLE, self.sampling.seed, i) for i in indices]
-        return noise_for(generators, self.network_shape) * self.method.data_std
+        return self.method.normalisation.restored(noise_for(generators, self.network_shape))
 
     def recorder(self, indices: Sequence[int]) -> TrajectoryRecorder:
         """An `on_step` that records the trajectory of the samples `indices`: up to 50 frames, 13 for latents."""
@@ -263,5 +264,5 @@ def _announced(denoise: Denoise, on_evaluation: Callable[[], None]) -> Denoise:
     return announced
 
 
-def _report(on_step: OnStep, rows: slice, scale: float, step: int, x: Tensor, x0: Tensor) -> None:
-    on_step(rows, step, x * scale, x0 * scale)
+def _report(on_step: OnStep, rows: slice, normalisation: Normalisation, step: int, x: Tensor, x0: Tensor) -> None:
+    on_step(rows, step, normalisation.restored(x), normalisation.restored(x0))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.config import schema
+from signal_diffusion.diffusion.normalisation import UNCHANGED, Normalisation
 from signal_diffusion.diffusion.schedules import BetaSchedule, LinearSchedule, Schedule
 from signal_diffusion.errors import UserError
 from signal_diffusion.known import Known
@@ -60,8 +61,8 @@ class Method:
     """γ of the min-SNR weight, > 0; None weighs all times equally. Only with `loss_in` "prediction"."""
     loss_in: str = "prediction"
     """What the squared error is taken in: "prediction", or one of LOSSES."""
-    data_std: float = 1.0
-    """Examples are divided by it to give x0, and samples are multiplied by it."""
+    normalisation: Normalisation = UNCHANGED
+    """Turns examples into x0, and back."""
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:

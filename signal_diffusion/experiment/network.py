@@ -19,6 +19,7 @@ from signal_diffusion.data.reference import reference_of
 from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.diffusion.methods import Method, method_of
+from signal_diffusion.diffusion.normalisation import UNCHANGED
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.conditions import attributes_of
@@ -55,9 +56,9 @@ ELECTRODES = "[model.conditioning] electrodes"
 
 
 def method_on(model: schema.Model, card: DatasetCard) -> Method:
-    """The method of [model.diffusion], scaled to the standard deviation of its examples; that of latents is 1."""
-    data_std = 1.0 if model.autoencoder.enabled else representation_of(card).data_std
-    return dataclasses.replace(method_of(model.diffusion), data_std=data_std)
+    """The method of [model.diffusion], with the normalisation of its examples; latents are normalised already."""
+    normalisation = UNCHANGED if model.autoencoder.enabled else representation_of(card).normalisation
+    return dataclasses.replace(method_of(model.diffusion), normalisation=normalisation)
 
 
 def projection_of(

@@ -157,7 +157,7 @@ def _batch_losses(trained: Trained, examples: Examples, rows: np.ndarray, seed: 
     if trained.autoencoder:
         autoencoder = trained.autoencoder.to(device)
         x0 = Encoding(autoencoder=autoencoder, cached=False, sample_posterior=False)(x0)
-    x0 = x0 / method.data_std
+    x0 = method.normalisation.normalised(x0)
     losses = []
     for index, time in enumerate(TIMES):
         t = torch.full((len(x0),), time, device=device)

@@ -47,7 +47,7 @@ class Denoising:
         x0 = self.augmentation(x, generator)
         if self.encoding:
             x0 = self.encoding(x0, generator)
-        x0, known = x0 / self.method.data_std, None
+        x0, known = self.method.normalisation.normalised(x0), None
         if self.masking:
             x0, known = self.masking(x0, generator, present)
         t = self.method.sample_time(len(x0), generator, index=index, count=count)

@@ -47,7 +47,7 @@ class Perceptual:
         if known is not None:
             found = known.inserted(found)
         signal, noise = (each.square() for each in method.schedule(t))
-        distance = self.distance(x0 * method.data_std, found * method.data_std)
+        distance = self.distance(*map(method.normalisation.restored, (x0, found)))
         return self.weight * signal / (signal + noise) * distance
 
     def on(self, rows: Tensor) -> Perceptual:

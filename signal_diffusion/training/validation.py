@@ -84,7 +84,7 @@ class Validation:
         x, present = x.to(device), None
         if self._places is not None:
             x, present = without_absent(x)
-        x0 = (self._encoding(x) if self._encoding else x) / self._method.data_std
+        x0 = self._method.normalisation.normalised(self._encoding(x) if self._encoding else x)
         noise, known = noise_for(generators, tuple(x0.shape[1:])).to(device), None
         if self._masking:
             x0, known = self._masking.of_each(x0, generators, present)

@@ -8,6 +8,7 @@ import torch
 from signal_diffusion.config import schema
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
+from signal_diffusion.diffusion.normalisation import Normalisation
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from tests.diffusion import oracles
 
@@ -23,7 +24,7 @@ def perfect(method: Method, size: float) -> torch.nn.Module:
     class Perfect(torch.nn.Module):
         def forward(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
             alpha, sigma = (value.double()[:, None] for value in method.schedule(t))
-            variances = VARIANCES * (size / method.data_std) ** 2
+            variances = VARIANCES * (size / method.normalisation.std[0][0]) ** 2
             mean = torch.zeros(LENGTH)
             x0, noise = oracles.gaussian(x.double().flatten(1), alpha, sigma, mean=mean, variances=variances, axes=AXES)
             a, b = PREDICTIONS[method.prediction](alpha, sigma)
@@ -43,7 +44,9 @@ def powers(method: Method, size: float) -> torch.Tensor:
 def test_small_data_divided_by_their_size_keep_their_power_in_every_direction(name: str) -> None:
     method, size = METHODS[name](), 0.04
     # most of the tolerance is for the error of Euler in 50 steps
-    assert powers(replace(method, data_std=size), size).numpy() == pytest.approx(1, abs=0.2)
+    assert powers(replace(method, normalisation=Normalisation(std=((size,),))), size).numpy() == pytest.approx(
+        1, abs=0.2
+    )
 
 
 def test_small_data_not_divided_by_their_size_lose_power_in_the_weakest_directions() -> None:
@@ -52,7 +55,7 @@ def test_small_data_not_divided_by_their_size_lose_power_in_the_weakest_directio
 
 
 def test_intermediate_states_have_the_size_of_the_data() -> None:
-    method, seen = replace(METHODS["rectified_flow"](), data_std=0.04), []
+    method, seen = replace(METHODS["rectified_flow"](), normalisation=Normalisation(std=((0.04,),))), []
     generator = SampleGenerator(method=method, sampling=schema.Sampling(steps=4), shape=(1, 1, LENGTH))
     samples = generator.generate(
         perfect(method, 0.04),

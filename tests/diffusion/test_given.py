@@ -8,6 +8,7 @@ import torch
 from signal_diffusion.config import schema
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
+from signal_diffusion.diffusion.normalisation import Normalisation
 from signal_diffusion.known import Known
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from tests.diffusion import oracles
@@ -24,7 +25,7 @@ VARIANCES, AXES = torch.linalg.eigh(CONDITIONAL)
 
 
 class PerfectGivenValues(torch.nn.Module):
-    """The perfect network that takes given values at the same places of all examples of size `data_std`."""
+    """The perfect network that takes given values, at the same places of all examples."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class PerfectGivenValues(torch.nn.Module):
 
 def restored(generator: SampleGenerator, network: torch.nn.Module, count: int = COUNT) -> torch.Tensor:
     """Samples given VALUES (count, LENGTH), as double, for data of size 1."""
-    shape, size = (count, 1, 1, LENGTH), generator.method.data_std
+    shape, size = (count, 1, 1, LENGTH), generator.method.normalisation.std[0][0]
     known = Known((VALUES * size).float().expand(shape), GIVEN.expand(shape))
     samples = generator.generate(network, Conditioning(known=known), range(count), batch_size=count)
     assert torch.equal(samples[:, 0, 0, GIVEN], known.values[:, 0, 0, GIVEN])
@@ -62,11 +63,11 @@ def ratio_of_variances(samples: torch.Tensor) -> float:
     return (samples[:, ~GIVEN].var(0).sum() / CONDITIONAL.trace()).item()
 
 
-@pytest.mark.parametrize("data_std", [1.0, 0.04])
+@pytest.mark.parametrize("size", [1.0, 0.04])
 @pytest.mark.parametrize("sampler", ["euler", "ddpm", "heun", "rk4", "dpm++2m"])
 @pytest.mark.parametrize("name", ["rectified_flow", "ddpm"])
-def test_a_network_that_takes_given_values_is_sampled_exactly(name: str, sampler: str, data_std: float) -> None:
-    method = replace(METHODS[name](), data_std=data_std)
+def test_a_network_that_takes_given_values_is_sampled_exactly(name: str, sampler: str, size: float) -> None:
+    method = replace(METHODS[name](), normalisation=Normalisation(std=((size,),)))
     sampling = schema.Sampling(sampler=sampler, steps=50)
     generator = SampleGenerator(method=method, sampling=sampling, shape=(1, 1, LENGTH), takes_known=True)
     samples = restored(generator, PerfectGivenValues(method))

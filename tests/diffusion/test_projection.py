@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from signal_diffusion.config import schema
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
+from signal_diffusion.diffusion.normalisation import Normalisation
 from signal_diffusion.known import Known
 from signal_diffusion.models.conditioning.attributes import Conditioning
 
@@ -43,7 +44,7 @@ def samples(network: nn.Module, generator: SampleGenerator, known: Known | None 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("name", METHODS)
 def test_an_error_outside_the_subspace_is_removed_and_changes_nothing_inside(name: str, sampler: str) -> None:
-    method = replace(METHODS[name](), data_std=0.1)
+    method = replace(METHODS[name](), normalisation=Normalisation(std=((0.1,),)))
     sampling = schema.Sampling(sampler=sampler, steps=20)
     free = SampleGenerator(method=method, sampling=sampling, shape=SHAPE)
     projecting = replace(free, project=centred)

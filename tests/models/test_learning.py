@@ -34,10 +34,10 @@ def test_samples_have_the_spectrum_of_the_training_batch(backbone, name):
     representation, x0 = examples(name, 2, window=512)
     signals, shape = name == "timeseries", tuple(x0.shape[1:])
     steps, batch = (SIGNALS if signals else IMAGES).get(backbone, FEW)
-    x0 = x0.repeat(batch // 2, 1, 1, 1) / representation.data_std
+    x0 = representation.normalisation.normalised(x0.repeat(batch // 2, 1, 1, 1))
     sizes = SIZES_FOR_SIGNALS.get(backbone, {}) if signals else {}
     model = tiny(backbone, shape, electrode_rows=signals, **sizes)
-    method = replace(rectified_flow(), data_std=representation.data_std)
+    method = replace(rectified_flow(), normalisation=representation.normalisation)
     rate = 6e-3 if backbone == "unet" else 4e-3
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
@@ -54,7 +54,7 @@ def test_samples_have_the_spectrum_of_the_training_batch(backbone, name):
     generator = SampleGenerator(method=method, sampling=Sampling(steps=25), shape=shape)
     samples = generator.generate(model.eval(), Conditioning(), range(8))
 
-    frequencies, expected = representation.mean_spectrum(x0 * representation.data_std)
+    frequencies, expected = representation.mean_spectrum(representation.normalisation.restored(x0))
     band = (frequencies >= 1) & (frequencies <= 45)
     difference = (representation.mean_spectrum(samples)[1] - expected)[band]
     assert difference.square().mean().sqrt() < 3  # dB

@@ -42,7 +42,7 @@ def dataset(trained: Trained) -> Dataset:
 
 def overfit(trained: Trained, members: Candidates) -> None:
     x, attributes = members.examples[list(range(len(members)))]
-    x0, method = x / trained.method.data_std, trained.method
+    x0, method = trained.method.normalisation.normalised(x), trained.method
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(trained.model.parameters(), lr=3e-3, fused=True)
     for _ in range(STEPS):

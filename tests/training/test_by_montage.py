@@ -14,6 +14,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.data.reference import Reference
 from signal_diffusion.diffusion.methods import rectified_flow
+from signal_diffusion.diffusion.normalisation import Normalisation
 from signal_diffusion.known import Known
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.models.denoiser import Denoiser
@@ -106,7 +107,7 @@ def masking(**table: float) -> Masking:
 
 def objective(places: Tensor | None) -> Denoising:
     return Denoising(
-        method=replace(METHOD, data_std=0.1),
+        method=replace(METHOD, normalisation=Normalisation(std=((0.1,),))),
         encoding=None,
         augmentation=Augmenting(table=schema.Augmentation(gaussian_noise_std=0.01)),
         cfg_dropout=0.2,
@@ -165,7 +166,7 @@ def test_the_validation_loss_of_mixed_examples_does_not_depend_on_the_batches(sm
     found = [
         Validation(
             Split(),  # type: ignore[arg-type]
-            replace(METHOD, data_std=0.1),
+            replace(METHOD, normalisation=Normalisation(std=((0.1,),))),
             num_examples=0,
             batch_size=size,
             seed=0,

@@ -89,7 +89,7 @@ def test_gaps_and_free_examples_keep_the_average_of_all_electrodes() -> None:
 def test_the_scale_of_x0_is_that_of_the_representation() -> None:
     signals = TimeSeries(sampling_rate=100, window=8, mean=(1.0, -2.0), std=(3.0, 5.0), limit=4.0, data_std=0.25)
     microvolts = torch.randn(2, 8)
-    x0 = signals.to_tensor(microvolts)[0] / signals.data_std
+    x0 = signals.normalisation.normalised(signals.to_tensor(microvolts)[0])
     scale, zero = signals.microvolts_of_x0()
     assert torch.allclose(x0 * scale[:, None] + zero[:, None], microvolts, atol=1e-5)
 

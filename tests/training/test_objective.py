@@ -9,12 +9,13 @@ from torch import nn
 
 from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.diffusion.methods import rectified_flow
+from signal_diffusion.diffusion.normalisation import Normalisation
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from signal_diffusion.training.objective import Denoising
 from signal_diffusion.training.validation import Validation
 
 SIZE = 0.04
-METHOD = replace(rectified_flow(), data_std=SIZE)
+METHOD = replace(rectified_flow(), normalisation=Normalisation(std=((SIZE,),)))
 DATA = SIZE * torch.randn(512, 1, 4, 16, generator=torch.Generator().manual_seed(1))
 
 

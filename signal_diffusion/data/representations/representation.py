@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from signal_diffusion.diffusion.normalisation import UNCHANGED, Normalisation
 from signal_diffusion.errors import UserError
 from signal_diffusion.randomness import Purpose, generator_for
 
@@ -93,12 +94,9 @@ class Representation(ABC):
         """Shape of one example: (C, H, W)."""
 
     @property
-    def data_std(self) -> float:
-        """Standard deviation that diffusion divides examples by, so that unit noise does not drown them.
-
-        1 (no scaling) for values that fill [-1, 1].
-        """
-        return 1.0
+    def normalisation(self) -> Normalisation:
+        """What diffusion normalises examples by; nothing, for values that fill [-1, 1]."""
+        return UNCHANGED
 
     @abstractmethod
     def to_tensor(self, signal: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from typing import Any, ClassVar, Self
 
@@ -24,7 +24,9 @@ from signal_diffusion.data.representations.representation import (
     PictureOptions,
     Representation,
 )
+from signal_diffusion.data.representations.row_moments import EvenlyKept, moments_of_rows
 from signal_diffusion.data.representations.stft import STFT, decibels, griffin_lim, power
+from signal_diffusion.diffusion.normalisation import UNCHANGED, Normalisation
 from signal_diffusion.errors import UserError
 
 __all__ = ["DbIq", "DbOnly", "DbPolar", "Spectrogram", "WithPhase"]
@@ -49,6 +51,8 @@ class Spectrogram(Representation):
     """Level at value -1, dB re 1 µV."""
     db_max: float
     """Level at value 1, dB re 1 µV."""
+    normalisation: Normalisation = UNCHANGED
+    """Mean and standard deviation of each row. Older cards do not have it; networks trained on them had none."""
 
     @property
     def layout(self) -> str:
@@ -83,16 +87,22 @@ class Spectrogram(Representation):
         window: int,
         pictures: PictureOptions = DEFAULT_PICTURES,
     ) -> Self:
-        """Set the limits to percentiles of the level (unless given), and the scale to the largest magnitude."""
+        """Set the limits to percentiles of the level (unless given), and the scale to the largest magnitude.
+
+        Rows are normalised by up to 256 of the windows.
+        """
         remaining = iter(signals)
         first = next(remaining, None)
         assert first is not None, "a training split has windows"
         transform = _transform(pictures, sampling_rate, window, first.shape[-2])
-        limits, largest = cls._measured(chain([first], remaining), transform)
+        kept = EvenlyKept()
+        limits, largest = cls._measured(kept.passing(chain([first], remaining)), transform)
         low, high = pictures.db_limits or limits
         if largest == 0 or low >= high:
             raise UserError(CONSTANT_SIGNALS)
-        return cls(transform=transform, db_min=float(low), db_max=float(high), **cls._scaled(largest))
+        found = cls(transform=transform, db_min=float(low), db_max=float(high), **cls._scaled(largest))
+        moments = moments_of_rows(kept.windows, found.to_tensor, transform.columns, found.exponents)
+        return replace(found, normalisation=moments)
 
     def parameters(self) -> dict[str, Any]:
         """The fields, and those of the transform, as JSON values."""
@@ -105,10 +115,18 @@ class Spectrogram(Representation):
         kind = Mosaic if "electrodes" in parameters else STFT
         names = {field.name for field in fields(kind)}
         transform = kind(**{name: value for name, value in parameters.items() if name in names})
-        return cls(transform=transform, **{name: value for name, value in parameters.items() if name not in names})
+        own = {name: value for name, value in parameters.items() if name not in names}
+        if "normalisation" in own:
+            own["normalisation"] = Normalisation.from_json(own["normalisation"])
+        return cls(transform=transform, **own)
+
+    @property
+    def exponents(self) -> tuple[float, ...]:
+        """Exponent by which each channel is companded, which diffusion expands: 1 for those that are not."""
+        return (1.0,)
 
     @classmethod
-    def _scaled(cls, largest: float) -> dict[str, float]:
+    def _scaled(cls, largest: float) -> dict[str, Any]:
         """Fields that depend on the largest magnitude in µV."""
         return {}
 
@@ -211,7 +229,7 @@ class WithPhase(Spectrogram):
         return self._spectrum(first, second)
 
     @classmethod
-    def _scaled(cls, largest: float) -> dict[str, float]:
+    def _scaled(cls, largest: float) -> dict[str, Any]:
         return {"scale": largest}
 
     @abstractmethod
@@ -234,6 +252,11 @@ class DbIq(WithPhase):
 
     name: ClassVar[str] = "db-iq"
     planes: ClassVar[tuple[str, ...]] = ("dB", "I", "Q")
+
+    @property
+    def exponents(self) -> tuple[float, ...]:
+        """Diffusion sees linear amplitudes: companded Gaussian ones have two peaks, and errors grow when expanded."""
+        return (1.0, self.exponent, self.exponent)
 
     def _channels(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
         return self._companded(spectrum.real), self._companded(spectrum.imag)

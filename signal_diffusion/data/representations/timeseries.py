@@ -18,6 +18,7 @@ from signal_diffusion.data.representations.representation import (
     Representation,
 )
 from signal_diffusion.data.representations.stft import STFT, decibels
+from signal_diffusion.diffusion.normalisation import Normalisation
 from signal_diffusion.errors import UserError
 
 __all__ = ["TimeSeries"]
@@ -85,6 +86,11 @@ class TimeSeries(Representation):
         """Turn (*, 1, electrodes, window) into µV (*, electrodes, window), exactly."""
         mean, scale = self._moments(tensor)
         return tensor.float().squeeze(-3) * scale + mean
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Divided by the standard deviation of all values."""
+        return Normalisation(std=((self.data_std,),))
 
     def microvolts_of_x0(self) -> tuple[Tensor, Tensor]:
         """µV that one unit of `tensor / data_std` means, and µV of its zero, (electrodes,) each."""

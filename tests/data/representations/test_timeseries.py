@@ -36,10 +36,6 @@ def test_older_cards_without_data_std_are_not_scaled() -> None:
     assert TimeSeries.from_parameters(parameters).data_std == 1
 
 
-def test_only_time_series_are_scaled() -> None:
-    assert [name for name, each in REPRESENTATIONS.items() if "data_std" in vars(each)] == ["timeseries"]
-
-
 @pytest.mark.parametrize(("name", "value"), [*((name, 0.0) for name in REPRESENTATIONS), ("timeseries", 5.1)])
 def test_constant_signals_are_refused_by_every_representation(name: str, value: float) -> None:
     signals = torch.full((4, 3, 1024), value)

@@ -1,0 +1,61 @@
+"""Mean and standard deviation of each row of spectrograms, measured on a part of the training windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from signal_diffusion.diffusion.normalisation import Normalisation
+
+__all__ = ["EvenlyKept", "moments_of_rows"]
+
+MOST = 256
+"""Windows that are kept: 40 MB of 19 electrodes and 2048 samples."""
+DIGITS = 6
+"""Significant ones, in the card."""
+
+
+class EvenlyKept:
+    """Up to `MOST` of the windows that pass by, evenly spread over all, whose number is not known before."""
+
+    def __init__(self) -> None:
+        self.windows: list[Tensor] = []
+        self._every, self._seen = 1, 0
+
+    def passing(self, signals: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The same signals (n, electrodes, window)."""
+        for signal in signals:
+            for window in signal:
+                if self._seen % self._every == 0:
+                    self.windows.append(window.float().clone())
+                if len(self.windows) > MOST:
+                    self.windows, self._every = self.windows[::2], 2 * self._every
+                self._seen += 1
+            yield signal
+
+
+def moments_of_rows(
+    windows: Iterable[Tensor], to_tensor: Callable[[Tensor], Tensor], columns: int, exponent: tuple[float, ...]
+) -> Normalisation:
+    """The normalisation by mean and standard deviation over windows, examples and the first columns.
+
+    A row that is constant, such as the imaginary part at 0 Hz, has a standard deviation of 1.
+    """
+    expand, count = Normalisation(exponent=exponent).expanded, 0
+    total = squares = torch.zeros((), dtype=torch.float64)  # (C, H)
+    for window in windows:
+        tensor = to_tensor(window)
+        values = expand(tensor.double().reshape(-1, *tensor.shape[-3:])[..., :columns])  # (examples, C, H, columns)
+        total, squares = total + values.sum((0, 3)), squares + values.square().sum((0, 3))
+        count += values.shape[0] * values.shape[3]
+    mean = total / count
+    variance = squares / count - mean.square()
+    # what is left of a constant row is rounding
+    std = torch.where(variance > 1e-12 * squares / count, variance.clamp(min=0).sqrt(), 1.0)
+    return Normalisation(mean=_rounded(mean), std=_rounded(std), exponent=exponent)
+
+
+def _rounded(values: Tensor) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(f"{value:.{DIGITS}g}") for value in row) for row in values.tolist())

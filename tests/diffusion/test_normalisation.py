@@ -1,0 +1,42 @@
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from signal_diffusion.diffusion.normalisation import UNCHANGED, Normalisation
+
+ROWS = Normalisation(mean=((0.2, -0.1), (0.0, 0.01)), std=((0.5, 0.1), (0.02, 1e-5)), exponent=(1.0, 0.25))
+
+
+def test_x0_is_expanded_and_z_scored_row_by_row() -> None:
+    x = torch.tensor([[[0.7, 0.2], [0.0, 0.1]], [[0.5, -0.5], [0.1, 0.0]]], dtype=torch.float64)  # (C, H, W)
+    expected = [[[1.0, 0.0], [1.0, 2.0]], [[0.0625 / 0.02, -0.0625 / 0.02], [(1e-4 - 0.01) / 1e-5, -0.01 / 1e-5]]]
+    assert torch.allclose(ROWS.normalised(x), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_restored_is_the_example(dtype: torch.dtype) -> None:
+    x = torch.rand(5, 2, 2, 7, generator=torch.Generator().manual_seed(0), dtype=dtype) * 2 - 1
+    found = ROWS.restored(ROWS.normalised(x))
+    assert torch.allclose(ROWS.expanded(found), ROWS.expanded(x), atol=1e-7)  # rounded next to the mean
+    assert torch.equal(UNCHANGED.restored(UNCHANGED.normalised(x)), x) and torch.equal(UNCHANGED.normalised(x), x)
+
+
+def test_it_is_the_same_from_json() -> None:
+    assert Normalisation.from_json(json.loads(json.dumps(asdict(ROWS)))) == ROWS
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"std": ((0.0,),)},
+        {"std": ((float("inf"),),)},
+        {"mean": ((float("nan"),),)},
+        {"mean": ((0.0, 0.0),)},
+        {"exponent": (-1.0,)},
+    ],
+)
+def test_what_does_not_fit_together_is_refused(fields: dict[str, tuple[object, ...]]) -> None:
+    with pytest.raises(ValueError, match="mean and std"):
+        Normalisation(**fields)  # type: ignore[arg-type]
