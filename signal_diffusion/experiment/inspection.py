@@ -16,6 +16,8 @@ from signal_diffusion.config.autoencoder_tables import AutoencoderExperiment
 from signal_diffusion.config.warnings import Extent, Finding, findings_in
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.loaders import evenly_spaced
+from signal_diffusion.data.representations.pictures import Picture
+from signal_diffusion.diffusion.normalisation import UNCHANGED
 from signal_diffusion.experiment.conditions import attributes_of, caption_of
 from signal_diffusion.experiment.dataset import (
     Dataset,
@@ -156,7 +158,17 @@ def findings_on(
     if isinstance(experiment, schema.Experiment):
         extent = replace(extent, num_unlabelled=_num_unlabelled(experiment, dataset))
     about_weights = _about_pretrained(pretrained, experiment, dataset.card) if pretrained else []
-    return [*about_weights, *findings_in(experiment, extent)]
+    return [*about_weights, *_about_normalisation(experiment, dataset), *findings_in(experiment, extent)]
+
+
+def _about_normalisation(experiment: schema.Experiment | AutoencoderExperiment, dataset: Dataset) -> list[Finding]:
+    """A warning about a dataset that `prepare` wrote before it measured the spread of examples."""
+    on_latents = isinstance(experiment, AutoencoderExperiment) or experiment.model.autoencoder.enabled
+    known = on_latents or isinstance(dataset.representation, Picture)
+    if known or dataset.representation.normalisation != UNCHANGED:
+        return []
+    advice = "prepare the dataset again, since noise drowns most of such examples, unless you go on with an older run"
+    return [("data.paths.root", f"the card does not say what to normalise examples by; {advice}")]
 
 
 def _about_pretrained(

@@ -184,6 +184,24 @@ def test_unlabelled_examples_of_a_class_conditional_model_are_counted(
     assert not findings_on(experiment, replace(dataset, root=synthetic_dataset))
 
 
+@pytest.mark.parametrize(("name", "entry"), [("db-iq", "normalisation"), ("timeseries", "data_std")])
+def test_datasets_of_older_versions_that_do_not_say_how_to_normalise_are_named(
+    name: str, entry: str, datasets: dict[str, Path], experiment_file: Path
+) -> None:
+    small = ["data.loading.batch_size=1", "validation_rules.warn_if_batch_size_small=1"]
+    paths = [f"data.representation={name}", f"data.paths.root={datasets[name]}"]
+    experiment = load_experiment(experiment_file, [*paths, *small])
+    card = DatasetCard.load(datasets[name])
+    dataset = Dataset(data=experiment.data, root=datasets[name], card=card)
+    assert not findings_on(experiment, dataset)
+    parameters = {key: value for key, value in card.representation["parameters"].items() if key != entry}
+    older = replace(card, representation=card.representation | {"parameters": parameters})
+
+    [(key, message)] = findings_on(experiment, replace(dataset, card=older))
+
+    assert key == "data.paths.root" and "prepare the dataset again" in message
+
+
 def test_training_and_config_check_give_each_warning_once_with_file_or_override(
     experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
