@@ -16,7 +16,7 @@ from tests.data.preparing.test_prepare import contents
 from tests.small_disk import mounted, remount
 
 pytestmark = [pytest.mark.chaos, pytest.mark.processes]
-FEW_AND_MANY = pytest.mark.parametrize("times", [2, pytest.param(40, marks=pytest.mark.slow)])
+FEW_AND_MANY = pytest.mark.parametrize("times", [1, pytest.param(40, marks=pytest.mark.slow)])
 PAGE = 4096  # bytes
 
 
