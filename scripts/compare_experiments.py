@@ -91,8 +91,8 @@ def _train(config: Path, run: Path, overrides: Sequence[str], seconds: float) ->
             raise UserError(f"{run}: the training failed; see {run / 'log.txt'}")
 
 
-def _judged(run: Path, num: int) -> dict[str, float]:
-    """Weights, steps, the error of x0, and the ratios of the quick report on the validation split."""
+def _judged(run: Path, num: int) -> dict[str, float | None]:
+    """Weights, steps, the error of x0, and the ratios of the quick report on the validation split; None = has none."""
     trained = load_trained(run)
     paths, report = trained.experiment.data.paths, run / "report"
     command = ["evaluate", "windows", str(run), "--real", f"{paths.root}:{paths.val}", "--quick", "--num", str(num)]
@@ -102,13 +102,16 @@ def _judged(run: Path, num: int) -> dict[str, float]:
         "weights": sum(parameter.numel() for parameter in trained.model.parameters()),
         "steps": step_of(trained.checkpoint),
         "x0 loss": measured(trained.checkpoint, [], "x0_loss")[0],
-    } | {name: metrics[name]["ratio"] for name in METRICS}
+    } | {name: metrics.get(name, {}).get("ratio") for name in METRICS}
 
 
-def _cell(values: Sequence[float]) -> str:
-    """The mean of several seeds and its spread."""
-    text = f"{statistics.mean(values):.4g}"
-    return f"{text} ± {statistics.stdev(values):.2g}" if len(values) > 1 else text
+def _cell(values: Sequence[float | None]) -> str:
+    """The mean of several seeds and its spread; "–" if one has no value, as CorrF of single electrodes."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "–"
+    text = f"{statistics.mean(known):.4g}"
+    return f"{text} ± {statistics.stdev(known):.2g}" if len(known) > 1 else text
 
 
 if __name__ == "__main__":
