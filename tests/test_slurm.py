@@ -15,10 +15,14 @@ import pytest
 
 from signal_diffusion.data.preparing.prepare import prepare
 from signal_diffusion.training.diffusion import train
+from signal_diffusion.training.encoding import encode
 from tests.data.preparing.options import OPTIONS
 from tests.data.preparing.test_prepare import bids, contents, ten_subjects  # noqa: F401  # fixtures
 from tests.training.processes import several_processes
 from tests.training.runs import largest_difference, metrics_of
+from tests.training.test_encoding import contents as contents_of_cache
+from tests.training.test_encoding import wanted
+from tests.training.test_latent_runs import vae  # noqa: F401  # a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 ROOT = Path(__file__).parents[1]
@@ -157,3 +161,19 @@ def test_the_jobs_of_an_array_prepare_what_one_process_does(
     wait_until(lambda: state_of(merged)[0] == "COMPLETED")
     prepare([bids], tmp_path / "one", OPTIONS)
     assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
+def test_the_jobs_of_an_array_encode_what_one_process_does(
+    submit: Callable[..., str],
+    experiment_file: Path,
+    vae: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    sets = {name: wanted(vae, tmp_path / name) for name in ("jobs", "one")}
+    words = [word for override in sets["jobs"] for word in ("--set", override)]
+    job = submit("encode", ("--array=1-2",), experiment_file, *words, "--shard", "%a/2")
+    wait_until(lambda: not answer("squeue", "--noheader", "--jobs", job))
+    encode(experiment_file, sets["one"], say=lambda _: None, progress=lambda *_: None)
+    assert contents_of_cache(tmp_path / "jobs") == contents_of_cache(tmp_path / "one")
+    logs = [path.read_text() for path in sorted((tmp_path / "logs").glob("*-0.log"))]
+    assert len(logs) == 2 and all("examples of train: encoded" in log for log in logs)
