@@ -28,7 +28,9 @@ def gpu_check():
 @pytest.mark.slow
 def test_all_checks_pass_on_the_cpu_and_are_in_the_report(gpu_check, tmp_path: Path, monkeypatch, capsys):
     output = tmp_path / "report.json"
-    monkeypatch.setattr("sys.argv", ["gpu_check", "--device", "cpu", "--tiny", "--output", str(output)])
+    monkeypatch.setattr(
+        "sys.argv", ["gpu_check", "--device", "cpu", "--tiny", "--minutes", "60", "--output", str(output)]
+    )
 
     assert gpu_check.main() == 0
 

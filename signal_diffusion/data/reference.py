@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,11 +36,11 @@ class Reference:
         return x0 - average[:, :, None] / scale
 
 
-def reference_of(card: DatasetCard, signals: Representation) -> Reference | None:
+def reference_of(card: DatasetCard, signals: Representation, spectrum: Sequence[float] = ()) -> Reference | None:
     """The reference of time series; None if its electrodes are not all in the dataset, or it has none.
 
-    `signals` is what makes the dataset's examples. Recordings with electrodes marked as bad are an exception: their
-    average is over the good ones.
+    `signals` is what makes the dataset's examples; x0 is divided by `spectrum`, see `Normalisation`. Recordings with
+    electrodes marked as bad are an exception: their average is over the good ones.
     """
     name = str(card.preprocessing.get("reference", "none"))
     if not isinstance(signals, TimeSeries) or name == "none":
@@ -47,4 +48,7 @@ def reference_of(card: DatasetCard, signals: Representation) -> Reference | None
     named = card.channels if name == "average" else channel_names(name)
     if not set(named) <= set(card.channels):
         return None
-    return Reference(torch.tensor([each in named for each in card.channels]), *signals.microvolts_of_x0())
+    scale, zero = signals.microvolts_of_x0()
+    if spectrum:  # the same of all electrodes, so averages stay averages; a constant is a multiple of the first cosine
+        zero = zero / spectrum[0]
+    return Reference(torch.tensor([each in named for each in card.channels]), scale, zero)

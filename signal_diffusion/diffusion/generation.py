@@ -101,6 +101,17 @@ class SampleGenerator:
         sampling = dataclasses.replace(self.sampling, guidance_scale=guidance_scale, guidance_type=kind, seed=seed)
         return dataclasses.replace(self, sampling=sampling)
 
+    def check_takes_given(self) -> None:
+        """Raise a `UserError` if no part of a sample can be given, as restoring and long recordings do.
+
+        Coloured noise of given values would have to fit that of the others, which the network does not tell.
+        """
+        if self.method.normalisation.spectrum:
+            raise UserError(
+                '[model.diffusion] noise: a model that was trained with "coloured" noise generates whole windows only; '
+                'to restore or continue signals, train with "white" noise, best with [training.masking]'
+            )
+
     @torch.no_grad()
     def generate(
         self,
@@ -135,6 +146,8 @@ class SampleGenerator:
         """
         own, times, parts = sampler_of(self.sampling), times_of(self.method, self.sampling), []
         normalisation = self.method.normalisation
+        if cond.known:
+            self.check_takes_given()
         if self.places is not None:
             cond = cond.with_places(self.places.expand(len(indices), -1, -1))
         for start in range(0, len(indices), batch_size):

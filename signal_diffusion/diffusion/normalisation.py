@@ -1,6 +1,8 @@
-"""How examples become the x0 of diffusion, whose noise is standard normal: expanded, then z-scored.
+"""How examples become the x0 of diffusion, whose noise is standard normal: expanded, z-scored, and whitened in time.
 
 Without it, noise drowns what is small: the weak rhythms of a spectrum, or all of a signal whose range an artefact sets.
+Signals lose their fast rhythms first, since their power falls with the frequency; whitened, all frequencies have the
+same signal-to-noise ratio at each time (Falck et al., https://arxiv.org/abs/2505.11278).
 """
 
 from __future__ import annotations
@@ -12,14 +14,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-__all__ = ["UNCHANGED", "Normalisation"]
+__all__ = ["UNCHANGED", "Normalisation", "cosines"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """x0 = (e(x) - mean) / std of examples x (*, C, H, W), with e(x) = sign(x) · |x| ** (1 / exponent).
+    """x0 = w((e(x) - mean) / std) of examples x (*, C, H, W), with e(x) = sign(x) · |x| ** (1 / exponent).
 
-    Mean and standard deviation are (C or 1, H or 1), of each row or the same for all; the exponent (C or 1).
+    Mean and standard deviation are (C or 1, H or 1), of each row or the same for all; the exponent (C or 1). w divides
+    the discrete cosine transform along W by `spectrum`, (W,), and transforms back.
 
     Raises ValueError if they do not fit together, or if exponents or standard deviations are not above zero.
     """
@@ -28,28 +31,30 @@ class Normalisation:
     std: tuple[tuple[float, ...], ...] = ((1.0,),)
     exponent: tuple[float, ...] = (1.0,)
     """Of the power law by which channels are companded: 1 for those that are not."""
+    spectrum: tuple[float, ...] = ()
+    """Standard deviation of each coefficient of the orthonormal DCT-II; () = not whitened."""
 
     def __post_init__(self) -> None:
-        mean, std, exponent = map(torch.tensor, (self.mean, self.std, self.exponent))
-        positive = (each.isfinite().all() and (each > 0).all() for each in (std, exponent))
-        if not (mean.shape == std.shape and mean.isfinite().all() and all(positive)):
-            raise ValueError("mean and std have to be of the same shape and finite, std and exponent above zero")
+        mean, *others = map(torch.tensor, (self.mean, self.std, self.exponent, self.spectrum))
+        positive = (each.isfinite().all() and (each > 0).all() for each in others)
+        if not (mean.shape == others[0].shape and mean.isfinite().all() and all(positive)):
+            raise ValueError("mean and std have to be of one shape, all values finite, and all but means above zero")
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
         """The same from JSON, which turns tuples into lists."""
-        rows = {name: tuple(map(tuple, fields[name])) for name in ("mean", "std")}
-        return cls(**rows, exponent=tuple(fields["exponent"]))
+        mean, std = (tuple(map(tuple, fields[name])) for name in ("mean", "std"))
+        return cls(mean=mean, std=std, exponent=tuple(fields["exponent"]), spectrum=tuple(fields["spectrum"]))
 
     def normalised(self, x: Tensor) -> Tensor:
         """The x0 of examples."""
         mean, std, _ = _tensors(self, x.dtype, x.device)
-        return (self.expanded(x) - mean) / std
+        return self.whitened((self.expanded(x) - mean) / std)
 
     def restored(self, x0: Tensor) -> Tensor:
         """The examples of x0, the inverse of `normalised`."""
         mean, std, exponent = _tensors(self, x0.dtype, x0.device)
-        x = x0 * std + mean
+        x = self.coloured(x0) * std + mean
         return x if self._is_linear else x.sign() * x.abs() ** exponent
 
     def expanded(self, x: Tensor) -> Tensor:
@@ -58,6 +63,14 @@ class Normalisation:
             return x
         *_, exponent = _tensors(self, x.dtype, x.device)
         return x.sign() * x.abs() ** (1 / exponent)
+
+    def whitened(self, x: Tensor) -> Tensor:
+        """w(x)."""
+        return x @ _filters(self.spectrum, x.dtype, x.device)[0] if self.spectrum else x
+
+    def coloured(self, x: Tensor) -> Tensor:
+        """The inverse of w: of white noise, noise with the mean spectrum of the data."""
+        return x @ _filters(self.spectrum, x.dtype, x.device)[1] if self.spectrum else x
 
     @property
     def _is_linear(self) -> bool:
@@ -68,9 +81,25 @@ UNCHANGED = Normalisation()
 """Of examples that are x0 themselves."""
 
 
+def cosines(size: int) -> Tensor:
+    """The orthonormal DCT-II of signals x (*, size) is x @ cosines(size); (size, size) float64."""
+    time, number = torch.arange(size, dtype=torch.float64)[:, None] + 0.5, torch.arange(size)
+    basis = (torch.pi / size * time * number).cos() * (2 / size) ** 0.5
+    basis[:, 0] /= 2**0.5
+    return basis
+
+
 @lru_cache(maxsize=16)
 def _tensors(normalisation: Normalisation, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and standard deviation (C or 1, H or 1, 1), and exponent (C or 1, 1, 1)."""
     fields = normalisation.mean, normalisation.std, normalisation.exponent
     mean, std, exponent = (torch.tensor(each, dtype=dtype, device=device)[..., None] for each in fields)
     return mean, std, exponent[..., None]
+
+
+@lru_cache(maxsize=4)
+def _filters(spectrum: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The symmetric matrices of w and of its inverse, (W, W)."""
+    basis, std = cosines(len(spectrum)), torch.tensor(spectrum, dtype=torch.float64)
+    white, coloured = (basis * each @ basis.T for each in (1 / std, std))
+    return white.to(device, dtype), coloured.to(device, dtype)

@@ -56,8 +56,21 @@ ELECTRODES = "[model.conditioning] electrodes"
 
 
 def method_on(model: schema.Model, card: DatasetCard) -> Method:
-    """The method of [model.diffusion], with the normalisation of its examples; latents are normalised already."""
+    """The method of [model.diffusion], with the normalisation of its examples; latents are normalised already.
+
+    Raises
+    ------
+    UserError
+        If the noise is to have the spectrum of signals, which the card of an older version does not have.
+    """
     normalisation = UNCHANGED if model.autoencoder.enabled else representation_of(card).normalisation
+    if model.diffusion.noise == "white":
+        normalisation = dataclasses.replace(normalisation, spectrum=())
+    elif not normalisation.spectrum:
+        raise UserError(
+            "[model.diffusion] noise: the dataset's card has no spectrum for coloured noise (an earlier version wrote "
+            'it); prepare the dataset again, or use "white"'
+        )
     return dataclasses.replace(method_of(model.diffusion), normalisation=normalisation)
 
 
@@ -69,7 +82,8 @@ def projection_of(
     Recordings that lack electrodes have averages of their own, which say nothing about all electrodes together.
     """
     unknown = model.autoencoder.enabled or absent_electrodes(card)
-    reference = None if unknown else reference_of(card, representation)
+    spectrum = representation.normalisation.spectrum if model.diffusion.noise == "coloured" else ()
+    reference = None if unknown else reference_of(card, representation, spectrum)
     return reference.taken_off if reference else None
 
 

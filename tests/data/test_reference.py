@@ -24,20 +24,27 @@ def card(datasets: dict[str, Path]) -> DatasetCard:
 
 def microvolts(card: DatasetCard, x0: torch.Tensor) -> torch.Tensor:
     representation = representation_of(card)
-    return representation.to_signal(x0 * representation.data_std)
+    return representation.to_signal(representation.normalisation.restored(x0))
+
+
+def spectrum_of(card: DatasetCard) -> tuple[float, ...]:
+    """That of coloured noise: the reference is taken off whitened x0 as off any other."""
+    spectrum = representation_of(card).normalisation.spectrum
+    assert len(spectrum) == card.shape[2]
+    return spectrum
 
 
 def test_windows_with_the_average_reference_stay_as_they_are(card: DatasetCard) -> None:
-    reference, representation = reference_of(card, representation_of(card)), representation_of(card)
+    reference, representation = reference_of(card, representation_of(card), spectrum_of(card)), representation_of(card)
     assert reference is not None
     signals = 5 * torch.randn(4, *card.shape[1:], generator=torch.Generator().manual_seed(0))
-    x0 = representation.to_tensor(signals - signals.mean(1, keepdim=True)) / representation.data_std
+    x0 = representation.normalisation.normalised(representation.to_tensor(signals - signals.mean(1, keepdim=True)))
 
     torch.testing.assert_close(reference.taken_off(x0), x0, atol=1e-4, rtol=0)
 
 
 def test_the_average_is_that_of_microvolts_not_of_scaled_values(card: DatasetCard) -> None:
-    reference = reference_of(card, representation_of(card))
+    reference = reference_of(card, representation_of(card), spectrum_of(card))
     assert reference is not None
     x0 = torch.randn(3, *card.shape, generator=torch.Generator().manual_seed(0))
 
@@ -49,7 +56,7 @@ def test_the_average_is_that_of_microvolts_not_of_scaled_values(card: DatasetCar
 
 def test_electrodes_that_are_the_reference_average_to_zero(card: DatasetCard) -> None:
     first, _, third = card.channels[:3]
-    reference = reference_of(with_reference(card, f"{first},{third}"), representation_of(card))
+    reference = reference_of(with_reference(card, f"{first},{third}"), representation_of(card), spectrum_of(card))
     assert reference is not None
     x0 = torch.randn(3, *card.shape, generator=torch.Generator().manual_seed(0))
 

@@ -8,7 +8,7 @@ import torch
 from signal_diffusion.config import schema
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
-from signal_diffusion.diffusion.normalisation import Normalisation
+from signal_diffusion.diffusion.normalisation import Normalisation, cosines
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from tests.diffusion import oracles
 
@@ -16,26 +16,30 @@ LENGTH, COUNT = 32, 2000
 COVARIANCE = oracles.autoregression((1.2, -0.6), LENGTH)
 COVARIANCE /= COVARIANCE.diagonal().mean()
 VARIANCES, AXES = torch.linalg.eigh(COVARIANCE)  # 0.1 to 7 of the mean
+SPECTRUM = tuple((cosines(LENGTH).T @ COVARIANCE @ cosines(LENGTH)).diagonal().sqrt().tolist())
+DEFAULTS = schema.Sampling()
 
 
 def perfect(method: Method, size: float) -> torch.nn.Module:
     """The perfect network for Gaussian data of standard deviation `size`, with the prediction of `method`."""
+    normalised = method.normalisation.normalised
+    covariance = normalised(normalised(size**2 * COVARIANCE[None]).mT)[0]  # of x0
+    variances, axes = torch.linalg.eigh(covariance)
 
     class Perfect(torch.nn.Module):
         def forward(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
             alpha, sigma = (value.double()[:, None] for value in method.schedule(t))
-            variances = VARIANCES * (size / method.normalisation.std[0][0]) ** 2
             mean = torch.zeros(LENGTH)
-            x0, noise = oracles.gaussian(x.double().flatten(1), alpha, sigma, mean=mean, variances=variances, axes=AXES)
+            x0, noise = oracles.gaussian(x.double().flatten(1), alpha, sigma, mean=mean, variances=variances, axes=axes)
             a, b = PREDICTIONS[method.prediction](alpha, sigma)
             return (a * x0 + b * noise).float().view_as(x)
 
     return Perfect()
 
 
-def powers(method: Method, size: float) -> torch.Tensor:
-    """Power of samples divided by that of the data, along each axis, with the default sampling options."""
-    generator = SampleGenerator(method=method, sampling=schema.Sampling(), shape=(1, 1, LENGTH))
+def powers(method: Method, size: float, sampling: schema.Sampling = DEFAULTS) -> torch.Tensor:
+    """Power of samples divided by that of the data, along each axis."""
+    generator = SampleGenerator(method=method, sampling=sampling, shape=(1, 1, LENGTH))
     samples = generator.generate(perfect(method, size), Conditioning(), range(COUNT), batch_size=COUNT)
     return (samples.flatten(1).double() @ AXES).square().mean(0) / (VARIANCES * size**2)
 
@@ -47,6 +51,14 @@ def test_small_data_divided_by_their_size_keep_their_power_in_every_direction(na
     assert powers(replace(method, normalisation=Normalisation(std=((size,),))), size).numpy() == pytest.approx(
         1, abs=0.2
     )
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler-stochastic", "ddim", "ddpm", "heun", "rk4", "dpm++2m"])
+@pytest.mark.parametrize("name", ["rectified_flow", "ddpm"])
+def test_whitened_data_keep_their_power_in_every_direction_in_few_steps(name: str, sampler: str) -> None:
+    method = replace(METHODS[name](), normalisation=Normalisation(std=((0.04,),), spectrum=SPECTRUM))
+    sampling = schema.Sampling(sampler=sampler, steps=20)  # noise has the spectrum of the data from the start
+    assert powers(method, 0.04, sampling).numpy() == pytest.approx(1, abs=0.3)
 
 
 def test_small_data_not_divided_by_their_size_lose_power_in_the_weakest_directions() -> None:

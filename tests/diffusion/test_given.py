@@ -9,10 +9,11 @@ from signal_diffusion.config import schema
 from signal_diffusion.diffusion.generation import SampleGenerator
 from signal_diffusion.diffusion.methods import METHODS, PREDICTIONS, Method
 from signal_diffusion.diffusion.normalisation import Normalisation
+from signal_diffusion.errors import UserError
 from signal_diffusion.known import Known
 from signal_diffusion.models.conditioning.attributes import Conditioning
 from tests.diffusion import oracles
-from tests.diffusion.test_generation import COVARIANCE, LENGTH, perfect
+from tests.diffusion.test_generation import COVARIANCE, LENGTH, SPECTRUM, perfect
 
 COUNT = 300
 GIVEN = torch.rand(LENGTH, generator=torch.Generator().manual_seed(0)) < 0.4
@@ -98,6 +99,13 @@ def test_a_sample_given_values_does_not_depend_on_the_rest_of_the_batch(takes_kn
     network = PerfectGivenValues(method) if takes_known else perfect(method, 1.0)
     few, many = restored(generator, network, 2), restored(generator, network, 5)
     assert torch.allclose(few, many[:2], atol=1e-5)
+
+
+def test_nothing_is_given_to_a_network_of_coloured_noise() -> None:
+    method = replace(METHODS["rectified_flow"](), normalisation=Normalisation(spectrum=SPECTRUM))
+    generator = SampleGenerator(method=method, sampling=schema.Sampling(steps=2), shape=(1, 1, LENGTH))
+    with pytest.raises(UserError, match=r"^\[model.diffusion\] noise: .* generates whole windows only; .* \"white\""):
+        restored(generator, perfect(method, 1.0), 2)
 
 
 def test_guidance_leaves_given_values_in_place() -> None:

@@ -3,8 +3,9 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from scipy.fft import dct
 
-from signal_diffusion.diffusion.normalisation import UNCHANGED, Normalisation
+from signal_diffusion.diffusion.normalisation import UNCHANGED, Normalisation, cosines
 
 ROWS = Normalisation(mean=((0.2, -0.1), (0.0, 0.01)), std=((0.5, 0.1), (0.02, 1e-5)), exponent=(1.0, 0.25))
 
@@ -24,7 +25,22 @@ def test_what_is_restored_is_the_example(dtype: torch.dtype) -> None:
 
 
 def test_it_is_the_same_from_json() -> None:
-    assert Normalisation.from_json(json.loads(json.dumps(asdict(ROWS)))) == ROWS
+    for each in (ROWS, Normalisation(spectrum=(1.0, 2.0))):
+        assert Normalisation.from_json(json.loads(json.dumps(asdict(each)))) == each
+
+
+def test_the_transform_is_scipys() -> None:
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert (x @ cosines(8)).numpy() == pytest.approx(dct(x.numpy(), norm="ortho"))
+
+
+def test_whitening_divides_by_the_spectrum_and_can_be_undone() -> None:
+    spectrum = tuple(10 / (1 + k) for k in range(16))
+    whitening = Normalisation(std=((0.04,),), spectrum=spectrum)
+    x = torch.randn(2, 1, 3, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x0 = whitening.normalised(x)
+    assert (x0 @ cosines(16)).numpy() == pytest.approx((x / 0.04 @ cosines(16) / torch.tensor(spectrum)).numpy())
+    assert whitening.restored(x0).numpy() == pytest.approx(x.numpy())
 
 
 @pytest.mark.parametrize(
@@ -35,8 +51,9 @@ def test_it_is_the_same_from_json() -> None:
         {"mean": ((float("nan"),),)},
         {"mean": ((0.0, 0.0),)},
         {"exponent": (-1.0,)},
+        {"spectrum": (1.0, 0.0)},
     ],
 )
 def test_what_does_not_fit_together_is_refused(fields: dict[str, tuple[object, ...]]) -> None:
-    with pytest.raises(ValueError, match="mean and std"):
+    with pytest.raises(ValueError, match="mean and std have"):
         Normalisation(**fields)  # type: ignore[arg-type]

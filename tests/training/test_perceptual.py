@@ -17,6 +17,7 @@ from signal_diffusion.data.augmentation import Augmenting
 from signal_diffusion.data.representations.pictures import Picture
 from signal_diffusion.data.representations.timeseries import TimeSeries
 from signal_diffusion.diffusion.methods import PREDICTIONS, ddpm, rectified_flow
+from signal_diffusion.diffusion.normalisation import Normalisation
 from signal_diffusion.errors import UserError
 from signal_diffusion.experiment.loading import load_autoencoder_experiment, load_experiment
 from signal_diffusion.known import Known
@@ -45,7 +46,7 @@ def loss_of(representation: Any = SIGNALS, **table: Any) -> Perceptual:
 @pytest.mark.parametrize("build", [rectified_flow, ddpm])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_perfect_prediction_has_no_loss_and_any_other_a_finite_gradient(build: Any, prediction: str) -> None:
-    method = replace(build(prediction=prediction), normalisation=SIGNALS.normalisation)
+    method = replace(build(prediction=prediction), normalisation=Normalisation(std=((SIZE,),)))
     xt, target = method.add_noise(X0, NOISE, TIMES), method.target(X0, NOISE, TIMES)
     assert loss_of()(method, xt, target, X0, TIMES).max() < 1e-3 * WEIGHT
 
@@ -59,7 +60,7 @@ def test_a_perfect_prediction_has_no_loss_and_any_other_a_finite_gradient(build:
 @pytest.mark.parametrize("build", [rectified_flow, ddpm])
 def test_the_weight_is_the_share_of_x0_in_the_power_of_the_input(build: Any) -> None:
     """An x0 of half the amplitude has the distance 1/2 + ln 2; what is left is the weight."""
-    method = replace(build(prediction="sample"), normalisation=SIGNALS.normalisation)
+    method = replace(build(prediction="sample"), normalisation=Normalisation(std=((SIZE,),)))
     halved = SIGNALS.to_tensor(SIGNAL / 2) / SIZE
     alpha, sigma = method.schedule(TIMES)
 
@@ -71,7 +72,7 @@ def test_the_weight_is_the_share_of_x0_in_the_power_of_the_input(build: Any) -> 
 
 
 def test_given_values_are_no_errors() -> None:
-    method = replace(rectified_flow(prediction="sample"), normalisation=SIGNALS.normalisation)
+    method = replace(rectified_flow(prediction="sample"), normalisation=Normalisation(std=((SIZE,),)))
     xt, wrong = method.add_noise(X0, NOISE, TIMES), X0 + 1
     mask = torch.zeros_like(X0, dtype=torch.bool)
     mask[:2] = True
@@ -81,7 +82,7 @@ def test_given_values_are_no_errors() -> None:
 
 def test_absent_electrodes_are_no_part_of_it() -> None:
     """The known answer of half the amplitude, over the electrodes that are there; see above."""
-    method = replace(rectified_flow(prediction="sample"), normalisation=SIGNALS.normalisation)
+    method = replace(rectified_flow(prediction="sample"), normalisation=Normalisation(std=((SIZE,),)))
     rows = torch.tensor([True, False, True])
     x0, halved = (SIGNALS.to_tensor(each)[:, :, rows] / SIZE for each in (SIGNAL, SIGNAL / 2))
     prediction = halved.requires_grad_()
@@ -94,7 +95,7 @@ def test_absent_electrodes_are_no_part_of_it() -> None:
 
 
 def test_a_batch_of_examples_that_lack_electrodes_has_the_loss_of_each_alone() -> None:
-    method = replace(rectified_flow(), normalisation=SIGNALS.normalisation)
+    method = replace(rectified_flow(), normalisation=Normalisation(std=((SIZE,),)))
     present = torch.tensor([[True, False, True], [True, True, True]] * 2)
     cond, places, perceptual = Conditioning({"label": torch.zeros(4)}), torch.randn(3, 3), loss_of()
     both, squared = (
@@ -119,7 +120,7 @@ class Constant(nn.Module):
 
 
 def test_the_objective_adds_it_to_the_squared_error_of_the_same_noise_and_leaves_it_alone_otherwise() -> None:
-    method = replace(rectified_flow(), normalisation=SIGNALS.normalisation)
+    method = replace(rectified_flow(), normalisation=Normalisation(std=((SIZE,),)))
     means = []
     for perceptual in (None, loss_of(), loss_of(perceptual=2 * WEIGHT)):
         objective = Denoising(

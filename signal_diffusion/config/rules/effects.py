@@ -26,6 +26,8 @@ READ_ONLY_WITH: tuple[Entry, ...] = (
     ("data", "streaming", "data.source", ("hub",)),
     ("data", "sampling_rate", "data.representation", ("timeseries",)),
     ("data.augmentation.color_jitter", "strength", "data.augmentation.color_jitter.enabled", (True,)),
+    ("model.diffusion", "noise", "data.representation", ("timeseries",)),
+    ("model.diffusion", "noise", "model.autoencoder.enabled", (False,)),
     ("model.diffusion", "num_timesteps beta_schedule zero_terminal_snr", "model.diffusion.method", ("ddpm",)),
     ("model.diffusion", "beta_start beta_end", "model.diffusion.method", ("ddpm",)),
     (

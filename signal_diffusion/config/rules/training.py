@@ -60,12 +60,17 @@ def checkpointing(experiment: AnyExperiment) -> Iterator[Finding]:
 
 
 def masking(experiment: Experiment) -> Iterator[Finding]:
-    """Masks need signals, and at least one kind."""
+    """Masks need signals, white noise, and at least one kind."""
     table, key = experiment.training.masking, "training.masking.probability"
     if not table.probability:
         return
     if experiment.data.representation != "timeseries" or experiment.model.autoencoder.enabled:
         yield key, "masks need examples that are signals: data.representation = 'timeseries', without an autoencoder"
+    if experiment.model.diffusion.noise == "coloured":
+        yield (
+            "model.diffusion.noise",
+            "'coloured' is for whole windows; use 'white', or training.masking.probability = 0",
+        )
     if not table.electrodes + table.gaps + table.continuations:
         yield key, "no kind of mask has a frequency above 0; set electrodes, gaps or continuations"
 

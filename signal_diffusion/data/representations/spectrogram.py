@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from signal_diffusion.data.representations.kept_windows import EvenlyKept, moments_of_rows
 from signal_diffusion.data.representations.mosaic import Mosaic
 from signal_diffusion.data.representations.representation import (
     CONSTANT_SIGNALS,
@@ -24,7 +25,6 @@ from signal_diffusion.data.representations.representation import (
     PictureOptions,
     Representation,
 )
-from signal_diffusion.data.representations.row_moments import EvenlyKept, moments_of_rows
 from signal_diffusion.data.representations.stft import STFT, decibels, griffin_lim, power
 from signal_diffusion.diffusion.normalisation import UNCHANGED, Normalisation
 from signal_diffusion.errors import UserError

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from signal_diffusion.data.representations.kept_windows import EvenlyKept, spectrum_of
 from signal_diffusion.data.representations.representation import (
     CONSTANT_SIGNALS,
     DEFAULT_PICTURES,
@@ -54,6 +55,9 @@ class TimeSeries(Representation):
     data_std: float = 1.0
     """Standard deviation of the values, 1/limit: with artefacts of 25 standard deviations, all else is within 0.04 of
     zero. Older cards do not have it; networks trained on them were trained without scaling, hence the default."""
+    spectrum: tuple[float, ...] = ()
+    """Standard deviations of the discrete cosine transform of the values ÷ data_std, over electrodes, (window,); older
+    cards do not have it."""
 
     def __post_init__(self) -> None:
         numbers = (self.sampling_rate, self.window, self.limit, self.data_std, *self.std)
@@ -89,8 +93,8 @@ class TimeSeries(Representation):
 
     @property
     def normalisation(self) -> Normalisation:
-        """Divided by the standard deviation of all values."""
-        return Normalisation(std=((self.data_std,),))
+        """Divided by the standard deviation of all values, and whitened."""
+        return Normalisation(std=((self.data_std,),), spectrum=self.spectrum)
 
     def microvolts_of_x0(self) -> tuple[Tensor, Tensor]:
         """µV that one unit of `tensor / data_std` means, and µV of its zero, (electrodes,) each."""
@@ -145,7 +149,8 @@ class TimeSeries(Representation):
         """
         cls.check(pictures, sampling_rate=sampling_rate, window=window, electrodes=0)
         total: Tensor | None = None
-        for signal in signals:  # (n, electrodes, window)
+        kept = EvenlyKept()
+        for signal in kept.passing(signals):  # (n, electrodes, window)
             values = signal.double().transpose(-1, -2).flatten(0, -2)  # (n · window, electrodes)
             absent = values.isnan()
             if total is None:
@@ -163,7 +168,7 @@ class TimeSeries(Representation):
         # A constant electrode (such as the reference itself) has a standard deviation of 0.
         std = (squares / count - mean.square()).clamp(min=1e-12).sqrt()
         limit = torch.maximum((highest - mean) / std, (mean - lowest) / std).max()
-        return cls(
+        found = cls(
             sampling_rate=sampling_rate,
             window=window,
             mean=tuple(mean.tolist()),
@@ -171,6 +176,8 @@ class TimeSeries(Representation):
             limit=limit.item(),
             data_std=1 / limit.item(),
         )
+        scores = (found.normalisation.normalised(found.to_tensor(each))[0] for each in kept.windows)
+        return replace(found, spectrum=spectrum_of(scores))
 
     def parameters(self) -> dict[str, Any]:
         """The fields, as JSON values."""
@@ -179,7 +186,7 @@ class TimeSeries(Representation):
     @classmethod
     def from_parameters(cls, parameters: dict[str, Any]) -> Self:
         """Rebuild from `parameters()`; JSON turns tuples into lists."""
-        tuples: dict[str, Any] = {key: tuple(parameters[key]) for key in ("mean", "std")}
+        tuples: dict[str, Any] = {key: tuple(parameters.get(key, ())) for key in ("mean", "std", "spectrum")}
         return cls(**(parameters | tuples))
 
     def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,8 @@ def generate_recordings(
         Called as `on_window(done, total)` with windows of all recordings; may raise.
     """
     check_fills_windows(trained)
+    if len(request.windows) > 1:
+        trained.generator.check_takes_given()
     if not trained.model.takes_known and len(request.windows) > 1:
         print_warning(
             f"{trained.checkpoint.name}: was trained without masks, so windows continue each other by replacement, "

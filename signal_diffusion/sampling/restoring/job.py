@@ -158,7 +158,8 @@ def _request(trained: Trained, conditions: RequestOptions) -> Request:
 
 
 def _doubts(trained: Trained) -> list[str]:
-    """Lines about what makes the model less fit for this."""
+    """Lines about what makes the model less fit for this; a `UserError` if it cannot."""
+    trained.generator.check_takes_given()
     lines = []
     if not trained.generator.takes_known:
         lines.append(

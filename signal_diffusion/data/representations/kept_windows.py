@@ -1,4 +1,4 @@
-"""Mean and standard deviation of each row of spectrograms, measured on a part of the training windows."""
+"""What examples are normalised by, measured on a part of the training windows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from signal_diffusion.diffusion.normalisation import Normalisation
+from signal_diffusion.diffusion.normalisation import Normalisation, cosines
 
-__all__ = ["EvenlyKept", "moments_of_rows"]
+__all__ = ["EvenlyKept", "moments_of_rows", "spectrum_of"]
 
 MOST = 256
 """Windows that are kept: 40 MB of 19 electrodes and 2048 samples."""
 DIGITS = 6
 """Significant ones, in the card."""
+FLOOR = 1e-3
+"""Added to the variances of a spectrum, whose mean is 1: what a band-pass has removed is not made as loud as EEG."""
 
 
 class EvenlyKept:
@@ -55,6 +57,16 @@ def moments_of_rows(
     # what is left of a constant row is rounding
     std = torch.where(variance > 1e-12 * squares / count, variance.clamp(min=0).sqrt(), 1.0)
     return Normalisation(mean=_rounded(mean), std=_rounded(std), exponent=exponent)
+
+
+def spectrum_of(scores: Iterable[Tensor]) -> tuple[float, ...]:
+    """Standard deviation of each coefficient of the DCT-II of z-scores (electrodes, window); NaN rows do not count."""
+    squares, count = torch.zeros((), dtype=torch.float64), 0
+    for each in scores:
+        present = each[~each.isnan().any(1)].double()
+        squares = squares + (present @ cosines(each.shape[-1])).square().sum(0)
+        count += len(present)
+    return _rounded((squares / count + FLOOR).sqrt()[None])[0]
 
 
 def _rounded(values: Tensor) -> tuple[tuple[float, ...], ...]:

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from signal_diffusion.data.representations.kept_windows import MOST, EvenlyKept
 from signal_diffusion.data.representations.registry import representation_named
 from signal_diffusion.data.representations.representation import PictureOptions
-from signal_diffusion.data.representations.row_moments import MOST, EvenlyKept
 from signal_diffusion.data.representations.spectrogram import Spectrogram
-from signal_diffusion.diffusion.normalisation import UNCHANGED
+from signal_diffusion.data.representations.timeseries import TimeSeries
+from signal_diffusion.diffusion.normalisation import UNCHANGED, cosines
 
 MOSAIC = PictureOptions(layout="mosaic", size=64)
 
@@ -70,6 +71,21 @@ def test_older_cards_have_no_normalisation_and_new_ones_keep_it(signals: Tensor)
     assert type(representation).from_parameters(parameters) == representation
     del parameters["normalisation"]
     assert type(representation).from_parameters(parameters).normalisation == UNCHANGED
+
+
+def test_each_frequency_of_whitened_signals_has_the_same_power(signals: Tensor) -> None:
+    lacking = signals.clone()
+    lacking[3, 1] = torch.nan  # an electrode that a recording does not have
+    series = TimeSeries.fit(iter(lacking.split(5)), sampling_rate=125.0, window=signals.shape[-1])
+    scores = series.to_tensor(lacking)[:, 0].double() / series.data_std
+    scores = scores[~scores.isnan().any(2)]
+    before, after = (
+        (each @ cosines(signals.shape[-1])).square().mean(0) for each in (scores, series.normalisation.whitened(scores))
+    )
+    assert before[1:5].mean() > 1e5 * before[-200:].mean()
+    low, high = after[10:100].mean(), after[150:250].mean()  # above, what is left is less than the floor
+    assert low == pytest.approx(1, abs=0.1) and high == pytest.approx(low.item(), rel=0.2)
+    assert after.max() < 2
 
 
 @pytest.mark.parametrize("count", [1, MOST, MOST + 1, 1000, 5000])

@@ -1,0 +1,112 @@
+"""Runs with `noise = "coloured"`: noise has the spectrum of the training signals, from training to exports."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from signal_diffusion.cli import app
+from signal_diffusion.config.schema import Diffusion
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.diffusion.normalisation import cosines
+from signal_diffusion.errors import UserError
+from signal_diffusion.experiment.loading import load_experiment
+from signal_diffusion.experiment.network import method_on
+from signal_diffusion.sampling.trained import load_trained
+from signal_diffusion.training.diffusion import train
+from tests.conftest import TINY
+from tests.training.runs import largest_difference, metrics_of
+
+COLOURED = ("model.diffusion.noise=coloured", "training.log_interval=1")
+
+
+@pytest.fixture(scope="module")
+def file(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("experiment") / "signals.toml"
+    text = TINY.format(root=datasets["timeseries"]).replace("[16, 16]", "[0, 64]").replace("_steps = 15", "_steps = 4")
+    text = text.replace("batch_size = 8", "batch_size = 1")  # two training examples
+    path.write_text(text.replace("[data.paths]", '[data]\nrepresentation = "timeseries"\n[data.paths]'))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("coloured") / "run"
+    assert train(file, output_dir=folder, overrides=COLOURED)
+    return folder
+
+
+def refused(*words: str | Path) -> str:
+    with pytest.raises(UserError) as caught:
+        CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+    return str(caught.value)
+
+
+def test_noise_has_the_mean_spectrum_of_the_training_signals(run: Path) -> None:
+    trained = load_trained(run)
+    spectrum = torch.tensor(trained.representation.normalisation.spectrum, dtype=torch.float64)
+    noise = trained.generator.first_noise(range(64)).double() / trained.representation.normalisation.std[0][0]
+    found = (noise @ cosines(len(spectrum))).square().mean((0, 1, 2)).sqrt()
+    assert (found / spectrum).numpy() == pytest.approx(1, abs=0.1)
+    assert spectrum[10:50].mean() > 5 * spectrum[-200:].mean()  # of EEG, it falls
+
+
+def test_a_resumed_run_is_the_same_to_the_bit(run: Path, file: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "checkpoint-2", tmp_path / "run" / "checkpoint-2")
+    shutil.copy(run / "metrics.jsonl", tmp_path / "run")
+    assert train(file, output_dir=tmp_path / "run", overrides=COLOURED, resume="latest")
+    assert largest_difference(run / "checkpoint-4", tmp_path / "run" / "checkpoint-4") == 0
+    white = tmp_path / "white"
+    assert train(file, output_dir=white, overrides=COLOURED[1:])
+    assert metrics_of(white)[0]["train/loss"] != metrics_of(run)[0]["train/loss"]
+
+
+def test_an_export_samples_what_its_run_does(run: Path, tmp_path: Path) -> None:
+    for words in (
+        ["export", run, "--output", tmp_path / "model"],
+        *(
+            ["sample", source, "--num", 2, "--steps", 3, "--output", tmp_path / name]
+            for name, source in (("own", run), ("exported", tmp_path / "model"))
+        ),
+    ):
+        assert CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False).exit_code == 0
+    own, exported = (np.load(tmp_path / name / "samples.npz")["signals"] for name in ("own", "exported"))
+    assert np.array_equal(own, exported)
+
+
+def test_signals_cannot_be_continued_and_one_line_says_so(run: Path, tmp_path: Path) -> None:
+    message = refused("sample", run, "--num", 1, "--duration", 40, "--output", tmp_path / "out")
+    assert message.startswith("[model.diffusion] noise: ") and "generates whole windows only" in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.masking.probability=0.5", "noise: 'coloured' is for whole windows; use 'white', or"),
+        ("data.representation=db-only", "noise: has no effect with data.representation = 'db-only'"),
+        (
+            "model.autoencoder.enabled=true model.autoencoder.path=x",
+            "noise: has no effect with model.autoencoder.enabled = True",
+        ),
+    ],
+)
+def test_where_it_makes_no_sense_it_is_refused(override: str, expected: str, file: Path) -> None:
+    with pytest.raises(UserError, match=expected):
+        load_experiment(file, (*COLOURED, *override.split()))
+
+
+def test_a_card_without_a_spectrum_has_white_noise_only(file: Path, datasets: dict[str, Path]) -> None:
+    card = DatasetCard.load(datasets["timeseries"])
+    parameters = {key: value for key, value in card.representation["parameters"].items() if key != "spectrum"}
+    older = replace(card, representation=card.representation | {"parameters": parameters})
+    model = load_experiment(file).model
+    assert method_on(model, older).normalisation == method_on(model, card).normalisation
+    with pytest.raises(UserError, match=r"noise: the dataset's card has no spectrum .*prepare the dataset again"):
+        method_on(replace(model, diffusion=Diffusion(noise="coloured")), older)
