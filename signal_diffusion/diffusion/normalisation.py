@@ -33,6 +33,10 @@ class Normalisation:
     """Of the power law by which channels are companded: 1 for those that are not."""
     spectrum: tuple[float, ...] = ()
     """Standard deviation of each coefficient of the orthonormal DCT-II; () = not whitened."""
+    columns: int = 0
+    """Columns that are z-scored, if those behind them are empty; 0 = all."""
+    empty: tuple[float, ...] = ()
+    """e(x) in the empty columns of each channel, where x0 is 0, (C,)."""
 
     def __post_init__(self) -> None:
         mean, *others = map(torch.tensor, (self.mean, self.std, self.exponent, self.spectrum))
@@ -42,18 +46,20 @@ class Normalisation:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        """The same from JSON, which turns tuples into lists."""
-        mean, std = (tuple(map(tuple, fields[name])) for name in ("mean", "std"))
-        return cls(mean=mean, std=std, exponent=tuple(fields["exponent"]), spectrum=tuple(fields["spectrum"]))
+        """The same from JSON, which turns tuples into lists; raises ValueError if they are not numbers in rows."""
+        rows = {name: tuple(map(_numbers, fields[name])) for name in ("mean", "std")}
+        others = {name: _numbers(fields.get(name, ())) for name in ("spectrum", "empty")}
+        exponent, columns = _numbers(fields["exponent"]), int(fields.get("columns", 0))
+        return cls(mean=rows["mean"], std=rows["std"], exponent=exponent, columns=columns, **others)
 
     def normalised(self, x: Tensor) -> Tensor:
         """The x0 of examples."""
-        mean, std, _ = _tensors(self, x.dtype, x.device)
+        mean, std, _ = _tensors(self, x.shape[-1], x.dtype, x.device)
         return self.whitened((self.expanded(x) - mean) / std)
 
     def restored(self, x0: Tensor) -> Tensor:
         """The examples of x0, the inverse of `normalised`."""
-        mean, std, exponent = _tensors(self, x0.dtype, x0.device)
+        mean, std, exponent = _tensors(self, x0.shape[-1], x0.dtype, x0.device)
         x = self.coloured(x0) * std + mean
         return x if self._is_linear else x.sign() * x.abs() ** exponent
 
@@ -61,7 +67,7 @@ class Normalisation:
         """e(x), before mean and standard deviation are used."""
         if self._is_linear:
             return x
-        *_, exponent = _tensors(self, x.dtype, x.device)
+        *_, exponent = _tensors(self, x.shape[-1], x.dtype, x.device)
         return x.sign() * x.abs() ** (1 / exponent)
 
     def whitened(self, x: Tensor) -> Tensor:
@@ -77,6 +83,12 @@ class Normalisation:
         return all(each == 1 for each in self.exponent)
 
 
+def _numbers(values: list[Any]) -> tuple[float, ...]:
+    if not all(isinstance(value, int | float) for value in values):
+        raise ValueError("mean, std and exponent have to be numbers")
+    return tuple(map(float, values))
+
+
 UNCHANGED = Normalisation()
 """Of examples that are x0 themselves."""
 
@@ -90,10 +102,16 @@ def cosines(size: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _tensors(normalisation: Normalisation, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and standard deviation (C or 1, H or 1, 1), and exponent (C or 1, 1, 1)."""
-    fields = normalisation.mean, normalisation.std, normalisation.exponent
+def _tensors(
+    normalisation: Normalisation, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and standard deviation (C or 1, H or 1, 1 or W), and exponent (C or 1, 1, 1)."""
+    fields, columns = (normalisation.mean, normalisation.std, normalisation.exponent), normalisation.columns
     mean, std, exponent = (torch.tensor(each, dtype=dtype, device=device)[..., None] for each in fields)
+    if columns and columns < width:
+        filled = torch.arange(width, device=device) < columns
+        empty = torch.tensor(normalisation.empty, dtype=dtype, device=device)[:, None, None]
+        mean, std = torch.where(filled, mean, empty), torch.where(filled, std, 1.0)
     return mean, std, exponent[..., None]
 
 

@@ -25,6 +25,11 @@ ORDER = 32
 less than 12 times as many samples, of less than 20 times as many given values, or next to less than twice as many."""
 LEAST_ORDER = 8
 """With less, nothing is joined: an autoregression would say too little of EEG."""
+NOISE = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0)
+"""Of the signals that an autoregression is fitted to: the first with which no difference grows too much."""
+MOST_GROWTH = 2.0
+"""A difference may grow to so many times its largest value. What is continued of a process does not grow, but an
+autoregression of signals that lack frequencies (low-passed, or sines) blows up differences that have them."""
 
 
 def generated_again(known: np.ndarray, window: int) -> np.ndarray:
@@ -55,21 +60,29 @@ def joined(values: np.ndarray, known: np.ndarray, generated: np.ndarray, again: 
     alike, samples = list(_alike(known)), known.shape[-1]
     for draw, window in enumerate(found if again.any() else ()):
         given = [values[draw, rows, first:stop] for rows, row in alike for first, stop in stretches(row)]
-        precision = _precision(autoregression(given, _order(known, samples)), samples)
-        for rows, row in alike:
-            if again[rows].any():
-                missing = np.ix_(rows, np.flatnonzero(~row))
-                window[missing] += _continued(difference[draw, rows], ~row, precision)
+        parts = [(rows, row) for rows, row in alike if again[rows].any()]
+        largest = MOST_GROWTH * np.abs(difference[draw]).max()
+        for noise in NOISE:
+            precision = _precision(autoregression(given, _order(known, samples), noise), samples)
+            added = [_continued(difference[draw, rows], ~row, precision) for rows, row in parts]
+            if not any(np.abs(each).max(initial=0) > largest for each in added):
+                break
+        for (rows, row), each in zip(parts, added, strict=True):
+            window[np.ix_(rows, np.flatnonzero(~row))] += each
     return found
 
 
-def autoregression(signals: Sequence[np.ndarray], order: int) -> np.ndarray:
+def autoregression(signals: Sequence[np.ndarray], order: int, noise: float = 0.0) -> np.ndarray:
     """Coefficients of x[t − 1], x[t − 2], … of several signals (electrodes, samples), (order,).
 
     By Burg's method, so they are stable. All electrodes have the same, so that linear relations between them are kept,
-    such as an average reference.
+    such as an average reference. The signals get white noise, of so many times their root mean square.
     """
     parts = [part - part.mean(-1, keepdims=True) for part in signals if part.shape[-1] > order]
+    if noise and parts:
+        size = noise * np.sqrt(sum(np.sum(part**2) for part in parts) / sum(part.size for part in parts))
+        random = np.random.default_rng(0)
+        parts = [part + size * random.standard_normal(part.shape) for part in parts]
     forward = backward = [part.astype(np.float64) for part in parts]
     coefficients = np.zeros(0)
     for _ in range(order):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.linalg import toeplitz
-from scipy.signal import lfilter
+from scipy.signal import butter, lfilter, sosfiltfilt
 
 from signal_diffusion.sampling import joining
 from signal_diffusion.sampling.joining import autoregression, generated_again, joined
@@ -44,7 +44,7 @@ def test_a_sample_of_the_process_becomes_one_given_what_is_there(
     first: int, stop: int, signals: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That is Matheron's rule with all that is given, of which the network saw only what is further away."""
-    monkeypatch.setattr(joining, "autoregression", lambda parts, order: np.pad(COEFFICIENTS, (0, order - 2)))
+    monkeypatch.setattr(joining, "autoregression", lambda parts, order, noise: np.pad(COEFFICIENTS, (0, order - 2)))
     impulse = process(np.eye(1, 4000)[0])
     covariance = toeplitz([impulse[: 4000 - lag] @ impulse[lag:] for lag in range(WINDOW)])
     of_nothing = process(np.random.default_rng(1).standard_normal((3, 5, WINDOW + 200)))[..., 200:]
@@ -88,6 +88,26 @@ def test_an_electrode_is_joined_to_its_own_signal_only(signals: np.ndarray) -> N
     found = joined(signals, known, generated, again)
     assert np.array_equal(found[:, 3], generated[:, 3])
     assert np.abs(found - signals)[:, 1, 100].max() < 0.5 < np.abs(found - signals)[:, 1, -1].min()
+
+
+@pytest.mark.parametrize("cutoff", [8.0, 20.0, 30.0, 40.0])
+@pytest.mark.parametrize(("first", "stop"), [(100, 300), (150, 170), (300, WINDOW), (0, 90)])
+def test_differences_do_not_grow_where_signals_lack_frequencies(cutoff: float, first: int, stop: int) -> None:
+    random = np.random.default_rng(0)
+    walks = random.standard_normal((1, 5, WINDOW + 2000)).cumsum(-1)
+    values = sosfiltfilt(butter(4, [0.5, cutoff], "bandpass", fs=100, output="sos"), walks)[..., 1000 : 1000 + WINDOW]
+    generated = values + random.standard_normal(values.shape).cumsum(-1) / 10
+    known = missing_between(first, stop)
+    again = generated_again(known, WINDOW)
+    grown = np.abs(joined(values, known, generated, again) - generated)[..., ~known[0]].max()
+    assert grown <= 2 * np.abs(values - generated)[..., again[0]].max()
+
+
+def test_a_sine_is_continued_without_growing() -> None:
+    values = 20 * np.sin(np.arange(WINDOW) * 0.6 + np.arange(5)[:, None])[None]
+    generated = values + np.random.default_rng(0).standard_normal(values.shape)
+    known = missing_between(100, 300)
+    assert np.abs(joined(values, known, generated, generated_again(known, WINDOW))).max() < 40
 
 
 def test_draws_do_not_depend_on_each_other_and_only_their_own_may_be_not_finite() -> None:

@@ -41,7 +41,7 @@ class EvenlyKept:
 def moments_of_rows(
     windows: Iterable[Tensor], to_tensor: Callable[[Tensor], Tensor], columns: int, exponent: tuple[float, ...]
 ) -> Normalisation:
-    """The normalisation by mean and standard deviation over windows, examples and the first columns.
+    """The normalisation by mean and standard deviation over windows, examples and the first columns; others are empty.
 
     A row that is constant, such as the imaginary part at 0 Hz, has a standard deviation of 1.
     """
@@ -49,14 +49,22 @@ def moments_of_rows(
     total = squares = torch.zeros((), dtype=torch.float64)  # (C, H)
     for window in windows:
         tensor = to_tensor(window)
-        values = expand(tensor.double().reshape(-1, *tensor.shape[-3:])[..., :columns])  # (examples, C, H, columns)
+        values = expand(tensor.double().reshape(-1, *tensor.shape[-3:]))  # (examples, C, H, W)
+        empty, values = values[0, :, 0, columns:], values[..., :columns]
         total, squares = total + values.sum((0, 3)), squares + values.square().sum((0, 3))
         count += values.shape[0] * values.shape[3]
     mean = total / count
     variance = squares / count - mean.square()
-    # what is left of a constant row is rounding
-    std = torch.where(variance > 1e-12 * squares / count, variance.clamp(min=0).sqrt(), 1.0)
-    return Normalisation(mean=_rounded(mean), std=_rounded(std), exponent=exponent)
+    # What is left of a constant row is rounding, of its own values or, in a Fourier transform, of the largest ones.
+    rounding = 1e-12 * (squares / count).amax(1, keepdim=True)
+    std = torch.where(variance > rounding, variance.clamp(min=0).sqrt(), 1.0)
+    return Normalisation(
+        mean=_rounded(mean),
+        std=_rounded(std),
+        exponent=exponent,
+        columns=columns if empty.numel() else 0,
+        empty=tuple(empty[:, 0].tolist()) if empty.numel() else (),
+    )
 
 
 def spectrum_of(scores: Iterable[Tensor]) -> tuple[float, ...]:

@@ -54,6 +54,18 @@ class Spectrogram(Representation):
     normalisation: Normalisation = UNCHANGED
     """Mean and standard deviation of each row. Older cards do not have it; networks trained on them had none."""
 
+    def __post_init__(self) -> None:
+        rows, found = self.shape[:2], self.normalisation
+        fits = all(len(each) == rows[0] and {*map(len, each)} == {rows[1]} for each in (found.mean, found.std))
+        width, filled = self.shape[2], self.transform.columns
+        known = len(found.empty) == rows[0] if filled < width else not found.empty
+        known &= found.columns == (filled if filled < width else 0)
+        if found != UNCHANGED and not (fits and known and found.exponent == self.exponents):
+            raise ValueError(
+                f"normalisation: expected mean and std of {rows[0]} channels with {rows[1]} rows, and the exponents "
+                f"{', '.join(f'{each:g}' for each in self.exponents)}"
+            )
+
     @property
     def layout(self) -> str:
         """Layout of the transform: one example per electrode and window, or one per window."""

@@ -1,6 +1,8 @@
 """Rows of spectrograms, as diffusion sees them, have mean 0 and standard deviation 1."""
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,10 +44,49 @@ def test_each_row_that_is_not_constant_has_mean_0_and_standard_deviation_1(
     tensors = representation.to_tensor(signals).double()
     filled = tensors.reshape(-1, *tensors.shape[-3:])[..., : representation.transform.columns]
     x0 = representation.normalisation.normalised(filled)
-    constant = filled.std((0, 3)) < 1e-6
+    spread = representation.normalisation.expanded(filled).std((0, 3))
+    constant = spread < 1e-6 * spread.amax(1, keepdim=True)
     assert x0.mean((0, 3)).abs().max() < 1e-4
     assert x0.std((0, 3))[~constant].numpy() == pytest.approx(1, abs=1e-3)
     assert torch.isfinite(x0).all() and constant.sum() <= 2  # the imaginary part at 0 Hz and at Nyquist
+
+
+@pytest.mark.parametrize("name", ["db-only", "db-iq", "db-polar"])
+def test_empty_columns_of_a_mosaic_are_zero_and_come_back(name: str, signals: Tensor) -> None:
+    representation = fitted(name, signals, PictureOptions(layout="mosaic", size=64))
+    tensors, columns = representation.to_tensor(signals), representation.transform.columns
+    assert 0 < columns < 64
+    x0 = representation.normalisation.normalised(tensors)
+    assert (x0[..., columns:] == 0).all() and x0[..., :columns].square().mean() == pytest.approx(1, abs=0.05)
+    assert torch.allclose(representation.normalisation.restored(x0), tensors, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [32, 64, 256])
+def test_rounding_of_the_imaginary_part_is_not_made_large(size: int, signals: Tensor) -> None:
+    pictures = PictureOptions(layout="mosaic", size=size)
+    representation = fitted("db-iq", signals - signals.mean(-2, keepdim=True), pictures)
+    assert representation.normalisation.std[2][-1] == 1  # at 0 Hz
+    assert min(map(min, representation.normalisation.std)) > 1e-6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mean": [[0.0] * 10], "std": [[1.0] * 10]},
+        {"mean": [[0.0] * 64] * 3, "std": [[1.0] * 64] * 3},
+        {"mean": [[[0.0]] * 64], "std": [[[1.0]] * 64]},
+        {"mean": [[]], "std": [[]]},
+        {"std": [[None] * 64]},
+        {"exponent": [1.0, 0.25, 0.25]},
+        {"exponent": [0.25]},
+    ],
+)
+def test_parameters_that_do_not_fit_the_spectrogram_are_refused(changes: dict[str, Any], signals: Tensor) -> None:
+    representation = fitted("db-only", signals, PictureOptions())
+    parameters = json.loads(json.dumps(representation.parameters()))
+    parameters["normalisation"] |= changes
+    with pytest.raises(ValueError, match="mean"):
+        type(representation).from_parameters(parameters)
 
 
 def test_diffusion_sees_amplitudes_in_proportion_to_microvolts(signals: Tensor) -> None:
