@@ -56,8 +56,9 @@ def restoration(
     """Take electrodes, gaps and the last quarter from real windows, and compare what is restored with the truth.
 
     Next to the model stand MNE's spherical splines and a ridge regression for electrodes, and linear interpolation and
-    autoregression for gaps. Takes windows × scenarios × draws samples. For a model that knows electrodes by position,
-    --real may be a dataset with more electrodes: these are restored, too.
+    autoregression for gaps. As in `restore`, guidance is off unless --set turns it on. Takes windows × scenarios ×
+    draws samples. For a model that knows electrodes by position, --real may be a dataset with more electrodes: these
+    are restored, too.
     """
     check_start(output)
     shares = _numbers("--missing", missing or (QUICK_SHARES if quick else SHARES), most=1.0)
@@ -66,10 +67,11 @@ def restoration(
     from signal_diffusion.sampling.choosing import checkpoint_at, experiment_at
     from signal_diffusion.sampling.judged_restoration import assess_restoration
     from signal_diffusion.sampling.options import named_in_errors
+    from signal_diffusion.sampling.restoring.options import UNGUIDED
     from signal_diffusion.sampling.trained import load_trained
 
     of_real, split = overrides_of(real)
-    overrides = [*sampling_overrides(sets, steps), *of_real]
+    overrides = [UNGUIDED, *sampling_overrides(sets, steps), *of_real]
     with named_in_errors({} if steps is None else {"steps": "--steps"}):
         checkpoint = checkpoint_at(model, overrides)
         experiment, card = experiment_at(checkpoint, overrides), DatasetCard.load(checkpoint)

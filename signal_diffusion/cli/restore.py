@@ -83,7 +83,8 @@ def restore(
     """Restore missing or bad electrodes and gaps of a recording, and continue it, at its own rate.
 
     What was given is unchanged. What was restored is the mean of several draws, marked by annotations; the draws and
-    their spread are in restored.npz, at the model's rate. Options that you leave out default to the run's experiment.
+    their spread are in restored.npz, at the model's rate. Options that you leave out default to the run's experiment,
+    but guidance is off: guided draws are more typical than what was recorded.
     """
     from signal_diffusion.data.recordings.channels import channel_names
     from signal_diffusion.sampling.montages import electrodes_named
@@ -92,7 +93,7 @@ def restore(
     from signal_diffusion.sampling.request_options import request_options
     from signal_diffusion.sampling.restoring.given import as_recording
     from signal_diffusion.sampling.restoring.job import restore_to_folder
-    from signal_diffusion.sampling.restoring.options import RestoreOptions
+    from signal_diffusion.sampling.restoring.options import UNGUIDED, RestoreOptions
     from signal_diffusion.sampling.trained import load_trained
 
     options = RestoreOptions(
@@ -110,7 +111,7 @@ def restore(
     keys = [f"generation.sampling.{key}={value}" for key, value in given.items() if value is not None]
     check_output(output)
     with as_recording(recording) as found, named_in_errors({key: f"--{key}" for key in given}):
-        trained = load_trained(run, [*(sets or ()), *keys])
+        trained = load_trained(run, [UNGUIDED, *(sets or ()), *keys])
         with progress_bars() as progress:
             names = restore_to_folder(
                 trained,

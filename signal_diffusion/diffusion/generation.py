@@ -127,7 +127,7 @@ class SampleGenerator:
         """Samples (N, *network_shape) on the CPU, in float32, before any decoding.
 
         Sample i depends only on (seed, indices[i]) and its condition. Values that are given by the conditions are
-        those of the samples, to the bit.
+        those of the samples, to the bit; a network that does not take them as input is not guided then.
 
         Parameters
         ----------
@@ -157,7 +157,9 @@ class SampleGenerator:
             part = cond[rows].to(self.device)
             known = part.known and Known(normalisation.normalised(part.known.values), part.known.mask)
             part = part.with_known(known if self.takes_known else None)
-            denoise = _announced(self._denoise(model, part, guide, noise), on_evaluation)
+            # guidance of a step that is repeated would add up
+            scale = 1.0 if known and not self.takes_known else self.sampling.guidance_scale
+            denoise = _announced(self._denoise(model, part, guide, noise, scale), on_evaluation)
             project = self._projection(known)
             if project:
                 denoise = projected(denoise, project, self.method.schedule)
@@ -209,10 +211,9 @@ class SampleGenerator:
         whole = (known.mask.all(2) | ~known.mask.any(2)).flatten(1).all(1)[:, None, None, None]  # (B, 1, 1, 1)
         return lambda x0: torch.where(whole, project(x0), x0)
 
-    def _denoise(self, model: Network[C], cond: C, guide: Network[C] | None, noise: Tensor) -> Denoise:
-        """The denoiser of a batch: the model with its conditions, guided if a guidance scale is set."""
-        method, sampling = self.method, self.sampling
-        scale, interval = sampling.guidance_scale, sampling.guidance_interval
+    def _denoise(self, model: Network[C], cond: C, guide: Network[C] | None, noise: Tensor, scale: float) -> Denoise:
+        """The denoiser of a batch: the model with its conditions, guided if the scale is not 1."""
+        method, sampling, interval = self.method, self.sampling, self.sampling.guidance_interval
         conditional = unguided(model, method, cond)
         if scale == 1:
             return conditional

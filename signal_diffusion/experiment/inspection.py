@@ -187,6 +187,11 @@ def _about_pretrained(
             f"trained on other electrodes ({electrodes}): what it learned about one starts as that of another; only "
             "with model.conditioning.electrodes = 'position' do weights not depend on the electrodes"
         )
+    if not experiment.model.autoencoder.enabled and pretrained.other_normalisation(card):
+        lines.append(
+            "trained on examples of another size (the card of one of both datasets is of an older version, without "
+            "normalisation): what it learned hardly fits; prepare the older dataset again and train on it"
+        )
     return [("model.pretrained", line) for line in lines]
 
 

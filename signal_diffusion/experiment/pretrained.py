@@ -19,6 +19,8 @@ from signal_diffusion import checkpoints
 from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.recordings.channels import canonical
+from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.diffusion.normalisation import UNCHANGED
 from signal_diffusion.errors import MissingError, UserError, listed
 from signal_diffusion.experiment.checkpoint import Checkpoint
 from signal_diffusion.experiment.compatibility import check_same_network, other_conditions
@@ -143,6 +145,14 @@ class Pretrained:
         with _named_in_errors():
             rows = enumerate(zip(self.checkpoint.card.channels, card.channels, strict=False), start=1)
         return next((f"row {row} was {a}, now {b}" for row, (a, b) in rows if canonical(a) != canonical(b)), "")
+
+    def other_normalisation(self, card: DatasetCard) -> bool:
+        """Whether the checkpoint saw examples as they are, and this run normalises them, or the reverse."""
+        if self.checkpoint is None or not self.checkpoint.exists:
+            return False
+        with _named_in_errors():
+            found = [representation_of(each).normalisation == UNCHANGED for each in (self.checkpoint.card, card)]
+        return found[0] != found[1]
 
     def latent_statistics(self, autoencoder: Autoencoder) -> LatentStatistics | None:
         """Statistics of the checkpoint's latents, if they are those of the same autoencoder."""

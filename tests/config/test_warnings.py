@@ -184,9 +184,9 @@ def test_unlabelled_examples_of_a_class_conditional_model_are_counted(
     assert not findings_on(experiment, replace(dataset, root=synthetic_dataset))
 
 
-@pytest.mark.parametrize(("name", "entry"), [("db-iq", "normalisation"), ("timeseries", "data_std")])
+@pytest.mark.parametrize(("name", "entries"), [("db-iq", {"normalisation"}), ("timeseries", {"data_std", "spectrum"})])
 def test_datasets_of_older_versions_that_do_not_say_how_to_normalise_are_named(
-    name: str, entry: str, datasets: dict[str, Path], experiment_file: Path
+    name: str, entries: set[str], datasets: dict[str, Path], experiment_file: Path
 ) -> None:
     small = ["data.loading.batch_size=1", "validation_rules.warn_if_batch_size_small=1"]
     paths = [f"data.representation={name}", f"data.paths.root={datasets[name]}"]
@@ -194,7 +194,7 @@ def test_datasets_of_older_versions_that_do_not_say_how_to_normalise_are_named(
     card = DatasetCard.load(datasets[name])
     dataset = Dataset(data=experiment.data, root=datasets[name], card=card)
     assert not findings_on(experiment, dataset)
-    parameters = {key: value for key, value in card.representation["parameters"].items() if key != entry}
+    parameters = {key: value for key, value in card.representation["parameters"].items() if key not in entries}
     older = replace(card, representation=card.representation | {"parameters": parameters})
 
     [(key, message)] = findings_on(experiment, replace(dataset, card=older))

@@ -108,6 +108,26 @@ def test_nothing_is_given_to_a_network_of_coloured_noise() -> None:
         restored(generator, perfect(method, 1.0), 2)
 
 
+def test_samples_by_replacement_are_not_guided() -> None:
+    """Guidance of a repeated step would add up."""
+
+    class Drifting(torch.nn.Module):
+        """Says more of x0 if it is conditioned."""
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor, cond: Conditioning) -> torch.Tensor:
+            return x * (1 + 0.1 * (cond.attributes["label"] >= 0))[:, None, None, None]
+
+    found = []
+    for scale in (1.0, 3.0):
+        sampling = schema.Sampling(sampler="heun", steps=4, resampling_steps=3, guidance_scale=scale)
+        generator = SampleGenerator(method=METHODS["rectified_flow"](), sampling=sampling, shape=(1, 1, LENGTH))
+        known = Known(VALUES.float().expand(2, 1, 1, -1), GIVEN.expand(2, 1, 1, -1))
+        labelled = Conditioning({"label": torch.zeros(2, dtype=torch.int64)})
+        whole, rest = (generator.generate(Drifting(), labelled.with_known(given), range(2)) for given in (None, known))
+        found.append((whole, rest))
+    assert torch.equal(found[0][1], found[1][1]) and not torch.equal(found[0][0], found[1][0])
+
+
 def test_guidance_leaves_given_values_in_place() -> None:
     mask = torch.ones(2, 1, 1, LENGTH, dtype=torch.bool)
     cond = Conditioning({"label": torch.zeros(2, dtype=torch.int64)}, Known(torch.zeros(2, 1, 1, LENGTH), mask))

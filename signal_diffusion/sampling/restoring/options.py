@@ -19,6 +19,8 @@ __all__ = ["RestoreOptions"]
 FEWEST_DRAWS = 2
 LONGEST_EXTENSION = 86400.0
 """A day, s."""
+UNGUIDED = "generation.sampling.guidance_scale=1"
+"""Override of restorations: guided draws are more typical than what was recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
