@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from signal_diffusion.data.card import DatasetCard
+from signal_diffusion.data.representations.registry import representation_of
 from signal_diffusion.figures.pixels import LEFT, RIGHT
 from signal_diffusion.randomness import Purpose, generator_for
 from signal_diffusion.training import previews
@@ -49,12 +51,13 @@ def noise(number: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def test_an_animation_starts_with_noise_and_ends_with_the_samples_of_the_preview(
-    experiment_file: Path, tmp_path: Path, drawn: dict[str, list]
+    experiment_file: Path, synthetic_dataset: Path, tmp_path: Path, drawn: dict[str, list]
 ) -> None:
     train(experiment_file, output_dir=tmp_path, overrides=ANIMATED)
 
     first, second, last = drawn["frames"]
-    start = torch.stack([noise(i, (1, 64, 64)) for i in (0, 1)])
+    as_example = representation_of(DatasetCard.load(synthetic_dataset)).normalisation.restored
+    start = as_example(torch.stack([noise(i, (1, 64, 64)) for i in (0, 1)]))
     assert torch.equal(first[0], torch.cat([start, start]))  # two of each class, from the same noise
     assert torch.equal(last[0], torch.cat(drawn["samples"])) and torch.equal(last[0], last[1])
     assert torch.equal(second[1], last[0])  # Euler's last step ends at the network's x0

@@ -21,7 +21,7 @@ from signal_diffusion.training.trainer import Trainer
 from signal_diffusion.training.validation import Validation
 
 ROWS = (4, 8, 12, 15)
-CLIP = 0.05
+CLIP = 0.02
 OVERRIDES = (
     "training.optimizer.type=sgd",
     "training.optimizer.betas=[0.0, 0.9]",
