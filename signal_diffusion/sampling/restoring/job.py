@@ -164,7 +164,8 @@ def _doubts(trained: Trained) -> list[str]:
     if not trained.generator.takes_known:
         lines.append(
             f"{trained.checkpoint.name} was trained without [training.masking]: it restores by replacement, which is "
-            "weaker; more generation.sampling.resampling_steps make it better and slower"
+            f"weaker; more generation.sampling.resampling_steps (now {trained.sampling.resampling_steps}) fit better "
+            "to what is given, and add up its errors"
         )
     if trained.card.tmin is not None:
         lines.append(
