@@ -82,9 +82,11 @@ def _inspected(batches: Iterable[dict[str, Any]], split: str, card: DatasetCard)
         start += len(tensors)
         yield batch
     if flat.count:
+        # a spectrogram that is nowhere within its limits is one colour
+        limits = "db_min" in card.representation["parameters"]
         logger.warning(
-            "%s: %d examples or electrodes are flat, without a signal (--reject-flat leaves out such windows): %s",
-            split, flat.count, flat,
+            "%s: %d examples or electrodes are flat, without a signal%s (--reject-flat leaves out flat windows): %s",
+            split, flat.count, " within the limits of decibels" if limits else "", flat,
         )  # fmt: skip
 
 
