@@ -226,7 +226,7 @@ class SignalDiffusionPipeline:
         units
             Unit of the recording, if the file states a wrong one: V, mV, uV, nV.
         **sampling
-            As in `__call__`.
+            As in `__call__`, but guidance is off unless `guidance_scale` is given.
 
         Raises
         ------
@@ -248,7 +248,7 @@ class SignalDiffusionPipeline:
             )
             wanted = request_options(attributes=attributes, label=label)
             with as_recording(recording) as found:
-                return restore(self._with_options(sampling), found, options, wanted)
+                return restore(self._with_options({"guidance_scale": 1.0} | sampling), found, options, wanted)
 
     def save_pretrained(
         self, folder: str | Path, *, name: str = "", report: str | Path | None = None, half: bool = False

@@ -21,7 +21,7 @@ from signal_diffusion.sampling.restoring.given import as_recording
 from signal_diffusion.sampling.restoring.job import restore
 from signal_diffusion.sampling.restoring.options import RestoreOptions
 from signal_diffusion.sampling.restoring.plan import plan_of
-from tests.sampling.restoring.conftest import ELECTRODES, SFREQ, recorded
+from tests.sampling.restoring.conftest import ELECTRODES, MASKS, SFREQ, recorded, trained
 
 READ = ReadOptions(
     channels=ELECTRODES,
@@ -57,6 +57,18 @@ def test_given_electrodes_come_back_to_the_bit_referenced_to_their_own_average(
     assert np.abs(expected.mean(axis=0)).max() < 1e-4
     assert (restoration.std.get_data()[[0, 1, 3]] == 0).all()
     assert (restoration.std.get_data()[2] > 0).all()
+
+
+def test_guidance_is_off_unless_it_is_asked_for(experiment_file: Path, dataset: Path, tmp_path: Path) -> None:
+    run = trained(experiment_file, dataset, tmp_path / "run", *MASKS, "training.checkpointing.interval=1")
+    guide = {"guidance_type": "autoguidance", "guidance_checkpoint": "checkpoint-1", "guidance_scale": 4}
+    overrides = [f"generation.sampling.{key}={value}" for key, value in guide.items()]
+    guided = SignalDiffusionPipeline.from_pretrained(run, overrides=overrides)
+    default, off, on = (
+        guided.restore(recorded(), bad=["C4"], draws=2, **scale).mean.get_data()
+        for scale in ({}, {"guidance_scale": 1}, {"guidance_scale": 4})
+    )
+    assert (default == off).all() and (default != on).any()
 
 
 def test_a_gap_and_the_time_after_the_end_are_restored_and_nothing_else(
