@@ -10,6 +10,7 @@ import typer
 
 from signal_diffusion.cli.config import Overrides
 from signal_diffusion.cli.progress import progress_bars
+from signal_diffusion.cli.workers import Cluster, Workers
 from signal_diffusion.errors import UserError
 from signal_diffusion.executing.clusters import check_workers
 from signal_diffusion.executing.shard import Shard
@@ -20,16 +21,8 @@ __all__ = ["encode"]
 def encode(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML) with model.autoencoder.cache_latents.")],
     overrides: Overrides = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Number of processes that encode; with --cluster slurm, of jobs.")
-    ] = 1,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="tcp://HOST:PORT|slurm",
-            help="Encode on the workers of a Dask scheduler, or in jobs of SLURM; they need this file system.",
-        ),
-    ] = None,
+    workers: Workers = 1,
+    cluster: Cluster = None,
     shard: Annotated[
         str | None,
         typer.Option(metavar="I/N", help="Encode only this part of the files: 3/64 in one of 64 jobs."),

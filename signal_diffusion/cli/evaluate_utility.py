@@ -11,6 +11,7 @@ import typer
 from signal_diffusion.cli.lists import names_in
 from signal_diffusion.cli.progress import progress_bars
 from signal_diffusion.cli.sample import Sets, Steps
+from signal_diffusion.cli.workers import Cluster, Workers
 from signal_diffusion.errors import UserError
 from signal_diffusion.executing.clusters import check_workers
 
@@ -63,16 +64,8 @@ def utility(
         bool,
         typer.Option("--quick", help="Only 25 and 100 % of the people, k = 1, and FTSurrogate: 7 trainings per seed."),
     ] = False,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Number of processes that train classifiers; with --cluster slurm, of jobs.")
-    ] = 1,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="tcp://HOST:PORT|slurm",
-            help="Train on the workers of a Dask scheduler, or in jobs of SLURM; they need this file system.",
-        ),
-    ] = None,
+    workers: Workers = 1,
+    cluster: Cluster = None,
     num: Annotated[
         int | None, typer.Option(min=1, help="Windows that a run generates.", show_default="twice the training windows")
     ] = None,

@@ -34,9 +34,9 @@ class Normalisation:
     spectrum: tuple[float, ...] = ()
     """Standard deviation of each coefficient of the orthonormal DCT-II; () = not whitened."""
     columns: int = 0
-    """Columns that are z-scored, if those behind them are empty; 0 = all."""
+    """Columns before the empty ones."""
     empty: tuple[float, ...] = ()
-    """e(x) in the empty columns of each channel, where x0 is 0, (C,)."""
+    """e(x) in the empty columns of each channel, where x0 is 0, (C,); () = there are none."""
 
     def __post_init__(self) -> None:
         mean, *others = map(torch.tensor, (self.mean, self.std, self.exponent, self.spectrum))
@@ -106,10 +106,10 @@ def _tensors(
     normalisation: Normalisation, width: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and standard deviation (C or 1, H or 1, 1 or W), and exponent (C or 1, 1, 1)."""
-    fields, columns = (normalisation.mean, normalisation.std, normalisation.exponent), normalisation.columns
+    fields = normalisation.mean, normalisation.std, normalisation.exponent
     mean, std, exponent = (torch.tensor(each, dtype=dtype, device=device)[..., None] for each in fields)
-    if columns and columns < width:
-        filled = torch.arange(width, device=device) < columns
+    if normalisation.empty:
+        filled = torch.arange(width, device=device) < normalisation.columns
         empty = torch.tensor(normalisation.empty, dtype=dtype, device=device)[:, None, None]
         mean, std = torch.where(filled, mean, empty), torch.where(filled, std, 1.0)
     return mean, std, exponent[..., None]

@@ -75,15 +75,14 @@ def method_on(model: schema.Model, card: DatasetCard) -> Method:
 
 
 def projection_of(
-    model: schema.Model, card: DatasetCard, representation: Representation
+    model: schema.Model, card: DatasetCard, representation: Representation, method: Method
 ) -> Callable[[Tensor], Tensor] | None:
-    """x0 → the x0 next to it that has the reference of the dataset's signals; None if x0 shows none.
+    """x0 of the method → the x0 next to it that has the reference of the dataset's signals; None if x0 shows none.
 
     Recordings that lack electrodes have averages of their own, which say nothing about all electrodes together.
     """
     unknown = model.autoencoder.enabled or absent_electrodes(card)
-    spectrum = representation.normalisation.spectrum if model.diffusion.noise == "coloured" else ()
-    reference = None if unknown else reference_of(card, representation, spectrum)
+    reference = None if unknown else reference_of(card, representation, method.normalisation.spectrum)
     return reference.taken_off if reference else None
 
 

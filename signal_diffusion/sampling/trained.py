@@ -93,7 +93,7 @@ class Trained:
         """See `projection_of`; None for other electrodes, which may be some of a head, whose average is not zero."""
         if self.places is not None:
             return None
-        return projection_of(self.experiment.model, self.card, self.representation)
+        return projection_of(self.experiment.model, self.card, self.representation, self.method)
 
 
 def device_of(compute: schema.Compute) -> str:

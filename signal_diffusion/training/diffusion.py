@@ -142,7 +142,7 @@ def _components(
         autoencoder=autoencoder,
         device=accelerator.device,
         takes_known=assembly.model.takes_known,
-        project=projection_of(experiment.model, dataset.card, dataset.representation),
+        project=projection_of(experiment.model, dataset.card, dataset.representation, objective.method),
     )
     comparison = _comparison(start, experiment, dataset, (train, held_out), generator)
     components = Components(

@@ -10,7 +10,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.reference import reference_of
 from signal_diffusion.data.representations.registry import representation_of
-from signal_diffusion.experiment.network import projection_of
+from signal_diffusion.experiment.network import method_on, projection_of
 
 
 def with_reference(card: DatasetCard, name: str) -> DatasetCard:
@@ -68,12 +68,14 @@ def test_electrodes_that_are_the_reference_average_to_zero(card: DatasetCard) ->
 
 def test_samples_are_projected_unless_recordings_lack_electrodes_or_the_space_is_latent(card: DatasetCard) -> None:
     signals, model = representation_of(card), schema.Model()
+    method = method_on(model, card)
     montages = [{"absent": list(card.channels[:2]), "people": {}, "examples": {}}]
     mixed = replace(card, preprocessing=card.preprocessing | {"montages": montages})
 
-    assert projection_of(model, card, signals) is not None
-    assert projection_of(model, mixed, signals) is None
-    assert projection_of(replace(model, autoencoder=schema.Autoencoder(enabled=True)), card, signals) is None
+    assert projection_of(model, card, signals, method) is not None
+    assert projection_of(model, mixed, signals, method) is None
+    latent = replace(model, autoencoder=schema.Autoencoder(enabled=True))
+    assert projection_of(latent, card, signals, method_on(latent, card)) is None
 
 
 @pytest.mark.parametrize("name", ["none", "A1", "A1,A2"])

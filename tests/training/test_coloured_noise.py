@@ -20,25 +20,15 @@ from signal_diffusion.experiment.loading import load_experiment
 from signal_diffusion.experiment.network import method_on
 from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
-from tests.conftest import TINY
 from tests.training.runs import largest_difference, metrics_of
 
-COLOURED = ("model.diffusion.noise=coloured", "training.log_interval=1")
+COLOURED = ("model.diffusion.noise=coloured", "training.log_interval=1", "model.architecture.patch_size=[0,64]")
 
 
 @pytest.fixture(scope="module")
-def file(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("experiment") / "signals.toml"
-    text = TINY.format(root=datasets["timeseries"]).replace("[16, 16]", "[0, 64]").replace("_steps = 15", "_steps = 4")
-    text = text.replace("batch_size = 8", "batch_size = 1")  # two training examples
-    path.write_text(text.replace("[data.paths]", '[data]\nrepresentation = "timeseries"\n[data.paths]'))
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(signals_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("coloured") / "run"
-    assert train(file, output_dir=folder, overrides=COLOURED)
+    assert train(signals_file, output_dir=folder, overrides=COLOURED)
     return folder
 
 
@@ -57,13 +47,13 @@ def test_noise_has_the_mean_spectrum_of_the_training_signals(run: Path) -> None:
     assert spectrum[10:50].mean() > 5 * spectrum[-200:].mean()  # of EEG, it falls
 
 
-def test_a_resumed_run_is_the_same_to_the_bit(run: Path, file: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_same_to_the_bit(run: Path, signals_file: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "checkpoint-2", tmp_path / "run" / "checkpoint-2")
     shutil.copy(run / "metrics.jsonl", tmp_path / "run")
-    assert train(file, output_dir=tmp_path / "run", overrides=COLOURED, resume="latest")
+    assert train(signals_file, output_dir=tmp_path / "run", overrides=COLOURED, resume="latest")
     assert largest_difference(run / "checkpoint-4", tmp_path / "run" / "checkpoint-4") == 0
     white = tmp_path / "white"
-    assert train(file, output_dir=white, overrides=COLOURED[1:])
+    assert train(signals_file, output_dir=white, overrides=COLOURED[1:])
     assert metrics_of(white)[0]["train/loss"] != metrics_of(run)[0]["train/loss"]
 
 
@@ -97,16 +87,16 @@ def test_signals_cannot_be_continued_and_one_line_says_so(run: Path, tmp_path: P
         ),
     ],
 )
-def test_where_it_makes_no_sense_it_is_refused(override: str, expected: str, file: Path) -> None:
+def test_where_it_makes_no_sense_it_is_refused(override: str, expected: str, signals_file: Path) -> None:
     with pytest.raises(UserError, match=expected):
-        load_experiment(file, (*COLOURED, *override.split()))
+        load_experiment(signals_file, (*COLOURED, *override.split()))
 
 
-def test_a_card_without_a_spectrum_has_white_noise_only(file: Path, datasets: dict[str, Path]) -> None:
+def test_a_card_without_a_spectrum_has_white_noise_only(signals_file: Path, datasets: dict[str, Path]) -> None:
     card = DatasetCard.load(datasets["timeseries"])
     parameters = {key: value for key, value in card.representation["parameters"].items() if key != "spectrum"}
     older = replace(card, representation=card.representation | {"parameters": parameters})
-    model = load_experiment(file).model
+    model = load_experiment(signals_file).model
     assert method_on(model, older).normalisation == method_on(model, card).normalisation
     with pytest.raises(UserError, match=r"noise: the dataset's card has no spectrum .*prepare the dataset again"):
         method_on(replace(model, diffusion=Diffusion(noise="coloured")), older)

@@ -141,17 +141,6 @@ def test_the_objective_adds_it_to_the_squared_error_of_the_same_noise_and_leaves
     torch.testing.assert_close(means[2] - means[0], 2 * (means[1] - means[0]))
 
 
-@pytest.fixture(scope="module")
-def signals_file(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.conftest import TINY
-
-    path = tmp_path_factory.mktemp("experiment") / "signals.toml"
-    text = TINY.format(root=datasets["timeseries"]).replace("[16, 16]", "[1, 64]").replace("_steps = 15", "_steps = 4")
-    text = text.replace("batch_size = 8", "batch_size = 1")  # two training examples
-    path.write_text(text.replace("[data.paths]", '[data]\nrepresentation = "timeseries"\n[data.paths]'))
-    return path
-
-
 def test_a_run_with_it_resumes_to_the_bit_and_its_validation_is_the_squared_error(
     signals_file: Path, tmp_path: Path
 ) -> None:

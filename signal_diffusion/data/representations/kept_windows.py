@@ -62,8 +62,8 @@ def moments_of_rows(
         mean=_rounded(mean),
         std=_rounded(std),
         exponent=exponent,
-        columns=columns if empty.numel() else 0,
-        empty=tuple(empty[:, 0].tolist()) if empty.numel() else (),
+        columns=columns,
+        empty=tuple(empty[:, :1].flatten().tolist()),
     )
 
 

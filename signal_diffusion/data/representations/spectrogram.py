@@ -55,14 +55,13 @@ class Spectrogram(Representation):
     """Mean and standard deviation of each row. Older cards do not have it; networks trained on them had none."""
 
     def __post_init__(self) -> None:
-        rows, found = self.shape[:2], self.normalisation
-        fits = all(len(each) == rows[0] and {*map(len, each)} == {rows[1]} for each in (found.mean, found.std))
-        width, filled = self.shape[2], self.transform.columns
-        known = len(found.empty) == rows[0] if filled < width else not found.empty
-        known &= found.columns == (filled if filled < width else 0)
-        if found != UNCHANGED and not (fits and known and found.exponent == self.exponents):
+        (channels, rows, width), found = self.shape, self.normalisation
+        columns = self.transform.columns
+        fits = all(len(each) == channels and {*map(len, each)} == {rows} for each in (found.mean, found.std))
+        fits &= (found.columns, len(found.empty)) == (columns, channels if columns < width else 0)
+        if found != UNCHANGED and not (fits and found.exponent == self.exponents):
             raise ValueError(
-                f"normalisation: expected mean and std of {rows[0]} channels with {rows[1]} rows, and the exponents "
+                f"normalisation: expected mean and std of {channels} channels with {rows} rows, and the exponents "
                 f"{', '.join(f'{each:g}' for each in self.exponents)}"
             )
 
