@@ -27,7 +27,10 @@ class RestoreCommand(SampleCommand):
         """Parse the words of the command line, with the two numbers after each --gap as one word."""
         words, joined = list(args), []
         while words:
-            joined.append(words.pop(0))
+            option, equals, value = words.pop(0).partition("=")
+            if option == "--gap" and equals:
+                words.insert(0, value)
+            joined.append(option if option == "--gap" else option + equals + value)
             if joined[-1] == "--gap":
                 values = list(takewhile(lambda word: not word.startswith("--"), words[:2]))
                 joined.append(" ".join(values))

@@ -70,7 +70,11 @@ class LatentShard:
                     file.write(content)
                 file.seek(0)
                 file.write(digest.digest())
-            partial.replace(self.path)
+            try:
+                partial.replace(self.path)
+            except FileNotFoundError:  # a run that completed the cache removed it with what killed processes had left
+                if self.state() != "whole":
+                    raise
 
     def mapped(self) -> np.ndarray:
         """The moments (n, 2c or c, h, w), memory-mapped."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -22,7 +24,7 @@ from signal_diffusion.errors import UserError
 from signal_diffusion.models.autoencoders.frozen import Autoencoder
 from signal_diffusion.training import latent_cache, latent_shards
 from signal_diffusion.training.latent_cache import LatentSplit, cache_key, latents_folder
-from signal_diffusion.training.latent_shards import LatentShard
+from signal_diffusion.training.latent_shards import LatentShard, shards_of
 from tests.latent_spaces import autoencoder, pictures
 from tests.training.processes import two_processes
 
@@ -115,6 +117,24 @@ def test_a_killed_encoding_continues_with_the_missing_shards(synthetic_dataset: 
 
     assert space.encoded == [6, 6, 6, 2]
     assert torch.equal(found[range(NUM_EXAMPLES)][0], expected)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_shard_whose_unfinished_file_another_run_removes_counts_if_that_run_wrote_the_shard(
+    whole: bool, tmp_path: Path
+) -> None:
+    [shard], moments = shards_of(tmp_path, 2, (2, 3, 3)), np.ones((2, 2, 3, 3), np.float32)
+
+    def removed_meanwhile() -> Iterator[np.ndarray]:
+        [unfinished] = tmp_path.glob(".*")
+        unfinished.unlink()
+        if whole:
+            shard.write([moments])
+        yield moments
+
+    with nullcontext() if whole else pytest.raises(FileNotFoundError):
+        shard.write(removed_meanwhile())
+    assert shard.state() == ("whole" if whole else "missing")
 
 
 def flip_a_bit(shard: Path, folder: Path) -> None:

@@ -45,7 +45,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def output(masked_run: Path, recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("restored") / "out"
-    words = ("--bad", "C3", "--gap", "4", "4.5", "--gap", "7.25", "7.5", "--extend", "1", "--draws", "3")
+    words = ("--bad", "C3", "--gap", "4", "4.5", "--gap=7.25", "7.5", "--extend", "1", "--draws", "3")
     text = invoke(masked_run, recording, *words, "--format", "fif,edf", "--output", folder)
     assert [line.split("  ")[0] for line in text.splitlines()[:-1]] == [
         "given",
