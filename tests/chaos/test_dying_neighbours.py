@@ -14,7 +14,7 @@ from tests.chaos.trainings import INTERVAL, assert_same, steps_lost, training
 from tests.small_disk import mounted, remount
 from tests.training.processes import Finished, two_processes
 
-pytestmark = [pytest.mark.chaos, pytest.mark.processes]
+pytestmark = [pytest.mark.chaos, pytest.mark.processes, pytest.mark.slow]
 
 
 def train_with_a_kill(rank: int, step: int, words: list[str]) -> None:
@@ -42,8 +42,8 @@ def undisturbed_by_two(experiment_file: Path, tmp_path_factory: pytest.TempPathF
     return run
 
 
-@pytest.mark.parametrize("step", [5, *(pytest.param(step, marks=pytest.mark.slow) for step in range(1, 8))])
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", range(1, 8))
+@pytest.mark.parametrize("rank", [0, 1])
 def test_if_one_of_two_processes_is_killed_the_other_ends_and_both_go_on_with_the_same_bits(
     rank: int, step: int, experiment_file: Path, undisturbed_by_two: Path, tmp_path: Path
 ) -> None:
@@ -58,12 +58,11 @@ def test_if_one_of_two_processes_is_killed_the_other_ends_and_both_go_on_with_th
         assert_same(run, undisturbed_by_two)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_if_the_disk_of_two_processes_is_full_both_end_and_go_on_with_the_same_bits(
-    times: int, experiment_file: Path, undisturbed_by_two: Path, tmp_path: Path
+    experiment_file: Path, undisturbed_by_two: Path, tmp_path: Path
 ) -> None:
     with injections("full disk: train, two processes") as injected:
-        for number, size in enumerate(sizes(undisturbed_by_two, times)):
+        for number, size in enumerate(sizes(undisturbed_by_two, 10)):
             with mounted(tmp_path / str(number), size) as folder:
                 finished = by_two(experiment_file, folder / "run")
                 assert finished.exit_codes == [2, 2], finished.output

@@ -62,15 +62,15 @@ def test_a_command_on_a_full_disk_leaves_no_output_and_makes_the_same_bytes_late
                 assert [path.name for path in folder.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_latent_cache_on_a_full_disk_is_named_and_filled_later(
-    times: int, experiment_file: Path, latent: tuple[str, ...], tmp_path: Path
+    experiment_file: Path, latent: tuple[str, ...], tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
     words = training(experiment_file, tmp_path / "run", *latent, "model.architecture.patch_size=[4, 4]")
     succeed(*words, "--set", f"data.loading.cache_dir={cache}")
     with injections("full disk: copy of a split") as injected:
-        for number, size in enumerate(sizes(cache, times)):
+        for number, size in enumerate(sizes(cache, 10)):
             shutil.rmtree(tmp_path / "run")
             with mounted(tmp_path / str(number), size) as folder:
                 here = [*words, "--set", f"data.loading.cache_dir={folder}"]

@@ -54,24 +54,24 @@ def test_a_run_with_previews_that_is_killed_many_times_ends_with_the_same_bits(
     kill_again_and_again("SIGKILL: train", 150, experiment_file, folder, expected, previews)
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_fills_the_latent_cache_ends_with_the_same_bits(
-    times: int, experiment_file: Path, latent: tuple[str, ...], tmp_path: Path
+    experiment_file: Path, latent: tuple[str, ...], tmp_path: Path
 ) -> None:
     folder, expected = tmp_path / "folder", tmp_path / "expected"
     folder.mkdir()
     overrides = (*latent, f"data.loading.cache_dir={folder / 'cache'}", "model.architecture.patch_size=[4, 4]")
     succeed(*training(experiment_file, expected, *overrides))
     shutil.rmtree(folder / "cache")
-    kill_again_and_again("SIGKILL: latent cache", times, experiment_file, folder, expected, *overrides)
+    kill_again_and_again("SIGKILL: latent cache", 50, experiment_file, folder, expected, *overrides)
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_writes_ema_snapshots_has_the_same_snapshots_in_the_end(
-    times: int, experiment_file: Path, tmp_path: Path
+    experiment_file: Path, tmp_path: Path
 ) -> None:
     folder, expected, post_hoc = tmp_path / "folder", tmp_path / "expected", "training.ema.post_hoc=true"
     folder.mkdir()
     succeed(*training(experiment_file, expected, post_hoc))
     assert len(list_snapshots(expected)) > len(list_checkpoints(expected))
-    kill_again_and_again("SIGKILL: train", times, experiment_file, folder, expected, post_hoc)
+    kill_again_and_again("SIGKILL: train", 50, experiment_file, folder, expected, post_hoc)

@@ -19,7 +19,7 @@ from tests.chaos.records import line_of
 from tests.chaos.trainings import assert_same, resumed, steps_lost, training
 from tests.training.processes import another_process
 
-pytestmark = [pytest.mark.chaos, pytest.mark.processes]
+pytestmark = [pytest.mark.chaos, pytest.mark.processes, pytest.mark.slow]
 STOPPED = "stopped by the end of its launcher at step 5"
 SECONDS = 30
 """How long processes may go on without their launcher."""
@@ -72,7 +72,6 @@ def test_a_run_whose_launcher_is_killed_saves_and_goes_on_with_the_same_bits(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "number"),
     [

@@ -15,6 +15,10 @@ from tests.chaos.records import Injection, injections, line_of
 from tests.chaos.trainings import INTERVAL, assert_same, resumed, steps_lost, training
 
 pytestmark = [pytest.mark.chaos, pytest.mark.processes]
+QUICK_AND_SLOW = [
+    pytest.param(number, id=number.name, marks=() if number == signal.SIGTERM else pytest.mark.slow)
+    for number in SIGNALS
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def events(experiment_file: Path, undisturbed: Path, tmp_path_factory: pytest.Te
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", QUICK_AND_SLOW)
 def test_a_run_saves_when_it_is_asked_to_stop_and_goes_on_with_the_same_bits(
     number: signal.Signals, times: int, events: int, experiment_file: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_migrated_file_is_the_same_experiment(name: str, command: typer.Typer,
     assert read_translation(tmp_path / "new.toml") is None
 
 
+@pytest.mark.slow
 def test_a_migrated_file_trains_to_the_same_losses(
     command: typer.Typer, synthetic_dataset: Path, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from signal_diffusion.training.autoencoder import network_of, outline
 CONFIG = Path(__file__).parents[2] / "config"
 SHIPPED = [path for path in sorted(CONFIG.glob("*/*.toml")) if path.stem != "quickstart"]  # it makes its own dataset
 
-QUICK = ("dit-db-only", "hourglass-db-iq", "localmamba-db-polar", "sd35-timeseries", "eeg-db-only", "eeg-timeseries-x4")
+QUICK = ("dit-db-only", "hourglass-db-iq", "eeg-timeseries-x4")
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def check(*words: str | Path) -> tuple[int, str]:
 
 
 def shipped() -> list[Any]:
-    """The shipped files; those that are not slow have each backbone and each representation."""
+    """The shipped files; a few are not slow."""
     return [pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow) for path in SHIPPED]
 
 

@@ -36,7 +36,7 @@ def sample_until(lost: int, busy: bool, words: list[str]) -> None:
     faults.run(words)
 
 
-@pytest.mark.parametrize(("lost", "busy"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("lost", "busy"), [pytest.param(0, False, marks=pytest.mark.slow), (1, True)])
 def test_a_killed_process_ends_the_other_and_the_same_command_continues(
     lost: int, busy: bool, electrodes_run: Path, undisturbed_samples: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ def train_until(lost: int, experiment_file: Path, run: Path) -> None:
         train(experiment_file, output_dir=run, overrides=FEW)
 
 
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_process_ends_the_other_with_one_line(lost: int, experiment_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     finished = two_processes(train_until, lost, experiment_file, run)
@@ -62,7 +62,7 @@ def hang(lost: int) -> None:
         threading.Event().wait()
 
 
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_that_hangs_ends_too(lost: int) -> None:
     finished = two_processes(hang, lost)
     assert finished.exit_codes == ([9, 2] if lost == 0 else [2, 9])

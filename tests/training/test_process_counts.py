@@ -86,7 +86,7 @@ def assert_same(run: Path, by_one: Path) -> None:
     ("count", "launched"),
     [
         (2, DDP),
-        (4, FSDP),
+        pytest.param(4, FSDP, marks=pytest.mark.slow),
         pytest.param(2, ZERO2, marks=pytest.mark.slow),
         pytest.param(4, DDP, marks=pytest.mark.slow),
     ],
@@ -115,7 +115,11 @@ def test_a_sharded_run_writes_the_checkpoint_that_one_process_writes(sharded: Pa
 
 @pytest.mark.parametrize(
     ("saved_by", "count", "launched"),
-    [("sharded", 1, DDP), pytest.param("sharded", 2, DDP, marks=pytest.mark.slow), ("by_one", 2, FSDP)],
+    [
+        ("sharded", 1, DDP),
+        pytest.param("sharded", 2, DDP, marks=pytest.mark.slow),
+        pytest.param("by_one", 2, FSDP, marks=pytest.mark.slow),
+    ],
     ids=["FSDP2-to-one", "FSDP2-to-DDP", "one-to-FSDP2"],
 )
 def test_a_run_goes_on_with_other_processes_and_another_sharding(

@@ -32,7 +32,8 @@ def four_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("bf16", [pytest.param(False, marks=pytest.mark.slow), True], ids=["fp32", "bf16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_weights_and_gradients_take_what_the_estimate_says(bf16: bool, four_processes: None) -> None:
     """Of a dit with gradient checkpointing, whose activations are small, after a forward and a backward pass."""
     with FakeTensorMode():

@@ -98,7 +98,7 @@ FEW_STEPS = (
 )
 
 
-@pytest.mark.parametrize("path", shipped(("dit-timeseries", "hourglass-db-iq", "localmamba-db-polar", "sd35-db-only")))
+@pytest.mark.parametrize("path", shipped(("dit-timeseries", "hourglass-db-iq")))
 def test_a_smaller_shipped_experiment_trains_resumes_and_samples_signals(
     path: Path, datasets: dict[str, Path], vae: Path, tmp_path: Path
 ) -> None:

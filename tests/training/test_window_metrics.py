@@ -141,6 +141,7 @@ def test_a_step_without_the_metric_is_never_the_best(
     assert capsys.readouterr().err.count("generated/lsd of step 1 is not finite; it cannot be the best") == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_values(experiment_file: Path, tmp_path: Path) -> None:
     train(experiment_file, output_dir=tmp_path / "whole", overrides=EVERY_STEP)
     train(

@@ -52,6 +52,7 @@ def attempts(folder: Path) -> Counter[str]:
     return Counter(path.stem for path in (folder / "attempts").iterdir())
 
 
+@pytest.mark.slow
 def test_a_dask_worker_killed_in_a_unit_costs_that_unit_and_the_bytes_are_those_of_one_process(
     ten_subjects: Path,  # noqa: F811
     scheduler: str,
