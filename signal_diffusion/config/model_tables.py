@@ -27,10 +27,9 @@ class Diffusion:
     """Quantity in which the squared error is taken: "prediction" = the one that the network predicts; another weighs
     the same error by time. Large patches learn best with prediction "sample" and loss "velocity" (arXiv
     2511.13720)."""
-    noise: Literal["white", "coloured"] = "white"
-    """timeseries: "coloured" = noise with the mean spectrum of the training signals, so that all frequencies are lost
-    in it at the same time, and fast rhythms are learnt early (arXiv 2505.11278). Such a model cannot restore or
-    continue signals."""
+    noise: Literal["white", "pink"] = "white"
+    """timeseries: "pink" = noise whose spectrum falls half as steeply as that of the training signals, so that fast
+    rhythms are not lost in it at once, and are learnt early. Such a model cannot restore or continue signals."""
     num_timesteps: Timesteps = 1000
     """ddpm: number of noise levels. Seldom changed."""
     beta_schedule: Literal["linear", "cosine", "quadratic", "sigmoid"] = "cosine"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.recordings.channels import channel_names
 from signal_diffusion.data.representations.representation import Representation
 from signal_diffusion.data.representations.timeseries import TimeSeries
+from signal_diffusion.diffusion.normalisation import UNCHANGED, Normalisation
 
 __all__ = ["Reference", "reference_of"]
 
@@ -25,22 +25,24 @@ class Reference:
     scale: Tensor
     """µV per unit of x0, (H,)."""
     zero: Tensor
-    """µV of x0 = 0, (H,)."""
+    """µV of x0 = 0, (H, 1), or filtered as x0 is, (H, W)."""
 
     def taken_off(self, x0: Tensor, electrodes: Tensor | None = None) -> Tensor:
         """x0 with this reference, or with the mean of other electrodes of each example, (B, H) bool."""
-        scale, zero = (each.to(x0)[:, None] for each in (self.scale, self.zero))  # (H, 1)
+        scale, zero = self.scale.to(x0)[:, None], self.zero.to(x0)
         chosen = self.electrodes[None] if electrodes is None else electrodes
         weights = (chosen / chosen.sum(1, keepdim=True).clamp(min=1)).to(x0)  # (B, H) or (1, H)
         average = torch.einsum("bh,bchw->bcw", weights.expand(len(x0), -1), x0 * scale + zero)
         return x0 - average[:, :, None] / scale
 
 
-def reference_of(card: DatasetCard, signals: Representation, spectrum: Sequence[float] = ()) -> Reference | None:
+def reference_of(
+    card: DatasetCard, signals: Representation, normalisation: Normalisation = UNCHANGED
+) -> Reference | None:
     """The reference of time series; None if its electrodes are not all in the dataset, or it has none.
 
-    `signals` is what makes the dataset's examples; x0 is divided by `spectrum`, see `Normalisation`. Recordings with
-    electrodes marked as bad are an exception: their average is over the good ones.
+    `signals` is what makes the dataset's examples, `normalisation` what filters x0. Recordings with electrodes marked
+    as bad are an exception: their average is over the good ones.
     """
     name = str(card.preprocessing.get("reference", "none"))
     if not isinstance(signals, TimeSeries) or name == "none":
@@ -49,6 +51,7 @@ def reference_of(card: DatasetCard, signals: Representation, spectrum: Sequence[
     if not set(named) <= set(card.channels):
         return None
     scale, zero = signals.microvolts_of_x0()
-    if spectrum:  # the same of all electrodes, so averages stay averages; a constant is a multiple of the first cosine
-        zero = zero / spectrum[0]
+    zero = zero[:, None]
+    if normalisation.spectrum:  # the same filter for all electrodes, so averages stay averages
+        zero = normalisation.filtered(zero.expand(-1, card.shape[2]))
     return Reference(torch.tensor([each in named for each in card.channels]), scale, zero)

@@ -104,11 +104,11 @@ class SampleGenerator:
     def check_takes_given(self) -> None:
         """Raise a `UserError` if no part of a sample can be given, as restoring and long recordings do.
 
-        Coloured noise of given values would have to fit that of the others, which the network does not tell.
+        Pink noise of given values would have to fit that of the others, which the network does not tell.
         """
         if self.method.normalisation.spectrum:
             raise UserError(
-                '[model.diffusion] noise: a model that was trained with "coloured" noise generates whole windows only; '
+                '[model.diffusion] noise: a model that was trained with "pink" noise generates whole windows only; '
                 'to restore or continue signals, train with "white" noise, best with [training.masking]'
             )
 

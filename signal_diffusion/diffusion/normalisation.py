@@ -1,8 +1,9 @@
-"""How examples become the x0 of diffusion, whose noise is standard normal: expanded, z-scored, and whitened in time.
+"""How examples become the x0 of diffusion, whose noise is standard normal: expanded, z-scored, and flattened in time.
 
 Without it, noise drowns what is small: the weak rhythms of a spectrum, or all of a signal whose range an artefact sets.
-Signals lose their fast rhythms first, since their power falls with the frequency; whitened, all frequencies have the
-same signal-to-noise ratio at each time (Falck et al., https://arxiv.org/abs/2505.11278).
+Signals lose their fast rhythms first, since their power falls with the frequency. If x0 were white, all frequencies
+would have the same signal-to-noise ratio at each time (Falck et al., https://arxiv.org/abs/2505.11278), but x0 as many
+degrees of freedom as values, more than a narrow network holds. So half of the fall is left in x0, and half in noise.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ __all__ = ["UNCHANGED", "Normalisation", "cosines"]
 class Normalisation:
     """x0 = w((e(x) - mean) / std) of examples x (*, C, H, W), with e(x) = sign(x) · |x| ** (1 / exponent).
 
-    Mean and standard deviation are (C or 1, H or 1), of each row or the same for all; the exponent (C or 1). w divides
-    the discrete cosine transform along W by `spectrum`, (W,), and transforms back.
+    Mean and standard deviation are (C or 1, H or 1), of each row or the same for all; the exponent (C or 1). w filters
+    along W, so that the power spectrum of x0 is the square root of that which `spectrum`, (W,), says.
 
     Raises ValueError if they do not fit together, or if exponents or standard deviations are not above zero.
     """
@@ -32,7 +33,7 @@ class Normalisation:
     exponent: tuple[float, ...] = (1.0,)
     """Of the power law by which channels are companded: 1 for those that are not."""
     spectrum: tuple[float, ...] = ()
-    """Standard deviation of each coefficient of the orthonormal DCT-II; () = not whitened."""
+    """Standard deviation of each coefficient of the orthonormal DCT-II of z-scored examples; () = not filtered."""
     columns: int = 0
     """Columns before the empty ones."""
     empty: tuple[float, ...] = ()
@@ -55,12 +56,12 @@ class Normalisation:
     def normalised(self, x: Tensor) -> Tensor:
         """The x0 of examples."""
         mean, std, _ = _tensors(self, x.shape[-1], x.dtype, x.device)
-        return self.whitened((self.expanded(x) - mean) / std)
+        return self.filtered((self.expanded(x) - mean) / std)
 
     def restored(self, x0: Tensor) -> Tensor:
         """The examples of x0, the inverse of `normalised`."""
         mean, std, exponent = _tensors(self, x0.shape[-1], x0.dtype, x0.device)
-        x = self.coloured(x0) * std + mean
+        x = self.unfiltered(x0) * std + mean
         return x if self._is_linear else x.sign() * x.abs() ** exponent
 
     def expanded(self, x: Tensor) -> Tensor:
@@ -70,12 +71,12 @@ class Normalisation:
         *_, exponent = _tensors(self, x.shape[-1], x.dtype, x.device)
         return x.sign() * x.abs() ** (1 / exponent)
 
-    def whitened(self, x: Tensor) -> Tensor:
+    def filtered(self, x: Tensor) -> Tensor:
         """w(x)."""
         return x @ _filters(self.spectrum, x.dtype, x.device)[0] if self.spectrum else x
 
-    def coloured(self, x: Tensor) -> Tensor:
-        """The inverse of w: of white noise, noise with the mean spectrum of the data."""
+    def unfiltered(self, x: Tensor) -> Tensor:
+        """The inverse of w; of white noise, it makes pink noise."""
         return x @ _filters(self.spectrum, x.dtype, x.device)[1] if self.spectrum else x
 
     @property
@@ -117,7 +118,18 @@ def _tensors(
 
 @lru_cache(maxsize=4)
 def _filters(spectrum: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The symmetric matrices of w and of its inverse, (W, W)."""
-    basis, std = cosines(len(spectrum)), torch.tensor(spectrum, dtype=torch.float64)
-    white, coloured = (basis * each @ basis.T for each in (1 / std, std))
-    return white.to(device, dtype), coloured.to(device, dtype)
+    """The symmetric matrices of w and of its inverse, (W, W): covariance ** (-1/4) and ** (1/4), x0 of mean variance 1.
+
+    The covariance is Toeplitz: a cosine transform mirrors signals at their ends, where noise would be stronger.
+    """
+    size, basis = len(spectrum), cosines(len(spectrum))
+    mirrored = basis * torch.tensor(spectrum, dtype=torch.float64).square() @ basis.T
+    lags = torch.stack([mirrored.diagonal(lag).sum() / size for lag in range(size)])
+    time = torch.arange(size)
+    variances, vectors = torch.linalg.eigh(lags[(time[:, None] - time).abs()])
+    variances = variances.clamp(min=1e-9) / variances.mean()
+    left = variances.sqrt()  # the variances of x0, up to their mean
+    gains = (left.mean() * left).rsqrt()
+    filters = (vectors * each @ vectors.T for each in (gains, 1 / gains))
+    there, back = (each.to(device, dtype) for each in filters)
+    return there, back

@@ -68,7 +68,7 @@ def method_on(model: schema.Model, card: DatasetCard) -> Method:
         normalisation = dataclasses.replace(normalisation, spectrum=())
     elif not normalisation.spectrum:
         raise UserError(
-            "[model.diffusion] noise: the dataset's card has no spectrum for coloured noise (an earlier version wrote "
+            "[model.diffusion] noise: the dataset's card has no spectrum for pink noise (an earlier version wrote "
             'it); prepare the dataset again, or use "white"'
         )
     return dataclasses.replace(method_of(model.diffusion), normalisation=normalisation)
@@ -82,7 +82,7 @@ def projection_of(
     Recordings that lack electrodes have averages of their own, which say nothing about all electrodes together.
     """
     unknown = model.autoencoder.enabled or absent_electrodes(card)
-    reference = None if unknown else reference_of(card, representation, method.normalisation.spectrum)
+    reference = None if unknown else reference_of(card, representation, method.normalisation)
     return reference.taken_off if reference else None
 
 

@@ -10,6 +10,7 @@ from signal_diffusion.config import schema
 from signal_diffusion.data.card import DatasetCard
 from signal_diffusion.data.reference import reference_of
 from signal_diffusion.data.representations.registry import representation_of
+from signal_diffusion.diffusion.normalisation import Normalisation
 from signal_diffusion.experiment.network import method_on, projection_of
 
 
@@ -27,15 +28,15 @@ def microvolts(card: DatasetCard, x0: torch.Tensor) -> torch.Tensor:
     return representation.to_signal(representation.normalisation.restored(x0))
 
 
-def spectrum_of(card: DatasetCard) -> tuple[float, ...]:
-    """That of coloured noise: the reference is taken off whitened x0 as off any other."""
-    spectrum = representation_of(card).normalisation.spectrum
-    assert len(spectrum) == card.shape[2]
-    return spectrum
+def filtered(card: DatasetCard) -> Normalisation:
+    """That of pink noise: the reference is taken off filtered x0 as off any other."""
+    normalisation = representation_of(card).normalisation
+    assert len(normalisation.spectrum) == card.shape[2]
+    return normalisation
 
 
 def test_windows_with_the_average_reference_stay_as_they_are(card: DatasetCard) -> None:
-    reference, representation = reference_of(card, representation_of(card), spectrum_of(card)), representation_of(card)
+    reference, representation = reference_of(card, representation_of(card), filtered(card)), representation_of(card)
     assert reference is not None
     signals = 5 * torch.randn(4, *card.shape[1:], generator=torch.Generator().manual_seed(0))
     x0 = representation.normalisation.normalised(representation.to_tensor(signals - signals.mean(1, keepdim=True)))
@@ -44,7 +45,7 @@ def test_windows_with_the_average_reference_stay_as_they_are(card: DatasetCard) 
 
 
 def test_the_average_is_that_of_microvolts_not_of_scaled_values(card: DatasetCard) -> None:
-    reference = reference_of(card, representation_of(card), spectrum_of(card))
+    reference = reference_of(card, representation_of(card), filtered(card))
     assert reference is not None
     x0 = torch.randn(3, *card.shape, generator=torch.Generator().manual_seed(0))
 
@@ -56,7 +57,7 @@ def test_the_average_is_that_of_microvolts_not_of_scaled_values(card: DatasetCar
 
 def test_electrodes_that_are_the_reference_average_to_zero(card: DatasetCard) -> None:
     first, _, third = card.channels[:3]
-    reference = reference_of(with_reference(card, f"{first},{third}"), representation_of(card), spectrum_of(card))
+    reference = reference_of(with_reference(card, f"{first},{third}"), representation_of(card), filtered(card))
     assert reference is not None
     x0 = torch.randn(3, *card.shape, generator=torch.Generator().manual_seed(0))
 

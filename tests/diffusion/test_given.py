@@ -101,7 +101,7 @@ def test_a_sample_given_values_does_not_depend_on_the_rest_of_the_batch(takes_kn
     assert torch.allclose(few, many[:2], atol=1e-5)
 
 
-def test_nothing_is_given_to_a_network_of_coloured_noise() -> None:
+def test_nothing_is_given_to_a_network_of_pink_noise() -> None:
     method = replace(METHODS["rectified_flow"](), normalisation=Normalisation(spectrum=SPECTRUM))
     generator = SampleGenerator(method=method, sampling=schema.Sampling(steps=2), shape=(1, 1, LENGTH))
     with pytest.raises(UserError, match=r"^\[model.diffusion\] noise: .* generates whole windows only; .* \"white\""):

@@ -6,6 +6,7 @@ import torch
 from scipy.fft import dct
 
 from signal_diffusion.diffusion.normalisation import UNCHANGED, Normalisation, cosines
+from tests.diffusion import oracles
 
 ROWS = Normalisation(mean=((0.2, -0.1), (0.0, 0.01)), std=((0.5, 0.1), (0.02, 1e-5)), exponent=(1.0, 0.25))
 
@@ -34,13 +35,27 @@ def test_the_transform_is_scipys() -> None:
     assert (x @ cosines(8)).numpy() == pytest.approx(dct(x.numpy(), norm="ortho"))
 
 
-def test_whitening_divides_by_the_spectrum_and_can_be_undone() -> None:
-    spectrum = tuple(10 / (1 + k) for k in range(16))
-    whitening = Normalisation(std=((0.04,),), spectrum=spectrum)
+def test_x0_has_the_square_root_of_the_power_spectrum_and_noise_the_same_strength_at_all_times() -> None:
+    covariance = oracles.autoregression((0.9, -0.05), 256)
+    covariance /= covariance.diagonal().mean()
+    power = (cosines(256).T @ covariance @ cosines(256)).diagonal()  # falls by 22 dB
+    pink = Normalisation(spectrum=tuple(power.sqrt().tolist()))
+    identity = torch.eye(256, dtype=torch.float64)
+    there, back = pink.filtered(identity), pink.unfiltered(identity)
+
+    x0 = there @ covariance @ there
+    found = (cosines(256).T @ x0 @ cosines(256)).diagonal()
+
+    assert x0.diagonal().mean() == pytest.approx(1, abs=0.05)
+    assert (found / power.sqrt()).log().std() < 0.02
+    noise = (back @ back).diagonal()
+    assert noise.max() < 1.2 * noise.min()
+
+
+def test_what_was_filtered_can_be_restored() -> None:
+    pink = Normalisation(std=((0.04,),), spectrum=tuple(10 / (1 + k) for k in range(16)))
     x = torch.randn(2, 1, 3, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x0 = whitening.normalised(x)
-    assert (x0 @ cosines(16)).numpy() == pytest.approx((x / 0.04 @ cosines(16) / torch.tensor(spectrum)).numpy())
-    assert whitening.restored(x0).numpy() == pytest.approx(x.numpy())
+    assert pink.restored(pink.normalised(x)).numpy() == pytest.approx(x.numpy())
 
 
 @pytest.mark.parametrize(

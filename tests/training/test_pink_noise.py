@@ -1,4 +1,4 @@
-"""Runs with `noise = "coloured"`: noise has the spectrum of the training signals, from training to exports."""
+"""Runs with `noise = "pink"`: its spectrum falls half as steeply as that of the training signals, in exports too."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from signal_diffusion.sampling.trained import load_trained
 from signal_diffusion.training.diffusion import train
 from tests.training.runs import largest_difference, metrics_of
 
-COLOURED = ("model.diffusion.noise=coloured", "training.log_interval=1", "model.architecture.patch_size=[0,64]")
+PINK = ("model.diffusion.noise=pink", "training.log_interval=1", "model.architecture.patch_size=[0,64]")
 
 
 @pytest.fixture(scope="module")
 def run(signals_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("coloured") / "run"
-    assert train(signals_file, output_dir=folder, overrides=COLOURED)
+    folder = tmp_path_factory.mktemp("pink") / "run"
+    assert train(signals_file, output_dir=folder, overrides=PINK)
     return folder
 
 
@@ -38,22 +38,25 @@ def refused(*words: str | Path) -> str:
     return str(caught.value)
 
 
-def test_noise_has_the_mean_spectrum_of_the_training_signals(run: Path) -> None:
+def test_the_spectrum_of_noise_falls_half_as_steeply_as_that_of_the_training_signals(run: Path) -> None:
     trained = load_trained(run)
     spectrum = torch.tensor(trained.representation.normalisation.spectrum, dtype=torch.float64)
     noise = trained.generator.first_noise(range(64)).double() / trained.representation.normalisation.std[0][0]
-    found = (noise @ cosines(len(spectrum))).square().mean((0, 1, 2)).sqrt()
-    assert (found / spectrum).numpy() == pytest.approx(1, abs=0.1)
-    assert spectrum[10:50].mean() > 5 * spectrum[-200:].mean()  # of EEG, it falls
+    power = (noise @ cosines(len(spectrum))).square().mean((0, 1, 2))
+    bands = [slice(first, first + 40) for first in range(20, len(spectrum) // 2, 40)]
+    found, expected = (torch.stack([each[band].mean().log() for band in bands]) for each in (power, spectrum.square()))
+    slope = np.polyfit(expected.numpy(), found.numpy(), 1)[0]
+    assert slope == pytest.approx(0.5, abs=0.05)
+    assert expected[0] > expected[-1] + 3  # of EEG, it falls, here by more than 13 dB
 
 
 def test_a_resumed_run_is_the_same_to_the_bit(run: Path, signals_file: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "checkpoint-2", tmp_path / "run" / "checkpoint-2")
     shutil.copy(run / "metrics.jsonl", tmp_path / "run")
-    assert train(signals_file, output_dir=tmp_path / "run", overrides=COLOURED, resume="latest")
+    assert train(signals_file, output_dir=tmp_path / "run", overrides=PINK, resume="latest")
     assert largest_difference(run / "checkpoint-4", tmp_path / "run" / "checkpoint-4") == 0
     white = tmp_path / "white"
-    assert train(signals_file, output_dir=white, overrides=COLOURED[1:])
+    assert train(signals_file, output_dir=white, overrides=PINK[1:])
     assert metrics_of(white)[0]["train/loss"] != metrics_of(run)[0]["train/loss"]
 
 
@@ -79,7 +82,7 @@ def test_signals_cannot_be_continued_and_one_line_says_so(run: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("training.masking.probability=0.5", "noise: 'coloured' is for whole windows; use 'white', or"),
+        ("training.masking.probability=0.5", "noise: 'pink' is for whole windows; use 'white', or"),
         ("data.representation=db-only", "noise: has no effect with data.representation = 'db-only'"),
         (
             "model.autoencoder.enabled=true model.autoencoder.path=x",
@@ -89,7 +92,7 @@ def test_signals_cannot_be_continued_and_one_line_says_so(run: Path, tmp_path: P
 )
 def test_where_it_makes_no_sense_it_is_refused(override: str, expected: str, signals_file: Path) -> None:
     with pytest.raises(UserError, match=expected):
-        load_experiment(signals_file, (*COLOURED, *override.split()))
+        load_experiment(signals_file, (*PINK, *override.split()))
 
 
 def test_a_card_without_a_spectrum_has_white_noise_only(signals_file: Path, datasets: dict[str, Path]) -> None:
@@ -99,4 +102,4 @@ def test_a_card_without_a_spectrum_has_white_noise_only(signals_file: Path, data
     model = load_experiment(signals_file).model
     assert method_on(model, older).normalisation == method_on(model, card).normalisation
     with pytest.raises(UserError, match=r"noise: the dataset's card has no spectrum .*prepare the dataset again"):
-        method_on(replace(model, diffusion=Diffusion(noise="coloured")), older)
+        method_on(replace(model, diffusion=Diffusion(noise="pink")), older)

@@ -66,10 +66,10 @@ def masking(experiment: Experiment) -> Iterator[Finding]:
         return
     if experiment.data.representation != "timeseries" or experiment.model.autoencoder.enabled:
         yield key, "masks need examples that are signals: data.representation = 'timeseries', without an autoencoder"
-    if experiment.model.diffusion.noise == "coloured":
+    if experiment.model.diffusion.noise == "pink":
         yield (
             "model.diffusion.noise",
-            "'coloured' is for whole windows; use 'white', or training.masking.probability = 0",
+            "'pink' is for whole windows; use 'white', or training.masking.probability = 0",
         )
     if not table.electrodes + table.gaps + table.continuations:
         yield key, "no kind of mask has a frequency above 0; set electrodes, gaps or continuations"

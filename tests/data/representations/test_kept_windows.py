@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.signal import lfilter
 from torch import Tensor
 
 from signal_diffusion.data.representations.kept_windows import MOST, EvenlyKept
@@ -114,19 +115,19 @@ def test_older_cards_have_no_normalisation_and_new_ones_keep_it(signals: Tensor)
     assert type(representation).from_parameters(parameters).normalisation == UNCHANGED
 
 
-def test_each_frequency_of_whitened_signals_has_the_same_power(signals: Tensor) -> None:
-    lacking = signals.clone()
+def test_the_spectrum_of_x0_of_time_series_falls_half_as_steeply_as_theirs(signals: Tensor) -> None:
+    steps = signals.diff(dim=-1, prepend=signals[..., :1]).numpy()
+    lacking = torch.from_numpy(lfilter([1.0], [1.0, -0.95], steps))
     lacking[3, 1] = torch.nan  # an electrode that a recording does not have
     series = TimeSeries.fit(iter(lacking.split(5)), sampling_rate=125.0, window=signals.shape[-1])
     scores = series.to_tensor(lacking)[:, 0].double() / series.data_std
     scores = scores[~scores.isnan().any(2)]
     before, after = (
-        (each @ cosines(signals.shape[-1])).square().mean(0) for each in (scores, series.normalisation.whitened(scores))
+        (each @ cosines(signals.shape[-1])).square().mean(0) for each in (scores, series.normalisation.filtered(scores))
     )
-    assert before[1:5].mean() > 1e5 * before[-200:].mean()
-    low, high = after[10:100].mean(), after[150:250].mean()  # above, what is left is less than the floor
-    assert low == pytest.approx(1, abs=0.1) and high == pytest.approx(low.item(), rel=0.2)
-    assert after.max() < 2
+    fall, left = (each[10:50].mean() / each[-500:].mean() for each in (before, after))
+    assert fall > 300 and left == pytest.approx(fall.sqrt().item(), rel=0.1)
+    assert after.mean() == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("count", [1, MOST, MOST + 1, 1000, 5000])
