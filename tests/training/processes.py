@@ -51,7 +51,7 @@ def several_processes(
     """Call a module's function in the processes of one distributed group, with further environment variables."""
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     rendezvous = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    rendezvous |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)} | variables
+    rendezvous |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"} | variables
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     return _finished(function, arguments, named, [os.environ | rendezvous | rank for rank in ranks])
 
