@@ -130,6 +130,5 @@ def _filters(spectrum: tuple[float, ...], dtype: torch.dtype, device: torch.devi
     variances = variances.clamp(min=1e-9) / variances.mean()
     left = variances.sqrt()  # the variances of x0, up to their mean
     gains = (left.mean() * left).rsqrt()
-    filters = (vectors * each @ vectors.T for each in (gains, 1 / gains))
-    there, back = (each.to(device, dtype) for each in filters)
-    return there, back
+    there, back = (vectors * each @ vectors.T for each in (gains, 1 / gains))
+    return there.to(device, dtype), back.to(device, dtype)
