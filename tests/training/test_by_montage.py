@@ -101,7 +101,7 @@ def test_no_value_of_an_absent_electrode_has_an_influence(backbone: str) -> None
 
 def masking(**table: float) -> Masking:
     scale, zero = torch.linspace(3, 8, ELECTRODES), torch.linspace(-1, 1, ELECTRODES)
-    average = Reference(torch.ones(ELECTRODES, dtype=torch.bool), scale, zero)
+    average = Reference(torch.ones(ELECTRODES, dtype=torch.bool), scale, zero[:, None])
     return Masking(table=schema.Masking(**({"probability": 0.8} | table)), average=average)
 
 

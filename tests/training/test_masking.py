@@ -20,7 +20,7 @@ ONLY = {"electrodes": 0.0, "gaps": 0.0, "continuations": 0.0}
 
 
 def averaging(scale: Tensor, zero: Tensor) -> Reference:
-    return Reference(torch.ones(6, dtype=torch.bool), scale, zero)
+    return Reference(torch.ones(6, dtype=torch.bool), scale, zero[:, None])
 
 
 def drawn(average: Reference | None = None, **table: float) -> tuple[Tensor, Known, Tensor]:
