@@ -207,7 +207,7 @@ def test_the_average_reference_is_over_given_electrodes_that_are_there(kind: str
     masks = masking(probability=1.0, **kinds)
     assert masks.average is not None
     found, known = masks(x0, torch.Generator().manual_seed(0), MONTAGES[1].expand(300, -1))
-    signals = found * masks.average.scale[:, None] + masks.average.zero[:, None]
+    signals = found * masks.average.scale[:, None] + masks.average.zero
     averaged = known.mask if kind == "electrodes" else MONTAGES[1][:, None].expand_as(signals)
     assert (signals * averaged).sum(2).abs().max() < 1e-3
 
