@@ -1,4 +1,4 @@
-"""Resuming is exact, to the bit, for what may be combined; by default for two combinations, in the slow suite for all.
+"""Resuming is exact, to the bit, for what may be combined; in the slow suite, for all combinations.
 
 In all of them latents come from the cache, classes are balanced, and dropout, EMA and validation are on.
 """
@@ -40,14 +40,14 @@ BATCH = 2
 
 
 def cells() -> list[pytest.param]:
-    """All combinations; one of each quick backbone is not slow: that with the most pairs of values the others lack."""
+    """All combinations; one of each quick backbone is not slow: with most values and pairs of them the others lack."""
     every = list(itertools.product(*AXES))
-    pairs = {cell: set(itertools.combinations(enumerate(cell), 2)) for cell in every}
-    missing, few = set().union(*pairs.values()), set()
+    parts = {cell: {*enumerate(cell), *itertools.combinations(enumerate(cell), 2)} for cell in every}
+    missing, few = set().union(*parts.values()), set()
     for backbone in QUICK:
         own = [cell for cell in every if cell[0] == backbone]
-        few.add(cell := max(own, key=lambda each: len(pairs[each] & missing)))
-        missing -= pairs[cell]
+        few.add(cell := max(own, key=lambda each: len(parts[each] & missing)))
+        missing -= parts[cell]
     return [pytest.param(*cell, marks=() if cell in few else pytest.mark.slow) for cell in every]
 
 

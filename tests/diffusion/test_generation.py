@@ -57,7 +57,7 @@ def test_small_data_divided_by_their_size_keep_their_power_in_every_direction(na
 @pytest.mark.parametrize("name", ["rectified_flow", "ddpm"])
 def test_data_keep_their_power_in_every_direction_of_pink_noise(name: str, sampler: str) -> None:
     method = replace(METHODS[name](), normalisation=Normalisation(std=((0.04,),), spectrum=SPECTRUM))
-    sampling = schema.Sampling(sampler=sampler, steps=40)
+    sampling = schema.Sampling(sampler=sampler, steps=40 if sampler == "ddpm" else 20)
     assert powers(method, 0.04, sampling).numpy() == pytest.approx(1, abs=0.3)
 
 
