@@ -27,11 +27,12 @@ class RestoreCommand(SampleCommand):
         """Parse the words of the command line, with the two numbers after each --gap as one word."""
         words, joined = list(args), []
         while words:
-            option, equals, value = words.pop(0).partition("=")
-            if option == "--gap" and equals:
-                words.insert(0, value)
-            joined.append(option if option == "--gap" else option + equals + value)
-            if joined[-1] == "--gap":
+            word = words.pop(0)
+            if word.startswith("--gap="):
+                words.insert(0, word.removeprefix("--gap="))
+                word = "--gap"
+            joined.append(word)
+            if word == "--gap":
                 values = list(takewhile(lambda word: not word.startswith("--"), words[:2]))
                 joined.append(" ".join(values))
                 del words[: len(values)]

@@ -25,7 +25,7 @@ class Reference:
     scale: Tensor
     """µV per unit of x0, (H,)."""
     zero: Tensor
-    """µV of x0 = 0, (H, 1), or filtered as x0 is, (H, W)."""
+    """µV of x0 = 0, filtered as x0 is, (H, W or 1)."""
 
     def taken_off(self, x0: Tensor, electrodes: Tensor | None = None) -> Tensor:
         """x0 with this reference, or with the mean of other electrodes of each example, (B, H) bool."""
@@ -41,8 +41,9 @@ def reference_of(
 ) -> Reference | None:
     """The reference of time series; None if its electrodes are not all in the dataset, or it has none.
 
-    `signals` is what makes the dataset's examples, `normalisation` what filters x0. Recordings with electrodes marked
-    as bad are an exception: their average is over the good ones.
+    `signals` is what makes the dataset's examples, `normalisation` what filters x0: in time, all electrodes
+    alike, so averages stay averages. Recordings with electrodes marked as bad are an exception: their average is over
+    the good ones.
     """
     name = str(card.preprocessing.get("reference", "none"))
     if not isinstance(signals, TimeSeries) or name == "none":
@@ -51,7 +52,5 @@ def reference_of(
     if not set(named) <= set(card.channels):
         return None
     scale, zero = signals.microvolts_of_x0()
-    zero = zero[:, None]
-    if normalisation.spectrum:  # the same filter for all electrodes, so averages stay averages
-        zero = normalisation.filtered(zero.expand(-1, card.shape[2]))
+    zero = normalisation.filtered(zero[:, None].expand(-1, card.shape[2]))
     return Reference(torch.tensor([each in named for each in card.channels]), scale, zero)
