@@ -38,7 +38,7 @@ __all__ = [
 RESUME_ON_CHANGED = (
     "use the same, start a new run, or train on the changed data from here on with --accept-changed-data"
 )
-_SCHEDULE = ("method", "num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr")
+_SCHEDULE = ("method", "noise", "num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr")
 _LATENTS = ("sample_posterior", "tiling")
 _LORA = ("enabled", "rank", "alpha", "target_modules")
 

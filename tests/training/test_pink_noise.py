@@ -60,6 +60,17 @@ def test_a_resumed_run_is_the_same_to_the_bit(run: Path, signals_file: Path, tmp
     assert metrics_of(white)[0]["train/loss"] != metrics_of(run)[0]["train/loss"]
 
 
+def test_it_does_not_go_on_with_white_noise_nor_is_guided_by_it(run: Path, signals_file: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    with pytest.raises(UserError, match=r"\[model.diffusion\] noise: 'white', but .* was trained with 'pink'; use the"):
+        train(signals_file, output_dir=tmp_path / "run", overrides=PINK[1:], resume="latest")
+    assert train(signals_file, output_dir=tmp_path / "white", overrides=PINK[1:])
+    guide = ("guidance_type=autoguidance", "guidance_scale=2", f"guidance_checkpoint={run / 'checkpoint-2'}")
+    words = [word for each in guide for word in ("--set", f"generation.sampling.{each}")]
+    message = refused("sample", tmp_path / "white", "--num", 1, "--output", tmp_path / "out", *words)
+    assert "[model.diffusion] noise: 'white', but" in message
+
+
 def test_an_export_samples_what_its_run_does(run: Path, tmp_path: Path) -> None:
     for words in (
         ["export", run, "--output", tmp_path / "model"],
