@@ -43,7 +43,7 @@ _LATENTS = ("sample_posterior", "tiling")
 _LORA = ("enabled", "rank", "alpha", "target_modules")
 
 # Keys that a run may change, and that change the validation metric for the same weights: the metric, its examples, the
-# seed of their times and noise; for diffusion also the distribution of the times and the weighting of the loss, or
+# seed of their times and noise; for diffusion also what the loss is of, its weights and the distribution of times, or
 # how samples are generated.
 _MEASURE = (
     "training.validation.metric",
@@ -58,7 +58,7 @@ _MEASURE_OF_GENERATED = (
     "generation.sampling",
 )
 _MEASURE_OF_DIFFUSION = (
-    *(f"model.diffusion.{name}" for name in ("snr_gamma", "time_sampling", "logit_mean", "logit_std")),
+    *(f"model.diffusion.{name}" for name in ("loss", "snr_gamma", "time_sampling", "logit_mean", "logit_std")),
     "training.masking",
 )
 

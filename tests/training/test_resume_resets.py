@@ -236,6 +236,7 @@ def test_a_plateau_that_forgets_its_best_keeps_its_decays() -> None:
         (("data.paths.val=test", "training.validation.num_examples=4"), "num_examples, [data.paths] val"),
         (("training.validation.metric=loss",), "[training.validation] metric"),
         (("model.diffusion.time_sampling=uniform",), "[model.diffusion] time_sampling"),
+        (("model.diffusion.loss=x0",), "[model.diffusion] loss"),
         ((), ""),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
