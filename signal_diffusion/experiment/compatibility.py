@@ -38,7 +38,8 @@ __all__ = [
 RESUME_ON_CHANGED = (
     "use the same, start a new run, or train on the changed data from here on with --accept-changed-data"
 )
-_SCHEDULE = ("method", "noise", "num_timesteps", "beta_schedule", "beta_start", "beta_end", "zero_terminal_snr")
+_LOSS = ("loss", "snr_gamma", "time_sampling", "logit_mean", "logit_std")
+"""Keys of [model.diffusion] that a run may change: none says what the network's input or output is."""
 _LATENTS = ("sample_posterior", "tiling")
 _LORA = ("enabled", "rank", "alpha", "target_modules")
 
@@ -57,10 +58,7 @@ _MEASURE_OF_GENERATED = (
     "training.visualization.guidance_scale",
     "generation.sampling",
 )
-_MEASURE_OF_DIFFUSION = (
-    *(f"model.diffusion.{name}" for name in ("loss", "snr_gamma", "time_sampling", "logit_mean", "logit_std")),
-    "training.masking",
-)
+_MEASURE_OF_DIFFUSION = (*(f"model.diffusion.{name}" for name in _LOSS), "training.masking")
 
 _EXAMPLES = ("data.augmentation", "data.balancing", "training.masking")
 """Tables that a run may change, and that change what examples are trained on."""
@@ -242,7 +240,8 @@ def _condition_keys(experiment: schema.Experiment, card: DatasetCard) -> dict[st
 def _method_keys(experiment: schema.Experiment) -> dict[str, Any]:
     """The other keys that must not change within a run: of the method, the latents and LoRA."""
     diffusion, lora = experiment.model.diffusion, experiment.model.lora
-    keys: dict[str, Any] = {f"[model.diffusion] {name}": getattr(diffusion, name) for name in _SCHEDULE}
+    names = [field.name for field in dataclasses.fields(diffusion) if field.name not in _LOSS]
+    keys: dict[str, Any] = {f"[model.diffusion] {name}": getattr(diffusion, name) for name in names}
     keys["[model.diffusion] prediction"] = method_of(diffusion).prediction
     if experiment.model.autoencoder.enabled:  # they determine the latents and their statistics
         for name in _LATENTS:
